@@ -1,0 +1,1 @@
+"""One module per figure, each measured against its rival in the same run."""

@@ -1,0 +1,1 @@
+"""The OCPP gateway: talks to charging stations, keeps what they say, sends what the back office asks."""

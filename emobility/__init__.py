@@ -1,0 +1,1 @@
+"""What the business knows: domain, events, ports, protocols, adapters and runtime. Deployed by nobody, used by all."""

@@ -1,0 +1,1 @@
+"""kafka-python: the event log beyond one machine."""

@@ -1,0 +1,1 @@
+"""Twins in memory: deterministic, transactional, for simulations and tests."""

@@ -1,0 +1,1 @@
+"""psycopg: the event log, rows, inbox, keys and migrations on PostgreSQL."""

@@ -1,0 +1,123 @@
+"""The charge detail record: closed, priced, immutable; corrected only by a credit CDR and perhaps a replacement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from emobility.domain.charging_station import PowerType
+from emobility.domain.errors import RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.domain.money import Price
+from emobility.domain.personal import Sealed
+from emobility.domain.session import AuthMethod, ChargingPeriod, SessionToken
+from emobility.domain.tariff.tariff import Tariff
+
+
+class CreditOfACredit(RuleBroken):
+    """A credit CDR can't be credited; issue a new CDR instead."""
+
+    def __init__(self, *, cdr_id: str) -> None:
+        self.cdr_id = cdr_id
+        super().__init__(f"CDR {cdr_id} is a credit itself")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRLocation:
+    """Where the charge took place, frozen into the document (OCPI 2.2.1, 10.4.3)."""
+
+    location_id: str
+    name: str
+    address: str
+    city: str
+    postal_code: str
+    country: str
+    latitude: Decimal
+    longitude: Decimal
+    time_zone: str
+    evse_uid: str
+    emi3_id: str
+    connector_id: int
+    connector_standard: str
+    power_type: PowerType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedMeterData:
+    """Signed records of the charge, sealed because they may name the driver (OCPI 2.2.1, 10.4.6).
+
+    `records` holds the original bytes as text, never reformatted, in the order the meter wrote them.
+    """
+
+    encoding_method: str
+    public_key: str
+    records: tuple[Sealed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDR:
+    """A CDR of `party_id` (the CPO) for an eMSP, priced wholesale and net of tax.
+
+    Energy is in Wh and positive also in a credit, whose Wh count with a minus sign (`signed_energy_import_wh`).
+    """
+
+    party_id: PartyId
+    cdr_id: str
+    session_id: str
+    started_at: datetime
+    ended_at: datetime
+    token: SessionToken
+    auth_method: AuthMethod
+    authorization_reference: str | None
+    location: CDRLocation
+    currency: str
+    tariff: Tariff
+    tariff_hash: str
+    periods: tuple[ChargingPeriod, ...]
+    total_cost: Price
+    total_fixed_cost: Price | None
+    total_energy_cost: Price | None
+    total_time_cost: Price | None
+    total_parking_cost: Price | None
+    total_energy_import_wh: int
+    total_energy_export_wh: int
+    total_charging_s: int
+    total_parking_s: int
+    signed_data: SignedMeterData | None
+    issued_at: datetime
+    is_credit: bool = False
+    credit_reference_id: str | None = None
+    remark: str | None = None
+
+    @property
+    def signed_energy_import_wh(self) -> int:
+        """Wh as they count in totals: negative for a credit."""
+        return -self.total_energy_import_wh if self.is_credit else self.total_energy_import_wh
+
+
+def credit_of(original: CDR, *, cdr_id: str, issued_at: datetime, remark: str) -> CDR:
+    """Return the credit that takes `original` back whole: own id, its data, its costs negated.
+
+    Raises:
+        CreditOfACredit: `original` is a credit.
+    """
+    if original.is_credit:
+        raise CreditOfACredit(cdr_id=original.cdr_id)
+
+    def negated(price: Price | None) -> Price | None:
+        return None if price is None else -price
+
+    return replace(
+        original,
+        cdr_id=cdr_id,
+        issued_at=issued_at,
+        remark=remark,
+        is_credit=True,
+        credit_reference_id=original.cdr_id,
+        total_cost=-original.total_cost,
+        total_fixed_cost=negated(original.total_fixed_cost),
+        total_energy_cost=negated(original.total_energy_cost),
+        total_time_cost=negated(original.total_time_cost),
+        total_parking_cost=negated(original.total_parking_cost),
+    )

@@ -1,0 +1,1 @@
+"""Tariffs and the one exact engine that prices by them."""

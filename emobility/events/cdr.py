@@ -1,0 +1,130 @@
+"""Facts about sessions and CDRs. Key: the agreement, so that a pair's documents keep their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Final
+
+from emobility.domain.cdr import CDR
+from emobility.domain.identifiers import PartyId
+from emobility.domain.session import Session
+from emobility.events.event import Event, catalogued
+
+CDRS: Final = "cdrs"
+SESSIONS: Final = "sessions"
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChanged(Event):
+    """A CPO's session opened, moved on or closed; the whole session as it stands now."""
+
+    wire_name: ClassVar[str] = "sessions.session_changed.v1"
+    topic: ClassVar[str] = SESSIONS
+    session: Session
+
+    @property
+    def key(self) -> str:
+        """Party and session."""
+        return f"{self.session.party_id}/{self.session.session_id}"
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionQuarantined(Event):
+    """A CPO can't trust a session: it is neither billed nor dropped, but waits with its reasons."""
+
+    wire_name: ClassVar[str] = "sessions.session_quarantined.v1"
+    topic: ClassVar[str] = SESSIONS
+    party_id: PartyId
+    session_id: str
+    reasons: tuple[str, ...]
+    energy_wh: int
+    quarantined_at: datetime
+
+    @property
+    def key(self) -> str:
+        """Party and session."""
+        return f"{self.party_id}/{self.session_id}"
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineResolved(Event):
+    """Someone decided on a quarantined session: `outcome` is BILLED, WAIVED or WRITTEN_OFF; the parts add up."""
+
+    wire_name: ClassVar[str] = "sessions.quarantine_resolved.v1"
+    topic: ClassVar[str] = SESSIONS
+    party_id: PartyId
+    session_id: str
+    outcome: str
+    billed_wh: int
+    waived_wh: int
+    written_off_wh: int
+    resolved_at: datetime
+    resolved_by: str
+
+    @property
+    def key(self) -> str:
+        """Party and session."""
+        return f"{self.party_id}/{self.session_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementEvent(Event):
+    """Base of facts under one agreement."""
+
+    topic: ClassVar[str] = CDRS
+    agreement_id: str
+    cpo_id: PartyId
+    emsp_id: PartyId
+
+    @property
+    def key(self) -> str:
+        """The agreement."""
+        return self.agreement_id
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRIssued(AgreementEvent):
+    """A CPO closed and priced a session, or credited an earlier CDR (`cdr.is_credit`)."""
+
+    wire_name: ClassVar[str] = "cdrs.cdr_issued.v1"
+    cdr: CDR
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRReceived(AgreementEvent):
+    """An MSP has the document; receipt of a document is not acceptance of a debt."""
+
+    wire_name: ClassVar[str] = "cdrs.cdr_received.v1"
+    cdr: CDR
+    received_at: datetime
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRAccepted(AgreementEvent):
+    """An MSP owes what the CDR says: it re-priced it, or the dispute period ran out (`is_deemed`)."""
+
+    wire_name: ClassVar[str] = "cdrs.cdr_accepted.v1"
+    cdr: CDR
+    accepted_at: datetime
+    is_deemed: bool = False
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRDisputed(AgreementEvent):
+    """An MSP quarrels with a CDR, for a machine-readable reason."""
+
+    wire_name: ClassVar[str] = "cdrs.cdr_disputed.v1"
+    cdr_id: str
+    reason: str
+    detail: str
+    disputed_at: datetime
+    expected_e4: int | None = None
+    stated_e4: int | None = None

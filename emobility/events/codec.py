@@ -1,0 +1,101 @@
+"""Events and records as JSON bytes and back (msgspec), the same bytes every time.
+
+Decimals are written as strings, datetimes as RFC 3339 in UTC with a Z, `PartyId` as NL-TNM, bytes as base64.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from emobility.domain.errors import MalformedInput
+from emobility.domain.identifiers import PartyId
+from emobility.events import cdr, charging, retail
+from emobility.events.event import CATALOGUE, Envelope, Event
+
+T = TypeVar("T")
+
+CATALOGUED_MODULES: Final = (cdr, charging, retail)
+"""Importing them fills the catalogue; a new module of events is added here."""
+
+
+class UnknownEvent(MalformedInput):
+    """The log holds an event that this version does not know: a newer writer is at work."""
+
+    def __init__(self, wire_name: str) -> None:
+        self.wire_name = wire_name
+        super().__init__(f"no event is called {wire_name}")
+
+
+def _to_wire(value: Any) -> Any:
+    if isinstance(value, PartyId):
+        return value.code
+    raise NotImplementedError(f"{type(value)} has no wire form")
+
+
+def _from_wire(kind: type, value: Any) -> Any:
+    if kind is PartyId:
+        return PartyId(value)
+    raise NotImplementedError(f"{kind} has no wire form")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_wire, order="deterministic")
+_DECODERS: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
+
+
+def encode(value: Any) -> bytes:
+    """Write a record or event; the same value gives the same bytes."""
+    return _ENCODER.encode(value)
+
+
+def decode(data: bytes | str, kind: type[T]) -> T:
+    """Read what `encode` wrote. Raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS.setdefault(kind, msgspec.json.Decoder(kind, dec_hook=_from_wire))
+    decoded: T = decoder.decode(data)
+    return decoded
+
+
+class _Wire(msgspec.Struct, frozen=True):
+    """An envelope as it lies in the log: the event stays raw until its class is known."""
+
+    name: str
+    event_id: str
+    correlation_id: str
+    recorded_at: datetime
+    event: msgspec.Raw
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Write an envelope and its event as one JSON object."""
+    return encode(
+        {
+            "name": envelope.event.wire_name,
+            "event_id": envelope.event_id,
+            "correlation_id": envelope.correlation_id,
+            "recorded_at": envelope.recorded_at,
+            "event": envelope.event,
+        }
+    )
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Read what `encode_envelope` wrote.
+
+    Raises:
+        UnknownEvent: the name is not in the catalogue.
+        msgspec.MsgspecError: the bytes do not hold such an event.
+    """
+    wire = decode(data, _Wire)
+    kind: type[Event] | None = CATALOGUE.get(wire.name)
+    if kind is None:
+        raise UnknownEvent(wire.name)
+    return Envelope(
+        event=decode(bytes(wire.event), kind),
+        event_id=wire.event_id,
+        correlation_id=wire.correlation_id,
+        recorded_at=wire.recorded_at,
+    )

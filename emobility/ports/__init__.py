@@ -1,0 +1,1 @@
+"""What the business asks of the world, as Protocols. Adapters answer; only wiring knows which."""

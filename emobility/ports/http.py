@@ -1,0 +1,67 @@
+"""Outgoing HTTP as the business sees it: one call, bounded, with a clear reason when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from emobility.domain.errors import RuleBroken, Unavailable
+
+TIMEOUT_S: Final = 5.0
+RESPONSE_BYTES_MAX: Final = 1_048_576
+
+
+class PeerUnreachable(Unavailable):
+    """No connection could be made."""
+
+
+class PeerTimedOut(Unavailable):
+    """The peer did not answer in time; whether it acted is unknown."""
+
+
+class EgressRefused(RuleBroken):
+    """The guard refused the URL: scheme, host not registered, or an address inside."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"{url} is not called: {reason}")
+
+
+class ResponseTooLarge(RuleBroken):
+    """The peer's answer exceeds `RESPONSE_BYTES_MAX`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """A peer's answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient(Protocol):
+    """Calls counterparties. The real one guards: scheme, registered hosts, pinned address, no redirects, limits."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout_s: float = TIMEOUT_S,
+    ) -> HttpResponse:
+        """Call a URL once.
+
+        Raises:
+            EgressRefused: the guard refused the URL.
+            PeerUnreachable: no connection.
+            PeerTimedOut: no answer in `timeout_s`.
+            ResponseTooLarge: the body exceeds the limit.
+        """
+
+    def allow_origin(self, url: str) -> None:
+        """Register the origin of a counterparty's URL (from its registration) as one that may be called."""

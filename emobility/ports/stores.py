@@ -1,0 +1,96 @@
+"""Rows of one process's own state, typed by the frozen dataclass they are.
+
+A `TableSpec` names a table, its record and its key. The memory adapter keeps records in a dict; the PostgreSQL adapter
+maps each field to the column of the same name in a table that a numbered migration made: `int` BIGINT, `str` and
+enums TEXT, `bool` BOOLEAN, `datetime` TIMESTAMPTZ, `Decimal` NUMERIC, `bytes` BYTEA, `PartyId` TEXT, `Sealed` two
+columns (`<field>_subject` TEXT, `<field>_box` BYTEA; filter by `<field>_subject`), anything nested JSONB by the codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from emobility.domain.errors import RuleBroken
+
+R = TypeVar("R")
+
+SELECT_ROWS_MAX: Final = 10_000
+"""Most rows one `select` returns; ask again with `offset` for more."""
+
+
+class RecordExists(RuleBroken):
+    """A record with this key, or with the same value of a unique column, is there already."""
+
+    def __init__(self, *, table: str, key: tuple[Any, ...]) -> None:
+        self.table = table
+        self.key = key
+        super().__init__(f"{table} {key} exists")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSpec(Generic[R]):
+    """A table.
+
+    Attributes:
+        name: Singular, as in `charge_detail_record`.
+        record: The frozen dataclass of a row.
+        key: Fields of the primary key, party first.
+        unique: Further groups of fields that are unique together.
+    """
+
+    name: str
+    record: type[R]
+    key: tuple[str, ...]
+    unique: tuple[tuple[str, ...], ...] = ()
+
+
+class Table(Protocol[R]):
+    """Rows of one table as one unit of work sees them."""
+
+    async def get(self, *key: Any) -> R | None:
+        """Return the record with this key."""
+
+    async def get_for_update(self, *key: Any) -> R | None:
+        """Return it, and keep others from changing it until this unit ends."""
+
+    async def insert(self, record: R) -> None:
+        """Add a record. Raises `RecordExists`; the unit stays usable."""
+
+    async def put(self, record: R) -> None:
+        """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
+
+    async def delete(self, *key: Any) -> bool:
+        """Remove a record; tell whether there was one."""
+
+    async def select(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        since: tuple[str, datetime] | None = None,
+        before: tuple[str, datetime] | None = None,
+        order_by: Sequence[str] = (),
+        offset: int = 0,
+        limit: int = SELECT_ROWS_MAX,
+    ) -> list[R]:
+        """Return records whose fields equal `where` (None matches an absent value; a tuple matches any of its values).
+
+        Args:
+            where: Field → value; nested fields can't be asked for. A `Sealed` field `f` is asked as `f_subject`.
+            since: Field and moment; only records at or after it.
+            before: Field and moment; only records before it.
+            order_by: Fields, ascending, a leading `-` for descending; the key always breaks ties.
+            offset: Records to skip.
+            limit: Records to return at most, not above `SELECT_ROWS_MAX`.
+        """
+
+    async def count(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        since: tuple[str, datetime] | None = None,
+        before: tuple[str, datetime] | None = None,
+    ) -> int:
+        """Count what `select` without `limit` would return."""

@@ -1,0 +1,45 @@
+"""Rows and events in one transaction: both are there afterwards, or neither is."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from emobility.events.event import Envelope
+from emobility.ports.stores import Table, TableSpec
+
+R = TypeVar("R")
+
+
+class Novelty(Enum):
+    """What the inbox says of an event."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    """Same idempotency key, same content: acknowledge again, do nothing."""
+    CONFLICTING = "conflicting"
+    """Same idempotency key, other content: keep both, quarantine."""
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Leave its context without `commit` and nothing happened."""
+
+    def table(self, spec: TableSpec[R]) -> Table[R]:
+        """Return the rows of a table in this transaction."""
+
+    def emit(self, *envelopes: Envelope) -> None:
+        """Add events; they enter the log with the commit, in this order per key."""
+
+    async def novelty(self, group: str, envelope: Envelope) -> Novelty:
+        """Enter the event into the group's inbox and tell whether the group has seen its idempotency key before."""
+
+    async def commit(self) -> None:
+        """Make rows and events durable together."""
+
+
+class Units(Protocol):
+    """Opens units of work."""
+
+    def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Open a unit; it rolls back when its context is left without `commit`."""

@@ -1,0 +1,1 @@
+"""Wire kits that more than one deployable speaks."""

@@ -1,0 +1,1 @@
+"""OCMF signed meter values: parse, verify, mask."""

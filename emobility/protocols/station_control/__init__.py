@@ -1,0 +1,1 @@
+"""Between gateway and back office: authorise upwards, command downwards."""

@@ -1,0 +1,117 @@
+"""What gateway and back office say to each other, as JSON over HTTP with the internal bearer token.
+
+Upwards: POST {operations}/station_control/authorize with an `AuthorizationRequest`, answered by an
+`AuthorizationAnswer` (both in `ports/authorizer`). Downwards: POST {gateway}/stations/{party}/{station}/commands with
+a `StationCommand`, answered by a `CommandOutcome`; PUT {gateway}/stations/{party}/{station}/credential with a
+`StationCredential`. The gateway that owns a station is found in the station's presence row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTransaction:
+    """Start charging at an EVSE for a token (1.6 RemoteStartTransaction, 2.0.1 RequestStartTransaction)."""
+
+    id_token: str
+    ocpp_evse_id: int
+    connector_id: int
+    remote_start_id: int
+    charging_profile: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopTransaction:
+    """Stop a running transaction (1.6 RemoteStopTransaction, 2.0.1 RequestStopTransaction)."""
+
+    transaction_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetChargingProfile:
+    """Install a charging profile; `profile` is in the words of the station's own OCPP version."""
+
+    ocpp_evse_id: int
+    profile: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerMessage:
+    """Ask the station to send a message now."""
+
+    requested_message: str
+    ocpp_evse_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset:
+    """Restart the station: at once, or when idle (1.6: Hard, Soft)."""
+
+    is_immediate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVariable:
+    """Change a setting: 1.6 ChangeConfiguration(variable, value), 2.0.1 SetVariables(component, variable, value)."""
+
+    variable: str
+    value: str
+    component: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationCommand:
+    """One command; exactly one of the fields after `timeout_s` is given."""
+
+    correlation_id: str
+    timeout_s: int = 30
+    start_transaction: StartTransaction | None = None
+    stop_transaction: StopTransaction | None = None
+    set_charging_profile: SetChargingProfile | None = None
+    trigger_message: TriggerMessage | None = None
+    reset: Reset | None = None
+    set_variable: SetVariable | None = None
+
+
+class CommandResult(StrEnum):
+    """What became of a command."""
+
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+    NOT_SUPPORTED = "NOT_SUPPORTED"
+    TIMED_OUT = "TIMED_OUT"
+    STATION_OFFLINE = "STATION_OFFLINE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOutcome:
+    """The station's answer; `station_status` is its own word."""
+
+    result: CommandResult
+    station_status: str | None = None
+    transaction_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationCredential:
+    """The password a station presents; machine-made, at least 128 bits. The gateway keeps a keyed hash."""
+
+    password: str
+    ocpp_version: str | None = None
+    """`1.6` or `2.0.1` when the station may speak only that one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationPresence:
+    """Who owns a station's connection."""
+
+    charging_station_id: str
+    is_online: bool
+    gateway_url: str
+    ocpp_version: str
+    connected_at: datetime

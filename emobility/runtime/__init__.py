@@ -1,0 +1,1 @@
+"""Settings, telemetry, process life and the embedded servers."""

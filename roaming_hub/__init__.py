@@ -1,0 +1,1 @@
+"""The roaming hub: routes OCPI between parties and holds no business of its own."""

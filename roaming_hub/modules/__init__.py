@@ -1,0 +1,1 @@
+"""OCPI modules the hub answers itself."""

@@ -1,0 +1,1 @@
+"""Back offices and the programs on top of them."""

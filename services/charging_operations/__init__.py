@@ -1,0 +1,1 @@
+"""CPO back office: stations, authorisation, sessions, wholesale price, CDR, quarantine."""

@@ -1,0 +1,1 @@
+"""Charging stations, vehicles and drivers that speak the real protocols. Knows no deployable."""
