@@ -1,0 +1,61 @@
+"""A measured figure beside its rival and its goal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import ge, le
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One row of `wattroam bench`.
+
+    Attributes:
+        name: Dotted, as in `gateway.transaction_event.durable`.
+        value: What was measured for us, in `unit`.
+        rival: The same for the rival, in the same run; None where there is none.
+        ratio: `value / rival`, so that above 1 is better for rates and below 1 for times and sizes.
+        goal: The goal in words, as in `>= 8x rival`.
+        holds: Whether the goal was met.
+    """
+
+    name: str
+    value: float
+    unit: str
+    rival: float | None = None
+    rival_name: str | None = None
+    ratio: float | None = None
+    goal: str | None = None
+    holds: bool | None = None
+
+
+def against_rival(
+    *, name: str, value: float, unit: str, rival: float, rival_name: str, at_least: float | None = None
+) -> Figure:
+    """Return a figure whose goal is a multiple of the rival's."""
+    ratio = value / rival
+    return Figure(
+        name=name,
+        value=value,
+        unit=unit,
+        rival=rival,
+        rival_name=rival_name,
+        ratio=ratio,
+        goal=None if at_least is None else f">= {at_least:g}x rival",
+        holds=None if at_least is None else ratio >= at_least,
+    )
+
+
+def against_goal(
+    *, name: str, value: float, unit: str, at_least: float | None = None, at_most: float | None = None
+) -> Figure:
+    """Return a figure with an absolute goal; give one bound or none."""
+    bounds: tuple[tuple[str, float | None, Callable[[float, float], bool]], ...] = (
+        (">=", at_least, ge),
+        ("<=", at_most, le),
+    )
+    for sign, bound, holds in bounds:
+        if bound is not None:
+            return Figure(name=name, value=value, unit=unit, goal=f"{sign} {bound:g} {unit}", holds=holds(value, bound))
+    return Figure(name=name, value=value, unit=unit)

@@ -1,0 +1,1 @@
+"""Recomputes what must hold: nothing lost, nothing twice, energy and money conserved."""

@@ -1,0 +1,221 @@
+"""The `wattroam` command. Each command imports what it needs when it runs, so `--help` is instant."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+app: Final = typer.Typer(
+    name="wattroam",
+    help="EV-charging roaming and settlement: gateway, hub, back offices, audit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+quarantine: Final = typer.Typer(
+    help="Sessions that can't be trusted: see why, decide what becomes of them.", no_args_is_help=True
+)
+parked: Final = typer.Typer(help="Events that could not be handled: see why, hand them on again.", no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine")
+app.add_typer(parked, name="parked")
+
+RUN_FOLDER: Final = Path("run")
+Json = Annotated[bool, typer.Option("--json", help="Print figures for machines instead of a screen.")]
+RunFolder = Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")]
+
+
+class EventLogChoice(StrEnum):
+    """Where events live."""
+
+    POSTGRES = "postgres"
+    KAFKA = "kafka"
+    MEMORY = "memory"
+
+
+@app.command()
+def demo(
+    *,
+    json: Json = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything serving afterwards, with a live page.")
+    ] = False,
+    event_log: Annotated[
+        EventLogChoice, typer.Option(help="memory: one process, virtual time.")
+    ] = EventLogChoice.POSTGRES,
+    seed: Annotated[int, typer.Option(help="Draws arrivals, vehicles and faults.")] = 7,
+    run_folder: Annotated[Path | None, typer.Option(help="Keep data and logs here; default: a fresh run/demo.")] = None,
+) -> None:
+    """Run two days of charging through every component and print what everybody owes, paid and metered."""
+    from services.embedded.demo import run_demo
+
+    sys.exit(run_demo(json=json, keep=keep, event_log=event_log.value, seed=seed, run_folder=run_folder))
+
+
+@app.command()
+def up(
+    *,
+    run_folder: RunFolder = RUN_FOLDER,
+    event_log: Annotated[EventLogChoice, typer.Option()] = EventLogChoice.POSTGRES,
+) -> None:
+    """Serve on one machine: PostgreSQL, gateway, hub and back offices, until Ctrl-C. Data stay for the next time."""
+    from services.embedded.up import serve
+
+    sys.exit(serve(run_folder=run_folder, event_log=event_log.value))
+
+
+@app.command()
+def gateway() -> None:
+    """Run the OCPP gateway alone; settings come from WATTROAM_* variables."""
+    from charge_point_gateway.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def hub() -> None:
+    """Run the roaming hub alone."""
+    from roaming_hub.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def operations() -> None:
+    """Run the CPO back office alone."""
+    from services.charging_operations.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def mobility() -> None:
+    """Run the MSP back office alone."""
+    from services.driver_mobility.__main__ import main as run
+
+    run()
+
+
+@app.command()
+def navigation() -> None:
+    """Run the NSP alone."""
+    from services.navigation.__main__ import main as run
+
+    run()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def simulate(context: typer.Context) -> None:
+    """Put simulated stations on a running gateway; `wattroam simulate -- --help` lists the options."""
+    from simulator.__main__ import main as run
+
+    sys.exit(run(context.args))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database at WATTROAM_DATABASE_URL to this version's tables."""
+    from emobility.runtime.settings import Settings
+
+    from emobility.adapters.postgres.migrations import migrate as run
+
+    applied = asyncio.run(run(Settings().database_url))
+    typer.echo(f"{len(applied)} migrations applied" if applied else "nothing to do")
+
+
+@app.command()
+def audit(
+    *,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+    truth: Annotated[
+        Path | None, typer.Option(help="What the simulator knows: acknowledged messages, true Wh.")
+    ] = None,
+) -> None:
+    """Recompute every conservation equation from the stored data; exit 1 on any difference, each with its cause."""
+    from services.audit.command import run_audit
+
+    sys.exit(run_audit(json=json, run_folder=run_folder, truth=truth))
+
+
+@app.command()
+def bench(
+    *,
+    json: Json = False,
+    short: Annotated[bool, typer.Option("--short", help="Seconds instead of minutes; figures are noisier.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Names of figures to measure.")] = None,
+) -> None:
+    """Measure speed and memory against rivals in the same run."""
+    from bench.command import run_bench
+
+    sys.exit(run_bench(json=json, short=short, only=only or []))
+
+
+@quarantine.command("list")
+def quarantine_list(party: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """List a CPO's quarantined sessions with their reasons and evidence."""
+    from services.embedded.operator import list_quarantine
+
+    sys.exit(list_quarantine(party=party, json=json, run_folder=run_folder))
+
+
+class Outcome(StrEnum):
+    """What becomes of quarantined energy."""
+
+    BILL = "bill"
+    WAIVE = "waive"
+    WRITE_OFF = "write-off"
+
+
+@quarantine.command("resolve")
+def quarantine_resolve(
+    party: str,
+    session_id: str,
+    *,
+    outcome: Annotated[Outcome, typer.Option()],
+    why: Annotated[str, typer.Option(help="Kept in the audit trail.")],
+    proven_wh: Annotated[int | None, typer.Option(help="Bill only this part; the rest is waived.")] = None,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Bill the proven part of a session, waive it or write it off."""
+    from services.embedded.operator import resolve_quarantine
+
+    sys.exit(
+        resolve_quarantine(
+            party=party,
+            session_id=session_id,
+            outcome=outcome.value,
+            why=why,
+            proven_wh=proven_wh,
+            run_folder=run_folder,
+        )
+    )
+
+
+@parked.command("list")
+def parked_list(group: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """List a consumer group's dead letters with their reasons."""
+    from services.embedded.operator import list_parked
+
+    sys.exit(list_parked(group=group, json=json, run_folder=run_folder))
+
+
+@parked.command("replay")
+def parked_replay(group: str, key: str, *, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """Hand a key's dead letters to their group again, in order; on success the key goes on."""
+    from services.embedded.operator import replay_parked
+
+    sys.exit(replay_parked(group=group, key=key, run_folder=run_folder))
+
+
+def main() -> None:
+    """Entry point of the `wattroam` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
