@@ -1,0 +1,96 @@
+"""The only configuration: one class, read from the environment (`WATTROAM_...`) and checked at once.
+
+What is not safe outside a developer's machine (a stepped clock, calls to loopback addresses) is refused here, before
+any process of the system starts.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+INTERNAL_TOKEN_CHARACTERS_MIN: Final = 32
+"""At least 128 bits when written in hex."""
+_MASTER_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class Settings(BaseSettings):
+    """Where things are and which secrets open them; each field is the variable `WATTROAM_<FIELD>`.
+
+    Attributes:
+        environment: `production` refuses whatever only a demo or a test may do.
+        database_url: PostgreSQL, as a URL; embedded mode fills it in.
+        event_log: Which log carries the events. `kafka` also needs `database_url` (rows, cursors, outbox).
+        kafka_bootstrap: `host:port[,host:port]` of the brokers.
+        public_url: How counterparties reach the business process; the base of every OCPI URL we state.
+        business_url: How our own processes reach it.
+        gateway_host: Address the gateway listens on, for stations and for its HTTP API.
+        gateway_ocpp_port: Port of the OCPP-J WebSocket; 0 asks the system for one.
+        gateway_api_port: Port of the gateway's HTTP API.
+        gateway_api_url: How our own processes reach that API.
+        business_host: Address the business process listens on.
+        business_port: Its port.
+        internal_token: Bearer token of our own processes; full rights.
+        master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
+        clock_file: The stepped clock's file; None means real time. Only in development.
+        run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
+        seed: Seeds what a simulation draws; never a secret in production.
+        embedded_origins: Origins that embedded mode started itself; only these may be http or a loopback address.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WATTROAM_", frozen=True, extra="forbid")
+
+    environment: Literal["development", "production"] = "production"
+    database_url: str | None = None
+    event_log: Literal["postgres", "kafka", "memory"] = "postgres"
+    kafka_bootstrap: str | None = None
+    public_url: str = "http://127.0.0.1:8080"
+    business_url: str = "http://127.0.0.1:8080"
+    gateway_host: str = "127.0.0.1"
+    gateway_ocpp_port: int = 8887
+    gateway_api_port: int = 8888
+    gateway_api_url: str = "http://127.0.0.1:8888"
+    business_host: str = "127.0.0.1"
+    business_port: int = 8080
+    internal_token: SecretStr = SecretStr("")
+    master_key: SecretStr = SecretStr("")
+    clock_file: Path | None = None
+    run_folder: Path = Path("run")
+    seed: int = 0
+    embedded_origins: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _secrets_are_given(self) -> Self:
+        if len(self.internal_token.get_secret_value()) < INTERNAL_TOKEN_CHARACTERS_MIN:
+            message = f"WATTROAM_INTERNAL_TOKEN needs at least {INTERNAL_TOKEN_CHARACTERS_MIN} characters"
+            raise ValueError(message)
+        if not _MASTER_KEY.fullmatch(self.master_key.get_secret_value()):
+            raise ValueError("WATTROAM_MASTER_KEY needs 32 bytes as 64 hex digits")
+        return self
+
+    @model_validator(mode="after")
+    def _demo_means_stay_in_development(self) -> Self:
+        if self.environment == "development":
+            return self
+        if self.clock_file is not None:
+            raise ValueError("WATTROAM_CLOCK_FILE: a stepped clock is refused outside WATTROAM_ENVIRONMENT=development")
+        if self.embedded_origins:
+            raise ValueError("WATTROAM_EMBEDDED_ORIGINS is refused outside WATTROAM_ENVIRONMENT=development")
+        if self.event_log == "memory":
+            raise ValueError("WATTROAM_EVENT_LOG=memory forgets everything: only for development")
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_has_an_address(self) -> Self:
+        if self.event_log == "kafka" and not self.kafka_bootstrap:
+            raise ValueError("WATTROAM_EVENT_LOG=kafka needs WATTROAM_KAFKA_BOOTSTRAP")
+        return self
+
+    @property
+    def master_key_bytes(self) -> bytes:
+        """The master key as 32 bytes."""
+        return bytes.fromhex(self.master_key.get_secret_value())
