@@ -1,8 +1,9 @@
-"""The event log, the spine: appended durably, consumed in order per key, each group's cursor moving with its effects."""
+"""The event log, the spine: durable, consumed in order per key, each group's cursor moving with its effects."""
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -17,6 +18,11 @@ EVENT_BYTES_MAX: Final = 1_000_000
 """Largest encoded event; Kafka's default limit for a message is 1 MiB."""
 BATCH_EVENTS_MAX: Final = 500
 """Most events a handler gets at once."""
+
+
+def partition_of(key: str) -> int:
+    """Return the partition of a key, the same in every adapter and for ever (CRC-32 of its UTF-8 bytes)."""
+    return zlib.crc32(key.encode()) % PARTITIONS_PER_TOPIC
 
 
 class LogUnavailable(Unavailable):

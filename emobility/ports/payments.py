@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.money import Money
 
 
@@ -33,6 +33,18 @@ class UnknownPayment(RuleBroken):
     """The provider knows no such payment."""
 
 
+class IdempotencyKeyReused(RuleBroken):
+    """The key came before with other parameters; nothing was done."""
+
+
+class NotACardAmount(MalformedInput):
+    """Cards are charged in whole cents, more than none."""
+
+    def __init__(self, *, amount_e4: int) -> None:
+        self.amount_e4 = amount_e4
+        super().__init__(f"{amount_e4} ten-thousandths are no positive amount in whole cents")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """Money reserved on a card."""
@@ -47,7 +59,9 @@ class Hold:
 class Payments(Protocol):
     """Each call carries an idempotency key: repeating it gives the first answer and moves no money again.
 
-    Cards are charged in whole cents: every amount here is a multiple of 100 ten-thousandths.
+    Cards are charged in whole cents: every amount here is a positive multiple of 100 ten-thousandths (`NotACardAmount`
+    otherwise). Every call may raise `PaymentProviderUnavailable`, and `IdempotencyKeyReused` when its key came before
+    with other parameters.
     """
 
     async def authorize(self, card: str, amount: Money, *, idempotency_key: str) -> Hold:

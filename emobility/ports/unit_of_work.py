@@ -6,10 +6,15 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol, TypeVar
 
+from emobility.domain.errors import Unavailable
 from emobility.events.event import Envelope
 from emobility.ports.stores import Table, TableSpec
 
 R = TypeVar("R")
+
+
+class UnitConflict(Unavailable):
+    """Two units waited for each other's rows and this one was rolled back; run it again from the start."""
 
 
 class Novelty(Enum):
