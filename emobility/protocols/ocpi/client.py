@@ -1,0 +1,252 @@
+"""Speak OCPI to one peer in the name of one of our parties: envelopes, ids, routing, paging, typed failures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode, urljoin
+
+import msgspec
+
+from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.identifiers import PartyId
+from emobility.ports.clock import Randomness
+from emobility.ports.http import TIMEOUT_S, HttpClient, HttpResponse
+from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.headers import Routing, authorization, next_link, routing_headers
+from emobility.protocols.ocpi.status import StatusCode
+from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read, write
+
+T = TypeVar("T")
+
+PAGES_MAX: Final = 10_000
+"""Most pages one listing follows: a peer that links in circles ends here."""
+
+
+class PeerRefused(RuleBroken):
+    """The peer understood and said no (HTTP 4xx or S 2xxx); the same request will not succeed later."""
+
+    def __init__(self, *, http_status: int, status_code: int | None, message: str) -> None:
+        self.http_status = http_status
+        self.status_code = status_code
+        self.message = message
+        super().__init__(f"the peer refused with HTTP {http_status}, S {status_code}: {message}")
+
+
+class MissingAtPeer(PeerRefused):
+    """The peer has no such object (HTTP 404)."""
+
+
+class EndpointMissing(RuleBroken):
+    """The peer's version details list no such module and role."""
+
+    def __init__(self, *, module: str, role: InterfaceRole) -> None:
+        self.module = module
+        self.role = role
+        super().__init__(f"the peer has no {role} interface of {module}")
+
+
+class PeerFailed(Unavailable):
+    """The peer could not (HTTP 5xx, S 3xxx) or what it said is no OCPI envelope; later it may."""
+
+    def __init__(self, *, http_status: int, status_code: int | None, message: str) -> None:
+        self.http_status = http_status
+        self.status_code = status_code
+        self.message = message
+        super().__init__(f"the peer failed with HTTP {http_status}, S {status_code}: {message}")
+
+
+class HubCouldNotDeliver(PeerFailed):
+    """The hub answered 4xxx: the receiver is unknown, silent or not connected."""
+
+
+class NotAuthenticatedAtPeer(PeerFailed):
+    """The peer does not know our token (HTTP 401, 403): the registration must be renewed, the request is not wrong."""
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What every answer is wrapped in."""
+
+    status_code: int
+    status_message: str | None = None
+    data: msgspec.Raw | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A successful answer (S 1xxx)."""
+
+    http_status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+    def as_(self, kind: type[T]) -> T:
+        """Read `data` as an OCPI object. Raises `PeerFailed` when it is none."""
+        try:
+            return read(self.data, kind)
+        except (NotAnOCPIObject, NotJSON) as error:
+            raise PeerFailed(http_status=self.http_status, status_code=None, message=str(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OCPIClient:
+    """Bound to a peer and to one of our own parties.
+
+    Attributes:
+        own_party: In whose name we speak (`OCPI-from-*`).
+        token: The credentials token the peer gave us.
+        endpoints: The peer's (module, role) → URL.
+    """
+
+    http: HttpClient
+    randomness: Randomness
+    own_party: PartyId
+    token: str = field(repr=False)
+    endpoints: Mapping[tuple[str, InterfaceRole], str]
+    timeout_s: float = TIMEOUT_S
+
+    async def get(
+        self,
+        module: str,
+        role: InterfaceRole,
+        path: str = "",
+        *,
+        to_party: PartyId | None,
+        correlation_id: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Fetch one object. Raises as `send` does."""
+        url = self.url_of(module, role, path, query)
+        return await self.send("GET", url, to_party=to_party, correlation_id=correlation_id)
+
+    async def put(
+        self,
+        module: str,
+        role: InterfaceRole,
+        path: str,
+        body: Any,
+        *,
+        to_party: PartyId | None,
+        correlation_id: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Create or replace an object. Raises as `send` does."""
+        url = self.url_of(module, role, path, query)
+        return await self.send("PUT", url, body, to_party=to_party, correlation_id=correlation_id)
+
+    async def patch(
+        self, module: str, role: InterfaceRole, path: str, body: Any, *, to_party: PartyId | None, correlation_id: str
+    ) -> Answer:
+        """Change fields of an object. Raises as `send` does."""
+        url = self.url_of(module, role, path)
+        return await self.send("PATCH", url, body, to_party=to_party, correlation_id=correlation_id)
+
+    async def post(
+        self,
+        module: str,
+        role: InterfaceRole,
+        path: str,
+        body: Any,
+        *,
+        to_party: PartyId | None,
+        correlation_id: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Create an object or ask for something. Raises as `send` does."""
+        url = self.url_of(module, role, path, query)
+        return await self.send("POST", url, body, to_party=to_party, correlation_id=correlation_id)
+
+    async def delete(
+        self, module: str, role: InterfaceRole, path: str, *, to_party: PartyId | None, correlation_id: str
+    ) -> Answer:
+        """Remove an object. Raises as `send` does."""
+        url = self.url_of(module, role, path)
+        return await self.send("DELETE", url, to_party=to_party, correlation_id=correlation_id)
+
+    async def list_all(
+        self,
+        module: str,
+        role: InterfaceRole,
+        kind: type[T],
+        *,
+        to_party: PartyId | None,
+        correlation_id: str,
+        query: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[T]:
+        """Yield all objects of a list, following `Link` page by page; objects that can't be read are left out.
+
+        4.1.4: "the client should at least process the correct OCPI objects".
+        """
+        url: str | None = self.url_of(module, role, "", query)
+        for _ in range(PAGES_MAX):
+            if url is None:
+                return
+            answer = await self.send("GET", url, to_party=to_party, correlation_id=correlation_id)
+            for raw in answer.as_(list[msgspec.Raw]):
+                try:
+                    yield read(bytes(raw), kind)
+                except NotAnOCPIObject:
+                    continue
+            link = next_link(answer.headers.get(names.LINK.lower()))
+            url = urljoin(url, link) if link else None
+
+    def url_of(self, module: str, role: InterfaceRole, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Return the URL of a module's endpoint with `path` added. Raises `EndpointMissing`."""
+        base = self.endpoints.get((module, role))
+        if base is None:
+            raise EndpointMissing(module=module, role=role)
+        joined = f"{base.rstrip('/')}/{path.lstrip('/')}" if path else base
+        return f"{joined}?{urlencode(query)}" if query else joined
+
+    async def send(
+        self, method: str, url: str, body: Any = None, *, to_party: PartyId | None, correlation_id: str
+    ) -> Answer:
+        """Call a URL of the peer. `body`: an OCPI object, or bytes that are JSON already; None for none.
+
+        Raises:
+            PeerRefused: HTTP 4xx or S 2xxx (`MissingAtPeer` for 404).
+            PeerFailed: HTTP 5xx, S 3xxx, no envelope; `HubCouldNotDeliver` for S 4xxx, `NotAuthenticatedAtPeer`.
+            PeerUnreachable, PeerTimedOut, EgressRefused, ResponseTooLarge: see `ports/http`.
+        """
+        sent = {
+            names.AUTHORIZATION: authorization(self.token),
+            names.REQUEST_ID: self.randomness.uuid(),
+            names.CORRELATION_ID: correlation_id,
+        }
+        if to_party is not None:
+            sent |= routing_headers(Routing(to_party=to_party, from_party=self.own_party))
+        payload = b""
+        if body is not None:
+            payload = body if isinstance(body, bytes) else write(body)
+            sent["Content-Type"] = "application/json"
+        response = await self.http.request(method, url, headers=sent, body=payload, timeout_s=self.timeout_s)
+        return answer_of(response)
+
+
+def answer_of(response: HttpResponse) -> Answer:
+    """Read an envelope; raise what a refusal or failure means. See `OCPIClient.send`."""
+    envelope = _envelope(response.body)
+    code = envelope.status_code if envelope else None
+    message = (envelope.status_message if envelope else None) or "no message"
+    if response.status in {401, 403}:
+        raise NotAuthenticatedAtPeer(http_status=response.status, status_code=code, message=message)
+    if response.status == 404:
+        raise MissingAtPeer(http_status=404, status_code=code, message=message)
+    if code is not None and 4000 <= code < 5000:
+        raise HubCouldNotDeliver(http_status=response.status, status_code=code, message=message)
+    if response.status in {408, 425, 429} or response.status >= 500 or envelope is None or code is None:
+        raise PeerFailed(http_status=response.status, status_code=code, message=message)
+    if response.status >= 400 or 2000 <= code < 3000:
+        raise PeerRefused(http_status=response.status, status_code=code, message=message)
+    if not StatusCode.SUCCESS <= code < 2000:
+        raise PeerFailed(http_status=response.status, status_code=code, message=message)
+    data = envelope.data
+    return Answer(http_status=response.status, headers=response.headers, data=b"null" if data is None else bytes(data))
+
+
+def _envelope(body: bytes) -> Envelope | None:
+    try:
+        return read(body, Envelope)
+    except (NotAnOCPIObject, NotJSON):
+        return None
