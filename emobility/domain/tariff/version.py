@@ -1,0 +1,112 @@
+"""Versions of a tariff: a hash that names what it charges, and whether it is in force.
+
+A CPO and an MSP must get the same hash though the tariff went through OCPI in between, so the canonical form holds
+exactly what decides a price and nothing that travels with it:
+
+- in: owner, id, currency, type, validity, limits, and every element in order with its components and restrictions;
+- out: `last_updated` (a receiver may raise it, OCPI cuts it to seconds) and texts for people.
+
+Numbers are written without trailing zeros (0.10 is 0.1), instants in UTC to the second, times of day to the minute's
+second, ids in upper case (CiString), `step_size` 0 as the 1 it means, days in the order of the week.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from emobility.domain.money import Price
+from emobility.domain.tariff.tariff import DayOfWeek, PriceComponent, Tariff, TariffElement, TariffRestrictions
+
+CANONICAL_FORM: Final = "wattroam-tariff-1"
+"""Hashed along: a change of the form changes every hash, and says so."""
+
+
+def tariff_hash(tariff: Tariff) -> str:
+    """Return the SHA-256 of the canonical form, hex."""
+    return hashlib.sha256(canonical_bytes(tariff)).hexdigest()
+
+
+def canonical_bytes(tariff: Tariff) -> bytes:
+    """Return what is hashed: compact JSON with sorted keys and without absent fields."""
+    document = {
+        "form": CANONICAL_FORM,
+        "party": tariff.party_id.code,
+        "id": tariff.tariff_id.upper(),
+        "currency": tariff.currency.upper(),
+        "type": None if tariff.tariff_type is None else tariff.tariff_type.value,
+        "from": _instant(tariff.valid_from),
+        "until": _instant(tariff.valid_until),
+        "min": _limit(tariff.price_min),
+        "max": _limit(tariff.price_max),
+        "elements": [_element(element) for element in tariff.elements],
+    }
+    return json.dumps(_present(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def is_in_force(tariff: Tariff, at: datetime) -> bool:
+    """Whether a session may start under the tariff at `at`; its start is included, its end is not."""
+    if tariff.valid_from is not None and at < tariff.valid_from:
+        return False
+    return tariff.valid_until is None or at < tariff.valid_until
+
+
+def _element(element: TariffElement) -> dict[str, Any]:
+    restrictions = _present(_restrictions(element.restrictions))
+    document: dict[str, Any] = {"components": [_component(component) for component in element.components]}
+    if restrictions:
+        document["restrictions"] = restrictions
+    return document
+
+
+def _component(component: PriceComponent) -> dict[str, Any]:
+    return _present(
+        {
+            "dimension": component.dimension.value,
+            "price": _number(component.price),
+            "step": component.step_size or 1,
+            "vat": None if component.vat_percent is None else _number(component.vat_percent),
+        }
+    )
+
+
+def _restrictions(r: TariffRestrictions) -> dict[str, Any]:
+    return {
+        "start_time": None if r.start_time is None else r.start_time.isoformat("seconds"),
+        "end_time": None if r.end_time is None else r.end_time.isoformat("seconds"),
+        "start_date": None if r.start_date is None else r.start_date.isoformat(),
+        "end_date": None if r.end_date is None else r.end_date.isoformat(),
+        "energy_wh_min": r.energy_wh_min,
+        "energy_wh_max": r.energy_wh_max,
+        "current_a_min": None if r.current_a_min is None else _number(r.current_a_min),
+        "current_a_max": None if r.current_a_max is None else _number(r.current_a_max),
+        "power_w_min": r.power_w_min,
+        "power_w_max": r.power_w_max,
+        "duration_s_min": r.duration_s_min,
+        "duration_s_max": r.duration_s_max,
+        "days": [day.value for day in DayOfWeek if day in r.days_of_week] or None,
+        "reservation": None if r.reservation is None else r.reservation.value,
+    }
+
+
+def _present(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def _limit(price: Price | None) -> dict[str, Any] | None:
+    return None if price is None else _present({"excl_e4": price.excl_e4, "incl_e4": price.incl_e4})
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).replace(microsecond=0).isoformat()
+
+
+def _number(number: Decimal) -> str:
+    """Plain digits without trailing zeros; -0 is 0."""
+    if not number:
+        return "0"
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
