@@ -1,0 +1,80 @@
+# The front door. Each target installs what it needs first, pinned with hashes, and again only when the pins change.
+# Needed beforehand: Python 3.11 or newer with venv, git and make.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := build/stamps
+PYTEST_ARGS ?=
+
+# The first of these that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$candidate && break; done)
+
+.PHONY: help demo test check bench soak fuzz contracts clean runtime tools kafka
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: runtime ## Two days of charging from plug to accepted CDR, every component, one screen at the end
+	@$(BIN)/wattroam demo $(DEMO_ARGS)
+
+test: check kafka ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: tools ## Lint, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: tools ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
+	@$(BIN)/wattroam bench $(BENCH_ARGS)
+
+soak: tools kafka ## The tests that kill processes, again and again (SOAK_ROUNDS=10)
+	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
+		$(BIN)/python -m pytest -q -m fault $(PYTEST_ARGS) || exit 1; done
+
+fuzz: tools ## The property tests with many more examples (FUZZ_EXAMPLES=5000)
+	@WATTROAM_FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(BIN)/python -m pytest -q -m "not kafka and not fault" \
+		--hypothesis-profile=fuzz --timeout=3600 $(PYTEST_ARGS)
+
+contracts: ## The settlement contracts (they come with settlement itself)
+	@echo "settlement_contracts/ holds no contract yet"
+
+clean: ## Remove the virtual environment, downloads, run folders and caches
+	@for home in run/*/home run/*/*/home; do [ ! -L "$$home" ] || rm -rf "$$(readlink "$$home")"; done
+	@rm -rf $(VENV) build run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+
+runtime: $(STAMPS)/runtime
+tools: $(STAMPS)/tools
+
+$(BIN)/uv: requirements/bootstrap.txt
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: install it, or say PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) can't make virtual environments: install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || { echo "making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(STAMPS)/runtime: $(BIN)/uv requirements/runtime.txt
+	@[ -e $(STAMPS)/tools ] || { echo "installing what runs"; \
+		$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/bootstrap.txt requirements/runtime.txt; }
+	@$(MAKE) --no-print-directory -s path
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/tools: $(BIN)/uv requirements/runtime.txt requirements/test.txt requirements/bootstrap.txt
+	@echo "installing what runs and what checks"
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python \
+		requirements/bootstrap.txt requirements/runtime.txt requirements/test.txt
+	@$(MAKE) --no-print-directory -s path
+	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/runtime
+
+# The checkout itself goes on the path without a build, so that nothing unpinned is fetched to build it.
+.PHONY: path
+path:
+	@$(BIN)/python -c 'import pathlib, sysconfig; \
+		(pathlib.Path(sysconfig.get_path("purelib")) / "wattroam.pth").write_text("$(CURDIR)\n")'
+	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" -m services.cli "$$@"\n' "$(CURDIR)" > $(BIN)/wattroam
+	@chmod +x $(BIN)/wattroam

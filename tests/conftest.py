@@ -1,0 +1,164 @@
+"""What all tests share: real servers of our own, a fresh database per test, and no network beyond this machine.
+
+A component that is missing ends the run with one line. Only `WITHOUT=kafka` in the environment leaves tests out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import psycopg
+import pytest
+
+from emobility.adapters.system import SystemRandomness, SystemTimer
+from emobility.runtime import network
+from emobility.runtime.embedded_postgres import EmbeddedPostgres
+from emobility.runtime.postgres_binaries import find_postgres_binaries
+from emobility.runtime.supervision import ComponentMissing
+
+T = TypeVar("T")
+
+COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
+TEMPLATE: Final = "migrated"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by the servers they ask for; leave out what `WITHOUT` names, and say so."""
+    for item in items:
+        asked = getattr(item, "fixturenames", ())
+        if "postgres_server" in asked:
+            item.add_marker("postgres")
+        if "kafka_server" in asked:
+            item.add_marker("kafka")
+    left_out = [name for name in os.environ.get("WITHOUT", "").replace(",", " ").split() if name]
+    for name in left_out:
+        if name not in COMPONENTS_THAT_MAY_BE_LEFT_OUT:
+            pytest.exit(f"WITHOUT={name}: only {', '.join(COMPONENTS_THAT_MAY_BE_LEFT_OUT)} can be left out", 4)
+        gone = [item for item in items if item.get_closest_marker(name)]
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if not item.get_closest_marker(name)]
+        print(f"\nWITHOUT={name}: {len(gone)} tests that need it are left out")  # noqa: T201  # whoever runs it must know
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """End the run with one line when a test needs what this machine lacks."""
+    if session.config.option.collectonly:
+        return
+    try:
+        if any(item.get_closest_marker("postgres") for item in session.items):
+            find_postgres_binaries()
+    except ComponentMissing as missing:
+        pytest.exit(str(missing), 3)
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder that the servers' unprivileged user may enter (pytest's own is closed to others)."""
+    folder = Path(tempfile.mkdtemp(prefix="wattroam-test-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """One embedded PostgreSQL for the whole run."""
+    server = EmbeddedPostgres(server_folder / "postgres", timer=SystemTimer(), randomness=SystemRandomness())
+    run_to_end(server.start())
+    yield server
+    server.kill()
+    server.discard()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """A database with all migrations applied, to be copied."""
+    migrate = importlib.import_module("emobility.adapters.postgres.migrations").migrate
+    create_database(postgres_server.dsn, TEMPLATE)
+    run_to_end(migrate(database_dsn(postgres_server.dsn, TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """URL of a fresh, migrated database of this test's own."""
+    yield from _own_database(postgres_server, template=migrated_template)
+
+
+@pytest.fixture
+def empty_postgres_dsn(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """URL of a fresh database without any table."""
+    yield from _own_database(postgres_server, template="template0")
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port nobody listens on."""
+    return network.free_port()
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own, in this thread: a server started in another would die with that."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def database_dsn(server_dsn: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    return f"{server_dsn.rsplit('/', 1)[0]}/{name}"
+
+
+def create_database(server_dsn: str, name: str, template: str = "template0") -> None:
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+
+
+def _own_database(server: EmbeddedPostgres, *, template: str) -> Iterator[str]:
+    name = f"test_{SystemRandomness().token_bytes(6).hex()}"
+    create_database(server.dsn, name, template)
+    yield database_dsn(server.dsn, name)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(autouse=True)
+def _only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections and look-ups that would leave the machine."""
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        _assert_here(self.family, address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        _assert_here(self.family, address)
+        return connect_ex(self, address)
+
+    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        _assert_here(socket.AF_INET, (host,))
+        return getaddrinfo(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+
+
+def _assert_here(family: int, address: Any) -> None:
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    host = address[0].decode() if isinstance(address[0], bytes) else address[0]
+    if host in {None, "", "localhost"} or ipaddress.ip_address(host).is_loopback:
+        return
+    raise AssertionError(f"a test tried to reach {host}, which is not on this machine")
