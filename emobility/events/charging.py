@@ -172,3 +172,7 @@ class AuthorizationDecided(StationEvent):
     reason: str
     decided_at: datetime
     ocpp_evse_id: int | None = None
+    authorization_reference: str | None = None
+    transaction_id: str | None = None
+    remote_start_id: int | None = None
+    emsp_id: PartyId | None = None

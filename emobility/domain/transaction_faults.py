@@ -1,0 +1,143 @@
+"""Why a transaction can't be trusted, in words that machines read."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from emobility.domain.meter import MeterReading
+from emobility.domain.transaction import (
+    Transaction,
+    has_conflict,
+    metered_wh,
+    missing_sequence_numbers,
+    readings_in_order,
+)
+
+TRANSACTION_DURATION_MAX: Final = timedelta(days=31)
+"""A vehicle that stays longer is a stuck transaction or a wrong clock."""
+READING_SLACK: Final = timedelta(minutes=5)
+"""How far outside its transaction a reading's timestamp may lie: stations round and correct their clocks."""
+POWER_SLACK_PERCENT: Final = 10
+"""A connector's rated power is nominal; voltage may be 10 % above it (EN 50160)."""
+
+
+class FaultReason(StrEnum):
+    """Reasons for quarantine."""
+
+    CONFLICTING_CONTENT = "CONFLICTING_CONTENT"
+    CDR_CREDITED = "CDR_CREDITED"
+    ENERGY_IMPLAUSIBLE = "ENERGY_IMPLAUSIBLE"
+    LATE_EVENT_AFTER_CDR = "LATE_EVENT_AFTER_CDR"
+    METER_RAN_BACKWARDS = "METER_RAN_BACKWARDS"
+    METER_VALUES_MISSING = "METER_VALUES_MISSING"
+    NOT_A_NUMBER = "NOT_A_NUMBER"
+    NO_AGREEMENT = "NO_AGREEMENT"
+    NO_AUTHORIZATION = "NO_AUTHORIZATION"
+    NO_TARIFF = "NO_TARIFF"
+    OVERLAPPING_TRANSACTION = "OVERLAPPING_TRANSACTION"
+    SEQUENCE_GAP = "SEQUENCE_GAP"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    SIGNATURE_MISSING = "SIGNATURE_MISSING"
+    TIME_IMPLAUSIBLE = "TIME_IMPLAUSIBLE"
+    UNKNOWN_EVSE = "UNKNOWN_EVSE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One reason, and for people what was seen."""
+
+    reason: FaultReason
+    detail: str
+
+
+def faults(transaction: Transaction, *, power_w_max: int | None = None) -> tuple[Fault, ...]:
+    """Return what the reports alone show to be wrong, each reason once, in a fixed order; none: it can be priced.
+
+    Args:
+        transaction: What is known of it.
+        power_w_max: Rated power of the connector, in W; None: not known, so energy is not judged.
+    """
+    found = (
+        _conflicting(transaction),
+        _out_of_time(transaction),
+        _not_a_number(transaction),
+        _without_values(transaction),
+        _backwards(transaction),
+        _implausible_energy(transaction, power_w_max),
+        _gap(transaction),
+    )
+    return tuple(fault for fault in found if fault is not None)
+
+
+def _conflicting(transaction: Transaction) -> Fault | None:
+    if not has_conflict(transaction):
+        return None
+    return Fault(reason=FaultReason.CONFLICTING_CONTENT, detail="two reports claim the same place with other content")
+
+
+def _out_of_time(transaction: Transaction) -> Fault | None:
+    started, ended = transaction.started, transaction.ended
+    if started is None or ended is None:
+        return None
+    seen = f"started {started.occurred_at.isoformat()}, ended {ended.occurred_at.isoformat()}"
+    if ended.occurred_at < started.occurred_at or ended.occurred_at - started.occurred_at > TRANSACTION_DURATION_MAX:
+        return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=seen)
+    for placed in readings_in_order(transaction):
+        if placed.at < started.occurred_at - READING_SLACK or placed.at > ended.occurred_at + READING_SLACK:
+            return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"{seen}, read {placed.at.isoformat()}")
+    return None
+
+
+def _readings(transaction: Transaction) -> list[MeterReading]:
+    return [placed.reading for placed in readings_in_order(transaction)]
+
+
+def _not_a_number(transaction: Transaction) -> Fault | None:
+    broken = [reading.fault for reading in _readings(transaction) if reading.fault is not None]
+    return Fault(reason=FaultReason.NOT_A_NUMBER, detail=broken[0]) if broken else None
+
+
+def _without_values(transaction: Transaction) -> Fault | None:
+    if transaction.ended is None:
+        return None
+    registers = [reading for reading in _readings(transaction) if reading.import_wh is not None]
+    if len(registers) >= 2:
+        return None
+    return Fault(reason=FaultReason.METER_VALUES_MISSING, detail=f"{len(registers)} register values, two are needed")
+
+
+def _backwards(transaction: Transaction) -> Fault | None:
+    for direction in ("import_wh", "export_wh"):
+        values = [value for reading in _readings(transaction) if (value := getattr(reading, direction)) is not None]
+        for earlier, later in itertools.pairwise(values):
+            if later < earlier:
+                return Fault(reason=FaultReason.METER_RAN_BACKWARDS, detail=f"{direction} fell {earlier} to {later}")
+    return None
+
+
+def _implausible_energy(transaction: Transaction, power_w_max: int | None) -> Fault | None:
+    if power_w_max is None:
+        return None
+    seconds = (transaction.last_at - transaction.first_at) // timedelta(seconds=1)
+    # One Wh of grace: the registers at both ends are rounded to whole Wh.
+    bound_wh = power_w_max * (100 + POWER_SLACK_PERCENT) * seconds // (100 * 3600) + 1
+    metered = metered_wh(transaction)
+    most_wh = max(metered.import_wh, metered.export_wh)
+    if most_wh <= bound_wh:
+        return None
+    return Fault(
+        reason=FaultReason.ENERGY_IMPLAUSIBLE, detail=f"{most_wh} Wh in {seconds} s at a connector of {power_w_max} W"
+    )
+
+
+def _gap(transaction: Transaction) -> Fault | None:
+    missing = missing_sequence_numbers(transaction)
+    if missing:
+        return Fault(reason=FaultReason.SEQUENCE_GAP, detail=f"seq_no {', '.join(map(str, missing[:20]))} never came")
+    if transaction.started is None:
+        return Fault(reason=FaultReason.SEQUENCE_GAP, detail="the start never came")
+    return None
