@@ -1,0 +1,439 @@
+"""An MSP's verdict on a CDR: accept, or dispute with machine-readable reasons and both amounts.
+
+OCPI has no accept or reject; 1000 on POST says that the document arrived. Whether the debt is owed is decided here,
+from what the MSP itself holds: the agreement, the tariff versions it was sent, the session it watched, earlier CDRs
+and the verdict on the meter's signature. Every rule is tried, so a dispute names all that is wrong at once. A document
+that is no CDR at all (a field missing, a number that is none) never gets here: the edge refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final
+
+from emobility.domain.agreement import RoamingAgreement, SignedMeterPolicy
+from emobility.domain.cdr import CDR
+from emobility.domain.errors import EmobilityError
+from emobility.domain.money import Price
+from emobility.domain.session import Session, SessionStatus
+from emobility.domain.tariff.priced import PricedSession
+from emobility.domain.tariff.pricing import price_session
+from emobility.domain.tariff.tariff import Tariff
+from emobility.domain.tariff.version import tariff_hash
+
+ENERGY_WH_MAX: Final = 1_000_000
+"""No vehicle takes more than a MWh in one charge."""
+POWER_W_MAX: Final = 4_000_000
+"""Megawatt charging ends below this; more on average is a wrong register or a wrong unit."""
+DURATION_MAX: Final = timedelta(days=30)
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""How far the clocks of two honest parties may differ."""
+
+
+class CDRFault(StrEnum):
+    """Why a CDR is disputed."""
+
+    NO_AGREEMENT_IN_FORCE = "NO_AGREEMENT_IN_FORCE"
+    CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
+    TARIFF_UNKNOWN = "TARIFF_UNKNOWN"
+    TARIFF_TEXT_DIFFERS = "TARIFF_TEXT_DIFFERS"
+    TARIFF_NOT_ASSIGNED = "TARIFF_NOT_ASSIGNED"
+    TARIFF_NOT_IN_FORCE = "TARIFF_NOT_IN_FORCE"
+    TOTAL_COST_DIFFERS = "TOTAL_COST_DIFFERS"
+    ENERGY_COST_DIFFERS = "ENERGY_COST_DIFFERS"
+    TIME_COST_DIFFERS = "TIME_COST_DIFFERS"
+    PARKING_COST_DIFFERS = "PARKING_COST_DIFFERS"
+    FIXED_COST_DIFFERS = "FIXED_COST_DIFFERS"
+    NOT_PRICEABLE = "NOT_PRICEABLE"
+    RECEIVED_TOO_LATE = "RECEIVED_TOO_LATE"
+    DUPLICATE = "DUPLICATE"
+    SESSION_CHARGED_TWICE = "SESSION_CHARGED_TWICE"
+    OVERLAPS_ANOTHER_CDR = "OVERLAPS_ANOTHER_CDR"
+    SESSION_ENERGY_DIFFERS = "SESSION_ENERGY_DIFFERS"
+    SESSION_TIMES_DIFFER = "SESSION_TIMES_DIFFER"
+    SESSION_TOKEN_DIFFERS = "SESSION_TOKEN_DIFFERS"  # noqa: S105 - the name of a rule, no password
+    PERIODS_OUT_OF_ORDER = "PERIODS_OUT_OF_ORDER"
+    PERIODS_OUTSIDE_SESSION = "PERIODS_OUTSIDE_SESSION"
+    PERIODS_MISS_ENERGY = "PERIODS_MISS_ENERGY"
+    PERIODS_MISS_TIME = "PERIODS_MISS_TIME"
+    METER_NOT_SIGNED = "METER_NOT_SIGNED"
+    METER_KEY_NOT_PINNED = "METER_KEY_NOT_PINNED"
+    METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
+    METER_ENERGY_DIFFERS = "METER_ENERGY_DIFFERS"
+    IMPLAUSIBLE = "IMPLAUSIBLE"
+    CREDIT_WITHOUT_ORIGINAL = "CREDIT_WITHOUT_ORIGINAL"
+    CREDIT_PRECEDES_ORIGINAL = "CREDIT_PRECEDES_ORIGINAL"
+    CREDITED_TWICE = "CREDITED_TWICE"
+    CREDIT_DIFFERS_FROM_ORIGINAL = "CREDIT_DIFFERS_FROM_ORIGINAL"
+
+
+class SignatureVerdict(StrEnum):
+    """What the MSP found when it verified the signed meter values of a CDR."""
+
+    NOT_SIGNED = "NOT_SIGNED"
+    VALID = "VALID"
+    """Signed by the key that the MSP pinned for this EVSE; begin and end give the CDR's energy."""
+    KEY_NOT_PINNED = "KEY_NOT_PINNED"
+    """Signed by the key in the document, and the MSP has none to compare it with."""
+    INVALID = "INVALID"
+    ENERGY_DIFFERS = "ENERGY_DIFFERS"
+
+
+class CDRDecision(StrEnum):
+    """What becomes of the debt."""
+
+    ACCEPT = "ACCEPT"
+    DISPUTE = "DISPUTE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRFinding:
+    """One broken rule; the amounts are in ten-thousandths where the quarrel is about money."""
+
+    fault: CDRFault
+    detail: str
+    expected_e4: int | None = None
+    stated_e4: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRVerdict:
+    """The decision and every finding behind it; `repriced` is None where the tariff could not be applied."""
+
+    decision: CDRDecision
+    findings: tuple[CDRFinding, ...]
+    repriced: PricedSession | None
+
+    @property
+    def faults(self) -> tuple[CDRFault, ...]:
+        """The machine-readable reasons, in the order the rules were tried."""
+        return tuple(finding.fault for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownTariff:
+    """A tariff version that the MSP was sent, and when it was the one in force.
+
+    `in_force_from` is its own `last_updated` (or `valid_from`, if later); `in_force_until` the next version's.
+    """
+
+    tariff: Tariff
+    in_force_from: datetime
+    in_force_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierCDR:
+    """What the check needs to know of a CDR received before."""
+
+    cdr: CDR
+    is_credited: bool
+
+
+def check_cdr(
+    cdr: CDR,
+    *,
+    agreement: RoamingAgreement | None,
+    known_tariffs: Mapping[str, KnownTariff],
+    session: Session | None,
+    earlier_cdrs: Sequence[EarlierCDR],
+    signature_verdict: SignatureVerdict,
+    received_at: datetime,
+) -> CDRVerdict:
+    """Try every rule on a CDR.
+
+    Args:
+        cdr: The document, well-formed.
+        agreement: The pair's agreement that was in force when the session started; None: there was none.
+        known_tariffs: Versions by hash.
+        session: The session as last pushed by the CPO; None: it was never pushed, which proves nothing.
+        earlier_cdrs: Other CDRs of the same session, of the same token around that time, and a credit's original.
+        signature_verdict: Of the signed meter values in the document.
+        received_at: When the document arrived.
+
+    Returns:
+        ACCEPT with no finding, or DISPUTE with all of them.
+    """
+    if cdr.is_credit:
+        findings = list(_credit_findings(cdr, earlier_cdrs))
+        return _verdict(findings, repriced=None)
+    findings = [
+        *_agreement_findings(cdr, agreement),
+        *_tariff_findings(cdr, agreement, known_tariffs),
+        *_period_findings(cdr),
+        *_plausibility_findings(cdr, received_at),
+    ]
+    known = known_tariffs.get(cdr.tariff_hash)
+    repriced, pricing_findings = _reprice(cdr, known.tariff if known else cdr.tariff)
+    findings += pricing_findings
+    findings += _history_findings(cdr, earlier_cdrs)
+    if session is not None:
+        findings += _session_findings(cdr, session)
+    if agreement is not None:
+        findings += _deadline_findings(cdr, agreement, received_at)
+        findings += _meter_findings(agreement.signed_meter_policy, signature_verdict)
+    return _verdict(findings, repriced=repriced)
+
+
+def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None) -> CDRVerdict:
+    decision = CDRDecision.DISPUTE if findings else CDRDecision.ACCEPT
+    return CDRVerdict(decision=decision, findings=tuple(findings), repriced=repriced)
+
+
+def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterator[CDRFinding]:
+    if agreement is None or not _covers(agreement, cdr):
+        yield CDRFinding(
+            fault=CDRFault.NO_AGREEMENT_IN_FORCE,
+            detail=f"{cdr.party_id} and {cdr.token.emsp_id} had none at {cdr.started_at.isoformat()}",
+        )
+        return
+    for name, currency in (("CDR", cdr.currency), ("tariff", cdr.tariff.currency)):
+        if currency != agreement.currency:
+            yield CDRFinding(
+                fault=CDRFault.CURRENCY_DIFFERS,
+                detail=f"the {name} is in {currency}, the agreement in {agreement.currency}",
+            )
+
+
+def _covers(agreement: RoamingAgreement, cdr: CDR) -> bool:
+    is_begun = agreement.valid_from <= cdr.started_at
+    is_over = agreement.valid_until is not None and agreement.valid_until <= cdr.started_at
+    is_pair = (agreement.cpo_id, agreement.emsp_id) == (cdr.party_id, cdr.token.emsp_id)
+    return is_begun and not is_over and is_pair
+
+
+def _tariff_findings(
+    cdr: CDR, agreement: RoamingAgreement | None, known_tariffs: Mapping[str, KnownTariff]
+) -> Iterator[CDRFinding]:
+    if tariff_hash(cdr.tariff) != cdr.tariff_hash:
+        yield CDRFinding(
+            fault=CDRFault.TARIFF_TEXT_DIFFERS, detail=f"the tariff in the CDR does not hash to {cdr.tariff_hash}"
+        )
+    if agreement is not None and cdr.tariff.tariff_id not in agreement.tariff_ids:
+        yield CDRFinding(
+            fault=CDRFault.TARIFF_NOT_ASSIGNED, detail=f"the agreement does not assign {cdr.tariff.tariff_id}"
+        )
+    known = known_tariffs.get(cdr.tariff_hash)
+    if known is None:
+        yield CDRFinding(
+            fault=CDRFault.TARIFF_UNKNOWN,
+            detail=f"version {cdr.tariff_hash} of {cdr.tariff.tariff_id} was never sent",
+        )
+        return
+    too_early = cdr.started_at < known.in_force_from - CLOCK_TOLERANCE
+    too_late = known.in_force_until is not None and cdr.started_at >= known.in_force_until + CLOCK_TOLERANCE
+    if too_early or too_late:
+        yield CDRFinding(
+            fault=CDRFault.TARIFF_NOT_IN_FORCE,
+            detail=f"in force from {known.in_force_from.isoformat()} until "
+            f"{known.in_force_until.isoformat() if known.in_force_until else 'further notice'}",
+        )
+
+
+def _period_findings(cdr: CDR) -> Iterator[CDRFinding]:
+    starts = [period.started_at for period in cdr.periods]
+    if not starts:
+        yield CDRFinding(fault=CDRFault.PERIODS_OUT_OF_ORDER, detail="there is no charging period")
+        return
+    if any(later <= earlier for earlier, later in pairwise(starts)):
+        yield CDRFinding(fault=CDRFault.PERIODS_OUT_OF_ORDER, detail="a period does not start after the one before")
+    if min(starts) < cdr.started_at or max(starts) > cdr.ended_at:
+        yield CDRFinding(fault=CDRFault.PERIODS_OUTSIDE_SESSION, detail="a period starts outside the session")
+    import_wh = sum(period.energy_import_wh for period in cdr.periods)
+    export_wh = sum(period.energy_export_wh for period in cdr.periods)
+    if (import_wh, export_wh) != (cdr.total_energy_import_wh, cdr.total_energy_export_wh):
+        yield CDRFinding(
+            fault=CDRFault.PERIODS_MISS_ENERGY,
+            detail=f"the periods sum to {import_wh} Wh in and {export_wh} Wh out, "
+            f"the CDR says {cdr.total_energy_import_wh} and {cdr.total_energy_export_wh}",
+        )
+    charging_s = sum(period.charging_s for period in cdr.periods)
+    parking_s = sum(period.parking_s for period in cdr.periods)
+    if (charging_s, parking_s) != (cdr.total_charging_s, cdr.total_parking_s):
+        yield CDRFinding(
+            fault=CDRFault.PERIODS_MISS_TIME,
+            detail=f"the periods sum to {charging_s} s charging and {parking_s} s parking, "
+            f"the CDR says {cdr.total_charging_s} and {cdr.total_parking_s}",
+        )
+
+
+def _plausibility_findings(cdr: CDR, received_at: datetime) -> Iterator[CDRFinding]:
+    def implausible(detail: str) -> CDRFinding:
+        return CDRFinding(fault=CDRFault.IMPLAUSIBLE, detail=detail)
+
+    duration = cdr.ended_at - cdr.started_at
+    if not timedelta(0) <= duration <= DURATION_MAX:
+        yield implausible(f"it lasted {duration}")
+        return
+    if cdr.ended_at > received_at + CLOCK_TOLERANCE:
+        yield implausible(f"it ended at {cdr.ended_at.isoformat()}, after it was received")
+    if any(min(p.energy_import_wh, p.energy_export_wh, p.charging_s, p.parking_s) < 0 for p in cdr.periods):
+        yield implausible("a period has less than no energy or time")
+    energy_wh = max(cdr.total_energy_import_wh, cdr.total_energy_export_wh)
+    if energy_wh > ENERGY_WH_MAX:
+        yield implausible(f"{energy_wh} Wh in one charge")
+    # Wh * 3600 = W * s, in integers; a charge of less than a second counts as one.
+    if energy_wh * 3600 > POWER_W_MAX * max(1, int(duration.total_seconds())):
+        yield implausible(f"{energy_wh} Wh in {duration}")
+    timed_s = cdr.total_charging_s + cdr.total_parking_s
+    if timed_s > duration.total_seconds() + 1:
+        yield implausible(f"{timed_s} s charging and parking in {duration}")
+
+
+def _reprice(cdr: CDR, tariff: Tariff) -> tuple[PricedSession | None, list[CDRFinding]]:
+    """Price the CDR's periods again and compare every amount; `incl` is compared where the CDR states it."""
+    try:
+        priced = price_session(tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=cdr.location.time_zone)
+    except EmobilityError as error:
+        return None, [CDRFinding(fault=CDRFault.NOT_PRICEABLE, detail=str(error))]
+    compared = (
+        (CDRFault.TOTAL_COST_DIFFERS, priced.total, cdr.total_cost),
+        (CDRFault.ENERGY_COST_DIFFERS, priced.energy, cdr.total_energy_cost),
+        (CDRFault.TIME_COST_DIFFERS, priced.time, cdr.total_time_cost),
+        (CDRFault.PARKING_COST_DIFFERS, priced.parking, cdr.total_parking_cost),
+        (CDRFault.FIXED_COST_DIFFERS, priced.fixed, cdr.total_fixed_cost),
+    )
+    return priced, [
+        finding for fault, expected, stated in compared for finding in _price_findings(fault, expected, stated)
+    ]
+
+
+def _price_findings(fault: CDRFault, expected: Price | None, stated: Price | None) -> Iterator[CDRFinding]:
+    """Compare two prices; a part that is absent is a part of nothing."""
+    ours = expected or Price(excl_e4=0)
+    theirs = stated or Price(excl_e4=0)
+    if ours.excl_e4 != theirs.excl_e4:
+        yield CDRFinding(
+            fault=fault,
+            detail="before tax",
+            expected_e4=ours.excl_e4,
+            stated_e4=theirs.excl_e4,
+        )
+    if theirs.incl_e4 is None:
+        return
+    # A tariff that speaks of no tax bears none: its price after tax is its price.
+    incl_e4 = ours.excl_e4 if ours.incl_e4 is None else ours.incl_e4
+    if incl_e4 != theirs.incl_e4:
+        yield CDRFinding(fault=fault, detail="after tax", expected_e4=incl_e4, stated_e4=theirs.incl_e4)
+
+
+def _history_findings(cdr: CDR, earlier_cdrs: Sequence[EarlierCDR]) -> Iterator[CDRFinding]:
+    """At most one live, uncredited CDR per session, and no driver in two places at once with one token."""
+    for earlier in earlier_cdrs:
+        other = earlier.cdr
+        if other.cdr_id == cdr.cdr_id:
+            if not same_document(other, cdr):
+                yield CDRFinding(fault=CDRFault.DUPLICATE, detail=f"{cdr.cdr_id} came before with other content")
+            continue
+        if other.is_credit or earlier.is_credited:
+            continue
+        if (other.party_id, other.session_id) == (cdr.party_id, cdr.session_id):
+            yield CDRFinding(
+                fault=CDRFault.SESSION_CHARGED_TWICE,
+                detail=f"{other.cdr_id} charges session {cdr.session_id} and is not credited",
+            )
+        elif other.token.uid.subject == cdr.token.uid.subject and _overlap(other, cdr):
+            yield CDRFinding(
+                fault=CDRFault.OVERLAPS_ANOTHER_CDR,
+                detail=f"{other.party_id} {other.cdr_id} has the same token at the same time",
+            )
+
+
+def same_document(one: CDR, other: CDR) -> bool:
+    """Tell whether two CDRs say the same; sealing one text twice gives different bytes, so subjects are compared."""
+    return _unsealed(one) == _unsealed(other)
+
+
+def _unsealed(cdr: CDR) -> CDR:
+    token = replace(cdr.token, uid=replace(cdr.token.uid, box=b""), contract_id=replace(cdr.token.contract_id, box=b""))
+    return replace(cdr, token=token, signed_data=None)
+
+
+def _overlap(one: CDR, other: CDR) -> bool:
+    return one.started_at < other.ended_at and other.started_at < one.ended_at
+
+
+def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
+    """Compare with the session as pushed; one that is still open there bounds the CDR from below."""
+    if session.started_at != cdr.started_at:
+        yield CDRFinding(
+            fault=CDRFault.SESSION_TIMES_DIFFER,
+            detail=f"the session started at {session.started_at.isoformat()}, the CDR at {cdr.started_at.isoformat()}",
+        )
+    if session.token.uid.subject != cdr.token.uid.subject:
+        yield CDRFinding(fault=CDRFault.SESSION_TOKEN_DIFFERS, detail="the session belongs to another token")
+    is_closed = session.status is SessionStatus.COMPLETED
+    if is_closed and session.ended_at is not None and session.ended_at != cdr.ended_at:
+        yield CDRFinding(
+            fault=CDRFault.SESSION_TIMES_DIFFER,
+            detail=f"the session ended at {session.ended_at.isoformat()}, the CDR at {cdr.ended_at.isoformat()}",
+        )
+    stated_wh, seen_wh = cdr.total_energy_import_wh, session.energy_import_wh
+    if (is_closed and stated_wh != seen_wh) or stated_wh < seen_wh:
+        yield CDRFinding(
+            fault=CDRFault.SESSION_ENERGY_DIFFERS, detail=f"the session moved {seen_wh} Wh, the CDR says {stated_wh}"
+        )
+
+
+def _deadline_findings(cdr: CDR, agreement: RoamingAgreement, received_at: datetime) -> Iterator[CDRFinding]:
+    deadline = cdr.ended_at + timedelta(hours=agreement.cdr_deadline_h)
+    if received_at > deadline:
+        yield CDRFinding(
+            fault=CDRFault.RECEIVED_TOO_LATE,
+            detail=f"due by {deadline.isoformat()}, received at {received_at.isoformat()}",
+        )
+
+
+def _meter_findings(policy: SignedMeterPolicy, verdict: SignatureVerdict) -> Iterator[CDRFinding]:
+    """Apply the agreement's policy to what the MSP found."""
+    if policy is SignedMeterPolicy.NOT_REQUIRED:
+        return
+    if verdict is SignatureVerdict.INVALID:
+        yield CDRFinding(fault=CDRFault.METER_SIGNATURE_INVALID, detail="a signed meter value does not verify")
+    if verdict is SignatureVerdict.ENERGY_DIFFERS:
+        yield CDRFinding(fault=CDRFault.METER_ENERGY_DIFFERS, detail="the signed registers give another energy")
+    if policy is not SignedMeterPolicy.REQUIRED:
+        return
+    if verdict is SignatureVerdict.NOT_SIGNED:
+        yield CDRFinding(fault=CDRFault.METER_NOT_SIGNED, detail="the agreement asks for signed meter values")
+    if verdict is SignatureVerdict.KEY_NOT_PINNED:
+        yield CDRFinding(fault=CDRFault.METER_KEY_NOT_PINNED, detail="no key of this EVSE's meter is on record")
+
+
+def _credit_findings(cdr: CDR, earlier_cdrs: Sequence[EarlierCDR]) -> Iterator[CDRFinding]:
+    """A credit equals minus its original, never precedes it, and comes once."""
+    original = next((e for e in earlier_cdrs if e.cdr.cdr_id == cdr.credit_reference_id and not e.cdr.is_credit), None)
+    if original is None:
+        yield CDRFinding(
+            fault=CDRFault.CREDIT_WITHOUT_ORIGINAL, detail=f"CDR {cdr.credit_reference_id} was never received"
+        )
+        return
+    if original.is_credited:
+        yield CDRFinding(fault=CDRFault.CREDITED_TWICE, detail=f"{original.cdr.cdr_id} is credited already")
+    if cdr.issued_at < original.cdr.issued_at:
+        yield CDRFinding(
+            fault=CDRFault.CREDIT_PRECEDES_ORIGINAL,
+            detail=f"issued at {cdr.issued_at.isoformat()}, the original at {original.cdr.issued_at.isoformat()}",
+        )
+    yield from _mirror_findings(cdr, original.cdr)
+
+
+def _mirror_findings(credit: CDR, original: CDR) -> Iterator[CDRFinding]:
+    if credit.total_cost != -original.total_cost:
+        yield CDRFinding(
+            fault=CDRFault.CREDIT_DIFFERS_FROM_ORIGINAL,
+            detail="total cost",
+            expected_e4=-original.total_cost.excl_e4,
+            stated_e4=credit.total_cost.excl_e4,
+        )
+    same = ("party_id", "session_id", "currency", "started_at", "ended_at", "periods", "tariff_hash")
+    energies = ("total_energy_import_wh", "total_energy_export_wh")
+    for field in (*same, *energies):
+        if getattr(credit, field) != getattr(original, field):
+            yield CDRFinding(fault=CDRFault.CREDIT_DIFFERS_FROM_ORIGINAL, detail=field)
+    if credit.token.uid.subject != original.token.uid.subject:
+        yield CDRFinding(fault=CDRFault.CREDIT_DIFFERS_FROM_ORIGINAL, detail="token")
