@@ -1,12 +1,44 @@
-"""The roaming agreement of one CPO and one MSP: everything that is "per pair" reads from here."""
+"""The roaming agreement of one CPO and one MSP: everything that is "per pair" reads from here.
+
+Whether a signature is right is for the `Signer` port to say; this module says what is signed, and that an agreement
+which lacks one of the two signatures is not in force.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
+from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
+
+SIGNED_FORM: Final = "wattroam-roaming-agreement-1"
+"""Signed along, so that a signature given here means nothing elsewhere."""
+
+
+class NotInForce(StrEnum):
+    """Why a pair has no agreement in force; the most telling reason of all its agreements."""
+
+    NONE = "NONE"
+    NOT_SIGNED = "NOT_SIGNED"
+    NOT_YET_VALID = "NOT_YET_VALID"
+    EXPIRED = "EXPIRED"
+
+
+class NoAgreementInForce(RuleBroken):
+    """A CPO and an MSP need an agreement, signed by both and valid at the moment, before a driver may charge."""
+
+    def __init__(self, *, cpo_id: PartyId, emsp_id: PartyId, at: datetime, reason: NotInForce) -> None:
+        self.cpo_id = cpo_id
+        self.emsp_id = emsp_id
+        self.at = at
+        self.reason = reason
+        super().__init__(f"{cpo_id} and {emsp_id} have no agreement in force at {at.isoformat()}: {reason}")
 
 
 class SettlementMode(StrEnum):
@@ -74,3 +106,84 @@ class RoamingAgreement:
     roaming_fee_e4: int = 0
     cpo_signature: str | None = None
     emsp_signature: str | None = None
+
+
+def is_signed(agreement: RoamingAgreement) -> bool:
+    """Whether both parties put a signature to this version."""
+    return agreement.cpo_signature is not None and agreement.emsp_signature is not None
+
+
+def in_force(agreement: RoamingAgreement, at: datetime) -> bool:
+    """Whether the agreement is signed by both and valid at `at`; its start is included, its end is not."""
+    return is_signed(agreement) and _reason(agreement, at) is None
+
+
+def agreement_in_force(
+    agreements: Iterable[RoamingAgreement], cpo_id: PartyId, emsp_id: PartyId, at: datetime
+) -> RoamingAgreement:
+    """Return the pair's agreement in force at `at`; of several the one valid since latest, then the highest version.
+
+    Raises:
+        NoAgreementInForce: there is none; `reason` says what came closest.
+    """
+    of_pair = [one for one in agreements if one.cpo_id == cpo_id and one.emsp_id == emsp_id]
+    valid = [one for one in of_pair if in_force(one, at)]
+    if not valid:
+        reasons = {_reason(one, at) for one in of_pair}
+        reason = next((known for known in _MOST_TELLING_FIRST if known in reasons), NotInForce.NONE)
+        raise NoAgreementInForce(cpo_id=cpo_id, emsp_id=emsp_id, at=at, reason=reason)
+    return max(valid, key=lambda one: (one.valid_from, one.version, one.agreement_id))
+
+
+def cdr_due_at(agreement: RoamingAgreement, session_ended_at: datetime) -> datetime:
+    """Return the moment by which the session's CDR must have arrived."""
+    return session_ended_at + timedelta(hours=agreement.cdr_deadline_h)
+
+
+def disputable_until(agreement: RoamingAgreement, received_at: datetime) -> datetime:
+    """Return the moment from which an undisputed CDR counts as accepted."""
+    return received_at + timedelta(hours=agreement.dispute_period_h)
+
+
+def signing_bytes(agreement: RoamingAgreement) -> bytes:
+    """Return what both parties sign: every term of this version, without the signatures, as canonical JSON.
+
+    Keys are sorted, instants are in UTC, and a field that is None is left out, so a field added later with None as
+    its default leaves old signatures valid.
+    """
+    terms = {
+        field.name: _term(getattr(agreement, field.name))
+        for field in fields(agreement)
+        if field.name not in _SIGNATURES and getattr(agreement, field.name) is not None
+    }
+    document = {"form": SIGNED_FORM, **terms}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def document_hash(agreement: RoamingAgreement) -> str:
+    """Return the SHA-256 of `signing_bytes`, hex: the name of exactly these terms, signed or not."""
+    return hashlib.sha256(signing_bytes(agreement)).hexdigest()
+
+
+_SIGNATURES: Final = frozenset({"cpo_signature", "emsp_signature"})
+_MOST_TELLING_FIRST: Final = (NotInForce.NOT_SIGNED, NotInForce.NOT_YET_VALID, NotInForce.EXPIRED)
+
+
+def _reason(agreement: RoamingAgreement, at: datetime) -> NotInForce | None:
+    if at < agreement.valid_from:
+        return NotInForce.NOT_YET_VALID
+    if agreement.valid_until is not None and at >= agreement.valid_until:
+        return NotInForce.EXPIRED
+    return None if is_signed(agreement) else NotInForce.NOT_SIGNED
+
+
+def _term(value: object) -> str | int | list[str]:
+    if isinstance(value, PartyId):
+        return value.code
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    if isinstance(value, (str, int)):
+        return value
+    raise AssertionError(f"an agreement holds a {type(value).__name__}, which has no signed form")

@@ -75,20 +75,21 @@ def _turning_points(book: PriceBook, stretch: Stretch, zone: ZoneInfo) -> list[t
             points[at] = _energy_until(stretch, at)
     for threshold_wh in book.energy_thresholds_wh:
         part_wh = threshold_wh - stretch.moment.energy_wh
-        if 0 < part_wh < stretch.energy_wh:
+        # A threshold belongs to what is above it: going up it is reached, going down it is left by the Wh below it.
+        reached_wh = part_wh if stretch.energy_wh > 0 else part_wh - 1
+        if 0 < reached_wh < stretch.energy_wh or stretch.energy_wh < reached_wh < 0:
             # Cut at a whole second and give the first part exactly the energy up to the threshold.
-            at = start + timedelta(seconds=-(-((end - start) * part_wh // _SECOND) // stretch.energy_wh))
+            at = start + timedelta(seconds=-(-((end - start) // _SECOND * reached_wh) // stretch.energy_wh))
             if start < at < end:
-                points[at] = max(part_wh, points.get(at, part_wh))
+                points[at] = max(reached_wh, points.get(at, reached_wh), key=abs)
     return sorted(points.items())
 
 
 def _energy_until(stretch: Stretch, at: datetime) -> int:
-    return (
-        stretch.energy_wh
-        * ((at - stretch.started_at) // _SECOND)
-        // max(1, (stretch.ended_at - stretch.started_at) // _SECOND)
-    )
+    """Energy up to `at` when it flows evenly, towards zero to whole Wh."""
+    lasted_s = (stretch.ended_at - stretch.started_at) // _SECOND
+    magnitude = abs(stretch.energy_wh) * ((at - stretch.started_at) // _SECOND) // max(1, lasted_s)
+    return magnitude if stretch.energy_wh >= 0 else -magnitude
 
 
 def clock_changes(book: PriceBook, start: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:
@@ -103,7 +104,7 @@ def clock_changes(book: PriceBook, start: datetime, end: datetime, zone: ZoneInf
         for second in book.breaks:
             found.update(_instants(day, second, zone))
         day += _DAY
-    found.update(_clock_shifts(start, end, zone))
+    found.update(clock_shifts(start, end, zone))
     return sorted(at for at in found if start < at < end)
 
 
@@ -113,7 +114,8 @@ def _instants(day: date, second: int, zone: ZoneInfo) -> tuple[datetime, ...]:
     return wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC)
 
 
-def _clock_shifts(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+def clock_shifts(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    """Yield the instants between `start` and `end` at which the zone's offset from UTC changes."""
     low = start
     while low < end:
         high = min(low + _DAY, end)

@@ -52,10 +52,18 @@ from emobility.domain.tariff.selection import (
     compiled,
     first_match,
     state,
+    zone_of,
 )
 from emobility.domain.tariff.tariff import Tariff
 
-__all__ = ["NoChargingPeriods", "PricedSession", "SessionEndsTooEarly", "UnknownTimeZone", "explain", "price_session"]
+__all__ = [
+    "NoChargingPeriods",
+    "PricedLine",
+    "PricedSession",
+    "SessionEndsTooEarly",
+    "explain",
+    "price_session",
+]
 
 _WEIGHTS: Final = (18, 5, 5, 18_000)
 """A unit of each dimension in 18,000ths of what its price is per: Wh, seconds, seconds, once."""
@@ -78,14 +86,6 @@ class SessionEndsTooEarly(MalformedInput):
         self.ended_at = ended_at
         self.period_started_at = period_started_at
         super().__init__(f"the session ends at {ended_at}, a period starts at {period_started_at}")
-
-
-class UnknownTimeZone(MalformedInput):
-    """A time zone is a name of the IANA database."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name[:80]
-        super().__init__(f"{self.name!r} is no IANA time zone")
 
 
 def price_session(
@@ -115,14 +115,6 @@ def price_session(
     run.charge(ordered, ended_at)
     run.round_up_by_step()
     return run.result()
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """Return the IANA zone. Raises `UnknownTimeZone`."""
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, LookupError) as error:
-        raise UnknownTimeZone(name) from error
 
 
 def _in_order(periods: Sequence[ChargingPeriod]) -> Sequence[ChargingPeriod]:
@@ -268,7 +260,8 @@ class _Run:
             return False
         end_wh = moment.energy_wh + period.energy_import_wh - period.energy_export_wh
         end = moment.elapsed + (ended_at - period.started_at)
-        return any(moment.energy_wh < wh < end_wh for wh in book.energy_thresholds_wh) or any(
+        low_wh, high_wh = min(moment.energy_wh, end_wh), max(moment.energy_wh, end_wh)
+        return any(low_wh < wh <= high_wh for wh in book.energy_thresholds_wh) or any(
             moment.elapsed < threshold < end for threshold in book.duration_thresholds
         )
 

@@ -72,6 +72,22 @@ class NegativeStepSize(MalformedInput):
         super().__init__(f"a step size of {step_size} was stated")
 
 
+class UnknownTimeZone(MalformedInput):
+    """A time zone is a name of the IANA database."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name[:80]
+        super().__init__(f"{self.name!r} is no IANA time zone")
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Return the IANA zone. Raises `UnknownTimeZone`."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, LookupError) as error:
+        raise UnknownTimeZone(name) from error
+
+
 class Moment(NamedTuple):
     """What restrictions that do not look at the clock are checked against: the state as a period starts."""
 
