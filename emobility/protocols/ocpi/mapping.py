@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
+from urllib.parse import quote
 
 from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData
 from emobility.domain.charging_station import EVSE, Connector, EVSEStatus, Location, PowerType
@@ -669,5 +670,5 @@ async def _signed_data_from_ocpi(signed: v221.SignedData, vault: Vault, *, subje
 
 
 def owner_path(party: PartyId, *parts: str) -> str:
-    """Return the path of a client-owned object: `/{country_code}/{party_id}/{id}...`."""
-    return "/".join(["", party.country_code, party.party_id, *parts])
+    """Return the path of a client-owned object, escaped: `/{country_code}/{party_id}/{id}...`."""
+    return "/".join(["", party.country_code, party.party_id, *(quote(part, safe="") for part in parts)])

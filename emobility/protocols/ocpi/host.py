@@ -1,0 +1,501 @@
+"""The OCPI side of a service: it answers for every party the service hosts and speaks in their names.
+
+A service declares its modules as `Interface`s and mounts one `OCPIHost`::
+
+    host = OCPIHost(ports, service="operations", base_url=f"{settings.public_url}/operations", interfaces=(...))
+    host.mount_on(app, authorize=access.party)     # before other routes that begin with /{party}
+    ...
+    await host.add_party(unit, PartyId("NL-TNM"), role=Role.CPO, business_name="TNM")
+    await host.deliveries.enqueue(unit, own_party=..., to_party=..., ...)
+    client = await host.connect(own_party, to_party)
+    await host.run(stop)
+
+It serves, below `/{party}/ocpi`: `versions`, `2.2.1`, `2.2.1/credentials` and each interface at
+`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
+`GET /{party}/ocpi-deliveries` (what partners refused) and `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from emobility.domain.errors import EmobilityError, MalformedInput
+from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
+from emobility.ports.http import TIMEOUT_S
+from emobility.ports.ports import Ports
+from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.client import OCPIClient
+from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
+from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
+from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.peers import (
+    PEER,
+    Peer,
+    PeerRole,
+    PeerState,
+    TokenUse,
+    client_of,
+    peer_of_token,
+    roles_of,
+    route,
+)
+from emobility.protocols.ocpi.registration import OwnIdentity, Registrar, origin_of
+from emobility.protocols.ocpi.server import (
+    BODY_BYTES_MAX,
+    Handler,
+    Interface,
+    MessageIds,
+    OCPICall,
+    Reply,
+    answered,
+)
+from emobility.protocols.ocpi.status import (
+    InvalidParameters,
+    MethodNotAllowed,
+    NoSuchObject,
+    NotAuthenticated,
+    OCPIError,
+    StatusCode,
+)
+from emobility.protocols.ocpi.v221 import (
+    VERSION,
+    Credentials,
+    Endpoint,
+    InterfaceRole,
+    ModuleID,
+    Version,
+    VersionDetails,
+    read,
+    write,
+)
+
+HUB_PEER_ID: Final = "hub"
+"""Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
+
+Authorize = Callable[[Request, PartyId], Awaitable[None]]
+"""Raises the HTTP error that refuses an operator; see `emobility/runtime/access`."""
+Connected = Callable[[PartyId, Peer], Awaitable[None]]
+"""Told, after the commit, that `own_party` is registered with a peer (again)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedParty:
+    """A party in whose name a service acts."""
+
+    service: str
+    party_id: PartyId
+    role: Role
+    business_name: str
+
+
+HOSTED_PARTY: Final = TableSpec(name="ocpi_hosted_party", record=HostedParty, key=("service", "party_id"))
+
+
+class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
+    versions_url: str
+    token_a: str
+    peer_id: str = HUB_PEER_ID
+
+
+class OCPIHost:
+    """See the module's docstring.
+
+    Args:
+        ports: The service's ports.
+        service: Names the service's parties in `ocpi_hosted_party`.
+        base_url: Absolute URL below which the service's app is reached.
+        interfaces: The service's modules.
+        fixed_party: A service that is one party itself (the hub): its URLs have no party in them.
+        extra_endpoints: Further endpoints in the version details, by party.
+        extra_routes: Further routes below `/ocpi`.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        service: str,
+        base_url: str,
+        interfaces: Sequence[Interface] = (),
+        registrar: Registrar | None = None,
+        fixed_party: PartyId | None = None,
+        extra_endpoints: Callable[[str], Sequence[Endpoint]] = lambda _: (),
+        extra_routes: Sequence[BaseRoute] = (),
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.ports = ports
+        self.service = service
+        self.base_url = base_url.rstrip("/")
+        self.interfaces = tuple(interfaces)
+        self.registrar = registrar or Registrar(ports=ports, timeout_s=timeout_s)
+        self.deliveries = Deliveries(ports)
+        self.timeout_s = timeout_s
+        self._fixed_party = fixed_party
+        self._extra_endpoints = extra_endpoints
+        self._on_connected: list[Connected] = []
+        self._worker = DeliveryWorker(ports, self.deliveries, own_parties=self.parties, connect=self.connect)
+        self.app = self._ocpi_app(extra_routes)
+
+    # For the service
+
+    def mount_on(self, app: Any, *, authorize: Authorize) -> None:
+        """Add the OCPI app and the operator's routes to the service's FastAPI or Starlette app."""
+        below = "" if self._fixed_party else "/{party}"
+        app.router.routes += [
+            Mount(f"{below}/ocpi", app=self.app),
+            Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
+            Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
+            Route(f"{below}/ocpi-deliveries", self._operator(authorize, self._list_failed), methods=["GET"]),
+            Route(
+                f"{below}/ocpi-deliveries/{{delivery_id}}/retry",
+                self._operator(authorize, self._retry),
+                methods=["POST"],
+            ),
+        ]
+
+    def on_connected(self, told: Connected) -> None:
+        """Have `told(own_party, peer)` called after each completed handshake."""
+        self._on_connected.append(told)
+
+    async def add_party(self, unit: UnitOfWork, party_id: PartyId, *, role: Role, business_name: str) -> None:
+        """Host a party from now on; twice is as once."""
+        await unit.table(HOSTED_PARTY).put(
+            HostedParty(service=self.service, party_id=party_id, role=role, business_name=business_name)
+        )
+
+    async def parties(self, unit: UnitOfWork) -> list[PartyId]:
+        """Return the hosted parties."""
+        hosted = await unit.table(HOSTED_PARTY).select({"service": self.service}, order_by=("party_id",))
+        return [each.party_id for each in hosted]
+
+    async def connect(self, own_party: PartyId, to_party: PartyId | None) -> OCPIClient:
+        """Return a client for the route to a party (None: the hub). Raises `NoRoute`."""
+        async with self.ports.units.begin() as unit:
+            peer = await route(unit, own_party, to_party)
+        return await self.client(peer)
+
+    async def client(self, peer: Peer) -> OCPIClient:
+        """Return a client for a registered peer. Raises `NoRoute`."""
+        return await client_of(
+            peer,
+            vault=self.ports.vault,
+            http=self.ports.http,
+            randomness=self.ports.randomness,
+            timeout_s=self.timeout_s,
+        )
+
+    async def pending(self) -> int:
+        """Return how many messages of the hosted parties still have to be sent."""
+        async with self.ports.units.begin() as unit:
+            return await self.deliveries.pending(unit, await self.parties(unit))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send deliveries until `stop` is set. Registered origins may be called again after a restart."""
+        async with self.ports.units.begin() as unit:
+            for party in await self.parties(unit):
+                for peer in await unit.table(PEER).select({"own_party": party}):
+                    self.ports.http.allow_origin(peer.origin)
+        await self._worker.run(stop)
+
+    async def register(
+        self, own_party: PartyId, *, versions_url: str, token_a: str, peer_id: str = HUB_PEER_ID
+    ) -> Peer:
+        """Register a hosted party at a platform. Raises as `Registrar.register` does."""
+        own = await self._identity(own_party)
+        peer = await self.registrar.register(own, peer_id=peer_id, versions_url=versions_url, token_a=token_a)
+        await self.tell_connected(own_party, peer)
+        return peer
+
+    async def rotate(self, peer: Peer) -> Peer:
+        """Renew the tokens shared with a peer. Raises as `Registrar.rotate` does."""
+        return await self.registrar.rotate(await self._identity(peer.own_party), peer)
+
+    async def tell_connected(self, own_party: PartyId, peer: Peer) -> None:
+        """Call those who asked to know of completed handshakes."""
+        for told in self._on_connected:
+            await told(own_party, peer)
+
+    # URLs
+
+    def ocpi_url(self, party: PartyId) -> str:
+        """Return the absolute URL of a party's OCPI."""
+        return f"{self.base_url}/ocpi" if self._fixed_party else f"{self.base_url}/{party}/ocpi"
+
+    def endpoint_url(self, party: PartyId, module: str, role: InterfaceRole) -> str:
+        """Return the absolute URL of one of our endpoints."""
+        return f"{self.ocpi_url(party)}/{VERSION}/{module}/{role.value.lower()}"
+
+    # Serving
+
+    def _ocpi_app(self, extra_routes: Sequence[BaseRoute]) -> Starlette:
+        routes: list[BaseRoute] = [
+            Route("/versions", self._open(self._versions), methods=["GET"]),
+            Route(f"/{VERSION}", self._open(self._details), methods=["GET"]),
+            Route(f"/{VERSION}/credentials", self._open(self._credentials), methods=["GET", "POST", "PUT", "DELETE"]),
+        ]
+        for interface in self.interfaces:
+            base = f"/{VERSION}/{interface.module}/{interface.role.value.lower()}"
+            for method, path, handler in interface.routes:
+                # Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent.
+                exact = f"{base}{path}".rstrip("/")
+                routes += [Route(spelled, self._module(handler), methods=[method]) for spelled in (exact, f"{exact}/")]
+        app = Starlette(
+            routes=[*routes, *extra_routes],
+            exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    async def _http_error(self, request: Request, error: Exception) -> Response:
+        """Wrap what the router itself refuses (404, 405) as OCPI asks."""
+
+        async def handle(_: MessageIds) -> Reply:
+            if isinstance(error, HTTPException) and error.status_code == 405:
+                raise MethodNotAllowed
+            if isinstance(error, HTTPException) and error.status_code < 500:
+                raise OCPIError(StatusCode.CLIENT_ERROR, "there is nothing here", http_status=error.status_code)
+            raise error
+
+        return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+
+    def _open(
+        self, handler: Callable[[Request, PartyId, Peer, TokenUse], Awaitable[Reply]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Serve versions and credentials: any valid token, TOKEN_A included; no routing headers."""
+
+        async def serve(request: Request) -> Response:
+            async def handle(_: MessageIds) -> Reply:
+                own_party = self.own_party_of(request)
+                peer, use = await self.authenticate(request, own_party)
+                return await handler(request, own_party, peer, use)
+
+            return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+
+        return serve
+
+    def _module(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Serve a functional module."""
+
+        async def serve(request: Request) -> Response:
+            async def handle(ids: MessageIds) -> Reply:
+                call = await self.call_of(request, ids)
+                reply = await handler(call)
+                if call.routing.from_party is None:
+                    return reply
+                back = routing_headers(Routing(to_party=call.routing.from_party, from_party=call.own_party))
+                return replace(reply, headers={**back, **reply.headers})
+
+            return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+
+        return serve
+
+    def own_party_of(self, request: Request) -> PartyId:
+        """Return the hosted party that the URL names. Raises `NoSuchObject`."""
+        if self._fixed_party is not None:
+            return self._fixed_party
+        try:
+            return PartyId(request.path_params["party"])
+        except MalformedPartyId as error:
+            raise NoSuchObject("party") from error
+
+    async def authenticate(self, request: Request, own_party: PartyId) -> tuple[Peer, TokenUse]:
+        """Return who calls. Raises `NotAuthenticated` (HTTP 401), for an unknown party too: nothing is given away."""
+        value = request.headers.get(names.AUTHORIZATION)
+        if value is None:
+            raise NotAuthenticated
+        async with self.ports.units.begin() as unit:
+            for token, is_plain in _presented_tokens(value):
+                found = await peer_of_token(unit, own_party, token)
+                if found is not None and (found[0].accepts_plain_token or not is_plain):
+                    return found
+        raise NotAuthenticated
+
+    async def call_of(self, request: Request, ids: MessageIds) -> OCPICall:
+        """Authenticate a request to a module and read it.
+
+        Raises:
+            NotAuthenticated: no valid token, or only TOKEN_A.
+            InvalidParameters: OCPI-from is no role of the caller, or OCPI-to is not us.
+        """
+        own_party = self.own_party_of(request)
+        peer, use = await self.authenticate(request, own_party)
+        if use is not TokenUse.REQUESTS or peer.state is not PeerState.REGISTERED:
+            raise NotAuthenticated("this token is good for the registration only")
+        routing = routing_of(request.headers)
+        async with self.ports.units.begin() as unit:
+            roles = await roles_of(unit, peer)
+        if routing.to_party is not None and routing.to_party != own_party and self._fixed_party is None:
+            raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
+        body = await body_of(request)
+        inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        return OCPICall(
+            own_party=own_party,
+            peer_id=peer.peer_id,
+            caller=_caller(routing.from_party, roles),
+            routing=routing,
+            request_id=ids.request_id,
+            correlation_id=ids.correlation_id,
+            method=request.method,
+            url=f"{self.ocpi_url(own_party)}{inner}",
+            path={key: str(value) for key, value in request.path_params.items()},
+            query=request.query_params,
+            headers=request.headers,
+            body=body,
+        )
+
+    # Versions and credentials
+
+    async def _versions(self, _: Request, own_party: PartyId, _peer: Peer, _use: TokenUse) -> Reply:
+        return Reply(data=[Version(version=VERSION, url=f"{self.ocpi_url(own_party)}/{VERSION}")])
+
+    async def _details(self, _: Request, own_party: PartyId, _peer: Peer, _use: TokenUse) -> Reply:
+        endpoints = [
+            Endpoint(
+                identifier=ModuleID.CREDENTIALS.value,
+                role=InterfaceRole.SENDER,
+                url=f"{self.ocpi_url(own_party)}/{VERSION}/credentials",
+            )
+        ]
+        for each in self.interfaces:
+            url = self.endpoint_url(own_party, each.module, each.role)
+            endpoints.append(Endpoint(identifier=str(each.module), role=each.role, url=url))
+        endpoints += self._extra_endpoints(f"{self.ocpi_url(own_party)}/{VERSION}")
+        return Reply(data=VersionDetails(version=VERSION, endpoints=endpoints))
+
+    async def _credentials(self, request: Request, own_party: PartyId, peer: Peer, use: TokenUse) -> Reply:
+        own = await self._identity(own_party)
+        if request.method == "GET":
+            # Only its hash is stored, so the token that is shown is the one that was presented.
+            presented = next(token for token, _ in _presented_tokens(request.headers[names.AUTHORIZATION]))
+            return Reply(data=own.credentials(presented))
+        if request.method == "DELETE":
+            await self.registrar.end(peer, use)
+            return Reply()
+        posted = read(await body_of(request), Credentials)
+        answer = await self.registrar.accept(peer, use, posted, own, is_update=request.method == "PUT")
+        async with self.ports.units.begin() as unit:
+            registered = await unit.table(PEER).get(own_party, peer.peer_id)
+        if registered is not None:
+            await self.tell_connected(own_party, registered)
+        return Reply(data=answer)
+
+    async def _identity(self, own_party: PartyId) -> OwnIdentity:
+        async with self.ports.units.begin() as unit:
+            hosted = await unit.table(HOSTED_PARTY).get(self.service, own_party)
+        if hosted is None:
+            raise NoSuchObject(f"party {own_party}")
+        return OwnIdentity(
+            party_id=own_party,
+            role=hosted.role,
+            business_name=hosted.business_name,
+            versions_url=f"{self.ocpi_url(own_party)}/versions",
+        )
+
+    # For the operator
+
+    def _operator(
+        self, authorize: Authorize, handler: Callable[[Request, PartyId], Awaitable[Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            try:
+                own_party = self.own_party_of(request)
+                await authorize(request, own_party)
+                answer = await handler(request, own_party)
+            except EmobilityError as error:
+                status = 422 if isinstance(error, MalformedInput) else 404 if isinstance(error, NoSuchDelivery) else 502
+                return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
+            return Response(write(answer), media_type="application/json")
+
+        return serve
+
+    async def _register(self, request: Request, own_party: PartyId) -> Any:
+        asked = read(await body_of(request), _RegisterRequest)
+        origin_of(asked.versions_url)
+        peer = await self.register(
+            own_party, versions_url=asked.versions_url, token_a=asked.token_a, peer_id=asked.peer_id
+        )
+        return {"peer_id": peer.peer_id, "state": peer.state, "endpoints": len(peer.endpoints)}
+
+    async def _list_peers(self, _: Request, own_party: PartyId) -> Any:
+        async with self.ports.units.begin() as unit:
+            peers = await unit.table(PEER).select({"own_party": own_party}, order_by=("peer_id",))
+            return [
+                {
+                    "peer_id": peer.peer_id,
+                    "state": peer.state,
+                    "versions_url": peer.versions_url,
+                    "roles": [f"{role.role} {role.party_id}" for role in await roles_of(unit, peer)],
+                }
+                for peer in peers
+            ]
+
+    async def _list_failed(self, _: Request, own_party: PartyId) -> Any:
+        async with self.ports.units.begin() as unit:
+            failed = await self.deliveries.failed(unit, own_party)
+        return [
+            {
+                "delivery_id": each.delivery_id,
+                "to_party": str(each.to_party),
+                "method": each.method,
+                "module": each.module,
+                "object_key": each.object_key,
+                "correlation_id": each.correlation_id,
+                "reason": each.reason,
+                "entered_at": each.entered_at,
+            }
+            for each in failed
+        ]
+
+    async def _retry(self, request: Request, own_party: PartyId) -> Any:
+        delivery_id = request.path_params["delivery_id"]
+        async with self.ports.units.begin() as unit:
+            await self.deliveries.retry(unit, own_party, delivery_id)
+            await unit.commit()
+        return {"delivery_id": delivery_id, "state": "PENDING"}
+
+
+def _presented_tokens(value: str) -> list[tuple[str, bool]]:
+    """Return what `Authorization` may mean, the text's way first, and whether it is the plain way."""
+    tokens: list[tuple[str, bool]] = []
+    for accepts_plain in (False, True):
+        try:
+            token = token_of(value, accepts_plain=accepts_plain)
+        except MalformedAuthorization:
+            continue
+        if (token, False) not in tokens:
+            tokens.append((token, accepts_plain))
+    return tokens
+
+
+def _caller(from_party: PartyId | None, roles: Sequence[PeerRole]) -> PartyId:
+    """Return in whose name a platform calls; a hub speaks for any party, others only for their own."""
+    parties = sorted({role.party_id for role in roles})
+    if from_party is None:
+        if len(parties) != 1:
+            raise InvalidParameters("OCPI-from is needed: the platform plays roles for several parties")
+        return parties[0]
+    if from_party in parties or any(role.role is Role.HUB for role in roles):
+        return from_party
+    raise InvalidParameters(f"OCPI-from {from_party} is no role of the caller")
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the body. Raises `OCPIError` (HTTP 413) above `BODY_BYTES_MAX`."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise OCPIError(StatusCode.CLIENT_ERROR, f"more than {BODY_BYTES_MAX} bytes", http_status=413)
+    return bytes(body)
