@@ -1,1 +1,24 @@
-"""OCMF signed meter values: parse, verify, mask."""
+"""OCMF: what a meter signed, verified against the key pinned for it. Open Charge Metering Format 1.4.1.
+
+`verify` checks one record, `verify_charge` the records of one charge against the registers that OCPP reported,
+`mask` makes a copy that a driver may show around.
+"""
+
+from __future__ import annotations
+
+from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge
+from emobility.protocols.ocmf.masking import MaskedOCMF, mask
+from emobility.protocols.ocmf.record import VerifiedOCMF, VerifiedReading, payload_hash, verify
+from emobility.protocols.ocmf.refusals import OCMFRefused
+
+__all__ = [
+    "MaskedOCMF",
+    "OCMFRefused",
+    "VerifiedCharge",
+    "VerifiedOCMF",
+    "VerifiedReading",
+    "mask",
+    "payload_hash",
+    "verify",
+    "verify_charge",
+]
