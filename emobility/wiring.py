@@ -1,0 +1,57 @@
+"""Chooses the adapters a process runs on, from its settings. Deployables' own `wiring` modules start from here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from emobility.adapters.http_egress import GuardedHttpClient
+from emobility.adapters.kafka import open_kafka
+from emobility.adapters.payments.test_provider import SandboxPayments
+from emobility.adapters.postgres import open_postgres
+from emobility.adapters.signing import Ed25519Signer
+from emobility.adapters.system import SteppedClock, SystemClock, SystemRandomness, SystemTimer
+from emobility.domain.errors import Unavailable
+from emobility.ports.clock import Clock
+from emobility.ports.ports import Ports
+from emobility.runtime.settings import Settings
+
+
+class DatabaseNotNamed(Unavailable):
+    """A process was started without knowing its database."""
+
+    def __init__(self) -> None:
+        super().__init__("set WATTROAM_DATABASE_URL to a PostgreSQL server, or run `wattroam up`, which brings its own")
+
+
+def clock_of(settings: Settings) -> Clock:
+    """Return real time, or the time master's in a demo."""
+    return SystemClock() if settings.clock_file is None else SteppedClock(settings.clock_file)
+
+
+@asynccontextmanager
+async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
+    """Open what the settings name and close it with the context. Raises `DatabaseNotNamed`."""
+    if settings.database_url is None:
+        raise DatabaseNotNamed
+    clock, randomness = clock_of(settings), SystemRandomness()
+    key = settings.master_key_bytes
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(
+            open_postgres(settings.database_url, master_key=key, clock=clock, randomness=randomness)
+        )
+        http = await stack.enter_async_context(GuardedHttpClient(embedded_origins=settings.embedded_origins))
+        event_log = postgres.event_log
+        if settings.event_log == "kafka":
+            event_log = await stack.enter_async_context(open_kafka(settings, postgres))
+        yield Ports(
+            clock=clock,
+            timer=SystemTimer(),
+            randomness=randomness,
+            event_log=event_log,
+            units=postgres.units,
+            vault=postgres.vault,
+            http=http,
+            signer=Ed25519Signer(key),
+            payments=SandboxPayments(postgres.units),
+        )

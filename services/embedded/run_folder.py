@@ -1,0 +1,133 @@
+"""The run folder of an embedded installation: its secrets, its ports, its logs, its servers' data.
+
+Secrets are made once and kept in a file only its owner can read, so that a second run opens what the first one wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from emobility.adapters.system import SystemRandomness
+from emobility.domain.errors import Unavailable
+
+SECRET_BYTES: Final = 32
+INSTALLATION_FILE: Final = "installation.json"
+LOOPBACK: Final = "127.0.0.1"
+
+
+class NothingHere(Unavailable):
+    """No installation lives in this folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"nothing runs or ran in {folder}; start with `wattroam up` or `wattroam demo --keep`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What an installation needs to find itself again."""
+
+    folder: Path
+    event_log: str
+    internal_token: str
+    master_key: str
+    business_port: int
+    gateway_ocpp_port: int
+    gateway_api_port: int
+    database_url: str | None = None
+    kafka_bootstrap: str | None = None
+
+    @classmethod
+    def open_or_make(cls, folder: Path, *, event_log: str) -> Self:
+        """Return the folder's installation; make one, with fresh secrets and free ports, where there is none."""
+        folder = folder.resolve()
+        file = folder / INSTALLATION_FILE
+        if file.exists():
+            return cls.open(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        ports = _free_ports(3)
+        randomness = SystemRandomness()
+        made = cls(
+            folder=folder,
+            event_log=event_log,
+            internal_token=randomness.token_bytes(SECRET_BYTES).hex(),
+            master_key=randomness.token_bytes(SECRET_BYTES).hex(),
+            business_port=ports[0],
+            gateway_ocpp_port=ports[1],
+            gateway_api_port=ports[2],
+        )
+        made.save()
+        return made
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Return the folder's installation. Raises `NothingHere`."""
+        folder = folder.resolve()
+        try:
+            stored = json.loads((folder / INSTALLATION_FILE).read_text())
+        except FileNotFoundError:
+            raise NothingHere(folder) from None
+        return cls(folder=folder, **stored)
+
+    def save(self) -> None:
+        """Write it down, readable by its owner alone, all or nothing."""
+        unborn = self.folder / f"{INSTALLATION_FILE}.new"
+        stored = asdict(self)
+        del stored["folder"]
+        with os.fdopen(os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(stored, file, indent=1)
+        unborn.replace(self.folder / INSTALLATION_FILE)
+
+    @property
+    def business_url(self) -> str:
+        """Base URL of the business process."""
+        return f"http://{LOOPBACK}:{self.business_port}"
+
+    @property
+    def gateway_api_url(self) -> str:
+        """Base URL of the gateway's HTTP API."""
+        return f"http://{LOOPBACK}:{self.gateway_api_port}"
+
+    def environment(self, *, clock_file: Path | None = None, seed: int = 0) -> dict[str, str]:
+        """Return the variables every process of this installation is started with."""
+        variables = {
+            "ENVIRONMENT": "development",
+            "EVENT_LOG": self.event_log,
+            "PUBLIC_URL": self.business_url,
+            "BUSINESS_URL": self.business_url,
+            "BUSINESS_HOST": LOOPBACK,
+            "BUSINESS_PORT": str(self.business_port),
+            "GATEWAY_HOST": LOOPBACK,
+            "GATEWAY_OCPP_PORT": str(self.gateway_ocpp_port),
+            "GATEWAY_API_PORT": str(self.gateway_api_port),
+            "GATEWAY_API_URL": self.gateway_api_url,
+            "INTERNAL_TOKEN": self.internal_token,
+            "MASTER_KEY": self.master_key,
+            "RUN_FOLDER": str(self.folder),
+            "SEED": str(seed),
+            "EMBEDDED_ORIGINS": json.dumps([self.business_url, self.gateway_api_url]),
+        }
+        if self.database_url is not None:
+            variables["DATABASE_URL"] = self.database_url
+        if self.kafka_bootstrap is not None:
+            variables["KAFKA_BOOTSTRAP"] = self.kafka_bootstrap
+        if clock_file is not None:
+            variables["CLOCK_FILE"] = str(clock_file)
+        return {f"WATTROAM_{name}": value for name, value in variables.items()}
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ask the system for free ports, all held at once so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for free in sockets:
+            free.bind((LOOPBACK, 0))
+        return [int(free.getsockname()[1]) for free in sockets]
+    finally:
+        for free in sockets:
+            free.close()

@@ -1,0 +1,96 @@
+"""An embedded installation as a tree of processes: PostgreSQL, Kafka if asked for, gateway, business."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from emobility.adapters.postgres import migrate
+from emobility.adapters.system import SystemRandomness, SystemTimer
+from emobility.runtime.embedded_kafka import EmbeddedKafka
+from emobility.runtime.embedded_postgres import EmbeddedPostgres
+from emobility.runtime.process_tree import CommandServer, ProcessTree
+from services.embedded.run_folder import Installation
+
+PROBE_TIMEOUT_S: Final = 1.0
+READY_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A running installation."""
+
+    installation: Installation
+    tree: ProcessTree
+    clock_file: Path | None
+
+
+@asynccontextmanager
+async def running(
+    installation: Installation,
+    *,
+    clock_file: Path | None = None,
+    seed: int = 0,
+    on_change: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Stack]:
+    """Start everything, bottom up, and stop it, top down, with the context.
+
+    Args:
+        installation: Its secrets, ports and folder.
+        clock_file: A stepped clock for all processes; None: real time.
+        seed: Handed to the processes; only a simulation draws from it.
+        on_change: Told in a sentence what starts, dies and comes back.
+    """
+    timer, randomness = SystemTimer(), SystemRandomness()
+    logs = installation.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    async with ProcessTree(timer=timer, on_change=on_change) as tree:
+        postgres = EmbeddedPostgres(installation.folder / "postgres", timer=timer, randomness=randomness)
+        on_change("starting PostgreSQL")
+        await tree.launch(postgres)
+        installation = replace(installation, database_url=postgres.dsn)
+        await migrate(postgres.dsn)
+        if installation.event_log == "kafka":
+            kafka = EmbeddedKafka(installation.folder / "kafka", timer=timer)
+            on_change("starting Apache Kafka")
+            await tree.launch(kafka)
+            installation = replace(installation, kafka_bootstrap=kafka.bootstrap)
+        installation.save()
+        environment = os.environ | installation.environment(clock_file=clock_file, seed=seed)
+        for name, module, probe in (
+            ("gateway", "charge_point_gateway", f"{installation.gateway_api_url}/livez"),
+            ("business", "services.embedded.business_process", f"{installation.business_url}/livez"),
+        ):
+            on_change(f"starting {name}")
+            await tree.launch(
+                CommandServer(
+                    name,
+                    [sys.executable, "-m", module],
+                    log=logs / f"{name}.log",
+                    timer=timer,
+                    is_ready=answers(probe),
+                    env=environment,
+                    ready_timeout_s=READY_TIMEOUT_S,
+                )
+            )
+        yield Stack(installation=installation, tree=tree, clock_file=clock_file)
+
+
+def answers(url: str) -> Callable[[], Awaitable[bool]]:
+    """Return a probe that says whether `url` answers with 200."""
+
+    async def probe() -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
+                return (await client.get(url)).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    return probe
