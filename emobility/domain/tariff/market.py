@@ -36,7 +36,7 @@ KWH_PER_MWH: Final = 1_000
 PRICE_STEP: Final = Decimal("0.0001")
 """OCPI numbers have four decimals (types, 16.x), so a price with more would not reach every partner."""
 _DAY: Final = timedelta(days=1)
-_SECOND: Final = timedelta(seconds=1)
+_MINUTE: Final = timedelta(minutes=1)
 _DAY_S: Final = 86_400
 
 
@@ -183,8 +183,10 @@ class _Curve:
             # The hour that comes twice has prices of its own, whatever interval it lies in.
             start = datetime.combine(day, time(), self._zone).astimezone(UTC)
             for shift in clock_shifts(start, start + _DAY, self._zone):
-                before, after = (shift - _SECOND).astimezone(self._zone), shift.astimezone(self._zone)
-                breaks.update({_second(before) + 60, _second(after)})
+                again_from = _second(shift.astimezone(self._zone))
+                again_to = _second((shift - _MINUTE).astimezone(self._zone)) + 60
+                if again_from < again_to:
+                    breaks.update({again_from, again_to})
         return {day: sorted(days[day]) for day in sorted(days)}
 
     def _price_on_clock(self, day: date, second: int, terms: MarketTerms) -> Decimal | None:

@@ -1,0 +1,234 @@
+"""A second pricer, written from the text of OCPI 2.2.1 to disagree with the engine where one of the two is wrong.
+
+It shares nothing with `emobility.domain.tariff.pricing` but the shapes of the data. It is slow on purpose: it looks
+at the whole tariff for every question, compares times as the strings OCPI writes, knows the European clock change as a
+rule instead of a database, adds missing step units one at a time, and computes in fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import NamedTuple
+
+from emobility.domain.money import Price
+from emobility.domain.session import ChargingPeriod
+from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement
+
+STANDARD_OFFSET_H = {
+    "Europe/Amsterdam": 1,
+    "Europe/Berlin": 1,
+    "Europe/Lisbon": 0,
+    "Europe/Helsinki": 2,
+}
+
+Bill = dict[str, Price | None]
+
+
+class Situation(NamedTuple):
+    """What a restriction can look at."""
+
+    period: ChargingPeriod
+    at: datetime
+    first: datetime
+    drawn_wh: int
+    time_zone: str
+
+
+def wall_clock(at: datetime, time_zone: str) -> datetime:
+    """European local time: summer from the last Sunday of March to the last of October, each at 01:00 UTC."""
+    utc = at.astimezone(UTC).replace(tzinfo=None)
+
+    def last_sunday(month: int) -> datetime:
+        day = datetime(utc.year, month, 31, 1)  # noqa: DTZ001 - the walk is on bare UTC
+        while day.strftime("%A") != "Sunday":
+            day -= timedelta(days=1)
+        return day
+
+    is_summer = last_sunday(3) <= utc < last_sunday(10)
+    return utc + timedelta(hours=STANDARD_OFFSET_H[time_zone] + (1 if is_summer else 0))
+
+
+def bill(tariff: Tariff, periods: Sequence[ChargingPeriod], time_zone: str) -> Bill:
+    """Price a session; the keys are the fields of `PricedSession`."""
+    by_time = sorted(periods, key=lambda period: period.started_at)
+    ledger: list[tuple[str, PriceComponent, Fraction]] = []
+    holding = [period for period in by_time if period.reserved_s > 0]
+    using = [
+        period
+        for period in by_time
+        if period.reserved_s == 0
+        or period.charging_s > 0
+        or period.parking_s > 0
+        or period.energy_import_wh != 0
+        or period.energy_export_wh != 0
+    ]
+    if holding:
+        ledger += _reservation(tariff, holding, time_zone, expired=not using)
+    if using:
+        ledger += _use(tariff, using, time_zone)
+    return _totals(tariff, ledger)
+
+
+def active_components(tariff: Tariff, situation: Situation) -> dict[str, PriceComponent | None]:
+    """For each dimension the component of a session that is active at a moment."""
+    open_elements = [e for e in tariff.elements if e.restrictions.reservation is None]
+    return {kind: _first(open_elements, kind, situation) for kind in ("ENERGY", "TIME", "PARKING_TIME", "FLAT")}
+
+
+def _first(elements: Sequence[TariffElement], kind: str, situation: Situation) -> PriceComponent | None:
+    for element in elements:
+        of_kind = [component for component in element.components if component.dimension.value == kind]
+        if of_kind and all([*_on_the_clock(element, situation), *_in_the_session(element, situation)]):
+            return of_kind[0]
+    return None
+
+
+def _on_the_clock(element: TariffElement, situation: Situation) -> Iterator[bool]:
+    r = element.restrictions
+    local = wall_clock(situation.at, situation.time_zone)
+    clock, day = local.strftime("%H:%M:%S"), local.strftime("%Y-%m-%d")
+    if r.start_time is not None or r.end_time is not None:
+        opens = "00:00:00" if r.start_time is None else r.start_time.strftime("%H:%M:%S")
+        closes = "24:00:00" if r.end_time is None else r.end_time.strftime("%H:%M:%S")
+        closes = "24:00:00" if closes == "00:00:00" else closes
+        if opens == closes:
+            yield True
+        elif opens < closes:
+            yield opens <= clock < closes
+        else:
+            yield not closes <= clock < opens
+    if r.start_date is not None:
+        yield day >= r.start_date.isoformat()
+    if r.end_date is not None:
+        yield day < r.end_date.isoformat()
+    if r.days_of_week:
+        yield local.strftime("%A").upper() in [name.value for name in r.days_of_week]
+
+
+def _in_the_session(element: TariffElement, situation: Situation) -> Iterator[bool]:
+    r = element.restrictions
+    period = situation.period
+    lasted_s = (situation.at - situation.first).total_seconds()
+    powers = [value for value in (period.power_w_min, period.power_w_max) if value is not None]
+    currents = [value for value in (period.current_a_min, period.current_a_max) if value is not None]
+    yield r.energy_wh_min is None or Fraction(situation.drawn_wh, 1000) >= Fraction(r.energy_wh_min, 1000)
+    yield r.energy_wh_max is None or Fraction(situation.drawn_wh, 1000) < Fraction(r.energy_wh_max, 1000)
+    yield r.duration_s_min is None or lasted_s >= r.duration_s_min
+    yield r.duration_s_max is None or lasted_s < r.duration_s_max
+    yield r.power_w_min is None or (bool(powers) and powers[0] >= r.power_w_min)
+    yield r.power_w_max is None or (bool(powers) and powers[-1] < r.power_w_max)
+    yield r.current_a_min is None or (bool(currents) and currents[0] >= r.current_a_min)
+    yield r.current_a_max is None or (bool(currents) and currents[-1] < r.current_a_max)
+
+
+def _use(
+    tariff: Tariff, periods: Sequence[ChargingPeriod], time_zone: str
+) -> list[tuple[str, PriceComponent, Fraction]]:
+    used: dict[str, list[tuple[PriceComponent, int]]] = {"ENERGY": [], "TIME": [], "PARKING_TIME": [], "FLAT": []}
+    drawn_wh = 0
+    for period in periods:
+        net_wh = period.energy_import_wh - period.energy_export_wh
+        active = active_components(
+            tariff, Situation(period, period.started_at, periods[0].started_at, drawn_wh, time_zone)
+        )
+        volumes = {
+            "ENERGY": net_wh,
+            "TIME": period.charging_s,
+            "PARKING_TIME": period.parking_s,
+            "FLAT": 0 if used["FLAT"] else 1,
+        }
+        for kind, volume in volumes.items():
+            component = active[kind]
+            if component is not None and volume != 0:
+                used[kind].append((component, volume))
+        drawn_wh += net_wh
+    _fill_step(used["ENERGY"])
+    _fill_step(used["PARKING_TIME"] or used["TIME"])
+    return [
+        (kind, component, Fraction(volume, {"ENERGY": 1000, "FLAT": 1}.get(kind, 3600)))
+        for kind, consumed in used.items()
+        for component, volume in consumed
+    ]
+
+
+def _reservation(
+    tariff: Tariff, periods: Sequence[ChargingPeriod], time_zone: str, *, expired: bool
+) -> list[tuple[str, PriceComponent, Fraction]]:
+    ranked = [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION_EXPIRES" and expired]
+    ranked += [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION"]
+    fees: list[tuple[PriceComponent, int]] = []
+    held: list[tuple[PriceComponent, int]] = []
+    for period in periods:
+        no_use = ChargingPeriod(started_at=period.started_at, energy_import_wh=0, charging_s=0, parking_s=0)
+        situation = Situation(no_use, period.started_at, periods[0].started_at, 0, time_zone)
+        for kind, volume, target in (("FLAT", 0 if fees else 1, fees), ("TIME", period.reserved_s, held)):
+            component = _first(ranked, kind, situation)
+            if component is not None and volume:
+                target.append((component, volume))
+    _fill_step(held)
+    return [("RESERVATION", component, Fraction(volume)) for component, volume in fees] + [
+        ("RESERVATION", component, Fraction(volume, 3600)) for component, volume in held
+    ]
+
+
+def _fill_step(consumed: list[tuple[PriceComponent, int]]) -> None:
+    """Add one unit after the other at the last price until the session's total is a multiple of the last step."""
+    total = sum(volume for _, volume in consumed)
+    while total > 0 and total % max(1, consumed[-1][0].step_size) != 0:
+        component, volume = consumed[-1]
+        consumed[-1] = (component, volume + 1)
+        total += 1
+
+
+def _totals(tariff: Tariff, ledger: list[tuple[str, PriceComponent, Fraction]]) -> Bill:
+    limits = [limit for limit in (tariff.price_min, tariff.price_max) if limit is not None]
+    speaks_of_tax = any(c.vat_percent is not None for e in tariff.elements for c in e.components) or any(
+        limit.incl_e4 is not None for limit in limits
+    )
+
+    def summed(kinds: set[str]) -> tuple[Fraction, Fraction]:
+        net = gross = Fraction(0)
+        for kind, component, amount in ledger:
+            if kind in kinds:
+                cost = amount * Fraction(component.price)
+                vat = Fraction(0) if component.vat_percent is None else Fraction(component.vat_percent) / 100
+                net += cost
+                gross += cost + cost * vat
+        return net, gross
+
+    def priced(kinds: set[str]) -> Price:
+        net, gross = summed(kinds)
+        return Price(excl_e4=_nearest(net * 10_000), incl_e4=_nearest(gross * 10_000) if speaks_of_tax else None)
+
+    everything = {"ENERGY", "TIME", "PARKING_TIME", "FLAT", "RESERVATION"}
+    net, gross = summed(everything)
+    for limit in [tariff.price_min] if tariff.price_min else []:
+        net = max(net, Fraction(limit.excl_e4, 10_000))
+        gross = gross if limit.incl_e4 is None else max(gross, Fraction(limit.incl_e4, 10_000))
+    for limit in [tariff.price_max] if tariff.price_max else []:
+        net = min(net, Fraction(limit.excl_e4, 10_000))
+        gross = gross if limit.incl_e4 is None else min(gross, Fraction(limit.incl_e4, 10_000))
+    result: Bill = {
+        "total": Price(excl_e4=_nearest(net * 10_000), incl_e4=_nearest(gross * 10_000) if speaks_of_tax else None)
+    }
+    names = {
+        "energy": "ENERGY",
+        "time": "TIME",
+        "parking": "PARKING_TIME",
+        "fixed": "FLAT",
+        "reservation": "RESERVATION",
+    }
+    for name, kind in names.items():
+        result[name] = priced({kind}) if any(entry[0] == kind for entry in ledger) else None
+    return result
+
+
+def _nearest(exact: Fraction) -> int:
+    """The nearest whole number, a half away from zero."""
+    below = exact.numerator // exact.denominator
+    distance = exact - below
+    if distance == Fraction(1, 2):
+        return below + 1 if exact > 0 else below
+    return below if distance < Fraction(1, 2) else below + 1
