@@ -87,8 +87,8 @@ class EmbeddedKafka:
             if not (self._data / "meta.properties").exists():
                 await self._format(java, libraries)
             child = self._spawn(java, libraries, "kafka.Kafka", str(self._settings_file), heap_mb=HEAP_MB)
+            self._child = child
             if await self._became_ready(child):
-                self._child = child
                 return
             if attempt == STARTS_MAX:
                 raise ServerFailed(self.name, "does not start", log_tail=child.last_lines())

@@ -276,8 +276,8 @@ class EmbeddedPostgres:
             if self._port is None:
                 self._port = free_port()
             child = self._spawn(binaries)
+            self._child = child
             if await self._became_ready(child):
-                self._child = child
                 return
             attempts += 1
             if self._timer.monotonic_s() > deadline_s:

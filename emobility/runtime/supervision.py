@@ -103,7 +103,8 @@ async def keep_running(
                 return
             started_s = timer.monotonic_s()
             try:
-                await server.start()
+                if await _first_of(_start(server), stop) is None:
+                    return
             except ServerFailed as failure:
                 reason = failure.reason
             else:
@@ -114,6 +115,11 @@ async def keep_running(
 async def _pause(timer: Timer, duration_s: float) -> str:
     await timer.sleep(duration_s)
     return "paused"
+
+
+async def _start(server: Server) -> str:
+    await server.start()
+    return "started"
 
 
 async def _first_of(work: Coroutine[Any, Any, str], stop: asyncio.Event) -> str | None:
