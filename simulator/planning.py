@@ -40,6 +40,7 @@ STAY_MAX: Final = timedelta(hours=14)
 GAP: Final = timedelta(minutes=10)
 """Between two vehicles at an EVSE, and between two charges of a driver."""
 WANTED_WH_MIN: Final = 1_000
+WANTED_WH_USUAL: Final = 4_000
 BATTERY_SHARE_PERCENT: Final = 85
 """A vehicle arrives with at least the rest of its battery full."""
 DC_STAY_AFTER: Final = timedelta(minutes=10)
@@ -249,22 +250,21 @@ def _mark_faults(
         for each in sessions
         if each.leaves_at - each.arrives_at >= 6 * STAY_MIN and each.full_at >= each.arrives_at + 2 * STAY_MIN
     ]
-    with_16 = [each for each in long if versions[each.party_id, each.charging_station_id] is OCPPVersion.OCPP16]
-    with_201 = [each for each in long if versions[each.party_id, each.charging_station_id] is OCPPVersion.OCPP201]
+    usual = [each for each in sessions if each.wanted_wh >= WANTED_WH_USUAL]
+    half = sessions[len(sessions) // 2].arrives_at
+    with_16 = [each for each in usual if versions[each.party_id, each.charging_station_id] is OCPPVersion.OCPP16]
+    with_201 = [each for each in usual if versions[each.party_id, each.charging_station_id] is OCPPVersion.OCPP201]
     offline = choose(
         SessionFault.STATION_OFFLINE,
-        [each for each in with_16 if _is_alone(each, _offline_window(each), sessions)],
+        [each for each in long if _is_alone(each, _offline_window(each), sessions)],
         stopped_by=StoppedBy.CABLE,
     )
     rebooted = choose(
-        SessionFault.STATION_REBOOTS, [each for each in with_201 if _is_alone(each, _reboot_window(each), sessions)]
+        SessionFault.STATION_REBOOTS, [each for each in long if _is_alone(each, _reboot_window(each), sessions)]
     )
     choose(SessionFault.FORGED_METER_VALUE, with_201)
     choose(SessionFault.END_SENT_TWICE, with_16)
-    choose(
-        SessionFault.DISPUTED,
-        [each for each in long if each.is_roaming and each.arrives_at < sessions[len(sessions) // 2].arrives_at],
-    )
+    choose(SessionFault.DISPUTED, [each for each in usual if each.is_roaming and each.arrives_at < half])
     unlucky = next(each for each in network.drivers(seed) if each.card_is_declined)
     choose(
         SessionFault.CARD_DECLINED,
