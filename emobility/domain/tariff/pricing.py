@@ -50,6 +50,7 @@ from emobility.domain.tariff.selection import (
     Moment,
     PriceBook,
     compiled,
+    costs_the_same,
     first_match,
     state,
     zone_of,
@@ -197,6 +198,7 @@ class _Run:
         return True
 
     def _charge_reservation(self, book: PriceBook, periods: Sequence[ChargingPeriod], indices: list[int]) -> None:
+        # OCPI 2.2.1, 11.4.7: a reservation can only have FLAT and TIME.
         started_at = periods[indices[0]].started_at
         flat_is_open = True
         for index in indices:
@@ -275,7 +277,7 @@ class _Run:
         )
         noted: set[int] = set()
         for change in changes(self._tariff.session, stretch, self._zone, _slots_used(period)):
-            if change.slot not in noted and not _costs_the_same(change.before, change.after):
+            if change.slot not in noted and not costs_the_same(change.before, change.after):
                 noted.add(change.slot)
                 self._note_change(index, change.slot, change.at, change.before, change.after)
 
@@ -293,7 +295,7 @@ class _Run:
         choices = book.choices(local)
         for slot in _slots_used(period):
             at_lowest, at_highest = first_match(choices[slot], lowest), first_match(choices[slot], highest)
-            if not _costs_the_same(at_lowest, at_highest):
+            if not costs_the_same(at_lowest, at_highest):
                 self._note_change(index, slot, None, at_lowest, at_highest)
 
     def _note_change(
@@ -382,12 +384,6 @@ def _only_reserves(period: ChargingPeriod) -> bool:
 def _slots_used(period: ChargingPeriod) -> tuple[int, ...]:
     quantities = (period.energy_import_wh - period.energy_export_wh, period.charging_s, period.parking_s)
     return tuple(slot for slot, quantity in enumerate(quantities) if quantity)
-
-
-def _costs_the_same(one: Candidate | None, other: Candidate | None) -> bool:
-    if one is None or other is None:
-        return all(candidate is None or candidate.price_scaled == 0 for candidate in (one, other))
-    return one.costs_as(other)
 
 
 def _line(tally: _Tally) -> PricedLine:

@@ -174,11 +174,12 @@ class Candidate:
             return False
         return self.currents is None or _within(self.currents, current_low, current_high)
 
-    def costs_as(self, other: Candidate | None) -> bool:
-        """Whether a unit costs the same, tax included."""
-        if other is None:
-            return self.price_scaled == 0
-        return self.price_scaled == other.price_scaled and self.tax_factor_scaled == other.tax_factor_scaled
+
+def costs_the_same(one: Candidate | None, other: Candidate | None) -> bool:
+    """Whether a unit costs the same under both, tax included; without a component it is free."""
+    if one is None or other is None or one.price_scaled == 0:
+        return all(candidate is None or candidate.price_scaled == 0 for candidate in (one, other))
+    return one.price_scaled == other.price_scaled and one.tax_factor_scaled == other.tax_factor_scaled
 
 
 Choices = tuple[tuple[Candidate, ...], tuple[Candidate, ...], tuple[Candidate, ...], tuple[Candidate, ...]]
@@ -263,8 +264,8 @@ class CompiledTariff:
         numbered = list(enumerate(tariff.elements))
         scales = (self.price_decimals, self.vat_decimals)
         self.session = PriceBook([e for e in numbered if e[1].restrictions.reservation is None], scales)
-        reserved = [_reservable(e) for e in numbered if e[1].restrictions.reservation is Reservation.RESERVATION]
-        expires = [_reservable(e) for e in numbered if e[1].restrictions.reservation is Reservation.RESERVATION_EXPIRES]
+        reserved = [e for e in numbered if e[1].restrictions.reservation is Reservation.RESERVATION]
+        expires = [e for e in numbered if e[1].restrictions.reservation is Reservation.RESERVATION_EXPIRES]
         self.reserved = PriceBook(reserved, scales)
         # OCPI 2.2.1, 11.4.3: an expired reservation is priced by RESERVATION_EXPIRES where it has the component.
         self.expired = PriceBook(expires + reserved, scales)
@@ -319,17 +320,10 @@ def _up_to_certain(candidates: tuple[Candidate, ...], ordinal: int, second: int)
     return tuple(possible)
 
 
-def _reservable(numbered: tuple[int, TariffElement]) -> tuple[int, TariffElement]:
-    # OCPI 2.2.1, 11.4.7: a reservation can only have FLAT and TIME.
-    index, element = numbered
-    kept = tuple(c for c in element.components if c.dimension in {TariffDimension.FLAT, TariffDimension.TIME})
-    return index, TariffElement(components=kept, restrictions=element.restrictions)
-
-
 def _window(start: time | None, end: time | None) -> tuple[int, int]:
     start_s = 0 if start is None else _second(start)
     end_s = _DAY_S if end is None else _second(end) or _DAY_S
-    return (0, _DAY_S) if start_s == end_s else (start_s, end_s)
+    return start_s, end_s
 
 
 def _second(of_day: time) -> int:
