@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from simulator import network
 from simulator.arrivals import draw_arrival, draw_connection_s, draw_energy_wh
@@ -47,10 +48,30 @@ DC_STAY_AFTER: Final = timedelta(minutes=10)
 OUTAGE_OVERHANG: Final = timedelta(minutes=30)
 PLACES_TRIED_MAX: Final = 40
 INTRUSIONS_PER_DAY: Final = 2
+DRAWS_MAX: Final = 50
+
+
+class _NoSessionFor(RuleBroken):
+    """No session of the plan can carry a fault."""
+
+    def __init__(self, fault: SessionFault) -> None:
+        super().__init__(f"no session for {fault}")
 
 
 def plan_scenario(seed: int, *, arrivals_per_day: int = ARRIVALS_PER_DAY) -> Scenario:
-    """Return the demo of a seed: two local days, the second the weekday with the deepest negative price."""
+    """Return the demo of a seed: two local days, the second the weekday with the deepest negative price.
+
+    Arrivals among which no session fits a fault are drawn again from the next stream; few seeds need it.
+    """
+    for attempt in range(DRAWS_MAX):
+        try:
+            return _plan(seed, f"{seed}/{attempt}", arrivals_per_day)
+        except _NoSessionFor:
+            continue
+    raise AssertionError(f"seed {seed} has no plan after {DRAWS_MAX} draws")
+
+
+def _plan(seed: int, stream: str, arrivals_per_day: int) -> Scenario:
     days = (SHORT_DAY, negative_weekday())
     stations = network.stations(seed)
     drivers = network.drivers(seed)
@@ -58,11 +79,11 @@ def plan_scenario(seed: int, *, arrivals_per_day: int = ARRIVALS_PER_DAY) -> Sce
     sessions = [
         session
         for day in days
-        for session in _plan_day(seed, day, stations, drivers, ledger, arrivals_per_day=arrivals_per_day)
+        for session in _plan_day(stream, day, stations, drivers, ledger, arrivals_per_day=arrivals_per_day)
     ]
     sessions.sort(key=lambda each: (each.arrives_at, each.charging_station_id, each.ocpp_evse_id))
     numbered = [replace(session, number=number) for number, session in enumerate(sessions, start=1)]
-    marked, outages = _mark_faults(seed, numbered, stations)
+    marked, outages = _mark_faults(seed, stream, numbered, stations)
     return Scenario(
         seed=seed,
         time_zone=TIME_ZONE,
@@ -80,7 +101,7 @@ def plan_scenario(seed: int, *, arrivals_per_day: int = ARRIVALS_PER_DAY) -> Sce
         drivers=drivers,
         sessions=tuple(marked),
         outages=outages,
-        intrusions=_plan_intrusions(seed, days, stations, marked, outages),
+        intrusions=_plan_intrusions(stream, days, stations, marked, outages),
     )
 
 
@@ -112,7 +133,7 @@ def _evse_key(session: SessionPlan) -> tuple[PartyId, str, int]:
 
 
 def _plan_day(
-    seed: int,
+    stream: str,
     day: date,
     stations: Sequence[StationPlan],
     drivers: Sequence[DriverPlan],
@@ -122,7 +143,7 @@ def _plan_day(
 ) -> list[SessionPlan]:
     # One stream per question: drawing more of one never moves another.
     when, where, who, how_much, how_long, how = (
-        random.Random(f"{seed} {day} {name}") for name in ("when", "where", "who", "how much", "how long", "how")
+        random.Random(f"{stream} {day} {name}") for name in ("when", "where", "who", "how much", "how long", "how")
     )
     moments = sorted(draw_arrival(when, day, TIME_ZONE, grid_s=GRID_S) for _ in range(arrivals_per_day))
     roaming = _shares(how, arrivals_per_day, *ROAMING_SHARE)
@@ -227,17 +248,18 @@ def _local(day: date, at: time) -> datetime:
 
 
 def _mark_faults(
-    seed: int, sessions: Sequence[SessionPlan], stations: Sequence[StationPlan]
+    seed: int, stream: str, sessions: Sequence[SessionPlan], stations: Sequence[StationPlan]
 ) -> tuple[list[SessionPlan], tuple[Outage, ...]]:
     """Choose one session for each fault, each at its own station, and the outages that two of them need."""
-    chance = random.Random(f"{seed} faults")
+    chance = random.Random(f"{stream} faults")
     versions = {(each.party_id, each.charging_station_id): each.profile.version for each in stations}
     marked = list(sessions)
     hurt: set[tuple[PartyId, str]] = set()
 
     def choose(fault: SessionFault, candidates: list[SessionPlan], **changes: object) -> SessionPlan:
         fitting = [each for each in candidates if (each.party_id, each.charging_station_id) not in hurt]
-        assert fitting, f"seed {seed} has no session for {fault}"
+        if not fitting:
+            raise _NoSessionFor(fault)
         chosen = chance.choice(fitting)
         hurt.add((chosen.party_id, chosen.charging_station_id))
         changed = replace(chosen, fault=fault, **changes)  # type: ignore[arg-type] # fields of SessionPlan
@@ -309,14 +331,14 @@ def _is_alone(session: SessionPlan, window: tuple[datetime, datetime], sessions:
 
 
 def _plan_intrusions(
-    seed: int,
+    stream: str,
     days: Sequence[date],
     stations: Sequence[StationPlan],
     sessions: Sequence[SessionPlan],
     outages: Sequence[Outage],
 ) -> tuple[Intrusion, ...]:
     """Unknown cards at free EVSEs, and one wrong password at a station nobody uses at that hour."""
-    chance = random.Random(f"{seed} intrusions")
+    chance = random.Random(f"{stream} intrusions")
     away = {(each.party_id, each.charging_station_id) for each in outages}
     untroubled = [each for each in stations if (each.party_id, each.charging_station_id) not in away]
     intrusions = []
