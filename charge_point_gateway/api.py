@@ -1,0 +1,139 @@
+"""The gateway's HTTP API: commands, credentials, presence, health. For our own processes, by the internal token."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from charge_point_gateway.commands import NotOneCommand
+from charge_point_gateway.presence import StationPresenceRow
+from charge_point_gateway.security import StationIdentity, StationRefused, WeakStationPassword, station_identity
+from emobility.domain.errors import Unavailable
+from emobility.domain.identifiers import MalformedPartyId, PartyId
+from emobility.protocols.station_control.messages import StationCommand, StationCredential, StationPresence
+from emobility.protocols.station_control.server import Guard, json_response, read_body
+
+if TYPE_CHECKING:
+    from charge_point_gateway.gateway import GatewayService
+
+_BEARER: Final = "Bearer "
+
+
+def build_app(gateway: GatewayService, *, internal_token: str) -> FastAPI:
+    """Return the API of a gateway."""
+    app = FastAPI(title="Wattroam charge point gateway", docs_url=None, redoc_url=None)
+
+    async def guard(request: Request) -> None:
+        stated = request.headers.get("authorization", "")
+        if not hmac.compare_digest(stated.encode(), (_BEARER + internal_token).encode()):
+            raise HTTPException(401, "the internal token is needed", headers={"www-authenticate": "Bearer"})
+
+    _add_stations(app, gateway, guard)
+    _add_presence(app, gateway, guard)
+    _add_health(app, gateway, guard)
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(_request: Request, _error: Exception) -> Response:
+        return json_response({"detail": "try again later"}, 503)
+
+    return app
+
+
+def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.post("/stations/{party}/{station}/commands")
+    async def command(party: str, station: str, request: Request) -> Response:
+        """Send a command; the owner of the station may be another gateway."""
+        await guard(request)
+        wanted = await read_body(request, StationCommand)
+        try:
+            outcome = await gateway.command(
+                _identity(party, station), wanted, is_forwarded=request.query_params.get("forwarded") == "1"
+            )
+        except NotOneCommand as error:
+            raise HTTPException(422, str(error)) from error
+        return json_response(outcome)
+
+    @app.put("/stations/{party}/{station}/credential")
+    async def credential(party: str, station: str, request: Request) -> Response:
+        """Set a station's password; it counts from its next connection on."""
+        await guard(request)
+        given = await read_body(request, StationCredential)
+        if given.ocpp_version not in {None, "1.6", "2.0.1"}:
+            raise HTTPException(422, "ocpp_version is 1.6 or 2.0.1")
+        try:
+            await gateway.authenticator.set_password(_identity(party, station), given.password, given.ocpp_version)
+        except WeakStationPassword as error:
+            raise HTTPException(422, str(error)) from error
+        return Response(status_code=204)
+
+
+def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.get("/stations/{party}/{station}")
+    async def presence(party: str, station: str, request: Request) -> Response:
+        """Tell who owns a station."""
+        await guard(request)
+        row = await gateway.presence.find(_identity(party, station))
+        if row is None:
+            raise HTTPException(404, "this station was never connected")
+        return json_response(_presence(row))
+
+    @app.get("/stations/{party}")
+    async def stations(party: str, request: Request) -> Response:
+        """List a party's stations that ever connected."""
+        await guard(request)
+        try:
+            party_id = PartyId(party)
+        except MalformedPartyId as error:
+            raise HTTPException(404, "no such party") from error
+        return json_response([_presence(row) for row in await gateway.presence.of_party(party_id)])
+
+    @app.post("/stations/{party}/{station}/probe")
+    async def probe(party: str, station: str, request: Request) -> Response:
+        """Ping a station that this gateway owns under a fence, for another gateway."""
+        await guard(request)
+        asked = await read_body(request, dict[str, int])
+        return json_response({"is_alive": await gateway.probe(_identity(party, station), asked.get("fence", 0))})
+
+
+def _add_health(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.get("/livez")
+    async def livez() -> Response:
+        """The event loop turns."""
+        return json_response({"is_alive": True})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Stations may be sent here."""
+        is_ready = await gateway.is_ready()
+        return json_response({"is_ready": is_ready}, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus text; labels are bounded and name nobody."""
+        return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/internal/backlog")
+    async def backlog(request: Request) -> Response:
+        """How much is under way; 0 when a stepped clock may move on."""
+        await guard(request)
+        return json_response({"pending": gateway.pending})
+
+
+def _identity(party: str, station: str) -> StationIdentity:
+    try:
+        return station_identity(party, station)
+    except StationRefused as error:
+        raise HTTPException(404, "no such station") from error
+
+
+def _presence(row: StationPresenceRow) -> StationPresence:
+    return StationPresence(
+        charging_station_id=row.charging_station_id,
+        is_online=row.is_online,
+        gateway_url=row.gateway_url,
+        ocpp_version=row.ocpp_version,
+        connected_at=row.connected_at,
+    )

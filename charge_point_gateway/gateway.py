@@ -1,0 +1,363 @@
+"""The gateway as one object: admits stations, serves their connections, sends them commands, drains.
+
+It knows no transport: a WebSocket server and a simulation in memory hand it sockets alike, through the same
+authentication.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+
+from charge_point_gateway.api import build_app
+from charge_point_gateway.commands import NotOneCommand, execute, only_part
+from charge_point_gateway.connection import Limits
+from charge_point_gateway.group_commit import GroupCommit
+from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
+from charge_point_gateway.rpc_errors import OCPPVersion
+from charge_point_gateway.security import (
+    RefusalReason,
+    StationAuthenticator,
+    StationIdentity,
+    StationRefused,
+)
+from charge_point_gateway.station_session import SessionServices, StationSession
+from charge_point_gateway.transaction_numbers import TransactionNumbers
+from emobility.domain.errors import Unavailable
+from emobility.ports.authorizer import AuthorizationStatus
+from emobility.ports.frames import FrameSocket
+from emobility.ports.ports import Ports
+from emobility.protocols.station_control.client import (
+    GatewayRefused,
+    GatewayUnavailable,
+    HttpAuthorizer,
+    StationControlClient,
+)
+from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
+from emobility.runtime.settings import Settings
+
+CLAIM_ATTEMPTS_MAX: Final = 3
+CONNECTIONS_MAX: Final = 20_000
+"""Stations one gateway holds; more are told to come back (1013)."""
+_LOG: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """How a gateway behaves; every bound has its name."""
+
+    limits: Limits = field(default_factory=Limits)
+    heartbeat_interval_s: int = 300
+    probe_timeout_s: float = 5.0
+    """How long an owner may take to answer the ping that a second connection of its identity provokes."""
+    drain_timeout_s: float = 10.0
+    """How long calls in progress may take to finish once the gateway is told to stop."""
+    drain_spread_s: float = 2.0
+    """Connections are closed spread over this time, so that not all stations reconnect at once."""
+    answer_when_unavailable: AuthorizationStatus = AuthorizationStatus.INVALID
+    """What a station is told when the back office can't be asked.
+
+    OCPP 1.6 section 4.8 (and C01 of 2.0.1) has the central system verify every token; one that can't be verified is
+    not accepted. ACCEPTED lets drivers charge during an outage, at the operator's risk; the transaction is stored in
+    either case.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A peer that has authenticated and may now open its socket."""
+
+    identity: StationIdentity
+    version: OCPPVersion
+
+
+class GatewayService:
+    """See the module. `app` is its HTTP API; `run` its background work."""
+
+    def __init__(self, settings: Settings, ports: Ports, options: GatewayOptions | None = None) -> None:
+        """Build from ports; nothing runs yet."""
+        self.options = options or GatewayOptions()
+        self.metrics = GatewayMetrics()
+        self._ports = ports
+        self._internal_token = settings.internal_token.get_secret_value()
+        self._sessions: dict[StationIdentity, StationSession] = {}
+        self._parked: set[StationIdentity] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+        self._commands_in_flight = 0
+        self._group_commit = GroupCommit(ports.event_log)
+        self._presence = PresenceBook(ports.units, ports.clock, gateway_url=settings.gateway_api_url)
+        self._numbers = TransactionNumbers(ports.units)
+        self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
+        ports.http.allow_origin(settings.business_url)
+        authorizer = HttpAuthorizer(
+            ports.http,
+            operations_url=f"{settings.business_url.rstrip('/')}/operations",
+            internal_token=self._internal_token,
+        )
+        self._services = SessionServices(
+            clock=ports.clock,
+            timer=ports.timer,
+            randomness=ports.randomness,
+            vault=ports.vault,
+            authorizer=authorizer,
+            group_commit=self._group_commit,
+            numbers=self._numbers,
+            metrics=self.metrics,
+            limits=self.options.limits,
+            heartbeat_interval_s=self.options.heartbeat_interval_s,
+            answer_when_unavailable=self.options.answer_when_unavailable,
+        )
+        self.app: FastAPI = build_app(self, internal_token=self._internal_token)
+
+    # -- stations -----------------------------------------------------------------------------------------------------
+
+    async def admit(
+        self, *, path: str, username: str | None, password: str | None, subprotocols: tuple[str, ...], address: str
+    ) -> Admission:
+        """Authenticate a peer that wants a connection. Raises `StationRefused`, `Unavailable`."""
+        try:
+            self._refuse_when_full()
+            identity, version = await self.authenticator.authenticate(
+                path=path, username=username, password=password, subprotocols=subprotocols, address=address
+            )
+        except StationRefused as refused:
+            self.metrics.auth_failures.labels(refused.reason.value).inc()
+            _LOG.warning("station_refused", reason=refused.reason.value, address=address)
+            raise
+        return Admission(identity, version)
+
+    def _refuse_when_full(self) -> None:
+        if self._is_draining or len(self._serving) >= CONNECTIONS_MAX:
+            raise StationRefused(RefusalReason.DRAINING, http_status=503)
+
+    async def serve(self, admission: Admission, socket: FrameSocket) -> None:
+        """Serve an admitted station's socket until it closes."""
+        identity = admission.identity
+        if identity in self._parked:
+            await self._refuse_second(identity, socket)
+            return
+        session = StationSession(identity, admission.version, socket, self._services)
+        self._parked.add(identity)
+        try:
+            is_owner = await self._take(session)
+        except Unavailable:
+            self.metrics.connections.labels("unavailable").inc()
+            await socket.close(1013, "try again later")
+            return
+        finally:
+            self._parked.discard(identity)
+        if not is_owner:
+            await self._refuse_second(identity, socket)
+            return
+        active = self.metrics.connections_active.labels(admission.version.value)
+        self.metrics.connections.labels("accepted").inc()
+        active.inc()
+        try:
+            await session.run()
+        finally:
+            active.dec()
+            await self._leave(session)
+
+    async def accept(
+        self,
+        *,
+        path: str,
+        username: str,
+        password: str,
+        subprotocols: tuple[str, ...],
+        socket: FrameSocket,
+        address: str = "in-process",
+    ) -> str:
+        """Admit a peer whose socket is open already and serve it in the background; return its subprotocol.
+
+        Raises:
+            StationRefused: as `admit` does; the socket was not read.
+        """
+        admission = await self.admit(
+            path=path, username=username, password=password, subprotocols=subprotocols, address=address
+        )
+        task = asyncio.create_task(self.serve(admission, socket))
+        self.track(task)
+        return admission.version.subprotocol
+
+    def track(self, task: asyncio.Task[None]) -> None:
+        """Count a task that serves a station, so that draining waits for it."""
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _take(self, session: StationSession) -> bool:
+        """Become the station's owner, unless its present owner is alive."""
+        identity = session.identity
+        for _ in range(CLAIM_ATTEMPTS_MAX):
+            row = await self._presence.find(identity)
+            old = self._sessions.get(identity)
+            if old is not None:
+                if await old.is_alive(timeout_s=self.options.probe_timeout_s):
+                    return False
+                self._evict(old)
+            elif row is not None and row.is_online and row.gateway_url != self._presence.gateway_url:
+                if await self._is_alive_elsewhere(row):
+                    return False
+                self.metrics.duplicate_identity.labels("taken_over").inc()
+            try:
+                session.fence = await self._presence.claim(
+                    identity, session.version, seen_fence=row.fence if row is not None else 0
+                )
+            except StationOwnedElsewhere:
+                continue
+            self._sessions[identity] = session
+            return True
+        return False
+
+    def _evict(self, old: StationSession) -> None:
+        self.metrics.duplicate_identity.labels("evicted").inc()
+        _LOG.warning("silent_connection_evicted", station=old.identity.key, fence=old.fence)
+        if self._sessions.get(old.identity) is old:
+            del self._sessions[old.identity]
+        self.track(asyncio.create_task(old.close(1001, "another connection took over")))
+
+    async def _refuse_second(self, identity: StationIdentity, socket: FrameSocket) -> None:
+        self.metrics.connections.labels("duplicate").inc()
+        self.metrics.duplicate_identity.labels("refused").inc()
+        _LOG.error("second_connection_refused", station=identity.key)
+        await socket.close(1008, "this station is connected")
+
+    async def _is_alive_elsewhere(self, row: StationPresenceRow) -> bool:
+        client = self._peer(row)
+        try:
+            async with asyncio.timeout(self.options.probe_timeout_s * 2):
+                return await client.is_alive(row.party_id, row.charging_station_id, fence=row.fence)
+        except (GatewayUnavailable, GatewayRefused, TimeoutError):
+            return False
+
+    def _peer(self, row: StationPresenceRow) -> StationControlClient:
+        # The address comes from our own database, written by a gateway of ours.
+        self._ports.http.allow_origin(row.gateway_url)
+        return StationControlClient(self._ports.http, gateway_url=row.gateway_url, internal_token=self._internal_token)
+
+    async def _leave(self, session: StationSession) -> None:
+        if self._sessions.get(session.identity) is session:
+            del self._sessions[session.identity]
+        try:
+            await self._presence.release(session.identity, session.fence)
+        except Unavailable:
+            _LOG.warning("presence_not_released", station=session.identity.key, fence=session.fence)
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    async def command(
+        self, identity: StationIdentity, command: StationCommand, *, is_forwarded: bool = False
+    ) -> CommandOutcome:
+        """Have a station's owner send it a command.
+
+        Args:
+            identity: The station.
+            command: Exactly one command.
+            is_forwarded: Another gateway sent it here; it is not sent on again.
+
+        Raises:
+            NotOneCommand: the command is not one.
+        """
+        part = only_part(command)
+        row = await self._presence.find(identity)
+        if row is None or not row.is_online:
+            return CommandOutcome(result=CommandResult.STATION_OFFLINE)
+        if row.gateway_url != self._presence.gateway_url:
+            return await self._forwarded(row, command, is_forwarded=is_forwarded)
+        session = self._sessions.get(identity)
+        if session is None or session.fence != row.fence:
+            return CommandOutcome(result=CommandResult.STATION_OFFLINE)
+        if command.start_transaction is not None and session.version is OCPPVersion.V16:
+            start = command.start_transaction
+            self._numbers.expect(identity.party_id, identity.charging_station_id, start.id_token, start.remote_start_id)
+        self._commands_in_flight += 1
+        try:
+            return await execute(session, part, timeout_s=command.timeout_s)
+        finally:
+            self._commands_in_flight -= 1
+
+    async def _forwarded(
+        self, row: StationPresenceRow, command: StationCommand, *, is_forwarded: bool
+    ) -> CommandOutcome:
+        if is_forwarded:
+            return CommandOutcome(result=CommandResult.STATION_OFFLINE)
+        try:
+            return await self._peer(row).command(row.party_id, row.charging_station_id, command, is_forwarded=True)
+        except (GatewayUnavailable, GatewayRefused):
+            return CommandOutcome(result=CommandResult.STATION_OFFLINE)
+
+    async def probe(self, identity: StationIdentity, fence: int) -> bool:
+        """Tell another gateway whether this one still owns the station, and the station answers."""
+        session = self._sessions.get(identity)
+        if session is None or session.fence != fence:
+            return False
+        return await session.is_alive(timeout_s=self.options.probe_timeout_s)
+
+    @property
+    def presence(self) -> PresenceBook:
+        """Presence rows, for the API."""
+        return self._presence
+
+    # -- process ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Work that is under way: events not durable yet, messages and commands in progress."""
+        busy = sum(1 for session in self._sessions.values() if not session.is_idle)
+        return self._group_commit.pending + busy + self._commands_in_flight + len(self._parked)
+
+    async def is_ready(self) -> bool:
+        """Tell whether stations may be sent here: the database answers and nothing drains."""
+        if self._is_draining:
+            return False
+        try:
+            async with asyncio.timeout(2.0):
+                async with self._ports.units.begin():
+                    return True
+        except (Unavailable, TimeoutError, OSError):
+            return False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make events durable until `stop` is set; then drain: finish what is in progress and close in waves."""
+        commit_stop = asyncio.Event()
+        committing = asyncio.create_task(self._group_commit.run(commit_stop))
+        try:
+            await stop.wait()
+            await self._drain()
+        finally:
+            commit_stop.set()
+            await committing
+
+    async def _drain(self) -> None:
+        self._is_draining = True
+        try:
+            async with asyncio.timeout(self.options.drain_timeout_s):
+                sessions = list(self._sessions.values())
+                step_s = self.options.drain_spread_s / max(1, len(sessions))
+                await asyncio.gather(*(self._dismiss(session, n * step_s) for n, session in enumerate(sessions)))
+                if self._serving:
+                    await asyncio.wait(self._serving)
+        except TimeoutError:
+            _LOG.warning("drain_cut_short", connections=len(self._serving))
+            for task in list(self._serving):
+                task.cancel()
+
+    async def _dismiss(self, session: StationSession, after_s: float) -> None:
+        await self._ports.timer.sleep(after_s)
+        while not session.is_idle:
+            await self._ports.timer.sleep(0.02)
+        await session.close(1001, "the gateway goes away")
+
+
+def build(settings: Settings, ports: Ports, options: GatewayOptions | None = None) -> GatewayService:
+    """Return the gateway, built but not running."""
+    return GatewayService(settings, ports, options)
+
+
+__all__ = ["Admission", "GatewayOptions", "GatewayService", "NotOneCommand", "StationRefused", "build"]

@@ -1,0 +1,200 @@
+"""What every OCPP message is to this gateway: a pure step from a validated payload to events and a response.
+
+A message does no I/O. What it needs of the world is asked for first - which texts to seal, which question to put to the
+back office, whether a transaction number is due - and handed to it with the payload.
+"""
+
+# ruff: noqa: ARG002 - every message is asked with the same arguments
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from charge_point_gateway.rpc_errors import CallRefused, RPCError
+from emobility.domain.identifiers import PartyId
+from emobility.domain.personal import Sealed
+from emobility.events.charging import IdTokenKind
+from emobility.events.event import Event
+from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
+
+WHOLE_NUMBER_MAX: Final = 2**53 - 1
+"""Largest whole number every JSON reader agrees on (RFC 8259, section 6)."""
+_CANONICAL: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalText:
+    """A text to seal; `identifier` names the person, or the transaction, under whose key it goes."""
+
+    text: str
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What to ask the back office before the response."""
+
+    id_token: str
+    kind: IdTokenKind
+    ocpp_evse_id: int | None = None
+    connector_id: int | None = None
+    transaction_id: str | None = None
+    remote_start_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberWanted:
+    """A 1.6 StartTransaction asks for a transaction id: the same for the same content, however often it comes."""
+
+    content_key: str
+    id_token: str
+    ocpp_evse_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionNumber:
+    """The id given, and the remote start the transaction answers, if it answers one."""
+
+    number: int
+    remote_start_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a message is told beside its payload."""
+
+    party_id: PartyId
+    charging_station_id: str
+    now: datetime
+    message_id: str
+    ocpp_version: str
+    heartbeat_interval_s: int = 300
+    sealed: Mapping[PersonalText, Sealed] = field(default_factory=dict)
+    number: TransactionNumber | None = None
+    answer: AuthorizationAnswer | None = None
+
+    @property
+    def station_key(self) -> str:
+        """Party and station: the first part of every event id."""
+        return f"{self.party_id.code}/{self.charging_station_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event and the idempotency key under which it is one fact however often it is reported."""
+
+    event_id: str
+    event: Event
+
+
+class Message:
+    """One action a station may call. Subclasses say only what differs from an empty acknowledgement."""
+
+    action: ClassVar[str]
+
+    def subject_text(self, payload: dict[str, Any]) -> str | None:
+        """Return the driver's identifier in the payload, if it is part of the content key."""
+        return None
+
+    def personal(self, payload: dict[str, Any], context: Context) -> tuple[PersonalText, ...]:
+        """Return the texts that must be sealed before events are made."""
+        return ()
+
+    def question(self, payload: dict[str, Any], context: Context) -> Question | None:
+        """Return what the back office has to decide before the response."""
+        return None
+
+    def number_wanted(self, payload: dict[str, Any], subject: str, context: Context) -> NumberWanted | None:
+        """Return the request for a transaction number; `subject` is the keyed hash of `subject_text`."""
+        return None
+
+    def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
+        """Return the events of the message. Raises `CallRefused` when a value can't be read as its type says."""
+        return ()
+
+    def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Return the payload of the CALLRESULT."""
+        return {}
+
+
+def moment(text: str) -> datetime:
+    """Read an RFC 3339 date-time (its form is checked already) as UTC.
+
+    A leap second counts as the second before it. Raises `CallRefused` for a year or offset no calendar has.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text.upper().replace(":60", ":59")).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise CallRefused(RPCError.PROPERTY, "a timestamp is outside the calendar") from error
+
+
+def whole(value: Any) -> int:
+    """Return a JSON integer as int: schemas also let 3.0 and 10^30 pass. Raises `CallRefused`."""
+    if type(value) is not int:
+        value = int(value) if abs(value) <= WHOLE_NUMBER_MAX else WHOLE_NUMBER_MAX + 1
+    if not -WHOLE_NUMBER_MAX <= value <= WHOLE_NUMBER_MAX:
+        raise CallRefused(RPCError.PROPERTY, "a whole number is out of range")
+    number: int = value
+    return number
+
+
+def optional_whole(value: Any) -> int | None:
+    """Return `whole(value)`, or None for an absent one."""
+    return None if value is None else whole(value)
+
+
+def content_key(*parts: Any) -> str:
+    """Return a hash of what a message says, whatever its UniqueId: the idempotency key of OCPP 1.6."""
+    return sha256(_CANONICAL.encode(parts)).hexdigest()[:40]
+
+
+def canonical_text(value: Any) -> str:
+    """Return a JSON value as text, keys sorted, every name and number as it came."""
+    return _CANONICAL.encode(value).decode()
+
+
+def rfc3339(at: datetime) -> str:
+    """Write a moment in UTC with milliseconds, as OCPP 2.0.1 part 2, 2.1.4 wants at most."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_V16_STATUS: Final = {
+    AuthorizationStatus.ACCEPTED: "Accepted",
+    AuthorizationStatus.BLOCKED: "Blocked",
+    AuthorizationStatus.EXPIRED: "Expired",
+    AuthorizationStatus.CONCURRENT_TX: "ConcurrentTx",
+}
+
+
+def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]:
+    """Write a decision as OCPP 1.6 IdTagInfo; what 1.6 has no word for is Invalid.
+
+    An answer that may not be kept expires at once: 1.6 stations cache every IdTagInfo (1.6, 4.1 and 7.x), and the
+    expiry date is the only way to keep them from deciding by it later.
+    """
+    info: dict[str, Any] = {"status": _V16_STATUS.get(answer.status, "Invalid")}
+    if answer.group_id is not None:
+        info["parentIdTag"] = answer.group_id[:20]
+    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+        info["expiryDate"] = rfc3339(now)
+    return info
+
+
+def id_token_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]:
+    """Write a decision as OCPP 2.0.1 IdTokenInfoType, with the same rule for answers that may not be kept."""
+    info: dict[str, Any] = {"status": answer.status.value}
+    if answer.group_id is not None:
+        info["groupIdToken"] = {"idToken": answer.group_id[:36], "type": "Central"}
+    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+        info["cacheExpiryDateTime"] = rfc3339(now)
+    return info

@@ -1,0 +1,232 @@
+"""From a station's sampled values to meter readings: whole Wh, W and percent, with a fault where a value breaks a rule.
+
+A value that can't be trusted is never dropped and never repaired: the reading says what is wrong with it, and the back
+office quarantines. Only what money hangs on is kept - import and export registers, power, state of charge and the
+signed record; voltages and currents are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from charge_point_gateway.message import PersonalText
+from emobility.domain.errors import MalformedInput
+from emobility.domain.meter import MeterReading, ReadingContext
+from emobility.domain.personal import Sealed
+from emobility.domain.quantities import EnergyUnit, wh_from_register
+
+FAULT_CHARACTERS_MAX: Final = 200
+OCMF_PREFIX: Final = "OCMF|"
+MULTIPLIER_MAX: Final = 12
+"""Largest power of ten in a 2.0.1 unit of measure that a charging station can mean."""
+_IMPORT: Final = "Energy.Active.Import.Register"
+_EXPORT: Final = "Energy.Active.Export.Register"
+_POWER: Final = "Power.Active.Import"
+_SOC: Final = "SoC"
+_KEPT: Final = (_IMPORT, _EXPORT, _POWER, _SOC)
+_UNITS: Final = {
+    _IMPORT: {None: 0, "Wh": 0, "kWh": 3},
+    _EXPORT: {None: 0, "Wh": 0, "kWh": 3},
+    _POWER: {None: 0, "W": 0, "kW": 3},
+    _SOC: {None: 0, "Percent": 0},
+}
+"""The powers of ten of the units each measurand may have (1.6, 7.45; 2.0.1 part 2 appendix 2)."""
+_PHASES: Final = {"L1": 1, "L2": 2, "L3": 3, "L1-N": 1, "L2-N": 2, "L3-N": 3}
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+_POWER_W_MAX: Final = 10**8
+"""No station draws more than 100 MW."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One sampled value, in the words both versions share; `number` is its text as it came."""
+
+    at: datetime
+    context: ReadingContext = ReadingContext.SAMPLE_PERIODIC
+    measurand: str = _IMPORT
+    number: str | None = None
+    unit: str | None = None
+    multiplier: int = 0
+    phase: str | None = None
+    location: str = "Outlet"
+    signed: str | None = None
+    fault: str | None = None
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What one moment and context said, still in the units of the meter."""
+
+    at: datetime
+    context: ReadingContext
+    totals: dict[str, Decimal] = field(default_factory=dict)
+    phases: dict[str, dict[int, Decimal]] = field(default_factory=dict)
+    signed: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+class _ValueBreaksRule(MalformedInput):
+    """Its text becomes the reading's fault."""
+
+
+def readings_of(
+    samples: Iterable[Sample], sealed: Mapping[PersonalText, Sealed], identifier: str
+) -> tuple[MeterReading, ...]:
+    """Gather samples into one reading per moment and context, in the order of their first sample.
+
+    Args:
+        samples: All sampled values of a message.
+        sealed: The sealed form of each signed record (see `signed_texts`).
+        identifier: Under which the signed records were sealed.
+    """
+    collected: dict[tuple[datetime, ReadingContext], _Collected] = {}
+    for sample in samples:
+        key = (sample.at, sample.context)
+        into = collected.get(key)
+        if into is None:
+            into = collected[key] = _Collected(sample.at, sample.context)
+        _collect(sample, into)
+    return tuple(reading for each in collected.values() for reading in _finish(each, sealed, identifier))
+
+
+def signed_texts(samples: Iterable[Sample], identifier: str) -> tuple[PersonalText, ...]:
+    """Return the signed records among the samples, to be sealed."""
+    return tuple(PersonalText(sample.signed, identifier) for sample in samples if sample.signed is not None)
+
+
+def signed_record_of(text: str) -> str:
+    """Return the record as the meter wrote it.
+
+    OCPP 2.0.1 carries it base64-encoded; 1.6 stations send OCMF as it is, in hex or in base64. What is in another
+    format, or broken on the way, is kept as it came: it proves nothing, and the verifier will say so.
+    """
+    stripped = text.strip()
+    if stripped.startswith(OCMF_PREFIX):
+        return stripped
+    for decode in (bytes.fromhex, _base64_strict):
+        try:
+            record = decode(stripped).decode("utf-8")
+        except (binascii.Error, ValueError):
+            continue
+        if record.startswith(OCMF_PREFIX):
+            return record
+    return text
+
+
+def _base64_strict(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _collect(sample: Sample, into: _Collected) -> None:
+    if sample.fault is not None:
+        into.faults.append(sample.fault)
+    if sample.signed is not None and sample.signed not in into.signed:
+        into.signed.append(sample.signed)
+    # Only the outlet is what the driver gets; a vehicle's own state of charge is measured in the EV.
+    is_kept = sample.measurand in _KEPT and (sample.location == "Outlet" or sample.measurand == _SOC)
+    if sample.number is None or not is_kept:
+        return
+    try:
+        value = _value_of(sample)
+    except _ValueBreaksRule as fault:
+        into.faults.append(str(fault))
+        return
+    phase = None if sample.phase is None else _PHASES.get(sample.phase)
+    if sample.phase is None:
+        known = into.totals.setdefault(sample.measurand, value)
+    elif phase is None:
+        return  # neutral and line-to-line values add up to nothing
+    else:
+        known = into.phases.setdefault(sample.measurand, {}).setdefault(phase, value)
+    if known != value:
+        into.faults.append(f"{sample.measurand} has two values at one moment")
+
+
+def _value_of(sample: Sample) -> Decimal:
+    assert sample.number is not None
+    text = sample.number.strip()
+    if not _NUMBER.fullmatch(text):
+        raise _ValueBreaksRule(f"{sample.measurand} is {text[:40]!r}, not a number")
+    exponent = _UNITS[sample.measurand].get(sample.unit)
+    if exponent is None:
+        raise _ValueBreaksRule(f"{sample.measurand} can't be in {str(sample.unit)[:20]!r}")
+    if abs(sample.multiplier) > MULTIPLIER_MAX:
+        raise _ValueBreaksRule(f"{sample.measurand} has the multiplier {sample.multiplier}")
+    exponent += sample.multiplier
+    value = Decimal(text)
+    return value.scaleb(exponent) if exponent else value
+
+
+def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier: str) -> list[MeterReading]:
+    import_wh = _register(each, _IMPORT)
+    export_wh = _register(each, _EXPORT)
+    power_w = _power(each)
+    soc_percent = _soc(each)
+    fault = "; ".join(each.faults)[:FAULT_CHARACTERS_MAX] or None
+    # A record is missing where its subject was erased: nothing new is written under a destroyed key.
+    found = (sealed.get(PersonalText(text, identifier)) for text in each.signed)
+    signed = [record for record in found if record is not None]
+    if not signed and fault is None and import_wh is export_wh is power_w is soc_percent is None:
+        return []
+    first = MeterReading(
+        at=each.at,
+        context=each.context,
+        import_wh=import_wh,
+        export_wh=export_wh,
+        power_w=power_w,
+        soc_percent=soc_percent,
+        signed_record=signed[0] if signed else None,
+        fault=fault,
+    )
+    return [first, *(MeterReading(at=each.at, context=each.context, signed_record=record) for record in signed[1:])]
+
+
+def _total(each: _Collected, measurand: str) -> Decimal | None:
+    """Return the station's own total, or else the sum of its phases."""
+    total = each.totals.get(measurand)
+    if total is None and measurand in each.phases:
+        total = sum(each.phases[measurand].values(), Decimal(0))
+    return total
+
+
+def _register(each: _Collected, measurand: str) -> int | None:
+    total = _total(each, measurand)
+    if total is None:
+        return None
+    try:
+        wh = wh_from_register(str(total), EnergyUnit.WH)
+    except MalformedInput as error:
+        each.faults.append(f"{measurand}: {error}")
+        return None
+    if wh < 0:
+        each.faults.append(f"{measurand} is negative")
+        return None
+    return wh
+
+
+def _power(each: _Collected) -> int | None:
+    total = _total(each, _POWER)
+    if total is None:
+        return None
+    if abs(total) > _POWER_W_MAX:
+        each.faults.append(f"{_POWER} exceeds {_POWER_W_MAX} W")
+        return None
+    # Meters at rest show a little less than nothing; that is no fault, and no power drawn either.
+    return max(0, int(total.quantize(Decimal(1), rounding=ROUND_HALF_EVEN)))
+
+
+def _soc(each: _Collected) -> int | None:
+    total = each.totals.get(_SOC)
+    if total is None:
+        return None
+    if not 0 <= total <= 100:
+        each.faults.append("SoC is not a percentage")
+        return None
+    return int(total.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))

@@ -1,0 +1,40 @@
+"""BootNotification: a station started (OCPP 2.0.1, B01). Its credentials are checked already, so it is accepted."""
+
+# ruff: noqa: ARG002 - every message is asked with the same arguments
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from charge_point_gateway.message import Context, Fact, Message, rfc3339
+from emobility.events.charging import StationBooted
+
+
+class BootNotification(Message):
+    """Tells the time and how often to send heartbeats."""
+
+    action: ClassVar[str] = "BootNotification"
+
+    def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
+        """The station booted now."""
+        station = payload["chargingStation"]
+        event = StationBooted(
+            party_id=context.party_id,
+            charging_station_id=context.charging_station_id,
+            ocpp_version=context.ocpp_version,
+            vendor=station["vendorName"],
+            model=station["model"],
+            booted_at=context.now,
+            serial_number=station.get("serialNumber"),
+            firmware_version=station.get("firmwareVersion"),
+            reason=payload["reason"],
+        )
+        return (Fact(f"{context.station_key}/boot/{rfc3339(context.now)}/{context.message_id}", event),)
+
+    def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Accepted."""
+        return {
+            "status": "Accepted",
+            "currentTime": rfc3339(context.now),
+            "interval": context.heartbeat_interval_s,
+        }

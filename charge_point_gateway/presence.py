@@ -1,0 +1,100 @@
+"""One gateway owns a station, and everybody can tell which.
+
+A station's row counts a fence: each new owner takes the next number. The fence guards who may send CALLs and who may
+write the row; it never decides whether an acknowledged event counts. An old connection that closes late finds another
+fence in the row and leaves it alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from charge_point_gateway.rpc_errors import OCPPVersion
+from charge_point_gateway.security import StationIdentity
+from emobility.domain.errors import RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.ports.clock import Clock
+from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import Units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationPresenceRow:
+    """Who owns, or last owned, a station's connection."""
+
+    party_id: PartyId
+    charging_station_id: str
+    fence: int
+    is_online: bool
+    gateway_url: str
+    ocpp_version: str
+    connected_at: datetime
+
+
+STATION_PRESENCE: Final = TableSpec(
+    name="station_presence", record=StationPresenceRow, key=("party_id", "charging_station_id")
+)
+
+
+class StationOwnedElsewhere(RuleBroken):
+    """Another connection of this identity took the station first."""
+
+
+class PresenceBook:
+    """Reads and writes presence rows for one gateway."""
+
+    def __init__(self, units: Units, clock: Clock, *, gateway_url: str) -> None:
+        self._units = units
+        self._clock = clock
+        self.gateway_url = gateway_url
+
+    async def find(self, identity: StationIdentity) -> StationPresenceRow | None:
+        """Return a station's row, if it was ever connected."""
+        async with self._units.begin() as unit:
+            return await unit.table(STATION_PRESENCE).get(identity.party_id, identity.charging_station_id)
+
+    async def of_party(self, party_id: PartyId) -> list[StationPresenceRow]:
+        """Return the rows of a party's stations."""
+        async with self._units.begin() as unit:
+            return await unit.table(STATION_PRESENCE).select({"party_id": party_id}, order_by=("charging_station_id",))
+
+    async def claim(self, identity: StationIdentity, version: OCPPVersion, *, seen_fence: int) -> int:
+        """Take a station over from the owner whose fence was `seen_fence` (0: none); return the new fence.
+
+        Raises:
+            StationOwnedElsewhere: the fence moved since it was seen.
+        """
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_PRESENCE)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            fence = row.fence if row is not None else 0
+            if fence != seen_fence:
+                raise StationOwnedElsewhere(f"the fence of {identity.key} moved from {seen_fence} to {fence}")
+            claimed = StationPresenceRow(
+                party_id=identity.party_id,
+                charging_station_id=identity.charging_station_id,
+                fence=fence + 1,
+                is_online=True,
+                gateway_url=self.gateway_url,
+                ocpp_version=version.value,
+                connected_at=self._clock.now(),
+            )
+            if row is None:
+                await table.insert(claimed)
+            else:
+                await table.put(claimed)
+            await unit.commit()
+            return claimed.fence
+
+    async def release(self, identity: StationIdentity, fence: int) -> bool:
+        """Note that a connection ended; tell whether the row was still its own."""
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_PRESENCE)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if row is None or row.fence != fence or not row.is_online:
+                return False
+            await table.put(replace(row, is_online=False))
+            await unit.commit()
+            return True

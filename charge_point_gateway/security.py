@@ -1,0 +1,221 @@
+"""Who a station is: basic authentication (security profiles 1 and 2), and how often anyone may guess.
+
+The user name is the station's identity. Passwords are made by machines, with at least 128 bits, so a keyed fast hash
+is enough and a herd of reconnecting stations costs no minutes of CPU time; a password a person could have chosen is
+refused when it is set. An unknown station and a wrong password look alike, in answer and in work.
+
+Guessing is limited by address and by identity. The true station is not locked out by it: the address it last came
+from keeps an allowance of its own, and a right password from there is always let in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+from urllib.parse import unquote
+
+from charge_point_gateway.rpc_errors import SUBPROTOCOLS, OCPPVersion
+from emobility.domain.errors import MalformedInput, RuleBroken
+from emobility.domain.identifiers import MalformedPartyId, PartyId
+from emobility.ports.clock import Timer
+from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import Units
+
+PASSWORD_CHARACTERS_MIN: Final = 20
+PASSWORD_CHARACTERS_MAX: Final = 40
+"""OCPP 1.6: AuthorizationKey is up to 40 characters of hex; 2.0.1: BasicAuthPassword 16 to 40."""
+PASSWORD_KINDS_OF_CHARACTERS_MIN: Final = 8
+FAILURES_PER_MINUTE_PER_IDENTITY: Final = 10
+FAILURES_PER_MINUTE_PER_ADDRESS: Final = 30
+"""Stations of one site share an address."""
+TRACKED_MAX: Final = 20_000
+"""Identities and addresses whose failures are remembered; the longest untouched is forgotten."""
+_IDENTITY: Final = re.compile(r"[A-Za-z0-9*\-_=:+|@.]{1,48}", re.ASCII)
+_PATH: Final = re.compile(r"/ocpp/([^/?#]+)/([^/?#]+)")
+
+
+class RefusalReason(StrEnum):
+    """Bounded labels for metrics and logs."""
+
+    BAD_PATH = "bad_path"
+    NO_CREDENTIALS = "no_credentials"
+    WRONG_CREDENTIALS = "wrong_credentials"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    NO_SUBPROTOCOL = "no_subprotocol"
+    DRAINING = "draining"
+
+
+class StationRefused(RuleBroken):
+    """No connection for this peer; `http_status` goes back, `reason` stays here."""
+
+    def __init__(self, reason: RefusalReason, *, http_status: int) -> None:
+        self.reason = reason
+        self.http_status = http_status
+        super().__init__(f"refused with {http_status}: {reason.value}")
+
+
+class WeakStationPassword(MalformedInput):
+    """A station's password is 20 to 40 printable ASCII characters that a machine has drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class StationIdentity:
+    """A party's station: the scope of every look-up."""
+
+    party_id: PartyId
+    charging_station_id: str
+
+    @property
+    def key(self) -> str:
+        """As in event keys."""
+        return f"{self.party_id.code}/{self.charging_station_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationCredentialRow:
+    """A station's keyed password hash, and the keyed hash of the address it last came from."""
+
+    party_id: PartyId
+    charging_station_id: str
+    password_hash: bytes
+    ocpp_version: str | None
+    known_address_hash: bytes | None
+
+
+STATION_CREDENTIAL: Final = TableSpec(
+    name="station_credential", record=StationCredentialRow, key=("party_id", "charging_station_id")
+)
+
+
+def identity_from_path(path: str) -> StationIdentity:
+    """Read /ocpp/{party}/{station}, percent-encoded (OCPP-J 1.6, 3.1.1). Raises `StationRefused`."""
+    found = _PATH.fullmatch(path.partition("?")[0])
+    if found is None:
+        raise StationRefused(RefusalReason.BAD_PATH, http_status=404)
+    return station_identity(unquote(found.group(1)), unquote(found.group(2)))
+
+
+def station_identity(party: str, station: str) -> StationIdentity:
+    """Check an identity: a party id, and an OCPP identifier of at most 48 characters. Raises `StationRefused`."""
+    try:
+        party_id = PartyId(party)
+    except MalformedPartyId as error:
+        raise StationRefused(RefusalReason.BAD_PATH, http_status=404) from error
+    if not _IDENTITY.fullmatch(station):
+        raise StationRefused(RefusalReason.BAD_PATH, http_status=404)
+    return StationIdentity(party_id, station)
+
+
+class _Allowance:
+    """Failures per minute of many keys, each a token bucket; bounded."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def is_spent(self, key: str, now_s: float) -> bool:
+        return self._balance(key, now_s) < 1
+
+    def spend(self, key: str, now_s: float) -> None:
+        self._left[key] = (self._balance(key, now_s) - 1, now_s)
+        self._left.move_to_end(key)
+        if len(self._left) > TRACKED_MAX:
+            self._left.popitem(last=False)
+
+    def _balance(self, key: str, now_s: float) -> float:
+        left, since_s = self._left.get(key, (float(self._per_minute), now_s))
+        return min(float(self._per_minute), left + (now_s - since_s) * self._per_minute / 60)
+
+
+class StationAuthenticator:
+    """Decides who may open a connection."""
+
+    def __init__(self, units: Units, timer: Timer, *, master_key: bytes) -> None:
+        self._units = units
+        self._timer = timer
+        self._pepper = hmac.digest(master_key, b"station password", hashlib.sha256)
+        self._by_identity = _Allowance(FAILURES_PER_MINUTE_PER_IDENTITY)
+        self._by_address = _Allowance(FAILURES_PER_MINUTE_PER_ADDRESS)
+        self._by_known_address = _Allowance(FAILURES_PER_MINUTE_PER_IDENTITY)
+
+    async def authenticate(
+        self, *, path: str, username: str | None, password: str | None, subprotocols: tuple[str, ...], address: str
+    ) -> tuple[StationIdentity, OCPPVersion]:
+        """Return whose connection this is and what it speaks. Raises `StationRefused`."""
+        identity = identity_from_path(path)
+        if username is None or password is None:
+            raise StationRefused(RefusalReason.NO_CREDENTIALS, http_status=401)
+        row = await self._checked(identity, username, password, address)
+        offered = [SUBPROTOCOLS[name] for name in subprotocols if name in SUBPROTOCOLS]
+        allowed = [version for version in offered if row.ocpp_version in {None, version.value}]
+        if not allowed:
+            raise StationRefused(RefusalReason.NO_SUBPROTOCOL, http_status=400)
+        # The client's order is its preference (RFC 6455, 4.1), and OCPP 2.0.1 part 4, 3.2 asks to follow it.
+        return identity, allowed[0]
+
+    async def set_password(self, identity: StationIdentity, password: str, ocpp_version: str | None) -> None:
+        """Store a station's password as a keyed hash. Raises `WeakStationPassword`."""
+        is_sized = PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
+        is_drawn = len(set(password)) >= PASSWORD_KINDS_OF_CHARACTERS_MIN
+        if not (is_sized and is_drawn and password.isascii() and password.isprintable()):
+            raise WeakStationPassword("a station's password is 20 to 40 characters that a machine has drawn")
+        row = StationCredentialRow(
+            party_id=identity.party_id,
+            charging_station_id=identity.charging_station_id,
+            password_hash=self._password_hash(identity, password),
+            ocpp_version=ocpp_version,
+            known_address_hash=None,
+        )
+        async with self._units.begin() as unit:
+            await unit.table(STATION_CREDENTIAL).put(row)
+            await unit.commit()
+
+    async def _checked(
+        self, identity: StationIdentity, username: str, password: str, address: str
+    ) -> StationCredentialRow:
+        now_s = self._timer.monotonic_s()
+        async with self._units.begin() as unit:
+            row = await unit.table(STATION_CREDENTIAL).get(identity.party_id, identity.charging_station_id)
+        address_hash = self._address_hash(identity, address)
+        is_known_address = row is not None and row.known_address_hash == address_hash
+        known_key = f"{identity.key} {address}"
+        if is_known_address:
+            is_spent = self._by_known_address.is_spent(known_key, now_s)
+        else:
+            is_spent = self._by_address.is_spent(address, now_s) or self._by_identity.is_spent(identity.key, now_s)
+        if is_spent:
+            raise StationRefused(RefusalReason.TOO_MANY_ATTEMPTS, http_status=429)
+        stated = self._password_hash(identity, password)
+        expected = row.password_hash if row is not None else bytes(len(stated))
+        is_right = hmac.compare_digest(stated, expected) & hmac.compare_digest(
+            username.encode(), identity.charging_station_id.encode()
+        )
+        if row is None or not is_right:
+            self._by_address.spend(address, now_s)
+            if is_known_address:
+                self._by_known_address.spend(known_key, now_s)
+            else:
+                self._by_identity.spend(identity.key, now_s)
+            raise StationRefused(RefusalReason.WRONG_CREDENTIALS, http_status=401)
+        if not is_known_address:
+            await self._remember_address(row, address_hash)
+        return row
+
+    async def _remember_address(self, row: StationCredentialRow, address_hash: bytes) -> None:
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_CREDENTIAL)
+            current = await table.get_for_update(row.party_id, row.charging_station_id)
+            if current is not None and current.password_hash == row.password_hash:
+                await table.put(replace(current, known_address_hash=address_hash))
+                await unit.commit()
+
+    def _password_hash(self, identity: StationIdentity, password: str) -> bytes:
+        return hmac.digest(self._pepper, f"{identity.key}\0{password}".encode(), hashlib.sha256)
+
+    def _address_hash(self, identity: StationIdentity, address: str) -> bytes:
+        return hmac.digest(self._pepper, f"address {identity.key}\0{address}".encode(), hashlib.sha256)

@@ -1,0 +1,184 @@
+"""OCPP-J over real WebSockets, by the `websockets` library; the only module that knows it.
+
+A peer is authenticated during the handshake: one that fails gets an HTTP status and never a WebSocket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import http
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from charge_point_gateway.gateway import Admission, GatewayService
+from charge_point_gateway.security import StationRefused
+from emobility.domain.errors import Unavailable
+from emobility.ports.frames import SocketClosed
+
+MESSAGE_BYTES_MAX: Final = 1_048_576
+"""A larger message ends the connection (1009) before it fills memory; a smaller one over the frame limit does not."""
+PING_INTERVAL_S: Final = 30.0
+PING_TIMEOUT_S: Final = 20.0
+CLOSE_TIMEOUT_S: Final = 1.0
+"""How long a closing handshake may take; a half-open socket never answers one."""
+OPEN_TIMEOUT_S: Final = 10.0
+"""How long a peer may take to finish its opening handshake (slow loris)."""
+FRAMES_BUFFERED_MAX: Final = 4
+"""Frames read ahead of the session; beyond it TCP holds the station back."""
+AUTHORIZATION_CHARACTERS_MAX: Final = 512
+_LOG: Final = structlog.get_logger(__name__)
+
+
+class WebSocketFrames:
+    """A WebSocket as `emobility.ports.frames.FrameSocket`."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+
+    async def send(self, frame: str) -> None:
+        """Write a text frame. Raises `SocketClosed`."""
+        try:
+            await self._connection.send(frame)
+        except ConnectionClosed as closed:
+            raise _closed(closed) from closed
+
+    async def receive(self) -> str | bytes:
+        """Return the next frame. Raises `SocketClosed`."""
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed as closed:
+            raise _closed(closed) from closed
+
+    async def ping(self) -> None:
+        """Return when a ping was answered. Raises `SocketClosed`."""
+        try:
+            pong = await self._connection.ping()
+            await pong
+        except ConnectionClosed as closed:
+            raise _closed(closed) from closed
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close, waiting at most `CLOSE_TIMEOUT_S` for the other end."""
+        await self._connection.close(code, reason)
+
+
+def _closed(closed: ConnectionClosed) -> SocketClosed:
+    frame = closed.rcvd or closed.sent
+    return SocketClosed(code=frame.code if frame else 1006, reason=frame.reason if frame else "")
+
+
+class StationConnection(ServerConnection):
+    """A WebSocket that remembers whom the handshake let in."""
+
+    admission: Admission | None = None
+
+
+class StationServer:
+    """Listens for stations and hands their sockets to the gateway."""
+
+    def __init__(self, gateway: GatewayService, *, host: str, port: int) -> None:
+        self._gateway = gateway
+        self._host = host
+        self._port = port
+        self._server: Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        assert self._server is not None
+        port: int = next(iter(self._server.sockets)).getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await serve(
+            self._serve,
+            self._host,
+            self._port,
+            create_connection=StationConnection,
+            process_request=self._admit,
+            select_subprotocol=_select_subprotocol,
+            compression=None,  # a deflate context costs more memory than the rest of a connection
+            server_header=None,
+            max_size=MESSAGE_BYTES_MAX,
+            max_queue=FRAMES_BUFFERED_MAX,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            open_timeout=OPEN_TIMEOUT_S,
+        )
+
+    async def stop(self) -> None:
+        """Listen no more; open connections are the gateway's to drain."""
+        if self._server is not None:
+            self._server.close(close_connections=False)
+
+    async def wait_closed(self) -> None:
+        """Return when no connection is left."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(connection, StationConnection)
+        username, password = basic_credentials(request.headers.get_all("Authorization"))
+        address = connection.remote_address
+        try:
+            connection.admission = await self._gateway.admit(
+                path=request.path,
+                username=username,
+                password=password,
+                subprotocols=_offered(request.headers.get_all("Sec-WebSocket-Protocol")),
+                address=str(address[0]) if address else "",
+            )
+        except StationRefused as refused:
+            response = connection.respond(http.HTTPStatus(refused.http_status), "")
+            if refused.http_status == http.HTTPStatus.UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = 'Basic realm="ocpp", charset="UTF-8"'
+            return response
+        except Unavailable:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "")
+        return None
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, StationConnection)
+        assert connection.admission is not None, "an unauthenticated peer reached the handler"
+        task = asyncio.current_task()
+        assert task is not None
+        self._gateway.track(task)
+        await self._gateway.serve(connection.admission, WebSocketFrames(connection))
+
+
+def _select_subprotocol(connection: ServerConnection, _offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    assert isinstance(connection, StationConnection)
+    return None if connection.admission is None else Subprotocol(connection.admission.version.subprotocol)
+
+
+def _offered(headers: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for header in headers for name in header.split(","))
+
+
+def basic_credentials(headers: Sequence[str]) -> tuple[str | None, str | None]:
+    """Read one `Authorization: Basic` header (RFC 7617); anything else is no credentials at all."""
+    if len(headers) != 1 or len(headers[0]) > AUTHORIZATION_CHARACTERS_MAX:
+        return None, None
+    scheme, _, encoded = headers[0].partition(" ")
+    if scheme.lower() != "basic":
+        return None, None
+    try:
+        # 1.6 passwords were 20 raw bytes once; those are no text, and are refused as any wrong password is.
+        text = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None, None
+    username, colon, password = text.partition(":")
+    return (username, password) if colon else (None, None)

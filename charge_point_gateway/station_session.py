@@ -1,0 +1,359 @@
+"""One station's connection while it lasts: reads frames, runs messages, writes answers.
+
+A reader and a writer task per station. A message that needs nothing of the world but the event log is handled by the
+reader itself, and answered by the group commit; only what has to be sealed, numbered or authorised gets a task of its
+own, so no answer of the station ever waits behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from charge_point_gateway import ocpp16, ocpp201
+from charge_point_gateway.connection import (
+    CallSettled,
+    Connection,
+    FrameRejected,
+    FrameToSend,
+    IncomingCall,
+    Limits,
+    OutgoingCall,
+    Output,
+)
+from charge_point_gateway.group_commit import GroupCommit
+from charge_point_gateway.message import Context, Fact, Message, PersonalText, Question
+from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError
+from charge_point_gateway.schemas import Schemas, schemas_of
+from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.transaction_numbers import TransactionNumbers
+from emobility.domain.errors import Unavailable
+from emobility.domain.personal import Sealed, SubjectErased
+from emobility.events.event import Envelope
+from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus, Authorizer
+from emobility.ports.clock import Clock, Randomness, Timer
+from emobility.ports.frames import FrameSocket, SocketClosed
+from emobility.ports.vault import Vault
+
+OUTBOX_FRAMES_MAX: Final = 64
+"""When so many frames wait to be written, the station's socket is not read: a slow reader slows only itself."""
+AUTHORIZE_TIMEOUT_S: Final = 20.0
+"""Longest wait for the back office; stations give a CALL about 30 s."""
+MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
+    OCPPVersion.V16: ocpp16.MESSAGES,
+    OCPPVersion.V201: ocpp201.MESSAGES,
+}
+_LOG: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionServices:
+    """What all sessions of a gateway share."""
+
+    clock: Clock
+    timer: Timer
+    randomness: Randomness
+    vault: Vault
+    authorizer: Authorizer
+    group_commit: GroupCommit
+    numbers: TransactionNumbers
+    metrics: GatewayMetrics
+    limits: Limits
+    heartbeat_interval_s: int
+    answer_when_unavailable: AuthorizationStatus
+    """What a driver is told when the back office does not answer (see `gateway.UnavailablePolicy`)."""
+
+
+class StationSession:
+    """A station that has authenticated, on one socket."""
+
+    def __init__(
+        self, identity: StationIdentity, version: OCPPVersion, socket: FrameSocket, services: SessionServices
+    ) -> None:
+        self.identity = identity
+        self.version = version
+        self.fence = 0
+        """The presence row's fence while this session owns the station."""
+        self._socket = socket
+        self._services = services
+        self._schemas: Schemas = schemas_of(version)
+        self._messages = MESSAGES[version]
+        self._connection = Connection(
+            version,
+            now_s=services.timer.monotonic_s(),
+            new_id=services.randomness.uuid,
+            limits=services.limits,
+        )
+        self._outbox: deque[str] = deque()
+        self._to_write = asyncio.Event()
+        self._written = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[CallSettled]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- for the gateway ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until the socket closes."""
+        writer = asyncio.create_task(self._write())
+        timer = self._services.timer
+        try:
+            while True:
+                frame = await self._socket.receive()
+                now_s = timer.monotonic_s()
+                self._act(self._connection.receive(frame, now_s))
+                delay_s = self._connection.read_delay_s(now_s)
+                if delay_s > 0:
+                    await timer.sleep(delay_s)
+                while len(self._outbox) >= OUTBOX_FRAMES_MAX and not writer.done():
+                    self._written.clear()
+                    await self._written.wait()
+        except SocketClosed:
+            pass
+        finally:
+            writer.cancel()
+            self._act(self._connection.abandon())
+
+    async def call(self, action: str, payload: dict[str, Any], *, timeout_s: float) -> CallSettled:
+        """Send a CALL and return what became of it.
+
+        Raises:
+            CallQueueFull: too many CALLs wait for this station.
+            CallRefused: the payload is not what the schema of `action` asks for; nothing was sent.
+        """
+        self._schemas.check_request(action, payload)
+        timer = self._services.timer
+        call, outputs = self._connection.call(action, payload, now_s=timer.monotonic_s(), timeout_s=timeout_s)
+        future: asyncio.Future[CallSettled] = asyncio.get_running_loop().create_future()
+        self._waiting[call.message_id] = future
+        self._act(outputs)
+        try:
+            async with asyncio.timeout(timeout_s):
+                settled = await future
+        except TimeoutError:
+            self._act(self._connection.expire(max(timer.monotonic_s(), call.deadline_s)))
+            settled = CallSettled(call, has_timed_out=True)
+        finally:
+            self._waiting.pop(call.message_id, None)
+            self._connection.give_up(call)
+        return self._checked(call, settled)
+
+    async def is_alive(self, *, timeout_s: float) -> bool:
+        """Ping; tell whether the station answered in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._socket.ping()
+        except (TimeoutError, SocketClosed):
+            return False
+        return True
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the socket; `run` returns."""
+        await self._socket.close(code, reason)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in progress and nothing waits to be written."""
+        return self._connection.is_idle and not self._outbox and not self._tasks
+
+    # -- outputs of the connection ------------------------------------------------------------------------------------
+
+    def _act(self, outputs: tuple[Output, ...]) -> None:
+        for output in outputs:
+            match output:
+                case FrameToSend():
+                    self._outbox.append(output.frame)
+                    self._to_write.set()
+                case IncomingCall():
+                    self._handle(output)
+                case CallSettled():
+                    self._settle(output)
+                case FrameRejected():
+                    self._services.metrics.frames_rejected.labels(output.reason).inc()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._to_write.wait()
+                self._to_write.clear()
+                while self._outbox:
+                    await self._socket.send(self._outbox[0])
+                    self._outbox.popleft()
+                self._written.set()
+        except SocketClosed:
+            self._outbox.clear()
+            self._written.set()
+
+    def _settle(self, settled: CallSettled) -> None:
+        future = self._waiting.get(settled.call.message_id)
+        if future is not None and not future.done():
+            future.set_result(settled)
+
+    def _checked(self, call: OutgoingCall, settled: CallSettled) -> CallSettled:
+        metrics = self._services.metrics
+        if settled.has_timed_out:
+            metrics.call_timeouts.labels(call.action).inc()
+            return settled
+        result = "error" if settled.error_code is not None else "result"
+        if settled.error_code is None:
+            try:
+                self._schemas.check_response(call.action, settled.payload)
+            except CallRefused as error:
+                result = "malformed"
+                settled = replace(settled, payload=None, error_code=error.error.value, error_description=str(error))
+        metrics.messages.labels(call.action, "out", result).inc()
+        return settled
+
+    # -- the station's CALLs ------------------------------------------------------------------------------------------
+
+    def _handle(self, call: IncomingCall) -> None:
+        try:
+            self._schemas.check_request(call.action, call.payload)
+            message = self._messages.get(call.action)
+            if message is None:
+                raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this here")  # noqa: TRY301 - one answer for every refusal
+            context = self._context(call)
+            personal = message.personal(call.payload, context)
+            if personal or message.subject_text(call.payload) is not None:
+                self._start(self._handle_with_care(call, message, personal, context))
+                return
+            question = message.question(call.payload, context)
+            if question is not None:
+                self._start(self._handle_with_care(call, message, personal, context))
+                return
+            facts = message.facts(call.payload, context)
+            if not facts:
+                self._answer(call, message, context)
+                return
+            self._services.group_commit.submit(
+                self._envelopes(facts, context),
+                lambda failure: self._committed(failure, call, message, context),
+            )
+        except Exception as error:  # noqa: BLE001 - no message of a station ends its connection
+            self._refuse(call, error)
+
+    def _committed(self, failure: Exception | None, call: IncomingCall, message: Message, context: Context) -> None:
+        if failure is not None:
+            self._refuse(call, failure)
+            return
+        try:
+            self._answer(call, message, context)
+        except Exception as error:  # noqa: BLE001 - as in `_handle`
+            self._refuse(call, error)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle_with_care(
+        self, call: IncomingCall, message: Message, personal: tuple[PersonalText, ...], context: Context
+    ) -> None:
+        """Seal, number and authorise; the back office decides while the event becomes durable."""
+        try:
+            context = replace(context, sealed=await self._seal(personal))
+            context = await self._numbered(call, message, context)
+            question = message.question(call.payload, context)
+            facts = message.facts(call.payload, context)
+            durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
+            try:
+                if question is not None:
+                    context = replace(context, answer=await self._ask(question, context))
+            finally:
+                if durable is not None:
+                    await durable
+            self._answer(call, message, context)
+        except Exception as error:  # noqa: BLE001 - as in `_handle`
+            self._refuse(call, error)
+
+    async def _seal(self, personal: tuple[PersonalText, ...]) -> dict[PersonalText, Sealed]:
+        sealed: dict[PersonalText, Sealed] = {}
+        for each in personal:
+            try:
+                sealed[each] = await self._services.vault.seal(each.text, identifier=each.identifier)
+            except SubjectErased:
+                continue  # nothing new is written under a destroyed key; the charge itself is kept
+        return sealed
+
+    async def _numbered(self, call: IncomingCall, message: Message, context: Context) -> Context:
+        text = message.subject_text(call.payload)
+        if text is None:
+            return context
+        wanted = message.number_wanted(call.payload, self._services.vault.subject_of(text), context)
+        if wanted is None:
+            return context
+        number = await self._services.numbers.number_for(context.party_id, context.charging_station_id, wanted)
+        return replace(context, number=number)
+
+    async def _ask(self, question: Question, context: Context) -> AuthorizationAnswer:
+        request = AuthorizationRequest(
+            party_id=context.party_id,
+            charging_station_id=context.charging_station_id,
+            id_token=question.id_token,
+            kind=question.kind,
+            correlation_id=_correlation_id(context),
+            ocpp_evse_id=question.ocpp_evse_id,
+            connector_id=question.connector_id,
+            transaction_id=question.transaction_id,
+            remote_start_id=question.remote_start_id,
+        )
+        try:
+            async with asyncio.timeout(AUTHORIZE_TIMEOUT_S):
+                return await self._services.authorizer.authorize(request)
+        except (Unavailable, TimeoutError) as error:
+            _LOG.warning("authorizer_unavailable", station=self.identity.key, error=type(error).__name__)
+            return AuthorizationAnswer(
+                status=self._services.answer_when_unavailable, reason="the back office did not answer"
+            )
+
+    def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
+        response = message.response(call.payload, context)
+        self._schemas.check_response(call.action, response)
+        self._services.metrics.messages.labels(call.action, "in", "result").inc()
+        self._act(self._connection.answer(call, response))
+
+    def _refuse(self, call: IncomingCall, error: Exception) -> None:
+        metrics = self._services.metrics
+        action = call.action if call.action in self._messages else "other"
+        if isinstance(error, CallRefused):
+            metrics.messages.labels(action, "in", error.error.name.lower()).inc()
+            self._act(self._connection.refuse(call, error.error, error.description))
+            return
+        # What failed is ours, so nothing is said of it but that trying again may help.
+        metrics.messages.labels(action, "in", "unavailable" if isinstance(error, Unavailable) else "internal").inc()
+        _LOG.error(
+            "message_not_handled",
+            station=self.identity.key,
+            action=action,
+            correlation_id=f"{self.identity.key}/{call.message_id}",
+            error=type(error).__name__,
+            exc_info=None if isinstance(error, Unavailable) else error,
+        )
+        self._act(self._connection.refuse(call, RPCError.INTERNAL, "the message was not stored; send it again"))
+
+    def _context(self, call: IncomingCall) -> Context:
+        return Context(
+            party_id=self.identity.party_id,
+            charging_station_id=self.identity.charging_station_id,
+            now=self._services.clock.now(),
+            message_id=call.message_id,
+            ocpp_version=self.version.value,
+            heartbeat_interval_s=self._services.heartbeat_interval_s,
+        )
+
+    def _envelopes(self, facts: tuple[Fact, ...], context: Context) -> list[Envelope]:
+        correlation_id = _correlation_id(context)
+        return [
+            Envelope(event=fact.event, event_id=fact.event_id, correlation_id=correlation_id, recorded_at=context.now)
+            for fact in facts
+        ]
+
+
+def _correlation_id(context: Context) -> str:
+    """Return what joins all that one CALL brings about: its message id is unique per station."""
+    return f"{context.station_key}/{context.message_id}"

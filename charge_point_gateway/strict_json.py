@@ -1,0 +1,95 @@
+"""Read a station's JSON strictly: what two parsers could read in two ways is refused.
+
+Python's own parser keeps the last of two equal keys, reads NaN and makes 1e400 infinite; each has cost somebody money.
+Numbers with a fraction or an exponent become `Decimal`, so no digit of a meter value is lost.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from emobility.domain.errors import MalformedInput
+
+DEPTH_MAX: Final = 16
+"""Deepest nesting of a frame; the deepest message of OCPP 2.0.1 has 9 levels, the rest is room for customData."""
+EXPONENT_MAX: Final = 308
+"""Largest power of ten a number may have: what an IEEE double holds (RFC 8259, section 6)."""
+
+
+class NotJSON(MalformedInput):
+    """The text is no JSON value (RFC 8259); NaN and Infinity are none either."""
+
+
+class NestedTooDeeply(MalformedInput):
+    """The value nests deeper than `DEPTH_MAX`."""
+
+
+class NumberTooLarge(MalformedInput):
+    """A number exceeds what an IEEE double holds, such as 1e400."""
+
+
+class DuplicateKey(MalformedInput):
+    """An object has the same key twice."""
+
+
+def _decimal(text: str) -> Decimal:
+    value = Decimal(text)
+    if value and abs(value.adjusted()) > EXPONENT_MAX:
+        raise NumberTooLarge(f"{text[:40]} is out of range")
+    return value
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_decimal)
+_ENCODER: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
+
+
+def decode(text: str) -> tuple[Any, bytes]:
+    """Return the value and its canonical bytes (keys sorted), by which two texts are compared.
+
+    Raises:
+        NotJSON: the text is no JSON value.
+        NestedTooDeeply: it nests deeper than `DEPTH_MAX`.
+        NumberTooLarge: a number is out of range.
+        DuplicateKey: an object has one key twice.
+    """
+    try:
+        value = _DECODER.decode(text)
+        if text.count("{") + text.count("[") > DEPTH_MAX and _is_deeper_than(value, DEPTH_MAX):
+            raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels")
+        canonical = _ENCODER.encode(value)
+    except RecursionError as error:
+        raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        if isinstance(error.__cause__, NumberTooLarge):
+            raise error.__cause__ from error
+        raise NotJSON(str(error)) from error
+    # Every member has one colon. Escapes may hide the colons of a text, so such a text is written out first.
+    if "\\u" in text:
+        text = _without_escapes(text)
+    if text.count(":") != canonical.count(b":"):
+        raise DuplicateKey("an object has one key twice")
+    return value, canonical
+
+
+def _is_deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        below: list[Any] = []
+        for node in level:
+            if type(node) is dict:
+                below.extend(node.values())
+            elif type(node) is list:
+                below.extend(node)
+        if not below:
+            return False
+        level = below
+    return any(type(node) in (dict, list) for node in level)
+
+
+def _without_escapes(text: str) -> str:
+    r"""Write `\u003a` out as the colon it means; an escaped backslash before it is not an escape."""
+    parts = text.split("\\\\")
+    return "\\\\".join(part.replace("\\u003a", ":").replace("\\u003A", ":") for part in parts)
