@@ -337,7 +337,7 @@ def _plan_intrusions(
     sessions: Sequence[SessionPlan],
     outages: Sequence[Outage],
 ) -> tuple[Intrusion, ...]:
-    """Unknown cards at free EVSEs, and one wrong password at a station nobody uses at that hour."""
+    """Unknown cards at free EVSEs, and wrong passwords."""
     chance = random.Random(f"{stream} intrusions")
     away = {(each.party_id, each.charging_station_id) for each in outages}
     untroubled = [each for each in stations if (each.party_id, each.charging_station_id) not in away]
@@ -345,12 +345,18 @@ def _plan_intrusions(
     for day in days:
         for number in range(INTRUSIONS_PER_DAY):
             at = _local(day, time(9 + 5 * number, 35))
-            station = chance.choice([each for each in untroubled if _is_idle(each, at, sessions)])
+            idle = [
+                (each, evse.ocpp_evse_id)
+                for each in untroubled
+                for evse in each.profile.evses
+                if _is_idle(each, evse.ocpp_evse_id, at, sessions)
+            ]
+            station, evse_id = chance.choice(idle)
             intrusions.append(
                 Intrusion(
                     party_id=station.party_id,
                     charging_station_id=station.charging_station_id,
-                    ocpp_evse_id=1,
+                    ocpp_evse_id=evse_id,
                     at=at,
                     id_token=UNKNOWN_CARD if number == 0 else None,
                 )
@@ -358,9 +364,9 @@ def _plan_intrusions(
     return tuple(intrusions)
 
 
-def _is_idle(station: StationPlan, at: datetime, sessions: Sequence[SessionPlan]) -> bool:
+def _is_idle(station: StationPlan, ocpp_evse_id: int, at: datetime, sessions: Sequence[SessionPlan]) -> bool:
     return not any(
-        (each.party_id, each.charging_station_id) == (station.party_id, station.charging_station_id)
+        _evse_key(each) == (station.party_id, station.charging_station_id, ocpp_evse_id)
         and each.arrives_at - GAP <= at <= each.leaves_at + GAP
         for each in sessions
     )
