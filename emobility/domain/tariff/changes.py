@@ -17,6 +17,8 @@ from emobility.domain.tariff.selection import Candidate, LocalMoment, Moment, Pr
 _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
 _DAY_S: Final = 86_400
+_SHIFT_S_MAX: Final = 3 * 3_600
+"""No clock change moves the clock further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +98,23 @@ def clock_changes(book: PriceBook, start: datetime, end: datetime, zone: ZoneInf
     """Instants strictly between `start` and `end` at which the wall clock passes a break or midnight, or is changed."""
     if not book.looks_at_clock or end <= start:
         return []
-    found: set[datetime] = set()
-    last = end.astimezone(zone).date()
-    day = start.astimezone(zone).date() - _DAY
-    while day <= last + _DAY:
-        found.update(_instants(day, 0, zone))
-        for second in book.breaks:
-            found.update(_instants(day, second, zone))
+    found = set(clock_shifts(start, end, zone))
+    first, last = start.astimezone(zone), end.astimezone(zone)
+    day = first.date()
+    while day <= last.date():
+        # A wall time within a shift of the ends may be inside by one of its two readings; the rest is far off.
+        earliest_s = _second_of_day(first, day) - _SHIFT_S_MAX
+        latest_s = _second_of_day(last, day) + _SHIFT_S_MAX
+        for second in (0, *book.breaks):
+            if earliest_s <= second <= latest_s:
+                found.update(_instants(day, second, zone))
         day += _DAY
-    found.update(clock_shifts(start, end, zone))
     return sorted(at for at in found if start < at < end)
+
+
+def _second_of_day(wall: datetime, day: date) -> int:
+    """The wall time in seconds from the start of `day`, as the clock reads, whichever day it is of."""
+    return (wall.toordinal() - day.toordinal()) * _DAY_S + wall.hour * 3_600 + wall.minute * 60 + wall.second
 
 
 def _instants(day: date, second: int, zone: ZoneInfo) -> tuple[datetime, ...]:

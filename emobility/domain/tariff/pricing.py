@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from emobility.domain.errors import MalformedInput
@@ -69,8 +69,7 @@ __all__ = [
 _WEIGHTS: Final = (18, 5, 5, 18_000)
 """A unit of each dimension in 18,000ths of what its price is per: Wh, seconds, seconds, once."""
 _DENOMINATOR: Final = 18_000
-_NO_TIME: Final = timedelta(0)
-_SECOND: Final = timedelta(seconds=1)
+_NO_STATE: Final = Moment(0, timedelta(0), None, None, None, None)
 
 
 class NoChargingPeriods(MalformedInput):
@@ -144,6 +143,16 @@ class _Tally:
         self.indices.append(index)
 
 
+class _Span(NamedTuple):
+    """A period with its end, its two readings of the wall clock and the state it starts in."""
+
+    period: ChargingPeriod
+    ended_at: datetime
+    local: LocalMoment | None
+    local_end: LocalMoment | None
+    moment: Moment | None
+
+
 class _Run:
     """One pricing: tallies by component, then steps, then sums."""
 
@@ -166,32 +175,35 @@ class _Run:
 
     def _charge_session(self, periods: Sequence[ChargingPeriod], ended_at: datetime) -> None:
         book = self._tariff.session
+        zone = self._zone if book.looks_at_clock else None
         energy_wh = 0
         started_at: datetime | None = None
         flat_is_open = True
-        local: LocalMoment | None = None
         moment: Moment | None = None
+        local = None if zone is None else book.local(periods[0].started_at, zone)
         for index, period in enumerate(periods):
-            if _only_reserves(period):
-                continue
-            started_at = started_at or period.started_at
-            if book.looks_at_clock:
-                local = book.local(period.started_at, self._zone)
-            if book.looks_at_state:
-                moment = state(period, energy_wh=energy_wh, elapsed=period.started_at - started_at)
-            choices = book.choices(local)
-            if flat_is_open:
-                flat_is_open = not self._charge_slot(choices[FLAT], moment, 1, index)
-            period_wh = period.energy_import_wh - period.energy_export_wh
-            self._charge_slot(choices[ENERGY], moment, period_wh, index)
-            self._charge_slot(choices[TIME], moment, period.charging_s, index)
-            self._charge_slot(choices[PARKING_TIME], moment, period.parking_s, index)
             period_ended_at = periods[index + 1].started_at if index + 1 < len(periods) else ended_at
-            self._check(index, period, period_ended_at, local, moment)
-            energy_wh += period_wh
+            local_end = None if zone is None else book.local(period_ended_at, zone)
+            if not period.reserved_s or not _only_reserves(period):
+                started_at = started_at or period.started_at
+                if book.looks_at_state:
+                    moment = state(period, energy_wh=energy_wh, elapsed=period.started_at - started_at)
+                choices = book.choices(local)
+                if flat_is_open:
+                    flat_is_open = not self._charge_slot(choices[FLAT], moment, 1, index)
+                period_wh = period.energy_import_wh - period.energy_export_wh
+                if period_wh:
+                    self._charge_slot(choices[ENERGY], moment, period_wh, index)
+                if period.charging_s:
+                    self._charge_slot(choices[TIME], moment, period.charging_s, index)
+                if period.parking_s:
+                    self._charge_slot(choices[PARKING_TIME], moment, period.parking_s, index)
+                self._check(index, _Span(period, period_ended_at, local, local_end, moment))
+                energy_wh += period_wh
+            local = local_end
 
     def _charge_slot(self, candidates: tuple[Candidate, ...], moment: Moment | None, quantity: int, index: int) -> bool:
-        active = first_match(candidates, moment) if quantity else None
+        active = first_match(candidates, moment)
         if active is None:
             return False
         self._add(active, quantity, index)
@@ -221,59 +233,28 @@ class _Run:
         tally.add(quantity, index)
         self._last[is_reservation, candidate.slot] = tally
 
-    def _check(
-        self,
-        index: int,
-        period: ChargingPeriod,
-        ended_at: datetime,
-        local: LocalMoment | None,
-        moment: Moment | None,
-    ) -> None:
+    def _check(self, index: int, span: _Span) -> None:
         """Note what the period should have said otherwise."""
-        lasted = ended_at - period.started_at
+        period = span.period
+        lasted = span.ended_at - period.started_at
+        lasted_s = lasted.days * 86_400 + lasted.seconds
         stated_s = period.charging_s + period.parking_s + period.reserved_s
         # A second's grace: stamps are cut to whole seconds on their way through OCPI.
-        if timedelta(seconds=stated_s - 1) > lasted:
-            self._notes.append(PeriodTimeDiffers(period_index=index, stated_s=stated_s, lasted_s=lasted // _SECOND))
+        if stated_s > lasted_s + 1:
+            self._notes.append(PeriodTimeDiffers(period_index=index, stated_s=stated_s, lasted_s=lasted_s))
         book = self._tariff.session
-        if not (book.looks_at_clock or book.looks_at_state):
-            return
         if book.looks_at_power and period.charging_s:
-            self._check_power(index, period, moment)
-        if self._may_change(book, period, ended_at, local, moment):
-            self._check_changes(index, period, ended_at, moment)
+            self._check_power(index, span)
+        if _clock_may_turn(book, span, lasted_s) or _state_may_turn(book, span):
+            self._check_changes(index, span)
 
-    def _may_change(
-        self,
-        book: PriceBook,
-        period: ChargingPeriod,
-        ended_at: datetime,
-        local: LocalMoment | None,
-        moment: Moment | None,
-    ) -> bool:
-        if local is not None:
-            after = book.local(ended_at, self._zone)
-            wall_s = (after.ordinal - local.ordinal) * 86_400 + after.second - local.second
-            if abs(timedelta(seconds=wall_s) - (ended_at - period.started_at)) >= _SECOND:
-                return True
-            if (after.ordinal, after.stretch) != (local.ordinal, local.stretch):
-                return True
-        if moment is None:
-            return False
-        end_wh = moment.energy_wh + period.energy_import_wh - period.energy_export_wh
-        end = moment.elapsed + (ended_at - period.started_at)
-        low_wh, high_wh = min(moment.energy_wh, end_wh), max(moment.energy_wh, end_wh)
-        return any(low_wh < wh <= high_wh for wh in book.energy_thresholds_wh) or any(
-            moment.elapsed < threshold < end for threshold in book.duration_thresholds
-        )
-
-    def _check_changes(self, index: int, period: ChargingPeriod, ended_at: datetime, moment: Moment | None) -> None:
-        period_wh = period.energy_import_wh - period.energy_export_wh
+    def _check_changes(self, index: int, span: _Span) -> None:
+        period = span.period
         stretch = Stretch(
             started_at=period.started_at,
-            ended_at=ended_at,
-            moment=moment or Moment(0, _NO_TIME, None, None, None, None),
-            energy_wh=period_wh,
+            ended_at=span.ended_at,
+            moment=span.moment or _NO_STATE,
+            energy_wh=period.energy_import_wh - period.energy_export_wh,
         )
         noted: set[int] = set()
         for change in changes(self._tariff.session, stretch, self._zone, _slots_used(period)):
@@ -281,19 +262,18 @@ class _Run:
                 noted.add(change.slot)
                 self._note_change(index, change.slot, change.at, change.before, change.after)
 
-    def _check_power(self, index: int, period: ChargingPeriod, moment: Moment | None) -> None:
+    def _check_power(self, index: int, span: _Span) -> None:
+        moment = span.moment
         assert moment is not None
         if moment.power_w_low is None and moment.current_a_low is None:
             self._notes.append(PowerNotStated(period_index=index))
             return
-        book = self._tariff.session
-        local = book.local(period.started_at, self._zone) if book.looks_at_clock else None
         lowest = moment._replace(power_w_high=moment.power_w_low, current_a_high=moment.current_a_low)
         highest = moment._replace(power_w_low=moment.power_w_high, current_a_low=moment.current_a_high)
         if lowest == highest:
             return
-        choices = book.choices(local)
-        for slot in _slots_used(period):
+        choices = self._tariff.session.choices(span.local)
+        for slot in _slots_used(span.period):
             at_lowest, at_highest = first_match(choices[slot], lowest), first_match(choices[slot], highest)
             if not costs_the_same(at_lowest, at_highest):
                 self._note_change(index, slot, None, at_lowest, at_highest)
@@ -373,6 +353,36 @@ class _Run:
 
 
 _RESERVATION: Final = 4
+
+
+def _clock_may_turn(book: PriceBook, span: _Span, lasted_s: int) -> bool:
+    """Whether the wall clock passed a break inside the period; True also where it only might have."""
+    start, end = span.local, span.local_end
+    if start is None or end is None:
+        return False
+    if (end.ordinal - start.ordinal) * 86_400 + end.second - start.second != lasted_s:
+        return True  # the clock was changed, or the period has a broken second
+    if start.ordinal == end.ordinal and start.stretch == end.stretch:
+        return False
+    # A period cut where it should be ends as the next stretch of the day begins.
+    if end.ordinal == start.ordinal:
+        ends_at_next = end.stretch == start.stretch + 1 and book.breaks[start.stretch] == end.second
+    else:
+        ends_at_next = end.ordinal == start.ordinal + 1 and end.second == 0 and start.stretch == len(book.breaks)
+    return not (ends_at_next and span.ended_at.microsecond == 0)
+
+
+def _state_may_turn(book: PriceBook, span: _Span) -> bool:
+    """Whether energy or duration passed a threshold inside the period."""
+    moment, period = span.moment, span.period
+    if moment is None:
+        return False
+    end_wh = moment.energy_wh + period.energy_import_wh - period.energy_export_wh
+    low_wh, high_wh = min(moment.energy_wh, end_wh), max(moment.energy_wh, end_wh)
+    if any(low_wh < wh <= high_wh for wh in book.energy_thresholds_wh):
+        return True
+    end = moment.elapsed + (span.ended_at - period.started_at)
+    return any(moment.elapsed < threshold < end for threshold in book.duration_thresholds)
 
 
 def _only_reserves(period: ChargingPeriod) -> bool:
