@@ -70,7 +70,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     status_code: int
     status_message: str | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +241,7 @@ def answer_of(response: HttpResponse) -> Answer:
         raise PeerRefused(http_status=response.status, status_code=code, message=message)
     if not StatusCode.SUCCESS <= code < 2000:
         raise PeerFailed(http_status=response.status, status_code=code, message=message)
-    data = envelope.data
-    return Answer(http_status=response.status, headers=response.headers, data=b"null" if data is None else bytes(data))
+    return Answer(http_status=response.status, headers=response.headers, data=bytes(envelope.data))
 
 
 def _envelope(body: bytes) -> Envelope | None:

@@ -77,12 +77,12 @@ DELIVERY: Final = TableSpec(name="ocpi_delivery", record=Delivery, key=("own_par
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What `Delivery.message` seals. `url`, if given, is called instead of the module's endpoint."""
+    """What `Delivery.message` seals. `url`, if given, is called instead of the module's endpoint; `body` null: none."""
 
     path: str
     query: dict[str, str]
     url: str | None
-    body: msgspec.Raw | None
+    body: msgspec.Raw
 
 
 class Deliveries:
@@ -134,8 +134,8 @@ class Deliveries:
             url: Absolute URL to call instead of the module's endpoint: a command's `response_url`.
         """
         table = unit.table(DELIVERY)
-        payload = None if body is None else body if isinstance(body, bytes) else write(body)
-        message = Message(path=path, query=query or {}, url=url, body=None if payload is None else msgspec.Raw(payload))
+        payload = body if isinstance(body, bytes) else write(body)
+        message = Message(path=path, query=query or {}, url=url, body=msgspec.Raw(payload))
         sealed = await self._ports.vault.seal(write(message).decode(), identifier=f"ocpi deliveries of {own_party}")
         waiting = await self._waiting(unit, own_party, to_party, object_key) if is_replaceable else None
         entry = Delivery(

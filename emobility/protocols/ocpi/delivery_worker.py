@@ -192,7 +192,7 @@ class _Channel:
             await client.send(
                 entry.method,
                 url,
-                None if message.body is None else bytes(message.body),
+                None if bytes(message.body) == b"null" else bytes(message.body),
                 to_party=entry.to_party if entry.is_routed else None,
                 correlation_id=entry.correlation_id,
             )
