@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
 from typing import Final
 
 from emobility.domain.errors import CurrencyMismatch, MalformedInput, RuleBroken
@@ -32,6 +33,14 @@ _HUNDRED: Final = Decimal(100)
 _UNRESTRICTED: Final = TariffRestrictions()
 
 
+class NotAPlan(MalformedInput):
+    """A plan states the prices of its kind and no others."""
+
+    def __init__(self, *, plan_id: str, detail: str) -> None:
+        self.plan_id = plan_id
+        super().__init__(f"plan {plan_id}: {detail}")
+
+
 class RestrictedFlatFee(RuleBroken):
     """A fee per session can't join a wholesale FLAT that applies only at times: OCPI charges one of the two."""
 
@@ -51,30 +60,69 @@ class NotAnEstimate(MalformedInput):
         super().__init__(f"{energy_wh} Wh at {power_w} W in {connection_s} s is no charge to estimate")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassThroughPlan:
-    """The wholesale prices plus a percentage (to four decimals), and a fee per session; net, the fee in `currency`.
+class PlanKind(StrEnum):
+    """How a plan makes a retail price."""
 
-    The percentage is of the price's size, so it never makes a negative price more generous.
+    PASS_THROUGH = "PASS_THROUGH"
+    """The wholesale prices plus a percentage (to four decimals)."""
+    FLAT_PER_KWH = "FLAT_PER_KWH"
+    """One price per kWh wherever the driver charges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetailPlan:
+    """What a driver signed up for; every price is net and in `currency`.
+
+    One class for all kinds, so that it can be stored and sent as it is; `pass_through_plan` and `flat_per_kwh_plan`
+    write the two down.
+
+    Attributes:
+        plan_id: Names the plan at its MSP.
+        currency: ISO 4217.
+        kind: Which of the prices below count.
+        session_fee: Once per session.
+        markup_percent: PASS_THROUGH only; of the price's size, so it never makes a negative price more generous.
+        price_per_kwh: FLAT_PER_KWH only, and needed there.
     """
 
     plan_id: str
     currency: str
-    session_fee: Decimal
-    markup_percent: Decimal = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlatPerKwhPlan:
-    """One price per kWh wherever the driver charges, and perhaps a fee per session; net, in `currency`."""
-
-    plan_id: str
-    currency: str
-    price_per_kwh: Decimal
+    kind: PlanKind
     session_fee: Decimal = Decimal(0)
+    markup_percent: Decimal = Decimal(0)
+    price_per_kwh: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind is PlanKind.FLAT_PER_KWH) != (self.price_per_kwh is not None):
+            raise NotAPlan(plan_id=self.plan_id, detail="a price per kWh belongs to FLAT_PER_KWH, and only there")
+        if self.kind is PlanKind.FLAT_PER_KWH and self.markup_percent:
+            raise NotAPlan(plan_id=self.plan_id, detail="a mark-up belongs to PASS_THROUGH")
 
 
-RetailPlan = PassThroughPlan | FlatPerKwhPlan
+def pass_through_plan(
+    *, plan_id: str, currency: str, session_fee: Decimal, markup_percent: Decimal = Decimal(0)
+) -> RetailPlan:
+    """Return a plan of wholesale prices plus a percentage, and a fee per session."""
+    return RetailPlan(
+        plan_id=plan_id,
+        currency=currency,
+        kind=PlanKind.PASS_THROUGH,
+        session_fee=session_fee,
+        markup_percent=markup_percent,
+    )
+
+
+def flat_per_kwh_plan(
+    *, plan_id: str, currency: str, price_per_kwh: Decimal, session_fee: Decimal = Decimal(0)
+) -> RetailPlan:
+    """Return a plan of one price per kWh, and perhaps a fee per session."""
+    return RetailPlan(
+        plan_id=plan_id,
+        currency=currency,
+        kind=PlanKind.FLAT_PER_KWH,
+        session_fee=session_fee,
+        price_per_kwh=price_per_kwh,
+    )
 
 
 def retail_tariff(
@@ -105,7 +153,7 @@ def retail_tariff(
     if plan.currency != wholesale.currency:
         raise CurrencyMismatch(expected=plan.currency, found=wholesale.currency)
     fee = plan.session_fee + decimal_from_e4(roaming_fee_e4)
-    if isinstance(plan, FlatPerKwhPlan):
+    if plan.price_per_kwh is not None:
         elements = _flat_elements(plan.price_per_kwh, fee, vat_percent)
         price_min, price_max = None, None
     else:
