@@ -155,8 +155,7 @@ class Station16(Station):
         def answered(_: Payload) -> None:
             transaction.is_end_acknowledged = True
 
-        for _ in range(2 if self.profile.quirks.repeats_transaction_end else 1):
-            self._keep_of(transaction, "StopTransaction", build, answered)
+        self._keep_of(transaction, "StopTransaction", build, answered)
 
     def _keep_of(
         self,

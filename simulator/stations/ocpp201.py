@@ -154,15 +154,14 @@ class Station201(Station):
         def answered(_: Payload) -> None:
             transaction.is_end_acknowledged = True
 
-        for _ in range(2 if self.profile.quirks.repeats_transaction_end else 1):
-            self._keep_event(transaction, payload, answered)
+        self._keep_event(transaction, payload, answered)
 
     def _event(self, transaction: Transaction, kind: str, trigger: str, at: datetime) -> Payload:
         payload: Payload = {
             "eventType": kind,
             "timestamp": timestamp(at),
             "triggerReason": trigger,
-            "seqNo": transaction.draw_seq_no(),
+            "seqNo": transaction.draw_seq_no() if kind != "Ended" else transaction.draw_end_seq_no(),
             "transactionInfo": {"transactionId": transaction.local_id},
         }
         if not self.is_connected:

@@ -19,7 +19,7 @@ from simulator.stations.calls import Call, CallRefused, Payload, Reply
 from simulator.stations.charging_limit import ChargingLimit
 from simulator.stations.meter import Meter
 from simulator.stations.ocmf import MeterKey, SigningMeter, forged
-from simulator.stations.profile import EVSEProfile, StationProfile
+from simulator.stations.profile import EVSEProfile, Quirks, StationProfile
 from simulator.truth import AcknowledgedMessage, TransactionTruth, Truth, content_hash, timestamp
 
 QUEUE_MAX: Final = 10_000
@@ -69,6 +69,7 @@ class Transaction:
     trigger: StartTrigger
     remote_start_id: int | None = None
     next_seq_no: int = 0
+    end_seq_no: int | None = None
     is_start_acknowledged: bool = False
     is_end_acknowledged: bool = False
     ended_at: datetime | None = None
@@ -83,11 +84,17 @@ class Transaction:
         self.next_seq_no += 1
         return self.next_seq_no - 1
 
+    def draw_end_seq_no(self) -> int:
+        """Return the number of the last event; a repeated end has the same."""
+        if self.end_seq_no is None:
+            self.end_seq_no = self.draw_seq_no()
+        return self.end_seq_no
+
 
 class SimulatedEVSE:
     """One EVSE: a plug, a meter, perhaps a vehicle, perhaps a transaction."""
 
-    def __init__(self, profile: EVSEProfile, *, time_zone: str, now: datetime) -> None:
+    def __init__(self, profile: EVSEProfile, *, time_zone: str, now: datetime, quirks: Quirks) -> None:
         self.profile = profile
         self.meter = Meter(register_wh=profile.register_wh, since=now)
         self.signer = SigningMeter(
@@ -107,6 +114,8 @@ class SimulatedEVSE:
         self.limit = ChargingLimit()
         self.sampled_wh = self.meter.register_wh
         self.interrupted = False
+        self.forges_next_end = quirks.forges_end_record
+        self.repeats_next_end = quirks.repeats_transaction_end
 
     @property
     def is_free(self) -> bool:
@@ -129,7 +138,7 @@ class Station(ABC):
         self._clock = now
         self._random = random.Random(f"station {profile.seed}")
         self.evses = {
-            each.ocpp_evse_id: SimulatedEVSE(each, time_zone=profile.time_zone, now=self.now())
+            each.ocpp_evse_id: SimulatedEVSE(each, time_zone=profile.time_zone, now=self.now(), quirks=profile.quirks)
             for each in profile.evses
         }
         self.transactions: list[Transaction] = []
@@ -415,17 +424,17 @@ class Station(ABC):
         transaction.stopped_reason = reason
         transaction.was_offline = transaction.was_offline or not self.is_connected
         record = self._sign(evse, "E", now, transaction.id_token, transaction.id_kind)
-        if record is not None and self.profile.quirks.forges_end_record and not self._has_forged():
+        if record is not None and evse.forges_next_end:
+            evse.forges_next_end = False
             record = forged(record)
             transaction.is_forged = True
         transaction.end_record = record
         evse.transaction = None
         evse.limit.clear_transaction()
-        self._report_end(evse, transaction)
+        for _ in range(2 if evse.repeats_next_end else 1):
+            self._report_end(evse, transaction)
+        evse.repeats_next_end = False
         self._change_state(evse, EVSEState.FINISHING)
-
-    def _has_forged(self) -> bool:
-        return any(each.is_forged for each in self.transactions)
 
     def _sign(self, evse: SimulatedEVSE, tx: str, at: datetime, id_token: str, id_kind: str) -> str | None:
         if not evse.profile.signs:
