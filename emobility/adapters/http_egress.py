@@ -153,7 +153,7 @@ class GuardedHttpClient:
         turn = self._turns.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN_MAX))
         try:
             async with asyncio.timeout(timeout_s), turn:
-                return await self._exchange(method, url, origin, target, headers, body)
+                return await self._exchange(method, url, origin=origin, target=target, headers=headers, body=body)
         except (TimeoutError, httpcore.TimeoutException):
             raise PeerTimedOut(f"{method} {url} took more than {timeout_s} s") from None
         except httpcore.ConnectError as error:
@@ -164,7 +164,7 @@ class GuardedHttpClient:
             raise self._refused(url, str(refusal)) from None
 
     async def _exchange(
-        self, method: str, url: str, origin: Origin, target: str, headers: Mapping[str, str], body: bytes
+        self, method: str, url: str, *, origin: Origin, target: str, headers: Mapping[str, str], body: bytes
     ) -> HttpResponse:
         sent = [(name, value) for name, value in headers.items() if name.lower() != "accept-encoding"]
         sent.append(("accept-encoding", "identity"))
@@ -286,7 +286,7 @@ def _parse(url: str) -> tuple[Origin, str]:
     """Return origin and path with query. Raises `ValueError`, with the reason, unless the URL is plainly written."""
     if len(url) > URL_CHARACTERS_MAX:
         raise ValueError("it is too long")
-    if not _PRINTABLE.fullmatch(url) or "\\" in url:
+    if not _PRINTABLE.fullmatch(url) or "\\" in url or "#" in url:
         raise ValueError("it holds characters that are not allowed in a URL")
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not url.lower().startswith(f"{parts.scheme}://"):
