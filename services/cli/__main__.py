@@ -138,8 +138,18 @@ def audit(
 ) -> None:
     """Recompute every conservation equation from the stored data; exit 1 on any difference, each with its cause."""
     from services.audit.command import run_audit
+    from services.embedded.opening import opened
+    from services.embedded.run_folder import NothingHere
 
-    sys.exit(run_audit(json=json, run_folder=run_folder, truth=truth))
+    async def run() -> int:
+        async with opened(run_folder) as settings:
+            return await run_audit(settings, json=json, truth=truth)
+
+    try:
+        sys.exit(asyncio.run(run()))
+    except NothingHere as nothing:
+        typer.echo(str(nothing), err=True)
+        sys.exit(2)
 
 
 @app.command()

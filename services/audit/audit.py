@@ -1,0 +1,64 @@
+"""The audit: every conservation equation, recomputed from the stored data, difference by difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.audit.books import Books
+from services.audit.documents import check_documents, check_one_live_cdr_per_session, check_wholesale_prices
+from services.audit.energy import check_energy
+from services.audit.money import (
+    check_accounts,
+    check_bills,
+    check_every_accepted_cdr_is_billed,
+    check_pairs,
+    check_provider,
+)
+from services.audit.report import AuditReport, Check, Difference
+from services.audit.stations import check_acknowledged, check_true_energy
+
+
+def audit(books: Books, truth: dict[str, Any] | None = None) -> AuditReport:
+    """Try every rule.
+
+    Args:
+        books: What is stored.
+        truth: What the stations know (`simulator/truth.py`), where a simulator was at work.
+    """
+    checks = [
+        check_energy(books),
+        check_documents(books),
+        check_one_live_cdr_per_session(books),
+        check_wholesale_prices(books),
+        check_pairs(books),
+        check_bills(books),
+        check_every_accepted_cdr_is_billed(books),
+        check_accounts(books),
+        check_provider(books),
+        _check_nothing_is_stuck(books),
+    ]
+    if truth is not None:
+        checks += [check_acknowledged(books, truth), check_true_energy(books, truth)]
+    return AuditReport(checks=tuple(checks))
+
+
+def _check_nothing_is_stuck(books: Books) -> Check:
+    """No event waits in the dead letters, none is unhandled."""
+    rule = "every event was handled"
+    differences = [
+        Difference(
+            rule=rule,
+            scope=f"{parked.group} {parked.logged.topic}/{parked.logged.partition}@{parked.logged.offset}",
+            expected=0,
+            found=1,
+            unit="events",
+            cause=parked.reason,
+        )
+        for parked in books.parked
+    ]
+    differences += [
+        Difference(rule=rule, scope=group, expected=0, found=lag, unit="events", cause="the consumer lags behind")
+        for group, lag in sorted(books.lag.items())
+        if lag
+    ]
+    return Check(rule=rule, compared=books.logged_events, differences=tuple(differences))

@@ -1,0 +1,121 @@
+"""Energy is conserved: metered = CDRs net of credits + quarantined + waived + written off + open (design, section 5).
+
+What was metered is worked out again from the event log, reading by reading, with nothing taken from the rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from emobility.domain.transaction import metered_wh
+from services.audit.books import Books
+from services.audit.report import Check, Difference
+from services.charging_operations.records import (
+    CDRRecord,
+    QuarantineRecord,
+    QuarantineState,
+    TransactionRecord,
+    TransactionState,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyParts:
+    """Where metered energy went, in Wh."""
+
+    cdr_wh: int = 0
+    quarantined_wh: int = 0
+    waived_wh: int = 0
+    written_off_wh: int = 0
+    open_wh: int = 0
+
+    @property
+    def total_wh(self) -> int:
+        """All of it."""
+        return self.cdr_wh + self.quarantined_wh + self.waived_wh + self.written_off_wh + self.open_wh
+
+    def __add__(self, other: EnergyParts) -> EnergyParts:
+        return EnergyParts(
+            cdr_wh=self.cdr_wh + other.cdr_wh,
+            quarantined_wh=self.quarantined_wh + other.quarantined_wh,
+            waived_wh=self.waived_wh + other.waived_wh,
+            written_off_wh=self.written_off_wh + other.written_off_wh,
+            open_wh=self.open_wh + other.open_wh,
+        )
+
+
+def energy_parts(books: Books, *, is_export: bool = False) -> dict[tuple[str, str, str], EnergyParts]:
+    """Return, per (party, station, transaction), where its energy went according to the rows."""
+    cdrs: dict[tuple[str, str], list[CDRRecord]] = defaultdict(list)
+    for cdr in books.cpo_cdrs:
+        cdrs[cdr.party_id.code, cdr.session_id].append(cdr)
+    quarantine: dict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
+    for row in books.quarantine:
+        quarantine[row.party_id.code, row.session_id].append(row)
+    return {
+        (row.party_id.code, row.charging_station_id, row.transaction_id): _parts_of(
+            row,
+            cdrs[row.party_id.code, row.session_id or ""],
+            quarantine[row.party_id.code, row.session_id or ""],
+            is_export=is_export,
+        )
+        for row in books.cpo_transactions
+    }
+
+
+def _parts_of(
+    transaction: TransactionRecord,
+    cdrs: Iterable[CDRRecord],
+    quarantine: Iterable[QuarantineRecord],
+    *,
+    is_export: bool,
+) -> EnergyParts:
+    if transaction.state is TransactionState.OPEN:
+        return EnergyParts(open_wh=transaction.metered_export_wh if is_export else transaction.metered_import_wh)
+    parts = EnergyParts()
+    for cdr in cdrs:
+        energy_wh = cdr.energy_export_wh if is_export else cdr.energy_import_wh
+        parts += EnergyParts(cdr_wh=-energy_wh if cdr.is_credit else energy_wh)
+    for row in quarantine:
+        parts += EnergyParts(
+            quarantined_wh=(row.energy_export_wh if is_export else row.energy_import_wh)
+            if row.state is QuarantineState.OPEN
+            else 0,
+            waived_wh=row.waived_export_wh if is_export else row.waived_import_wh,
+            written_off_wh=row.written_off_export_wh if is_export else row.written_off_import_wh,
+        )
+    return parts
+
+
+def check_energy(books: Books) -> Check:
+    """Compare, transaction by transaction and direction by direction, the log with where the rows say it went."""
+    differences = []
+    for is_export in (False, True):
+        parts, metered = energy_parts(books, is_export=is_export), _metered(books, is_export=is_export)
+        for key in sorted(parts.keys() | metered.keys()):
+            expected = metered.get(key, 0)
+            found = parts.get(key, EnergyParts())
+            if found.total_wh != expected:
+                differences.append(
+                    Difference(
+                        rule="energy is conserved",
+                        scope="/".join(key) + (" export" if is_export else ""),
+                        expected=expected,
+                        found=found.total_wh,
+                        unit="Wh",
+                        cause=f"the log meters {expected} Wh, the rows hold {found}",
+                    )
+                )
+    return Check(rule="energy is conserved", compared=len(books.logged_transactions), differences=tuple(differences))
+
+
+def _metered(books: Books, *, is_export: bool) -> dict[tuple[str, str, str], int]:
+    metered = {(key[0].code, key[1], key[2]): metered_wh(each) for key, each in books.logged_transactions.items()}
+    return {key: each.export_wh if is_export else each.import_wh for key, each in metered.items()}
+
+
+def metered_total_wh(books: Books) -> int:
+    """Return what the log says was drawn from the grid, in Wh."""
+    return sum(metered_wh(transaction).import_wh for transaction in books.logged_transactions.values())

@@ -1,0 +1,121 @@
+"""Money: a quote is the bill, billed = paid + outstanding, and the provider moved what the accounts say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from emobility.domain.quote import gross_e4
+from emobility.domain.tariff.pricing import price_session
+from services.audit.books import Books
+from services.audit.report import Check, Difference
+from services.driver_mobility.records import CDRState
+
+
+def check_bills(books: Books) -> Check:
+    """Price every bill again under the tariff that was quoted before the charge began."""
+    rule = "the bill is what was quoted"
+    cdrs = {(row.party_id.code, row.cpo_id.code, row.cdr_id): row.cdr for row in books.emsp_cdrs}
+    differences = []
+    for bill in books.bills:
+        quote = books.quotes.get((bill.party_id.code, bill.quote_id))
+        cdr = cdrs.get((bill.party_id.code, bill.cpo_id.code, bill.cdr_id))
+        if quote is None or cdr is None:
+            differences.append(
+                _e4(rule, bill.bill_id, (0, bill.total_incl_e4), bill.currency, "its quote or its CDR is missing")
+            )
+            continue
+        tariff, zone = quote.quote.tariff, quote.quote.time_zone
+        expected = gross_e4(price_session(tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=zone).total)
+        if expected != bill.total_incl_e4:
+            cause = f"quote {quote.quote_id} prices the CDR's periods otherwise"
+            differences.append(_e4(rule, bill.bill_id, (expected, bill.total_incl_e4), bill.currency, cause))
+    return Check(rule=rule, compared=len(books.bills), differences=tuple(differences))
+
+
+def check_every_accepted_cdr_is_billed(books: Books) -> Check:
+    """Each accepted CDR of a known driver has exactly one bill."""
+    rule = "an accepted CDR is billed once"
+    bills: dict[tuple[str, str, str], int] = defaultdict(int)
+    for bill in books.bills:
+        bills[bill.party_id.code, bill.cpo_id.code, bill.cdr_id] += 1
+    accepted = [
+        row
+        for row in books.emsp_cdrs
+        if row.state is CDRState.ACCEPTED and not row.cdr.is_credit and row.quote_id is not None
+    ]
+    differences = tuple(
+        Difference(
+            rule=rule,
+            scope=f"{row.party_id}/{row.cpo_id}/{row.cdr_id}",
+            expected=1,
+            found=bills[row.party_id.code, row.cpo_id.code, row.cdr_id],
+            unit="bills",
+            cause="the driver was billed more than once, or never",
+        )
+        for row in accepted
+        if bills[row.party_id.code, row.cpo_id.code, row.cdr_id] != 1
+    )
+    return Check(rule=rule, compared=len(accepted), differences=differences)
+
+
+def check_accounts(books: Books) -> Check:
+    """Add up bills, credits and payments again, driver by driver, and compare with the account."""
+    rule = "billed = paid + outstanding"
+    billed: dict[tuple[str, str, str], int] = defaultdict(int)
+    credited: dict[tuple[str, str, str], int] = defaultdict(int)
+    for bill in books.bills:
+        billed[bill.party_id.code, bill.driver_id, bill.currency] += bill.total_incl_e4
+        credited[bill.party_id.code, bill.driver_id, bill.currency] += bill.credited_incl_e4
+    differences = []
+    for account in books.accounts:
+        key = (account.party_id.code, account.driver_id, account.currency)
+        for expected, found, cause in (
+            (billed[key], account.billed_e4, "the bills do not add up to the account"),
+            (credited[key], account.credited_e4, "the credits do not add up to the account"),
+            (account.outstanding_e4, account.due_e4 + account.carry_e4, "due and carried do not add up"),
+        ):
+            if expected != found:
+                differences.append(_e4(rule, "/".join(key), (expected, found), account.currency, cause))
+    return Check(rule=rule, compared=len(books.accounts), differences=tuple(differences))
+
+
+def check_provider(books: Books) -> Check:
+    """What the provider captured and did not refund is what the accounts hold as paid."""
+    rule = "the provider moved what the accounts say"
+    moved: dict[str, int] = defaultdict(int)
+    for payment in books.provider_payments:
+        moved[payment.currency] += payment.captured_e4 - payment.refunded_e4
+    paid: dict[str, int] = defaultdict(int)
+    for account in books.accounts:
+        paid[account.currency] += account.paid_e4
+    differences = tuple(
+        _e4(
+            rule, currency, (moved[currency], paid[currency]), currency, "a capture or refund was not entered, or twice"
+        )
+        for currency in sorted(moved.keys() | paid.keys())
+        if moved[currency] != paid[currency]
+    )
+    return Check(rule=rule, compared=len(books.provider_payments), differences=differences)
+
+
+def check_pairs(books: Books) -> Check:
+    """What CPOs say they are owed is what MSPs say they received, pair by pair and currency by currency."""
+    rule = "wholesale is the same on both sides"
+    at_cpo: dict[tuple[str, str, str], int] = defaultdict(int)
+    at_emsp: dict[tuple[str, str, str], int] = defaultdict(int)
+    for issued in books.cpo_cdrs:
+        at_cpo[issued.party_id.code, issued.emsp_id.code, issued.cdr.currency] += issued.cdr.total_cost.excl_e4
+    for received in books.emsp_cdrs:
+        key = (received.cpo_id.code, received.party_id.code, received.cdr.currency)
+        at_emsp[key] += received.cdr.total_cost.excl_e4
+    differences = tuple(
+        _e4(rule, "/".join(key), (at_cpo[key], at_emsp[key]), key[2], "a document is on one side only, or differs")
+        for key in sorted(at_cpo.keys() | at_emsp.keys())
+        if at_cpo[key] != at_emsp[key]
+    )
+    return Check(rule=rule, compared=len(at_cpo), differences=differences)
+
+
+def _e4(rule: str, scope: str, amounts_e4: tuple[int, int], currency: str, cause: str) -> Difference:
+    expected, found = amounts_e4
+    return Difference(rule=rule, scope=scope, expected=expected, found=found, unit=f"e4 {currency}", cause=cause)
