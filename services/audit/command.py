@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,12 +16,11 @@ from services.audit.books import gather_books
 from services.audit.report import AuditReport
 
 
-async def run_audit(settings: Settings, *, json: bool, truth: Path | None) -> int:
+async def run_audit(settings: Settings, *, json: bool, truth: dict[str, Any] | None) -> int:
     """Print the report; return 0 when every rule holds, 1 when not, 2 when the data can't be read."""
-    known: dict[str, Any] | None = None if truth is None else json_module.loads(truth.read_text())
     try:
         async with open_ports(settings) as ports:
-            report = audit(await gather_books(ports.units, ports.event_log), known)
+            report = audit(await gather_books(ports.units, ports.event_log), truth)
     except (DatabaseUnavailable, DatabaseNotNamed) as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json as json_module
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -119,9 +120,8 @@ def simulate(context: typer.Context) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database at WATTROAM_DATABASE_URL to this version's tables."""
-    from emobility.runtime.settings import Settings
-
     from emobility.adapters.postgres.migrations import migrate as run
+    from emobility.runtime.settings import Settings
 
     applied = asyncio.run(run(Settings().database_url))
     typer.echo(f"{len(applied)} migrations applied" if applied else "nothing to do")
@@ -141,9 +141,11 @@ def audit(
     from services.embedded.opening import opened
     from services.embedded.run_folder import NothingHere
 
+    known = None if truth is None else json_module.loads(truth.read_text())
+
     async def run() -> int:
         async with opened(run_folder) as settings:
-            return await run_audit(settings, json=json, truth=truth)
+            return await run_audit(settings, json=json, truth=known)
 
     try:
         sys.exit(asyncio.run(run()))

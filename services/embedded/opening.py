@@ -1,4 +1,4 @@
-"""Opens an installation for one command: the servers that run already are used, those that do not are started for it."""
+"""Opens an installation for one command: servers that run already are used, the others started for it."""
 
 from __future__ import annotations
 
