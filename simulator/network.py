@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from emobility.domain.identifiers import PartyId
@@ -13,6 +15,7 @@ from simulator.scenario import (
     DriverPlan,
     LocationPlan,
     PlanKind,
+    Scenario,
     StationPlan,
 )
 from simulator.stations.profile import EVSEProfile, OCPPVersion, StationProfile
@@ -93,9 +96,38 @@ def stations(seed: int) -> tuple[StationPlan, ...]:
     )
 
 
+def load_scenario(seed: int, count: int) -> Scenario:
+    """Return `count` stations of one CPO and a driver for each, without a single planned session.
+
+    They start also while they are offline: an outage then fills their queues.
+    """
+    plans = [_station(seed, TULIP.party_id, number, "LOC01") for number in range(1, count + 1)]
+    now = datetime(2022, 3, 26, 12, tzinfo=UTC)
+    return Scenario(
+        seed=seed,
+        time_zone=TIME_ZONE,
+        days=(),
+        begins_at=now,
+        ends_at=now,
+        cpos=(TULIP,),
+        emsps=(ZON,),
+        nsp=KAART,
+        hub=HUB,
+        home_of=dict(HOME_OF),
+        locations=locations()[:1],
+        stations=tuple(replace(each, profile=replace(each.profile, starts_offline=True)) for each in plans),
+        drivers=tuple(
+            replace(_driver(seed, ZON.party_id, number), card_is_declined=False) for number in range(1, count + 1)
+        ),
+        sessions=(),
+        outages=(),
+        intrusions=(),
+    )
+
+
 def _station(seed: int, party_id: PartyId, number: int, location_id: str) -> StationPlan:
     chance = random.Random(f"{seed} station {party_id} {number}")
-    connector = _CONNECTORS[number - 1]
+    connector = _CONNECTORS[(number - 1) % len(_CONNECTORS)]
     operator = party_id.party_id
     profile = StationProfile(
         party_id=party_id,
@@ -146,7 +178,6 @@ def _driver(seed: int, emsp_id: PartyId, number: int) -> DriverPlan:
         plan=PlanKind.PASS_THROUGH if number % 2 else PlanKind.FLAT,
         # A card of ISO 14443 with a UID of 7 bytes begins with the chip maker's number; 04 is NXP.
         rfid_uid=f"04{chance.getrandbits(48):012X}",
-        app_uid=f"APP{chance.getrandbits(64):016X}",
         vehicle=draw_vehicle(chance),
         card_is_declined=emsp_id == ZON.party_id and number == DRIVERS_PER_EMSP,
     )

@@ -119,7 +119,7 @@ class StationPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverPlan:
-    """A driver with a contract at an MSP, a card to hold to readers, an app, and a car."""
+    """A driver with a contract at an MSP, a card to hold to readers, an app (its token is the MSP's own), and a car."""
 
     emsp_id: PartyId
     number: int
@@ -127,7 +127,6 @@ class DriverPlan:
     contract_id: str
     plan: PlanKind
     rfid_uid: str
-    app_uid: str
     vehicle: VehicleModel
     card_is_declined: bool = False
 
@@ -149,11 +148,6 @@ class SessionPlan:
     wanted_wh: int
     is_roaming: bool
     fault: SessionFault = SessionFault.NONE
-
-    @property
-    def id_token(self) -> str:
-        """What the station gets to see of the driver."""
-        return self.driver.rfid_uid if self.started_by is StartedBy.RFID else self.driver.app_uid
 
     @property
     def full_at(self) -> datetime:

@@ -232,9 +232,17 @@ class Simulation:
             await self._rest(running)
 
     async def _rest(self, running: Sequence[asyncio.Task[None]]) -> None:
+        """Return when neither the stations nor the system behind the gateway has anything left to say."""
         await self._settle(running)
-        await self._quiet()
-        await self._settle(running)
+        while True:
+            heard = self._heard()
+            await self._quiet()
+            await self._settle(running)
+            if self._heard() == heard:
+                return
+
+    def _heard(self) -> int:
+        return len(self._truth.acknowledged) + sum(link.figures.received.total() for link in self._links.values())
 
     async def _settle(self, running: Sequence[asyncio.Task[None]]) -> None:
         """Wait for the stations; a link that died is an error at once, not a wait for ever."""
@@ -268,7 +276,7 @@ class Simulation:
         if session.started_by is StartedBy.APP:
             self._outcomes[session.number].refusal = await self._backstage.start(session)
         else:
-            self._link(session).station.present(session.ocpp_evse_id, session.id_token)
+            self._link(session).station.present(session.ocpp_evse_id, session.driver.rfid_uid)
 
     async def _see_outcome(self, session: SessionPlan) -> None:
         outcome = self._outcomes[session.number]
@@ -292,7 +300,7 @@ class Simulation:
         if not self._is_running(session):
             return
         if session.stopped_by is StoppedBy.CARD:
-            self._link(session).station.present(session.ocpp_evse_id, session.id_token)
+            self._link(session).station.present(session.ocpp_evse_id, session.driver.rfid_uid)
         elif session.stopped_by is StoppedBy.APP:
             await self._backstage.stop(session)
 

@@ -220,6 +220,13 @@ class Station(ABC):
             if evse.transaction is not None and evse.meter.register_wh != evse.sampled_wh:
                 self._report_sample(evse)
 
+    def report_now(self, evse_id: int) -> None:
+        """Report the register of one EVSE's running transaction, whether or not it moved."""
+        evse = self.evses[evse_id]
+        self._advance(evse)
+        if evse.transaction is not None:
+            self._report_sample(evse)
+
     def next_full_at(self) -> datetime | None:
         """Return when the next vehicle will be full by the common clock; None when none charges."""
         moments = [moment for evse in self.evses.values() if (moment := evse.meter.full_at()) is not None]

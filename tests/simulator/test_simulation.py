@@ -18,6 +18,7 @@ from simulator.report import Outcome, SimulationReport
 from simulator.scenario import UNKNOWN_CARD, Scenario, SessionFault, SessionPlan
 from simulator.simulation import Simulation
 
+APP_TOKEN = "0123456789ABCDEF0123"
 ACCEPTED = {"status": "Accepted"}
 
 
@@ -67,12 +68,12 @@ class ToyCSMS:
     async def start(self, session: SessionPlan) -> None:
         self.commands += 1
         name = "RemoteStartTransaction"
-        payload: dict[str, Any] = {"connectorId": session.ocpp_evse_id, "idTag": session.id_token}
+        payload: dict[str, Any] = {"connectorId": session.ocpp_evse_id, "idTag": APP_TOKEN}
         if session.charging_station_id in self.speaks_201:
             name = "RequestStartTransaction"
             payload = {
                 "evseId": session.ocpp_evse_id,
-                "idToken": {"idToken": session.id_token, "type": "Central"},
+                "idToken": {"idToken": APP_TOKEN, "type": "Central"},
                 "remoteStartId": self.commands,
             }
         socket = self.sockets[session.charging_station_id]
