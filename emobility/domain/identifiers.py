@@ -8,7 +8,7 @@ from typing import Final
 
 from emobility.domain.errors import MalformedInput
 
-_CODE: Final = re.compile(r"^[A-Z]{2}-[A-Z0-9]{3}$")
+_CODE: Final = re.compile(r"[A-Z]{2}-[A-Z0-9]{3}")
 
 
 class MalformedPartyId(MalformedInput):
@@ -29,8 +29,9 @@ class PartyId:
     code: str
 
     def __init__(self, code: str) -> None:
+        # Upper case of a letter beyond ASCII may be two letters, so it is refused before.
         upper = code.upper()
-        if not _CODE.match(upper):
+        if not (code.isascii() and _CODE.fullmatch(upper)):
             raise MalformedPartyId(code)
         self.code = upper
 

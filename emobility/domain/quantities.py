@@ -42,7 +42,8 @@ def wh_from_register(text: str, unit: EnergyUnit = EnergyUnit.WH) -> int:
         value = Decimal(text.strip())
     except ArithmeticError as error:
         raise NotARegisterValue(text) from error
-    if not value.is_finite() or abs(value) > REGISTER_WH_MAX:
+    # Comparing never overflows; abs() does, on 1e999999999.
+    if not value.is_finite() or value.copy_abs() > REGISTER_WH_MAX:
         raise NotARegisterValue(text)
     wh = value * 1000 if unit is EnergyUnit.KWH else value
     if abs(wh) > REGISTER_WH_MAX:

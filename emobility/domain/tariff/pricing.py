@@ -265,14 +265,17 @@ class _Run:
     def _check_power(self, index: int, span: _Span) -> None:
         moment = span.moment
         assert moment is not None
-        if moment.power_w_low is None and moment.current_a_low is None:
+        book = self._tariff.session
+        asks_in_vain = (book.power_thresholds_w and moment.power_w_low is None) or (
+            book.current_thresholds_a and moment.current_a_low is None
+        )
+        if asks_in_vain:
             self._notes.append(PowerNotStated(period_index=index))
-            return
         lowest = moment._replace(power_w_high=moment.power_w_low, current_a_high=moment.current_a_low)
         highest = moment._replace(power_w_low=moment.power_w_high, current_a_low=moment.current_a_high)
         if lowest == highest:
             return
-        choices = self._tariff.session.choices(span.local)
+        choices = book.choices(span.local)
         for slot in _slots_used(span.period):
             at_lowest, at_highest = first_match(choices[slot], lowest), first_match(choices[slot], highest)
             if not costs_the_same(at_lowest, at_highest):

@@ -63,7 +63,7 @@ class NotAnEstimate(MalformedInput):
 class PlanKind(StrEnum):
     """How a plan makes a retail price."""
 
-    PASS_THROUGH = "PASS_THROUGH"
+    WHOLESALE_PLUS = "WHOLESALE_PLUS"
     """The wholesale prices plus a percentage (to four decimals)."""
     FLAT_PER_KWH = "FLAT_PER_KWH"
     """One price per kWh wherever the driver charges."""
@@ -73,7 +73,7 @@ class PlanKind(StrEnum):
 class RetailPlan:
     """What a driver signed up for; every price is net and in `currency`.
 
-    One class for all kinds, so that it can be stored and sent as it is; `pass_through_plan` and `flat_per_kwh_plan`
+    One class for all kinds, so that it can be stored and sent as it is; `wholesale_plus_plan` and `flat_per_kwh_plan`
     write the two down.
 
     Attributes:
@@ -81,7 +81,7 @@ class RetailPlan:
         currency: ISO 4217.
         kind: Which of the prices below count.
         session_fee: Once per session.
-        markup_percent: PASS_THROUGH only; of the price's size, so it never makes a negative price more generous.
+        markup_percent: WHOLESALE_PLUS only; of the price's size, so it never makes a negative price more generous.
         price_per_kwh: FLAT_PER_KWH only, and needed there.
     """
 
@@ -96,17 +96,17 @@ class RetailPlan:
         if (self.kind is PlanKind.FLAT_PER_KWH) != (self.price_per_kwh is not None):
             raise NotAPlan(plan_id=self.plan_id, detail="a price per kWh belongs to FLAT_PER_KWH, and only there")
         if self.kind is PlanKind.FLAT_PER_KWH and self.markup_percent:
-            raise NotAPlan(plan_id=self.plan_id, detail="a mark-up belongs to PASS_THROUGH")
+            raise NotAPlan(plan_id=self.plan_id, detail="a mark-up belongs to WHOLESALE_PLUS")
 
 
-def pass_through_plan(
+def wholesale_plus_plan(
     *, plan_id: str, currency: str, session_fee: Decimal, markup_percent: Decimal = Decimal(0)
 ) -> RetailPlan:
     """Return a plan of wholesale prices plus a percentage, and a fee per session."""
     return RetailPlan(
         plan_id=plan_id,
         currency=currency,
-        kind=PlanKind.PASS_THROUGH,
+        kind=PlanKind.WHOLESALE_PLUS,
         session_fee=session_fee,
         markup_percent=markup_percent,
     )
@@ -225,7 +225,7 @@ def _flat_elements(price_per_kwh: Decimal, fee: Decimal, vat_percent: Decimal) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
-    """How a pass-through plan turns a wholesale price into a retail one."""
+    """How a plan of wholesale plus turns a wholesale price into a retail one."""
 
     markup_percent: Decimal
     fee: Decimal

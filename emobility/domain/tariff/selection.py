@@ -351,7 +351,7 @@ def _thresholds(bounds: Iterable[tuple[Any, Any] | None]) -> tuple[Any, ...]:
 
 def _decimals(number: Decimal) -> int:
     """Decimals that carry a digit; counted on the digits, as arithmetic would round a long number first."""
-    if not number.is_finite() or abs(number) >= PRICE_MAX:
+    if not number.is_finite() or number.copy_abs() >= PRICE_MAX:
         raise PriceOutOfRange(number)
     if not number:
         return 0

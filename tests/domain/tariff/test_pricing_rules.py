@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -137,6 +138,15 @@ def test_power_that_is_not_stated_is_noted() -> None:
 
     priced = bill(charge, charging(NOON, 10, 1_000), parking(NOON + minutes(10), 10))
 
+    assert priced.notes == (PowerNotStated(period_index=0),)
+
+
+def test_power_does_not_stand_for_current() -> None:
+    charge = tariff(element(component("ENERGY", "0"), current_a_max=Decimal(32)), OTHERWISE)
+
+    priced = bill(charge, charging(NOON, 10, 1_000, power_w_max=4_000))
+
+    assert priced.lines[0].element_index == 1
     assert priced.notes == (PowerNotStated(period_index=0),)
 
 
@@ -390,7 +400,9 @@ def test_a_time_zone_that_is_none_is_refused(name: str) -> None:
         price_session(DAY_AND_NIGHT, [charging(NOON, 5)], ended_at=NOON + minutes(5), time_zone=name)
 
 
-@pytest.mark.parametrize("price", ["NaN", "Infinity", "1e400", "1e9", "1e-13", "0.1234567890123"])
+@pytest.mark.parametrize(
+    "price", ["NaN", "Infinity", "1e400", "1e999999999", "-1e9", "1e9", "1e-13", "0.1234567890123"]
+)
 def test_a_price_nobody_can_mean_is_refused(price: str) -> None:
     with pytest.raises(PriceOutOfRange):
         bill(tariff(element(component("ENERGY", price))), charging(NOON, 5, 100))
