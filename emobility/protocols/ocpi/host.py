@@ -88,6 +88,8 @@ Authorize = Callable[[Request, PartyId], Awaitable[None]]
 """Raises the HTTP error that refuses an operator; see `emobility/runtime/access`."""
 Connected = Callable[[PartyId, Peer], Awaitable[None]]
 """Told, after the commit, that `own_party` is registered with a peer (again)."""
+Left = Callable[[PartyId, Peer, list[tuple[PartyId, Role]]], Awaitable[None]]
+"""Told, after the commit, that a peer ended its registration, and which roles it had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,6 @@ class OCPIHost:
         interfaces: The service's modules.
         fixed_party: A service that is one party itself (the hub): its URLs have no party in them.
         extra_endpoints: Further endpoints in the version details, by party.
-        extra_routes: Further routes below `/ocpi`.
     """
 
     def __init__(
@@ -130,9 +131,8 @@ class OCPIHost:
         base_url: str,
         interfaces: Sequence[Interface] = (),
         registrar: Registrar | None = None,
-        fixed_party: PartyId | None = None,
+        fixed_party: HostedParty | None = None,
         extra_endpoints: Callable[[str], Sequence[Endpoint]] = lambda _: (),
-        extra_routes: Sequence[BaseRoute] = (),
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.ports = ports
@@ -145,8 +145,9 @@ class OCPIHost:
         self._fixed_party = fixed_party
         self._extra_endpoints = extra_endpoints
         self._on_connected: list[Connected] = []
+        self._on_left: list[Left] = []
         self._worker = DeliveryWorker(ports, self.deliveries, own_parties=self.parties, connect=self.connect)
-        self.app = self._ocpi_app(extra_routes)
+        self.app = self._ocpi_app()
 
     # For the service
 
@@ -165,9 +166,17 @@ class OCPIHost:
             ),
         ]
 
+    def add_routes(self, routes: Sequence[BaseRoute]) -> None:
+        """Serve further routes below `/ocpi`, after our own."""
+        self.app.router.routes += routes
+
     def on_connected(self, told: Connected) -> None:
         """Have `told(own_party, peer)` called after each completed handshake."""
         self._on_connected.append(told)
+
+    def on_left(self, told: Left) -> None:
+        """Have `told(own_party, peer, roles)` called after a peer ended its registration."""
+        self._on_left.append(told)
 
     async def add_party(self, unit: UnitOfWork, party_id: PartyId, *, role: Role, business_name: str) -> None:
         """Host a party from now on; twice is as once."""
@@ -177,6 +186,8 @@ class OCPIHost:
 
     async def parties(self, unit: UnitOfWork) -> list[PartyId]:
         """Return the hosted parties."""
+        if self._fixed_party is not None:
+            return [self._fixed_party.party_id]
         hosted = await unit.table(HOSTED_PARTY).select({"service": self.service}, order_by=("party_id",))
         return [each.party_id for each in hosted]
 
@@ -239,7 +250,7 @@ class OCPIHost:
 
     # Serving
 
-    def _ocpi_app(self, extra_routes: Sequence[BaseRoute]) -> Starlette:
+    def _ocpi_app(self) -> Starlette:
         routes: list[BaseRoute] = [
             Route("/versions", self._open(self._versions), methods=["GET"]),
             Route(f"/{VERSION}", self._open(self._details), methods=["GET"]),
@@ -252,7 +263,7 @@ class OCPIHost:
                 exact = f"{base}{path}".rstrip("/")
                 routes += [Route(spelled, self._module(handler), methods=[method]) for spelled in (exact, f"{exact}/")]
         app = Starlette(
-            routes=[*routes, *extra_routes],
+            routes=routes,
             exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
         )
         app.router.redirect_slashes = False
@@ -304,7 +315,7 @@ class OCPIHost:
     def own_party_of(self, request: Request) -> PartyId:
         """Return the hosted party that the URL names. Raises `NoSuchObject`."""
         if self._fixed_party is not None:
-            return self._fixed_party
+            return self._fixed_party.party_id
         try:
             return PartyId(request.path_params["party"])
         except MalformedPartyId as error:
@@ -322,6 +333,13 @@ class OCPIHost:
                     return found
         raise NotAuthenticated
 
+    async def registered_caller(self, request: Request, own_party: PartyId) -> Peer:
+        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1)."""
+        peer, use = await self.authenticate(request, own_party)
+        if use is not TokenUse.REQUESTS or peer.state is not PeerState.REGISTERED:
+            raise NotAuthenticated("this token is good for the registration only")
+        return peer
+
     async def call_of(self, request: Request, ids: MessageIds) -> OCPICall:
         """Authenticate a request to a module and read it.
 
@@ -330,9 +348,7 @@ class OCPIHost:
             InvalidParameters: OCPI-from is no role of the caller, or OCPI-to is not us.
         """
         own_party = self.own_party_of(request)
-        peer, use = await self.authenticate(request, own_party)
-        if use is not TokenUse.REQUESTS or peer.state is not PeerState.REGISTERED:
-            raise NotAuthenticated("this token is good for the registration only")
+        peer = await self.registered_caller(request, own_party)
         routing = routing_of(request.headers)
         async with self.ports.units.begin() as unit:
             roles = await roles_of(unit, peer)
@@ -381,7 +397,11 @@ class OCPIHost:
             presented = next(token for token, _ in _presented_tokens(request.headers[names.AUTHORIZATION]))
             return Reply(data=own.credentials(presented))
         if request.method == "DELETE":
+            async with self.ports.units.begin() as unit:
+                roles = [(role.party_id, role.role) for role in await roles_of(unit, peer)]
             await self.registrar.end(peer, use)
+            for told in self._on_left:
+                await told(own_party, peer, roles)
             return Reply()
         posted = read(await body_of(request), Credentials)
         answer = await self.registrar.accept(peer, use, posted, own, is_update=request.method == "PUT")
@@ -392,8 +412,10 @@ class OCPIHost:
         return Reply(data=answer)
 
     async def _identity(self, own_party: PartyId) -> OwnIdentity:
-        async with self.ports.units.begin() as unit:
-            hosted = await unit.table(HOSTED_PARTY).get(self.service, own_party)
+        hosted = self._fixed_party
+        if hosted is None:
+            async with self.ports.units.begin() as unit:
+                hosted = await unit.table(HOSTED_PARTY).get(self.service, own_party)
         if hosted is None:
             raise NoSuchObject(f"party {own_party}")
         return OwnIdentity(

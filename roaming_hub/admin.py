@@ -1,0 +1,211 @@
+"""The hub operator's side: invite, list and suspend parties, set rules, read the CDR log. Internal token only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+from fastapi import APIRouter, Depends, HTTPException
+from pydantic import BaseModel, Field
+
+from emobility.domain.errors import EmobilityError, MalformedInput
+from emobility.domain.identifiers import PartyId, Role
+from emobility.protocols.ocpi.host import OCPIHost
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, PeerState
+from emobility.protocols.ocpi.status import OCPIError
+from emobility.runtime.access import Access, require_internal
+from roaming_hub.presence import Presence
+from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ROUTING_RULE, ForwardOutcome, RoutingRule
+from roaming_hub.rules import ANY
+
+FORWARDS_PAGE: Final = 1_000
+
+
+class Invitation(BaseModel):
+    """A party may register: who it is, in which role, and from where it will call and be called."""
+
+    party_id: str
+    role: Role
+    versions_url: str = Field(max_length=255)
+    accepts_plain_token: bool = False
+
+
+class Invited(BaseModel):
+    """What the hub's operator hands to the party's."""
+
+    token_a: str
+    versions_url: str
+
+
+class PartyState(BaseModel):
+    """A party at the hub."""
+
+    party_id: str
+    role: Role
+    status: str
+    last_updated: datetime
+    business_name: str | None
+    versions_url: str | None
+
+
+class Rule(BaseModel):
+    """Whether a receiver takes a module from a sender; `*` stands for any."""
+
+    sender: str = Field(default=ANY, max_length=6)
+    module: str = Field(default=ANY, max_length=64)
+    is_allowed: bool
+
+
+class Forward(BaseModel):
+    """A CDR that passed the hub."""
+
+    from_party: str
+    to_party: str
+    cdr_id: str
+    body_sha256: str
+    outcome: ForwardOutcome
+    status_code: int | None
+    attempts: int
+    correlation_id: str
+    first_at: datetime
+    last_at: datetime
+
+
+class Backlog(BaseModel):
+    """How much the hub still has to do."""
+
+    pending: int
+
+
+def _party(text: str) -> PartyId:
+    try:
+        return PartyId(text)
+    except MalformedInput as error:
+        raise HTTPException(status_code=422, detail=str(error)) from error
+
+
+def admin_router(
+    host: OCPIHost, presence: Presence, hub: PartyId, access: Access, *, backlog: Callable[[], Awaitable[int]]
+) -> APIRouter:
+    """Return all routes."""
+    router = APIRouter(dependencies=[Depends(require_internal(access))])
+    router.include_router(_parties_router(host, presence, hub))
+    router.include_router(_traffic_router(host, backlog))
+    return router
+
+
+def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRouter:
+    router = APIRouter()
+    units = host.ports.units
+
+    @router.post("/admin/registrations", status_code=201)
+    async def invite(asked: Invitation) -> Invited:
+        """Issue TOKEN_A for one party on one platform; the platform registers once with it."""
+        party = _party(asked.party_id)
+        try:
+            async with units.begin() as unit:
+                token_a = await host.registrar.invite(
+                    unit,
+                    own_party=hub,
+                    peer_id=party.code,
+                    versions_url=asked.versions_url,
+                    expected_party=party,
+                    accepts_plain_token=asked.accepts_plain_token,
+                )
+                await presence.plan(unit, party, asked.role)
+                await unit.commit()
+        except OCPIError as error:
+            raise HTTPException(status_code=409, detail=error.message) from error
+        except EmobilityError as error:
+            raise HTTPException(status_code=422, detail=str(error)) from error
+        return Invited(token_a=token_a, versions_url=f"{host.ocpi_url(hub)}/versions")
+
+    @router.get("/admin/parties")
+    async def parties() -> list[PartyState]:
+        """List every party the hub knows and whether it is connected."""
+        async with units.begin() as unit:
+            clients = await unit.table(HUB_CLIENT).select(order_by=("party_id", "role"))
+            peers = {peer.peer_id: peer for peer in await unit.table(PEER).select({"own_party": hub})}
+            roles = {
+                (role.party_id, role.role): role for role in await unit.table(PEER_ROLE).select({"own_party": hub})
+            }
+        states = []
+        for client in clients:
+            role = roles.get((client.party_id, client.role))
+            peer = peers.get(role.peer_id if role else client.party_id.code)
+            states.append(
+                PartyState(
+                    party_id=client.party_id.code,
+                    role=client.role,
+                    status=client.status,
+                    last_updated=client.last_updated,
+                    business_name=role.business_name if role else None,
+                    versions_url=peer.versions_url if peer else None,
+                )
+            )
+        return states
+
+    @router.post("/admin/parties/{party_id}/suspend")
+    async def suspend(party_id: str) -> PartyState:
+        """End a party's registration from our side: its token is void at once and others see SUSPENDED."""
+        party = _party(party_id)
+        async with units.begin() as unit:
+            found = await unit.table(PEER_ROLE).select({"own_party": hub, "party_id": party})
+            for peer_id in dict.fromkeys(role.peer_id for role in found):
+                peer = await unit.table(PEER).get_for_update(hub, peer_id)
+                if peer is not None:
+                    await host.registrar.forget(unit, peer, state=PeerState.SUSPENDED)
+            if not await presence.suspend(unit, party):
+                raise HTTPException(status_code=404, detail=f"no party {party} at this hub")
+            await unit.commit()
+        return next(state for state in await parties() if state.party_id == party.code)
+
+    return router
+
+
+def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
+    router = APIRouter()
+    units = host.ports.units
+
+    @router.put("/admin/parties/{party_id}/rules")
+    async def set_rule(party_id: str, rule: Rule) -> Rule:
+        """Allow or refuse what a party may be sent."""
+        receiver = _party(party_id)
+        sender = ANY if rule.sender == ANY else _party(rule.sender).code
+        async with units.begin() as unit:
+            await unit.table(ROUTING_RULE).put(
+                RoutingRule(receiver=receiver, sender=sender, module=rule.module, is_allowed=rule.is_allowed)
+            )
+            await unit.commit()
+        return rule
+
+    @router.get("/admin/forwards")
+    async def forwards(offset: int = 0, limit: int = FORWARDS_PAGE) -> list[Forward]:
+        """List CDRs that passed the hub, oldest first."""
+        async with units.begin() as unit:
+            found = await unit.table(CDR_FORWARD).select(
+                order_by=("first_at",), offset=max(offset, 0), limit=min(max(limit, 1), FORWARDS_PAGE)
+            )
+        return [
+            Forward(
+                from_party=each.from_party.code,
+                to_party=each.to_party.code,
+                cdr_id=each.cdr_id,
+                body_sha256=each.body_sha256,
+                outcome=each.outcome,
+                status_code=each.status_code,
+                attempts=each.attempts,
+                correlation_id=each.correlation_id,
+                first_at=each.first_at,
+                last_at=each.last_at,
+            )
+            for each in found
+        ]
+
+    @router.get("/internal/backlog")
+    async def pending() -> Backlog:
+        """Tell how much is still to be done."""
+        return Backlog(pending=await backlog())
+
+    return router

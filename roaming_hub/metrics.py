@@ -1,0 +1,35 @@
+"""What the hub shows of its work. Labels are bounded: module, platform, status code."""
+
+from __future__ import annotations
+
+from emobility.runtime.telemetry import Metrics
+from roaming_hub.bulkhead import Bulkhead
+
+
+class HubMetrics:
+    """`ocpi_requests_total{module,peer,status}`, `ocpi_request_seconds{module}`, `ocpi_requests_in_flight`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._requests = metrics.counter(
+            "ocpi_requests_total", "Requests through the hub by receiver and status", ("module", "peer", "status")
+        )
+        self._seconds = metrics.histogram("ocpi_request_seconds", "From request to answer at the hub", ("module",))
+
+    def watch(self, bulkhead: Bulkhead) -> None:
+        """Show how many calls are under way."""
+        self.metrics.gauge("ocpi_requests_in_flight", "Calls to receivers under way").set_function(
+            lambda: float(bulkhead.in_flight)
+        )
+
+    def forwarded(self, module: str, peer_id: str, status_code: int) -> None:
+        """A receiver answered."""
+        self._requests.labels(module, peer_id, str(status_code)).inc()
+
+    def refused(self, module: str, status_code: int) -> None:
+        """The hub answered in its own name."""
+        self._requests.labels(module, "hub", str(status_code)).inc()
+
+    def took(self, module: str, duration_s: float) -> None:
+        """A request was answered."""
+        self._seconds.labels(module).observe(duration_s)

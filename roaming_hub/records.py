@@ -1,0 +1,103 @@
+"""Rows of the hub: the state of each party, rules, resources it stands in front of, and its log of CDRs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from emobility.domain.identifiers import PartyId, Role
+from emobility.ports.stores import TableSpec
+from emobility.protocols.ocpi.v221 import ConnectionStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubClient:
+    """A party as the others see it through hubclientinfo."""
+
+    party_id: PartyId
+    role: Role
+    status: ConnectionStatus
+    last_updated: datetime
+
+
+class ResourceKind(StrEnum):
+    """What stands behind a URL of the hub."""
+
+    PAGE = "PAGE"
+    """The next page of a list."""
+    OBJECT = "OBJECT"
+    """An object a receiver created (`Location` of POST cdrs)."""
+    CALLBACK = "CALLBACK"
+    """A requester's `response_url`; delivered once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxiedResource:
+    """A URL of one platform that another may use through the hub.
+
+    Attributes:
+        resource_id: Nobody can guess it.
+        user_peer_id: The only platform that may use it.
+        user_party: In whose name.
+        owner_peer_id: The platform behind it.
+        owner_party: The party there.
+        used_at: When a CALLBACK was delivered.
+    """
+
+    resource_id: str
+    kind: ResourceKind
+    user_peer_id: str
+    user_party: PartyId
+    owner_peer_id: str
+    owner_party: PartyId
+    url: str
+    made_at: datetime
+    used_at: datetime | None = None
+
+
+class ForwardOutcome(StrEnum):
+    """What became of a CDR at the hub."""
+
+    FORWARDING = "FORWARDING"
+    DELIVERED = "DELIVERED"
+    REFUSED = "REFUSED"
+    UNDELIVERED = "UNDELIVERED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRForward:
+    """That a CDR with these exact bytes passed the hub; the document itself is not kept.
+
+    `body_sha256` is over the body as it was forwarded. A repetition of the same bytes raises `attempts`.
+    """
+
+    from_party: PartyId
+    to_party: PartyId
+    cdr_id: str
+    body_sha256: str
+    outcome: ForwardOutcome
+    status_code: int | None
+    attempts: int
+    correlation_id: str
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRule:
+    """Whether `receiver` takes messages of a module from a sender; `*` stands for any."""
+
+    receiver: PartyId
+    sender: str
+    module: str
+    is_allowed: bool
+
+
+HUB_CLIENT: Final = TableSpec(name="hub_client", record=HubClient, key=("party_id", "role"))
+PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedResource, key=("resource_id",))
+CDR_FORWARD: Final = TableSpec(
+    name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
+)
+ROUTING_RULE: Final = TableSpec(name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"))
