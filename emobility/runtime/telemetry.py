@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 REDACTED: Final = "[redacted]"
 SECRET_WORDS: Final = ("token", "password", "passwd", "secret", "authorization", "credential", "master_key", "cookie")
@@ -152,7 +152,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-def health_routes(metrics: Metrics, *, ready: Mapping[str, Check] | None = None) -> list[Route]:
+def health_routes(metrics: Metrics, *, ready: Mapping[str, Check] | None = None) -> list[BaseRoute]:
     """Return the routes every process serves.
 
     Args:

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from emobility.runtime.settings import Settings
+
+GOOD: dict[str, Any] = {"internal_token": "t" * 32, "master_key": "ab" * 32}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(f"WATTROAM_{field.upper()}", raising=False)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTROAM_INTERNAL_TOKEN", "t" * 32)
+    monkeypatch.setenv("WATTROAM_MASTER_KEY", "AB" * 32)
+    monkeypatch.setenv("WATTROAM_ENVIRONMENT", "development")
+    monkeypatch.setenv("WATTROAM_EMBEDDED_ORIGINS", '["http://127.0.0.1:4000"]')
+    monkeypatch.setenv("WATTROAM_GATEWAY_OCPP_PORT", "4001")
+
+    settings = Settings()
+
+    assert settings.master_key_bytes == b"\xab" * 32
+    assert settings.embedded_origins == ("http://127.0.0.1:4000",)
+    assert settings.gateway_ocpp_port == 4001
+
+
+def test_secrets_do_not_show() -> None:
+    settings = Settings(**GOOD)
+
+    assert GOOD["internal_token"] not in repr(settings)
+    assert GOOD["master_key"] not in str(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"internal_token": ""}, "WATTROAM_INTERNAL_TOKEN"),
+        ({"internal_token": "short"}, "WATTROAM_INTERNAL_TOKEN"),
+        ({"master_key": ""}, "WATTROAM_MASTER_KEY"),
+        ({"master_key": "zz" * 32}, "WATTROAM_MASTER_KEY"),
+        ({"master_key": "ab" * 31}, "WATTROAM_MASTER_KEY"),
+        ({"clock_file": Path("clock")}, "stepped clock is refused"),
+        ({"embedded_origins": ("http://127.0.0.1:1",)}, "WATTROAM_EMBEDDED_ORIGINS"),
+        ({"event_log": "memory"}, "WATTROAM_EVENT_LOG"),
+        ({"event_log": "kafka"}, "WATTROAM_KAFKA_BOOTSTRAP"),
+        ({"event_log": "paper"}, "event_log"),
+        ({"misspelt": 1}, "misspelt"),
+    ],
+)
+def test_what_is_not_safe_or_not_possible_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        Settings(**(GOOD | changes))
+
+
+def test_a_developers_machine_may_step_the_clock() -> None:
+    settings = Settings(**GOOD, environment="development", clock_file=Path("clock"), event_log="memory")
+
+    assert settings.clock_file == Path("clock")
