@@ -54,9 +54,9 @@ def curve(start: datetime, *per_mwh: int | str, duration_s: int = HOUR) -> list[
     ]
 
 
-def per_kwh(charge: Tariff, at: datetime) -> Decimal:
+def per_kwh(charge: Tariff, at: datetime, time_zone: str = AMSTERDAM) -> Decimal:
     period = ChargingPeriod(started_at=at, energy_import_wh=1_000, charging_s=1, parking_s=0)
-    priced = price_session(charge, [period], ended_at=at + timedelta(seconds=1), time_zone=AMSTERDAM)
+    priced = price_session(charge, [period], ended_at=at + timedelta(seconds=1), time_zone=time_zone)
     assert priced.energy is not None
     return Decimal(priced.energy.excl_e4) / 10_000
 
@@ -125,6 +125,17 @@ def test_the_spring_night_has_neither_gap_nor_overlap() -> None:
     starts_and_ends = [(start, end) for _, start, end, _ in windows(charge)]
     assert starts_and_ends[:3] == [(time(0), time(1)), (time(1), time(3)), (time(3), time(4))]
     assert all(end == start for (_, end), (start, _) in pairwise(starts_and_ends))
+
+
+def test_a_day_that_begins_with_a_skipped_hour_is_priced_from_its_first_moment() -> None:
+    # Beirut, 2022-03-27: the clock goes from 23:59 to 01:00.
+    start = datetime(2022, 3, 26, 20, tzinfo=UTC)
+    block = curve(start, 40, duration_s=5 * HOUR)
+    charge = tariff_from_market(terms(time_zone="Asia/Beirut"), block)
+
+    prices = {per_kwh(charge, start + timedelta(minutes=30 * half), "Asia/Beirut") for half in range(10)}
+
+    assert prices == {Decimal("0.14")}
 
 
 def test_both_passes_of_the_repeated_hour_cost_the_mean_of_the_two() -> None:

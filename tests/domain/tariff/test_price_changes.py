@@ -139,6 +139,21 @@ def test_energy_reaches_a_threshold_exactly_at_a_cut() -> None:
     assert [one.charging_s for one in cut] == [600, 700, 2_900]
 
 
+def test_energy_fed_in_leaves_a_threshold_with_the_first_wh_below_it() -> None:
+    charge = tariff(element(component("ENERGY", "0.1"), energy_wh_max=4_000), element(component("ENERGY", "1")))
+    fed_in = charging(NOON + minutes(10), 50, 0, energy_export_wh=3_000)
+
+    cut = split_at_price_changes(
+        charge, [charging(NOON, 10, 4_000), fed_in], ended_at=NOON + minutes(60), time_zone=AMSTERDAM
+    )
+    above = split_at_price_changes(
+        charge, [charging(NOON, 10, 5_000), fed_in], ended_at=NOON + minutes(60), time_zone=AMSTERDAM
+    )
+
+    assert [one.energy_export_wh for one in cut] == [0, 1, 2_999]
+    assert [(one.energy_import_wh, one.energy_export_wh) for one in above[-2:]] == [(0, 1_001), (0, 1_999)]
+
+
 def test_a_period_is_cut_at_every_change_of_the_clock() -> None:
     charge = tariff(
         *(element(component("ENERGY", str(hour)), start_time=time(hour), end_time=time(hour + 1)) for hour in range(20))
