@@ -287,22 +287,32 @@ class Router:
         headers |= {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
         following = next_link(answer.headers.get("link"))
         if following:
-            headers[names.LINK] = link_to(await self._of_receiver(message, ResourceKind.PAGE, following))
+            page = await self._of_receiver(message, ResourceKind.PAGE, following)
+            if page is None:
+                # Without its next page the list would look complete.
+                raise OCPIError(StatusCode.HUB_ERROR, "the receiver's next page lies elsewhere")
+            headers[names.LINK] = link_to(page)
         if answer.headers.get("location"):
-            headers["Location"] = await self._of_receiver(message, ResourceKind.OBJECT, answer.headers["location"])
+            created = await self._of_receiver(message, ResourceKind.OBJECT, answer.headers["location"])
+            headers |= {"Location": created} if created else {}
         if message.stand_in_callback and not _is_accepted_command(answer):
             await self.proxies.drop(message.stand_in_callback)
         return Response(answer.body, status_code=answer.status, headers=headers)
 
-    async def _of_receiver(self, message: Message, kind: ResourceKind, url: str) -> str:
-        return await self.proxies.stand_in(
-            kind,
-            urljoin(message.url, url),
-            owner=message.receiver,
-            owner_party=message.receiver_party,
-            user=message.sender,
-            user_party=message.sender_party,
-        )
+    async def _of_receiver(self, message: Message, kind: ResourceKind, url: str) -> str | None:
+        """Return a URL of the hub for one the receiver named, None when that is not the receiver's own."""
+        try:
+            return await self.proxies.stand_in(
+                kind,
+                urljoin(message.url, url),
+                owner=message.receiver,
+                owner_party=message.receiver_party,
+                user=message.sender,
+                user_party=message.sender_party,
+            )
+        except (InvalidParameters, ValueError):
+            _log.warning("url_elsewhere", peer=message.receiver.peer_id, kind=kind)
+            return None
 
 
 def endpoints(base_url: str) -> Sequence[Endpoint]:
