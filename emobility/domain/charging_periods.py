@@ -1,6 +1,7 @@
 """Cut a transaction into charging periods: stretches between register readings, charging or only parking.
 
 No energy is made or lost: the periods' Wh add up to what `metered_wh` says, and their seconds to the transaction's.
+Moments are cut to whole seconds here, once: partners exchange seconds, and both must price the same periods.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class _Stretch:
     powers_w: tuple[int, ...]
 
 
+def whole_second(at: datetime) -> datetime:
+    """Cut a moment to the second it lies in."""
+    return at.replace(microsecond=0)
+
+
 def charging_periods(transaction: Transaction) -> tuple[ChargingPeriod, ...]:
     """Return the periods from start to end (or to the last moment known while it runs).
 
@@ -38,11 +44,11 @@ def charging_periods(transaction: Transaction) -> tuple[ChargingPeriod, ...]:
     """
     stretches = _stretches(transaction)
     changes = sorted(
-        (report.occurred_at, report.charging_state)
+        (whole_second(report.occurred_at), report.charging_state)
         for report in transaction.reports
         if report.charging_state is not None
     )
-    periods = [period for stretch in stretches for period in _periods_of(stretch, changes, origin=transaction.first_at)]
+    periods = [period for stretch in stretches for period in _periods_of(stretch, changes)]
     return tuple(period for period in periods if _holds_anything(period)) or tuple(periods[:1])
 
 
@@ -51,14 +57,14 @@ def _holds_anything(period: ChargingPeriod) -> bool:
 
 
 def _stretches(transaction: Transaction) -> list[_Stretch]:
-    first_at, last_at = transaction.first_at, transaction.last_at
+    first_at, last_at = whole_second(transaction.first_at), whole_second(transaction.last_at)
     moments: list[datetime] = [first_at]
     energies: list[list[int]] = [[0, 0]]
     powers: list[list[int]] = [[]]
     registers: list[int | None] = [None, None]
     for placed in readings_in_order(transaction):
         # A reading outside the transaction's time keeps its energy; only its moment is moved inside.
-        at = min(max(placed.at, first_at), last_at)
+        at = min(max(whole_second(placed.at), first_at), last_at)
         if at > moments[-1]:
             moments.append(at)
             energies.append([0, 0])
@@ -93,14 +99,12 @@ def _stretches(transaction: Transaction) -> list[_Stretch]:
     ]
 
 
-def _periods_of(
-    stretch: _Stretch, changes: Sequence[tuple[datetime, str]], *, origin: datetime
-) -> list[ChargingPeriod]:
+def _periods_of(stretch: _Stretch, changes: Sequence[tuple[datetime, str]]) -> list[ChargingPeriod]:
     has_energy = stretch.import_wh > 0 or stretch.export_wh > 0
     parts = _parts(stretch, changes) if has_energy else [(stretch.start, stretch.end, False)]
     if has_energy and not any(is_charging for _, _, is_charging in parts):
         parts = [(stretch.start, stretch.end, True)]
-    weights = [_seconds(start, end, origin=origin) if is_charging else 0 for start, end, is_charging in parts]
+    weights = [_seconds(start, end) if is_charging else 0 for start, end, is_charging in parts]
     if has_energy and not any(weights):
         weights = [int(is_charging) for _, _, is_charging in parts]
     imports = _shared(stretch.import_wh, weights)
@@ -110,8 +114,8 @@ def _periods_of(
             started_at=start,
             energy_import_wh=imports[place],
             energy_export_wh=exports[place],
-            charging_s=_seconds(start, end, origin=origin) if is_charging else 0,
-            parking_s=0 if is_charging else _seconds(start, end, origin=origin),
+            charging_s=_seconds(start, end) if is_charging else 0,
+            parking_s=0 if is_charging else _seconds(start, end),
             power_w_min=min(stretch.powers_w) if is_charging and stretch.powers_w else None,
             power_w_max=max(stretch.powers_w) if is_charging and stretch.powers_w else None,
         )
@@ -150,6 +154,5 @@ def _shared(amount_wh: int, weights: Sequence[int]) -> list[int]:
     return shares
 
 
-def _seconds(start: datetime, end: datetime, *, origin: datetime) -> int:
-    """Whole seconds, counted from the transaction's start, so that fractions are not lost period by period."""
-    return (end - origin) // _SECOND - (start - origin) // _SECOND
+def _seconds(start: datetime, end: datetime) -> int:
+    return (end - start) // _SECOND

@@ -33,7 +33,11 @@ class SessionChanged(Event):
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionQuarantined(Event):
-    """A CPO can't trust a session: it is neither billed nor dropped, but waits with its reasons."""
+    """A CPO can't trust a session: it is neither billed nor dropped, but waits with its reasons.
+
+    `energy_wh` (import) and `energy_export_wh` are what this adds to the session's quarantine; each `quarantine_id`
+    is resolved by itself.
+    """
 
     wire_name: ClassVar[str] = "sessions.session_quarantined.v1"
     topic: ClassVar[str] = SESSIONS
@@ -42,6 +46,8 @@ class SessionQuarantined(Event):
     reasons: tuple[str, ...]
     energy_wh: int
     quarantined_at: datetime
+    energy_export_wh: int = 0
+    quarantine_id: str | None = None
 
     @property
     def key(self) -> str:
@@ -64,6 +70,11 @@ class QuarantineResolved(Event):
     written_off_wh: int
     resolved_at: datetime
     resolved_by: str
+    billed_export_wh: int = 0
+    waived_export_wh: int = 0
+    written_off_export_wh: int = 0
+    quarantine_id: str | None = None
+    why: str | None = None
 
     @property
     def key(self) -> str:

@@ -30,7 +30,10 @@ class AuthorizationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationRequest:
-    """A driver presented `id_token` at a station. `transaction_id` is given once one is open."""
+    """A driver presented `id_token` at a station. `transaction_id` is given once one is open.
+
+    `is_offline`: the station decided by itself while it was not connected and reports it now.
+    """
 
     party_id: PartyId
     charging_station_id: str
@@ -41,6 +44,7 @@ class AuthorizationRequest:
     connector_id: int | None = None
     transaction_id: str | None = None
     remote_start_id: int | None = None
+    is_offline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

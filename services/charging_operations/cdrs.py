@@ -1,0 +1,231 @@
+"""Sessions and CDRs on their way out: priced, numbered, made facts, and owed to the eMSP.
+
+A CDR's number is the session's id; credits and replacements add `-C1`, `-R1` and so on. Of a session at most one CDR
+stands uncredited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from emobility.domain.cdr import CDR, SignedMeterData, credit_of
+from emobility.domain.charging_periods import charging_periods, whole_second
+from emobility.domain.errors import EmobilityError
+from emobility.domain.session import ChargingPeriod, SessionStatus
+from emobility.domain.tariff.periods import split_at_price_changes
+from emobility.domain.tariff.priced import PricedSession
+from emobility.domain.tariff.pricing import price_session
+from emobility.domain.transaction import Transaction
+from emobility.events.cdr import CDRIssued, SessionChanged
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi
+from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from services.charging_operations.office import NotAllowedNow, Office
+from services.charging_operations.records import CDRS, SESSION, CDRRecord, SessionRecord
+
+
+def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:
+    """Return the periods so far, cut where the frozen tariff changes its price."""
+    return split_at_price_changes(
+        record.tariff,
+        charging_periods(transaction),
+        ended_at=whole_second(transaction.last_at),
+        time_zone=record.location.time_zone,
+    )
+
+
+def priced(record: SessionRecord, periods: Sequence[ChargingPeriod], ended_at: datetime) -> PricedSession:
+    """Price periods by the tariff frozen at the start. Raises as `price_session` does."""
+    return price_session(record.tariff, periods, ended_at=ended_at, time_zone=record.location.time_zone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRDesk:
+    """Issues and credits CDRs, and tells of sessions."""
+
+    office: Office
+
+    async def session_changed(
+        self,
+        unit: UnitOfWork,
+        record: SessionRecord,
+        periods: Sequence[ChargingPeriod],
+        *,
+        ended_at: datetime,
+        status: SessionStatus,
+        correlation_id: str,
+    ) -> SessionRecord:
+        """Store, make a fact and push the session as it stands now."""
+        now = self.office.now()
+        try:
+            total_cost = priced(record, periods, ended_at).total
+        except EmobilityError:
+            # A session that can't be priced is quarantined when it ends; until then it has no cost to tell.
+            total_cost = None
+        session = replace(
+            record.session,
+            ended_at=None if status is SessionStatus.ACTIVE else ended_at,
+            energy_import_wh=sum(period.energy_import_wh for period in periods),
+            energy_export_wh=sum(period.energy_export_wh for period in periods),
+            periods=tuple(periods),
+            total_cost=total_cost,
+            status=status,
+            last_updated=now,
+        )
+        changed = replace(record, session=session, revision=record.revision + 1, last_updated=now, pushed_at=now)
+        await unit.table(SESSION).put(changed)
+        event_id = f"session/{record.party_id}/{record.session_id}/{changed.revision}"
+        unit.emit(self.office.fact(SessionChanged(session=session), event_id=event_id, correlation_id=correlation_id))
+        await self.office.host.deliveries.enqueue(
+            unit,
+            own_party=record.party_id,
+            to_party=record.emsp_id,
+            method="PUT",
+            module=ModuleID.SESSIONS.value,
+            interface_role=InterfaceRole.RECEIVER,
+            path=owner_path(record.party_id, record.session_id),
+            object_key=f"session/{record.session_id}",
+            body=await session_to_ocpi(session, self.office.ports.vault),
+            correlation_id=correlation_id,
+        )
+        return changed
+
+    async def issue(
+        self,
+        unit: UnitOfWork,
+        record: SessionRecord,
+        periods: Sequence[ChargingPeriod],
+        *,
+        ended_at: datetime,
+        signed_data: SignedMeterData | None,
+        correlation_id: str,
+        remark: str | None = None,
+    ) -> CDR:
+        """Close the session with a CDR over `periods`.
+
+        Raises:
+            NotAllowedNow: an uncredited CDR of the session stands.
+            MalformedInput, RuleBroken: the periods can't be priced.
+        """
+        if await live_cdr(unit, record) is not None:
+            raise NotAllowedNow(f"session {record.session_id} has a CDR that was not credited")
+        # What the eMSP saw of the session and what it is charged must agree, so the session is told first.
+        record = await self.session_changed(
+            unit,
+            record,
+            periods,
+            ended_at=ended_at,
+            status=SessionStatus.COMPLETED,
+            correlation_id=correlation_id,
+        )
+        cost = priced(record, periods, ended_at)
+        session = record.session
+        cdr = CDR(
+            party_id=record.party_id,
+            cdr_id=await self._next_id(unit, record, "R"),
+            session_id=record.session_id,
+            started_at=session.started_at,
+            ended_at=ended_at,
+            token=session.token,
+            auth_method=session.auth_method,
+            authorization_reference=session.authorization_reference,
+            location=record.location,
+            currency=session.currency,
+            tariff=record.tariff,
+            tariff_hash=session.tariff_hash,
+            periods=tuple(periods),
+            total_cost=cost.total,
+            total_fixed_cost=cost.fixed,
+            total_energy_cost=cost.energy,
+            total_time_cost=cost.time,
+            total_parking_cost=cost.parking,
+            total_energy_import_wh=session.energy_import_wh,
+            total_energy_export_wh=session.energy_export_wh,
+            total_charging_s=sum(period.charging_s for period in periods),
+            total_parking_s=sum(period.parking_s for period in periods),
+            signed_data=signed_data,
+            issued_at=self.office.now(),
+            remark=remark,
+        )
+        await self._send(unit, record, cdr, correlation_id=correlation_id)
+        return cdr
+
+    async def credit(
+        self, unit: UnitOfWork, record: SessionRecord, original: CDRRecord, *, remark: str, correlation_id: str
+    ) -> CDR:
+        """Take a CDR back whole.
+
+        Raises:
+            NotAllowedNow: it was credited before.
+            CreditOfACredit: it is a credit.
+        """
+        if original.credited_by is not None:
+            raise NotAllowedNow(f"CDR {original.cdr_id} was credited by {original.credited_by}")
+        credit = credit_of(
+            original.cdr,
+            cdr_id=await self._next_id(unit, record, "C"),
+            issued_at=self.office.now(),
+            remark=remark,
+        )
+        await unit.table(CDRS).put(replace(original, credited_by=credit.cdr_id))
+        await self._send(unit, record, credit, correlation_id=correlation_id)
+        return credit
+
+    async def _next_id(self, unit: UnitOfWork, record: SessionRecord, letter: str) -> str:
+        issued = await cdrs_of(unit, record)
+        if not issued:
+            return record.session_id
+        same = [each for each in issued if each.is_credit == (letter == "C")]
+        # The first CDR of a session bears no suffix, so replacements count from the second on.
+        return f"{record.session_id}-{letter}{len(same) if letter == 'R' else len(same) + 1}"
+
+    async def _send(self, unit: UnitOfWork, record: SessionRecord, cdr: CDR, *, correlation_id: str) -> None:
+        await unit.table(CDRS).insert(
+            CDRRecord(
+                party_id=record.party_id,
+                cdr_id=cdr.cdr_id,
+                session_id=record.session_id,
+                emsp_id=record.emsp_id,
+                agreement_id=record.agreement_id,
+                is_credit=cdr.is_credit,
+                credited_by=None,
+                energy_import_wh=cdr.total_energy_import_wh,
+                energy_export_wh=cdr.total_energy_export_wh,
+                cdr=cdr,
+                last_updated=cdr.issued_at,
+            )
+        )
+        fact = CDRIssued(agreement_id=record.agreement_id, cpo_id=record.party_id, emsp_id=record.emsp_id, cdr=cdr)
+        event_id = f"cdr/{record.party_id}/{cdr.cdr_id}"
+        unit.emit(self.office.fact(fact, event_id=event_id, correlation_id=correlation_id))
+        await self.office.host.deliveries.enqueue(
+            unit,
+            own_party=record.party_id,
+            to_party=record.emsp_id,
+            method="POST",
+            module=ModuleID.CDRS.value,
+            interface_role=InterfaceRole.RECEIVER,
+            path="",
+            # One key for all CDRs of a session: a credit never overtakes its original, nor a replacement its credit.
+            object_key=f"cdr/{record.session_id}",
+            body=await cdr_to_ocpi(cdr, self.office.ports.vault),
+            correlation_id=correlation_id,
+            is_replaceable=False,
+        )
+
+
+async def cdrs_of(unit: UnitOfWork, record: SessionRecord) -> list[CDRRecord]:
+    """Return all CDRs and credits of a session, oldest first."""
+    return await unit.table(CDRS).select(
+        {"party_id": record.party_id, "session_id": record.session_id}, order_by=("last_updated",)
+    )
+
+
+async def live_cdr(unit: UnitOfWork, record: SessionRecord) -> CDRRecord | None:
+    """Return the one CDR of a session that stands uncredited."""
+    live = [each for each in await cdrs_of(unit, record) if not each.is_credit and each.credited_by is None]
+    if len(live) > 1:
+        raise AssertionError(f"session {record.session_id} has {len(live)} live CDRs")
+    return live[0] if live else None

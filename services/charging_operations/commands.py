@@ -1,0 +1,330 @@
+"""Commands of eMSPs: START_SESSION and STOP_SESSION go to the station, the rest is answered NOT_SUPPORTED.
+
+The synchronous answer says whether the command is taken; the station's word follows to the `response_url` through the
+delivery queue. A command is a row before it is sent, so a crash leaves it either unsent (it is sent again) or sent
+with an unknown outcome (the eMSP is told TIMEOUT); a repeated command gets the first answer and starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from emobility.domain.agreement import NoAgreementInForce
+from emobility.domain.authorization import COMMANDED
+from emobility.domain.charging_station import EVSEStatus
+from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.identifiers import PartyId
+from emobility.domain.session import AuthMethod, SessionStatus
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.server import OCPICall
+from emobility.protocols.ocpi.status import InvalidParameters
+from emobility.protocols.ocpi.v221 import (
+    CommandResponse,
+    CommandResponseType,
+    CommandResultType,
+    CommandType,
+    InterfaceRole,
+    ModuleID,
+)
+from emobility.protocols.station_control.client import GatewayUnavailable
+from emobility.protocols.station_control.messages import (
+    CommandOutcome,
+    CommandResult,
+    StartTransaction,
+    StationCommand,
+    StopTransaction,
+)
+from services.charging_operations.authorizing import keep_authorization
+from services.charging_operations.office import Office, agreement_at, short_hash
+from services.charging_operations.records import (
+    AUTHORIZATION,
+    COMMAND,
+    CPO,
+    EVSES,
+    SESSION,
+    AuthorizationRecord,
+    CommandRecord,
+    CommandState,
+    EVSERecord,
+)
+from services.charging_operations.stations import evse_at
+from services.charging_operations.tokens import keep, record_of
+
+_log = structlog.get_logger(__name__)
+
+REMOTE_START_ID_MAX: Final = 2**31 - 1
+_RESULTS: Final = {
+    CommandResult.ACCEPTED: CommandResultType.ACCEPTED,
+    CommandResult.REJECTED: CommandResultType.REJECTED,
+    CommandResult.NOT_SUPPORTED: CommandResultType.NOT_SUPPORTED,
+    CommandResult.TIMED_OUT: CommandResultType.TIMEOUT,
+    CommandResult.STATION_OFFLINE: CommandResultType.EVSE_INOPERATIVE,
+}
+_IN_FLIGHT: Final = (CommandState.ACCEPTED, CommandState.SENT)
+
+
+@dataclass(slots=True, kw_only=True)
+class CommandDesk:
+    """Receives commands and sends them to stations."""
+
+    office: Office
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # Receiving
+
+    async def receive(self, call: OCPICall) -> CommandResponse:
+        """Answer a POST to the commands module. Raises `OCPIError`."""
+        try:
+            kind = CommandType(call.path["command"].upper())
+        except ValueError as error:
+            raise InvalidParameters(f"no command {call.path['command'][:40]}") from error
+        command = call.read(v221.COMMANDS[kind])
+        async with self.office.ports.units.begin() as unit:
+            command_id = short_hash(
+                str(call.own_party), str(call.caller), kind.value, command.response_url, _identity(command)
+            )
+            known = await unit.table(COMMAND).get_for_update(call.own_party, command_id)
+            if known is not None:
+                return self._response(CommandResponseType(known.response))
+            record = await self._record(unit, call, kind, command, command_id)
+            record = await self._taken(unit, record, command)
+            await unit.table(COMMAND).put(record)
+            await unit.commit()
+        self._wake.set()
+        return self._response(CommandResponseType(record.response))
+
+    def _response(self, result: CommandResponseType) -> CommandResponse:
+        return CommandResponse(result=result, timeout=self.office.limits.command_timeout_s)
+
+    async def _record(
+        self, unit: UnitOfWork, call: OCPICall, kind: CommandType, command: v221.Command, command_id: str
+    ) -> CommandRecord:
+        if await unit.table(CPO).get(call.own_party) is None:
+            raise InvalidParameters(f"{call.own_party} is no CPO here")
+        vault = self.office.ports.vault
+        return CommandRecord(
+            party_id=call.own_party,
+            command_id=command_id,
+            emsp_id=call.caller,
+            kind=kind,
+            state=CommandState.REFUSED,
+            response=CommandResponseType.REJECTED.value,
+            result=None,
+            charging_station_id=None,
+            ocpp_evse_id=None,
+            connector_id=None,
+            transaction_id=None,
+            remote_start_id=None,
+            id_token=None,
+            response_url=await vault.seal(command.response_url, identifier=f"commands of {call.caller}"),
+            correlation_id=call.correlation_id,
+            received_at=self.office.now(),
+        )
+
+    async def _taken(self, unit: UnitOfWork, record: CommandRecord, command: v221.Command) -> CommandRecord:
+        if isinstance(command, v221.StartSession):
+            return await self._take_start(unit, record, command)
+        if isinstance(command, v221.StopSession):
+            return await self._take_stop(unit, record, command)
+        return replace(record, response=CommandResponseType.NOT_SUPPORTED.value)
+
+    async def _take_start(self, unit: UnitOfWork, record: CommandRecord, command: v221.StartSession) -> CommandRecord:
+        if command.token.owner != record.emsp_id:
+            raise InvalidParameters("the token belongs to another party than the caller")
+        try:
+            await agreement_at(unit, record.party_id, record.emsp_id, self.office.now())
+        except NoAgreementInForce:
+            return record
+        target = await self._target(unit, record.party_id, command)
+        if target is None:
+            return record
+        connector_id = await self._connector(unit, target, command)
+        if connector_id is None:
+            return record
+        token = await record_of(record.party_id, command.token, self.office.ports.vault)
+        await keep(unit, token)
+        started = replace(
+            record,
+            state=CommandState.ACCEPTED,
+            response=CommandResponseType.ACCEPTED.value,
+            charging_station_id=target.charging_station_id,
+            ocpp_evse_id=target.ocpp_evse_id,
+            connector_id=connector_id,
+            remote_start_id=int(record.command_id[:12], 16) % REMOTE_START_ID_MAX + 1,
+            id_token=token.uid,
+        )
+        decision = AuthorizationRecord(
+            party_id=record.party_id,
+            authorization_id=record.command_id,
+            charging_station_id=target.charging_station_id,
+            token_subject=token.token_subject,
+            is_accepted=COMMANDED.is_accepted,
+            status=COMMANDED.answer.value,
+            reason=COMMANDED.reason.value,
+            may_cache=COMMANDED.may_cache,
+            auth_method=AuthMethod.COMMAND,
+            decided_at=self.office.now(),
+            ocpp_evse_id=target.ocpp_evse_id,
+            transaction_id=None,
+            remote_start_id=started.remote_start_id,
+            authorization_reference=command.authorization_reference,
+            emsp_id=record.emsp_id,
+            token_type=token.token_type,
+            uid=token.uid,
+            contract_id=token.contract_id,
+            command_id=record.command_id,
+        )
+        await keep_authorization(self.office, unit, decision, correlation_id=record.correlation_id)
+        return started
+
+    async def _target(self, unit: UnitOfWork, party_id: PartyId, command: v221.StartSession) -> EVSERecord | None:
+        where = {"party_id": party_id, "location_id": command.location_id}
+        evses: Sequence[EVSERecord] = await unit.table(EVSES).select(where, order_by=("evse_uid",))
+        if command.evse_uid is not None:
+            wanted = command.evse_uid.casefold()
+            return next((each for each in evses if each.evse_uid.casefold() == wanted), None)
+        free = [each for each in evses if each.status is EVSEStatus.AVAILABLE]
+        return next(iter([*free, *evses]), None)
+
+    async def _connector(self, unit: UnitOfWork, target: EVSERecord, command: v221.StartSession) -> int | None:
+        known = await evse_at(unit, target.party_id, target.charging_station_id, target.ocpp_evse_id)
+        if known is None:
+            return None
+        ids = [connector.connector_id for connector in known.evse.connectors]
+        if command.connector_id is None:
+            return ids[0]
+        return next((each for each in ids if str(each) == command.connector_id), None)
+
+    async def _take_stop(self, unit: UnitOfWork, record: CommandRecord, command: v221.StopSession) -> CommandRecord:
+        session = await unit.table(SESSION).get(record.party_id, command.session_id)
+        if session is None or session.emsp_id != record.emsp_id:
+            return replace(record, response=CommandResponseType.UNKNOWN_SESSION.value)
+        if session.session.status is not SessionStatus.ACTIVE:
+            return record
+        return replace(
+            record,
+            state=CommandState.ACCEPTED,
+            response=CommandResponseType.ACCEPTED.value,
+            charging_station_id=session.charging_station_id,
+            transaction_id=session.transaction_id,
+        )
+
+    # Sending
+
+    async def pending(self) -> int:
+        """Count commands whose result is not known yet."""
+        async with self.office.ports.units.begin() as unit:
+            return await unit.table(COMMAND).count({"state": _IN_FLIGHT})
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send what was taken until `stop` is set."""
+        await self._give_up_unknown()
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(stop.wait())
+            while not stop.is_set():
+                self._wake.clear()
+                for record in await self._claim():
+                    tasks.create_task(self._execute(record))
+                woken = tasks.create_task(self._wake.wait())
+                await asyncio.wait({woken, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                woken.cancel()
+
+    async def _give_up_unknown(self) -> None:
+        """After a crash: what was sent then may have worked; the session, if any, will show."""
+        async with self.office.ports.units.begin() as unit:
+            sent = await unit.table(COMMAND).select({"state": CommandState.SENT})
+        for record in sent:
+            await self._finish(record, CommandOutcome(result=CommandResult.TIMED_OUT))
+
+    async def _claim(self) -> list[CommandRecord]:
+        claimed: list[CommandRecord] = []
+        async with self.office.ports.units.begin() as unit:
+            waiting = await unit.table(COMMAND).select(
+                {"state": CommandState.ACCEPTED}, order_by=("received_at",), limit=self.office.limits.commands_at_once
+            )
+            for each in waiting:
+                record = await unit.table(COMMAND).get_for_update(each.party_id, each.command_id)
+                if record is not None and record.state is CommandState.ACCEPTED:
+                    sent = replace(record, state=CommandState.SENT)
+                    await unit.table(COMMAND).put(sent)
+                    claimed.append(sent)
+            await unit.commit()
+        return claimed
+
+    async def _execute(self, record: CommandRecord) -> None:
+        try:
+            outcome = await self._send(record)
+        except GatewayUnavailable:
+            outcome = CommandOutcome(result=CommandResult.TIMED_OUT)
+        except (RuleBroken, Unavailable) as error:
+            _log.warning("command_failed", correlation_id=record.correlation_id, reason=str(error))
+            outcome = CommandOutcome(result=CommandResult.REJECTED)
+        await self._finish(record, outcome)
+
+    async def _send(self, record: CommandRecord) -> CommandOutcome:
+        station_id = record.charging_station_id or ""
+        command = StationCommand(correlation_id=record.correlation_id, timeout_s=self.office.limits.command_timeout_s)
+        if record.kind is CommandType.STOP_SESSION:
+            stop = StopTransaction(transaction_id=record.transaction_id or "")
+            return await self.office.stations.command(
+                record.party_id, station_id, replace(command, stop_transaction=stop)
+            )
+        if record.id_token is None or record.ocpp_evse_id is None or record.remote_start_id is None:
+            raise AssertionError(f"START_SESSION {record.command_id} lacks its token or EVSE")
+        start = StartTransaction(
+            id_token=await self.office.ports.vault.open(record.id_token),
+            ocpp_evse_id=record.ocpp_evse_id,
+            connector_id=record.connector_id or 1,
+            remote_start_id=record.remote_start_id,
+        )
+        return await self.office.stations.command(
+            record.party_id, station_id, replace(command, start_transaction=start)
+        )
+
+    async def _finish(self, record: CommandRecord, outcome: CommandOutcome) -> None:
+        """Tell the eMSP, and let a start that failed authorise nothing."""
+        result = _RESULTS[outcome.result]
+        async with self.office.ports.units.begin() as unit:
+            await unit.table(COMMAND).put(replace(record, state=CommandState.DONE, result=result.value, id_token=None))
+            await self._withdraw(unit, record, outcome)
+            await self.office.host.deliveries.enqueue(
+                unit,
+                own_party=record.party_id,
+                to_party=record.emsp_id,
+                method="POST",
+                module=ModuleID.COMMANDS.value,
+                interface_role=InterfaceRole.SENDER,
+                path="",
+                object_key=f"command/{record.command_id}",
+                body=v221.CommandResult(result=result),
+                correlation_id=record.correlation_id,
+                is_replaceable=False,
+                url=await self.office.ports.vault.open(record.response_url),
+            )
+            await unit.commit()
+
+    async def _withdraw(self, unit: UnitOfWork, record: CommandRecord, outcome: CommandOutcome) -> None:
+        # After a time-out the station may have started all the same; only a clear no takes the authorisation back.
+        if record.kind is not CommandType.START_SESSION or outcome.result not in (
+            CommandResult.REJECTED,
+            CommandResult.NOT_SUPPORTED,
+            CommandResult.STATION_OFFLINE,
+        ):
+            return
+        decision = await unit.table(AUTHORIZATION).get_for_update(record.party_id, record.command_id)
+        if decision is not None and decision.transaction_id is None:
+            withdrawn = replace(decision, is_accepted=False, status="Invalid", reason="COMMAND_FAILED")
+            await unit.table(AUTHORIZATION).put(withdrawn)
+
+
+def _identity(command: v221.Command) -> str:
+    """What makes two commands the same beside caller and response_url."""
+    if isinstance(command, v221.StartSession):
+        return "/".join([command.authorization_reference or "", command.location_id, command.token.uid])
+    return command.session_id if isinstance(command, v221.StopSession) else ""

@@ -1,0 +1,102 @@
+"""What all parts of the CPO back office share: ports, the OCPI host, the way to the gateway, and the named limits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from emobility.domain.agreement import RoamingAgreement, agreement_in_force
+from emobility.domain.errors import MalformedInput, RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.events.event import Envelope, Event
+from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.host import OCPIHost
+from emobility.protocols.station_control.client import StationControlClient
+from services.charging_operations.records import AGREEMENT, CPO, AgreementState
+
+GROUP: Final = "charging_operations"
+"""Consumer group of the topic `charging`."""
+
+
+class NotFound(RuleBroken):
+    """The party has no such object; what another party has is not said."""
+
+
+class NotAllowedNow(RuleBroken):
+    """The object is not in a state that allows this."""
+
+
+class NotUnderstood(MalformedInput):
+    """A request's fields contradict each other or break a rule of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of the back office.
+
+    Attributes:
+        session_push_interval: A running session is told to its eMSP not more often than this, except its first and
+            last state.
+        authorization_valid: How long an accepted authorisation without a transaction may be used at its station.
+        authorization_timeout_s: How long the eMSP may take to answer in real time; stations wait about 30 s.
+        command_timeout_s: How long a station may take; stated to the eMSP in the CommandResponse.
+        commands_at_once: Commands that wait for a station at the same time.
+        missing_reports_wait: How long after its end a transaction waits for reports that are missing.
+        sweep_interval: How often overdue transactions are looked for.
+    """
+
+    session_push_interval: timedelta = timedelta(minutes=5)
+    authorization_valid: timedelta = timedelta(minutes=15)
+    authorization_timeout_s: float = 8.0
+    command_timeout_s: int = 30
+    commands_at_once: int = 200
+    missing_reports_wait: timedelta = timedelta(hours=24)
+    sweep_interval: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """Handed to every part."""
+
+    ports: Ports
+    host: OCPIHost
+    stations: StationControlClient
+    limits: Limits
+
+    def now(self) -> datetime:
+        """Return the present moment."""
+        return self.ports.clock.now()
+
+    def fact(self, event: Event, *, event_id: str, correlation_id: str) -> Envelope:
+        """Wrap a fact of our own; `event_id` names object and version, so that a repetition is seen."""
+        return Envelope(
+            event=event, event_id=event_id, correlation_id=correlation_id, recorded_at=self.ports.clock.now()
+        )
+
+
+def short_hash(*parts: str) -> str:
+    """Return 32 hex digits that name what `parts` name."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+async def require_hosted(unit: UnitOfWork, party_id: PartyId) -> None:
+    """Raise `NotFound` unless the party is hosted here."""
+    if await unit.table(CPO).get(party_id) is None:
+        raise NotFound(f"{party_id} is not hosted here")
+
+
+async def signed_agreements(unit: UnitOfWork, party_id: PartyId) -> list[RoamingAgreement]:
+    """Return all versions that both sides signed."""
+    rows = await unit.table(AGREEMENT).select({"party_id": party_id, "state": AgreementState.SIGNED})
+    return [row.agreement for row in rows]
+
+
+async def agreement_at(unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, at: datetime) -> RoamingAgreement:
+    """Return the pair's agreement in force. Raises `NoAgreementInForce`."""
+    rows = await unit.table(AGREEMENT).select(
+        {"party_id": party_id, "emsp_id": emsp_id, "state": AgreementState.SIGNED}
+    )
+    return agreement_in_force([row.agreement for row in rows], party_id, emsp_id, at)

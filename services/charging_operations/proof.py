@@ -1,0 +1,90 @@
+"""Is what the registers say signed by the meter whose key is pinned for the EVSE?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.cdr import SignedMeterData
+from emobility.domain.charging_station import EVSE
+from emobility.domain.personal import Sealed, SubjectErased
+from emobility.domain.transaction import Transaction, readings_in_order
+from emobility.domain.transaction_faults import Fault, FaultReason
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, verify_charge
+from emobility.protocols.ocmf.refusals import OCMFRule
+from services.charging_operations.office import Office
+from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord
+
+ENCODING_METHOD = "OCMF"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the signed records show; at most one of the two is given."""
+
+    fault: Fault | None = None
+    signed_data: SignedMeterData | None = None
+
+
+NOT_SIGNED = Proof()
+
+
+async def prove(
+    office: Office,
+    unit: UnitOfWork,
+    record: TransactionRecord,
+    evse: EVSE,
+    policy: SignedMeterPolicy | None,
+) -> Proof:
+    """Verify a complete transaction's signed records; each record proves one session for ever."""
+    sealed = signed_records(record.transaction)
+    if evse.meter_public_key is None:
+        if policy is SignedMeterPolicy.REQUIRED:
+            return _missing("the agreement asks for signed values, and no key is pinned for the EVSE")
+        return NOT_SIGNED
+    if not sealed:
+        return _missing("the EVSE's meter signs, and no signed record came")
+    registers = [
+        placed.reading.import_wh
+        for placed in readings_in_order(record.transaction)
+        if placed.reading.import_wh is not None
+    ]
+    try:
+        texts = [await office.ports.vault.open(each) for each in sealed]
+        charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
+        await _use_once(unit, record, charge)
+    except SubjectErased:
+        return _missing("the signed records were erased")
+    except (OCMFRefused, IndexError) as refusal:
+        return Proof(fault=Fault(reason=FaultReason.SIGNATURE_INVALID, detail=str(refusal)))
+    return Proof(
+        signed_data=SignedMeterData(
+            encoding_method=ENCODING_METHOD, public_key=evse.meter_public_key, records=tuple(sealed)
+        )
+    )
+
+
+def signed_records(transaction: Transaction) -> Sequence[Sealed]:
+    """Return the signed records in the order of their readings, each once."""
+    found: dict[bytes, Sealed] = {}
+    for placed in readings_in_order(transaction):
+        if placed.reading.signed_record is not None:
+            found.setdefault(placed.reading.signed_record.box, placed.reading.signed_record)
+    return list(found.values())
+
+
+async def _use_once(unit: UnitOfWork, record: TransactionRecord, charge: VerifiedCharge) -> None:
+    session_id = record.session_id or ""
+    for payload_sha256 in charge.payload_hashes:
+        used = await unit.table(USED_RECORD).get_for_update(record.party_id, payload_sha256)
+        if used is not None and used.session_id != session_id:
+            raise OCMFRefused(OCMFRule.RECORD_REUSED, f"it proved session {used.session_id} already")
+        await unit.table(USED_RECORD).put(
+            UsedSignedRecord(party_id=record.party_id, payload_sha256=payload_sha256, session_id=session_id)
+        )
+
+
+def _missing(detail: str) -> Proof:
+    return Proof(fault=Fault(reason=FaultReason.SIGNATURE_MISSING, detail=detail))

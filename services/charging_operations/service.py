@@ -1,0 +1,172 @@
+"""The CPO back office: stations, authorisation, transactions to sessions, wholesale prices, CDRs, quarantine.
+
+Mounted at `/operations`: the gateway's question at `/station_control/authorize`, each hosted CPO's OCPI below
+`/{party}/ocpi`, its operator's API below `/{party}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.identifiers import PartyId, Role
+from emobility.events.charging import CHARGING
+from emobility.ports.ports import Ports
+from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.host import OCPIHost
+from emobility.protocols.ocpi.peers import Peer
+from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
+from emobility.protocols.station_control.client import StationControlClient
+from emobility.protocols.station_control.server import authorize_router
+from emobility.runtime.access import Access
+from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import Metrics, health_routes
+from services.charging_operations.agreements import AgreementDesk
+from services.charging_operations.authorizing import AuthorizationDesk
+from services.charging_operations.cdrs import CDRDesk
+from services.charging_operations.commands import CommandDesk
+from services.charging_operations.credits import CreditDesk
+from services.charging_operations.ocpi_modules import OCPIModules
+from services.charging_operations.office import GROUP, Limits, Office
+from services.charging_operations.opening import Opening
+from services.charging_operations.operator_api import OperatorAPI, answer
+from services.charging_operations.publishing import Publisher
+from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.sessions import SessionDesk
+from services.charging_operations.stations import StationDesk
+from services.charging_operations.tariffs import TariffDesk
+
+SERVICE: Final = "operations"
+
+_log = structlog.get_logger(__name__)
+
+
+class ChargingOperations:
+    """The back office, built but not yet running."""
+
+    def __init__(self, settings: Settings, ports: Ports, *, limits: Limits) -> None:
+        internal_token = settings.internal_token.get_secret_value()
+        ports.http.allow_origin(settings.gateway_api_url)
+        self.modules = OCPIModules(ports=ports)
+        self.host = OCPIHost(
+            ports,
+            service=SERVICE,
+            base_url=f"{settings.public_url.rstrip('/')}/{SERVICE}",
+            interfaces=self.modules.interfaces(),
+        )
+        self.office = Office(
+            ports=ports,
+            host=self.host,
+            stations=StationControlClient(
+                ports.http, gateway_url=settings.gateway_api_url, internal_token=internal_token
+            ),
+            limits=limits,
+        )
+        self._build_desks()
+        access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
+        self.metrics = Metrics()
+        self.app = self._build_app(access)
+
+    def _build_desks(self) -> None:
+        office = self.office
+        publisher = Publisher(office=office)
+        self.stations = StationDesk(office=office, publisher=publisher)
+        self.tariffs = TariffDesk(office=office, publisher=publisher)
+        self.agreements = AgreementDesk(office=office, publisher=publisher)
+        self.authorization = AuthorizationDesk(office=office)
+        self.commands = CommandDesk(office=office)
+        cdrs, opening = CDRDesk(office=office), Opening(office=office)
+        self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
+        self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
+        self.sessions = SessionDesk(
+            office=office, stations=self.stations, cdrs=cdrs, opening=opening, quarantine=self.quarantine
+        )
+        self.modules.publisher = publisher
+        self.modules.commands = self.commands
+        self.host.on_connected(self._find_subscribers)
+
+    def _build_app(self, access: Access) -> FastAPI:
+        app = FastAPI(openapi_url=None)
+        app.router.routes += health_routes(self.metrics)
+
+        async def backlog(request: Request) -> Response:
+            await access.internal(request)
+            return answer({"pending": await self.backlog()})
+
+        app.add_api_route("/internal/backlog", backlog, methods=["GET"])
+        app.include_router(authorize_router(self.authorization, access.internal))
+        self.host.mount_on(app, authorize=access.party)
+        OperatorAPI(
+            office=self.office,
+            access=access,
+            stations=self.stations,
+            tariffs=self.tariffs,
+            agreements=self.agreements,
+            quarantine=self.quarantine,
+            credits=self.credits,
+            modules=self.modules,
+        ).mount_on(app)
+        return app
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume the log, send deliveries and commands, look for what is overdue, until `stop` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
+            tasks.create_task(self.host.run(stop))
+            tasks.create_task(self.commands.run(stop))
+            sweeping = tasks.create_task(self._sweep())
+            await stop.wait()
+            sweeping.cancel()
+
+    async def backlog(self) -> int:
+        """Count what has to be sent or answered yet, beyond the lag of the consumer."""
+        return await self.host.pending() + await self.commands.pending()
+
+    async def _sweep(self) -> None:
+        clock = self.office.ports.clock
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                try:
+                    async with self.office.ports.units.begin() as unit:
+                        if await self.sessions.sweep(unit):
+                            await unit.commit()
+                except Unavailable as error:
+                    _log.warning("sweep_failed", reason=str(error))
+                await clock.sleep_until(clock.now() + self.office.limits.sweep_interval)
+
+    async def _find_subscribers(self, own_party: PartyId, peer: Peer) -> None:
+        """Ask a hub who is connected: navigation providers are told of our locations without asking for it."""
+        if (ModuleID.HUBCLIENTINFO.value, InterfaceRole.SENDER) not in peer.endpoint_urls():
+            return
+        correlation_id = self.office.ports.randomness.uuid()
+        try:
+            client = await self.host.client(peer)
+            infos = [
+                info
+                async for info in client.list_all(
+                    ModuleID.HUBCLIENTINFO.value,
+                    InterfaceRole.SENDER,
+                    v221.ClientInfo,
+                    to_party=None,
+                    correlation_id=correlation_id,
+                )
+            ]
+        except (Unavailable, RuleBroken) as error:
+            _log.warning("client_info_failed", peer=peer.peer_id, reason=str(error))
+            return
+        async with self.office.ports.units.begin() as unit:
+            for info in infos:
+                if info.role is Role.NSP and info.status is ConnectionStatus.CONNECTED:
+                    await self.modules.subscribe(unit, own_party, info.owner, correlation_id=correlation_id)
+            await unit.commit()
+
+
+def build(settings: Settings, ports: Ports, *, limits: Limits | None = None) -> ChargingOperations:
+    """Build the back office."""
+    return ChargingOperations(settings, ports, limits=limits or Limits())

@@ -1,0 +1,357 @@
+"""From the log's topic `charging` to sessions and CDRs: what the stations report, in any order, repeated or late.
+
+Each batch is folded into the transactions it touches; then each of these is advanced once: opened as a session, told
+to the eMSP, closed by a CDR, or quarantined. Everything a batch brings about is in its unit of work, so a batch that is
+handled again after a crash finds nothing of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.cdr import SignedMeterData
+from emobility.domain.charging_periods import whole_second
+from emobility.domain.errors import EmobilityError
+from emobility.domain.session import ChargingPeriod, SessionStatus
+from emobility.domain.transaction import Metered, Transaction, is_complete, metered_wh, session_id_of
+from emobility.domain.transaction_faults import Fault, FaultReason, faults
+from emobility.events.charging import (
+    AuthorizationDecided,
+    ConnectorStatusChanged,
+    TransactionEnded,
+    TransactionStarted,
+    TransactionUpdated,
+)
+from emobility.events.event import Envelope, LoggedEvent
+from emobility.events.fold import TransactionReport, apply
+from emobility.ports.unit_of_work import Novelty, UnitOfWork
+from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced
+from services.charging_operations.office import GROUP, Office
+from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
+from services.charging_operations.proof import prove
+from services.charging_operations.quarantine import (
+    Outcome,
+    QuarantineDesk,
+    Resolution,
+    quarantine_of,
+    session_id_for,
+    unaccounted,
+)
+from services.charging_operations.records import (
+    AGREEMENT,
+    CPO,
+    SESSION,
+    TRANSACTION,
+    QuarantineState,
+    SessionRecord,
+    TransactionRecord,
+    TransactionState,
+)
+from services.charging_operations.stations import StationDesk, evse_at
+
+OVERLAP_SLACK_S: Final = 60
+"""Stations correct their clocks; transactions of one EVSE overlap when they do so by more than this."""
+HEALS: Final = frozenset({FaultReason.SEQUENCE_GAP.value, FaultReason.NO_AUTHORIZATION.value})
+"""Reasons that a late message may take away; all others need someone's decision."""
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDesk:
+    """The consumer of group `charging_operations`."""
+
+    office: Office
+    stations: StationDesk
+    cdrs: CDRDesk
+    opening: Opening
+    quarantine: QuarantineDesk
+
+    async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
+        """Take a batch of one partition in."""
+        touched: dict[_Key, TransactionRecord] = {}
+        for logged in batch:
+            await self._take(unit, logged.envelope, touched)
+        for record in touched.values():
+            await self._advance(unit, record)
+
+    async def _take(self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]) -> None:
+        event = envelope.event
+        if isinstance(event, ConnectorStatusChanged):
+            await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
+        elif isinstance(event, AuthorizationDecided):
+            await self._take_decision(unit, event, touched)
+        elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
+            await self._take_report(unit, envelope, event, touched)
+
+    async def _take_report(
+        self, unit: UnitOfWork, envelope: Envelope, event: TransactionReport, touched: dict[_Key, TransactionRecord]
+    ) -> None:
+        if await unit.table(CPO).get(event.party_id) is None:
+            return
+        if await unit.novelty(GROUP, envelope) is Novelty.REPEATED:
+            return
+        # Conflicting content of one place is kept beside the first; the fold shows it, and the end quarantines it.
+        key = (event.party_id.code, event.charging_station_id, event.transaction_id)
+        known = touched.get(key) or await unit.table(TRANSACTION).get_for_update(
+            event.party_id, event.charging_station_id, event.transaction_id
+        )
+        transaction = apply(known.transaction if known else None, event)
+        touched[key] = self._recorded(transaction, known, correlation_id=envelope.correlation_id)
+
+    async def _take_decision(
+        self, unit: UnitOfWork, event: AuthorizationDecided, touched: dict[_Key, TransactionRecord]
+    ) -> None:
+        """A decision may let a waiting transaction become a session."""
+        where = {"party_id": event.party_id, "charging_station_id": event.charging_station_id}
+        if event.transaction_id is not None:
+            where |= {"transaction_id": event.transaction_id}
+        else:
+            where |= {"token_subject": event.subject, "state": TransactionState.OPEN}
+        for row in await unit.table(TRANSACTION).select(where):
+            key = (row.party_id.code, row.charging_station_id, row.transaction_id)
+            known = touched.get(key) or await unit.table(TRANSACTION).get_for_update(
+                row.party_id, row.charging_station_id, row.transaction_id
+            )
+            if known is not None:
+                touched[key] = known
+
+    def _recorded(
+        self, transaction: Transaction, known: TransactionRecord | None, *, correlation_id: str
+    ) -> TransactionRecord:
+        metered = metered_wh(transaction)
+        session_id = known.session_id if known else None
+        if session_id is None and transaction.started is not None:
+            session_id = session_id_of(
+                transaction.party_id,
+                transaction.charging_station_id,
+                transaction.transaction_id,
+                transaction.first_at,
+            )
+        return TransactionRecord(
+            party_id=transaction.party_id,
+            charging_station_id=transaction.charging_station_id,
+            transaction_id=transaction.transaction_id,
+            state=known.state if known else TransactionState.OPEN,
+            session_id=session_id,
+            ocpp_evse_id=transaction.ocpp_evse_id,
+            token_subject=transaction.id_token.subject if transaction.id_token else None,
+            metered_import_wh=metered.import_wh,
+            metered_export_wh=metered.export_wh,
+            first_at=transaction.first_at,
+            last_at=transaction.last_at,
+            has_ended=transaction.ended is not None,
+            correlation_id=known.correlation_id if known else correlation_id,
+            updated_at=self.office.now(),
+            transaction=transaction,
+        )
+
+    async def _advance(self, unit: UnitOfWork, record: TransactionRecord) -> None:
+        # Stored first: what follows reads it, and may change its state.
+        await unit.table(TRANSACTION).put(record)
+        if record.state is TransactionState.OPEN:
+            await self._advance_open(unit, record)
+        else:
+            await self._take_late(unit, record)
+
+    async def _advance_open(self, unit: UnitOfWork, record: TransactionRecord) -> None:
+        session = await self._session(unit, record)
+        if is_complete(record.transaction):
+            await self._close(unit, record, session)
+        elif isinstance(session, SessionRecord):
+            is_new = session.revision == 0
+            if is_new or is_push_due(session, self.office.now(), self.office.limits.session_push_interval):
+                await self.cdrs.session_changed(
+                    unit,
+                    session,
+                    billable_periods(session, record.transaction),
+                    ended_at=whole_second(record.last_at),
+                    status=SessionStatus.ACTIVE,
+                    correlation_id=record.correlation_id,
+                )
+
+    async def _session(self, unit: UnitOfWork, record: TransactionRecord) -> SessionRecord | Fault:
+        if record.session_id is not None:
+            known = await unit.table(SESSION).get_for_update(record.party_id, record.session_id)
+            if known is not None:
+                return known
+        return await self.opening.open(unit, record)
+
+    async def _close(self, unit: UnitOfWork, record: TransactionRecord, session: SessionRecord | Fault) -> None:
+        """Everything is known: issue the CDR, or say why not."""
+        verdict = await self._judged(unit, record, session)
+        if not verdict.faults and isinstance(session, SessionRecord):
+            await self.cdrs.issue(
+                unit,
+                session,
+                verdict.periods,
+                ended_at=whole_second(record.last_at),
+                signed_data=verdict.signed_data,
+                correlation_id=record.correlation_id,
+            )
+            await unit.table(TRANSACTION).put(replace(record, state=TransactionState.BILLED))
+            return
+        if _nothing_happened(record, session):
+            await unit.table(TRANSACTION).put(replace(record, state=TransactionState.DISMISSED))
+            return
+        await self._quarantine(unit, record, verdict.faults, session)
+
+    async def _quarantine(
+        self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault
+    ) -> None:
+        left = await unaccounted(unit, record)
+        record = replace(record, state=TransactionState.QUARANTINED, session_id=session_id_for(record))
+        await unit.table(TRANSACTION).put(record)
+        await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
+        if isinstance(session, SessionRecord):
+            # OCPI 2.2.1, 9.4.2: INVALID, "declared invalid and will not be billed"; a CDR out of quarantine is
+            # preceded by the session as COMPLETED.
+            await self.cdrs.session_changed(
+                unit,
+                session,
+                billable_periods(session, record.transaction),
+                ended_at=whole_second(record.last_at),
+                status=SessionStatus.INVALID,
+                correlation_id=record.correlation_id,
+            )
+
+    async def _judged(self, unit: UnitOfWork, record: TransactionRecord, session: SessionRecord | Fault) -> Verdict:
+        known = await evse_at(unit, record.party_id, record.charging_station_id, record.ocpp_evse_id)
+        found = list(faults(record.transaction, power_w_max=power_w_max_of(known) if known else None))
+        if isinstance(session, Fault) and session.reason not in {fault.reason for fault in found}:
+            found.append(session)
+        overlapping = await self._overlapping(unit, record)
+        if overlapping is not None:
+            found.append(overlapping)
+        signed_data = None
+        if known is not None:
+            policy = await self._policy(unit, session) if isinstance(session, SessionRecord) else None
+            proof = await prove(self.office, unit, record, known.evse, policy)
+            signed_data = proof.signed_data
+            if proof.fault is not None:
+                found.append(proof.fault)
+        periods: tuple[ChargingPeriod, ...] = ()
+        if isinstance(session, SessionRecord):
+            try:
+                periods = billable_periods(session, record.transaction)
+                priced(session, periods, whole_second(record.last_at))
+            except EmobilityError as error:
+                found.append(Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}"))
+        return Verdict(faults=tuple(found), periods=periods, signed_data=signed_data)
+
+    async def _policy(self, unit: UnitOfWork, session: SessionRecord) -> SignedMeterPolicy | None:
+        row = await unit.table(AGREEMENT).get(session.party_id, session.agreement_id, session.agreement_version)
+        return row.agreement.signed_meter_policy if row else None
+
+    async def _overlapping(self, unit: UnitOfWork, record: TransactionRecord) -> Fault | None:
+        if record.ocpp_evse_id is None:
+            return None
+        others = await unit.table(TRANSACTION).select(
+            {
+                "party_id": record.party_id,
+                "charging_station_id": record.charging_station_id,
+                "ocpp_evse_id": record.ocpp_evse_id,
+                "has_ended": True,
+            },
+            since=("last_at", record.first_at),
+        )
+        for other in others:
+            if other.transaction_id == record.transaction_id:
+                continue
+            overlap = min(record.last_at, other.last_at) - max(record.first_at, other.first_at)
+            if overlap.total_seconds() > OVERLAP_SLACK_S:
+                return Fault(
+                    reason=FaultReason.OVERLAPPING_TRANSACTION,
+                    detail=f"transaction {other.transaction_id} ran on the EVSE at the same time",
+                )
+        return None
+
+    # After it was closed
+
+    async def _take_late(self, unit: UnitOfWork, record: TransactionRecord) -> None:
+        """A report came after the transaction was closed: it heals a gap, or it is quarantined; it is never lost."""
+        open_rows = [row for row in await quarantine_of(unit, record) if row.state is QuarantineState.OPEN]
+        left = await unaccounted(unit, record)
+        if record.state is TransactionState.DISMISSED:
+            if left.import_wh or left.export_wh:
+                await self._advance_open(unit, replace(record, state=TransactionState.OPEN))
+            return
+        if open_rows and all(HEALS.issuperset(row.reasons) for row in open_rows) and is_complete(record.transaction):
+            session = await self._session(unit, record)
+            verdict = await self._judged(unit, record, session)
+            if not verdict.faults and isinstance(session, SessionRecord) and await live_cdr(unit, session) is None:
+                await self._heal(unit, record, [row.quarantine_id for row in open_rows], left)
+                return
+        if not (left.import_wh or left.export_wh) and not await self._changes_what_was_billed(unit, record):
+            return
+        found = [
+            Fault(reason=FaultReason.LATE_EVENT_AFTER_CDR, detail="a report came after the transaction was closed"),
+            *faults(record.transaction),
+        ]
+        await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
+        await unit.table(TRANSACTION).put(replace(record, state=TransactionState.QUARANTINED))
+
+    async def _heal(self, unit: UnitOfWork, record: TransactionRecord, rows: Sequence[str], left: Metered) -> None:
+        """What was missing came: bill it all as if it had come in time."""
+        rows = list(rows)
+        if left.import_wh or left.export_wh:
+            late = Fault(reason=FaultReason.SEQUENCE_GAP, detail="the reports that were missing")
+            rows.append(
+                (
+                    await self.quarantine.enter(unit, record, [late], left, correlation_id=record.correlation_id)
+                ).quarantine_id
+            )
+        for quarantine_id in rows:
+            await self.quarantine.resolve(
+                unit,
+                record.party_id,
+                quarantine_id,
+                Resolution(outcome=Outcome.BILL, who="charging_operations", why="what was missing has come"),
+                correlation_id=record.correlation_id,
+            )
+
+    async def _changes_what_was_billed(self, unit: UnitOfWork, record: TransactionRecord) -> bool:
+        """Tell whether a CDR over the reports as they are now would differ from the one that stands."""
+        if any(row.state is QuarantineState.OPEN for row in await quarantine_of(unit, record)):
+            return False
+        session = await unit.table(SESSION).get(record.party_id, session_id_for(record))
+        standing = await live_cdr(unit, session) if session else None
+        if session is None or standing is None or standing.cdr.remark is not None:
+            return False
+        return billable_periods(session, record.transaction) != standing.cdr.periods
+
+    # What never came
+
+    async def sweep(self, unit: UnitOfWork) -> int:
+        """Quarantine transactions that ended and whose missing reports are overdue; return how many."""
+        overdue = await unit.table(TRANSACTION).select(
+            {"state": TransactionState.OPEN, "has_ended": True},
+            before=("updated_at", self.office.now() - self.office.limits.missing_reports_wait),
+        )
+        for row in overdue:
+            record = await unit.table(TRANSACTION).get_for_update(
+                row.party_id, row.charging_station_id, row.transaction_id
+            )
+            if record is None or record.state is not TransactionState.OPEN:
+                continue
+            session = await self._session(unit, record)
+            verdict = await self._judged(unit, record, session)
+            await self._quarantine(unit, record, verdict.faults, session)
+        return len(overdue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is wrong with a complete transaction (nothing: it may be billed), and what a CDR would hold."""
+
+    faults: tuple[Fault, ...]
+    periods: tuple[ChargingPeriod, ...]
+    signed_data: SignedMeterData | None
+
+
+def _nothing_happened(record: TransactionRecord, session: SessionRecord | Fault) -> bool:
+    refused = isinstance(session, Fault) and session.reason is FaultReason.NO_AUTHORIZATION
+    return refused and not record.metered_import_wh and not record.metered_export_wh

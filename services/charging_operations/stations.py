@@ -1,0 +1,186 @@
+"""Locations, charging stations and their EVSEs, and what the EVSEs are doing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final
+
+from emobility.domain.charging_station import EVSE, ChargingStation, EVSEStatus, Location
+from emobility.domain.identifiers import PartyId
+from emobility.events.charging import ConnectorStatusChanged
+from emobility.ports.unit_of_work import UnitOfWork
+from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
+from services.charging_operations.publishing import Publisher
+from services.charging_operations.records import (
+    EVSES,
+    LOCATION,
+    STATION,
+    EVSERecord,
+    LocationRecord,
+    StationRecord,
+)
+
+STATUS_OF: Final = {
+    # OCPP 1.6 ChargePointStatus; an occupied EVSE is of no use to the next driver whatever its vehicle does.
+    "Available": EVSEStatus.AVAILABLE,
+    "Preparing": EVSEStatus.CHARGING,
+    "Charging": EVSEStatus.CHARGING,
+    "SuspendedEV": EVSEStatus.CHARGING,
+    "SuspendedEVSE": EVSEStatus.CHARGING,
+    "Finishing": EVSEStatus.CHARGING,
+    "Reserved": EVSEStatus.RESERVED,
+    "Unavailable": EVSEStatus.INOPERATIVE,
+    "Faulted": EVSEStatus.OUTOFORDER,
+    # OCPP 2.0.1 ConnectorStatusEnumType
+    "Occupied": EVSEStatus.CHARGING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationTerms:
+    """What an operator states of a location."""
+
+    name: str
+    address: str
+    city: str
+    postal_code: str
+    country: str
+    latitude: Decimal
+    longitude: Decimal
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationTerms:
+    """What an operator states of a station; `tariff_ids` empty: all tariffs of the CPO are sold there."""
+
+    location_id: str
+    evses: tuple[EVSE, ...]
+    tariff_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationDesk:
+    """Keeps what stands where."""
+
+    office: Office
+    publisher: Publisher
+
+    async def put_location(
+        self, unit: UnitOfWork, party_id: PartyId, location_id: str, terms: LocationTerms, *, correlation_id: str
+    ) -> Location:
+        """Enter or change a location."""
+        await require_hosted(unit, party_id)
+        location = Location(
+            party_id=party_id,
+            location_id=location_id,
+            name=terms.name,
+            address=terms.address,
+            city=terms.city,
+            postal_code=terms.postal_code,
+            country=terms.country,
+            latitude=terms.latitude,
+            longitude=terms.longitude,
+            time_zone=terms.time_zone,
+            last_updated=self.office.now(),
+        )
+        await unit.table(LOCATION).put(
+            LocationRecord(
+                party_id=party_id, location_id=location_id, location=location, last_updated=location.last_updated
+            )
+        )
+        await self.publisher.publish_location(unit, party_id, location_id, correlation_id=correlation_id)
+        return location
+
+    async def put_station(
+        self, unit: UnitOfWork, party_id: PartyId, station_id: str, terms: StationTerms, *, correlation_id: str
+    ) -> ChargingStation:
+        """Enter or change a station. An EVSE that is no longer named stays known as REMOVED: its sessions are.
+
+        Raises:
+            NotFound: the location is not known.
+            NotUnderstood: two EVSEs share a number or uid.
+        """
+        if await unit.table(LOCATION).get(party_id, terms.location_id) is None:
+            raise NotFound(f"no location {terms.location_id}")
+        for field in ("evse_uid", "ocpp_evse_id"):
+            repeated = [value for value, count in Counter(getattr(e, field) for e in terms.evses).items() if count > 1]
+            if repeated:
+                raise NotUnderstood(f"{field} {repeated[0]} stands twice")
+        now = self.office.now()
+        station = ChargingStation(
+            party_id=party_id, charging_station_id=station_id, location_id=terms.location_id, evses=terms.evses
+        )
+        await unit.table(STATION).put(
+            StationRecord(
+                party_id=party_id,
+                charging_station_id=station_id,
+                location_id=terms.location_id,
+                station=station,
+                tariff_ids=terms.tariff_ids,
+                last_updated=now,
+            )
+        )
+        for evse in terms.evses:
+            known = await unit.table(EVSES).get_for_update(party_id, evse.evse_uid)
+            await unit.table(EVSES).put(
+                EVSERecord(
+                    party_id=party_id,
+                    evse_uid=evse.evse_uid,
+                    charging_station_id=station_id,
+                    location_id=terms.location_id,
+                    ocpp_evse_id=evse.ocpp_evse_id,
+                    status=known.status if known else EVSEStatus.UNKNOWN,
+                    changed_at=known.changed_at if known else None,
+                    last_updated=now,
+                )
+            )
+        await self.publisher.publish_location(unit, party_id, terms.location_id, correlation_id=correlation_id)
+        return station
+
+    async def connector_changed(self, unit: UnitOfWork, event: ConnectorStatusChanged, *, correlation_id: str) -> None:
+        """Take a status in; one that is older than the last known changes nothing."""
+        status = STATUS_OF.get(event.status)
+        if status is None:
+            return
+        where = {"party_id": event.party_id, "charging_station_id": event.charging_station_id}
+        if event.ocpp_evse_id:
+            rows = await unit.table(EVSES).select(where | {"ocpp_evse_id": event.ocpp_evse_id})
+        elif status in (EVSEStatus.INOPERATIVE, EVSEStatus.OUTOFORDER):
+            # Number 0 is the station itself: what it can't do, none of its EVSEs can.
+            rows = await unit.table(EVSES).select(where)
+        else:
+            rows = []
+        for row in rows:
+            if row.changed_at is not None and event.changed_at < row.changed_at:
+                continue
+            changed = replace(row, status=status, changed_at=event.changed_at)
+            if changed.status is not row.status:
+                changed = replace(changed, last_updated=self.office.now())
+                await self.publisher.publish_evse(unit, changed, correlation_id=correlation_id)
+            await unit.table(EVSES).put(changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownEVSE:
+    """An EVSE with its station and location."""
+
+    station: StationRecord
+    evse: EVSE
+    location: Location
+
+
+async def evse_at(
+    unit: UnitOfWork, party_id: PartyId, charging_station_id: str, ocpp_evse_id: int | None
+) -> KnownEVSE | None:
+    """Return the EVSE that a station calls by this number."""
+    station = await unit.table(STATION).get(party_id, charging_station_id)
+    if station is None:
+        return None
+    location = await unit.table(LOCATION).get(party_id, station.location_id)
+    evse = next((each for each in station.station.evses if each.ocpp_evse_id == ocpp_evse_id), None)
+    if location is None or evse is None:
+        return None
+    return KnownEVSE(station=station, evse=evse, location=location.location)

@@ -1,0 +1,52 @@
+"""Tokens as eMSPs push them: the CPO's cache, every row its eMSP's own."""
+
+from __future__ import annotations
+
+from emobility.domain.identifiers import PartyId
+from emobility.domain.token import Token, TokenType
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.ports.vault import Vault
+from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.mapping import token_from_ocpi
+from services.charging_operations.records import TOKEN, TokenRecord
+
+
+async def record_of(party_id: PartyId, token: v221.Token, vault: Vault) -> TokenRecord:
+    """Return the row of a pushed token, sealed. Raises `SubjectErased`."""
+    sealed: Token = await token_from_ocpi(token, vault)
+    return TokenRecord(
+        party_id=party_id,
+        emsp_id=sealed.emsp_id,
+        token_subject=sealed.uid.subject,
+        token_type=sealed.token_type,
+        uid=sealed.uid,
+        contract_id=sealed.contract_id,
+        issuer=sealed.issuer,
+        is_valid=sealed.is_valid,
+        whitelist=sealed.whitelist,
+        last_updated=sealed.last_updated,
+    )
+
+
+async def keep(unit: UnitOfWork, record: TokenRecord) -> bool:
+    """Keep a token unless a newer state of it is known; tell whether it was not known before."""
+    known = await unit.table(TOKEN).get_for_update(
+        record.party_id, record.emsp_id, record.token_subject, record.token_type
+    )
+    if known is None or known.last_updated <= record.last_updated:
+        await unit.table(TOKEN).put(record)
+    return known is None
+
+
+async def tokens_of(unit: UnitOfWork, party_id: PartyId, subject: str) -> list[TokenRecord]:
+    """Return all tokens with this uid; two eMSPs may have issued the same."""
+    return await unit.table(TOKEN).select(
+        {"party_id": party_id, "token_subject": subject}, order_by=("emsp_id", "token_type")
+    )
+
+
+async def token_of(
+    unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, subject: str, token_type: TokenType
+) -> TokenRecord | None:
+    """Return one token of one eMSP."""
+    return await unit.table(TOKEN).get(party_id, emsp_id, subject, token_type)
