@@ -1,1 +1,1 @@
-"""MSP back office: contracts, tokens, retail price, payment, CDR check, disputes, the driver page."""
+"""The MSP's back office: drivers, tokens, signed quotes, remote start, CDR check, retail bills, payments, a page."""

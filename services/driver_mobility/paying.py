@@ -1,0 +1,265 @@
+"""Carry out payment orders: ask the provider outside any unit, then enter its answer, once, however often it is asked.
+
+An order that the provider does not answer is asked again under the same idempotency key, with growing pauses; one it
+refuses stays FAILED, and the bill outstanding, until the driver gives another card.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.identifiers import PartyId
+from emobility.domain.money import Money
+from emobility.domain.retail_account import settle, withdraw_demand
+from emobility.events.retail import PaymentFailed, PaymentSettled
+from emobility.ports.payments import PaymentDeclined, PaymentProviderUnavailable
+from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility.billing import refund_credited
+from services.driver_mobility.facts import fact
+from services.driver_mobility.quoting import account_for_update, card_of, hold_key
+from services.driver_mobility.records import (
+    ACCOUNT,
+    BILL,
+    DRIVER,
+    PAYMENT_ORDER,
+    QUOTE,
+    PaymentKind,
+    PaymentOrder,
+    PaymentState,
+)
+
+ORDERS_AT_ONCE: Final = 4
+ROWS_AT_ONCE: Final = 64
+IDLE_S: Final = 0.05
+"""How soon the worker looks for new orders when there was none."""
+IDLE_S_MAX: Final = 0.5
+PAUSE_S_MIN: Final = 0.2
+PAUSE_S_MAX: Final = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class PaymentWorker:
+    """Works through PENDING orders of all MSPs hosted here; two workers on one order do no harm."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._silences: dict[str, int] = {}
+        self._not_before_s: dict[str, float] = {}
+        self._acts: dict[PaymentKind, Callable[[PaymentOrder], Awaitable[str | None]]] = {
+            PaymentKind.CAPTURE: self._capture,
+            PaymentKind.CHARGE: self._charge,
+            PaymentKind.RELEASE: self._release,
+            PaymentKind.REFUND: self._refund,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Carry out orders until `stop` is set."""
+        idle_s = IDLE_S
+        while not stop.is_set():
+            try:
+                done = await self.work_once()
+            except Unavailable as error:
+                _log.warning("payment_round_failed", reason=str(error))
+                done = 0
+            idle_s = IDLE_S if done else min(idle_s * 2, IDLE_S_MAX)
+            if not done:
+                await _pause(stop, idle_s)
+
+    async def work_once(self) -> int:
+        """Carry out what is due now; return how many orders the provider answered."""
+        async with self._ports.units.begin() as unit:
+            pending = await unit.table(PAYMENT_ORDER).select(
+                {"state": PaymentState.PENDING}, order_by=("ordered_at",), limit=ROWS_AT_ONCE
+            )
+        now_s = self._ports.timer.monotonic_s()
+        due = [order for order in pending if self._not_before_s.get(order.order_id, 0.0) <= now_s]
+        answered = 0
+        for first in range(0, len(due), ORDERS_AT_ONCE):
+            together = [self._carry_out(order) for order in due[first : first + ORDERS_AT_ONCE]]
+            answered += sum(await asyncio.gather(*together))
+        return answered
+
+    async def _carry_out(self, order: PaymentOrder) -> bool:
+        try:
+            payment_id = await self._acts[order.kind](order)
+        except PaymentProviderUnavailable as error:
+            self._put_off(order, str(error))
+            return False
+        except RuleBroken as refusal:
+            code = refusal.code if isinstance(refusal, PaymentDeclined) else type(refusal).__name__
+            await self._enter_failure(order, code)
+        else:
+            await self._enter_success(order, payment_id)
+        self._silences.pop(order.order_id, None)
+        self._not_before_s.pop(order.order_id, None)
+        return True
+
+    def _put_off(self, order: PaymentOrder, reason: str) -> None:
+        silences = self._silences[order.order_id] = self._silences.get(order.order_id, 0) + 1
+        pause_s = min(PAUSE_S_MIN * 2 ** min(silences - 1, 16), PAUSE_S_MAX)
+        self._not_before_s[order.order_id] = self._ports.timer.monotonic_s() + pause_s
+        _log.warning("payment_provider_silent", order_id=order.order_id, silences=silences, reason=reason)
+
+    # What is asked; each returns the payment's id, or None where there is no payment
+
+    async def _capture(self, order: PaymentOrder) -> str | None:
+        assert order.payment_id is not None
+        await self._ports.payments.capture(order.payment_id, _money(order), idempotency_key=_key(order, "take"))
+        return order.payment_id
+
+    async def _charge(self, order: PaymentOrder) -> str | None:
+        async with self._ports.units.begin() as unit:
+            driver = await unit.table(DRIVER).get(order.party_id, order.driver_id)
+        if driver is None:
+            raise PaymentDeclined(code="no_driver")
+        card = await card_of(self._ports, driver)
+        hold = await self._ports.payments.authorize(card, _money(order), idempotency_key=_key(order, "hold"))
+        try:
+            await self._ports.payments.capture(hold.payment_id, _money(order), idempotency_key=_key(order, "take"))
+        except PaymentDeclined:
+            await self._ports.payments.release(hold.payment_id, idempotency_key=_key(order, "release"))
+            raise
+        return hold.payment_id
+
+    async def _release(self, order: PaymentOrder) -> str | None:
+        payment_id = order.payment_id or await self._held_under(order)
+        if payment_id is not None:
+            await self._ports.payments.release(payment_id, idempotency_key=_key(order, "release"))
+        return payment_id
+
+    async def _held_under(self, order: PaymentOrder) -> str | None:
+        """Find a hold whose answer was never seen, by asking for it again under its key."""
+        async with self._ports.units.begin() as unit:
+            quote = await unit.table(QUOTE).get(order.party_id, order.quote_id)
+            driver = await unit.table(DRIVER).get(order.party_id, order.driver_id)
+        if quote is None or driver is None or driver.card is None:
+            return None
+        amount_e4 = -(-quote.exposure_e4 // 100) * 100
+        if amount_e4 == 0:
+            return None
+        try:
+            hold = await self._ports.payments.authorize(
+                await self._ports.vault.open(driver.card),
+                Money(amount_e4=amount_e4, currency=order.currency),
+                idempotency_key=hold_key(quote),
+            )
+        except PaymentDeclined:
+            return None
+        return hold.payment_id
+
+    async def _refund(self, order: PaymentOrder) -> str | None:
+        assert order.payment_id is not None
+        await self._ports.payments.refund(order.payment_id, _money(order), idempotency_key=_key(order, "back"))
+        return order.payment_id
+
+    # What the answer changes
+
+    async def _enter_success(self, order: PaymentOrder, payment_id: str | None) -> None:
+        now = self._ports.clock.now()
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(PAYMENT_ORDER).get_for_update(order.party_id, order.order_id)
+            if current is None or current.state is not PaymentState.PENDING:
+                return
+            await unit.table(PAYMENT_ORDER).put(replace(current, state=PaymentState.DONE, payment_id=payment_id))
+            if current.kind is not PaymentKind.RELEASE and payment_id is not None:
+                await self._settle(unit, current, payment_id)
+                await self._refund_if_credited(unit, current)
+            await unit.commit()
+        _log.info("payment_done", order_id=order.order_id, kind=order.kind.value, at=now.isoformat())
+
+    async def _settle(self, unit: UnitOfWork, order: PaymentOrder, payment_id: str) -> None:
+        assert order.bill_id is not None
+        amount_e4 = -order.amount_e4 if order.kind is PaymentKind.REFUND else order.amount_e4
+        account = await account_for_update(unit, order.party_id, order.driver_id, order.currency)
+        await unit.table(ACCOUNT).put(settle(account, amount_e4=amount_e4, currency=order.currency))
+        now = self._ports.clock.now()
+        event = PaymentSettled(
+            emsp_id=order.party_id,
+            driver_id=order.driver_id,
+            bill_id=order.bill_id,
+            payment_id=payment_id,
+            amount_e4=amount_e4,
+            currency=order.currency,
+            settled_at=now,
+        )
+        parts = (order.party_id.code, order.order_id, str(order.attempt))
+        unit.emit(fact(event, *parts, correlation_id=order.bill_id, at=now))
+
+    async def _refund_if_credited(self, unit: UnitOfWork, order: PaymentOrder) -> None:
+        """The bill was credited while its payment was under way: what was taken goes back."""
+        if order.kind is PaymentKind.REFUND:
+            return
+        bill = await unit.table(BILL).get(order.party_id, order.bill_id)
+        if bill is not None and bill.credited_incl_e4:
+            await refund_credited(unit, bill, at=self._ports.clock.now())
+
+    async def _enter_failure(self, order: PaymentOrder, code: str) -> None:
+        now = self._ports.clock.now()
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(PAYMENT_ORDER).get_for_update(order.party_id, order.order_id)
+            if current is None or current.state is not PaymentState.PENDING:
+                return
+            bill = None if order.bill_id is None else await unit.table(BILL).get(order.party_id, order.bill_id)
+            failed = replace(current, state=PaymentState.FAILED, failure=code)
+            if bill is not None and bill.credited_incl_e4 and order.kind is not PaymentKind.REFUND:
+                failed = replace(failed, state=PaymentState.WITHDRAWN)
+                account = await account_for_update(unit, order.party_id, order.driver_id, order.currency)
+                account = withdraw_demand(account, amount_e4=order.amount_e4, currency=order.currency)
+                await unit.table(ACCOUNT).put(account)
+            await unit.table(PAYMENT_ORDER).put(failed)
+            if order.bill_id is not None:
+                event = PaymentFailed(
+                    emsp_id=order.party_id,
+                    driver_id=order.driver_id,
+                    bill_id=order.bill_id,
+                    reason=code,
+                    failed_at=now,
+                )
+                parts = (order.party_id.code, order.order_id, str(order.attempt))
+                unit.emit(fact(event, *parts, correlation_id=order.bill_id, at=now))
+            await unit.commit()
+        _log.warning("payment_refused", order_id=order.order_id, kind=order.kind.value, code=code)
+
+
+async def try_failed_again(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -> int:
+    """Ask the driver's card, perhaps a new one, for what failed; return how many orders are tried again."""
+    failed = await unit.table(PAYMENT_ORDER).select(
+        {"party_id": emsp_id, "driver_id": driver_id, "state": PaymentState.FAILED}
+    )
+    for order in failed:
+        collects = order.kind in {PaymentKind.CAPTURE, PaymentKind.CHARGE}
+        await unit.table(PAYMENT_ORDER).put(
+            replace(
+                order,
+                kind=PaymentKind.CHARGE if collects else order.kind,
+                payment_id=None if collects else order.payment_id,
+                state=PaymentState.PENDING,
+                attempt=order.attempt + 1,
+                failure=None,
+            )
+        )
+    return len(failed)
+
+
+def _money(order: PaymentOrder) -> Money:
+    return Money(amount_e4=order.amount_e4, currency=order.currency)
+
+
+def _key(order: PaymentOrder, step: str) -> str:
+    return f"{order.party_id}/{order.order_id}/{order.attempt}/{step}"
+
+
+async def _pause(stop: asyncio.Event, duration_s: float) -> None:
+    try:
+        async with asyncio.timeout(duration_s):
+            await stop.wait()
+    except TimeoutError:
+        return

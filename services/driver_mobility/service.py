@@ -1,0 +1,111 @@
+"""The MSP back office as one deployable: `build(settings, ports)` gives an ASGI app and its background work."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from emobility.domain.errors import Unavailable
+from emobility.ports.ports import Ports
+from emobility.protocols.ocpi.host import OCPIHost
+from emobility.runtime.access import Access
+from emobility.runtime.settings import Settings
+from services.driver_mobility.api import API, answer
+from services.driver_mobility.checking import CDRChecking
+from services.driver_mobility.commanding import Commanding
+from services.driver_mobility.driving import Driving
+from services.driver_mobility.enrolment import Enrolment, hosted_msps
+from services.driver_mobility.page import Page
+from services.driver_mobility.paying import PaymentWorker
+from services.driver_mobility.quoting import Quoting
+from services.driver_mobility.receiving import Receiving
+from services.driver_mobility.records import PAYMENT_ORDER, PaymentState
+from services.driver_mobility.station_search import StationSearch
+from services.driver_mobility.tokens import Tokens
+
+SERVICE: Final = "mobility"
+SWEEP: Final = timedelta(minutes=15)
+"""Business time between two looks for dispute periods that are over and quotes nobody used."""
+
+_log = structlog.get_logger(__name__)
+
+
+class DriverMobility:
+    """Hosts MSPs: what they serve (`app`), what they do by themselves (`run`), what is still under way (`backlog`)."""
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self._ports = ports
+        self._quoting = Quoting(ports)
+        self._commanding = Commanding(ports, self._quoting)
+        tokens = Tokens(ports, self._quoting)
+        receiving = Receiving(ports, self._quoting)
+        self.host = OCPIHost(
+            ports,
+            service=SERVICE,
+            base_url=f"{settings.public_url.rstrip('/')}/{SERVICE}",
+            interfaces=(*receiving.interfaces(), tokens.interface(), self._commanding.interface()),
+        )
+        self._commanding.use(self.host)
+        self._checking = CDRChecking(ports, self.host.deliveries)
+        self._payments = PaymentWorker(ports)
+        ports.http.allow_origin(settings.public_url)
+        driving = Driving(ports, self._quoting, self._commanding)
+        access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
+        self._access = access
+        self.app = FastAPI(title="Wattroam driver mobility", openapi_url=None, docs_url=None, redoc_url=None)
+        self.app.add_api_route("/internal/backlog", self._backlog_route, methods=["GET"])
+        self.host.mount_on(self.app, authorize=access.party)
+        enrolment = Enrolment(ports, self.host, tokens)
+        API(ports, access, enrolment=enrolment, driving=driving, checking=self._checking).mount_on(self.app)
+        is_https = settings.public_url.startswith("https://")
+        Page(ports, driving, StationSearch(ports.http, settings), is_https=is_https).mount_on(self.app)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Check CDRs, move money, send deliveries, watch commands and deadlines until `stop` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.host.run(stop))
+            tasks.create_task(self._checking.run(stop))
+            tasks.create_task(self._payments.run(stop))
+            tasks.create_task(self._commanding.run(stop))
+            sweeping = tasks.create_task(self._sweep_for_ever())
+            await stop.wait()
+            sweeping.cancel()
+
+    async def backlog(self) -> int:
+        """Count deliveries to send, payments to move and commands without a result."""
+        async with self._ports.units.begin() as unit:
+            parties = await hosted_msps(unit)
+            payments = await unit.table(PAYMENT_ORDER).count({"party_id": parties, "state": PaymentState.PENDING})
+        return payments + await self.host.pending() + await self._commanding.in_flight(parties)
+
+    async def sweep(self) -> None:
+        """Accept what nobody decided in time and expire quotes that nobody used."""
+        async with self._ports.units.begin() as unit:
+            parties = await hosted_msps(unit)
+        for emsp_id in parties:
+            deemed = await self._checking.deem_accepted(emsp_id)
+            expired = await self._quoting.expire_unused(emsp_id)
+            if deemed or expired:
+                _log.info("swept", emsp=emsp_id.code, deemed=deemed, expired=expired)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await self._ports.clock.sleep_until(self._ports.clock.now() + SWEEP)
+            try:
+                await self.sweep()
+            except Unavailable as error:
+                _log.warning("sweep_failed", reason=str(error))
+
+    async def _backlog_route(self, request: Request) -> Response:
+        await self._access.internal(request)
+        return answer({"pending": await self.backlog()})
+
+
+def build(settings: Settings, ports: Ports) -> DriverMobility:
+    """Put the service together; nothing runs yet."""
+    return DriverMobility(settings, ports)

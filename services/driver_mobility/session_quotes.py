@@ -1,0 +1,186 @@
+"""Find the quote a session or CDR belongs to; where the CPO started by its whitelist, make the one the plan implies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from emobility.domain.agreement import NoAgreementInForce
+from emobility.domain.cdr import CDR
+from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.identifiers import PartyId
+from emobility.domain.session import Session
+from emobility.domain.tariff.tariff import Tariff
+from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility.quoting import Quoting, driver_for_update
+from services.driver_mobility.records import (
+    OPEN_QUOTE_STATES,
+    QUOTE,
+    SESSION,
+    TARIFF,
+    TOKEN,
+    Driver,
+    DriverToken,
+    QuoteOrigin,
+    QuoteRecord,
+    QuoteState,
+)
+from services.driver_mobility.terms import Place, agreement_at, place_at, wholesale_terms
+
+POWER_W_ASSUMED: Final = 11_000
+"""What a connector gives when the CDR is all that is known of it."""
+
+
+class TermsNotKnownYet(Unavailable):
+    """The price for this charge can't be made yet: its location or tariff has not arrived, or the plan is broken."""
+
+
+class SessionQuotes:
+    """Joins what CPOs send with what drivers were promised."""
+
+    def __init__(self, quoting: Quoting) -> None:
+        self._quoting = quoting
+
+    async def for_session(self, unit: UnitOfWork, token: DriverToken, session: Session) -> QuoteRecord:
+        """Return the quote of a session, RUNNING unless it is closed.
+
+        Raises:
+            TermsNotKnownYet: there is none, and none can be made yet.
+        """
+        known = await self._promised(unit, token, session.party_id, session.authorization_reference)
+        if known is None:
+            return await self._make_for_session(unit, token, session)
+        is_begun = known.session_id in {None, session.session_id}
+        if not is_begun:
+            return await self._make_for_session(unit, token, session)
+        state = QuoteState.RUNNING if known.state in _MAY_RUN else known.state
+        running = replace(known, state=state, session_id=session.session_id)
+        await unit.table(QUOTE).put(running)
+        return running
+
+    async def for_cdr(self, unit: UnitOfWork, token: DriverToken, cdr: CDR) -> QuoteRecord:
+        """Return the quote a CDR is billed under. Raises `TermsNotKnownYet`."""
+        session = await unit.table(SESSION).get(token.party_id, cdr.party_id, cdr.session_id)
+        if session is not None and session.driver_id == token.driver_id:
+            quote = await unit.table(QUOTE).get_for_update(token.party_id, session.quote_id)
+            if quote is not None:
+                return quote
+        known = await self._promised(unit, token, cdr.party_id, cdr.authorization_reference)
+        if known is not None and known.session_id in {None, cdr.session_id}:
+            if known.session_id is None:
+                known = replace(known, session_id=cdr.session_id)
+                await unit.table(QUOTE).put(known)
+            return known
+        earlier = await self._of_session(unit, token, cdr.party_id, cdr.session_id)
+        return earlier or await self._make_for_cdr(unit, token, cdr)
+
+    async def _promised(
+        self, unit: UnitOfWork, token: DriverToken, cpo_id: PartyId, reference: str | None
+    ) -> QuoteRecord | None:
+        """A reference counts only when it is a quote to this driver for this CPO."""
+        if reference is None:
+            return None
+        quote = await unit.table(QUOTE).get_for_update(token.party_id, reference)
+        if quote is None or (quote.driver_id, quote.cpo_id) != (token.driver_id, cpo_id):
+            return None
+        return quote
+
+    async def _of_session(
+        self, unit: UnitOfWork, token: DriverToken, cpo_id: PartyId, session_id: str
+    ) -> QuoteRecord | None:
+        found = await unit.table(QUOTE).select(
+            {
+                "party_id": token.party_id,
+                "driver_id": token.driver_id,
+                "cpo_id": cpo_id,
+                "session_id": session_id,
+            },
+            limit=1,
+        )
+        return await unit.table(QUOTE).get_for_update(token.party_id, found[0].quote_id) if found else None
+
+    async def _make_for_session(self, unit: UnitOfWork, token: DriverToken, session: Session) -> QuoteRecord:
+        earlier = await self._of_session(unit, token, session.party_id, session.session_id)
+        if earlier is not None:
+            return earlier
+        try:
+            driver = await driver_for_update(unit, token.party_id, token.driver_id)
+            place = await place_at(
+                unit,
+                token.party_id,
+                session.party_id,
+                location_id=session.location_id,
+                evse_uid=session.evse_uid,
+                connector_id=str(session.connector_id),
+            )
+            terms = await wholesale_terms(unit, token.party_id, place, session.started_at)
+            frozen = await self._frozen(unit, token.party_id, session)
+            return await self._quoting.make(
+                unit,
+                driver=driver,
+                place=place,
+                wholesale=frozen or terms.tariff,
+                roaming_fee_e4=terms.agreement.roaming_fee_e4,
+                origin=QuoteOrigin.UNSEEN_START,
+                token_subject=token.token_subject,
+                starts_at=session.started_at,
+                session_id=session.session_id,
+            )
+        except RuleBroken as error:
+            raise TermsNotKnownYet(f"session {session.session_id}: {error}") from error
+
+    async def _frozen(self, unit: UnitOfWork, emsp_id: PartyId, session: Session) -> Tariff | None:
+        """The version the CPO says it froze, if it was sent."""
+        if not session.tariff_hash:
+            return None
+        found = await unit.table(TARIFF).select(
+            {"party_id": emsp_id, "cpo_id": session.party_id, "tariff_hash": session.tariff_hash}, limit=1
+        )
+        return found[0].tariff if found else None
+
+    async def _make_for_cdr(self, unit: UnitOfWork, token: DriverToken, cdr: CDR) -> QuoteRecord:
+        try:
+            driver = await driver_for_update(unit, token.party_id, token.driver_id)
+            return await self._quoting.make(
+                unit,
+                driver=driver,
+                place=_place_of(cdr),
+                wholesale=cdr.tariff,
+                roaming_fee_e4=await self._roaming_fee_e4(unit, driver, cdr),
+                origin=QuoteOrigin.UNSEEN_START,
+                token_subject=token.token_subject,
+                starts_at=cdr.started_at,
+                session_id=cdr.session_id,
+            )
+        except RuleBroken as error:
+            raise TermsNotKnownYet(f"CDR {cdr.cdr_id}: {error}") from error
+
+    async def _roaming_fee_e4(self, unit: UnitOfWork, driver: Driver, cdr: CDR) -> int:
+        try:
+            return (await agreement_at(unit, driver.party_id, cdr.party_id, cdr.started_at)).roaming_fee_e4
+        except NoAgreementInForce:
+            return 0
+
+
+async def token_of(unit: UnitOfWork, emsp_id: PartyId, token_subject: str) -> DriverToken | None:
+    """Return the token that a session or CDR names."""
+    return await unit.table(TOKEN).get(emsp_id, token_subject)
+
+
+_MAY_RUN = (*OPEN_QUOTE_STATES, QuoteState.OFFERED, QuoteState.REFUSED, QuoteState.EXPIRED)
+"""A charge the CPO reports did begin, even where we thought that it would not."""
+
+
+def _place_of(cdr: CDR) -> Place:
+    place = cdr.location
+    return Place(
+        cpo_id=cdr.party_id,
+        location_id=place.location_id,
+        name=place.name,
+        evse_uid=place.evse_uid,
+        connector_id=str(place.connector_id),
+        tariff_ids=(cdr.tariff.tariff_id,),
+        power_w=POWER_W_ASSUMED,
+        time_zone=place.time_zone,
+        country=place.country,
+    )
