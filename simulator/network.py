@@ -159,7 +159,7 @@ def _station(seed: int, party_id: PartyId, number: int, location_id: str) -> Sta
 
 
 def drivers(seed: int) -> tuple[DriverPlan, ...]:
-    """Return the drivers of both MSPs; the last of each first MSP has a card that its bank declines."""
+    """Return the drivers of both MSPs; one of the first MSP has a card that its bank declines."""
     return tuple(
         _driver(seed, emsp, number)
         for emsp in (ZON.party_id, RHEIN.party_id)
@@ -179,5 +179,5 @@ def _driver(seed: int, emsp_id: PartyId, number: int) -> DriverPlan:
         # A card of ISO 14443 with a UID of 7 bytes begins with the chip maker's number; 04 is NXP.
         rfid_uid=f"04{chance.getrandbits(48):012X}",
         vehicle=draw_vehicle(chance),
-        card_is_declined=emsp_id == ZON.party_id and number == DRIVERS_PER_EMSP,
+        card_is_declined=emsp_id == ZON.party_id and number == DRIVERS_PER_EMSP - 1,
     )

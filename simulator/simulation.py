@@ -30,8 +30,7 @@ from simulator.truth import Truth
 QUARTER: Final = timedelta(minutes=15)
 GRID: Final = timedelta(seconds=GRID_S)
 WATCH_AFTER: Final = timedelta(minutes=15)
-DISPUTE_AFTER: Final = timedelta(hours=1)
-ANSWER_AFTER: Final = timedelta(hours=2)
+ANSWER_AFTER: Final = timedelta(minutes=30)
 HEARTBEAT_EVERY: Final = timedelta(hours=6)
 LOOK_AHEAD: Final = timedelta(days=1)
 """Prices are published for the days of the scenario and for the day after each, into which nights reach."""
@@ -67,11 +66,11 @@ class Backstage(Protocol):
     async def stop(self, session: SessionPlan) -> None:
         """A driver stops by app."""
 
-    async def dispute(self, session: SessionPlan, /) -> None:
-        """The driver's MSP disputes the CDR of the session."""
+    async def mistake_meter_key(self, session: SessionPlan, /) -> None:
+        """The driver's MSP makes a mistake that lets it dispute the CDR of the session."""
 
     async def answer_dispute(self, session: SessionPlan, /) -> None:
-        """The CPO credits the disputed CDR and replaces it."""
+        """The MSP corrects itself; the CPO credits the disputed CDR and replaces it."""
 
 
 def make_station(profile: StationProfile, *, now: Callable[[], datetime], truth: Truth) -> Station:
@@ -184,7 +183,7 @@ class Simulation:
         if session.started_by is StartedBy.APP:
             plan(session.arrives_at + WATCH_AFTER, Phase.DRIVERS, partial(self._watch, session))
         if session.fault is SessionFault.DISPUTED:
-            plan(session.leaves_at + DISPUTE_AFTER, Phase.OPERATORS, partial(self._backstage.dispute, session))
+            plan(session.arrives_at, Phase.OPERATORS, partial(self._backstage.mistake_meter_key, session))
             plan(session.leaves_at + ANSWER_AFTER, Phase.OPERATORS, partial(self._backstage.answer_dispute, session))
 
     # The play --------------------------------------------------------------------------------------------------

@@ -106,8 +106,8 @@ class ToyBackstage:
     async def stop(self, session: SessionPlan) -> None:
         self.calls.append(f"stop {session.number}")
 
-    async def dispute(self, _: SessionPlan) -> None:
-        self.calls.append("dispute")
+    async def mistake_meter_key(self, _: SessionPlan) -> None:
+        self.calls.append("mistake")
 
     async def answer_dispute(self, _: SessionPlan) -> None:
         self.calls.append("answer_dispute")
@@ -209,7 +209,7 @@ def test_each_fault_shows_in_what_the_stations_sent(run: Run) -> None:
         and (each.action == "StopTransaction" or each.seq_no is not None)
     ]
     assert len(ends) != len({(each.content_hash) for each in ends})
-    assert run.backstage.calls.count("dispute") == run.backstage.calls.count("answer_dispute") == 1
+    assert run.backstage.calls.count("mistake") == run.backstage.calls.count("answer_dispute") == 1
 
 
 def test_strangers_and_wrong_passwords_are_refused(run: Run) -> None:
