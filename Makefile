@@ -60,8 +60,8 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@touch $@
 
 $(STAMPS)/runtime: $(BIN)/uv requirements/runtime.txt
-	@[ -e $(STAMPS)/tools ] || { echo "installing what runs"; \
-		$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/bootstrap.txt requirements/runtime.txt; }
+	@if [ -e $(STAMPS)/tools ]; then $(MAKE) --no-print-directory -s $(STAMPS)/tools; else echo "installing what runs"; \
+		$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/bootstrap.txt requirements/runtime.txt; fi
 	@$(MAKE) --no-print-directory -s path
 	@mkdir -p $(STAMPS) && touch $@
 

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -24,13 +25,23 @@ from emobility.runtime import network
 from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
 from emobility.runtime.kafka.libraries import fetch_libraries, find_java
-from emobility.runtime.postgres_binaries import find_postgres_binaries
+from emobility.runtime.postgres_binaries import PostgresBinaries, binaries_in, find_postgres_binaries
 from emobility.runtime.supervision import ComponentMissing
 
 T = TypeVar("T")
 
 COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
 TEMPLATE: Final = "migrated"
+OTHER_POSTGRES: Final = os.environ.get("POSTGRES_BIN")
+"""Another PostgreSQL's programs: `POSTGRES_BIN=/usr/lib/postgresql/15/bin make test` shows that the SQL is portable."""
+FUZZ_EXAMPLES: Final = int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "5000"))
+
+# Other work on the machine slows examples down; that is no failure.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("patient"), max_examples=FUZZ_EXAMPLES)
+hypothesis.settings.load_profile("patient")
 
 
 WARNINGS_OF_LIBRARIES: Final = (
@@ -89,7 +100,9 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
     """One embedded PostgreSQL for the whole run."""
-    server = EmbeddedPostgres(server_folder / "postgres", timer=SystemTimer(), randomness=SystemRandomness())
+    server = EmbeddedPostgres(
+        server_folder / "postgres", timer=SystemTimer(), randomness=SystemRandomness(), binaries=_chosen_binaries()
+    )
     run_to_end(server.start())
     yield server
     server.kill()
@@ -156,6 +169,12 @@ def database_dsn(server_dsn: str, name: str) -> str:
 def create_database(server_dsn: str, name: str, template: str = "template0") -> None:
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+
+
+def _chosen_binaries() -> PostgresBinaries | None:
+    if OTHER_POSTGRES is None:
+        return None
+    return binaries_in(Path(OTHER_POSTGRES)) or pytest.exit(f"POSTGRES_BIN={OTHER_POSTGRES} holds no PostgreSQL 15+", 4)
 
 
 def _own_database(server: EmbeddedPostgres, *, template: str) -> Iterator[str]:

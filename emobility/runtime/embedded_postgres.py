@@ -241,10 +241,11 @@ class EmbeddedPostgres:
             "--locale=C",
             "--data-checksums",
             "--no-instructions",
+            "--no-sync",
         )
-        self._run(
-            binaries.program("postgres"), "--single", "-D", str(data), "postgres", given=f"CREATE DATABASE {DATABASE}\n"
-        )
+        single = [binaries.program("postgres"), "--single", "-D", str(data), "-c", "fsync=off", "postgres"]
+        self._run(*single, given=f"CREATE DATABASE {DATABASE}\n")
+        self._run(binaries.program("initdb"), f"--pgdata={data}", "--sync-only")  # once, now that all is there
         shutil.rmtree(self._data, ignore_errors=True)
         data.rename(self._data)
         shutil.rmtree(unfinished)

