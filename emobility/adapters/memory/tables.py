@@ -103,6 +103,7 @@ class RowLocks:
                 heir, turn = waiting.popleft()
                 if not turn.cancelled():
                     self._own(heir, lock)
+                    self._wanted.pop(heir, None)  # at once: it wants nothing any more, even before it runs on
                     turn.set_result(None)
                     break
             if not waiting:
