@@ -19,42 +19,31 @@ A period's `tariff_id` is not looked at: the caller says which tariff prices the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from emobility.domain.errors import MalformedInput
 from emobility.domain.money import Price
 from emobility.domain.session import ChargingPeriod
-from emobility.domain.tariff.changes import Stretch, changes
 from emobility.domain.tariff.explanation import explain
-from emobility.domain.tariff.priced import (
-    Limit,
-    PeriodSpansPriceChange,
-    PeriodTimeDiffers,
-    PowerNotStated,
-    PricedLine,
-    PricedSession,
-    PricingNote,
-)
+from emobility.domain.tariff.priced import Limit, PricedLine, PricedSession, PricingNote
 from emobility.domain.tariff.selection import (
-    DIMENSIONS,
     ENERGY,
     FLAT,
     PARKING_TIME,
     TIME,
     Candidate,
     CompiledTariff,
-    LocalMoment,
     Moment,
     PriceBook,
     compiled,
-    costs_the_same,
     first_match,
     state,
     zone_of,
 )
+from emobility.domain.tariff.span_check import Span, check_span
 from emobility.domain.tariff.tariff import Tariff
 
 __all__ = [
@@ -69,7 +58,6 @@ __all__ = [
 _WEIGHTS: Final = (18, 5, 5, 18_000)
 """A unit of each dimension in 18,000ths of what its price is per: Wh, seconds, seconds, once."""
 _DENOMINATOR: Final = 18_000
-_NO_STATE: Final = Moment(0, timedelta(0), None, None, None, None)
 
 
 class NoChargingPeriods(MalformedInput):
@@ -143,16 +131,6 @@ class _Tally:
         self.indices.append(index)
 
 
-class _Span(NamedTuple):
-    """A period with its end, its two readings of the wall clock and the state it starts in."""
-
-    period: ChargingPeriod
-    ended_at: datetime
-    local: LocalMoment | None
-    local_end: LocalMoment | None
-    moment: Moment | None
-
-
 class _Run:
     """One pricing: tallies by component, then steps, then sums."""
 
@@ -198,7 +176,8 @@ class _Run:
                     self._charge_slot(choices[TIME], moment, period.charging_s, index)
                 if period.parking_s:
                     self._charge_slot(choices[PARKING_TIME], moment, period.parking_s, index)
-                self._check(index, _Span(period, period_ended_at, local, local_end, moment))
+                span = Span(index, period, period_ended_at, local, local_end, moment)
+                self._notes.extend(check_span(book, span, self._zone))
                 energy_wh += period_wh
             local = local_end
 
@@ -232,67 +211,6 @@ class _Run:
             tally = self._tallies[candidate] = _Tally(candidate, is_reservation=is_reservation)
         tally.add(quantity, index)
         self._last[is_reservation, candidate.slot] = tally
-
-    def _check(self, index: int, span: _Span) -> None:
-        """Note what the period should have said otherwise."""
-        period = span.period
-        lasted = span.ended_at - period.started_at
-        lasted_s = lasted.days * 86_400 + lasted.seconds
-        stated_s = period.charging_s + period.parking_s + period.reserved_s
-        # A second's grace: stamps are cut to whole seconds on their way through OCPI.
-        if stated_s > lasted_s + 1:
-            self._notes.append(PeriodTimeDiffers(period_index=index, stated_s=stated_s, lasted_s=lasted_s))
-        book = self._tariff.session
-        if book.looks_at_power and period.charging_s:
-            self._check_power(index, span)
-        if _clock_may_turn(book, span, lasted_s) or _state_may_turn(book, span):
-            self._check_changes(index, span)
-
-    def _check_changes(self, index: int, span: _Span) -> None:
-        period = span.period
-        stretch = Stretch(
-            started_at=period.started_at,
-            ended_at=span.ended_at,
-            moment=span.moment or _NO_STATE,
-            energy_wh=period.energy_import_wh - period.energy_export_wh,
-        )
-        noted: set[int] = set()
-        for change in changes(self._tariff.session, stretch, self._zone, _slots_used(period)):
-            if change.slot not in noted and not costs_the_same(change.before, change.after):
-                noted.add(change.slot)
-                self._note_change(index, change.slot, change.at, change.before, change.after)
-
-    def _check_power(self, index: int, span: _Span) -> None:
-        moment = span.moment
-        assert moment is not None
-        book = self._tariff.session
-        asks_in_vain = (book.power_thresholds_w and moment.power_w_low is None) or (
-            book.current_thresholds_a and moment.current_a_low is None
-        )
-        if asks_in_vain:
-            self._notes.append(PowerNotStated(period_index=index))
-        lowest = moment._replace(power_w_high=moment.power_w_low, current_a_high=moment.current_a_low)
-        highest = moment._replace(power_w_low=moment.power_w_high, current_a_low=moment.current_a_high)
-        if lowest == highest:
-            return
-        choices = book.choices(span.local)
-        for slot in _slots_used(span.period):
-            at_lowest, at_highest = first_match(choices[slot], lowest), first_match(choices[slot], highest)
-            if not costs_the_same(at_lowest, at_highest):
-                self._note_change(index, slot, None, at_lowest, at_highest)
-
-    def _note_change(
-        self, index: int, slot: int, at: datetime | None, before: Candidate | None, after: Candidate | None
-    ) -> None:
-        self._notes.append(
-            PeriodSpansPriceChange(
-                period_index=index,
-                dimension=DIMENSIONS[slot],
-                changed_at=at,
-                element_index=None if before is None else before.element_index,
-                next_element_index=None if after is None else after.element_index,
-            )
-        )
 
     def round_up_by_step(self) -> None:
         """Apply `step_size`: once to energy, once to the time of the session, once to that of a reservation."""
@@ -358,45 +276,10 @@ class _Run:
 _RESERVATION: Final = 4
 
 
-def _clock_may_turn(book: PriceBook, span: _Span, lasted_s: int) -> bool:
-    """Whether the wall clock passed a break inside the period; True also where it only might have."""
-    start, end = span.local, span.local_end
-    if start is None or end is None:
-        return False
-    if (end.ordinal - start.ordinal) * 86_400 + end.second - start.second != lasted_s:
-        return True  # the clock was changed, or the period has a broken second
-    if start.ordinal == end.ordinal and start.stretch == end.stretch:
-        return False
-    # A period cut where it should be ends as the next stretch of the day begins.
-    if end.ordinal == start.ordinal:
-        ends_at_next = end.stretch == start.stretch + 1 and book.breaks[start.stretch] == end.second
-    else:
-        ends_at_next = end.ordinal == start.ordinal + 1 and end.second == 0 and start.stretch == len(book.breaks)
-    return not (ends_at_next and span.ended_at.microsecond == 0)
-
-
-def _state_may_turn(book: PriceBook, span: _Span) -> bool:
-    """Whether energy or duration passed a threshold inside the period."""
-    moment, period = span.moment, span.period
-    if moment is None:
-        return False
-    end_wh = moment.energy_wh + period.energy_import_wh - period.energy_export_wh
-    low_wh, high_wh = min(moment.energy_wh, end_wh), max(moment.energy_wh, end_wh)
-    if any(low_wh < wh <= high_wh for wh in book.energy_thresholds_wh):
-        return True
-    end = moment.elapsed + (span.ended_at - period.started_at)
-    return any(moment.elapsed < threshold < end for threshold in book.duration_thresholds)
-
-
 def _only_reserves(period: ChargingPeriod) -> bool:
     return bool(period.reserved_s) and not (
         period.energy_import_wh or period.energy_export_wh or period.charging_s or period.parking_s
     )
-
-
-def _slots_used(period: ChargingPeriod) -> tuple[int, ...]:
-    quantities = (period.energy_import_wh - period.energy_export_wh, period.charging_s, period.parking_s)
-    return tuple(slot for slot, quantity in enumerate(quantities) if quantity)
 
 
 def _line(tally: _Tally) -> PricedLine:

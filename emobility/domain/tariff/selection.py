@@ -271,7 +271,7 @@ class CompiledTariff:
         self.expired = PriceBook(expires + reserved, scales)
 
 
-COMPILED_MAX: Final = 512
+COMPILED_MAX: Final = 64
 """Tariffs kept compiled; the one compiled first goes first."""
 _compiled: Final[dict[int, CompiledTariff]] = {}
 

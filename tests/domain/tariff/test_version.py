@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
+from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.tariff import (
     DayOfWeek,
     PriceComponent,
@@ -27,7 +28,7 @@ from emobility.domain.tariff.tariff import (
 from emobility.domain.tariff.version import canonical_bytes, is_in_force, tariff_hash
 from emobility.events.codec import decode, encode
 from emobility.protocols.ocpi import v221
-from emobility.protocols.ocpi.mapping import tariff_from_ocpi, tariff_to_ocpi
+from emobility.protocols.ocpi.mapping import period_from_ocpi, period_to_ocpi, tariff_from_ocpi, tariff_to_ocpi
 from tests.domain.tariff.builders import component, element, tariff
 from tests.domain.tariff.cases import case
 
@@ -144,6 +145,22 @@ def test_a_tariff_has_the_same_hash_after_a_round_trip_through_ocpi_and_the_log(
 
     assert tariff_hash(through_log) == tariff_hash(drawn)
     assert tariff_hash(through_ocpi) == tariff_hash(drawn)
+
+
+@given(seed=st.integers(min_value=0, max_value=2**40))
+def test_a_partner_that_holds_only_the_ocpi_documents_gets_the_same_price(seed: int) -> None:
+    drawn = case(seed)
+    there = tariff_from_ocpi(decode(encode(tariff_to_ocpi(drawn.tariff)), v221.Tariff))
+    periods = [
+        period_from_ocpi(decode(encode(period_to_ocpi(period)), v221.ChargingPeriod)) for period in drawn.periods
+    ]
+
+    prices = [
+        price_session(charge, cut, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+        for charge, cut in ((drawn.tariff, drawn.periods), (there, periods))
+    ]
+
+    assert replace(prices[1], lines=()) == replace(prices[0], lines=())
 
 
 def test_the_canonical_form_is_pinned() -> None:
