@@ -28,8 +28,7 @@ class HttpBackstage:
         self._scenario = scenario
         self._now = now
         self._business = ApiClient(http, base_url=addresses.business_url, token=addresses.internal_token)
-        gateway = ApiClient(http, base_url=addresses.gateway_api_url, token=addresses.internal_token)
-        self._set_up = SetUp(scenario, business=self._business, gateway=gateway, business_url=addresses.business_url)
+        self._set_up = SetUp(scenario, business=self._business, business_url=addresses.business_url)
         self.quotes: dict[int, dict[str, Any]] = {}
         """What each app session was quoted, by number."""
         self.running_costs_e4: dict[int, int] = {}

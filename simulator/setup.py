@@ -1,4 +1,4 @@
-"""Bring a scenario into a running system by HTTP, as operators do: parties, stations, tariffs, contracts, agreements."""
+"""Bring a scenario into a running system by HTTP, as operators do: parties, stations, tariffs, agreements."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ _VERSION_NAMES: Final = {OCPPVersion.OCPP16: "1.6", OCPPVersion.OCPP201: "2.0.1"
 class SetUp:
     """Sets one scenario up. What it learns on the way (drivers' numbers) is kept for the play."""
 
-    def __init__(self, scenario: Scenario, *, business: ApiClient, gateway: ApiClient, business_url: str) -> None:
+    def __init__(self, scenario: Scenario, *, business: ApiClient, business_url: str) -> None:
         self._scenario = scenario
         self._business = business
-        self._gateway = gateway
         self._business_url = business_url.rstrip("/")
         self.driver_ids: dict[str, str] = {}
         """Number of each driver at the MSP, by contract id."""
@@ -66,7 +65,7 @@ class SetUp:
         prices = market_prices(day)
         for cpo in self._scenario.cpos:
             for terms in (*HOUSE, *ROAMING):
-                path = f"/operations/{cpo.party_id}/tariffs/{terms.tariff_id}/market-prices"
+                path = f"/operations/{cpo.party_id}/tariffs/{terms.tariff_id}/market"
                 await self._business.call("POST", path, {"prices": prices, "keep_from": now})
 
     # Parties ---------------------------------------------------------------------------------------------------
@@ -112,7 +111,7 @@ class SetUp:
 
     async def _open_network(self, cpo_id: PartyId, now: datetime) -> None:
         base = f"/operations/{cpo_id}"
-        await self._business.call("PUT", f"{base}/subscribers/{self._scenario.nsp.party_id}", {"role": "NSP"})
+        await self._business.call("PUT", f"{base}/subscribers/{self._scenario.nsp.party_id}")
         for location in self._scenario.locations:
             if location.party_id == cpo_id:
                 await self._business.call(
@@ -176,9 +175,9 @@ class SetUp:
             f"/operations/{station.party_id}/stations/{station.charging_station_id}",
             {"location_id": station.location_id, "evses": evses, "tariff_ids": tariff_ids_at(station)},
         )
-        await self._gateway.call(
+        await self._business.call(
             "PUT",
-            f"/stations/{station.party_id}/{station.charging_station_id}/credential",
+            f"/operations/{station.party_id}/stations/{station.charging_station_id}/credential",
             {"password": profile.password, "ocpp_version": _VERSION_NAMES[profile.version]},
         )
 

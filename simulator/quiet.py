@@ -1,0 +1,49 @@
+"""Waiting until a system behind HTTP has nothing left to do: no lag, no undelivered message, no command under way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from emobility.domain.errors import Unavailable
+from emobility.ports.clock import Timer
+from emobility.ports.http import HttpClient
+from simulator.api_client import Addresses, ApiClient
+
+POLL_FIRST_S: Final = 0.002
+POLL_MAX_S: Final = 0.05
+QUIET_WITHIN_S: Final = 120.0
+"""A system that is still busy after this will not come to rest: a message is sent over and over."""
+
+
+class NeverQuiet(Unavailable):
+    """The system did not come to rest."""
+
+    def __init__(self, *, gateway: int, business: int) -> None:
+        self.gateway = gateway
+        self.business = business
+        super().__init__(
+            f"after {QUIET_WITHIN_S:.0f} s {gateway} calls at the gateway and {business} back-office tasks are left"
+        )
+
+
+def quiet_by_http(addresses: Addresses, *, http: HttpClient, timer: Timer) -> Callable[[], Awaitable[None]]:
+    """Return what waits for gateway and business process. It raises `NeverQuiet`."""
+    gateway = ApiClient(http, base_url=addresses.gateway_api_url, token=addresses.internal_token)
+    business = ApiClient(http, base_url=addresses.business_url, token=addresses.internal_token)
+
+    async def quiet() -> None:
+        ends_at_s = timer.monotonic_s() + QUIET_WITHIN_S
+        pause_s = POLL_FIRST_S
+        while True:
+            # What the gateway has taken in shows as lag behind it, so the gateway is asked first.
+            at_gateway = int((await gateway.call("GET", "/internal/backlog"))["pending"])
+            behind = int((await business.call("GET", "/internal/quiet"))["outstanding"]) if not at_gateway else 0
+            if not at_gateway and not behind:
+                return
+            if timer.monotonic_s() >= ends_at_s:
+                raise NeverQuiet(gateway=at_gateway, business=behind)
+            await timer.sleep(pause_s)
+            pause_s = min(pause_s * 2, POLL_MAX_S)
+
+    return quiet
