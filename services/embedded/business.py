@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 import roaming_hub.service
 import services.charging_operations.service
 import services.driver_mobility.service
-import services.navigation.service
+
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 
@@ -82,6 +82,5 @@ def build(settings: Settings, ports: Ports) -> Business:
             "hub": roaming_hub.service.build(settings, ports),
             "operations": services.charging_operations.service.build(settings, ports),
             "mobility": services.driver_mobility.service.build(settings, ports),
-            "navigation": services.navigation.service.build(settings, ports),
         },
     )

@@ -1,0 +1,150 @@
+"""The whole system in one process on memory adapters, a virtual clock and one seed: two runs give the same bytes.
+
+Stations and gateway exchange frames through joined memory sockets, services call each other's ASGI apps, the event
+loop's time jumps. Everything else is the code that runs in production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import charge_point_gateway.gateway
+from charge_point_gateway.gateway import GatewayService, StationRefused
+from emobility.adapters.memory import (
+    LoopTimer,
+    MemoryHttp,
+    SeededRandomness,
+    VirtualClock,
+    memory_adapters,
+    memory_frame_pair,
+    run_virtual,
+)
+from emobility.adapters.payments.test_provider import SandboxPayments
+from emobility.adapters.signing import Ed25519Signer
+from emobility.ports.frames import FrameSocket, SocketClosed
+from emobility.ports.ports import Ports
+from emobility.runtime.settings import Settings
+from services.audit.books import Books, gather_books
+from services.embedded.business import Business, build
+from simulator.api_client import Addresses
+from simulator.backstage import HttpBackstage
+from simulator.planning import plan_scenario
+from simulator.report import SimulationReport
+from simulator.scenario import Scenario
+from simulator.simulation import Simulation
+
+BUSINESS_URL: Final = "http://business.invalid"
+GATEWAY_API_URL: Final = "http://gateway.invalid"
+GATEWAY_URL: Final = "ws://gateway.invalid"
+QUIET_POLL_S: Final = 0.01
+"""Virtual seconds between two looks whether anything still moves."""
+BEFORE_THE_BEGINNING: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRun:
+    """What a run leaves: the simulator's report, the books and every byte of the event log."""
+
+    report: SimulationReport
+    books: Books
+    log: bytes
+
+
+class MemoryDialer:
+    """Dials the gateway of the same process (`StationDialer`), through its own authentication."""
+
+    def __init__(self, gateway: GatewayService) -> None:
+        self._gateway = gateway
+
+    async def dial(self, *, url: str, subprotocols: tuple[str, ...], username: str, password: str) -> FrameSocket:
+        """Connect. Raises `SocketClosed` with the HTTP status when refused."""
+        near, far = memory_frame_pair()
+        try:
+            await self._gateway.accept(
+                path=url.removeprefix(GATEWAY_URL),
+                username=username,
+                password=password,
+                subprotocols=subprotocols,
+                socket=far,
+            )
+        except StationRefused as refused:
+            raise SocketClosed(code=refused.http_status, reason="refused") from refused
+        return near
+
+
+def run_in_memory(
+    seed: int,
+    *,
+    progress: Callable[[str, int], None] = lambda _sentence, _permille: None,
+    scenario: Scenario | None = None,
+) -> MemoryRun:
+    """Play the scenario of a seed; the same seed gives the same bytes."""
+    return run_virtual(_run(scenario or plan_scenario(seed), seed, progress))
+
+
+async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], None]) -> MemoryRun:
+    clock, randomness, http = (
+        VirtualClock(scenario.begins_at - BEFORE_THE_BEGINNING),
+        SeededRandomness(seed),
+        MemoryHttp(),
+    )
+    settings = Settings(
+        environment="development",
+        event_log="memory",
+        public_url=BUSINESS_URL,
+        business_url=BUSINESS_URL,
+        gateway_api_url=GATEWAY_API_URL,
+        internal_token=randomness.token_bytes(32).hex(),
+        master_key=randomness.token_bytes(32).hex(),
+        seed=seed,
+    )
+    key = settings.master_key_bytes
+    memory = memory_adapters(master_key=key, clock=clock, randomness=randomness)
+    ports = Ports(
+        clock=clock,
+        timer=LoopTimer(),
+        randomness=randomness,
+        event_log=memory.event_log,
+        units=memory.units,
+        vault=memory.vault,
+        http=http,
+        signer=Ed25519Signer(key),
+        payments=SandboxPayments(memory.units),
+    )
+    gateway, business = charge_point_gateway.gateway.build(settings, ports), build(settings, ports)
+    http.mount(GATEWAY_API_URL, gateway.app)
+    http.mount(BUSINESS_URL, business.app)
+    addresses = Addresses(
+        business_url=BUSINESS_URL,
+        gateway_api_url=GATEWAY_API_URL,
+        gateway_ocpp_url=GATEWAY_URL,
+        internal_token=settings.internal_token.get_secret_value(),
+    )
+    simulation = Simulation(
+        scenario,
+        clock=clock,
+        timer=LoopTimer(),
+        dialer=MemoryDialer(gateway),
+        gateway_url=GATEWAY_URL,
+        backstage=HttpBackstage(scenario, addresses=addresses, http=http, now=clock.now),
+        quiet=lambda: _quiet(gateway, business),
+        progress=progress,
+    )
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(gateway.run(stop))
+        tasks.create_task(business.run(stop))
+        report = await simulation.run()
+        await _quiet(gateway, business)
+        stop.set()
+    books = await gather_books(memory.units, memory.event_log)
+    return MemoryRun(report=report, books=books, log=memory.event_log.dump())
+
+
+async def _quiet(gateway: GatewayService, business: Business) -> None:
+    while gateway.pending or await business.outstanding() or gateway.pending:
+        await asyncio.sleep(QUIET_POLL_S)  # noqa: ASYNC110 - three processes' worth of work has no common event

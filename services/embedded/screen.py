@@ -1,0 +1,104 @@
+"""The demo's last screen: what everybody metered, owes, paid, and what is still in question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from emobility.domain.money import decimal_from_e4
+from services.audit.figures import Figures
+from services.audit.report import AuditReport
+
+
+def money(amount_e4: int, currency: str) -> str:
+    """Return an amount for people, to the last ten-thousandth."""
+    return f"{decimal_from_e4(amount_e4):,.4f} {currency}"
+
+
+def show(console: Console, figures: Figures, report: AuditReport, simulated: dict[str, Any], duration_s: float) -> None:
+    """Print one screen."""
+    console.print()
+    console.print(_sessions(figures, simulated))
+    console.print(_energy(figures))
+    console.print(_wholesale(figures))
+    console.print(_retail(figures))
+    console.print(_exceptions(figures, simulated))
+    verdict = "every equation holds" if report.is_clean else f"{len(report.differences)} differences"
+    compared = sum(check.compared for check in report.checks)
+    style = "bold green" if report.is_clean else "bold red"
+    console.print(f"audit: {verdict} ({len(report.checks)} rules, {compared:,} comparisons)", style=style)
+    for each in report.differences:
+        amounts = f"expected {each.expected:,}, found {each.found:,} {each.unit}"
+        console.print(f"  {each.rule}: {each.scope}: {amounts}: {each.cause}", style="red", markup=False)
+    console.print(f"took {duration_s:.1f} s")
+
+
+def _sessions(figures: Figures, simulated: dict[str, Any]) -> str:
+    roaming = simulated.get("roaming", 0)
+    share = f" ({100 * roaming // figures.sessions} %)" if figures.sessions else ""
+    return (
+        f"[bold]{figures.sessions} sessions[/bold], {roaming} of them roaming{share}, {figures.cdrs} CDRs, "
+        f"{figures.credits} credited; {simulated.get('messages', 0):,} OCPP messages from stations"
+    )
+
+
+def _energy(figures: Figures) -> Table:
+    table = Table(
+        title="energy, Wh: metered = in CDRs + quarantined + waived + written off + open", title_justify="left"
+    )
+    energy = figures.energy
+    columns = {
+        "metered": figures.metered_wh,
+        "in CDRs": energy.cdr_wh,
+        "quarantined": energy.quarantined_wh,
+        "waived": energy.waived_wh,
+        "written off": energy.written_off_wh,
+        "open": energy.open_wh,
+    }
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{wh:,}" for wh in columns.values()))
+    return table
+
+
+def _wholesale(figures: Figures) -> Table:
+    table = Table(title="wholesale: what each MSP owes each CPO, net of tax and of credits", title_justify="left")
+    for name in ("CPO", "MSP"):
+        table.add_column(name)
+    for name in ("CDRs", "Wh", "net"):
+        table.add_column(name, justify="right")
+    for pair in figures.wholesale:
+        table.add_row(pair.cpo, pair.emsp, str(pair.cdrs), f"{pair.energy_wh:,}", money(pair.net_e4, pair.currency))
+    return table
+
+
+def _retail(figures: Figures) -> Table:
+    table = Table(title="retail: what drivers were billed and paid, with VAT; margin before tax", title_justify="left")
+    table.add_column("MSP")
+    for name in ("drivers", "bills", "billed", "paid", "outstanding", "margin"):
+        table.add_column(name, justify="right")
+    for each in figures.retail:
+        amounts = (each.billed_e4, each.paid_e4, each.outstanding_e4, each.margin_e4)
+        table.add_row(
+            each.emsp, str(each.drivers), str(each.bills), *(money(amount, each.currency) for amount in amounts)
+        )
+    return table
+
+
+def _exceptions(figures: Figures, simulated: dict[str, Any]) -> Table:
+    table = Table(title="what went wrong, and where it is kept", title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("how many", justify="right")
+    table.add_column("why")
+    table.add_row("quarantined sessions", str(figures.quarantined), _counted(figures.quarantine_reasons))
+    table.add_row("disputes", str(figures.disputes), _counted(figures.dispute_reasons))
+    table.add_row("declined payments", str(figures.declined_payments), "the bill stays outstanding")
+    for intrusion in simulated.get("intrusions", []):
+        table.add_row("refused", "1", intrusion)
+    return table
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
