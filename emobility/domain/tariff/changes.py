@@ -19,6 +19,8 @@ _DAY: Final = timedelta(days=1)
 _DAY_S: Final = 86_400
 _SHIFT_S_MAX: Final = 3 * 3_600
 """No clock change moves the clock further."""
+LOOK_AHEAD_MAX: Final = timedelta(days=62)
+"""Changes on the clock are looked for this far into a period, so that a forged one costs no more than a long one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ def clock_changes(book: PriceBook, start: datetime, end: datetime, zone: ZoneInf
     """Instants strictly between `start` and `end` at which the wall clock passes a break or midnight, or is changed."""
     if not book.looks_at_clock or end <= start:
         return []
+    end = min(end, start + LOOK_AHEAD_MAX)
     found = set(clock_shifts(start, end, zone))
     first, last = start.astimezone(zone), end.astimezone(zone)
     day = first.date()

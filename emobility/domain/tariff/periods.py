@@ -12,7 +12,7 @@ from typing import Final
 
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.changes import Stretch, changes
-from emobility.domain.tariff.selection import ENERGY, FLAT, PARKING_TIME, TIME, compiled, state, zone_of
+from emobility.domain.tariff.selection import ENERGY, FLAT, PARKING_TIME, TIME, compiled, require_likely, state, zone_of
 from emobility.domain.tariff.tariff import Tariff
 
 _SECOND: Final = timedelta(seconds=1)
@@ -34,6 +34,7 @@ def split_at_price_changes(
         time_zone: IANA zone of the location.
 
     Raises:
+        UnlikelyMoment: a session of another century.
         UnknownTimeZone: `time_zone` is no IANA zone.
         PriceOutOfRange: the tariff has a price nobody can mean.
     """
@@ -41,6 +42,7 @@ def split_at_price_changes(
     if not (book.looks_at_clock or book.looks_at_state):
         return tuple(sorted(periods, key=lambda period: period.started_at))
     zone = zone_of(time_zone)
+    require_likely(*(period.started_at for period in periods), ended_at)
     ordered = sorted(periods, key=lambda period: period.started_at)
     ends = [*(period.started_at for period in ordered[1:]), ended_at]
     energy_wh = 0

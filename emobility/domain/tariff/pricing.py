@@ -40,6 +40,7 @@ from emobility.domain.tariff.selection import (
     PriceBook,
     compiled,
     first_match,
+    require_likely,
     state,
     zone_of,
 )
@@ -90,6 +91,7 @@ def price_session(
     Raises:
         NoChargingPeriods: `periods` is empty.
         SessionEndsTooEarly: a period starts after `ended_at`.
+        UnlikelyMoment: a session of another century.
         UnknownTimeZone: `time_zone` is no IANA zone.
         PriceOutOfRange: the tariff has a price nobody can mean.
         NegativeStepSize: the tariff has a step below zero.
@@ -98,6 +100,7 @@ def price_session(
         raise NoChargingPeriods
     run = _Run(compiled(tariff), zone_of(time_zone))
     ordered = _in_order(periods)
+    require_likely(ordered[0].started_at, ended_at)
     if ordered[-1].started_at > ended_at:
         raise SessionEndsTooEarly(ended_at=ended_at, period_started_at=ordered[-1].started_at)
     run.charge(ordered, ended_at)

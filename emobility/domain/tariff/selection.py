@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -39,6 +39,9 @@ from emobility.domain.tariff.tariff import (
 
 PRICE_DECIMALS_MAX: Final = 12
 PRICE_MAX: Final = Decimal(10**9)
+MOMENT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""OCPI 2.2.1, 10.3.1: 1970-01-01 stands for a moment that is not known."""
+MOMENT_MAX: Final = datetime(2200, 1, 1, tzinfo=UTC)
 STRETCHES_MAX: Final = 4_096
 """Stretches of local time a book remembers before it starts afresh."""
 
@@ -78,6 +81,21 @@ class UnknownTimeZone(MalformedInput):
     def __init__(self, name: str) -> None:
         self.name = name[:80]
         super().__init__(f"{self.name!r} is no IANA time zone")
+
+
+class UnlikelyMoment(MalformedInput):
+    """A session lies between `MOMENT_MIN` and `MOMENT_MAX`; beyond them clocks and calendars break down."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        super().__init__(f"no car charges at {at.isoformat()}")
+
+
+def require_likely(*moments: datetime) -> None:
+    """Raise `UnlikelyMoment` for a moment that no session can have."""
+    for at in moments:
+        if not MOMENT_MIN <= at < MOMENT_MAX:
+            raise UnlikelyMoment(at)
 
 
 def zone_of(name: str) -> ZoneInfo:

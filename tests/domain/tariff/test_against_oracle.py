@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import pytest
@@ -10,7 +11,9 @@ from emobility.domain.tariff.pricing import price_session
 from tests.domain.tariff.cases import case
 from tests.domain.tariff.fuzz_pricing import difference
 
-BLOCKS = [range(start, start + 500) for start in range(1_000_000, 1_003_000, 500)]
+SESSIONS = 20 * int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "150"))
+"""3,000; `make fuzz` with its 5,000 examples makes it 100,000."""
+BLOCKS = [range(start, start + 500) for start in range(1_000_000, 1_000_000 + SESSIONS, 500)]
 
 
 @pytest.mark.parametrize("seeds", BLOCKS, ids=lambda seeds: str(seeds.start))

@@ -10,6 +10,8 @@ import pytest
 
 from emobility.domain.money import Price
 from emobility.domain.session import ChargingPeriod
+from emobility.domain.tariff.changes import LOOK_AHEAD_MAX
+from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import (
     Limit,
     PeriodSpansPriceChange,
@@ -23,7 +25,7 @@ from emobility.domain.tariff.pricing import (
     explain,
     price_session,
 )
-from emobility.domain.tariff.selection import NegativeStepSize, PriceOutOfRange, UnknownTimeZone
+from emobility.domain.tariff.selection import NegativeStepSize, PriceOutOfRange, UnknownTimeZone, UnlikelyMoment
 from emobility.domain.tariff.tariff import DayOfWeek, Reservation, Tariff, TariffDimension
 from tests.domain.tariff.builders import AMSTERDAM, charging, component, element, minutes, parking, reserved, tariff
 
@@ -392,6 +394,28 @@ def test_a_period_after_the_end_is_refused() -> None:
         bill(tariff(OTHERWISE), charging(NOON, 5), ended_at=NOON - minutes(1))
 
     assert refusal.value.period_started_at == NOON
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2200, 9999])
+def test_a_session_of_another_century_is_refused(year: int) -> None:
+    at = datetime(year, 12, 31, 23, tzinfo=UTC)
+
+    with pytest.raises(UnlikelyMoment) as refusal:
+        price_session(DAY_AND_NIGHT, [charging(at, 5)], ended_at=at + minutes(5), time_zone=AMSTERDAM)
+
+    assert refusal.value.at.year == year
+    with pytest.raises(UnlikelyMoment):
+        split_at_price_changes(DAY_AND_NIGHT, [charging(at, 5)], ended_at=at, time_zone=AMSTERDAM)
+
+
+def test_changes_are_not_looked_for_without_end() -> None:
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+
+    cut = split_at_price_changes(
+        DAY_AND_NIGHT, [charging(start, 1)], ended_at=datetime(2199, 1, 1, tzinfo=UTC), time_zone=AMSTERDAM
+    )
+
+    assert len(cut) == 2 * LOOK_AHEAD_MAX.days + 1
 
 
 @pytest.mark.parametrize("name", ["", "Europe/Nowhere", "../etc/passwd", "/etc/localtime", "CET\0"])
