@@ -1,0 +1,150 @@
+"""How a frozen dataclass lies in a table: the mapping that `emobility.ports.stores` fixes, one column after another."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, Generic, TypeVar
+
+from emobility.domain.identifiers import PartyId
+from emobility.domain.personal import Sealed
+from emobility.events import codec
+from emobility.ports.stores import TableSpec
+
+R = TypeVar("R")
+
+_PLAIN: Final[dict[type, str]] = {
+    bool: "BOOLEAN",
+    int: "BIGINT",
+    str: "TEXT",
+    bytes: "BYTEA",
+    Decimal: "NUMERIC",
+    datetime: "TIMESTAMPTZ",
+}
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _in_utc(value: Any) -> Any:
+    return value.replace(tzinfo=UTC)  # the connection's time zone is UTC already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column: its name and SQL type, and how a value gets in."""
+
+    name: str
+    sql_type: str
+    is_nullable: bool
+    dump: Callable[[Any], Any]
+    """From the field's value to what psycopg takes; never called with None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Field:
+    """A field of the record, its columns, and how their values become the field's value again."""
+
+    name: str
+    columns: tuple[Column, ...]
+    load: Callable[[Any], Any]
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """Split `T | None` into T and True."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        is_nullable = len(kinds) < len(typing.get_args(hint))
+        return (kinds[0] if len(kinds) == 1 else typing.Union[tuple(kinds)]), is_nullable  # noqa: UP007 - built at run time
+    return hint, False
+
+
+def _field(name: str, hint: Any) -> _Field:
+    kind, is_nullable = _without_none(hint)
+    kind = getattr(kind, "__supertype__", kind)
+    if kind is Sealed:
+        return _sealed(name, is_nullable=is_nullable)
+    sql_type, dump, load = _conversion(kind)
+    column = Column(name=name, sql_type=sql_type, is_nullable=is_nullable, dump=dump)
+    return _Field(name=name, columns=(column,), load=load)
+
+
+def _conversion(kind: Any) -> tuple[str, Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return SQL type, dumper and loader of a type; anything nested goes through the codec."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "TEXT", lambda value: str(value.value), kind
+    if kind is PartyId:
+        return "TEXT", lambda value: value.code, PartyId
+    if kind is datetime:
+        return "TIMESTAMPTZ", _same, _in_utc
+    if kind in _PLAIN:
+        return _PLAIN[kind], _same, _same
+    return "JSONB", lambda value: codec.encode(value).decode(), lambda data: codec.decode(data, kind)
+
+
+def _sealed(name: str, *, is_nullable: bool) -> _Field:
+    subject = Column(name=f"{name}_subject", sql_type="TEXT", is_nullable=is_nullable, dump=_same)
+    box = Column(name=f"{name}_box", sql_type="BYTEA", is_nullable=is_nullable, dump=_same)
+    return _Field(name=name, columns=(subject, box), load=_same)
+
+
+class RecordMapping(Generic[R]):
+    """The columns of a table and the way from records to rows and back."""
+
+    def __init__(self, spec: TableSpec[R]) -> None:
+        self.spec = spec
+        hints = typing.get_type_hints(spec.record)
+        names = [field.name for field in fields(typing.cast("Any", spec.record))]
+        self._fields = [_field(name, hints[name]) for name in names]
+        self.columns: tuple[Column, ...] = tuple(column for field in self._fields for column in field.columns)
+        self.by_name: dict[str, Column] = {column.name: column for column in self.columns}
+        missing = [name for group in (spec.key, *spec.unique) for name in group if name not in self.by_name]
+        if missing:
+            raise AssertionError(f"{spec.name}: no column {missing}")
+
+    def column(self, name: str) -> Column:
+        """Return a column that may be asked for; nested ones may not."""
+        column = self.by_name.get(name)
+        if column is None or column.sql_type == "JSONB":
+            raise AssertionError(f"{self.spec.name} can't be asked by {name}")
+        return column
+
+    def row_of(self, record: R) -> dict[str, Any]:
+        """Return a record's column values by name."""
+        row: dict[str, Any] = {}
+        for field in self._fields:
+            value = getattr(record, field.name)
+            if len(field.columns) > 1:
+                subject, box = field.columns
+                row[subject.name] = None if value is None else value.subject
+                row[box.name] = None if value is None else value.box
+            else:
+                column = field.columns[0]
+                row[column.name] = None if value is None else column.dump(value)
+        return row
+
+    def key_of(self, record: R) -> tuple[Any, ...]:
+        """Return a record's key, for people."""
+        row = self.row_of(record)
+        return tuple(row[name] for name in self.spec.key)
+
+    def record_of(self, row: Sequence[Any]) -> R:
+        """Build the record of a row whose values stand in the order of `columns`."""
+        values: dict[str, Any] = {}
+        at = 0
+        for field in self._fields:
+            if len(field.columns) > 1:
+                subject, box = row[at], row[at + 1]
+                values[field.name] = None if subject is None else Sealed(subject=subject, box=bytes(box))
+                at += 2
+            else:
+                value = row[at]
+                values[field.name] = None if value is None else field.load(value)
+                at += 1
+        return self.spec.record(**values)

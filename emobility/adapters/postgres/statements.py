@@ -1,0 +1,170 @@
+"""The SQL of a table, composed once per spec and question; values always travel apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
+
+from psycopg import sql
+
+from emobility.adapters.postgres.columns import RecordMapping
+from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
+
+R = TypeVar("R")
+
+Question = tuple[bytes, dict[str, Any]]
+"""A statement and its values."""
+
+
+class TableStatements(Generic[R]):
+    """Statements over one table. `collation` makes text sort by code point, as Python does."""
+
+    def __init__(self, spec: TableSpec[R], *, collation: str) -> None:
+        self.mapping = RecordMapping(spec)
+        self._spec = spec
+        self._collation = sql.SQL(collation)
+        self._table = sql.Identifier(spec.name)
+        self._names = sql.SQL(", ").join(sql.Identifier(column.name) for column in self.mapping.columns)
+        self._composed: dict[Any, bytes] = {}
+        key = sql.SQL(" AND ").join(self._equals(name) for name in spec.key)
+        select = sql.SQL("SELECT {} FROM {} WHERE {}").format(self._names, self._table, key)
+        self.get = _bytes(select)
+        self.get_for_update = _bytes(select + sql.SQL(" FOR UPDATE"))
+        self.delete = _bytes(sql.SQL("DELETE FROM {} WHERE {}").format(self._table, key))
+        self.insert = _bytes(self._insert() + sql.SQL(" ON CONFLICT DO NOTHING"))
+        self.put = _bytes(self._insert() + self._on_conflict_replace())
+
+    def key_values(self, key: Sequence[Any]) -> dict[str, Any]:
+        """Return the values of a primary key by column."""
+        names = self._spec.key
+        if len(key) != len(names):
+            raise AssertionError(f"the key of {self._spec.name} is {names}, not {key}")
+        columns = (self.mapping.column(name) for name in names)
+        return {column.name: column.dump(value) for column, value in zip(columns, key, strict=True)}
+
+    def _equals(self, name: str) -> sql.Composable:
+        return sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
+
+    def _insert(self) -> sql.Composed:
+        values = sql.SQL(", ").join(
+            sql.SQL("{}::{}").format(sql.Placeholder(column.name), sql.SQL(column.sql_type))
+            for column in self.mapping.columns
+        )
+        return sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(self._table, self._names, values)
+
+    def _on_conflict_replace(self) -> sql.Composed:
+        key = sql.SQL(", ").join(sql.Identifier(name) for name in self._spec.key)
+        changes = sql.SQL(", ").join(
+            sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(column.name)) for column in self.mapping.columns
+        )
+        return sql.SQL(" ON CONFLICT ({}) DO UPDATE SET {}").format(key, changes)
+
+    def select(
+        self,
+        where: Mapping[str, Any],
+        *,
+        since: tuple[str, datetime] | None,
+        before: tuple[str, datetime] | None,
+        order_by: Sequence[str],
+        offset: int,
+        limit: int,
+    ) -> Question:
+        """Return the statement of `Table.select` and its values."""
+        if limit > SELECT_ROWS_MAX:
+            raise AssertionError(f"a select of {limit} rows exceeds {SELECT_ROWS_MAX}")
+        shape, values = self._asked(where, since, before)
+        shape = ("select", shape, tuple(order_by))
+        statement = self._composed.get(shape)
+        if statement is None:
+            conditions = self._conditions(where, since, before)
+            order = sql.SQL(", ").join(self._order(field) for field in (*order_by, *self._spec.key))
+            statement = self._composed[shape] = _bytes(
+                sql.SQL("SELECT {} FROM {}{} ORDER BY {} LIMIT {} OFFSET {}").format(
+                    self._names, self._table, conditions, order, sql.Placeholder("_limit"), sql.Placeholder("_offset")
+                )
+            )
+        return statement, {**values, "_limit": limit, "_offset": offset}
+
+    def count(
+        self,
+        where: Mapping[str, Any],
+        *,
+        since: tuple[str, datetime] | None,
+        before: tuple[str, datetime] | None,
+    ) -> Question:
+        """Return the statement of `Table.count` and its values."""
+        shape, values = self._asked(where, since, before)
+        shape = ("count", shape)
+        statement = self._composed.get(shape)
+        if statement is None:
+            conditions = self._conditions(where, since, before)
+            statement = self._composed[shape] = _bytes(
+                sql.SQL("SELECT count(*) FROM {}{}").format(self._table, conditions)
+            )
+        return statement, values
+
+    def _asked(
+        self, where: Mapping[str, Any], since: tuple[str, datetime] | None, before: tuple[str, datetime] | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what decides the statement's text, and the values."""
+        shape: list[Any] = []
+        values: dict[str, Any] = {}
+        for name, value in where.items():
+            column = self.mapping.column(name)
+            shape.append((name, _form(value)))
+            if isinstance(value, tuple):
+                values[name] = [column.dump(one) for one in value if one is not None]
+            elif value is not None:
+                values[name] = column.dump(value)
+        for word, bound in (("since", since), ("before", before)):
+            if bound is not None:
+                shape.append((word, bound[0]))
+                values[f"_{word}"] = bound[1]
+        return tuple(shape), values
+
+    def _conditions(
+        self, where: Mapping[str, Any], since: tuple[str, datetime] | None, before: tuple[str, datetime] | None
+    ) -> sql.Composable:
+        conditions = [self._condition(name, _form(value)) for name, value in where.items()]
+        for word, sign, bound in (("_since", ">=", since), ("_before", "<", before)):
+            if bound is not None:
+                name = sql.Identifier(self.mapping.column(bound[0]).name)
+                conditions.append(sql.SQL("{} {} {}").format(name, sql.SQL(sign), sql.Placeholder(word)))
+        return sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+
+    def _condition(self, name: str, form: str) -> sql.Composable:
+        identifier = sql.Identifier(name)
+        if form == _ABSENT:
+            return sql.SQL("{} IS NULL").format(identifier)
+        if form == _EQUAL:
+            return self._equals(name)
+        array = sql.SQL(f"{self.mapping.column(name).sql_type}[]")
+        any_of = sql.SQL("{} = ANY({}::{})").format(identifier, sql.Placeholder(name), array)
+        if form == _ANY:
+            return any_of
+        return sql.SQL("({} OR {} IS NULL)").format(any_of, identifier)
+
+    def _order(self, field: str) -> sql.Composable:
+        column = self.mapping.column(field.removeprefix("-"))
+        collation = self._collation if column.sql_type == "TEXT" else sql.SQL("")
+        direction = sql.SQL(" DESC") if field.startswith("-") else sql.SQL("")
+        return sql.Identifier(column.name) + collation + direction
+
+
+_ABSENT: Final = "absent"
+_EQUAL: Final = "equal"
+_ANY: Final = "any"
+_ANY_OR_ABSENT: Final = "any or absent"
+
+
+def _form(value: Any) -> str:
+    if value is None:
+        return _ABSENT
+    if isinstance(value, tuple):
+        return _ANY_OR_ABSENT if None in value else _ANY
+    return _EQUAL
+
+
+def _bytes(statement: sql.Composable) -> bytes:
+    return statement.as_bytes(None)

@@ -1,0 +1,98 @@
+"""`Table` over PostgreSQL, for any `TableSpec`; isolation is READ COMMITTED."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from psycopg import AsyncCursor
+
+from emobility.adapters.postgres.connections import Connection, translated
+from emobility.adapters.postgres.statements import TableStatements
+from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
+
+R = TypeVar("R")
+
+Execute = Callable[[bytes, Mapping[str, Any]], Awaitable[AsyncCursor[Any]]]
+
+
+class PostgresTable(Generic[R]):
+    """One table in one unit; see `emobility.ports.stores.Table`."""
+
+    def __init__(
+        self, spec: TableSpec[R], statements: TableStatements[R], connection: Connection, execute: Execute
+    ) -> None:
+        self._spec = spec
+        self._statements = statements
+        self._connection = connection
+        self._execute = execute
+
+    async def get(self, *key: Any) -> R | None:
+        """Return the record with this key."""
+        return await self._one(self._statements.get, key)
+
+    async def get_for_update(self, *key: Any) -> R | None:
+        """Return it, and keep others from changing it until this unit ends. Raises `UnitConflict`."""
+        return await self._one(self._statements.get_for_update, key)
+
+    async def _one(self, statement: bytes, key: Sequence[Any]) -> R | None:
+        cursor = await self._execute(statement, self._statements.key_values(key))
+        row = await cursor.fetchone()
+        return None if row is None else self._statements.mapping.record_of(row)
+
+    async def insert(self, record: R) -> None:
+        """Add a record. Raises `RecordExists`; the unit stays usable."""
+        cursor = await self._execute(self._statements.insert, self._statements.mapping.row_of(record))
+        if cursor.rowcount == 0:
+            raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record))
+
+    async def put(self, record: R) -> None:
+        """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
+        row = self._statements.mapping.row_of(record)
+        # Only a further unique column can refuse a put; the savepoint keeps the unit usable then.
+        savepoint = self._connection.transaction() if self._spec.unique else nullcontext()
+        try:
+            with translated():
+                async with savepoint:
+                    await self._execute(self._statements.put, row)
+        except psycopg.errors.UniqueViolation as error:
+            key = self._statements.mapping.key_of(record)
+            raise RecordExists(table=self._spec.name, key=key) from error
+
+    async def delete(self, *key: Any) -> bool:
+        """Remove a record; tell whether there was one."""
+        cursor = await self._execute(self._statements.delete, self._statements.key_values(key))
+        return cursor.rowcount > 0
+
+    async def select(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        since: tuple[str, datetime] | None = None,
+        before: tuple[str, datetime] | None = None,
+        order_by: Sequence[str] = (),
+        offset: int = 0,
+        limit: int = SELECT_ROWS_MAX,
+    ) -> list[R]:
+        """Return matching records in order; see the port."""
+        statement, values = self._statements.select(
+            where or {}, since=since, before=before, order_by=order_by, offset=offset, limit=limit
+        )
+        cursor = await self._execute(statement, values)
+        record_of = self._statements.mapping.record_of
+        return [record_of(row) for row in await cursor.fetchall()]
+
+    async def count(
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        since: tuple[str, datetime] | None = None,
+        before: tuple[str, datetime] | None = None,
+    ) -> int:
+        """Count what `select` without `limit` would return."""
+        statement, values = self._statements.count(where or {}, since=since, before=before)
+        row = await (await self._execute(statement, values)).fetchone()
+        return int(row[0]) if row is not None else 0

@@ -1,0 +1,177 @@
+"""Units of work over PostgreSQL: rows, inbox, cursor and events in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from psycopg import AsyncCursor
+
+from emobility.adapters.consuming import Place, content_hash
+from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
+from emobility.adapters.postgres.connections import Connection, Database, translated
+from emobility.adapters.postgres.statements import TableStatements
+from emobility.adapters.postgres.tables import PostgresTable
+from emobility.events import codec
+from emobility.events.event import Envelope, LoggedEvent
+from emobility.ports.clock import Clock
+from emobility.ports.event_log import CursorMoved
+from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import Novelty
+
+R = TypeVar("R")
+
+INBOX_AGE: Final = timedelta(days=30)
+"""How long an idempotency key is remembered at least; money hangs on it."""
+
+
+class PostgresUnit:
+    """One transaction; see `emobility.ports.unit_of_work.UnitOfWork` and `ConsumingUnit`."""
+
+    def __init__(self, units: PostgresUnits, connection: Connection) -> None:
+        self._units = units
+        self._connection = connection
+        self._emitted: list[Emitted] = []
+        self.is_over = False
+
+    async def execute(self, statement: bytes, values: Mapping[str, Any]) -> AsyncCursor[Any]:
+        """Run one statement in this transaction. Raises `DatabaseUnavailable`, `UnitConflict`."""
+        if self.is_over:
+            raise AssertionError("this unit of work is over")
+        with translated():
+            return await self._connection.execute(statement, values)
+
+    def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
+        """Return the rows of a table in this transaction."""
+        return PostgresTable(spec, self._units.statements(spec), self._connection, self.execute)
+
+    def emit(self, *envelopes: Envelope) -> None:
+        """Add events. Raises `EventTooLarge`."""
+        if self.is_over:
+            raise AssertionError("this unit of work is over")
+        self._emitted.extend(with_bytes(envelopes))
+
+    async def novelty(self, group: str, envelope: Envelope) -> Novelty:
+        """Enter the event into the group's inbox and tell whether its idempotency key was seen before."""
+        digest = content_hash(envelope)
+        entry = {"group": group, "id": envelope.event_id, "hash": digest, "now": self._units.clock.now()}
+        entered = await self.execute(
+            b"INSERT INTO inbox (group_name, event_id, content_hash, seen_at)"
+            b" VALUES (%(group)s, %(id)s, %(hash)s, %(now)s) ON CONFLICT DO NOTHING",
+            entry,
+        )
+        if entered.rowcount:
+            return Novelty.NEW
+        seen = await self.execute(
+            b"SELECT content_hash FROM inbox WHERE group_name = %(group)s AND event_id = %(id)s",
+            {"group": group, "id": envelope.event_id},
+        )
+        row = await seen.fetchone()
+        return Novelty.REPEATED if row is not None and bytes(row[0]) == digest else Novelty.CONFLICTING
+
+    async def commit(self) -> None:
+        """Make rows and events durable together. Raises `DatabaseUnavailable`: whether it took effect is unknown."""
+        if self.is_over:
+            raise AssertionError("this unit of work is over")
+        self.is_over = True
+        with translated():
+            if not self._emitted:
+                await self._connection.commit()
+                return
+            appender, now = self._units.appender, self._units.clock.now()
+            try:
+                await appender.append(self._connection, self._emitted, now=now)
+            except SegmentMissing as missing:
+                await appender.make_room(missing)
+                raise
+
+    async def move_cursor(self, place: Place, *, expected: int, to: int) -> None:
+        """Move a group's cursor by compare-and-set. Raises `CursorMoved`: it moved, or somebody is moving it."""
+        moved = await self.execute(
+            b"UPDATE group_cursor SET next_offset = %(to)s WHERE (group_name, topic, partition) IN ("
+            b" SELECT group_name, topic, partition FROM group_cursor WHERE group_name = %(group)s"
+            b" AND topic = %(topic)s AND partition = %(partition)s AND next_offset = %(expected)s"
+            b" FOR UPDATE SKIP LOCKED)",
+            {"to": to, "expected": expected, **_values(place)},
+        )
+        if not moved.rowcount:
+            raise CursorMoved(f"{place} does not stand at {expected} any more, or another worker has it")
+
+    async def parked_keys(self, place: Place, keys: Sequence[str]) -> frozenset[str]:
+        """Return which of `keys` are parked, locked until this unit ends."""
+        parked = await self.execute(
+            b"SELECT key FROM parked_key WHERE group_name = %(group)s AND topic = %(topic)s"
+            b" AND key = ANY(%(keys)s) ORDER BY key FOR UPDATE",
+            {"keys": list(keys), **_values(place)},
+        )
+        return frozenset(row[0] for row in await parked.fetchall())
+
+    async def park(self, place: Place, logged: LoggedEvent, reason: str) -> None:
+        """Put an event into the dead letters."""
+        values = {
+            **_values(place),
+            "offset": logged.offset,
+            "key": logged.envelope.event.key,
+            "reason": reason.replace("\0", ""),
+            "envelope": codec.encode_envelope(logged.envelope),
+            "now": self._units.clock.now(),
+        }
+        await self.execute(
+            b"INSERT INTO parked_key (group_name, topic, key) VALUES (%(group)s, %(topic)s, %(key)s)"
+            b" ON CONFLICT DO NOTHING",
+            values,
+        )
+        await self.execute(
+            b"INSERT INTO dead_letter"
+            b" (group_name, topic, partition, log_offset, key, reason, envelope, parked_at) VALUES"
+            b" (%(group)s, %(topic)s, %(partition)s, %(offset)s, %(key)s, %(reason)s, %(envelope)s, %(now)s)",
+            values,
+        )
+
+
+def _values(place: Place) -> dict[str, Any]:
+    return {"group": place.group, "topic": place.topic, "partition": place.partition}
+
+
+class PostgresUnits:
+    """Opens units; one connection each. Never call out over HTTP inside a unit: it would hold rows meanwhile."""
+
+    def __init__(self, database: Database, appender: Appender, *, clock: Clock, collation: str) -> None:
+        self._database = database
+        self._collation = collation
+        self._statements: dict[str, TableStatements[Any]] = {}
+        self._specs: dict[str, TableSpec[Any]] = {}
+        self.appender = appender
+        self.clock = clock
+
+    def statements(self, spec: TableSpec[R]) -> TableStatements[R]:
+        """Return a table's statements; one name has one spec."""
+        statements = self._statements.get(spec.name)
+        if statements is None:
+            statements = self._statements[spec.name] = TableStatements(spec, collation=self._collation)
+            self._specs[spec.name] = spec
+        elif self._specs[spec.name] != spec:
+            raise AssertionError(f"table {spec.name} has two specs: {self._specs[spec.name]} and {spec}")
+        return statements
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[PostgresUnit]:
+        """Open a unit; it rolls back when its context is left without `commit`. Raises `DatabaseUnavailable`."""
+        with translated():
+            connection = await self._database.units.getconn()
+        unit = PostgresUnit(self, connection)
+        try:
+            yield unit
+        finally:
+            unit.is_over = True
+            # The pool rolls back what is still open, and replaces the connection if it broke.
+            await self._database.units.putconn(connection)
+
+    async def forget_old_inbox(self, *, age: timedelta = INBOX_AGE) -> int:
+        """Drop idempotency keys older than `age`, never younger than `INBOX_AGE`; return how many went."""
+        before = self.clock.now() - max(age, INBOX_AGE)
+        async with self._database.short_connection() as connection:
+            cursor = await connection.execute("DELETE FROM inbox WHERE seen_at < %(before)s", {"before": before})
+            return cursor.rowcount
