@@ -245,7 +245,7 @@ class EmbeddedPostgres:
         )
         single = [binaries.program("postgres"), "--single", "-D", str(data), "-c", "fsync=off", "postgres"]
         self._run(*single, given=f"CREATE DATABASE {DATABASE}\n")
-        self._run(binaries.program("initdb"), f"--pgdata={data}", "--sync-only")  # once, now that all is there
+        os.sync()  # once for 1,300 files: file by file it took 5 s on a busy machine
         shutil.rmtree(self._data, ignore_errors=True)
         data.rename(self._data)
         shutil.rmtree(unfinished)
