@@ -6,10 +6,12 @@ import uvloop
 
 from charge_point_gateway.wiring import run
 from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import configure_logging
 
 
 def main() -> None:
     """Entry point."""
+    configure_logging(process="gateway")
     uvloop.run(run(Settings()))
 
 

@@ -39,6 +39,7 @@ from emobility.protocols.station_control.client import (
     StationControlClient,
 )
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
+from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 
 CLAIM_ATTEMPTS_MAX: Final = 3
@@ -113,7 +114,7 @@ class GatewayService:
             heartbeat_interval_s=self.options.heartbeat_interval_s,
             answer_when_unavailable=self.options.answer_when_unavailable,
         )
-        self.app: FastAPI = build_app(self, internal_token=self._internal_token)
+        self.app: FastAPI = build_app(self, Access(settings.internal_token).internal)
 
     # -- stations -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ back office, whether a transaction number is due - and handed to it with the pay
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, ClassVar, Final
@@ -65,9 +65,8 @@ class TransactionNumber:
     remote_start_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What a message is told beside its payload."""
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message is told beside its payload (a struct: one is made for every message)."""
 
     party_id: PartyId
     charging_station_id: str
@@ -75,7 +74,7 @@ class Context:
     message_id: str
     ocpp_version: str
     heartbeat_interval_s: int = 300
-    sealed: Mapping[PersonalText, Sealed] = field(default_factory=dict)
+    sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
     answer: AuthorizationAnswer | None = None
 

@@ -11,10 +11,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Final
+
+import msgspec
 
 from charge_point_gateway.message import PersonalText
 from emobility.domain.errors import MalformedInput
@@ -26,11 +27,14 @@ FAULT_CHARACTERS_MAX: Final = 200
 OCMF_PREFIX: Final = "OCMF|"
 MULTIPLIER_MAX: Final = 12
 """Largest power of ten in a 2.0.1 unit of measure that a charging station can mean."""
-_IMPORT: Final = "Energy.Active.Import.Register"
+DEFAULT_MEASURAND: Final = "Energy.Active.Import.Register"
+_IMPORT: Final = DEFAULT_MEASURAND
 _EXPORT: Final = "Energy.Active.Export.Register"
 _POWER: Final = "Power.Active.Import"
 _SOC: Final = "SoC"
-_KEPT: Final = (_IMPORT, _EXPORT, _POWER, _SOC)
+KEPT: Final = frozenset({_IMPORT, _EXPORT, _POWER, _SOC})
+"""Measurands whose values are kept."""
+CONTEXTS: Final = {context.value: context for context in ReadingContext}
 _UNITS: Final = {
     _IMPORT: {None: 0, "Wh": 0, "kWh": 3},
     _EXPORT: {None: 0, "Wh": 0, "kWh": 3},
@@ -44,14 +48,16 @@ _POWER_W_MAX: Final = 10**8
 """No station draws more than 100 MW."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One sampled value, in the words both versions share; `number` is its text as it came."""
+class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One sampled value, in the words both versions share; `number` is as it came: text in 1.6, a number in 2.0.1.
+
+    A struct rather than a dataclass: a busy gateway makes tens of thousands a second.
+    """
 
     at: datetime
     context: ReadingContext = ReadingContext.SAMPLE_PERIODIC
     measurand: str = _IMPORT
-    number: str | None = None
+    number: str | int | Decimal | None = None
     unit: str | None = None
     multiplier: int = 0
     phase: str | None = None
@@ -60,16 +66,15 @@ class Sample:
     fault: str | None = None
 
 
-@dataclass(slots=True)
-class _Collected:
+class _Collected(msgspec.Struct):
     """What one moment and context said, still in the units of the meter."""
 
     at: datetime
     context: ReadingContext
-    totals: dict[str, Decimal] = field(default_factory=dict)
-    phases: dict[str, dict[int, Decimal]] = field(default_factory=dict)
-    signed: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    totals: dict[str, Decimal | int] = {}
+    phases: dict[str, dict[int, Decimal | int]] = {}
+    signed: list[str] = []
+    faults: list[str] = []
 
 
 class _ValueBreaksRule(MalformedInput):
@@ -130,7 +135,7 @@ def _collect(sample: Sample, into: _Collected) -> None:
     if sample.signed is not None and sample.signed not in into.signed:
         into.signed.append(sample.signed)
     # Only the outlet is what the driver gets; a vehicle's own state of charge is measured in the EV.
-    is_kept = sample.measurand in _KEPT and (sample.location == "Outlet" or sample.measurand == _SOC)
+    is_kept = sample.measurand in KEPT and (sample.location == "Outlet" or sample.measurand == _SOC)
     if sample.number is None or not is_kept:
         return
     try:
@@ -149,19 +154,22 @@ def _collect(sample: Sample, into: _Collected) -> None:
         into.faults.append(f"{sample.measurand} has two values at one moment")
 
 
-def _value_of(sample: Sample) -> Decimal:
-    assert sample.number is not None
-    text = sample.number.strip()
-    if not _NUMBER.fullmatch(text):
-        raise _ValueBreaksRule(f"{sample.measurand} is {text[:40]!r}, not a number")
+def _value_of(sample: Sample) -> Decimal | int:
+    number = sample.number
+    if isinstance(number, str):
+        text = number.strip()
+        if not _NUMBER.fullmatch(text):
+            raise _ValueBreaksRule(f"{sample.measurand} is {text[:40]!r}, not a number")
+        number = Decimal(text)
+    assert number is not None
     exponent = _UNITS[sample.measurand].get(sample.unit)
     if exponent is None:
         raise _ValueBreaksRule(f"{sample.measurand} can't be in {str(sample.unit)[:20]!r}")
-    if abs(sample.multiplier) > MULTIPLIER_MAX:
-        raise _ValueBreaksRule(f"{sample.measurand} has the multiplier {sample.multiplier}")
-    exponent += sample.multiplier
-    value = Decimal(text)
-    return value.scaleb(exponent) if exponent else value
+    if sample.multiplier:
+        if abs(sample.multiplier) > MULTIPLIER_MAX:
+            raise _ValueBreaksRule(f"{sample.measurand} has the multiplier {sample.multiplier}")
+        exponent += sample.multiplier
+    return Decimal(number).scaleb(exponent) if exponent else number
 
 
 def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier: str) -> list[MeterReading]:
@@ -188,11 +196,11 @@ def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier:
     return [first, *(MeterReading(at=each.at, context=each.context, signed_record=record) for record in signed[1:])]
 
 
-def _total(each: _Collected, measurand: str) -> Decimal | None:
+def _total(each: _Collected, measurand: str) -> Decimal | int | None:
     """Return the station's own total, or else the sum of its phases."""
     total = each.totals.get(measurand)
     if total is None and measurand in each.phases:
-        total = sum(each.phases[measurand].values(), Decimal(0))
+        total = sum((Decimal(part) for part in each.phases[measurand].values()), Decimal(0))
     return total
 
 
@@ -219,7 +227,8 @@ def _power(each: _Collected) -> int | None:
         each.faults.append(f"{_POWER} exceeds {_POWER_W_MAX} W")
         return None
     # Meters at rest show a little less than nothing; that is no fault, and no power drawn either.
-    return max(0, int(total.quantize(Decimal(1), rounding=ROUND_HALF_EVEN)))
+    power_w: int = round(total)
+    return max(0, power_w)
 
 
 def _soc(each: _Collected) -> int | None:
@@ -229,4 +238,4 @@ def _soc(each: _Collected) -> int | None:
     if not 0 <= total <= 100:
         each.faults.append("SoC is not a percentage")
         return None
-    return int(total.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+    return round(total)

@@ -9,13 +9,17 @@ import asyncio
 import base64
 import binascii
 import http
+from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import Event, State
 from websockets.typing import Subprotocol
 
 from charge_point_gateway.gateway import Admission, GatewayService
@@ -31,31 +35,106 @@ CLOSE_TIMEOUT_S: Final = 1.0
 """How long a closing handshake may take; a half-open socket never answers one."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
-FRAMES_BUFFERED_MAX: Final = 4
-"""Frames read ahead of the session; beyond it TCP holds the station back."""
+MESSAGES_BUFFERED_MAX: Final = 16
+"""Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
 AUTHORIZATION_CHARACTERS_MAX: Final = 512
 _LOG: Final = structlog.get_logger(__name__)
 
 
-class WebSocketFrames:
-    """A WebSocket as `emobility.ports.frames.FrameSocket`."""
+class StationConnection(ServerConnection):
+    """A WebSocket of the `websockets` library that is itself a `FrameSocket`, and remembers whom the handshake let in.
 
-    __slots__ = ("_connection",)
+    The library keeps the handshake, the framing, the pings and the closing. Messages, though, are handed over here
+    and not through its own queue, which costs more than handling most messages does.
+    """
 
-    def __init__(self, connection: ServerConnection) -> None:
-        self._connection = connection
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Take what the library gives."""
+        super().__init__(*args, **options)
+        self.admission: Admission | None = None
+        self._messages: deque[str | bytes] = deque()
+        self._fragments: list[bytes] = []
+        self._is_text = True
+        self._reader: asyncio.Future[None] | None = None
+        self._has_ended = False
 
-    async def send(self, frame: str) -> None:
-        """Write a text frame. Raises `SocketClosed`."""
+    # -- what the library calls ---------------------------------------------------------------------------------------
+
+    def process_event(self, event: Event) -> None:
+        """Take data frames; leave the handshake and control frames to the library."""
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            self._take(event)
+        else:
+            super().process_event(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake the reader, who finds the connection closed."""
+        super().connection_lost(exc)
+        self._has_ended = True
+        self._wake()
+
+    def _take(self, frame: Frame) -> None:
+        # The library has checked the order of fragments and the size of the whole message.
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+        if not frame.fin or self._fragments:
+            self._fragments.append(bytes(frame.data))
+            if not frame.fin:
+                return
+            data = b"".join(self._fragments)
+            self._fragments.clear()
+        else:
+            data = bytes(frame.data)
         try:
-            await self._connection.send(frame)
-        except ConnectionClosed as closed:
-            raise _closed(closed) from closed
+            self._messages.append(str(data, "utf-8") if self._is_text else data)
+        except UnicodeDecodeError:
+            self.protocol.fail(CloseCode.INVALID_DATA, "text is UTF-8")
+            self.send_data()
+            return
+        if len(self._messages) >= MESSAGES_BUFFERED_MAX:
+            self.transport.pause_reading()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # -- FrameSocket --------------------------------------------------------------------------------------------------
 
     async def receive(self) -> str | bytes:
-        """Return the next frame. Raises `SocketClosed`."""
+        """Return the next message. Raises `SocketClosed`."""
+        while not self._messages:
+            if self._has_ended:
+                raise _closed(self.protocol.close_exc)
+            self._reader = self.loop.create_future()
+            await self._reader
+        if len(self._messages) == MESSAGES_BUFFERED_MAX and not self._has_ended:
+            self.transport.resume_reading()
+        return self._messages.popleft()
+
+    def send_now(self, frame: str) -> bool:
+        """Write a text frame if that takes no waiting; tell whether it was written."""
+        if self.paused or self.protocol.state is not State.OPEN:
+            return False
+        self.protocol.send_text(frame.encode())
+        self.send_data()
+        return True
+
+
+class WebSocketFrames:
+    """A station's connection as `emobility.ports.frames.FrameSocket`."""
+
+    __slots__ = ("_connection", "receive", "send_now")
+
+    def __init__(self, connection: StationConnection) -> None:
+        self._connection = connection
+        self.receive = connection.receive
+        self.send_now = connection.send_now
+
+    async def send(self, frame: str) -> None:
+        """Write a text frame, waiting while the other end does not read. Raises `SocketClosed`."""
         try:
-            return await self._connection.recv()
+            await self._connection.send(frame)
         except ConnectionClosed as closed:
             raise _closed(closed) from closed
 
@@ -75,12 +154,6 @@ class WebSocketFrames:
 def _closed(closed: ConnectionClosed) -> SocketClosed:
     frame = closed.rcvd or closed.sent
     return SocketClosed(code=frame.code if frame else 1006, reason=frame.reason if frame else "")
-
-
-class StationConnection(ServerConnection):
-    """A WebSocket that remembers whom the handshake let in."""
-
-    admission: Admission | None = None
 
 
 class StationServer:
@@ -111,7 +184,6 @@ class StationServer:
             compression=None,  # a deflate context costs more memory than the rest of a connection
             server_header=None,
             max_size=MESSAGE_BYTES_MAX,
-            max_queue=FRAMES_BUFFERED_MAX,
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
@@ -131,7 +203,7 @@ class StationServer:
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, StationConnection)
-        username, password = basic_credentials(request.headers.get_all("Authorization"))
+        username, password = basic_credentials(request.headers.get_all("Authorization"), request.path)
         address = connection.remote_address
         try:
             connection.admission = await self._gateway.admit(
@@ -168,8 +240,12 @@ def _offered(headers: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for header in headers for name in header.split(","))
 
 
-def basic_credentials(headers: Sequence[str]) -> tuple[str | None, str | None]:
-    """Read one `Authorization: Basic` header (RFC 7617); anything else is no credentials at all."""
+def basic_credentials(headers: Sequence[str], path: str) -> tuple[str | None, str | None]:
+    """Read one `Authorization: Basic` header (RFC 7617); anything else is no credentials at all.
+
+    A user name ends at the first colon, but an OCPP identity may contain one: the station named by `path` is tried
+    first.
+    """
     if len(headers) != 1 or len(headers[0]) > AUTHORIZATION_CHARACTERS_MAX:
         return None, None
     scheme, _, encoded = headers[0].partition(" ")
@@ -180,5 +256,8 @@ def basic_credentials(headers: Sequence[str]) -> tuple[str | None, str | None]:
         text = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         return None, None
+    station = unquote(path.partition("?")[0].rpartition("/")[2])
+    if station and text.startswith(f"{station}:"):
+        return station, text[len(station) + 1 :]
     username, colon, password = text.partition(":")
     return (username, password) if colon else (None, None)

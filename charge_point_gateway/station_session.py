@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from dataclasses import replace as replaced
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from charge_point_gateway import ocpp16, ocpp201
 from charge_point_gateway.connection import (
@@ -81,6 +83,8 @@ class StationSession:
         self.fence = 0
         """The presence row's fence while this session owns the station."""
         self._socket = socket
+        # A real socket can often write at once; only where it can't does the writer task wait for it.
+        self._send_now: Callable[[str], bool] | None = getattr(socket, "send_now", None)
         self._services = services
         self._schemas: Schemas = schemas_of(version)
         self._messages = MESSAGES[version]
@@ -167,8 +171,9 @@ class StationSession:
         for output in outputs:
             match output:
                 case FrameToSend():
-                    self._outbox.append(output.frame)
-                    self._to_write.set()
+                    if self._outbox or self._send_now is None or not self._send_now(output.frame):
+                        self._outbox.append(output.frame)
+                        self._to_write.set()
                 case IncomingCall():
                     self._handle(output)
                 case CallSettled():
@@ -205,7 +210,7 @@ class StationSession:
                 self._schemas.check_response(call.action, settled.payload)
             except CallRefused as error:
                 result = "malformed"
-                settled = replace(settled, payload=None, error_code=error.error.value, error_description=str(error))
+                settled = replaced(settled, payload=None, error_code=error.error.value, error_description=str(error))
         metrics.messages.labels(call.action, "out", result).inc()
         return settled
 

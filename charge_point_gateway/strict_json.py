@@ -43,11 +43,11 @@ def _decimal(text: str) -> Decimal:
 
 
 _DECODER: Final = msgspec.json.Decoder(float_hook=_decimal)
-_ENCODER: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 
 
 def decode(text: str) -> tuple[Any, bytes]:
-    """Return the value and its canonical bytes (keys sorted), by which two texts are compared.
+    """Return the value and the text written anew, by which two texts are compared whatever their white space.
 
     Raises:
         NotJSON: the text is no JSON value.

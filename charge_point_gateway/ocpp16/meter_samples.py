@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from charge_point_gateway.message import moment
-from charge_point_gateway.meter_values import Sample, signed_record_of
-from emobility.domain.meter import ReadingContext
+from charge_point_gateway.meter_values import CONTEXTS, Sample, signed_record_of
 
 
-def samples_of(meter_values: Iterable[dict[str, Any]]) -> tuple[Sample, ...]:
+def samples_of(meter_values: Iterable[dict[str, Any]]) -> list[Sample]:
     """Return every sampled value. Raises `CallRefused` for a timestamp outside the calendar."""
     samples: list[Sample] = []
     for meter_value in meter_values:
@@ -20,7 +19,7 @@ def samples_of(meter_values: Iterable[dict[str, Any]]) -> tuple[Sample, ...]:
             samples.append(
                 Sample(
                     at=at,
-                    context=ReadingContext(sampled.get("context", "Sample.Periodic")),
+                    context=CONTEXTS[sampled.get("context", "Sample.Periodic")],
                     measurand=sampled.get("measurand", "Energy.Active.Import.Register"),
                     number=None if is_signed else sampled["value"],
                     unit=sampled.get("unit"),
@@ -29,4 +28,4 @@ def samples_of(meter_values: Iterable[dict[str, Any]]) -> tuple[Sample, ...]:
                     signed=signed_record_of(sampled["value"]) if is_signed else None,
                 )
             )
-    return tuple(samples)
+    return samples

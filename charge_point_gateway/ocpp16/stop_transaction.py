@@ -62,5 +62,5 @@ def identifier_of(payload: dict[str, Any], context: Context) -> str:
     return f"{context.station_key}/{payload.get('transactionId', 'evse')}"
 
 
-def _samples(payload: dict[str, Any]) -> tuple[Sample, ...]:
+def _samples(payload: dict[str, Any]) -> list[Sample]:
     return samples_of(payload.get("transactionData", ()))

@@ -7,18 +7,42 @@ from datetime import datetime
 from typing import Any
 
 from charge_point_gateway.message import moment, whole
-from charge_point_gateway.meter_values import OCMF_PREFIX, Sample, signed_record_of
-from emobility.domain.meter import ReadingContext
+from charge_point_gateway.meter_values import (
+    CONTEXTS,
+    DEFAULT_MEASURAND,
+    KEPT,
+    OCMF_PREFIX,
+    Sample,
+    signed_record_of,
+)
 
 
-def samples_of(meter_values: Iterable[dict[str, Any]]) -> tuple[Sample, ...]:
-    """Return every sampled value. Raises `CallRefused` for a timestamp outside the calendar."""
-    return tuple(
-        _sample(at, sampled)
+def samples_of(meter_values: Iterable[dict[str, Any]]) -> list[Sample]:
+    """Return every sampled value that is kept. Raises `CallRefused` for a timestamp outside the calendar."""
+    samples: list[Sample] = []
+    for meter_value in meter_values:
+        at = moment(meter_value["timestamp"])
+        samples.extend(
+            _sample(at, sampled)
+            for sampled in meter_value["sampledValue"]
+            if sampled.get("measurand", DEFAULT_MEASURAND) in KEPT or "signedMeterValue" in sampled
+        )
+    return samples
+
+
+def signed_samples_of(meter_values: Iterable[dict[str, Any]]) -> list[Sample]:
+    """Return only the samples that carry a signed value: most messages have none, and are looked through fast."""
+    return [
+        _sample(moment(meter_value["timestamp"]), sampled)
         for meter_value in meter_values
-        for at in (moment(meter_value["timestamp"]),)
         for sampled in meter_value["sampledValue"]
-    )
+        if "signedMeterValue" in sampled
+    ]
+
+
+def latest(meter_values: Iterable[dict[str, Any]]) -> datetime:
+    """Return when the last of the values was taken."""
+    return max(moment(meter_value["timestamp"]) for meter_value in meter_values)
 
 
 def _sample(at: datetime, sampled: dict[str, Any]) -> Sample:
@@ -27,19 +51,19 @@ def _sample(at: datetime, sampled: dict[str, Any]) -> Sample:
     record = None if signed is None else signed_record_of(signed["signedMeterData"])
     return Sample(
         at=at,
-        context=ReadingContext(sampled.get("context", "Sample.Periodic")),
-        measurand=sampled.get("measurand", "Energy.Active.Import.Register"),
-        number=str(sampled["value"]),
+        context=CONTEXTS[sampled.get("context", "Sample.Periodic")],
+        measurand=sampled.get("measurand", DEFAULT_MEASURAND),
+        number=sampled["value"],
         unit=None if unit is None else unit.get("unit"),
         multiplier=0 if unit is None else whole(unit.get("multiplier", 0)),
         phase=sampled.get("phase"),
         location=sampled.get("location", "Outlet"),
         signed=record,
-        fault=_fault(signed, record),
+        fault=None if signed is None else _fault(signed, record),
     )
 
 
-def _fault(signed: dict[str, Any] | None, record: str | None) -> str | None:
-    if signed is None or record is None or record.startswith(OCMF_PREFIX):
+def _fault(signed: dict[str, Any], record: str | None) -> str | None:
+    if record is None or record.startswith(OCMF_PREFIX):
         return None
     return "the signed value is not the OCMF it says it is" if "OCMF" in signed["encodingMethod"].upper() else None

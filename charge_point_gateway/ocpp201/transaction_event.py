@@ -21,9 +21,9 @@ from charge_point_gateway.message import (
     optional_whole,
     whole,
 )
-from charge_point_gateway.meter_values import Sample, readings_of, signed_texts
+from charge_point_gateway.meter_values import readings_of, signed_texts
 from charge_point_gateway.ocpp201.id_token import kind_of
-from charge_point_gateway.ocpp201.meter_samples import samples_of
+from charge_point_gateway.ocpp201.meter_samples import samples_of, signed_samples_of
 from emobility.domain.meter import MeterReading
 from emobility.events.charging import IdTokenKind, TransactionEnded, TransactionStarted, TransactionUpdated
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
@@ -41,7 +41,7 @@ class TransactionEvent(Message):
         """The token and the signed records."""
         texts: tuple[PersonalText, ...] = ()
         if "meterValue" in payload:
-            texts = signed_texts(_samples(payload), _identifier(payload, context))
+            texts = signed_texts(signed_samples_of(payload["meterValue"]), _identifier(payload, context))
         id_token = payload.get("idToken")
         return texts if id_token is None else (_token(id_token), *texts)
 
@@ -79,7 +79,7 @@ class TransactionEvent(Message):
 def _base(payload: dict[str, Any], context: Context, transaction_id: str, seq_no: int) -> dict[str, Any]:
     readings: tuple[MeterReading, ...] = ()
     if "meterValue" in payload:
-        readings = readings_of(_samples(payload), context.sealed, _identifier(payload, context))
+        readings = readings_of(samples_of(payload["meterValue"]), context.sealed, _identifier(payload, context))
     id_token = payload.get("idToken")
     return {
         "party_id": context.party_id,
@@ -137,7 +137,3 @@ def _token(id_token: dict[str, Any]) -> PersonalText:
 def _identifier(payload: dict[str, Any], context: Context) -> str:
     """Return under what signed records are sealed: the transaction, which every message of it knows."""
     return f"{context.station_key}/{payload['transactionInfo']['transactionId']}"
-
-
-def _samples(payload: dict[str, Any]) -> tuple[Sample, ...]:
-    return samples_of(payload["meterValue"])

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,13 @@ NOW = datetime(2022, 3, 27, 0, 30, tzinfo=UTC)
 TOKEN = "internal-token-of-at-least-32-characters"
 PASSWORD = "0123456789abcdef0123456789abcdef"
 PARTY, STATION = "NL-TNM", "CS-1"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody announces, for ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
 
 
 class FakeBackOffice:
@@ -147,12 +155,13 @@ def options() -> GatewayOptions:
     return GatewayOptions(probe_timeout_s=0.2, drain_spread_s=0.01)
 
 
-@pytest.fixture
-async def world(options: GatewayOptions) -> AsyncIterator[World]:
+@asynccontextmanager
+async def running_world(options: GatewayOptions | None = None, **changed_ports: Any) -> AsyncIterator[World]:
+    """A gateway that runs until the context ends."""
     clock, http, back_office = VirtualClock(NOW), MemoryHttp(), FakeBackOffice()
     settings = settings_for_tests()
     adapters = memory_adapters(master_key=settings.master_key_bytes, clock=clock, randomness=SeededRandomness(1))
-    ports = ports_of(adapters, clock, http)
+    ports = ports_of(adapters, clock, http, **changed_ports)
     gateway = build(settings, ports, options)
     http.mount(settings.business_url, back_office.app)
     http.mount(settings.gateway_api_url, gateway.app)
@@ -163,3 +172,9 @@ async def world(options: GatewayOptions) -> AsyncIterator[World]:
     yield World(adapters, settings, ports, gateway, back_office, clock, http)
     stop.set()
     await running
+
+
+@pytest.fixture
+async def world(options: GatewayOptions) -> AsyncIterator[World]:
+    async with running_world(options) as running:
+        yield running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +20,7 @@ from emobility.events.charging import (
     TransactionUpdated,
 )
 from emobility.ports.authorizer import AuthorizationStatus
+from tests.gateway.conftest import until
 
 AT = "2022-03-27T01:00:00Z"
 AT_MOMENT = datetime(2022, 3, 27, 1, tzinfo=UTC)
@@ -317,8 +317,8 @@ async def test_the_event_becomes_durable_while_the_back_office_still_thinks(worl
     station = await world.dial("ocpp1.6")
 
     await station.send([2, "m", "StartTransaction", start_16()])
-    while not await world.events():
-        await asyncio.sleep(0)
+    await until(lambda: world.gateway.pending == 1 and world.back_office.asked != [])
+    assert len(await world.events()) == 1
     world.back_office.may_answer.set()
 
     assert (await station.receive())[:2] == [3, "m"]

@@ -1,0 +1,113 @@
+"""The servers under load, each a process of its own: our gateway, and the `ocpp` package's central-system loop."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import uvloop
+
+from charge_point_gateway.connection import Limits
+from charge_point_gateway.gateway import GatewayOptions, build
+from charge_point_gateway.security import station_identity
+from charge_point_gateway.server import StationServer
+from emobility.adapters.memory import MemoryHttp
+from emobility.adapters.postgres import open_postgres
+from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
+from emobility.ports.ports import Ports
+from emobility.runtime.settings import Settings
+
+PASSWORD: Final = "0123456789abcdef0123456789abcdef"
+TOKEN: Final = "internal-token-of-a-bench-0123456789"
+UNLIMITED: Final = Limits(frames_per_s=1_000_000.0, frames_burst=1_000_000.0)
+"""A bench station sends what a thousand real ones do."""
+
+
+async def serve_ours(dsn: str, stations: int) -> None:
+    """Serve the real gateway over a real PostgreSQL; print the port, then the memory on each line of standard input."""
+    settings = Settings(
+        environment="development",
+        internal_token=TOKEN,
+        master_key="ab" * 32,
+        database_url=dsn,  # type: ignore[arg-type]  # pydantic reads text as SecretStr
+    )
+    clock, timer, randomness = SystemClock(), SystemTimer(), SystemRandomness()
+    async with open_postgres(dsn, master_key=settings.master_key_bytes, clock=clock, randomness=randomness) as postgres:
+        ports = Ports(
+            clock=clock,
+            timer=timer,
+            randomness=randomness,
+            event_log=postgres.event_log,
+            units=postgres.units,
+            vault=postgres.vault,
+            http=MemoryHttp(),
+            signer=None,  # type: ignore[arg-type]  # the gateway signs nothing
+            payments=None,  # type: ignore[arg-type]  # nor does it pay
+        )
+        gateway = build(settings, ports, GatewayOptions(limits=UNLIMITED))
+        for number in range(stations):
+            await gateway.authenticator.set_password(station_identity("NL-TNM", f"BENCH-{number}"), PASSWORD, None)
+        stop = asyncio.Event()
+        running = asyncio.create_task(gateway.run(stop))
+        server = StationServer(gateway, host="127.0.0.1", port=0)
+        await server.start()
+        print(server.port, flush=True)
+        await _report_memory()
+        stop.set()
+        await running
+
+
+async def serve_rival() -> None:
+    """Serve the `ocpp` package's own loop in its best configuration: no validation threads, nothing stored."""
+    import ocpp.messages  # noqa: PLC0415 - only this process loads the rival
+    import websockets  # noqa: PLC0415 - as above
+    from ocpp.routing import on  # noqa: PLC0415 - as above
+    from ocpp.v201 import ChargePoint, call_result  # noqa: PLC0415 - as above
+
+    ocpp.messages.ASYNC_VALIDATION = False
+
+    class CentralSystem(ChargePoint):
+        @on("TransactionEvent")
+        async def transaction_event(self, **_payload: Any) -> Any:
+            return call_result.TransactionEvent()
+
+        @on("Heartbeat")
+        async def heartbeat(self, **_payload: Any) -> Any:
+            return call_result.Heartbeat(current_time=datetime.now(UTC).isoformat())  # noqa: DTZ005, TID251 - the rival's
+
+    async def handle(connection: Any) -> None:
+        await CentralSystem(connection.request.path.rpartition("/")[2], connection).start()
+
+    import logging  # noqa: PLC0415 - as above
+
+    logging.disable(logging.CRITICAL)
+    async with websockets.serve(
+        handle,
+        "127.0.0.1",
+        0,
+        subprotocols=["ocpp2.0.1"],
+        compression=None,  # type: ignore[list-item]  # a NewType of str
+    ) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await _report_memory()
+
+
+async def _report_memory() -> None:
+    """Answer each line of standard input with the resident memory in KiB, until it ends."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while await reader.readline():
+        with open("/proc/self/statm") as statm:  # noqa: ASYNC230, PTH123 - a file that is memory
+            pages = int(statm.read().split()[1])
+        print(pages * resource.getpagesize() // 1024, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "ours":
+        uvloop.run(serve_ours(sys.argv[2], int(sys.argv[3])))
+    else:
+        uvloop.run(serve_rival())
