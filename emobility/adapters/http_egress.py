@@ -9,8 +9,10 @@ us call something inside. So a call leaves only when
 3. every address its host resolves to is public, judged when connecting and pinned: the connection goes to the judged
    address, with the host's name in TLS and in the Host header, so that no second look-up can change it.
 
-Redirects are not followed, compressed answers are not asked for, time and size are limited. Embedded mode names the
-exact origins it started itself; only these may be http and lie on loopback.
+Redirects are not followed, compressed answers are not asked for, time and size are limited. Two kinds of origins may
+be http and lie inside, because no counterparty named them: those that embedded mode started itself, on loopback, and
+those of our own processes that the operator configured. The latter open only to calls with our internal token, so no
+counterparty's URL can lead there, and that token goes nowhere else.
 """
 
 from __future__ import annotations
@@ -92,6 +94,8 @@ class GuardedHttpClient:
         self,
         *,
         embedded_origins: Iterable[str] = (),
+        own_origins: Iterable[str] = (),
+        internal_token: str | None = None,
         resolver: Resolver | None = None,
         network: httpcore.AsyncNetworkBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -101,13 +105,17 @@ class GuardedHttpClient:
 
         Args:
             embedded_origins: Origins this installation started itself; may be http and on loopback, nothing else may.
+            own_origins: Origins of our own processes, as the operator configured them.
+            internal_token: The bearer token of our own processes; it opens `own_origins` and is sent only there.
             resolver: Looks hosts up; by default the system does.
             network: Connects; by default to real sockets.
             ssl_context: Which authorities are trusted; by default the system's.
             on_refused: Told the reason of each refusal, for a metric.
         """
         self._embedded = frozenset(_parse(origin)[0] for origin in embedded_origins)
-        self._allowed: set[Origin] = set(self._embedded)
+        self._own = frozenset(_parse(origin)[0] for origin in own_origins) - self._embedded
+        self._internal = None if internal_token is None else f"bearer {internal_token}"
+        self._allowed: set[Origin] = {*self._embedded, *self._own}
         self._on_refused = on_refused
         self._turns: dict[Origin, asyncio.Semaphore] = {}
         self._pool = httpcore.AsyncConnectionPool(
@@ -118,7 +126,8 @@ class GuardedHttpClient:
             network_backend=_PinningNetwork(
                 network or httpcore.AnyIOBackend(),
                 resolver or _system_resolver,
-                frozenset((origin.host, origin.port) for origin in self._embedded),
+                {(origin.host, origin.port): _is_unicast for origin in self._own}
+                | {(origin.host, origin.port): _is_loopback for origin in self._embedded},
             ),
         )
 
@@ -150,6 +159,8 @@ class GuardedHttpClient:
             raise self._refused(url, "its origin was never registered")
         if method not in METHODS:
             raise self._refused(url, f"method {method!r} is not used here")
+        if origin not in self._embedded and self._carries_internal_token(headers) != (origin in self._own):
+            raise self._refused(url, "our internal token and our own processes belong together, and to nobody else")
         turn = self._turns.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN_MAX))
         try:
             async with asyncio.timeout(timeout_s), turn:
@@ -189,7 +200,7 @@ class GuardedHttpClient:
             origin, target = _parse(url)
         except ValueError as error:
             raise self._refused(url, str(error)) from None
-        if origin in self._embedded:
+        if origin in self._embedded or origin in self._own:
             return origin, target
         if origin.scheme != "https":
             raise self._refused(url, "only https leaves this machine")
@@ -197,6 +208,12 @@ class GuardedHttpClient:
         if address is not None and not is_public(address):
             raise self._refused(url, f"{address} is not a public address")
         return origin, target
+
+    def _carries_internal_token(self, headers: Mapping[str, str]) -> bool:
+        return any(
+            name.lower() == "authorization" and f"{value[:6].lower()}{value[6:]}" == self._internal
+            for name, value in headers.items()
+        )
 
     def _refused(self, url: str, reason: str) -> EgressRefused:
         self._on_refused(reason)
@@ -211,11 +228,14 @@ class _PinningNetwork(httpcore.AsyncNetworkBackend):
     """Connects to the very address it has judged."""
 
     def __init__(
-        self, network: httpcore.AsyncNetworkBackend, resolver: Resolver, embedded: frozenset[tuple[str, int]]
+        self,
+        network: httpcore.AsyncNetworkBackend,
+        resolver: Resolver,
+        inside: Mapping[tuple[str, int], Callable[[Address], bool]],
     ) -> None:
         self._network = network
         self._resolver = resolver
-        self._embedded = embedded
+        self._inside = inside
 
     async def connect_tcp(
         self,
@@ -262,10 +282,10 @@ class _PinningNetwork(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(f"{host} has no address")
         if len(addresses) > ADDRESSES_MAX:
             raise _AddressRefused(f"{host} has {len(addresses)} addresses")
-        may_call = _is_loopback if (host, port) in self._embedded else is_public
+        may_call = self._inside.get((host, port), is_public)
         for address in addresses:
             if not may_call(address):
-                raise _AddressRefused(f"{host} leads to {address}, which is not a public address")
+                raise _AddressRefused(f"{host} leads to {address}, which may not be called for it")
         return addresses
 
 
@@ -280,6 +300,11 @@ def is_public(address: Address) -> bool:
 
 def _is_loopback(address: Address) -> bool:
     return address.is_loopback
+
+
+def _is_unicast(address: Address) -> bool:
+    """Whether a process of ours can live there; a cloud's metadata service, link-local, is none."""
+    return not (address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved)
 
 
 def _parse(url: str) -> tuple[Origin, str]:

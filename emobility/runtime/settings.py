@@ -39,6 +39,8 @@ class Settings(BaseSettings):
         clock_file: The stepped clock's file; None means real time. Only in development.
         run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
         seed: Seeds what a simulation draws; never a secret in production.
+        internal_origins: More origins of our own processes, such as those of other gateways; besides `business_url` and
+            `gateway_api_url`. Only calls with the internal token go there.
         embedded_origins: Origins that embedded mode started itself; only these may be http or a loopback address.
     """
 
@@ -61,6 +63,7 @@ class Settings(BaseSettings):
     clock_file: Path | None = None
     run_folder: Path = Path("run")
     seed: int = 0
+    internal_origins: tuple[str, ...] = ()
     embedded_origins: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -89,6 +92,11 @@ class Settings(BaseSettings):
         if self.event_log == "kafka" and not self.kafka_bootstrap:
             raise ValueError("WATTROAM_EVENT_LOG=kafka needs WATTROAM_KAFKA_BOOTSTRAP")
         return self
+
+    @property
+    def own_origins(self) -> tuple[str, ...]:
+        """Where our own processes are reached, each once."""
+        return tuple(dict.fromkeys((self.business_url, self.gateway_api_url, *self.internal_origins)))
 
     @property
     def master_key_bytes(self) -> bytes:

@@ -304,6 +304,60 @@ async def test_an_embedded_origin_must_be_on_loopback_when_it_is_called() -> Non
     assert network.asked == []
 
 
+OWN = "http://business:8080"
+TOKEN = {"Authorization": f"Bearer {'i' * 64}"}
+
+
+def an_inside_client(network: RecordingNetwork, *addresses: str) -> GuardedHttpClient:
+    return GuardedHttpClient(
+        own_origins=[OWN], internal_token="i" * 64, resolver=resolves_to(*addresses), network=network
+    )
+
+
+async def test_our_own_processes_are_called_inside_with_the_internal_token() -> None:
+    network = RecordingNetwork()
+    async with an_inside_client(network, "10.0.0.7") as client:
+        client.allow_origin(f"{OWN}/operations")
+        with pytest.raises(PeerUnreachable):
+            await client.request("GET", f"{OWN}/operations", headers=TOKEN)
+
+    assert network.asked == [("10.0.0.7", 8080)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "Bearer other"}, {"Authorization": f"Token {'i' * 64}"}, {"X": f"Bearer {'i' * 64}"}],
+)
+async def test_our_own_processes_are_not_called_for_a_counterparty(headers: dict[str, str]) -> None:
+    network = RecordingNetwork()
+    async with an_inside_client(network, "10.0.0.7") as client:
+        with pytest.raises(EgressRefused, match="internal token"):
+            await client.request("POST", f"{OWN}/operations", headers=headers)
+
+    assert network.asked == []
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+async def test_the_internal_token_is_sent_to_no_counterparty(name: str) -> None:
+    network = RecordingNetwork()
+    async with an_inside_client(network, PUBLIC) as client:
+        client.allow_origin(PARTNER)
+        with pytest.raises(EgressRefused, match="internal token"):
+            await client.request("GET", PARTNER, headers={name: f"BEARER {'i' * 64}"})
+
+    assert network.asked == []
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "224.0.0.1", "::"])
+async def test_even_a_name_of_our_own_does_not_lead_to_a_metadata_service(address: str) -> None:
+    network = RecordingNetwork()
+    async with an_inside_client(network, address) as client:
+        with pytest.raises(EgressRefused):
+            await client.request("GET", OWN, headers=TOKEN)
+
+    assert network.asked == []
+
+
 async def test_an_answer_comes_back_with_status_headers_in_lower_case_and_body() -> None:
     asked: list[bytes] = []
 
