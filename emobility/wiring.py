@@ -40,7 +40,13 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
         postgres = await stack.enter_async_context(
             open_postgres(settings.database_url, master_key=key, clock=clock, randomness=randomness)
         )
-        http = await stack.enter_async_context(GuardedHttpClient(embedded_origins=settings.embedded_origins))
+        http = await stack.enter_async_context(
+            GuardedHttpClient(
+                embedded_origins=settings.embedded_origins,
+                own_origins=settings.own_origins,
+                internal_token=settings.internal_token.get_secret_value(),
+            )
+        )
         event_log = postgres.event_log
         if settings.event_log == "kafka":
             event_log = await stack.enter_async_context(open_kafka(settings, postgres))
