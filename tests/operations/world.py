@@ -1,4 +1,4 @@
-"""A CPO back office with everything around it: a fake gateway, an eMSP and a navigation provider that keep all they get.
+"""A CPO back office with everything around it: a fake gateway, an eMSP and a navigator that keep all they get.
 
 The tests put events into the log as the gateway would and look at rows, facts and what the partners received.
 """

@@ -1,0 +1,165 @@
+"""Commands of eMSPs: taken, sent, answered once; the session they start needs no second authorisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emobility.domain.session import AuthMethod
+from emobility.domain.token import TokenType, Whitelist
+from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.client import PeerRefused
+from emobility.protocols.ocpi.v221 import ModuleID
+from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
+from services.charging_operations.records import AUTHORIZATION, COMMAND, SESSION
+from tests.operations.world import GATEWAY, PARTNERS, START, World, open_for_business
+
+APP_TOKEN = "APP-0001"
+
+
+def start_session(**changes: Any) -> v221.StartSession:
+    token = v221.Token(
+        country_code="NL",
+        party_id="EMP",
+        uid=APP_TOKEN,
+        type=TokenType.APP_USER,
+        contract_id="NL-EMP-C12345678-X",
+        issuer="EMP",
+        valid=True,
+        whitelist=Whitelist.NEVER,
+        last_updated=START,
+    )
+    fields: dict[str, Any] = {
+        "response_url": f"{PARTNERS}/emsp/results/c1",
+        "token": token,
+        "location_id": "LOC1",
+        "evse_uid": "CS1-2",
+        "authorization_reference": "quote-9",
+    }
+    return v221.StartSession(**(fields | changes))
+
+
+async def send(here: World, command: v221.Command, kind: str = "START_SESSION") -> str:
+    answer = await here.ocpi("POST", ModuleID.COMMANDS, f"/{kind}", command)
+    await here.settle()
+    return str(answer["result"])
+
+
+async def test_a_remote_start_reaches_the_station_and_its_session_carries_the_reference() -> None:
+    async with open_for_business() as here:
+        assert await send(here, start_session()) == "ACCEPTED"
+
+        (command,) = here.gateway.commands
+        assert command.start_transaction is not None
+        assert (command.start_transaction.id_token, command.start_transaction.ocpp_evse_id) == (APP_TOKEN, 2)
+        number = command.start_transaction.remote_start_id
+        await here.authorize(APP_TOKEN, transaction_id="1", ocpp_evse_id=2)
+        await here.report(await here.started(card=APP_TOKEN, evse=2, remote_start_id=number), here.ended())
+
+        (cdr,) = await here.issued()
+        assert (cdr.auth_method, cdr.authorization_reference) == (AuthMethod.COMMAND, "quote-9")
+        assert here.emsp.asked == 0
+        assert here.emsp.got("result") == [{"result": "ACCEPTED"}]
+
+
+async def test_a_station_that_starts_without_asking_still_charges_under_the_command() -> None:
+    async with open_for_business() as here:
+        await send(here, start_session())
+        await here.report(await here.started(card=APP_TOKEN, evse=2), here.ended())
+
+        (cdr,) = await here.issued()
+        assert cdr.auth_method is AuthMethod.COMMAND
+
+
+async def test_a_repeated_command_starts_nothing_twice() -> None:
+    async with open_for_business() as here:
+        assert await send(here, start_session()) == "ACCEPTED"
+        assert await send(here, start_session()) == "ACCEPTED"
+
+        assert len(here.gateway.commands) == 1
+        assert len(await here.rows(COMMAND)) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (CommandResult.REJECTED, "REJECTED"),
+        (CommandResult.NOT_SUPPORTED, "NOT_SUPPORTED"),
+        (CommandResult.TIMED_OUT, "TIMEOUT"),
+        (CommandResult.STATION_OFFLINE, "EVSE_INOPERATIVE"),
+    ],
+)
+async def test_the_stations_word_is_told(result: CommandResult, told: str) -> None:
+    async with open_for_business() as here:
+        here.gateway.outcome = CommandOutcome(result=result)
+        await send(here, start_session())
+
+        assert [body["result"] for body in here.emsp.got("result")] == [told]
+        (decision,) = await here.rows(AUTHORIZATION)
+        assert decision.is_accepted == (result is CommandResult.TIMED_OUT)
+
+
+async def test_a_gateway_that_is_away_is_a_timeout_for_the_emsp() -> None:
+    async with open_for_business() as here:
+        here.http.cut(GATEWAY)
+        await send(here, start_session())
+
+        assert [body["result"] for body in here.emsp.got("result")] == ["TIMEOUT"]
+
+
+@pytest.mark.parametrize("changes", [{"location_id": "NOWHERE"}, {"evse_uid": "NOWHERE"}, {"connector_id": "9"}])
+async def test_a_place_that_is_none_is_rejected(changes: dict[str, str]) -> None:
+    async with open_for_business() as here:
+        assert await send(here, start_session(**changes)) == "REJECTED"
+        assert here.gateway.commands == []
+
+
+async def test_another_emsps_token_starts_nothing() -> None:
+    async with open_for_business() as here:
+        foreign = v221.read(v221.write(start_session().token).replace(b'"EMP"', b'"EMX"'), v221.Token)
+
+        with pytest.raises(PeerRefused):
+            await send(here, start_session(token=foreign))
+
+
+async def test_a_running_session_is_stopped() -> None:
+    async with open_for_business() as here:
+        await here.authorize(transaction_id="1")
+        await here.report(await here.started())
+        (session,) = await here.rows(SESSION)
+        url = f"{PARTNERS}/emsp/results/c2"
+
+        stop = v221.StopSession(response_url=url, session_id=session.session_id)
+        assert await send(here, stop, "STOP_SESSION") == "ACCEPTED"
+
+        (command,) = here.gateway.commands
+        assert command.stop_transaction is not None
+        assert command.stop_transaction.transaction_id == "1"
+
+
+async def test_a_session_nobody_knows_can_not_be_stopped() -> None:
+    async with open_for_business() as here:
+        stop = v221.StopSession(response_url=f"{PARTNERS}/emsp/results/c2", session_id="nothing")
+
+        assert await send(here, stop, "STOP_SESSION") == "UNKNOWN_SESSION"
+
+
+async def test_what_we_do_not_do_is_said() -> None:
+    async with open_for_business() as here:
+        url = f"{PARTNERS}/emsp/results/c3"
+        unlock = v221.UnlockConnector(response_url=url, location_id="LOC1", evse_uid="CS1-1", connector_id="1")
+        cancel = v221.CancelReservation(response_url=url, reservation_id="1")
+        reserve = v221.ReserveNow(
+            response_url=url, token=start_session().token, expiry_date=START, reservation_id="1", location_id="LOC1"
+        )
+
+        assert await send(here, unlock, "UNLOCK_CONNECTOR") == "NOT_SUPPORTED"
+        assert await send(here, cancel, "CANCEL_RESERVATION") == "NOT_SUPPORTED"
+        assert await send(here, reserve, "RESERVE_NOW") == "NOT_SUPPORTED"
+
+
+async def test_no_such_command() -> None:
+    async with open_for_business() as here:
+        with pytest.raises(PeerRefused):
+            await send(here, start_session(), "EXPLODE")

@@ -1,0 +1,126 @@
+"""Meters that sign: what they signed is billed and travels with the CDR; what was forged or lent is quarantined."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.meter import ReadingContext
+from services.charging_operations.ledger import Ledger
+from services.charging_operations.stations import StationTerms
+from tests.ocmf.meter import Meter, value
+from tests.operations.world import CPO, START, STATION, World, agreement, evse, open_for_business, reading
+
+METER = Meter()
+
+
+@asynccontextmanager
+async def signing_station() -> AsyncIterator[World]:
+    async with open_for_business() as here:
+        terms = StationTerms(location_id="LOC1", evses=(evse(1, key=METER.public_key), evse(2)))
+        assert (await here.api("PUT", f"/{CPO}/stations/{STATION}", terms)).status_code == 200
+        await here.settle()
+        yield here
+
+
+async def charge(
+    here: World, name: str, begin: str | None, end: str | None, *, at: int = 0, end_wh: int = 6_000
+) -> None:
+    await here.authorize(transaction_id=name, ocpp_evse_id=1)
+    readings = []
+    for minute, import_wh, record, context in (
+        (at, 1_000, begin, ReadingContext.TRANSACTION_BEGIN),
+        (at + 60, end_wh, end, ReadingContext.TRANSACTION_END),
+    ):
+        moment = START + timedelta(minutes=minute)
+        sealed = None if record is None else await here.seal(record)
+        readings.append(reading(moment, import_wh, context, signed_record=sealed))
+    await here.report(await here.started(name, at=at, begin=readings[0]), here.ended(name, at=at + 60, end=readings[1]))
+
+
+def records(page: int = 1) -> tuple[str, str]:
+    return METER.record(page, value("B", "1.000", 0)), METER.record(page + 1, value("E", "6.000", 59))
+
+
+async def reasons(here: World) -> list[tuple[str, ...]]:
+    return [row.reasons for row in await here.quarantine()]
+
+
+async def test_signed_values_travel_with_the_cdr() -> None:
+    async with signing_station() as here:
+        begin, end = records()
+        await charge(here, "1", begin, end)
+
+        (cdr,) = here.emsp.got("cdrs")
+        assert [each["plain_data"] for each in cdr["signed_data"]["signed_values"]] == [begin, end]
+        assert [each["nature"] for each in cdr["signed_data"]["signed_values"]] == ["Start", "End"]
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
+async def test_a_forged_value_is_quarantined() -> None:
+    async with signing_station() as here:
+        begin, end = records()
+        await charge(here, "1", begin, end.replace("6.000", "9.000"), end_wh=9_000)
+
+        assert await reasons(here) == [("SIGNATURE_INVALID",)]
+        assert await here.ledger() == Ledger(metered=8_000, quarantined=8_000)
+
+
+async def test_a_register_that_the_meter_did_not_sign_is_quarantined() -> None:
+    async with signing_station() as here:
+        begin, end = records()
+        await charge(here, "1", begin, end, end_wh=6_001)
+
+        assert await reasons(here) == [("SIGNATURE_INVALID",)]
+
+
+async def test_another_meters_signature_is_quarantined() -> None:
+    async with signing_station() as here:
+        other = Meter()
+        begin, end = other.record(1, value("B", "1.000", 0)), other.record(2, value("E", "6.000", 59))
+        await charge(here, "1", begin, end)
+
+        assert await reasons(here) == [("SIGNATURE_INVALID",)]
+
+
+@pytest.mark.parametrize("which", ["begin", "end", "both"])
+async def test_a_meter_that_signs_and_did_not_is_quarantined(which: str) -> None:
+    async with signing_station() as here:
+        begin, end = records()
+        await charge(here, "1", None if which != "end" else begin, None if which != "begin" else end)
+
+        expected = "SIGNATURE_MISSING" if which == "both" else "SIGNATURE_INVALID"
+        assert await reasons(here) == [(expected,)]
+
+
+async def test_one_record_proves_one_session() -> None:
+    async with signing_station() as here:
+        begin, end = records()
+        await charge(here, "1", begin, end)
+        await charge(here, "2", begin, end, at=100)
+
+        assert await reasons(here) == [("SIGNATURE_INVALID",)]
+        (row,) = await here.quarantine()
+        assert "RECORD_REUSED" in row.details[0]
+        assert row.transaction_id == "2"
+
+
+async def test_an_agreement_that_asks_for_signatures_is_not_billed_without() -> None:
+    async with open_for_business() as here:
+        required = agreement(version=2, signed_meter_policy=SignedMeterPolicy.REQUIRED)
+        assert (await here.sign(required)).status_code == 200
+        await here.authorize(transaction_id="1", ocpp_evse_id=2)
+        await here.report(await here.started(evse=2), here.ended())
+
+        assert await reasons(here) == [("SIGNATURE_MISSING",)]
+
+
+async def test_the_drivers_identification_in_a_record_lies_sealed() -> None:
+    async with signing_station() as here:
+        await charge(here, "1", *records())
+
+        assert "04A1B2C3" not in repr(await here.events())
