@@ -106,7 +106,7 @@ def retail_plans() -> dict[str, dict[str, Any]]:
     """Return the two plans each MSP sells, as its API takes them."""
     return {
         PLAN_IDS[PlanKind.PASS_THROUGH]: {
-            "kind": "PASS_THROUGH",
+            "kind": "WHOLESALE_PLUS",
             "currency": CURRENCY,
             "session_fee": Decimal("0.3500"),
             "markup_percent": Decimal(4),
