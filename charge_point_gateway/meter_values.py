@@ -223,7 +223,7 @@ def _power(each: _Collected) -> int | None:
     total = _total(each, _POWER)
     if total is None:
         return None
-    if abs(total) > _POWER_W_MAX:
+    if not -_POWER_W_MAX <= total <= _POWER_W_MAX:
         each.faults.append(f"{_POWER} exceeds {_POWER_W_MAX} W")
         return None
     # Meters at rest show a little less than nothing; that is no fault, and no power drawn either.
