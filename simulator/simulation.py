@@ -190,7 +190,6 @@ class Simulation:
 
     async def _play(self, running: Sequence[asyncio.Task[None]]) -> None:
         beat_at = self._scenario.begins_at + HEARTBEAT_EVERY
-        whole = (self._scenario.ends_at - self._scenario.begins_at).total_seconds()
         while (at := self._next_moment()) is not None:
             self._clock.step_to(at)
             self._report.moments += 1
@@ -206,9 +205,14 @@ class Simulation:
             while (taken := self._agenda.take(at)) is not None:
                 await self._act(*taken, running)
             await self._rest(running)
-            done = sum(each.outcome is not Outcome.PLANNED for each in self._outcomes.values())
-            passed = (at - self._scenario.begins_at).total_seconds() / whole
-            self._progress(f"{at:%Y-%m-%d %H:%M} UTC, {done} sessions begun", int(passed * 1000))
+            self._tell(at)
+
+    def _tell(self, at: datetime) -> None:
+        """Report progress by arrivals and departures: between the two days lie two months of nothing."""
+        sessions = self._scenario.sessions
+        begun = sum(each.arrives_at <= at for each in sessions)
+        passed = begun + sum(each.leaves_at <= at for each in sessions)
+        self._progress(f"{at:%Y-%m-%d %H:%M} UTC, {begun} sessions begun", passed * 1000 // (2 * len(sessions)))
 
     def _next_moment(self) -> datetime | None:
         """The agenda's next, or a quarter hour while energy flows, or when a vehicle is full, on the grid."""
