@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urljoin
 
+import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -132,7 +133,7 @@ class Router:
         body = await body_of(request)
         if body:
             # The body is not changed, but what is no JSON is refused here: HTTP 400 (4.1.3).
-            read(body, object)
+            read(body, msgspec.Raw)
         routing = routing_of(request.headers)
         sender_party = await self._sender_party(sender, routing)
         if routing.to_party is None or routing.to_party == self.hub:
@@ -199,7 +200,7 @@ class Router:
         """Use a URL the hub stands in for: a page, an object, or a result for the one who asked."""
         body = await body_of(request)
         if body:
-            read(body, object)
+            read(body, msgspec.Raw)
         resource = await self.proxies.find(request.path_params["resource_id"], user=user, method=request.method)
         try:
             message = await self._message_to(resource, request, ids, user, body)

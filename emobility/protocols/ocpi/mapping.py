@@ -31,7 +31,8 @@ from emobility.protocols.ocpi.v221 import CdrDimension, CdrDimensionType, Connec
 
 HOUR_S: Final = 3600
 COORDINATE_DECIMALS_MIN: Final = 5
-COORDINATE_DECIMALS_MAX: Final = 7
+COORDINATE_DECIMALS_MAX: Final = 6
+"""11 cm. The text allows seven decimals, but then -10.0000001 exceeds its own limit of ten characters."""
 _ONE: Final = Decimal(1)
 _FOUR_DECIMALS: Final = Decimal("0.0001")
 
@@ -231,7 +232,7 @@ def _geo(latitude: Decimal, longitude: Decimal) -> v221.GeoLocation:
 
 
 def _coordinate(value: Decimal) -> str:
-    """Write with at least five and at most seven decimals (8.4.13)."""
+    """Write with at least five and at most six decimals (8.4.13)."""
     exponent = value.normalize().as_tuple().exponent
     assert isinstance(exponent, int)
     decimals = min(max(-exponent, COORDINATE_DECIMALS_MIN), COORDINATE_DECIMALS_MAX)

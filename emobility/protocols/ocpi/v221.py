@@ -50,8 +50,8 @@ URL = Annotated[str, Meta(max_length=255, pattern=r"^https?://[\x21-\x7e]+$")]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([0-1][0-9]|2[0-3]):[0-5][0-9]$")]
 LocalDate = Annotated[str, Meta(pattern=r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
-Latitude = Annotated[str, Meta(max_length=10, pattern=r"^-?[0-9]{1,2}\.[0-9]{1,7}$")]
-Longitude = Annotated[str, Meta(max_length=11, pattern=r"^-?[0-9]{1,3}\.[0-9]{1,7}$")]
+Latitude = Annotated[str, Meta(max_length=11, pattern=r"^-?[0-9]{1,2}\.[0-9]{1,7}$")]
+Longitude = Annotated[str, Meta(max_length=12, pattern=r"^-?[0-9]{1,3}\.[0-9]{1,7}$")]
 Whole = Annotated[int, Meta(ge=0, le=10**12)]
 Printed = Annotated[str, Meta(max_length=64, pattern=r"^[\x21-\x7e]+$")]
 Number = Decimal
@@ -678,7 +678,16 @@ def read(body: bytes, kind: type[T]) -> T:
     try:
         decoded: T = decoder.decode(body)
     except msgspec.ValidationError as error:
+        _refuse_no_json(body)
         raise NotAnOCPIObject(getattr(kind, "__name__", str(kind)), str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJSON(str(error)) from error
     return decoded
+
+
+def _refuse_no_json(body: bytes) -> None:
+    """The decoder stops at the first wrong type; what follows it may still be no JSON. Raises `NotJSON`."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJSON(str(error)) from error
