@@ -317,3 +317,26 @@ def test_an_event_of_another_transaction_is_refused() -> None:
 
     with pytest.raises(AssertionError):
         apply(fold([started()]), stranger)
+
+
+def test_energy_that_rose_at_the_very_first_moment_is_in_the_first_period() -> None:
+    jumped = updated(0, read(0, 1_400))
+    transaction = fold([started(1_000), jumped, ended(60, 5_000)])
+
+    periods = charging_periods(transaction)
+
+    assert metered_wh(transaction) == Metered(import_wh=4_000, export_wh=0)
+    assert [(each.energy_import_wh, each.charging_s) for each in periods] == [(4_000, 3_600)]
+
+
+def test_a_transaction_of_no_length_keeps_its_energy() -> None:
+    periods = charging_periods(fold([started(1_000), ended(0, 1_200)]))
+
+    assert [(each.energy_import_wh, each.charging_s, each.parking_s) for each in periods] == [(200, 0, 0)]
+
+
+def test_moments_are_cut_to_whole_seconds_so_that_partners_price_the_same_periods() -> None:
+    late = MeterReading(at=START + timedelta(minutes=30, milliseconds=600), import_wh=3_000)
+    transaction = fold([started(1_000), updated(30, late), ended(60, 5_000)])
+
+    assert all(period.started_at.microsecond == 0 for period in charging_periods(transaction))

@@ -20,6 +20,7 @@ from tests.operations.world import (
     MASTER_KEY,
     NSP,
     OTHER_CPO,
+    PARTNERS,
     START,
     STATION,
     World,
@@ -51,6 +52,19 @@ async def test_an_emsp_sees_the_tariffs_its_agreement_assigns_and_no_other() -> 
         assert {tariff["id"] for tariff in pushed} == {"WHOLESALE"}
         (location,) = await here.ocpi("GET", ModuleID.LOCATIONS)
         assert location["evses"][0]["connectors"][0]["tariff_ids"] == ["WHOLESALE"]
+
+
+async def test_versions_of_a_tariff_that_wait_for_a_partner_all_reach_it_in_order() -> None:
+    async with open_for_business() as here:
+        here.http.cut(PARTNERS)
+        for price in ("0.40", "0.50"):
+            here.clock.step_by(timedelta(hours=1))
+            await here.api("PUT", f"/{CPO}/tariffs/WHOLESALE", tariff_terms(price))
+        here.http.mend(PARTNERS)
+        await here.settle()
+
+        prices = [tariff["elements"][0]["price_components"][0]["price"] for tariff in here.emsp.got("tariffs")]
+        assert prices == [0.3, 0.4, 0.5]
 
 
 async def test_a_navigation_provider_sees_what_a_passer_by_pays_and_nothing_wholesale() -> None:
