@@ -28,7 +28,6 @@ from emobility.protocols.ocpi.status import StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.charging_operations.office import Office, agreement_at, short_hash
 from services.charging_operations.records import AUTHORIZATION, STATION, AuthorizationRecord, TokenRecord
-from services.charging_operations.stations import KnownEVSE, evse_at
 from services.charging_operations.tokens import tokens_of
 
 UNKNOWN_STATION: Final = "UNKNOWN_STATION"
@@ -56,7 +55,8 @@ class EMSPAnswer:
 class Situation:
     """What is known when a token is presented. `earlier`: a decision that covers it already, a START_SESSION's first.
 
-    `emsp_id`: whom the token belongs to, by the cache or by its contract id.
+    `emsp_id`: whom the token belongs to, by the cache or by its contract id. `place`: the EVSE where the station names
+    it, all of the station's where it does not: a card may be held to it before a cable is plugged in.
     """
 
     subject: str
@@ -64,7 +64,7 @@ class Situation:
     emsp_id: PartyId | None
     has_agreement: bool
     earlier: AuthorizationRecord | None
-    place: KnownEVSE | None
+    place: v221.LocationReferences | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ class AuthorizationDesk:
             has_agreement=has_agreement,
             # A driver taps once, and the station asks twice: when the card is shown and when it starts.
             earlier=next(iter([*of_this, *commanded, *accepted]), None),
-            place=await evse_at(unit, request.party_id, request.charging_station_id, request.ocpp_evse_id),
+            place=await _place_of(unit, request),
         )
 
     async def _issuer(
@@ -168,10 +168,6 @@ class AuthorizationDesk:
 
     async def _ask(self, request: AuthorizationRequest, situation: Situation, emsp_id: PartyId) -> EMSPAnswer:
         """POST tokens/{uid}/authorize (OCPI 2.2.1, 12.3.1.2) through the route to the eMSP."""
-        place = situation.place
-        body = None
-        if place is not None:
-            body = v221.LocationReferences(location_id=place.location.location_id, evse_uids=[place.evse.evse_uid])
         token_type = situation.token.token_type if situation.token else TokenType.OTHER
         try:
             client = replace(
@@ -182,7 +178,7 @@ class AuthorizationDesk:
                 ModuleID.TOKENS.value,
                 InterfaceRole.SENDER,
                 f"/{quote(request.id_token, safe='')}/authorize",
-                body,
+                situation.place,
                 to_party=emsp_id,
                 correlation_id=request.correlation_id,
                 query={"type": token_type.value},
@@ -232,6 +228,14 @@ class AuthorizationDesk:
 
     async def _keep(self, unit: UnitOfWork, record: AuthorizationRecord, *, correlation_id: str) -> None:
         await keep_authorization(self.office, unit, record, correlation_id=correlation_id)
+
+
+async def _place_of(unit: UnitOfWork, request: AuthorizationRequest) -> v221.LocationReferences | None:
+    row = await unit.table(STATION).get(request.party_id, request.charging_station_id)
+    if row is None:
+        return None
+    evses = [evse for evse in row.station.evses if request.ocpp_evse_id in {None, evse.ocpp_evse_id}]
+    return v221.LocationReferences(location_id=row.location_id, evse_uids=[evse.evse_uid for evse in evses])
 
 
 async def keep_authorization(

@@ -122,8 +122,13 @@ def migrate() -> None:
     """Bring the database at WATTROAM_DATABASE_URL to this version's tables."""
     from emobility.adapters.postgres.migrations import migrate as run
     from emobility.runtime.settings import Settings
+    from emobility.wiring import DatabaseNotNamed
 
-    applied = asyncio.run(run(Settings().database_url))
+    database_url = Settings().database_url
+    if database_url is None:
+        typer.echo(str(DatabaseNotNamed()), err=True)
+        sys.exit(2)
+    applied = asyncio.run(run(database_url))
     typer.echo(f"{len(applied)} migrations applied" if applied else "nothing to do")
 
 
@@ -178,17 +183,17 @@ def quarantine_list(party: str, *, json: Json = False, run_folder: RunFolder = R
 class Outcome(StrEnum):
     """What becomes of quarantined energy."""
 
-    BILL = "bill"
-    WAIVE = "waive"
-    WRITE_OFF = "write-off"
+    BILL = "BILL"
+    WAIVE = "WAIVE"
+    WRITE_OFF = "WRITE_OFF"
 
 
 @quarantine.command("resolve")
 def quarantine_resolve(
     party: str,
-    session_id: str,
+    quarantine_id: str,
     *,
-    outcome: Annotated[Outcome, typer.Option()],
+    outcome: Annotated[Outcome, typer.Option(case_sensitive=False)],
     why: Annotated[str, typer.Option(help="Kept in the audit trail.")],
     proven_wh: Annotated[int | None, typer.Option(help="Bill only this part; the rest is waived.")] = None,
     run_folder: RunFolder = RUN_FOLDER,
@@ -199,7 +204,7 @@ def quarantine_resolve(
     sys.exit(
         resolve_quarantine(
             party=party,
-            session_id=session_id,
+            quarantine_id=quarantine_id,
             outcome=outcome.value,
             why=why,
             proven_wh=proven_wh,

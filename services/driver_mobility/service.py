@@ -51,7 +51,7 @@ class DriverMobility:
             interfaces=(*receiving.interfaces(), tokens.interface(), self._commanding.interface()),
         )
         self._commanding.use(self.host)
-        self._checking = CDRChecking(ports, self.host.deliveries)
+        self.checking = CDRChecking(ports, self.host.deliveries)
         self._payments = PaymentWorker(ports)
         ports.http.allow_origin(settings.public_url)
         driving = Driving(ports, self._quoting, self._commanding)
@@ -61,7 +61,7 @@ class DriverMobility:
         self.app.add_api_route("/internal/backlog", self._backlog_route, methods=["GET"])
         self.host.mount_on(self.app, authorize=access.party)
         enrolment = Enrolment(ports, self.host, tokens)
-        API(ports, access, enrolment=enrolment, driving=driving, checking=self._checking).mount_on(self.app)
+        API(ports, access, enrolment=enrolment, driving=driving, checking=self.checking).mount_on(self.app)
         is_https = settings.public_url.startswith("https://")
         Page(ports, driving, StationSearch(ports.http, settings), is_https=is_https).mount_on(self.app)
 
@@ -69,7 +69,7 @@ class DriverMobility:
         """Check CDRs, move money, send deliveries, watch commands and deadlines until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
-            tasks.create_task(self._checking.run(stop))
+            tasks.create_task(self.checking.run(stop))
             tasks.create_task(self._payments.run(stop))
             tasks.create_task(self._commanding.run(stop))
             sweeping = tasks.create_task(self._sweep_for_ever())
@@ -88,7 +88,7 @@ class DriverMobility:
         async with self._ports.units.begin() as unit:
             parties = await hosted_msps(unit)
         for emsp_id in parties:
-            deemed = await self._checking.deem_accepted(emsp_id)
+            deemed = await self.checking.deem_accepted(emsp_id)
             expired = await self._quoting.expire_unused(emsp_id)
             if deemed or expired:
                 _log.info("swept", emsp=emsp_id.code, deemed=deemed, expired=expired)

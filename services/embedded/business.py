@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final, Protocol
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 import roaming_hub.service
 import services.charging_operations.service
 import services.driver_mobility.service
-
+import services.navigation.service
+from emobility.ports.event_log import Handler
 from emobility.ports.ports import Ports
+from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 
-SEARCHES_TWICE: Final = 2
+LOOKS: Final = 2
 """Work moves from log to delivery and back, so only two empty looks in a row mean that nothing is left."""
 
 
@@ -40,16 +40,20 @@ class MountedService(Protocol):
 class Business:
     """Hub, CPO, MSP and NSP back offices in one process; they speak to each other over HTTP like anyone else."""
 
-    def __init__(self, ports: Ports, mounted: dict[str, MountedService]) -> None:
+    def __init__(
+        self, ports: Ports, access: Access, *, mounted: Mapping[str, MountedService], handlers: Mapping[str, Handler]
+    ) -> None:
         self._ports = ports
-        self._services: Sequence[MountedService] = tuple(mounted.values())
-        self.app = Starlette(
-            routes=[
-                Route("/internal/quiet", self._quiet),
-                Route("/livez", _live),
-                *(Mount(f"/{prefix}", app=service.app) for prefix, service in mounted.items()),
-            ]
-        )
+        self._access = access
+        self._services = tuple(mounted.values())
+        self._handlers = handlers
+        self.app = FastAPI(openapi_url=None)
+        self.app.add_api_route("/livez", self._live, methods=["GET"])
+        self.app.add_api_route("/internal/quiet", self._quiet, methods=["GET"])
+        self.app.add_api_route("/internal/parked/{group}", self._parked, methods=["GET"])
+        self.app.add_api_route("/internal/parked/{group}/replay", self._replay, methods=["POST"])
+        for prefix, service in mounted.items():
+            self.app.mount(f"/{prefix}", service.app)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run every service's background work until `stop` is set."""
@@ -59,28 +63,60 @@ class Business:
 
     async def outstanding(self) -> int:
         """Count events not handled and messages not delivered; 0 means that nothing moves any more."""
-        for _ in range(SEARCHES_TWICE):
+        for _ in range(LOOKS):
             lag = sum((await self._ports.event_log.lag()).values())
             pending = sum([await service.backlog() for service in self._services])
             if lag + pending:
                 return lag + pending
         return 0
 
-    async def _quiet(self, _: Request) -> Response:
+    async def _live(self) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def _quiet(self, request: Request) -> Response:
+        await self._access.internal(request)
         return JSONResponse({"outstanding": await self.outstanding()})
 
+    async def _parked(self, request: Request, group: str) -> Response:
+        await self._access.internal(request)
+        return JSONResponse(
+            [
+                {
+                    "topic": parked.logged.topic,
+                    "partition": parked.logged.partition,
+                    "offset": parked.logged.offset,
+                    "key": parked.logged.envelope.event.key,
+                    "event": parked.logged.envelope.event.wire_name,
+                    "reason": parked.reason,
+                }
+                for parked in await self._ports.event_log.parked(group)
+            ]
+        )
 
-async def _live(_: Request) -> Response:
-    return JSONResponse({"status": "live"})
+    async def _replay(self, request: Request, group: str) -> Response:
+        await self._access.internal(request)
+        handler = self._handlers.get(group)
+        if handler is None:
+            raise HTTPException(404, f"no group is called {group}; known: {', '.join(self._handlers)}")
+        key = (await request.json())["key"]
+        return JSONResponse({"handled": await self._ports.event_log.replay_parked(group, key, handler)})
 
 
 def build(settings: Settings, ports: Ports) -> Business:
     """Put the hub and the back offices together."""
+    operations = services.charging_operations.service.build(settings, ports)
+    mobility = services.driver_mobility.service.build(settings, ports)
     return Business(
         ports,
-        {
+        Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes),
+        mounted={
             "hub": roaming_hub.service.build(settings, ports),
-            "operations": services.charging_operations.service.build(settings, ports),
-            "mobility": services.driver_mobility.service.build(settings, ports),
+            "operations": operations,
+            "mobility": mobility,
+            "navigation": services.navigation.service.build(settings, ports),
+        },
+        handlers={
+            "charging_operations": operations.sessions.handle,
+            "driver_mobility": mobility.checking.handle,
         },
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from pydantic import SecretStr
+
 import charge_point_gateway.gateway
 from charge_point_gateway.gateway import GatewayService, StationRefused
 from emobility.adapters.memory import (
@@ -98,8 +100,8 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
         public_url=BUSINESS_URL,
         business_url=BUSINESS_URL,
         gateway_api_url=GATEWAY_API_URL,
-        internal_token=randomness.token_bytes(32).hex(),
-        master_key=randomness.token_bytes(32).hex(),
+        internal_token=SecretStr(randomness.token_bytes(32).hex()),
+        master_key=SecretStr(randomness.token_bytes(32).hex()),
         seed=seed,
     )
     key = settings.master_key_bytes
@@ -146,5 +148,5 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
 
 
 async def _quiet(gateway: GatewayService, business: Business) -> None:
-    while gateway.pending or await business.outstanding() or gateway.pending:
-        await asyncio.sleep(QUIET_POLL_S)  # noqa: ASYNC110 - three processes' worth of work has no common event
+    while gateway.pending or await business.outstanding() or gateway.pending:  # noqa: ASYNC110 - no one event says so
+        await asyncio.sleep(QUIET_POLL_S)

@@ -58,7 +58,7 @@ async def running(
         installation = replace(installation, database_url=postgres.dsn)
         await migrate(postgres.dsn)
         if installation.event_log == "kafka":
-            kafka = EmbeddedKafka(installation.folder / "kafka", timer=timer)
+            kafka = EmbeddedKafka(installation.folder / "kafka", timer=timer, randomness=randomness)
             on_change("starting Apache Kafka")
             await tree.launch(kafka)
             installation = replace(installation, kafka_bootstrap=kafka.bootstrap)
