@@ -1,0 +1,298 @@
+"""The delivery queue: nothing is lost, order holds per object, one counterparty in trouble delays nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from emobility.adapters.memory import run_virtual
+from emobility.domain.identifiers import PartyId, Role
+from emobility.protocols.ocpi.deliveries import DELIVERY, DeliveryState
+from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX
+from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from tests.hub.world import CPO, MSP, OK, Heard, Platform, World, bare_world, running, until
+
+OTHER = PartyId("FR-OTH")
+
+
+async def three() -> World:
+    world = bare_world()
+    for party, role in ((CPO, Role.CPO), (MSP, Role.EMSP), (OTHER, Role.EMSP)):
+        await world.join(party, role)
+    return world
+
+
+async def enqueue(sender: Platform, n: int, *, to: PartyId = MSP, key: str = "tariff/1", **more: Any) -> str:
+    async with sender.host.ports.units.begin() as unit:
+        delivery_id = await sender.host.deliveries.enqueue(
+            unit,
+            own_party=sender.party,
+            to_party=to,
+            **{
+                "method": "PUT",
+                "module": ModuleID.TARIFFS,
+                "interface_role": InterfaceRole.RECEIVER,
+                "path": "/NL/TNM/1",
+                "object_key": key,
+                "body": b'{"n":%d}' % n,
+                "correlation_id": f"c-{n}",
+                **more,
+            },
+        )
+        await unit.commit()
+    return delivery_id
+
+
+def numbers(platform: Platform) -> list[int]:
+    return [msgspec.json.decode(heard.body)["n"] for heard in platform.heard]
+
+
+async def sent(sender: Platform) -> None:
+    async def is_empty() -> bool:
+        return await sender.host.pending() == 0
+
+    await until(is_empty, what="the queue is empty", within_s=3_600)
+
+
+def in_virtual_time(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    run_virtual(scenario())
+
+
+def test_a_message_arrives_once_with_its_correlation_id() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        async with running(sender.host):
+            await enqueue(sender, 1)
+            await sent(sender)
+
+        [heard] = world.platforms[MSP].heard
+        assert heard.headers["x-correlation-id"] == "c-1"
+        assert heard.url.endswith("/tariffs/receiver/NL/TNM/1")
+
+    in_virtual_time(scenario)
+
+
+def test_what_was_entered_before_the_worker_started_is_sent() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        await enqueue(sender, 1)
+        async with running(sender.host):
+            await sent(sender)
+
+        assert numbers(world.platforms[MSP]) == [1]
+
+    in_virtual_time(scenario)
+
+
+def test_a_unit_that_is_not_committed_sends_nothing() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        async with running(sender.host):
+            async with sender.host.ports.units.begin() as unit:
+                await sender.host.deliveries.enqueue(
+                    unit,
+                    own_party=CPO,
+                    to_party=MSP,
+                    method="PUT",
+                    module=ModuleID.TARIFFS,
+                    interface_role=InterfaceRole.RECEIVER,
+                    path="/NL/TNM/1",
+                    object_key="tariff/1",
+                    body=b"{}",
+                    correlation_id="c",
+                )
+            await asyncio.sleep(10)
+
+        assert world.platforms[MSP].heard == []
+
+    in_virtual_time(scenario)
+
+
+def test_only_the_newest_state_of_a_waiting_object_is_sent() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        for n in range(5):
+            await enqueue(sender, n)
+        async with running(sender.host):
+            await sent(sender)
+
+        assert numbers(world.platforms[MSP]) == [4]
+
+    in_virtual_time(scenario)
+
+
+def test_a_state_that_comes_while_an_older_one_is_under_way_is_sent_after_it() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+
+        async def slow(_: Heard) -> Response:
+            if len(receiver.heard) == 1:
+                await enqueue(sender, 2)
+                await asyncio.sleep(1)
+            return Response(OK, media_type="application/json")
+
+        receiver.script = slow
+        async with running(sender.host):
+            await enqueue(sender, 1)
+            await sent(sender)
+
+        assert numbers(receiver) == [1, 2]
+
+    in_virtual_time(scenario)
+
+
+def test_what_must_not_be_lost_is_never_replaced_and_keeps_its_order() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        for n in range(5):
+            await enqueue(sender, n, is_replaceable=False)
+        async with running(sender.host):
+            await sent(sender)
+
+        assert numbers(world.platforms[MSP]) == [0, 1, 2, 3, 4]
+
+    in_virtual_time(scenario)
+
+
+def test_an_outage_is_waited_out_and_delays_nobody_else() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, down, up = world.platforms[CPO], world.platforms[MSP], world.platforms[OTHER]
+        world.http.cut(down.origin)
+        async with running(sender.host):
+            for n in range(20):
+                await enqueue(sender, n, key=f"tariff/{n}")
+                await enqueue(sender, n, key=f"tariff/{n}", to=OTHER)
+            await asyncio.sleep(20)
+            reached = len(up.heard)
+            world.http.mend(down.origin)
+            await sent(sender)
+
+        assert reached == 20
+        assert sorted(numbers(down)) == list(range(20))
+
+    in_virtual_time(scenario)
+
+
+def test_a_down_counterparty_is_tried_ever_more_rarely() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        tries: list[float] = []
+        request = world.http.request
+
+        async def counted(method: str, url: str, **more: Any) -> Any:
+            if url.startswith("http://hub.test") and method == "PUT":
+                tries.append(asyncio.get_running_loop().time())
+            return await request(method, url, **more)
+
+        object.__setattr__(world.http, "request", counted)
+        world.http.cut(world.platforms[MSP].origin)
+        async with running(sender.host):
+            await enqueue(sender, 1)
+            await asyncio.sleep(600)
+
+        assert 20 < len(tries) < 60
+        assert tries[-1] - tries[-2] > 10 * (tries[2] - tries[1])
+
+    in_virtual_time(scenario)
+
+
+def test_what_a_counterparty_refuses_is_kept_with_its_reason_until_it_is_retried() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+
+        async def refuse(_: Heard) -> Response:
+            return Response(b'{"status_code":2001,"status_message":"bad currency","timestamp":"2026-03-01T12:00:00Z"}')
+
+        receiver.script = refuse
+        operator = f"{sender.origin}/platform/{CPO}/ocpi-deliveries"
+        async with running(sender.host):
+            delivery_id = await enqueue(sender, 1)
+            await sent(sender)
+            listed = msgspec.json.decode((await world.http.request("GET", operator, headers={})).body)
+            receiver.script = world.platforms[OTHER].script
+            retried = await world.http.request("POST", f"{operator}/{delivery_id}/retry", headers={})
+            await sent(sender)
+            again = await world.http.request("POST", f"{operator}/{delivery_id}/retry", headers={})
+
+        [failed] = listed
+        assert failed["delivery_id"] == delivery_id
+        assert "bad currency" in failed["reason"]
+        assert retried.status == 200
+        assert again.status == 404
+        assert numbers(receiver) == [1, 1]
+
+    in_virtual_time(scenario)
+
+
+def test_a_receiver_that_fails_on_one_object_gets_the_others_and_the_one_is_given_up_in_the_end() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+
+        async def fail_on_one(heard: Heard) -> Response:
+            if b'"n":1}' in heard.body:
+                return Response(b'{"status_code":3000,"timestamp":"2026-03-01T12:00:00Z"}', status_code=500)
+            return Response(OK, media_type="application/json")
+
+        receiver.script = fail_on_one
+        async with running(sender.host):
+            for n in range(4):
+                await enqueue(sender, n, key=f"tariff/{n}")
+            await sent(sender)
+            async with sender.host.ports.units.begin() as unit:
+                [failed] = await sender.host.deliveries.failed(unit, CPO)
+
+        assert failed.attempts == ATTEMPTS_MAX
+        assert sorted(set(numbers(receiver))) == [0, 1, 2, 3]
+        assert numbers(receiver).count(1) == ATTEMPTS_MAX
+
+    in_virtual_time(scenario)
+
+
+def test_what_is_entered_before_the_registration_waits_for_it() -> None:
+    async def scenario() -> None:
+        world = bare_world()
+        sender = world.platform(CPO, Role.CPO)
+        async with sender.host.ports.units.begin() as unit:
+            await sender.host.add_party(unit, CPO, role=Role.CPO, business_name="TNM")
+            await unit.commit()
+        receiver = await world.join(MSP, Role.EMSP)
+        async with running(sender.host):
+            await enqueue(sender, 1)
+            await asyncio.sleep(5)
+            token_a = await world.invite(CPO, Role.CPO, sender.versions_url)
+            await sender.host.register(CPO, versions_url="http://hub.test/hub/ocpi/versions", token_a=token_a)
+            await sent(sender)
+
+        assert numbers(receiver) == [1]
+
+    in_virtual_time(scenario)
+
+
+def test_path_and_body_lie_sealed_in_the_row() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        await enqueue(sender, 1, path="/DE/MSP/04A2B3C4", body=b'{"uid":"04A2B3C4"}')
+
+        async with sender.host.ports.units.begin() as unit:
+            [row] = await unit.table(DELIVERY).select()
+
+        assert row.state is DeliveryState.PENDING
+        assert "04A2B3C4" not in repr(row)
+        assert bytes((await sender.host.deliveries.open(row)).body) == b'{"uid":"04A2B3C4"}'
+
+    in_virtual_time(scenario)
