@@ -117,7 +117,7 @@ def test_phases_add_up_before_they_are_rounded(parts: list[Decimal]) -> None:
     [reading] = read_16(*({"value": str(part), "phase": phase} for part, phase in zip(parts, PHASES, strict=False)))
 
     assert reading.import_wh is not None
-    assert abs(reading.import_wh - sum(parts)) <= Decimal("0.5")
+    assert abs(Decimal(reading.import_wh) - sum(parts, Decimal(0))) <= Decimal("0.5")
 
 
 @given(total=st.integers(0, 10**9), parts=st.lists(st.integers(0, 10**9), max_size=3))

@@ -22,9 +22,10 @@ RESET = StationCommand(correlation_id="c", timeout_s=5, reset=Reset())
 
 async def is_served(station: Station) -> bool:
     try:
-        return (await station.call("Heartbeat", {}))[0] == 3
+        answer = await station.call("Heartbeat", {})
     except SocketClosed:
         return False
+    return answer[:1] == [3]
 
 
 @asynccontextmanager
