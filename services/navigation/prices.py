@@ -59,7 +59,7 @@ def _part(dimension: TariffDimension, price: Decimal, vat_percent: Decimal | Non
     if vat_percent is None:
         return f"{_plain(price)} {currency}{_PER[dimension]}"
     gross = price * (100 + vat_percent) / 100
-    return f"{_plain(gross)} {currency}{_PER[dimension]} incl. {_plain(vat_percent)} % VAT"
+    return f"{_plain(gross)} {currency}{_PER[dimension]} incl. {vat_percent.normalize():f} % VAT"
 
 
 def _once(parts: Iterable[str]) -> list[str]:

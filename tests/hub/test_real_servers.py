@@ -203,7 +203,7 @@ async def test_a_pushed_location_and_a_pulled_price_are_found_over_real_sockets(
     assert station["distance_m"] < 200
     [shown] = station["evses"]
     assert (shown["evse_uid"], shown["status"]) == ("E1", "AVAILABLE")
-    assert shown["connectors"][0]["ad_hoc_price"] == "0.484 EUR per kWh incl. 21.00 % VAT"
+    assert shown["connectors"][0]["ad_hoc_price"] == "0.484 EUR per kWh incl. 21 % VAT"
     assert {(each["party_id"], each["status"]) for each in msgspec.json.decode(parties.body)} == {
         ("BE-NSP", "CONNECTED"),
         ("NL-TNM", "CONNECTED"),
