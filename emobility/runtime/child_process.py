@@ -1,7 +1,8 @@
 """Processes of ours: each in a group of its own, none outlives us.
 
 A terminal's Ctrl-C reaches only the parent, because every child has its own session; the parent then stops its
-children in the order it wants. Should the parent be killed, the kernel signals the child (Linux `PR_SET_PDEATHSIG`).
+children in the order it wants. Should the parent be killed, the kernel signals the child (Linux `PR_SET_PDEATHSIG`; it
+counts the end of the thread that started the child as the parent's, so children are started by the main thread).
 Nothing here waits on a thread: a child is polled, so any event loop, or none, may own it.
 """
 
@@ -99,8 +100,11 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; a negative number is the signal that ended it."""
-        return self._process.poll()
+        """None while it runs; a negative number is the signal that ended it. What it left of its group ends with it."""
+        if self._process.returncode is None and self._has_ended():
+            self._end_group()
+            self._process.wait()
+        return self._process.returncode
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process alone, if it runs."""
@@ -108,10 +112,10 @@ class ChildProcess:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Kill the whole group at once and reap the process."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+        """Kill the whole group at once and reap the process; killing it twice is as once."""
+        if self.exit_code is None:
+            self._end_group()
+            self._process.wait()
 
     async def ended(self, timer: Timer) -> int:
         """Return the exit code once the process has ended."""
@@ -136,6 +140,16 @@ class ChildProcess:
             time.sleep(POLL_S)
         self.kill()
         return self._process.returncode
+
+    def _has_ended(self) -> bool:
+        """Look without reaping: until then the process id is not given to a stranger, whose group we would kill."""
+        if not hasattr(os, "waitid"):
+            return self._process.poll() is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def last_lines(self, count: int = 20) -> str:
         """Return the end of its log: what to show when it failed."""

@@ -93,9 +93,7 @@ class CommandServer:
         """Return, with the reason, when it has ended by itself; what it left of its group is ended too."""
         if self._child is None:
             return "not started"
-        code = await self._child.ended(self._timer)
-        self._child.kill()
-        return f"exit code {code}"
+        return f"exit code {await self._child.ended(self._timer)}"
 
     async def stop(self) -> None:
         """Ask it to end, then kill it and what is left of its group."""

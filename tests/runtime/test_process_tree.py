@@ -132,6 +132,21 @@ async def test_what_a_child_started_itself_ends_with_it(tmp_path: Path) -> None:
     await until_gone(members)
 
 
+async def test_what_a_child_left_behind_when_it_died_ends_too(tmp_path: Path) -> None:
+    child = command("parent", WITH_A_CHILD, tmp_path)
+    await child.start()
+    pid = child.pid
+    assert pid is not None
+    members = group(pid)
+    os.kill(pid, signal.SIGKILL)
+
+    assert await child.down() == "exit code -9"
+
+    await until_gone(members)
+    child.kill()
+    await child.stop()
+
+
 async def test_a_child_that_can_not_start_stops_the_others_and_shows_its_last_words(tmp_path: Path) -> None:
     good = command("good", OBEDIENT, tmp_path)
     bad = command("bad", "print('the disk is full'); raise SystemExit(3)", tmp_path)
