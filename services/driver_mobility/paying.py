@@ -112,8 +112,16 @@ class PaymentWorker:
 
     async def _capture(self, order: PaymentOrder) -> str | None:
         assert order.payment_id is not None
-        await self._ports.payments.capture(order.payment_id, _money(order), idempotency_key=_key(order, "take"))
+        await self._take(order, order.payment_id)
         return order.payment_id
+
+    async def _take(self, order: PaymentOrder, payment_id: str) -> None:
+        """Capture; a hold that can't be captured is given up, so that it does not block the driver's card."""
+        try:
+            await self._ports.payments.capture(payment_id, _money(order), idempotency_key=_key(order, "take"))
+        except PaymentDeclined:
+            await self._ports.payments.release(payment_id, idempotency_key=_key(order, "release"))
+            raise
 
     async def _charge(self, order: PaymentOrder) -> str | None:
         async with self._ports.units.begin() as unit:
@@ -122,11 +130,7 @@ class PaymentWorker:
             raise PaymentDeclined(code="no_driver")
         card = await card_of(self._ports, driver)
         hold = await self._ports.payments.authorize(card, _money(order), idempotency_key=_key(order, "hold"))
-        try:
-            await self._ports.payments.capture(hold.payment_id, _money(order), idempotency_key=_key(order, "take"))
-        except PaymentDeclined:
-            await self._ports.payments.release(hold.payment_id, idempotency_key=_key(order, "release"))
-            raise
+        await self._take(order, hold.payment_id)
         return hold.payment_id
 
     async def _release(self, order: PaymentOrder) -> str | None:

@@ -18,7 +18,7 @@ from emobility.domain.retail_account import RetailAccount
 from emobility.domain.tariff.retail import quote_estimate, retail_tariff
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.version import tariff_hash
-from emobility.ports.payments import PaymentDeclined
+from emobility.ports.payments import Hold, PaymentDeclined, PaymentProviderUnavailable
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.driver_mobility.payment_orders import order_release
@@ -42,6 +42,8 @@ START_GRACE: Final = timedelta(minutes=15)
 """How long after its validity an authorised quote still counts: the station may report the start late."""
 ASSUMED_ENERGY_WH: Final = 15_000
 """What a charge takes when nobody said: about the mean of a public AC charge."""
+HOLD_TRIES: Final = 2
+"""How often a silent payment provider is asked before a start is put off."""
 ENERGY_WH_MAX: Final = 200_000
 """Most energy an estimate is made for."""
 ID_CHARACTERS_MAX: Final = 36
@@ -224,14 +226,22 @@ class Quoting:
             return await self._settle_hold(record, state=QuoteState.AUTHORIZED)
         amount = Money(amount_e4=amount_e4, currency=record.quote.tariff.currency)
         try:
-            card = await card_of(self._ports, driver)
-            hold = await self._ports.payments.authorize(card, amount, idempotency_key=hold_key(record))
+            hold = await self._ask_for_hold(await card_of(self._ports, driver), amount, hold_key(record))
         except PaymentDeclined as declined:
             await self._settle_hold(record, state=QuoteState.REFUSED, refusal=declined.code)
             raise
         return await self._settle_hold(
             record, state=QuoteState.AUTHORIZED, payment_id=hold.payment_id, held_e4=hold.held.amount_e4
         )
+
+    async def _ask_for_hold(self, card: str, amount: Money, key: str) -> Hold:
+        """Ask again at once when the provider is silent: a driver waits, and the same key holds no money twice."""
+        for _ in range(HOLD_TRIES - 1):
+            try:
+                return await self._ports.payments.authorize(card, amount, idempotency_key=key)
+            except PaymentProviderUnavailable:
+                continue
+        return await self._ports.payments.authorize(card, amount, idempotency_key=key)
 
     async def _settle_hold(
         self,

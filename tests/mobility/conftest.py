@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, open_memory
 from emobility.adapters.payments.test_provider import SandboxCard, SandboxPayments
@@ -30,7 +32,6 @@ from emobility.domain.agreement import (
 from emobility.domain.cdr import CDR, CDRLocation
 from emobility.domain.charging_station import Connector, EVSEStatus, Location, PowerType
 from emobility.domain.identifiers import PartyId, Role
-from emobility.domain.personal import Sealed
 from emobility.domain.session import AuthMethod, ChargingPeriod, Session, SessionStatus, SessionToken
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension, TariffElement
@@ -201,6 +202,20 @@ class PlayedCPO:
         self.pass_until(session.last_updated)
         wire = await session_to_ocpi(session, self.ports.vault)
         await self.push(ModuleID.SESSIONS, owner_path(CPO, session.session_id), wire)
+
+    async def begin(self, session: Session) -> None:
+        """Push a session as it stood when it began."""
+        await self.push_session(
+            replace(
+                session,
+                status=SessionStatus.ACTIVE,
+                ended_at=None,
+                energy_import_wh=0,
+                periods=(),
+                total_cost=None,
+                last_updated=session.started_at,
+            )
+        )
 
     def pass_until(self, at: datetime) -> None:
         """Nobody reports what has not happened yet."""
@@ -402,8 +417,6 @@ class World:
 
 
 def _base64(text: str) -> str:
-    import base64
-
     return base64.b64encode(text.encode()).decode()
 
 
@@ -447,34 +460,28 @@ async def open_world(kind: str, dsn: str | None, *, seed: str = "mobility") -> A
     """Build the MSP and the played CPO, registered with each other, with agreement, tariff and location."""
     clock, randomness, http = VirtualClock(T0), SeededRandomness(seed), MemoryHttp()
     async with AsyncExitStack() as stack:
-        if kind == "memory":
-            world = await stack.enter_async_context(
-                open_memory(master_key=MASTER_KEY, clock=clock, randomness=randomness)
-            )
-            event_log, units, vault = world.event_log, world.units, world.vault
-        else:
+        opening: Any = open_memory(master_key=MASTER_KEY, clock=clock, randomness=randomness)
+        if kind == "postgres":
             assert dsn is not None
-            opened = await stack.enter_async_context(
-                open_postgres(dsn, master_key=MASTER_KEY, clock=clock, randomness=randomness)
-            )
-            event_log, units, vault = opened.event_log, opened.units, opened.vault
+            opening = open_postgres(dsn, master_key=MASTER_KEY, clock=clock, randomness=randomness)
+        opened = await stack.enter_async_context(opening)
         ports = Ports(
             clock=clock,
             timer=LoopTimer(),
             randomness=randomness,
-            event_log=event_log,
-            units=units,
-            vault=vault,
+            event_log=opened.event_log,
+            units=opened.units,
+            vault=opened.vault,
             http=http,
             signer=Ed25519Signer(MASTER_KEY),
-            payments=SandboxPayments(units),
+            payments=SandboxPayments(opened.units),
         )
         settings = Settings(
             environment="development",
             public_url=BASE,
             business_url=BASE,
-            internal_token=INTERNAL,
-            master_key=MASTER_KEY.hex(),
+            internal_token=SecretStr(INTERNAL),
+            master_key=SecretStr(MASTER_KEY.hex()),
             event_log="memory",
         )
         service, cpo = build(settings, ports), played_cpo(ports, clock)
@@ -561,6 +568,7 @@ async def memory_world() -> AsyncIterator[World]:
         yield opened
 
 
-@pytest.fixture
-def resealed() -> Callable[[Sealed], Sealed]:
-    return lambda sealed: replace(sealed, box=sealed.box[::-1])
+@pytest.fixture(name="open_world")
+def _open_world() -> Callable[[], AbstractAsyncContextManager[World]]:
+    """For tests that build a world per example."""
+    return lambda: open_world("memory", None)

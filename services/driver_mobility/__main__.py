@@ -1,0 +1,17 @@
+"""`python -m services.driver_mobility`: the MSP back office alone, with settings from WATTROAM_* variables."""
+
+from __future__ import annotations
+
+import uvloop
+
+from emobility.runtime.settings import Settings
+from services.driver_mobility.wiring import run
+
+
+def main() -> None:
+    """Entry point."""
+    uvloop.run(run(Settings()))
+
+
+if __name__ == "__main__":
+    main()

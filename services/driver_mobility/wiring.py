@@ -1,0 +1,26 @@
+"""The MSP back office on real adapters, alone in its process: `/mobility` behind one HTTP port."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from emobility.runtime.http_server import serve_app
+from emobility.runtime.process_tree import stopping_on_signals
+from emobility.runtime.settings import Settings
+from emobility.wiring import open_ports
+from services.driver_mobility.service import SERVICE, build
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    async with open_ports(settings) as ports:
+        mobility = build(settings, ports)
+        app = Starlette(routes=[Mount(f"/{SERVICE}", app=mobility.app)])
+        with stopping_on_signals(stop):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(serve_app(app, host=settings.business_host, port=settings.business_port, stop=stop))
+                tasks.create_task(mobility.run(stop))
