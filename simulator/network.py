@@ -32,6 +32,8 @@ HOME_OF: Final = {TULIP.party_id: ZON.party_id, POLDER.party_id: RHEIN.party_id}
 EVSES_PER_STATION: Final = 2
 STATIONS_PER_LOCATION: Final = (3, 2, 3, 2)
 DRIVERS_PER_EMSP: Final = 24
+DECLINED_DRIVERS: Final = 2
+"""One of each plan."""
 
 _PLACES: Final = {
     TULIP.party_id: (
@@ -159,7 +161,7 @@ def _station(seed: int, party_id: PartyId, number: int, location_id: str) -> Sta
 
 
 def drivers(seed: int) -> tuple[DriverPlan, ...]:
-    """Return the drivers of both MSPs; one of the first MSP has a card that its bank declines."""
+    """Return the drivers of both MSPs; the first has one of each plan whose card is declined."""
     return tuple(
         _driver(seed, emsp, number)
         for emsp in (ZON.party_id, RHEIN.party_id)
@@ -179,5 +181,5 @@ def _driver(seed: int, emsp_id: PartyId, number: int) -> DriverPlan:
         # A card of ISO 14443 with a UID of 7 bytes begins with the chip maker's number; 04 is NXP.
         rfid_uid=f"04{chance.getrandbits(48):012X}",
         vehicle=draw_vehicle(chance),
-        card_is_declined=emsp_id == ZON.party_id and number == DRIVERS_PER_EMSP - 1,
+        card_is_declined=emsp_id == ZON.party_id and number > DRIVERS_PER_EMSP - DECLINED_DRIVERS,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from simulator.scenario import (
     DriverPlan,
     Intrusion,
     Outage,
+    PlanKind,
     Scenario,
     SessionFault,
     SessionPlan,
@@ -253,18 +255,22 @@ def _mark_faults(
     """Choose one session for each fault, each at its own station, and the outages that two of them need."""
     chance = random.Random(f"{stream} faults")
     versions = {(each.party_id, each.charging_station_id): each.profile.version for each in stations}
+    is_dc = {(each.party_id, each.charging_station_id): each.is_dc for each in stations}
     marked = list(sessions)
     hurt: set[tuple[PartyId, str]] = set()
 
-    def choose(fault: SessionFault, candidates: list[SessionPlan], **changes: object) -> SessionPlan:
+    def choose(
+        fault: SessionFault,
+        candidates: list[SessionPlan],
+        changed: Callable[[SessionPlan], SessionPlan] = lambda session: session,
+    ) -> SessionPlan:
         fitting = [each for each in candidates if (each.party_id, each.charging_station_id) not in hurt]
         if not fitting:
             raise _NoSessionFor(fault)
         chosen = chance.choice(fitting)
         hurt.add((chosen.party_id, chosen.charging_station_id))
-        changed = replace(chosen, fault=fault, **changes)  # type: ignore[arg-type] # fields of SessionPlan
-        marked[chosen.number - 1] = changed
-        return changed
+        marked[chosen.number - 1] = replace(changed(chosen), fault=fault)
+        return marked[chosen.number - 1]
 
     # Long enough that energy still flows when the station goes away.
     long = [
@@ -279,7 +285,7 @@ def _mark_faults(
     offline = choose(
         SessionFault.STATION_OFFLINE,
         [each for each in long if _is_alone(each, _offline_window(each), sessions)],
-        stopped_by=StoppedBy.CABLE,
+        changed=lambda session: replace(session, stopped_by=StoppedBy.CABLE),
     )
     rebooted = choose(
         SessionFault.STATION_REBOOTS, [each for each in long if _is_alone(each, _reboot_window(each), sessions)]
@@ -287,17 +293,38 @@ def _mark_faults(
     choose(SessionFault.FORGED_METER_VALUE, with_201)
     choose(SessionFault.END_SENT_TWICE, with_16)
     choose(SessionFault.DISPUTED, [each for each in usual if each.is_roaming and each.arrives_at < half])
-    unlucky = next(each for each in network.drivers(seed) if each.card_is_declined)
-    choose(
-        SessionFault.CARD_DECLINED,
-        [each for each in sessions if each.started_by is StartedBy.APP and each.driver.emsp_id == unlucky.emsp_id],
-        driver=unlucky,
-    )
+    for fault, plan, started_by in (
+        (SessionFault.CARD_DECLINED, PlanKind.PASS_THROUGH, StartedBy.APP),
+        (SessionFault.PAYMENT_DECLINED, PlanKind.FLAT, StartedBy.RFID),
+    ):
+        unlucky = next(each for each in network.drivers(seed) if each.card_is_declined and each.plan is plan)
+        choose(
+            fault,
+            [
+                each
+                for each in sessions
+                if each.started_by is started_by
+                and not is_dc[each.party_id, each.charging_station_id]
+                and each.driver.emsp_id == unlucky.emsp_id
+            ],
+            changed=partial(_driven_by, unlucky),
+        )
     outages = (
         _outage(offline, _offline_window(offline), loses_power=False),
         _outage(rebooted, _reboot_window(rebooted), loses_power=True),
     )
     return marked, outages
+
+
+def _driven_by(driver: DriverPlan, session: SessionPlan) -> SessionPlan:
+    """Let another driver come in place of the one planned, with the vehicle of that driver."""
+    vehicle = driver.vehicle
+    return replace(
+        session,
+        driver=driver,
+        power_w=min(session.power_w, vehicle.ac_power_w),
+        wanted_wh=min(session.wanted_wh, vehicle.battery_wh * BATTERY_SHARE_PERCENT // 100),
+    )
 
 
 def _offline_window(session: SessionPlan) -> tuple[datetime, datetime]:

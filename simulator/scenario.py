@@ -46,6 +46,9 @@ class SessionFault(StrEnum):
     END_SENT_TWICE = "END_SENT_TWICE"
     DISPUTED = "DISPUTED"
     CARD_DECLINED = "CARD_DECLINED"
+    """The hold before the start is declined: the driver may not charge."""
+    PAYMENT_DECLINED = "PAYMENT_DECLINED"
+    """A plan without a hold: the charge is billed and its payment declined; the bill stays outstanding."""
 
 
 class PlanKind(StrEnum):
