@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 
 from emobility.ports.clock import Timer
 
@@ -80,7 +80,7 @@ class ChildProcess:
             OSError: the program can't be started.
         """
         with contextlib.ExitStack() as stack:
-            output = stack.enter_context(log.open("ab")) if log is not None else subprocess.DEVNULL
+            output = stack.enter_context(open_log(log)) if log is not None else subprocess.DEVNULL
             process = subprocess.Popen(  # noqa: S603  # argv comes from our own code, without a shell
                 list(argv),
                 stdin=subprocess.DEVNULL,
@@ -154,6 +154,11 @@ class ChildProcess:
     def last_lines(self, count: int = 20) -> str:
         """Return the end of its log: what to show when it failed."""
         return last_lines(self.log, count) if self.log is not None else ""
+
+
+def open_log(log: Path) -> BinaryIO:
+    """Open a log to append to; only its owner may read it."""
+    return os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
 
 
 def last_lines(log: Path, count: int = 20) -> str:

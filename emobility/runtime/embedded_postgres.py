@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from emobility.ports.clock import Randomness, Timer
-from emobility.runtime.child_process import POLL_S, ChildProcess, UnixUser, last_lines
+from emobility.runtime.child_process import POLL_S, ChildProcess, UnixUser, last_lines, open_log
 from emobility.runtime.folder_lock import FolderLock
 from emobility.runtime.network import LOOPBACK, free_port
 from emobility.runtime.postgres_binaries import (
@@ -56,6 +56,7 @@ _SETTINGS: Final = {
     "log_min_messages": "warning",
     "log_statement": "none",  # statements carry personal data
     "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",  # details carry values of rows
     "log_line_prefix": "%m [%p] ",
     "unix_socket_permissions": "0777",  # whoever comes needs the password anyway
 }
@@ -252,7 +253,7 @@ class EmbeddedPostgres:
 
     def _run(self, *argv: str, given: str = "", must_succeed: bool = True) -> None:
         """Run one of PostgreSQL's programs to its end, as the server's user. Raises `ServerFailed`."""
-        with self._log.open("ab") as log:
+        with open_log(self._log) as log:
             ended = subprocess.run(  # noqa: S603  # programs we found, without a shell
                 argv,
                 input=given.encode(),

@@ -21,8 +21,8 @@ from emobility.runtime.child_process import POLL_S, ChildProcess, last_lines
 from emobility.runtime.supervision import Server, ServerFailed, keep_running
 
 READY_TIMEOUT_S: Final = 60.0
-STOP_GRACE_S: Final = 10.0
-"""How long a child may drain before it is killed."""
+STOP_GRACE_S: Final = 15.0
+"""How long a child may drain before it is killed; longer than `http_server.DRAIN_S`."""
 
 
 class CommandServer:

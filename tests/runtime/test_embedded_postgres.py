@@ -139,10 +139,11 @@ async def test_both_ways_in_ask_for_the_password(server: EmbeddedPostgres) -> No
             await psycopg.AsyncConnection.connect(dsn.replace(password, "guessed"))
 
 
-async def test_the_password_is_for_its_owner_only(server: EmbeddedPostgres, folder: Path) -> None:
+async def test_password_and_log_are_for_their_owner_only(server: EmbeddedPostgres, folder: Path) -> None:
     await server.start()
 
-    assert (folder / "password").stat().st_mode & 0o777 == 0o600
+    for name in ("password", "postgres.log"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_second_owner_is_refused_and_told_who_is_first(server: EmbeddedPostgres, folder: Path) -> None:
