@@ -44,6 +44,9 @@ class ConsumingUnit(UnitOfWork, Protocol):
     async def move_cursor(self, place: Place, *, expected: int, to: int) -> None:
         """Move the cursor in this unit. Raises `CursorMoved` when it does not stand at `expected`."""
 
+    async def fresh(self, place: Place, events: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
+        """Return the events without those that the log itself repeats; called after `move_cursor`."""
+
     async def parked_keys(self, place: Place, keys: Sequence[str]) -> frozenset[str]:
         """Return which of `keys` are parked, and keep them so until this unit ends."""
 
@@ -139,8 +142,10 @@ async def _attempt(begin: BeginConsuming, place: Place, part: _Part, handler: Ha
     events = part.events
     async with begin() as unit:
         await unit.move_cursor(place, expected=events[0].offset, to=events[-1].offset + 1)
+        events = await unit.fresh(place, events)
         if part.poison is not None:
-            await unit.park(place, events[0], part.poison)
+            for logged in events:
+                await unit.park(place, logged, part.poison)
         else:
             keys = list(dict.fromkeys(logged.envelope.event.key for logged in events))
             parked = await unit.parked_keys(place, keys)

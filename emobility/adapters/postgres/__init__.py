@@ -31,6 +31,7 @@ __all__ = [
     "PostgresUnit",
     "PostgresUnits",
     "PostgresVault",
+    "Wakeups",
     "migrate",
     "open_postgres",
 ]
@@ -44,6 +45,9 @@ class PostgresAdapters:
     units: PostgresUnits
     vault: PostgresVault
     database: Database
+    appender: Appender
+    wakeups: Wakeups
+    clock: Clock
 
 
 @asynccontextmanager
@@ -87,6 +91,9 @@ async def open_postgres(
                 units=units,
                 vault=PostgresVault(database, master_key=master_key, clock=clock, randomness=randomness),
                 database=database,
+                appender=appender,
+                wakeups=wakeups,
+                clock=clock,
             )
         finally:
             for task in tasks:

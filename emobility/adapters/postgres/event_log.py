@@ -102,6 +102,10 @@ class PostgresEventLog:
         """Yield all that the log holds now, by topic, partition and offset. Raises `DatabaseUnavailable`."""
         return reading.everything(self._database, topics)
 
+    async def batch(self, place: Place, *, offset: int, events_max: int) -> list[LoggedEvent]:
+        """Return events of one partition from an offset on. Raises `DatabaseUnavailable`."""
+        return await reading.batch(self._database, place, offset=offset, events_max=events_max)
+
     async def lag(self) -> Mapping[str, int]:
         """Return for each group how many events it has not handled yet. Raises `DatabaseUnavailable`."""
         return await reading.lags(self._database)

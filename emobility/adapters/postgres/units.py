@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -99,6 +99,11 @@ class PostgresUnit:
         if not moved.rowcount:
             raise CursorMoved(f"{place} does not stand at {expected} any more, or another worker has it")
 
+    async def fresh(self, place: Place, events: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
+        """This log repeats nothing."""
+        del place
+        return events
+
     async def parked_keys(self, place: Place, keys: Sequence[str]) -> frozenset[str]:
         """Return which of `keys` are parked, locked until this unit ends."""
         parked = await self.execute(
@@ -135,6 +140,9 @@ def _values(place: Place) -> dict[str, Any]:
     return {"group": place.group, "topic": place.topic, "partition": place.partition}
 
 
+UnitT = TypeVar("UnitT", bound=PostgresUnit)
+
+
 class PostgresUnits:
     """Opens units; one connection each. Never call out over HTTP inside a unit: it would hold rows meanwhile."""
 
@@ -156,12 +164,16 @@ class PostgresUnits:
             raise AssertionError(f"table {spec.name} has two specs: {self._specs[spec.name]} and {spec}")
         return statements
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[PostgresUnit]:
+    def begin(self) -> AbstractAsyncContextManager[PostgresUnit]:
         """Open a unit; it rolls back when its context is left without `commit`. Raises `DatabaseUnavailable`."""
+        return self.begin_as(PostgresUnit)
+
+    @asynccontextmanager
+    async def begin_as(self, kind: type[UnitT]) -> AsyncIterator[UnitT]:
+        """Open a unit of a special kind, as `begin` does."""
         with translated():
             connection = await self._database.units.getconn()
-        unit = PostgresUnit(self, connection)
+        unit = kind(self, connection)
         try:
             yield unit
         finally:

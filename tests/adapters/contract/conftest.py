@@ -183,7 +183,13 @@ class World:
         return range(PARTITIONS_PER_TOPIC)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("kafka", marks=[pytest.mark.postgres, pytest.mark.kafka]),
+    ]
+)
 def where(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
     """Which world, and where its servers are. Servers are started here, outside any event loop."""
     kind: str = request.param
@@ -192,6 +198,8 @@ def where(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
         servers["dsn"] = request.getfixturevalue("postgres_dsn")
         with psycopg.connect(servers["dsn"], autocommit=True) as connection:
             connection.execute(THING_TABLE.encode())
+    if kind == "kafka":
+        servers["kafka"] = request.getfixturevalue("kafka_bootstrap")
     return kind, servers
 
 
@@ -201,7 +209,7 @@ async def world(where: tuple[str, dict[str, str]], request: pytest.FixtureReques
     kind, servers = where
     clock = VirtualClock(T0)
     segment_offsets = 10 if "old_events" in request.node.name else 1_000_000
-    opener = _memory_opener(clock) if kind == "memory" else _postgres_opener(clock, servers["dsn"], segment_offsets)
+    opener = _memory_opener(clock) if kind == "memory" else _server_opener(clock, servers, segment_offsets)
     async with opener() as process:
         yield World(kind=kind, clock=clock, opener=opener, process=process)
 
@@ -217,15 +225,15 @@ def _memory_opener(clock: VirtualClock) -> Callable[[], AbstractAsyncContextMana
     return opened
 
 
-def _postgres_opener(
-    clock: VirtualClock, dsn: str, segment_offsets: int
+def _server_opener(
+    clock: VirtualClock, servers: dict[str, str], segment_offsets: int
 ) -> Callable[[], AbstractAsyncContextManager[Process]]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Process]:
         async with AsyncExitStack() as stack:
             adapters = await stack.enter_async_context(
                 open_postgres(
-                    dsn,
+                    servers["dsn"],
                     master_key=MASTER_KEY,
                     clock=clock,
                     randomness=SystemRandomness(),
@@ -233,6 +241,14 @@ def _postgres_opener(
                     segment_offsets=segment_offsets,
                 )
             )
-            yield Process(event_log=adapters.event_log, units=adapters.units, vault=adapters.vault)
+            event_log: EventLog = adapters.event_log
+            if "kafka" in servers:
+                from emobility.adapters.kafka import open_kafka  # noqa: PLC0415 - kafka-python warns when imported
+
+                prefix = servers["dsn"].rsplit("/", 1)[1].split("?")[0]
+                event_log = await stack.enter_async_context(
+                    open_kafka(servers["kafka"], adapters, prefix=prefix, retention_age=RETENTION)
+                )
+            yield Process(event_log=event_log, units=adapters.units, vault=adapters.vault)
 
     return opened
