@@ -33,6 +33,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import bill_cdr, credit_cdr
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import signature_verdict
@@ -67,9 +68,12 @@ class AlreadyDecided(RuleBroken):
 class CDRChecking:
     """Decides on received CDRs, by itself or on an operator's word."""
 
-    def __init__(self, ports: Ports, deliveries: Deliveries) -> None:
+    def __init__(self, ports: Ports, deliveries: Deliveries, metrics: Metrics) -> None:
         self._ports = ports
         self._deliveries = deliveries
+        self._verdicts = metrics.counter(
+            "cdr_verdicts_total", "CDRs decided on, by decision and first fault.", ("decision", "fault")
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set."""
@@ -87,6 +91,8 @@ class CDRChecking:
         if record is None or record.state is not CDRState.RECEIVED:
             return
         verdict = await self._verify(unit, record)
+        first_fault = verdict.faults[0].value if verdict.faults else "NONE"
+        self._verdicts.labels(decision=verdict.decision.value, fault=first_fault).inc()
         if verdict.decision is CDRDecision.ACCEPT:
             await self._accept(unit, record, correlation_id=correlation_id)
         else:

@@ -257,4 +257,4 @@ class Commanding:
                 if quote is not None:
                     await self._quoting.refuse(unit, quote, reason=result)
             await unit.commit()
-        _log.info("command_ended", command_id=record.command_id, kind=record.kind.value, result=result)
+        _log.debug("command_ended", command_id=record.command_id, kind=record.kind.value, result=result)

@@ -21,6 +21,7 @@ from emobility.events.retail import PaymentFailed, PaymentSettled
 from emobility.ports.payments import PaymentDeclined, PaymentProviderUnavailable
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import refund_credited
 from services.driver_mobility.facts import fact
 from services.driver_mobility.quoting import account_for_update, card_of, hold_key
@@ -49,8 +50,11 @@ _log = structlog.get_logger(__name__)
 class PaymentWorker:
     """Works through PENDING orders of all MSPs hosted here; two workers on one order do no harm."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, metrics: Metrics) -> None:
         self._ports = ports
+        self._answers = metrics.counter(
+            "payment_orders_total", "Answers of the payment provider, by kind of order and result.", ("kind", "result")
+        )
         self._silences: dict[str, int] = {}
         self._not_before_s: dict[str, float] = {}
         self._acts: dict[PaymentKind, Callable[[PaymentOrder], Awaitable[str | None]]] = {
@@ -91,16 +95,22 @@ class PaymentWorker:
         try:
             payment_id = await self._acts[order.kind](order)
         except PaymentProviderUnavailable as error:
+            self._count(order, "silent")
             self._put_off(order, str(error))
             return False
         except RuleBroken as refusal:
             code = refusal.code if isinstance(refusal, PaymentDeclined) else type(refusal).__name__
+            self._count(order, "refused")
             await self._enter_failure(order, code)
         else:
+            self._count(order, "done")
             await self._enter_success(order, payment_id)
         self._silences.pop(order.order_id, None)
         self._not_before_s.pop(order.order_id, None)
         return True
+
+    def _count(self, order: PaymentOrder, result: str) -> None:
+        self._answers.labels(kind=order.kind.value, result=result).inc()
 
     def _put_off(self, order: PaymentOrder, reason: str) -> None:
         silences = self._silences[order.order_id] = self._silences.get(order.order_id, 0) + 1
@@ -177,7 +187,7 @@ class PaymentWorker:
                 await self._settle(unit, current, payment_id)
                 await self._refund_if_credited(unit, current)
             await unit.commit()
-        _log.info("payment_done", order_id=order.order_id, kind=order.kind.value, at=now.isoformat())
+        _log.debug("payment_done", order_id=order.order_id, kind=order.kind.value, at=now.isoformat())
 
     async def _settle(self, unit: UnitOfWork, order: PaymentOrder, payment_id: str) -> None:
         assert order.bill_id is not None

@@ -15,6 +15,7 @@ from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import Metrics, health_routes
 from services.driver_mobility.api import API, answer
 from services.driver_mobility.checking import CDRChecking
 from services.driver_mobility.commanding import Commanding
@@ -51,13 +52,15 @@ class DriverMobility:
             interfaces=(*receiving.interfaces(), tokens.interface(), self._commanding.interface()),
         )
         self._commanding.use(self.host)
-        self.checking = CDRChecking(ports, self.host.deliveries)
-        self._payments = PaymentWorker(ports)
+        self.metrics = Metrics()
+        self.checking = CDRChecking(ports, self.host.deliveries, self.metrics)
+        self._payments = PaymentWorker(ports, self.metrics)
         ports.http.allow_origin(settings.public_url)
         driving = Driving(ports, self._quoting, self._commanding)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self._access = access
         self.app = FastAPI(title="Wattroam driver mobility", openapi_url=None, docs_url=None, redoc_url=None)
+        self.app.router.routes += health_routes(self.metrics)
         self.app.add_api_route("/internal/backlog", self._backlog_route, methods=["GET"])
         self.host.mount_on(self.app, authorize=access.party)
         enrolment = Enrolment(ports, self.host, tokens)
@@ -91,7 +94,7 @@ class DriverMobility:
             deemed = await self.checking.deem_accepted(emsp_id)
             expired = await self._quoting.expire_unused(emsp_id)
             if deemed or expired:
-                _log.info("swept", emsp=emsp_id.code, deemed=deemed, expired=expired)
+                _log.debug("swept", emsp=emsp_id.code, deemed=deemed, expired=expired)
 
     async def _sweep_for_ever(self) -> None:
         while True:
