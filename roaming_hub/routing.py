@@ -25,8 +25,8 @@ from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import headers as names
 from emobility.protocols.ocpi.client import Envelope
 from emobility.protocols.ocpi.headers import Routing, authorization, link_to, next_link, routing_headers, routing_of
-from emobility.protocols.ocpi.host import OCPIHost, body_of
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerState, roles_of
+from emobility.protocols.ocpi.host import Caller, OCPIHost, body_of
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerRole, PeerState
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import VERSION, Endpoint, InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON, read
@@ -111,9 +111,9 @@ class Router:
         started_s = self.ports.timer.monotonic_s()
         try:
             sender = await host.registered_caller(request, self.hub)
-            await self.presence.heard(sender)
+            await self.presence.heard(sender.peer)
             if is_proxied:
-                response = await self._through_proxy(request, ids, sender)
+                response = await self._through_proxy(request, ids, sender.peer)
             else:
                 response = await self._forward(await self._addressed(request, ids, sender))
         except Exception as error:  # noqa: BLE001 - the edge: nothing of our insides leaves, whatever broke
@@ -125,7 +125,7 @@ class Router:
 
     # From request to message
 
-    async def _addressed(self, request: Request, ids: MessageIds, sender: Peer) -> Message:
+    async def _addressed(self, request: Request, ids: MessageIds, sender: Caller) -> Message:
         """Find out from whom, to whom and where. Raises `OCPIError` S 2001, 4001, 4003."""
         module, side = request.path_params["module"], _side(request.path_params["side"])
         if module not in ROUTED_MODULES:
@@ -135,7 +135,7 @@ class Router:
             # The body is not changed, but what is no JSON is refused here: HTTP 400 (4.1.3).
             read(body, msgspec.Raw)
         routing = routing_of(request.headers)
-        sender_party = await self._sender_party(sender, routing)
+        sender_party = _sender_party(sender.roles, routing)
         if routing.to_party is None or routing.to_party == self.hub:
             raise InvalidParameters("OCPI-to must name a party: this hub offers no broadcast and no open routing")
         receiver = await self._receiver(routing.to_party, sender_party, module)
@@ -145,7 +145,7 @@ class Router:
         return await self._with_callback(
             Message(
                 ids=ids,
-                sender=sender,
+                sender=sender.peer,
                 sender_party=sender_party,
                 receiver=receiver,
                 receiver_party=routing.to_party,
@@ -158,19 +158,10 @@ class Router:
             side=side,
         )
 
-    async def _sender_party(self, sender: Peer, routing: Routing) -> PartyId:
-        async with self.ports.units.begin() as unit:
-            roles = await roles_of(unit, sender)
-        if routing.from_party is None:
-            raise InvalidParameters("OCPI-from must name the sending party")
-        if all(role.party_id != routing.from_party for role in roles):
-            raise InvalidParameters(f"OCPI-from {routing.from_party} is no role of the caller")
-        return routing.from_party
-
     async def _receiver(self, party: PartyId, sender_party: PartyId, module: str) -> Peer:
         async with self.ports.units.begin() as unit:
             roles = await unit.table(PEER_ROLE).select({"own_party": self.hub, "party_id": party}, limit=1)
-            is_known = bool(roles) or bool(await unit.table(HUB_CLIENT).count({"party_id": party}))
+            is_known = bool(roles) or await unit.table(HUB_CLIENT).count({"party_id": party}) > 0
             peer = await unit.table(PEER).get(self.hub, roles[0].peer_id) if roles else None
             may_pass = await is_allowed(unit, receiver=party, sender=sender_party, module=module)
         if not is_known:
@@ -323,6 +314,15 @@ def endpoints(base_url: str) -> Sequence[Endpoint]:
         for module in ROUTED_MODULES
         for side in InterfaceRole
     ]
+
+
+def _sender_party(roles: Sequence[PeerRole], routing: Routing) -> PartyId:
+    """Return in whose name a platform sends. Raises `InvalidParameters` when that is no role of its own."""
+    if routing.from_party is None:
+        raise InvalidParameters("OCPI-from must name the sending party")
+    if all(role.party_id != routing.from_party for role in roles):
+        raise InvalidParameters(f"OCPI-from {routing.from_party} is no role of the caller")
+    return routing.from_party
 
 
 def _known_module(request: Request) -> str:

@@ -105,6 +105,15 @@ class HostedParty:
 HOSTED_PARTY: Final = TableSpec(name="ocpi_hosted_party", record=HostedParty, key=("service", "party_id"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """An authenticated platform, what its token is good for, and the roles it plays."""
+
+    peer: Peer
+    token_use: TokenUse
+    roles: tuple[PeerRole, ...]
+
+
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     versions_url: str
     token_a: str
@@ -289,8 +298,8 @@ class OCPIHost:
         async def serve(request: Request) -> Response:
             async def handle(_: MessageIds) -> Reply:
                 own_party = self.own_party_of(request)
-                peer, use = await self.authenticate(request, own_party)
-                return await handler(request, own_party, peer, use)
+                caller = await self.authenticate(request, own_party)
+                return await handler(request, own_party, caller.peer, caller.token_use)
 
             return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
 
@@ -321,7 +330,7 @@ class OCPIHost:
         except MalformedPartyId as error:
             raise NoSuchObject("party") from error
 
-    async def authenticate(self, request: Request, own_party: PartyId) -> tuple[Peer, TokenUse]:
+    async def authenticate(self, request: Request, own_party: PartyId) -> Caller:
         """Return who calls. Raises `NotAuthenticated` (HTTP 401), for an unknown party too: nothing is given away."""
         value = request.headers.get(names.AUTHORIZATION)
         if value is None:
@@ -330,15 +339,16 @@ class OCPIHost:
             for token, is_plain in _presented_tokens(value):
                 found = await peer_of_token(unit, own_party, token)
                 if found is not None and (found[0].accepts_plain_token or not is_plain):
-                    return found
+                    peer, use = found
+                    return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
         raise NotAuthenticated
 
-    async def registered_caller(self, request: Request, own_party: PartyId) -> Peer:
+    async def registered_caller(self, request: Request, own_party: PartyId) -> Caller:
         """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1)."""
-        peer, use = await self.authenticate(request, own_party)
-        if use is not TokenUse.REQUESTS or peer.state is not PeerState.REGISTERED:
+        caller = await self.authenticate(request, own_party)
+        if caller.token_use is not TokenUse.REQUESTS or caller.peer.state is not PeerState.REGISTERED:
             raise NotAuthenticated("this token is good for the registration only")
-        return peer
+        return caller
 
     async def call_of(self, request: Request, ids: MessageIds) -> OCPICall:
         """Authenticate a request to a module and read it.
@@ -348,18 +358,16 @@ class OCPIHost:
             InvalidParameters: OCPI-from is no role of the caller, or OCPI-to is not us.
         """
         own_party = self.own_party_of(request)
-        peer = await self.registered_caller(request, own_party)
+        caller = await self.registered_caller(request, own_party)
         routing = routing_of(request.headers)
-        async with self.ports.units.begin() as unit:
-            roles = await roles_of(unit, peer)
         if routing.to_party is not None and routing.to_party != own_party and self._fixed_party is None:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
         body = await body_of(request)
         inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         return OCPICall(
             own_party=own_party,
-            peer_id=peer.peer_id,
-            caller=_caller(routing.from_party, roles),
+            peer_id=caller.peer.peer_id,
+            caller=_caller(routing.from_party, caller.roles),
             routing=routing,
             request_id=ids.request_id,
             correlation_id=ids.correlation_id,
