@@ -140,13 +140,17 @@ class AuthorizationDesk:
 
     async def _again(self, request: AuthorizationRequest, earlier: AuthorizationRecord) -> AuthorizationAnswer:
         """Give the earlier answer; bind it to the transaction that now uses it."""
-        if request.transaction_id is not None and earlier.transaction_id is None:
-            bound = replace(
-                earlier,
-                transaction_id=request.transaction_id,
-                ocpp_evse_id=earlier.ocpp_evse_id or request.ocpp_evse_id,
-            )
-            async with self.office.ports.units.begin() as unit:
+        if request.transaction_id is None or earlier.transaction_id is not None:
+            return _answer_of(earlier)
+        async with self.office.ports.units.begin() as unit:
+            current = await unit.table(AUTHORIZATION).get_for_update(earlier.party_id, earlier.authorization_id)
+            # The start may have been consumed meanwhile and have taken the decision already.
+            if current is not None and current.transaction_id is None:
+                bound = replace(
+                    current,
+                    transaction_id=request.transaction_id,
+                    ocpp_evse_id=current.ocpp_evse_id or request.ocpp_evse_id,
+                )
                 await self._keep(unit, bound, correlation_id=request.correlation_id)
                 await unit.commit()
         return _answer_of(earlier)
@@ -243,6 +247,7 @@ async def keep_authorization(
 ) -> None:
     """Store a decision and make it a fact."""
     await unit.table(AUTHORIZATION).put(record)
+    office.metrics.authorized(is_accepted=record.is_accepted, reason=record.reason)
     fact = AuthorizationDecided(
         party_id=record.party_id,
         charging_station_id=record.charging_station_id,

@@ -149,6 +149,7 @@ class CDRDesk:
             issued_at=self.office.now(),
             remark=remark,
         )
+        self.office.metrics.billed(cdr.total_energy_import_wh)
         await self._send(unit, record, cdr, correlation_id=correlation_id)
         return cdr
 

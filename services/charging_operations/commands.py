@@ -8,9 +8,9 @@ with an unknown outcome (the eMSP is told TIMEOUT); a repeated command gets the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -58,6 +58,9 @@ from services.charging_operations.tokens import keep, record_of
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
+RETRY_S: Final = 1.0
 REMOTE_START_ID_MAX: Final = 2**31 - 1
 _RESULTS: Final = {
     CommandResult.ACCEPTED: CommandResultType.ACCEPTED,
@@ -224,16 +227,26 @@ class CommandDesk:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what was taken until `stop` is set."""
-        await self._give_up_unknown()
+        await self._persist(self._give_up_unknown, stop)
         async with asyncio.TaskGroup() as tasks:
             stopping = tasks.create_task(stop.wait())
             while not stop.is_set():
                 self._wake.clear()
-                for record in await self._claim():
-                    tasks.create_task(self._execute(record))
+                for record in await self._persist(self._claim, stop) or []:
+                    tasks.create_task(self._execute(record, stop))
                 woken = tasks.create_task(self._wake.wait())
                 await asyncio.wait({woken, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
+
+    async def _persist(self, work: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T | None:
+        """Do work on the rows until it succeeds: while the database is away nothing is forgotten, only late."""
+        while not stop.is_set():
+            try:
+                return await work()
+            except Unavailable as error:
+                _log.warning("commands_wait", reason=str(error))
+                await self.office.ports.timer.sleep(RETRY_S)
+        return None
 
     async def _give_up_unknown(self) -> None:
         """After a crash: what was sent then may have worked; the session, if any, will show."""
@@ -257,7 +270,7 @@ class CommandDesk:
             await unit.commit()
         return claimed
 
-    async def _execute(self, record: CommandRecord) -> None:
+    async def _execute(self, record: CommandRecord, stop: asyncio.Event) -> None:
         try:
             outcome = await self._send(record)
         except GatewayUnavailable:
@@ -265,7 +278,7 @@ class CommandDesk:
         except (RuleBroken, Unavailable) as error:
             _log.warning("command_failed", correlation_id=record.correlation_id, reason=str(error))
             outcome = CommandOutcome(result=CommandResult.REJECTED)
-        await self._finish(record, outcome)
+        await self._persist(lambda: self._finish(record, outcome), stop)
 
     async def _send(self, record: CommandRecord) -> CommandOutcome:
         station_id = record.charging_station_id or ""

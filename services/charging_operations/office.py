@@ -15,6 +15,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.station_control.client import StationControlClient
+from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.records import AGREEMENT, CPO, AgreementState
 
 GROUP: Final = "charging_operations"
@@ -65,6 +66,7 @@ class Office:
     host: OCPIHost
     stations: StationControlClient
     limits: Limits
+    metrics: OperationsMetrics
 
     def now(self) -> datetime:
         """Return the present moment."""

@@ -119,6 +119,8 @@ class Opening:
             return bound[0]
         free = await self._free_authorization(unit, transaction, subject) if subject else None
         if free is not None:
+            free = await unit.table(AUTHORIZATION).get_for_update(free.party_id, free.authorization_id)
+        if free is not None and free.transaction_id in (None, transaction.transaction_id):
             taken = replace(
                 free,
                 transaction_id=transaction.transaction_id,

@@ -56,9 +56,12 @@ async def prove(
         charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
         await _use_once(unit, record, charge)
     except SubjectErased:
+        office.metrics.verified("erased")
         return _missing("the signed records were erased")
     except (OCMFRefused, IndexError) as refusal:
+        office.metrics.verified(refusal.rule.value if isinstance(refusal, OCMFRefused) else "NO_REGISTER")
         return Proof(fault=Fault(reason=FaultReason.SIGNATURE_INVALID, detail=str(refusal)))
+    office.metrics.verified("valid")
     return Proof(
         signed_data=SignedMeterData(
             encoding_method=ENCODING_METHOD, public_key=evse.meter_public_key, records=tuple(sealed)

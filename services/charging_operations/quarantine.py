@@ -89,6 +89,7 @@ class QuarantineDesk:
             quarantined_at=self.office.now(),
         )
         await unit.table(QUARANTINE).insert(row)
+        self.office.metrics.quarantined(row.reasons[0] if row.reasons else "NONE", energy.import_wh)
         self._emit_entry(unit, row, correlation_id=correlation_id)
         return row
 

@@ -32,6 +32,7 @@ from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
+from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
@@ -53,6 +54,7 @@ class ChargingOperations:
     def __init__(self, settings: Settings, ports: Ports, *, limits: Limits) -> None:
         internal_token = settings.internal_token.get_secret_value()
         ports.http.allow_origin(settings.gateway_api_url)
+        self.metrics = Metrics()
         self.modules = OCPIModules(ports=ports)
         self.host = OCPIHost(
             ports,
@@ -67,10 +69,10 @@ class ChargingOperations:
                 ports.http, gateway_url=settings.gateway_api_url, internal_token=internal_token
             ),
             limits=limits,
+            metrics=OperationsMetrics(self.metrics),
         )
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
-        self.metrics = Metrics()
         self.app = self._build_app(access)
 
     def _build_desks(self) -> None:
@@ -133,12 +135,24 @@ class ChargingOperations:
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 try:
-                    async with self.office.ports.units.begin() as unit:
-                        if await self.sessions.sweep(unit):
-                            await unit.commit()
+                    await self._give_up_waiting()
                 except Unavailable as error:
                     _log.warning("sweep_failed", reason=str(error))
                 await clock.sleep_until(clock.now() + self.office.limits.sweep_interval)
+
+    async def _give_up_waiting(self) -> None:
+        """Quarantine what is overdue, each transaction in a unit of its own: one that fails holds up no other."""
+        async with self.office.ports.units.begin() as unit:
+            overdue = await self.sessions.overdue(unit)
+        for record in overdue:
+            try:
+                async with self.office.ports.units.begin() as unit:
+                    await self.sessions.give_up_waiting(unit, record)
+                    await unit.commit()
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a broken transaction stays open and is seen in the log
+                _log.error("overdue_transaction_failed", correlation_id=record.correlation_id, exc_info=error)
 
     async def _find_subscribers(self, own_party: PartyId, peer: Peer) -> None:
         """Ask a hub who is connected: navigation providers are told of our locations without asking for it."""

@@ -325,22 +325,24 @@ class SessionDesk:
 
     # What never came
 
-    async def sweep(self, unit: UnitOfWork) -> int:
-        """Quarantine transactions that ended and whose missing reports are overdue; return how many."""
-        overdue = await unit.table(TRANSACTION).select(
+    async def overdue(self, unit: UnitOfWork) -> list[TransactionRecord]:
+        """Return transactions that ended and whose missing reports are overdue."""
+        return await unit.table(TRANSACTION).select(
             {"state": TransactionState.OPEN, "has_ended": True},
             before=("updated_at", self.office.now() - self.office.limits.missing_reports_wait),
+            order_by=("updated_at",),
         )
-        for row in overdue:
-            record = await unit.table(TRANSACTION).get_for_update(
-                row.party_id, row.charging_station_id, row.transaction_id
-            )
-            if record is None or record.state is not TransactionState.OPEN:
-                continue
-            session = await self._session(unit, record)
-            verdict = await self._judged(unit, record, session)
-            await self._quarantine(unit, record, verdict.faults, session)
-        return len(overdue)
+
+    async def give_up_waiting(self, unit: UnitOfWork, overdue: TransactionRecord) -> None:
+        """Quarantine an overdue transaction, unless a report came meanwhile."""
+        record = await unit.table(TRANSACTION).get_for_update(
+            overdue.party_id, overdue.charging_station_id, overdue.transaction_id
+        )
+        if record is None or record.state is not TransactionState.OPEN or record.updated_at != overdue.updated_at:
+            return
+        session = await self._session(unit, record)
+        verdict = await self._judged(unit, record, session)
+        await self._quarantine(unit, record, verdict.faults, session)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from emobility.domain.errors import Unavailable
 from emobility.domain.session import AuthMethod
 from emobility.domain.token import TokenType, Whitelist
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import PeerRefused
 from emobility.protocols.ocpi.v221 import ModuleID
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
-from services.charging_operations.records import AUTHORIZATION, COMMAND, SESSION
+from services.charging_operations.commands import CommandDesk
+from services.charging_operations.records import AUTHORIZATION, COMMAND, SESSION, CommandState
 from tests.operations.world import GATEWAY, PARTNERS, START, World, open_for_business
 
 APP_TOKEN = "APP-0001"
@@ -163,3 +166,46 @@ async def test_no_such_command() -> None:
     async with open_for_business() as here:
         with pytest.raises(PeerRefused):
             await send(here, start_session(), "EXPLODE")
+
+
+async def test_a_command_that_a_crash_left_half_sent_is_a_timeout_and_is_not_sent_again() -> None:
+    async with open_for_business() as here:
+        await send(here, start_session())
+        (record,) = await here.rows(COMMAND)
+        async with here.ports.units.begin() as unit:
+            await unit.table(COMMAND).put(replace(record, state=CommandState.SENT, result=None))
+            await unit.commit()
+
+        await here.operations.commands._give_up_unknown()
+        await here.settle()
+
+        assert [body["result"] for body in here.emsp.got("result")] == ["ACCEPTED", "TIMEOUT"]
+        assert len(here.gateway.commands) == 1
+
+
+async def test_a_database_that_is_away_for_a_moment_loses_no_command() -> None:
+    async with open_for_business() as here:
+        claim, failures = CommandDesk._claim, iter([True])
+
+        async def failing(desk: CommandDesk) -> list[Any]:
+            if next(failures, False):
+                raise Unavailable("the database is away")
+            return await claim(desk)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CommandDesk, "_claim", failing)
+            patch.setattr("services.charging_operations.commands.RETRY_S", 0.001)
+            await send(here, start_session())
+
+        assert len(here.gateway.commands) == 1
+
+
+async def test_what_happened_is_counted_without_naming_anybody() -> None:
+    async with open_for_business() as here:
+        await here.authorize(transaction_id="1")
+        await here.report(await here.started(), here.ended())
+
+        shown = (await here.api("GET", "/metrics")).text
+        assert 'session_energy_wh_total{stage="cdr"} 5000.0' in shown
+        assert 'authorizations_total{is_accepted="true",reason="WHITELISTED"} 1.0' in shown
+        assert "CS1" not in shown

@@ -1,0 +1,38 @@
+"""What the CPO back office shows of its work. Labels are bounded: reasons and stages, never a station or a driver.
+
+Counted when it happens inside a unit of work: a unit that is rolled back and tried again counts twice. Books are the
+audit's business, not these figures'.
+"""
+
+from __future__ import annotations
+
+from emobility.runtime.telemetry import Metrics
+
+
+class OperationsMetrics:
+    """Counters of decisions, signed records, quarantine and energy."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._authorizations = metrics.counter(
+            "authorizations_total", "Decisions about tokens", ("is_accepted", "reason")
+        )
+        self._records = metrics.counter("ocmf_verifications_total", "Signed charges verified", ("result",))
+        self._quarantined = metrics.counter("sessions_quarantined_total", "Entries into quarantine", ("reason",))
+        self._energy = metrics.counter("session_energy_wh_total", "Energy of closed sessions in Wh", ("stage",))
+
+    def authorized(self, *, is_accepted: bool, reason: str) -> None:
+        """A decision was made."""
+        self._authorizations.labels(str(is_accepted).lower(), reason).inc()
+
+    def verified(self, result: str) -> None:
+        """The signed records of a charge were judged."""
+        self._records.labels(result).inc()
+
+    def quarantined(self, reason: str, energy_wh: int) -> None:
+        """Energy entered quarantine."""
+        self._quarantined.labels(reason).inc()
+        self._energy.labels("quarantined").inc(energy_wh)
+
+    def billed(self, energy_wh: int) -> None:
+        """A CDR was issued."""
+        self._energy.labels("cdr").inc(energy_wh)
