@@ -231,7 +231,7 @@ def parked_replay(group: str, key: str, *, run_folder: RunFolder = RUN_FOLDER) -
 
 def main() -> None:
     """Entry point of the `wattroam` script."""
-    app()
+    app(prog_name="wattroam")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rich.console import Console
 from emobility.adapters.system import SteppedClock, SystemTimer
 from emobility.domain.errors import Unavailable
 from emobility.runtime.child_process import POLL_S, ChildProcess
+from emobility.runtime.folder_lock import FolderInUse
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.supervision import ServerFailed
 from emobility.wiring import open_ports
@@ -51,7 +52,7 @@ def run_demo(*, json: bool, keep: bool, event_log: str, seed: int, run_folder: P
         return asyncio.run(_on_servers(json=json, keep=keep, event_log=event_log, seed=seed, run_folder=run_folder))
     except DemoStopped:
         return 130
-    except Unavailable as failure:
+    except (FolderInUse, Unavailable) as failure:
         console.print(str(failure), style="red", markup=False)
         return CANNOT_RUN
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from emobility.runtime.folder_lock import FolderInUse
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from services.embedded.run_folder import Installation
@@ -17,7 +18,7 @@ def serve(*, run_folder: Path, event_log: str) -> int:
     """Serve; return 0 after Ctrl-C, 1 when something can't be had or keeps dying."""
     try:
         asyncio.run(_serve(Installation.open_or_make(run_folder, event_log=event_log)))
-    except (ComponentMissing, ServerFailed) as failure:
+    except (ComponentMissing, FolderInUse, ServerFailed) as failure:
         Console(stderr=True).print(str(failure), style="red", markup=False)
         return 1
     return 0
