@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import uvloop
+from pydantic import SecretStr
+from websockets.typing import Subprotocol
 
 from charge_point_gateway.connection import Limits
 from charge_point_gateway.gateway import GatewayOptions, build
@@ -20,8 +22,8 @@ from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 
-PASSWORD: Final = "0123456789abcdef0123456789abcdef"
-TOKEN: Final = "internal-token-of-a-bench-0123456789"
+PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of stations that exist for seconds
+TOKEN: Final = "internal-token-of-a-bench-0123456789"  # noqa: S105 - as above
 UNLIMITED: Final = Limits(frames_per_s=1_000_000.0, frames_burst=1_000_000.0)
 """A bench station sends what a thousand real ones do."""
 
@@ -30,9 +32,9 @@ async def serve_ours(dsn: str, stations: int) -> None:
     """Serve the real gateway over a real PostgreSQL; print the port, then the memory on each line of standard input."""
     settings = Settings(
         environment="development",
-        internal_token=TOKEN,
-        master_key="ab" * 32,
-        database_url=dsn,  # type: ignore[arg-type]  # pydantic reads text as SecretStr
+        internal_token=SecretStr(TOKEN),
+        master_key=SecretStr("ab" * 32),
+        database_url=dsn,
     )
     clock, timer, randomness = SystemClock(), SystemTimer(), SystemRandomness()
     async with open_postgres(dsn, master_key=settings.master_key_bytes, clock=clock, randomness=randomness) as postgres:
@@ -69,14 +71,14 @@ async def serve_rival() -> None:
 
     ocpp.messages.ASYNC_VALIDATION = False
 
-    class CentralSystem(ChargePoint):
-        @on("TransactionEvent")
+    class CentralSystem(ChargePoint):  # type: ignore[misc]  # the package is untyped
+        @on("TransactionEvent")  # type: ignore[untyped-decorator]  # as above
         async def transaction_event(self, **_payload: Any) -> Any:
             return call_result.TransactionEvent()
 
-        @on("Heartbeat")
+        @on("Heartbeat")  # type: ignore[untyped-decorator]  # as above
         async def heartbeat(self, **_payload: Any) -> Any:
-            return call_result.Heartbeat(current_time=datetime.now(UTC).isoformat())  # noqa: DTZ005, TID251 - the rival's
+            return call_result.Heartbeat(current_time=datetime.now(UTC).isoformat())  # noqa: TID251 - the rival's
 
     async def handle(connection: Any) -> None:
         await CentralSystem(connection.request.path.rpartition("/")[2], connection).start()
@@ -88,8 +90,8 @@ async def serve_rival() -> None:
         handle,
         "127.0.0.1",
         0,
-        subprotocols=["ocpp2.0.1"],
-        compression=None,  # type: ignore[list-item]  # a NewType of str
+        subprotocols=[Subprotocol("ocpp2.0.1")],
+        compression=None,
     ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await _report_memory()

@@ -80,21 +80,28 @@ class LoadingStation(asyncio.Protocol):
         self._is_open = False
         self._sent_at = 0.0
         self._transport: asyncio.Transport | None = None
-        self.opened = asyncio.get_running_loop().create_future()
+        self.answers = 0
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for a WebSocket."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit
         self._transport.write(self._request)
 
     def begin(self) -> None:
-        """Send the first frame."""
-        assert self._transport is not None
+        """Send the next frame."""
         frame = transaction_event(self._number, self._seq_no)
         self._seq_no += 1
         self._sent_at = perf_counter()
+        self.write(frame)
+
+    def write(self, frame: bytes) -> None:
+        """Write a frame that `masked` made."""
+        assert self._transport is not None
         self._transport.write(frame)
 
     def data_received(self, data: bytes) -> None:
+        """Take what came; a text frame is an answer."""
         self._buffer += data
         if not self._is_open:
             head, end, rest = self._buffer.partition(b"\r\n\r\n")
@@ -116,6 +123,7 @@ class LoadingStation(asyncio.Protocol):
                 self._answered(body)
 
     def _answered(self, body: bytes) -> None:
+        self.answers += 1
         self._tally.answers += 1
         if not body.startswith((b"[3,", b"[3 ")):
             self._tally.refusals += 1
@@ -141,9 +149,8 @@ async def load(port: int, stations: int, warm_up_s: float, measure_s: float, pas
     protocols: list[LoadingStation] = []
     for number in range(stations):
         request = upgrade_request(port, f"BENCH-{number}", password)
-        _, protocol = await loop.create_connection(
-            lambda number=number, request=request: LoadingStation(number, request, tally), "127.0.0.1", port
-        )
+        protocol = LoadingStation(number, request, tally)
+        await loop.create_connection(lambda protocol=protocol: protocol, "127.0.0.1", port)  # type: ignore[misc]  # bound now
         await protocol.opened
         protocols.append(protocol)
     for protocol in protocols:

@@ -8,7 +8,6 @@ comes meanwhile waits in a queue with a named limit.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -135,10 +134,10 @@ class Connection:
         self._limits = limits or Limits()
         self._new_id = new_id
         self._current: tuple[str, bytes] | None = None
-        self._waiting: deque[tuple[IncomingCall, bytes]] = deque()
-        self._answers: OrderedDict[str, _Answered] = OrderedDict()
+        self._waiting: list[tuple[IncomingCall, bytes]] = []  # lists: an empty deque takes 0.6 kB per station
+        self._answers: dict[str, _Answered] = {}
         self._outgoing: OutgoingCall | None = None
-        self._outgoing_queue: deque[OutgoingCall] = deque()
+        self._outgoing_queue: list[OutgoingCall] = []
         self._credit = self._limits.frames_burst
         self._credited_at_s = now_s
 
@@ -185,7 +184,7 @@ class Connection:
         assert self._current[0] == call.message_id, (self._current[0], call.message_id)
         self._answers[call.message_id] = _Answered(self._current[1], frame)
         if len(self._answers) > self._limits.duplicate_ids_max:
-            self._answers.popitem(last=False)
+            del self._answers[next(iter(self._answers))]
         return (FrameToSend(frame), *self._next_call())
 
     def refuse(self, call: IncomingCall, error: RPCError, description: str) -> tuple[Output, ...]:
@@ -297,7 +296,7 @@ class Connection:
         if not self._waiting:
             self._current = None
             return ()
-        call, digest = self._waiting.popleft()
+        call, digest = self._waiting.pop(0)
         self._current = (call.message_id, digest)
         return (call,)
 
@@ -336,7 +335,7 @@ class Connection:
     def _send_next(self) -> tuple[Output, ...]:
         if self._outgoing is not None or not self._outgoing_queue:
             return ()
-        self._outgoing = call = self._outgoing_queue.popleft()
+        self._outgoing = call = self._outgoing_queue.pop(0)
         frame = msgspec.json.encode((MessageType.CALL.value, call.message_id, call.action, call.payload))
         return (FrameToSend(frame.decode()),)
 

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import binascii
 import http
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote
@@ -52,7 +51,7 @@ class StationConnection(ServerConnection):
         """Take what the library gives."""
         super().__init__(*args, **options)
         self.admission: Admission | None = None
-        self._messages: deque[str | bytes] = deque()
+        self._messages: list[str | bytes] = []
         self._fragments: list[bytes] = []
         self._is_text = True
         self._reader: asyncio.Future[None] | None = None
@@ -110,7 +109,7 @@ class StationConnection(ServerConnection):
             await self._reader
         if len(self._messages) == MESSAGES_BUFFERED_MAX and not self._has_ended:
             self.transport.resume_reading()
-        return self._messages.popleft()
+        return self._messages.pop(0)
 
     def send_now(self, frame: str) -> bool:
         """Write a text frame if that takes no waiting; tell whether it was written."""

@@ -1,14 +1,13 @@
 """One station's connection while it lasts: reads frames, runs messages, writes answers.
 
-A reader and a writer task per station. A message that needs nothing of the world but the event log is handled by the
-reader itself, and answered by the group commit; only what has to be sealed, numbered or authorised gets a task of its
-own, so no answer of the station ever waits behind it.
+One task reads; frames are written at once where the socket allows, else by a task that waits for it. A message that
+needs nothing of the world but the event log is handled by the reader itself, and answered by the group commit; only
+what has to be sealed, numbered or authorised gets a task of its own, so no answer of the station ever waits behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replaced
@@ -94,9 +93,8 @@ class StationSession:
             new_id=services.randomness.uuid,
             limits=services.limits,
         )
-        self._outbox: deque[str] = deque()
-        self._to_write = asyncio.Event()
-        self._written = asyncio.Event()
+        self._outbox: list[str] = []
+        self._writer: asyncio.Task[None] | None = None
         self._waiting: dict[str, asyncio.Future[CallSettled]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -104,7 +102,6 @@ class StationSession:
 
     async def run(self) -> None:
         """Serve until the socket closes."""
-        writer = asyncio.create_task(self._write())
         timer = self._services.timer
         try:
             while True:
@@ -114,13 +111,13 @@ class StationSession:
                 delay_s = self._connection.read_delay_s(now_s)
                 if delay_s > 0:
                     await timer.sleep(delay_s)
-                while len(self._outbox) >= OUTBOX_FRAMES_MAX and not writer.done():
-                    self._written.clear()
-                    await self._written.wait()
+                if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
+                    await asyncio.wait({self._writer})
         except SocketClosed:
             pass
         finally:
-            writer.cancel()
+            if self._writer is not None:
+                self._writer.cancel()
             self._act(self._connection.abandon())
 
     async def call(self, action: str, payload: dict[str, Any], *, timeout_s: float) -> CallSettled:
@@ -173,7 +170,8 @@ class StationSession:
                 case FrameToSend():
                     if self._outbox or self._send_now is None or not self._send_now(output.frame):
                         self._outbox.append(output.frame)
-                        self._to_write.set()
+                        if self._writer is None:
+                            self._writer = asyncio.create_task(self._write())
                 case IncomingCall():
                     self._handle(output)
                 case CallSettled():
@@ -182,17 +180,15 @@ class StationSession:
                     self._services.metrics.frames_rejected.labels(output.reason).inc()
 
     async def _write(self) -> None:
+        """Write what could not be written at once; ends when nothing waits any more."""
         try:
-            while True:
-                await self._to_write.wait()
-                self._to_write.clear()
-                while self._outbox:
-                    await self._socket.send(self._outbox[0])
-                    self._outbox.popleft()
-                self._written.set()
+            while self._outbox:
+                await self._socket.send(self._outbox[0])
+                del self._outbox[0]
         except SocketClosed:
             self._outbox.clear()
-            self._written.set()
+        finally:
+            self._writer = None
 
     def _settle(self, settled: CallSettled) -> None:
         future = self._waiting.get(settled.call.message_id)

@@ -27,7 +27,7 @@ from emobility.runtime import network
 from tests.gateway.conftest import PARTY, PASSWORD, TOKEN, until
 
 STATIONS: Final = 40
-KILLS: Final = 6
+KILLS: Final = 4
 EVENTS_BETWEEN_KILLS: Final = 400
 MASTER_KEY: Final = "ab" * 32
 DEADLINE_S: Final = 120

@@ -1,0 +1,79 @@
+"""Resident memory per connected station: idle 2.0.1 stations on the real gateway over real WebSockets.
+
+The rival is the `ocpp` package's loop on the `websockets` library with its defaults but for compression, which is off
+in both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from bench.figure import Figure
+from bench.gateway_processes import PASSWORD
+from bench.gateway_transaction_event import ServerProcess, migrated_postgres, server
+from bench.station_load import LoadingStation, Tally, masked, upgrade_request
+
+FIGURES: Final = ("gateway.memory_per_station",)
+STATIONS: Final = 2_000
+STATIONS_SHORT: Final = 500
+WARM_UP_STATIONS: Final = 200
+"""What a server allocates once, for its first stations, is not counted."""
+GOAL_KIB: Final = 25.0
+HEARTBEAT: Final = masked('[2,"first","Heartbeat",{}]')
+
+
+async def run(*, short: bool) -> list[Figure]:
+    """Measure both."""
+    stations = STATIONS_SHORT if short else STATIONS
+    async with migrated_postgres() as dsn, server("ours", dsn, str(WARM_UP_STATIONS + stations)) as process:
+        ours = await kib_per_station(process, stations)
+    async with server("rival") as process:
+        rival = await kib_per_station(process, stations)
+    return [
+        Figure(
+            name=FIGURES[0],
+            value=ours,
+            unit="KiB",
+            rival=rival,
+            rival_name="ocpp package on websockets, without compression",
+            ratio=ours / rival,
+            goal=f"<= {GOAL_KIB:g} KiB",
+            holds=ours <= GOAL_KIB,
+        )
+    ]
+
+
+async def kib_per_station(target: ServerProcess, stations: int) -> float:
+    """Return what each of `stations` connections adds to a server that serves `WARM_UP_STATIONS` others already."""
+    tally = Tally()
+    kept = await _connect(target.port, range(WARM_UP_STATIONS), tally)
+    before_kib = await target.resident_kib()
+    kept += await _connect(target.port, range(WARM_UP_STATIONS, WARM_UP_STATIONS + stations), tally)
+    assert tally.refusals == 0, tally
+    return (await target.resident_kib() - before_kib) / stations
+
+
+async def _connect(port: int, numbers: range, tally: Tally) -> list[_IdleStation]:
+    """Connect stations and let each say one thing."""
+    loop = asyncio.get_running_loop()
+    goal = tally.answers + len(numbers)
+    connected: list[_IdleStation] = []
+    for number in numbers:
+        station = _IdleStation(number, upgrade_request(port, f"BENCH-{number}", PASSWORD), tally)
+        await loop.create_connection(lambda station=station: station, "127.0.0.1", port)  # type: ignore[misc]  # bound now
+        await station.opened
+        station.begin()
+        connected.append(station)
+    while tally.answers < goal:  # noqa: ASYNC110 - stations of another process announce nothing
+        await asyncio.sleep(0.05)
+    return connected
+
+
+class _IdleStation(LoadingStation):
+    """Sends one heartbeat and then nothing."""
+
+    def begin(self) -> None:
+        """Send the heartbeat, once."""
+        if self.answers == 0:
+            self.write(HEARTBEAT)
