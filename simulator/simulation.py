@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from emobility.domain.identifiers import PartyId
 from emobility.ports.clock import Timer
@@ -26,6 +26,8 @@ from simulator.stations.ocpp201 import Station201
 from simulator.stations.profile import OCPPVersion, StationProfile
 from simulator.stations.station import Station
 from simulator.truth import Truth
+
+T = TypeVar("T")
 
 QUARTER: Final = timedelta(minutes=15)
 GRID: Final = timedelta(seconds=GRID_S)
@@ -128,7 +130,8 @@ class Simulation:
                 beats=False,
             )
         self._outcomes = {each.number: _planned(each) for each in scenario.sessions}
-        self._away: set[tuple[PartyId, str]] = set()
+        self._asked_by_http = False
+        self._rested_at = -1
         self._report = SimulationReport(
             seed=scenario.seed,
             began_at=scenario.begins_at,
@@ -163,7 +166,7 @@ class Simulation:
         for day in self._scenario.days:
             for delivery in (day, day + LOOK_AHEAD):
                 at = max(published_at(delivery), self._scenario.begins_at)
-                plan(at, Phase.MARKET, partial(self._backstage.publish_prices, delivery))
+                plan(at, Phase.MARKET, partial(self._publish_prices, delivery))
         for session in self._scenario.sessions:
             self._plan_session(session)
         for outage in self._scenario.outages:
@@ -183,8 +186,8 @@ class Simulation:
         if session.started_by is StartedBy.APP:
             plan(session.arrives_at + WATCH_AFTER, Phase.DRIVERS, partial(self._watch, session))
         if session.fault is SessionFault.DISPUTED:
-            plan(session.arrives_at, Phase.OPERATORS, partial(self._backstage.mistake_meter_key, session))
-            plan(session.leaves_at + ANSWER_AFTER, Phase.OPERATORS, partial(self._backstage.answer_dispute, session))
+            plan(session.arrives_at, Phase.OPERATORS, partial(self._mistake_meter_key, session))
+            plan(session.leaves_at + ANSWER_AFTER, Phase.OPERATORS, partial(self._answer_dispute, session))
 
     # The play --------------------------------------------------------------------------------------------------
 
@@ -203,7 +206,7 @@ class Simulation:
                     station.heartbeat()
             await self._settle(running)
             while (taken := self._agenda.take(at)) is not None:
-                await self._act(*taken, running)
+                await self._act(taken[1], running)
             await self._rest(running)
             self._tell(at)
 
@@ -227,22 +230,21 @@ class Simulation:
                 moments += [_ceil(max(full_at, now + GRID), GRID), _ceil(now + timedelta(seconds=1), QUARTER)]
         return min(moments)
 
-    async def _act(self, phase: Phase, acts: Sequence[Act], running: Sequence[asyncio.Task[None]]) -> None:
+    async def _act(self, acts: Sequence[Act], running: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.gather(*(act() for act in acts))
         await self._settle(running)
-        if phase in (Phase.STOPS, Phase.STARTS, Phase.MARKET, Phase.OPERATORS):
+        if self._asked_by_http:
             # What was asked for by HTTP reaches the stations through hub and gateway.
             await self._rest(running)
 
     async def _rest(self, running: Sequence[asyncio.Task[None]]) -> None:
         """Return when neither the stations nor the system behind the gateway has anything left to say."""
         await self._settle(running)
-        while True:
-            heard = self._heard()
+        while self._asked_by_http or self._heard() != self._rested_at:
+            self._asked_by_http = False
+            self._rested_at = self._heard()
             await self._quiet()
             await self._settle(running)
-            if self._heard() == heard:
-                return
 
     def _heard(self) -> int:
         return len(self._truth.acknowledged) + sum(link.figures.received.total() for link in self._links.values())
@@ -277,7 +279,7 @@ class Simulation:
 
     async def _start(self, session: SessionPlan) -> None:
         if session.started_by is StartedBy.APP:
-            self._outcomes[session.number].refusal = await self._backstage.start(session)
+            self._outcomes[session.number].refusal = await self._asking(self._backstage.start(session))
         else:
             self._link(session).station.present(session.ocpp_evse_id, session.driver.rfid_uid)
 
@@ -293,6 +295,20 @@ class Simulation:
         # Nobody waits at a station that refuses: the vehicle leaves.
         self._link(session).station.unplug(session.ocpp_evse_id)
 
+    async def _asking(self, call: Awaitable[T]) -> T:
+        """Await a call to an API, and remember that the system has something to do."""
+        self._asked_by_http = True
+        return await call
+
+    async def _publish_prices(self, day: date) -> None:
+        await self._asking(self._backstage.publish_prices(day))
+
+    async def _mistake_meter_key(self, session: SessionPlan) -> None:
+        await self._asking(self._backstage.mistake_meter_key(session))
+
+    async def _answer_dispute(self, session: SessionPlan) -> None:
+        await self._asking(self._backstage.answer_dispute(session))
+
     async def _watch(self, session: SessionPlan) -> None:
         outcome = self._outcomes[session.number]
         if outcome.outcome is Outcome.CHARGED:
@@ -305,7 +321,7 @@ class Simulation:
         if session.stopped_by is StoppedBy.CARD:
             self._link(session).station.present(session.ocpp_evse_id, session.driver.rfid_uid)
         elif session.stopped_by is StoppedBy.APP:
-            await self._backstage.stop(session)
+            await self._asking(self._backstage.stop(session))
 
     async def _unplug(self, session: SessionPlan) -> None:
         outcome = self._outcomes[session.number]
