@@ -194,7 +194,8 @@ class KafkaEventLog:
             records = assigned.batches.popleft()
             poller.resume(assigned)
             for start in range(0, len(records), events_max):
-                if self._is_gone(assigned) or not await self._handle(place, records[start : start + events_max], handler, stop):
+                part = records[start : start + events_max]
+                if self._is_gone(assigned) or not await self._handle(place, part, handler, stop):
                     await asyncio.sleep(STEP_BACK_S)
                     poller.read_again(assigned)  # does nothing when it is not ours any more
                     return

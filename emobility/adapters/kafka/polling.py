@@ -37,6 +37,8 @@ class Assigned:
 
     topic: str
     number: int
+    next_offset: int
+    """What is polled next; a poll that gives anything else is put right."""
     batches: deque[list[Any]] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     is_revoked: bool = False
@@ -142,10 +144,17 @@ class Poller(threading.Thread):
             command(consumer)
 
     def _hand_over(self, consumer: Any, polled: Mapping[Any, list[Any]]) -> None:
-        for place, records in polled.items():
+        for place, polled_records in polled.items():
             assigned = self._assigned.get((place.topic, place.partition))
-            if assigned is None or not records:
+            if assigned is None:
                 continue
+            records = [record for record in polled_records if record.offset >= assigned.next_offset]
+            if not records:
+                continue
+            if records[0].offset != assigned.next_offset:
+                consumer.seek(place, assigned.next_offset)
+                continue
+            assigned.next_offset = records[-1].offset + 1
             assigned.batches.append(records)
             if len(assigned.batches) >= BATCHES_QUEUED_MAX:
                 consumer.pause(place)
@@ -157,6 +166,8 @@ class Poller(threading.Thread):
         if self._assigned.get(place) is assigned and assigned.is_paused:
             assigned.is_paused = False
             consumer.resume(TopicPartition(*place))
+            # kafka-python 3.0.12 may forget what it had fetched of a paused partition: ask again from where we are.
+            consumer.seek(TopicPartition(*place), assigned.next_offset)
 
     def _read_again(self, consumer: Any, assigned: Assigned) -> None:
         place = (assigned.topic, assigned.number)
@@ -188,7 +199,7 @@ class Poller(threading.Thread):
             self.revoked([place])
             consumer.seek(TopicPartition(*place), offset)
             consumer.resume(TopicPartition(*place))
-            self._assigned[place] = Assigned(*place)
+            self._assigned[place] = Assigned(*place, next_offset=offset)
             begun.append(self._assigned[place])
         self._loop.call_soon_threadsafe(self._on_assigned, begun)
 
