@@ -14,7 +14,7 @@ from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, mask, payload_
 from emobility.protocols.ocmf.refusals import OCMFRule
 from tests.ocmf.meter import Meter, value
 
-TAMPERINGS = 4_000
+TAMPERINGS = 10_000
 
 
 METER = Meter()
