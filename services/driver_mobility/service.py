@@ -55,7 +55,7 @@ class DriverMobility:
         self.metrics = Metrics()
         self.checking = CDRChecking(ports, self.host.deliveries, self.metrics)
         self._payments = PaymentWorker(ports, self.metrics)
-        ports.http.allow_origin(settings.public_url)
+        ports.http.allow_origin(settings.business_url)
         driving = Driving(ports, self._quoting, self._commanding)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self._access = access

@@ -48,7 +48,7 @@ class StationSearch:
 
     def __init__(self, http: HttpClient, settings: Settings) -> None:
         self._http = http
-        self._base_url = f"{settings.public_url.rstrip('/')}/navigation"
+        self._base_url = f"{settings.business_url.rstrip('/')}/navigation"
         self._bearer = settings.internal_token
 
     async def find(self, nsp_id: PartyId, text: str) -> list[FoundStation]:

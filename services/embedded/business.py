@@ -62,12 +62,13 @@ class Business:
                 tasks.create_task(service.run(stop))
 
     async def outstanding(self) -> int:
-        """Count events not handled and messages not delivered; 0 means that nothing moves any more."""
+        """Count events not handled or, when there are none, messages a service has not delivered; 0: nothing moves."""
         for _ in range(LOOKS):
-            lag = sum((await self._ports.event_log.lag()).values())
-            pending = sum([await service.backlog() for service in self._services])
-            if lag + pending:
-                return lag + pending
+            if lag := sum((await self._ports.event_log.lag()).values()):
+                return lag
+            for service in self._services:
+                if pending := await service.backlog():
+                    return pending
         return 0
 
     async def _live(self) -> Response:
