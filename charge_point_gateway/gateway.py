@@ -29,8 +29,10 @@ from charge_point_gateway.security import (
 from charge_point_gateway.station_session import SessionServices, StationSession
 from charge_point_gateway.transaction_numbers import TransactionNumbers
 from emobility.domain.errors import Unavailable
+from emobility.domain.identifiers import PartyId
 from emobility.ports.authorizer import AuthorizationStatus
 from emobility.ports.frames import FrameSocket
+from emobility.ports.http import EgressRefused
 from emobility.ports.ports import Ports
 from emobility.protocols.station_control.client import (
     GatewayRefused,
@@ -43,6 +45,9 @@ from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 
 CLAIM_ATTEMPTS_MAX: Final = 3
+READY_TIMEOUT_S: Final = 2.0
+NOBODY: Final = StationIdentity(PartyId("XX-000"), "nobody")
+"""A station that is never there, looked up to see whether the database answers."""
 CONNECTIONS_MAX: Final = 20_000
 """Stations one gateway holds; more are told to come back (1013)."""
 _LOG: Final = structlog.get_logger(__name__)
@@ -92,6 +97,7 @@ class GatewayService:
         self._is_draining = False
         self._commands_in_flight = 0
         self._group_commit = GroupCommit(ports.event_log)
+        self.metrics.commit_pending.set_function(lambda: self._group_commit.pending)
         self._presence = PresenceBook(ports.units, ports.clock, gateway_url=settings.gateway_api_url)
         self._numbers = TransactionNumbers(ports.units)
         self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
@@ -230,11 +236,11 @@ class GatewayService:
         await socket.close(1008, "this station is connected")
 
     async def _is_alive_elsewhere(self, row: StationPresenceRow) -> bool:
-        client = self._peer(row)
         try:
             async with asyncio.timeout(self.options.probe_timeout_s * 2):
-                return await client.is_alive(row.party_id, row.charging_station_id, fence=row.fence)
-        except (GatewayUnavailable, GatewayRefused, TimeoutError):
+                return await self._peer(row).is_alive(row.party_id, row.charging_station_id, fence=row.fence)
+        except (GatewayUnavailable, GatewayRefused, EgressRefused, TimeoutError) as error:
+            _LOG.warning("owner_does_not_answer", gateway=row.gateway_url, error=type(error).__name__)
             return False
 
     def _peer(self, row: StationPresenceRow) -> StationControlClient:
@@ -290,7 +296,7 @@ class GatewayService:
             return CommandOutcome(result=CommandResult.STATION_OFFLINE)
         try:
             return await self._peer(row).command(row.party_id, row.charging_station_id, command, is_forwarded=True)
-        except (GatewayUnavailable, GatewayRefused):
+        except (GatewayUnavailable, GatewayRefused, EgressRefused):
             return CommandOutcome(result=CommandResult.STATION_OFFLINE)
 
     async def probe(self, identity: StationIdentity, fence: int) -> bool:
@@ -318,11 +324,11 @@ class GatewayService:
         if self._is_draining:
             return False
         try:
-            async with asyncio.timeout(2.0):
-                async with self._ports.units.begin():
-                    return True
-        except (Unavailable, TimeoutError, OSError):
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._presence.find(NOBODY)
+        except (Unavailable, TimeoutError):
             return False
+        return True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Make events durable until `stop` is set; then drain: finish what is in progress and close in waves."""

@@ -34,4 +34,14 @@ class GatewayMetrics:
         self.frames_rejected = Counter(
             "ocpp_frames_rejected", "Frames that were not what they should be", ["reason"], registry=self.registry
         )
+        self._answered: dict[str, tuple[Counter, Histogram]] = {}
         self.commit_pending = Gauge("gateway_commit_pending", "Events that are not durable yet", registry=self.registry)
+
+    def answered(self, action: str, took_s: float) -> None:
+        """Count a CALL of a station that got its CALLRESULT; `action` is one of the catalogue."""
+        found = self._answered.get(action)
+        if found is None:
+            found = self.messages.labels(action, "in", "result"), self.handle_seconds.labels(action)
+            self._answered[action] = found
+        found[0].inc()
+        found[1].observe(took_s)

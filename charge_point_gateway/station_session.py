@@ -93,6 +93,7 @@ class StationSession:
             new_id=services.randomness.uuid,
             limits=services.limits,
         )
+        self._began_s = 0.0  # of the CALL in progress; there is one at a time
         self._outbox: list[str] = []
         self._writer: asyncio.Task[None] | None = None
         self._waiting: dict[str, asyncio.Future[CallSettled]] = {}
@@ -213,6 +214,7 @@ class StationSession:
     # -- the station's CALLs ------------------------------------------------------------------------------------------
 
     def _handle(self, call: IncomingCall) -> None:
+        self._began_s = self._services.timer.monotonic_s()
         try:
             self._schemas.check_request(call.action, call.payload)
             message = self._messages.get(call.action)
@@ -315,7 +317,7 @@ class StationSession:
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
         response = message.response(call.payload, context)
         self._schemas.check_response(call.action, response)
-        self._services.metrics.messages.labels(call.action, "in", "result").inc()
+        self._services.metrics.answered(call.action, self._services.timer.monotonic_s() - self._began_s)
         self._act(self._connection.answer(call, response))
 
     def _refuse(self, call: IncomingCall, error: Exception) -> None:

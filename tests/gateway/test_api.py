@@ -8,12 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
+from charge_point_gateway import gateway as gateway_module
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.schemas import schemas_of
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import IdTokenKind
 from emobility.ports.authorizer import AuthorizationRequest, AuthorizationStatus, AuthorizerUnavailable
-from emobility.protocols.station_control.client import GatewayRefused, HttpAuthorizer, StationControlClient
+from emobility.protocols.station_control.client import (
+    GatewayRefused,
+    GatewayUnavailable,
+    HttpAuthorizer,
+    StationControlClient,
+)
 from emobility.protocols.station_control.messages import (
     CommandResult,
     Reset,
@@ -296,3 +302,23 @@ async def test_the_authorizer_client_turns_every_failure_into_one_error(world: W
     world.http.cut("http://business.test")
     with pytest.raises(AuthorizerUnavailable):
         await authorizer.authorize(request)
+
+
+async def test_a_gateway_whose_database_hangs_is_alive_and_not_ready(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_identity: object) -> None:
+        await asyncio.sleep(3_600)
+
+    monkeypatch.setattr(gateway_module, "READY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(world.gateway.presence, "find", hang)
+
+    assert (await ask(world, "GET", "/readyz")).status_code == 503
+    assert (await ask(world, "GET", "/livez")).status_code == 200
+
+
+async def test_an_address_the_guard_refuses_is_a_gateway_that_does_not_answer(world: World) -> None:
+    elsewhere = StationControlClient(world.http, gateway_url="http://never-registered.test", internal_token=TOKEN)
+
+    with pytest.raises(GatewayUnavailable):
+        await elsewhere.stations(CPO)

@@ -11,7 +11,7 @@ from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.events import codec
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizerUnavailable
-from emobility.ports.http import HttpClient, HttpResponse
+from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, ResponseTooLarge
 from emobility.protocols.station_control.messages import (
     CommandOutcome,
     StationCommand,
@@ -130,7 +130,7 @@ class StationControlClient:
             response = await self._http.request(
                 method, self._url + path, headers=_headers(self._token), body=body, timeout_s=timeout_s
             )
-        except Unavailable as error:
+        except (Unavailable, EgressRefused, ResponseTooLarge) as error:
             raise GatewayUnavailable(str(error)) from error
         if response.status >= 500:
             raise GatewayUnavailable(f"the gateway answered {response.status}")
