@@ -10,7 +10,7 @@ from emobility.ports.clock import Timer
 from emobility.ports.http import HttpClient
 from simulator.api_client import Addresses, ApiClient
 
-POLL_FIRST_S: Final = 0.002
+POLL_FIRST_S: Final = 0.005
 POLL_MAX_S: Final = 0.05
 QUIET_WITHIN_S: Final = 120.0
 """A system that is still busy after this will not come to rest: a message is sent over and over."""
