@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import psycopg
 from psycopg import AsyncCursor
 
-from emobility.adapters.postgres.connections import Connection, translated
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
 
@@ -22,12 +20,9 @@ Execute = Callable[[bytes, Mapping[str, Any]], Awaitable[AsyncCursor[Any]]]
 class PostgresTable(Generic[R]):
     """One table in one unit; see `emobility.ports.stores.Table`."""
 
-    def __init__(
-        self, spec: TableSpec[R], statements: TableStatements[R], connection: Connection, execute: Execute
-    ) -> None:
+    def __init__(self, spec: TableSpec[R], statements: TableStatements[R], execute: Execute) -> None:
         self._spec = spec
         self._statements = statements
-        self._connection = connection
         self._execute = execute
 
     async def get(self, *key: Any) -> R | None:
@@ -52,15 +47,18 @@ class PostgresTable(Generic[R]):
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
         row = self._statements.mapping.row_of(record)
-        # Only a further unique column can refuse a put; the savepoint keeps the unit usable then.
-        savepoint = self._connection.transaction() if self._spec.unique else nullcontext()
+        if not self._spec.unique:
+            await self._execute(self._statements.put, row)
+            return
+        # A further unique column may refuse; the savepoint keeps the unit usable then. It is written out because
+        # psycopg's own block would commit the whole unit where this is its first statement.
+        await self._execute(b"SAVEPOINT before_put", {})
         try:
-            with translated():
-                async with savepoint:
-                    await self._execute(self._statements.put, row)
+            await self._execute(self._statements.put, row)
         except psycopg.errors.UniqueViolation as error:
-            key = self._statements.mapping.key_of(record)
-            raise RecordExists(table=self._spec.name, key=key) from error
+            await self._execute(b"ROLLBACK TO SAVEPOINT before_put", {})
+            raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record)) from error
+        await self._execute(b"RELEASE SAVEPOINT before_put", {})
 
     async def delete(self, *key: Any) -> bool:
         """Remove a record; tell whether there was one."""

@@ -45,7 +45,7 @@ class PostgresUnit:
 
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
-        return PostgresTable(spec, self._units.statements(spec), self._connection, self.execute)
+        return PostgresTable(spec, self._units.statements(spec), self.execute)
 
     def emit(self, *envelopes: Envelope) -> None:
         """Add events. Raises `EventTooLarge`."""

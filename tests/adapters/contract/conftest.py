@@ -101,6 +101,8 @@ class World:
     opener: Callable[[], AbstractAsyncContextManager[Process]]
     process: Process
     things: TableSpec[Thing] = field(default_factory=lambda: THING)
+    colours: type[Colour] = Colour
+    part_type: type[Part] = Part
 
     @property
     def event_log(self) -> EventLog:
@@ -212,6 +214,20 @@ async def world(where: tuple[str, dict[str, str]], request: pytest.FixtureReques
     opener = _memory_opener(clock) if kind == "memory" else _server_opener(clock, servers, segment_offsets)
     async with opener() as process:
         yield World(kind=kind, clock=clock, opener=opener, process=process)
+
+
+@pytest.fixture
+def memory_world() -> Callable[[], World]:
+    """Makes fresh worlds in memory, for properties."""
+
+    def made() -> World:
+        clock = VirtualClock(T0)
+        state = MemoryState(clock)
+        vault = MemoryVault(master_key=MASTER_KEY, randomness=SeededRandomness(1))
+        process = Process(event_log=MemoryEventLog(state), units=MemoryUnits(state), vault=vault)
+        return World(kind="memory", clock=clock, opener=_memory_opener(clock), process=process)
+
+    return made
 
 
 def _memory_opener(clock: VirtualClock) -> Callable[[], AbstractAsyncContextManager[Process]]:
