@@ -13,6 +13,7 @@ from emobility.adapters.signing import Ed25519Signer
 from emobility.adapters.system import SteppedClock, SystemClock, SystemRandomness, SystemTimer
 from emobility.domain.errors import Unavailable
 from emobility.ports.clock import Clock
+from emobility.ports.event_log import EventLog
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 
@@ -47,9 +48,9 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
                 internal_token=settings.internal_token.get_secret_value(),
             )
         )
-        event_log = postgres.event_log
+        event_log: EventLog = postgres.event_log
         if settings.event_log == "kafka":
-            event_log = await stack.enter_async_context(open_kafka(settings, postgres))
+            event_log = await stack.enter_async_context(open_kafka(settings.kafka_bootstrap or "", postgres))
         yield Ports(
             clock=clock,
             timer=SystemTimer(),
