@@ -59,6 +59,7 @@ from emobility.protocols.ocpi.v221 import (
     ModuleID,
 )
 from emobility.runtime.settings import Settings
+from services.driver_mobility.driving import Driving
 from services.driver_mobility.service import DriverMobility, build
 
 T0: Final = datetime(2022, 3, 27, 8, 0, tzinfo=UTC)
@@ -373,6 +374,11 @@ class World:
             return answer.body.decode()
         return msgspec.json.decode(answer.body) if answer.body else None
 
+    @property
+    def driving(self) -> Driving:
+        """What drivers can do, called without HTTP."""
+        return Driving(self.ports, self.service._quoting, self.service._commanding)
+
     def browser(self) -> httpx.AsyncClient:
         """A real HTTP client with cookies at the business process."""
         app = self.http._apps[BASE]
@@ -407,6 +413,14 @@ class World:
                 busy = sum((await self.ports.event_log.lag()).values()) + await self.service.backlog()
                 still = 0 if busy else still + 1
                 await asyncio.sleep(0.01)
+
+    async def caught_up(self) -> None:
+        """Wait until every event was handled; payments and deliveries may still be under way."""
+        async with asyncio.timeout(DEADLINE_S):
+            lag = 1
+            while lag:
+                await asyncio.sleep(0.01)
+                lag = sum((await self.ports.event_log.lag()).values())
 
     async def account(self, driver_id: str) -> dict[str, Any]:
         accounts = await self.call("GET", f"/{MSP}/drivers/{driver_id}/account")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.session import SessionStatus
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
 from emobility.protocols.ocpi.v221 import AllowedType, CommandResponseType, CommandResultType, InterfaceRole, ModuleID
+from services.driver_mobility.quoting import QuoteUsed
 from services.driver_mobility.records import (
     AGREEMENT,
     PAYMENT_ORDER,
@@ -207,6 +209,21 @@ async def test_a_quote_starts_one_charge_only(memory_world: Any) -> None:
 
     assert second["error"] == "QuoteUsed"
     assert len(memory_world.cpo.commands) == 1
+
+
+async def test_two_starts_at_the_same_moment_send_one_command(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol(plan_id="plus")
+    quote = await memory_world.quote(driver_id)
+    driving = memory_world.driving
+
+    outcomes = await asyncio.gather(
+        *(driving.start(PartyId(MSP), driver_id, quote["quote_id"], correlation_id="c") for _ in range(4)),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(outcome, QuoteUsed) for outcome in outcomes) == 3
+    assert len(memory_world.cpo.commands) == 1
+    assert await payment_kinds(memory_world) == []
 
 
 async def test_an_expired_quote_starts_nothing(memory_world: Any) -> None:

@@ -142,6 +142,8 @@ def test_events_that_come_again_change_nothing(open_world: Any, plans: list[Plan
                 await unit.commit()
             await world.quiet()
 
+            again = [each async for each in world.ports.event_log.read(["cdrs"])]
+            assert len(again) == len(logged)
             async with world.ports.units.begin() as unit:
                 after = await unit.table(ACCOUNT).select(), await unit.table(BILL).select()
             assert after == before

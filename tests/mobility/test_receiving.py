@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -18,7 +20,16 @@ from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerFailed, PeerRefused
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi, tariff_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
-from services.driver_mobility.records import CDRS, QUOTE, TARIFF, CDRRecord, CDRState, QuoteOrigin
+from services.driver_mobility.records import (
+    CDRS,
+    QUOTE,
+    TARIFF,
+    CDRRecord,
+    CDRState,
+    PaymentKind,
+    PaymentOrder,
+    QuoteOrigin,
+)
 
 MSP = PartyId("NL-EMA")
 CPO = PartyId("NL-TNM")
@@ -171,6 +182,31 @@ async def test_a_tariff_version_that_was_replaced_still_proves_an_older_session(
     assert await memory_world.cdr_states() == {"S1": "ACCEPTED"}
     async with memory_world.ports.units.begin() as unit:
         assert await unit.table(TARIFF).count() == 2
+
+
+async def test_after_a_change_the_new_version_is_quoted_and_the_old_one_proves_nothing_more(memory_world: Any) -> None:
+    await memory_world.enrol(plan_id="plus")
+    old = memory_world.cpo.tariff
+    at = memory_world.clock.now()
+    elements = tuple(
+        replace(each, components=tuple(replace(part, price=part.price * 2) for part in each.components))
+        for each in old.elements
+    )
+    await memory_world.cpo.push_tariff(replace(old, last_updated=at, elements=elements))
+    memory_world.clock.step_by(timedelta(hours=1))
+
+    info = await memory_world.cpo.authorize()
+    session, cdr = await memory_world.cpo.charge(
+        "S1", reference=info.authorization_reference, started_at=memory_world.clock.now()
+    )
+    await memory_world.cpo.push_session(session)
+    await memory_world.cpo.post_cdr(cdr)
+    await memory_world.quiet()
+
+    async with memory_world.ports.units.begin() as unit:
+        quote = await unit.table(QUOTE).get(MSP, info.authorization_reference)
+    assert quote.quote.tariff.elements[0].components[0].price == Decimal("0.60")
+    assert [dispute.reason for dispute in memory_world.cpo.disputes] == ["TARIFF_NOT_IN_FORCE"]
 
 
 async def test_a_withdrawn_tariff_can_still_be_looked_up_by_its_old_sessions_only(memory_world: Any) -> None:
@@ -368,6 +404,35 @@ async def test_a_credit_that_comes_twice_credits_once(memory_world: Any) -> None
     assert [dispute.reason for dispute in memory_world.cpo.disputes] == ["CREDITED_TWICE"]
     account = await memory_world.account(driver_id)
     assert (account["billed_e4"], account["paid_e4"], account["outstanding_e4"]) == (0, 0, 0)
+
+
+async def test_a_bill_credited_while_its_payment_is_under_way_is_paid_back(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol()
+    cdr = await charged(memory_world)
+    may_answer, asked = asyncio.Event(), asyncio.Event()
+    worker = memory_world.service._payments
+    charge_card = worker._acts[PaymentKind.CHARGE]
+
+    async def answer_late(order: PaymentOrder) -> str | None:
+        asked.set()
+        await may_answer.wait()
+        paid: str | None = await charge_card(order)
+        return paid
+
+    worker._acts[PaymentKind.CHARGE] = answer_late
+    await memory_world.cpo.post_cdr(cdr)
+    await asked.wait()
+    await memory_world.cpo.post_cdr(credit_of(cdr, cdr_id="S1-C", issued_at=cdr.issued_at, remark="at once"))
+    await memory_world.caught_up()
+    owed = await memory_world.account(driver_id)
+
+    may_answer.set()
+    await memory_world.quiet()
+
+    account = await memory_world.account(driver_id)
+    assert (owed["paid_e4"], owed["due_e4"], owed["carried_e4"]) == (0, 54_400, -54_400)
+    assert (account["paid_e4"], account["due_e4"], account["carried_e4"]) == (0, 0, 0)
+    assert [line["kind"] for line in account["lines"]].count("refund") == 1
 
 
 async def test_nobody_without_a_token_gets_anything(memory_world: Any) -> None:
