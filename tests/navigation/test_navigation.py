@@ -301,6 +301,15 @@ def test_an_older_location_does_not_bring_an_older_status_back() -> None:
     assert merged(stored, old).evses[0].status is EVSEStatus.CHARGING
 
 
+def test_a_newer_location_with_an_older_evse_keeps_the_newer_status() -> None:
+    stored = location(status=EVSEStatus.CHARGING, updated=START + timedelta(minutes=1))
+    renamed = msgspec.structs.replace(location(), name="New name", last_updated=START + timedelta(minutes=2))
+
+    kept = merged(stored, renamed)
+
+    assert (kept.name, kept.evses[0].status) == ("New name", EVSEStatus.CHARGING)
+
+
 # Search
 
 

@@ -153,13 +153,22 @@ def test_a_state_that_comes_while_an_older_one_is_under_way_is_sent_after_it() -
 def test_what_must_not_be_lost_is_never_replaced_and_keeps_its_order() -> None:
     async def scenario() -> None:
         world = await three()
-        sender = world.platforms[CPO]
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        answered: list[int] = []
+
+        async def slower_and_slower_backwards(heard: Heard) -> Response:
+            n = msgspec.json.decode(heard.body)["n"]
+            await asyncio.sleep(1 / (n + 1))
+            answered.append(n)
+            return Response(OK, media_type="application/json")
+
+        receiver.script = slower_and_slower_backwards
         for n in range(5):
             await enqueue(sender, n, is_replaceable=False)
         async with running(sender.host):
             await sent(sender)
 
-        assert numbers(world.platforms[MSP]) == [0, 1, 2, 3, 4]
+        assert answered == [0, 1, 2, 3, 4]
 
     in_virtual_time(scenario)
 

@@ -307,6 +307,16 @@ async def test_credentials_that_lead_elsewhere_are_3001_and_nothing_is_called(st
     assert stranger.presented == []
 
 
+async def test_credentials_that_lead_to_another_party_are_3001_and_that_party_is_not_called(world: World) -> None:
+    stranger, victim = Stranger(world), Stranger(world, origin="http://victim.test")
+
+    claim = stranger.credentials() | {"url": f"{victim.origin}/versions"}
+    answer = await stranger.call("POST", CREDENTIALS, await stranger.invited(), claim)
+
+    assert status_code(answer) == 3001
+    assert victim.presented == []
+
+
 @pytest.mark.parametrize("url", ELSEWHERE)
 async def test_endpoints_that_lead_elsewhere_are_3001(stranger: Stranger, url: str) -> None:
     stranger.endpoints = [*stranger.endpoints, {"identifier": "tokens", "role": "SENDER", "url": url}]
