@@ -1,7 +1,7 @@
 """2.0.1 TransactionEvents per second over the wire, validated both ways and durable before they are acknowledged.
 
 The rival is the `ocpp` package's own central-system loop in its best configuration (ASYNC_VALIDATION=False, uvloop),
-which stores nothing. Both serve one process with the same load from another, one after the other, on this machine;
+which stores nothing. Both serve the same load from another process, in turns, on this machine;
 ours shares the two cores with PostgreSQL as well.
 """
 
@@ -24,24 +24,29 @@ from emobility.adapters.system import SystemRandomness, SystemTimer
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
 
 FIGURES: Final = ("gateway.transaction_event.durable",)
-STATIONS: Final = 1000
+STATIONS: Final = 400
 GOAL_RATIO: Final = 8.0
 
 
 async def run(*, short: bool) -> list[Figure]:
-    """Measure both, ours first."""
-    measure_s = 4.0 if short else 10.0
-    async with migrated_postgres() as dsn, server("ours", dsn, str(STATIONS)) as process:
-        ours = await load(process, measure_s)
-    async with server("rival") as process:
-        rival = await load(process, measure_s)
-    assert ours["refusals"] == rival["refusals"] == 0, (ours, rival)
+    """Measure both in turns and compare the best round of each: what else the machine does disturbs both alike."""
+    rounds, measure_s = (2, 3.0) if short else (4, 6.0)
+    ours, rival = [], []
+    async with (
+        migrated_postgres() as dsn,
+        server("ours", dsn, str(STATIONS)) as our_process,
+        server("rival") as rival_process,
+    ):
+        for _ in range(rounds):
+            ours.append(await load(our_process, measure_s))
+            rival.append(await load(rival_process, measure_s))
+    assert not any(each["refusals"] for each in (*ours, *rival)), (ours, rival)
     return [
         against_rival(
             name=FIGURES[0],
-            value=ours["per_s"],
+            value=max(each["per_s"] for each in ours),
             unit="messages/s",
-            rival=rival["per_s"],
+            rival=max(each["per_s"] for each in rival),
             rival_name="ocpp package, ASYNC_VALIDATION=False, nothing stored",
             at_least=GOAL_RATIO,
         )
@@ -104,7 +109,7 @@ async def server(*arguments: str) -> AsyncIterator[ServerProcess]:
 async def load(target: ServerProcess, measure_s: float) -> dict[str, float]:
     """Load a server from a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.station_load", str(target.port), str(STATIONS), "2", str(measure_s), PASSWORD),
+        *(sys.executable, "-m", "bench.station_load", str(target.port), str(STATIONS), "1", str(measure_s), PASSWORD),
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
