@@ -211,10 +211,10 @@ async def test_a_quote_starts_one_charge_only(memory_world: Any) -> None:
     assert len(memory_world.cpo.commands) == 1
 
 
-async def test_two_starts_at_the_same_moment_send_one_command(memory_world: Any) -> None:
-    driver_id = await memory_world.enrol(plan_id="plus")
-    quote = await memory_world.quote(driver_id)
-    driving = memory_world.driving
+async def test_two_starts_at_the_same_moment_send_one_command(world: Any) -> None:
+    driver_id = await world.enrol(plan_id="plus")
+    quote = await world.quote(driver_id)
+    driving = world.driving
 
     outcomes = await asyncio.gather(
         *(driving.start(PartyId(MSP), driver_id, quote["quote_id"], correlation_id="c") for _ in range(4)),
@@ -222,8 +222,8 @@ async def test_two_starts_at_the_same_moment_send_one_command(memory_world: Any)
     )
 
     assert sum(isinstance(outcome, QuoteUsed) for outcome in outcomes) == 3
-    assert len(memory_world.cpo.commands) == 1
-    assert await payment_kinds(memory_world) == []
+    assert len(world.cpo.commands) == 1
+    assert await payment_kinds(world) == []
 
 
 async def test_an_expired_quote_starts_nothing(memory_world: Any) -> None:
