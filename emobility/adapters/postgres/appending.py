@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
 
 from emobility.adapters.consuming import encoded
 from emobility.adapters.postgres.connections import Connection, Database, DatabaseUnavailable
@@ -81,7 +82,7 @@ class Appender:
                 await self._grow(topic, room=0)
 
     async def append(self, connection: Connection, emitted: Sequence[Emitted], *, now: datetime) -> None:
-        """Append in the transaction of `connection`, as its last statement, and commit if it does not autocommit.
+        """Append as the last statement of the connection's transaction and commit it; without one, by itself.
 
         Raises:
             SegmentMissing: nothing was appended. The caller makes room when it has given its connection back.
@@ -89,7 +90,7 @@ class Appender:
         topics = sorted({envelope.event.topic for envelope, _ in emitted})
         await self.ensure_topics(topics)
         try:
-            if connection.autocommit:
+            if connection.info.transaction_status is TransactionStatus.IDLE:
                 cursor = await connection.execute(_APPEND, _runs(emitted, now))
             else:
                 async with connection.pipeline():

@@ -97,10 +97,11 @@ async def open_database(
     """Open the pools and wait for the server. Raises `DatabaseUnavailable`."""
     options = connection_options(durable=durable)
 
-    def pool(name: str, *, max_size: int, autocommit: bool) -> AsyncConnectionPool[Connection]:
+    def pool(name: str, *, max_size: int) -> AsyncConnectionPool[Connection]:
         return AsyncConnectionPool(
             dsn,
-            kwargs={**options, "autocommit": autocommit},
+            # A unit begins its transaction itself, when it first writes or locks.
+            kwargs={**options, "autocommit": True},
             min_size=1,
             max_size=max_size,
             max_waiting=WAITING_MAX,
@@ -111,8 +112,8 @@ async def open_database(
             open=False,
         )
 
-    units = pool("units", max_size=unit_connections_max, autocommit=False)
-    short = pool("short", max_size=SHORT_CONNECTIONS_MAX, autocommit=True)
+    units = pool("units", max_size=unit_connections_max)
+    short = pool("short", max_size=SHORT_CONNECTIONS_MAX)
     with translated():
         try:
             await units.open(wait=True)

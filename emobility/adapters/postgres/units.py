@@ -34,14 +34,24 @@ class PostgresUnit:
         self._units = units
         self._connection = connection
         self._emitted: list[Emitted] = []
+        self._has_begun = False
         self.is_over = False
 
     async def execute(self, statement: bytes, values: Mapping[str, Any]) -> AsyncCursor[Any]:
-        """Run one statement in this transaction. Raises `DatabaseUnavailable`, `UnitConflict`."""
+        """Run one statement of this unit. Raises `DatabaseUnavailable`, `UnitConflict`.
+
+        The transaction begins with the first statement that writes or locks. What was read before it needs none:
+        under READ COMMITTED every statement sees its own moment anyway, and most units only read.
+        """
         if self.is_over:
             raise AssertionError("this unit of work is over")
         with translated():
-            return await self._connection.execute(statement, values)
+            if self._has_begun or _only_reads(statement):
+                return await self._connection.execute(statement, values)
+            self._has_begun = True
+            async with self._connection.pipeline():
+                await self._connection.execute(b"BEGIN")
+                return await self._connection.execute(statement, values)
 
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
@@ -138,6 +148,10 @@ class PostgresUnit:
 
 def _values(place: Place) -> dict[str, Any]:
     return {"group": place.group, "topic": place.topic, "partition": place.partition}
+
+
+def _only_reads(statement: bytes) -> bool:
+    return statement.startswith(b"SELECT") and b"FOR UPDATE" not in statement
 
 
 UnitT = TypeVar("UnitT", bound=PostgresUnit)
