@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from services.audit.books import Books
+from services.audit.carried import check_forwards, check_nothing_was_refused
 from services.audit.documents import check_documents, check_one_live_cdr_per_session, check_wholesale_prices
-from services.audit.energy import check_energy
+from services.audit.energy import check_energy, check_quarantine
 from services.audit.money import (
     check_accounts,
     check_bills,
@@ -16,6 +17,7 @@ from services.audit.money import (
 )
 from services.audit.report import AuditReport, Check, Difference
 from services.audit.stations import check_acknowledged, check_true_energy
+from services.audit.verdicts import check_disputes, check_verdicts
 
 
 def audit(books: Books, truth: dict[str, Any] | None = None) -> AuditReport:
@@ -27,10 +29,15 @@ def audit(books: Books, truth: dict[str, Any] | None = None) -> AuditReport:
     """
     checks = [
         check_energy(books),
+        check_quarantine(books),
         check_documents(books),
         check_one_live_cdr_per_session(books),
         check_wholesale_prices(books),
         check_pairs(books),
+        check_verdicts(books),
+        check_disputes(books),
+        check_forwards(books),
+        check_nothing_was_refused(books),
         check_bills(books),
         check_every_accepted_cdr_is_billed(books),
         check_accounts(books),

@@ -15,6 +15,8 @@ from emobility.events.fold import TransactionKey, apply, transaction_key
 from emobility.ports.event_log import EventLog, ParkedEvent
 from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork, Units
+from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery
+from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, CDRForward
 from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 
@@ -25,7 +27,10 @@ CONSUMER_GROUPS: Final = ("charging_operations", "driver_mobility")
 
 @dataclass(slots=True, kw_only=True)
 class Books:
-    """Rows as they are stored, and transactions as they follow from the log alone."""
+    """Rows as they are stored, and transactions as they follow from the log alone.
+
+    `has_hub`: a hub lives in this database; where it lives elsewhere, its records are audited there.
+    """
 
     cpo_transactions: list[cpo.TransactionRecord] = field(default_factory=list)
     cpo_sessions: list[cpo.SessionRecord] = field(default_factory=list)
@@ -39,6 +44,9 @@ class Books:
     accounts: list[RetailAccount] = field(default_factory=list)
     payment_orders: list[emsp.PaymentOrder] = field(default_factory=list)
     provider_payments: list[test_provider.SandboxPayment] = field(default_factory=list)
+    has_hub: bool = False
+    hub_forwards: list[CDRForward] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
     logged_transactions: dict[TransactionKey, Transaction] = field(default_factory=dict)
     logged_events: int = 0
     lag: Mapping[str, int] = field(default_factory=dict)
@@ -71,6 +79,9 @@ async def gather_books(units: Units, event_log: EventLog) -> Books:
         books.accounts = await all_rows(unit, emsp.ACCOUNT)
         books.payment_orders = await all_rows(unit, emsp.PAYMENT_ORDER)
         books.provider_payments = await all_rows(unit, test_provider.PAYMENT)
+        books.has_hub = await unit.table(HUB_CLIENT).count() > 0
+        books.hub_forwards = await all_rows(unit, CDR_FORWARD)
+        books.deliveries = await all_rows(unit, DELIVERY)
     async for logged in event_log.read([CHARGING]):
         _enter(books, logged)
     for group in CONSUMER_GROUPS:

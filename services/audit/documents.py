@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 
 from emobility.domain.cdr import CDR
 from emobility.domain.tariff.pricing import price_session
 from services.audit.books import Books
+from services.audit.carried import waiting_for
 from services.audit.report import Check, Difference
 
 
@@ -19,7 +19,9 @@ def check_documents(books: Books) -> Check:
     for key in sorted(issued.keys() | received.keys()):
         at_cpo, at_emsp = issued.get(key), received.get(key)
         if at_cpo is None or at_emsp is None:
-            cause = "the MSP has a document that the CPO never issued" if at_cpo is None else "the MSP does not have it"
+            cause = "the MSP has a document that the CPO never issued"
+            if at_cpo is not None:
+                cause = f"the MSP does not have it{waiting_for(books, (key[0], at_cpo.token.emsp_id.code, key[1]))}"
             differences.append(_difference(key, at_cpo is not None, at_emsp is not None, cause))
         elif _facts(at_cpo) != _facts(at_emsp):
             differences.append(_difference(key, 1, 0, "the two parties hold different contents under one id"))
@@ -45,8 +47,9 @@ def _facts(cdr: CDR) -> tuple[object, ...]:
         cdr.ended_at,
         cdr.currency,
         cdr.tariff_hash,
-        replace(cdr.total_cost),
+        cdr.total_cost,
         cdr.total_energy_import_wh,
+        cdr.total_energy_export_wh,
         cdr.total_charging_s,
         cdr.total_parking_s,
         cdr.is_credit,

@@ -111,6 +111,29 @@ def check_energy(books: Books) -> Check:
     return Check(rule="energy is conserved", compared=len(books.logged_transactions), differences=tuple(differences))
 
 
+def check_quarantine(books: Books) -> Check:
+    """Each row that was decided on splits, without rest, into billed, waived and written off; an open one is whole."""
+    rule = "the parts of a quarantine add up"
+    differences = []
+    for row in books.quarantine:
+        imported = (row.energy_import_wh, row.billed_import_wh + row.waived_import_wh + row.written_off_import_wh)
+        exported = (row.energy_export_wh, row.billed_export_wh + row.waived_export_wh + row.written_off_export_wh)
+        for direction, (waiting_wh, decided_wh) in (("", imported), (" export", exported)):
+            expected_wh = 0 if row.state is QuarantineState.OPEN else waiting_wh
+            if decided_wh != expected_wh:
+                differences.append(
+                    Difference(
+                        rule=rule,
+                        scope=f"{row.party_id}/{row.quarantine_id}{direction}",
+                        expected=expected_wh,
+                        found=decided_wh,
+                        unit="Wh",
+                        cause=f"the row is {row.state.value} by {row.resolved_by or 'nobody'}",
+                    )
+                )
+    return Check(rule=rule, compared=len(books.quarantine), differences=tuple(differences))
+
+
 def _metered(books: Books, *, is_export: bool) -> dict[tuple[str, str, str], int]:
     metered = {(key[0].code, key[1], key[2]): metered_wh(each) for key, each in books.logged_transactions.items()}
     return {key: each.export_wh if is_export else each.import_wh for key, each in metered.items()}
