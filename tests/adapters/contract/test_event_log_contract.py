@@ -28,7 +28,7 @@ class Collector:
         self.batches: list[list[LoggedEvent]] = []
         self.numbers: dict[str, list[int]] = defaultdict(list)
 
-    async def __call__(self, unit: UnitOfWork, events: Sequence[LoggedEvent]) -> None:
+    async def __call__(self, _unit: UnitOfWork, events: Sequence[LoggedEvent]) -> None:
         self.batches.append(list(events))
         for logged in events:
             if logged.envelope.event_id == self.poison:
@@ -230,10 +230,10 @@ async def test_a_batch_with_one_poison_is_tried_in_halves_so_the_other_499_are_h
     poison = f"{stations[17]}/9"
 
     class Inserting(Collector):
-        async def __call__(self, unit: UnitOfWork, events: Sequence[LoggedEvent]) -> None:
+        async def __call__(self, _unit: UnitOfWork, events: Sequence[LoggedEvent]) -> None:
             for logged in events:
-                await unit.table(world.things).insert(world.thing(logged.envelope.event_id))
-            await super().__call__(unit, events)
+                await _unit.table(world.things).insert(world.thing(logged.envelope.event_id))
+            await super().__call__(_unit, events)
 
     inserting = Inserting(poison=poison)
     await world.event_log.append([world.booted(station, number) for number in range(10) for station in stations])
@@ -300,12 +300,12 @@ async def test_lag_counts_what_each_group_has_not_handled(world: World) -> None:
 
 async def _until_entered(world: World, group: str) -> None:
     async with asyncio.timeout(60):
-        while group not in await world.event_log.lag():
+        while group not in await world.event_log.lag():  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)
 
 
 async def _until_logged(world: World, count: int) -> None:
     """Kafka's relay publishes a unit's events a moment after its commit."""
     async with asyncio.timeout(60):
-        while len(await world.all_logged()) < count:
+        while len(await world.all_logged()) < count:  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)

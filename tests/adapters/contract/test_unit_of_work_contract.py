@@ -157,7 +157,7 @@ async def _prune_with_a_group_behind(world: World) -> int:
     stop = asyncio.Event()
     task = asyncio.create_task(world.event_log.consume("behind", [CHARGING], hold, stop=stop))
     async with asyncio.timeout(60):
-        while "behind" not in await world.event_log.lag():
+        while "behind" not in await world.event_log.lag():  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -191,5 +191,5 @@ def _place(group: str, partition: int) -> object:
 
 async def _until_caught_up(world: World, groups: list[str]) -> None:
     async with asyncio.timeout(60):
-        while [(await world.event_log.lag()).get(group) for group in groups] != [0] * len(groups):
+        while [(await world.event_log.lag()).get(group) for group in groups] != [0] * len(groups):  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)
