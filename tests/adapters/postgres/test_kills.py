@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import psutil
 import psycopg
 import pytest
 
@@ -52,13 +51,13 @@ def booted(station: str, number: int) -> Envelope:
 def kill_9(server: EmbeddedPostgres) -> None:
     """End the postmaster and all its children at once, as a power cut would."""
     assert server.pid is not None
-    postmaster = psutil.Process(server.pid)
-    family = [postmaster, *postmaster.children(recursive=True)]
-    for process in family:
-        process.suspend()  # so that nobody can tidy up after a sibling
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text(encoding="ascii").split()
+    family = [server.pid, *(int(child) for child in children)]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)  # so that nobody can tidy up after a sibling
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def restart(server: EmbeddedPostgres) -> None:
