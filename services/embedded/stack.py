@@ -55,7 +55,7 @@ async def running(
         postgres = EmbeddedPostgres(installation.folder / "postgres", timer=timer, randomness=randomness)
         on_change("starting PostgreSQL")
         await tree.launch(postgres)
-        installation = replace(installation, database_url=postgres.dsn)
+        installation = replace(installation, database_url=postgres.socket_dsn)
         await migrate(postgres.dsn)
         if installation.event_log == "kafka":
             kafka = EmbeddedKafka(installation.folder / "kafka", timer=timer, randomness=randomness)
