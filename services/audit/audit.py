@@ -13,6 +13,7 @@ from services.audit.money import (
     check_bills,
     check_every_accepted_cdr_is_billed,
     check_pairs,
+    check_payments,
     check_provider,
 )
 from services.audit.report import AuditReport, Check, Difference
@@ -42,6 +43,7 @@ def audit(books: Books, truth: dict[str, Any] | None = None) -> AuditReport:
         check_every_accepted_cdr_is_billed(books),
         check_accounts(books),
         check_provider(books),
+        check_payments(books),
         _check_nothing_is_stuck(books),
     ]
     if truth is not None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Final
 
 from emobility.domain.quote import gross_e4
 from emobility.domain.tariff.pricing import price_session
 from services.audit.books import Books
 from services.audit.report import Check, Difference
-from services.driver_mobility.records import CDRState
+from services.driver_mobility.records import CDRState, PaymentKind, PaymentState
+
+_SIGN: Final = {PaymentKind.CAPTURE: 1, PaymentKind.CHARGE: 1, PaymentKind.REFUND: -1}
 
 
 def check_bills(books: Books) -> Check:
@@ -96,6 +99,31 @@ def check_provider(books: Books) -> Check:
         if moved[currency] != paid[currency]
     )
     return Check(rule=rule, compared=len(books.provider_payments), differences=differences)
+
+
+def check_payments(books: Books) -> Check:
+    """Add up the payment orders that were carried out: per driver they are the account, per payment the provider."""
+    rule = "each payment was entered once"
+    by_driver: dict[tuple[str, str, str], int] = defaultdict(int)
+    by_payment: dict[str, int] = defaultdict(int)
+    for order in books.payment_orders:
+        if order.state is PaymentState.DONE:
+            amount_e4 = _SIGN.get(order.kind, 0) * order.amount_e4
+            by_driver[order.party_id.code, order.driver_id, order.currency] += amount_e4
+            by_payment[order.payment_id or ""] += amount_e4
+    paid = {(row.party_id.code, row.driver_id, row.currency): row.paid_e4 for row in books.accounts}
+    moved = {row.payment_id: (row.captured_e4 - row.refunded_e4, row.currency) for row in books.provider_payments}
+    differences = [
+        _e4(rule, "/".join(key), (by_driver[key], paid.get(key, 0)), key[2], "orders and the account's paid differ")
+        for key in sorted(by_driver.keys() | paid.keys())
+        if by_driver[key] != paid.get(key, 0)
+    ]
+    for payment_id in sorted(by_payment.keys() | moved.keys()):
+        found_e4, currency = moved.get(payment_id, (0, "?"))
+        if by_payment[payment_id] != found_e4:
+            cause = "orders and what the provider moved differ"
+            differences.append(_e4(rule, payment_id, (by_payment[payment_id], found_e4), currency, cause))
+    return Check(rule=rule, compared=len(books.payment_orders), differences=tuple(differences))
 
 
 def check_pairs(books: Books) -> Check:

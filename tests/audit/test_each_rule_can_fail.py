@@ -1,0 +1,615 @@
+"""Sound books, one thing broken at a time: exactly the rules that should notice do, and say where and why."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pytest
+
+from emobility.domain.identifiers import PartyId
+from emobility.domain.money import Price
+from emobility.domain.transaction import ReportKind
+from emobility.events.cdr import CDRReceived
+from emobility.events.event import Envelope, LoggedEvent
+from emobility.ports.event_log import ParkedEvent
+from emobility.protocols.ocpi.deliveries import Delivery, DeliveryState
+from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from roaming_hub.records import ForwardOutcome
+from services.audit.audit import audit
+from services.audit.books import Books
+from services.audit.report import Difference
+from services.charging_operations.records import QuarantineState, TransactionState
+from services.driver_mobility.records import CDRState, PaymentKind, PaymentState
+from tests.journeys.runs import SEED, SMALL, memory_runs
+
+R = TypeVar("R")
+
+pytestmark = pytest.mark.timeout(600)
+
+CONSERVED = "energy is conserved"
+PARTS = "the parts of a quarantine add up"
+SAME = "CPO and MSP hold the same CDRs"
+ONE_LIVE = "one live CDR per session"
+REPRICED = "a CDR re-prices to what it states"
+PAIRS = "wholesale is the same on both sides"
+VERDICTS = "claimed = accepted + disputed + undecided"
+DISPUTES = "a dispute is known on both sides"
+HUB = "the hub carried what both sides hold"
+REFUSED = "no CDR or dispute was refused for good"
+QUOTED = "the bill is what was quoted"
+BILLED_ONCE = "an accepted CDR is billed once"
+BALANCED = "billed = paid + outstanding"
+PROVIDER = "the provider moved what the accounts say"
+PAYMENTS = "each payment was entered once"
+HANDLED = "every event was handled"
+STORED = "acknowledged is stored"
+METERED = "metered is what the meters moved"
+
+
+@pytest.fixture
+def books() -> Books:
+    """Sound books of the test's own, from a small run in memory; each row is immutable, each list is the test's."""
+    (run,) = memory_runs(SEED, SMALL)
+    return copy.deepcopy(run.books)
+
+
+@pytest.fixture
+def truth() -> dict[str, Any]:
+    """What the stations know of the same run."""
+    (run,) = memory_runs(SEED, SMALL)
+    return run.report.truth.as_json()
+
+
+def found_in(books: Books, truth: dict[str, Any] | None = None) -> dict[str, Difference]:
+    """Return the differences of an audit by rule; the last of each rule where there are more."""
+    return {each.rule: each for each in audit(books, truth).differences}
+
+
+def place(rows: Sequence[R], fits: Callable[[R], bool]) -> int:
+    """Return where the first row that fits stands."""
+    return next(number for number, row in enumerate(rows) if fits(row))
+
+
+def plain_cdr(books: Books) -> int:
+    """Return where a CDR stands that nobody disputed or credited."""
+    return place(books.cpo_cdrs, lambda row: not row.is_credit and row.credited_by is None and "-R" not in row.cdr_id)
+
+
+def at_msp(books: Books, cdr_id: str) -> int:
+    return place(books.emsp_cdrs, lambda row: row.cdr_id == cdr_id)
+
+
+def dearer(price: Price, by_e4: int = 1) -> Price:
+    return replace(price, excl_e4=price.excl_e4 + by_e4)
+
+
+def delivery(books: Books, number: int, *, state: DeliveryState, reason: str | None = None) -> Delivery:
+    """Return the delivery of a CDR as if it were still in the queue."""
+    row = books.cpo_cdrs[number]
+    return Delivery(
+        own_party=row.party_id,
+        delivery_id="d-1",
+        to_party=row.emsp_id,
+        object_key=f"cdr/{row.session_id}",
+        position=1,
+        revision=0,
+        is_replaceable=False,
+        is_routed=True,
+        method="POST",
+        module=ModuleID.CDRS,
+        interface_role=InterfaceRole.RECEIVER,
+        message=row.cdr.token.uid,
+        correlation_id="c-1",
+        state=state,
+        attempts=3,
+        reason=reason,
+        entered_at=row.last_updated,
+    )
+
+
+def test_sound_books_show_no_difference_and_every_rule_looked_at_something(books: Books, truth: dict[str, Any]) -> None:
+    report = audit(books, truth)
+
+    assert report.is_clean
+    assert [each.rule for each in report.checks if each.compared == 0] == [REFUSED]
+    assert len({each.rule for each in report.checks}) == len(report.checks) == 18
+
+
+# Energy
+
+
+def test_a_wh_more_in_a_cdr_breaks_conservation_there(books: Books) -> None:
+    number = plain_cdr(books)
+    row = books.cpo_cdrs[number]
+    books.cpo_cdrs[number] = replace(row, energy_import_wh=row.energy_import_wh + 1)
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED}
+    assert found[CONSERVED].found - found[CONSERVED].expected == 1
+    assert found[CONSERVED].unit == "Wh"
+    (transaction,) = [each for each in books.cpo_transactions if each.session_id == row.session_id]
+    scope = f"{row.party_id}/{transaction.charging_station_id}/{transaction.transaction_id}"
+    assert found[CONSERVED].scope == scope
+    assert "cdr_wh" in found[CONSERVED].cause
+
+
+def test_a_wh_given_back_to_the_grid_is_conserved_too(books: Books) -> None:
+    number = plain_cdr(books)
+    books.cpo_cdrs[number] = replace(books.cpo_cdrs[number], energy_export_wh=7)
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED}
+    assert (found[CONSERVED].expected, found[CONSERVED].found) == (0, 7)
+    assert found[CONSERVED].scope.endswith(" export")
+
+
+def test_a_transaction_that_the_log_knows_and_the_rows_do_not_is_found(books: Books) -> None:
+    gone = books.cpo_transactions.pop(0)
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED}
+    assert (found[CONSERVED].expected, found[CONSERVED].found) == (gone.metered_import_wh, 0)
+
+
+def test_a_transaction_left_open_beside_its_cdr_is_told_by_the_wh_it_still_holds(books: Books) -> None:
+    number = place(books.cpo_transactions, lambda row: row.state is TransactionState.BILLED)
+    row = books.cpo_transactions[number]
+    books.cpo_transactions[number] = replace(
+        row, state=TransactionState.OPEN, metered_import_wh=row.metered_import_wh - 2
+    )
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED}
+    assert found[CONSERVED].expected - found[CONSERVED].found == 2
+
+
+def test_quarantined_energy_that_is_dropped_is_missed(books: Books) -> None:
+    number = place(books.quarantine, lambda row: row.state is QuarantineState.OPEN)
+    dropped = books.quarantine.pop(number)
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED}
+    assert found[CONSERVED].expected - found[CONSERVED].found == dropped.energy_import_wh
+
+
+def test_a_decision_whose_parts_do_not_add_up_is_found(books: Books) -> None:
+    number = place(books.quarantine, lambda row: row.state is QuarantineState.BILLED)
+    row = books.quarantine[number]
+    books.quarantine[number] = replace(row, billed_import_wh=row.billed_import_wh - 1)
+
+    found = found_in(books)
+
+    assert set(found) == {PARTS}
+    assert (found[PARTS].expected, found[PARTS].found) == (row.energy_import_wh, row.energy_import_wh - 1)
+    assert found[PARTS].scope == f"{row.party_id}/{row.quarantine_id}"
+
+
+def test_a_decision_about_export_adds_up_on_its_own(books: Books) -> None:
+    number = place(books.quarantine, lambda row: row.state is QuarantineState.BILLED)
+    books.quarantine[number] = replace(books.quarantine[number], billed_export_wh=3)
+
+    assert set(found_in(books)) == {PARTS}
+
+
+# Documents and verdicts
+
+
+def test_a_cdr_that_never_reached_the_msp_is_missed_on_every_side(books: Books) -> None:
+    row = books.cpo_cdrs[plain_cdr(books)]
+    del books.emsp_cdrs[at_msp(books, row.cdr_id)]
+
+    found = found_in(books)
+
+    assert {SAME, PAIRS, VERDICTS, HUB} <= set(found) <= {SAME, PAIRS, VERDICTS, HUB, QUOTED}
+    assert found[SAME].scope == f"{row.party_id}/{row.cdr_id}"
+    assert found[SAME].cause == "the MSP does not have it"
+    assert found[HUB].cause == "the hub delivered it and the MSP does not have it"
+    assert found[VERDICTS].expected == row.cdr.total_cost.excl_e4
+    assert found[VERDICTS].found == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "cause"),
+    [
+        (DeliveryState.PENDING, None, "the MSP does not have it; delivery d-1 waits to be sent after 3 attempts"),
+        (
+            DeliveryState.FAILED,
+            "HTTP 500",
+            "the MSP does not have it; delivery d-1 was refused after 3 attempts, last: HTTP 500",
+        ),
+    ],
+)
+def test_a_cdr_on_its_way_is_told_with_its_delivery(
+    books: Books, state: DeliveryState, reason: str | None, cause: str
+) -> None:
+    number = plain_cdr(books)
+    row = books.cpo_cdrs[number]
+    del books.emsp_cdrs[at_msp(books, row.cdr_id)]
+    books.hub_forwards = [each for each in books.hub_forwards if each.cdr_id != row.cdr_id]
+    books.deliveries = [delivery(books, number, state=state, reason=reason)]
+
+    found = found_in(books)
+
+    assert found[SAME].cause == cause
+    assert found[HUB].cause.startswith("it did not pass the hub; delivery d-1 ")
+    assert "; delivery d-1 " in found[VERDICTS].cause
+    assert (REFUSED in found) is (state is DeliveryState.FAILED)
+
+
+def test_a_cdr_that_the_msp_refused_for_good_is_a_difference_of_its_own(books: Books) -> None:
+    books.deliveries = [delivery(books, plain_cdr(books), state=DeliveryState.FAILED, reason="2001")]
+
+    found = found_in(books)
+
+    assert set(found) == {REFUSED}
+    assert found[REFUSED].cause == "delivery d-1 failed after 3 attempts: 2001"
+
+
+def test_a_cdr_that_only_the_msp_has_is_found(books: Books) -> None:
+    number = plain_cdr(books)
+    row = books.cpo_cdrs[number]
+    forged = replace(books.emsp_cdrs[at_msp(books, row.cdr_id)], cdr_id="forged", state=CDRState.DISPUTED)
+    books.emsp_cdrs.append(forged)
+
+    found = found_in(books)
+
+    assert set(found) == {SAME, PAIRS, VERDICTS, HUB, DISPUTES}
+    assert found[SAME].cause == "the MSP has a document that the CPO never issued"
+    assert found[HUB].cause == "it did not pass the hub"
+    assert found[DISPUTES].cause == "a disputed CDR has no dispute with its reasons"
+
+
+def test_one_ten_thousandth_more_at_the_msp_is_found(books: Books) -> None:
+    row = books.cpo_cdrs[plain_cdr(books)]
+    number = at_msp(books, row.cdr_id)
+    received = books.emsp_cdrs[number]
+    books.emsp_cdrs[number] = replace(received, cdr=replace(received.cdr, total_cost=dearer(received.cdr.total_cost)))
+
+    found = found_in(books)
+
+    assert set(found) == {SAME, PAIRS, VERDICTS}
+    assert found[PAIRS].found - found[PAIRS].expected == 1
+    assert found[PAIRS].scope == f"{row.party_id}/{row.emsp_id}/EUR"
+    assert found[VERDICTS].found - found[VERDICTS].expected == 1
+    assert found[VERDICTS].scope == f"{row.party_id}/{row.emsp_id}/{row.session_id}"
+
+
+def test_a_second_live_cdr_of_a_session_is_found(books: Books) -> None:
+    row = books.cpo_cdrs[plain_cdr(books)]
+    second = replace(row, cdr_id=f"{row.cdr_id}-X", cdr=replace(row.cdr, cdr_id=f"{row.cdr_id}-X"))
+    books.cpo_cdrs.append(second)
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED, SAME, ONE_LIVE, PAIRS, VERDICTS, HUB}
+    assert (found[ONE_LIVE].expected, found[ONE_LIVE].found) == (1, 2)
+    assert found[ONE_LIVE].scope == f"{row.party_id}/{row.session_id}"
+
+
+def test_a_credit_that_is_not_minus_its_original_is_found(books: Books) -> None:
+    number = place(books.cpo_cdrs, lambda row: row.is_credit)
+    row = books.cpo_cdrs[number]
+    books.cpo_cdrs[number] = replace(row, cdr=replace(row.cdr, total_cost=dearer(row.cdr.total_cost)))
+
+    found = found_in(books)
+
+    assert set(found) == {SAME, ONE_LIVE, PAIRS, VERDICTS}
+    assert found[ONE_LIVE].found - found[ONE_LIVE].expected == 1
+    assert found[ONE_LIVE].cause == "a credit does not equal minus its original"
+
+
+def test_a_credit_of_nothing_is_found(books: Books) -> None:
+    number = place(books.cpo_cdrs, lambda row: row.is_credit)
+    row = books.cpo_cdrs[number]
+    books.cpo_cdrs[number] = replace(row, cdr=replace(row.cdr, credit_reference_id="nothing"))
+
+    assert ONE_LIVE in found_in(books)
+
+
+def test_a_tariff_that_changed_under_a_cdr_is_found_by_pricing_it_again(books: Books) -> None:
+    number = plain_cdr(books)
+    row = books.cpo_cdrs[number]
+    elements = tuple(
+        replace(
+            element,
+            components=tuple(replace(component, price=component.price * 2) for component in element.components),
+        )
+        for element in row.cdr.tariff.elements
+    )
+    books.cpo_cdrs[number] = replace(row, cdr=replace(row.cdr, tariff=replace(row.cdr.tariff, elements=elements)))
+
+    found = found_in(books)
+
+    assert set(found) == {REPRICED}
+    assert found[REPRICED].scope == f"{row.party_id}/{row.cdr_id}"
+    assert found[REPRICED].found == row.cdr.total_cost.excl_e4
+    assert row.cdr.tariff_hash[:12] in found[REPRICED].cause
+
+
+def test_a_dispute_that_the_cpo_was_not_told_of_is_found(books: Books) -> None:
+    told = books.cpo_disputes.pop()
+
+    found = found_in(books)
+
+    assert set(found) == {DISPUTES}
+    assert (found[DISPUTES].expected, found[DISPUTES].found) == (1, 0)
+    assert found[DISPUTES].scope == f"{told.party_id}/{told.emsp_id}/{told.cdr_id}"
+
+
+def test_a_dispute_on_its_way_is_no_difference(books: Books) -> None:
+    told = books.cpo_disputes.pop()
+    waiting = delivery(books, 0, state=DeliveryState.PENDING)
+    books.deliveries = [
+        replace(
+            waiting,
+            own_party=told.emsp_id,
+            to_party=told.party_id,
+            object_key=f"dispute/{told.cdr_id}",
+            module=ModuleID.DISPUTES,
+        )
+    ]
+
+    assert found_in(books) == {}
+
+
+def test_a_dispute_that_only_the_cpo_knows_is_found(books: Books) -> None:
+    books.emsp_disputes.clear()
+
+    found = found_in(books)
+
+    assert set(found) == {DISPUTES}
+    assert (found[DISPUTES].expected, found[DISPUTES].found) == (0, 1)
+
+
+# The hub
+
+
+def test_bytes_that_changed_between_hub_and_msp_are_found(books: Books) -> None:
+    forward = books.hub_forwards[0]
+    books.hub_forwards[0] = replace(forward, body_sha256="0" * 64)
+
+    found = found_in(books)
+
+    assert set(found) == {HUB}
+    assert found[HUB].cause == "the MSP holds other bytes than the hub carried"
+    assert found[HUB].scope == f"{forward.from_party}/{forward.to_party}/{forward.cdr_id}"
+
+
+def test_two_contents_delivered_under_one_id_are_found(books: Books) -> None:
+    books.hub_forwards.append(replace(books.hub_forwards[0], body_sha256="0" * 64))
+
+    found = found_in(books)
+
+    assert set(found) == {HUB}
+    assert (found[HUB].found, found[HUB].cause) == (2, "different bytes were delivered under one id")
+
+
+def test_what_the_hub_did_not_deliver_counts_as_not_carried(books: Books) -> None:
+    books.hub_forwards[0] = replace(books.hub_forwards[0], outcome=ForwardOutcome.UNDELIVERED)
+
+    found = found_in(books)
+
+    assert set(found) == {HUB}
+    assert found[HUB].cause == "it did not pass the hub"
+
+
+def test_a_hub_elsewhere_is_audited_there(books: Books) -> None:
+    books.has_hub, books.hub_forwards = False, []
+
+    assert found_in(books) == {}
+
+
+# Retail
+
+
+def test_a_bill_changed_by_one_ten_thousandth_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    books.bills[0] = replace(bill, total_incl_e4=bill.total_incl_e4 + 1)
+
+    found = found_in(books)
+
+    assert set(found) == {QUOTED, BALANCED}
+    assert found[QUOTED].found - found[QUOTED].expected == 1
+    assert found[QUOTED].scope == bill.bill_id
+    assert found[BALANCED].scope == f"{bill.party_id}/{bill.driver_id}/EUR"
+
+
+def test_a_bill_without_its_quote_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    del books.quotes[bill.party_id.code, bill.quote_id]
+
+    found = found_in(books)
+
+    assert set(found) == {QUOTED}
+    assert found[QUOTED].cause == "its quote or its CDR is missing"
+
+
+def test_an_accepted_cdr_that_nobody_was_billed_for_is_found(books: Books) -> None:
+    bill = books.bills.pop(0)
+
+    found = found_in(books)
+
+    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert (found[BILLED_ONCE].expected, found[BILLED_ONCE].found) == (1, 0)
+    assert found[BILLED_ONCE].scope == f"{bill.party_id}/{bill.cpo_id}/{bill.cdr_id}"
+
+
+def test_a_cdr_billed_twice_is_found(books: Books) -> None:
+    books.bills.append(replace(books.bills[0], bill_id="again"))
+
+    found = found_in(books)
+
+    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert found[BILLED_ONCE].found == 2
+
+
+def test_a_credit_that_is_on_no_bill_is_found(books: Books) -> None:
+    account = books.accounts[0]
+    books.accounts[0] = replace(account, credited_e4=account.credited_e4 + 5, carry_e4=account.carry_e4 - 5)
+
+    found = found_in(books)
+
+    assert set(found) == {BALANCED}
+    assert found[BALANCED].cause == "the credits do not add up to the account"
+
+
+def test_an_account_out_of_balance_is_found(books: Books) -> None:
+    books.accounts[0] = replace(books.accounts[0], carry_e4=books.accounts[0].carry_e4 + 1)
+
+    found = found_in(books)
+
+    assert set(found) == {BALANCED}
+    assert found[BALANCED].cause == "due and carried do not add up"
+
+
+def test_a_payment_entered_twice_in_an_account_is_found(books: Books) -> None:
+    number = place(books.accounts, lambda row: row.paid_e4 > 0)
+    account = books.accounts[number]
+    books.accounts[number] = replace(account, paid_e4=2 * account.paid_e4, carry_e4=account.carry_e4 - account.paid_e4)
+
+    found = found_in(books)
+
+    assert set(found) == {PROVIDER, PAYMENTS}
+    assert found[PROVIDER].found - found[PROVIDER].expected == account.paid_e4
+    assert found[PAYMENTS].scope == f"{account.party_id}/{account.driver_id}/EUR"
+
+
+def test_money_taken_twice_by_the_provider_is_found(books: Books) -> None:
+    number = place(books.provider_payments, lambda row: row.captured_e4 > 0)
+    payment = books.provider_payments[number]
+    books.provider_payments[number] = replace(payment, captured_e4=2 * payment.captured_e4)
+
+    found = found_in(books)
+
+    assert set(found) == {PROVIDER, PAYMENTS}
+    assert found[PAYMENTS].scope == payment.payment_id
+
+
+def test_two_errors_that_cancel_each_other_in_the_sum_are_still_found(books: Books) -> None:
+    one, other = [number for number, row in enumerate(books.provider_payments) if row.captured_e4 > 100][:2]
+    for number, by_e4 in ((one, 100), (other, -100)):
+        payment = books.provider_payments[number]
+        books.provider_payments[number] = replace(payment, captured_e4=payment.captured_e4 + by_e4)
+
+    assert set(found_in(books)) == {PAYMENTS}
+
+
+def test_a_refund_that_nobody_ordered_is_found(books: Books) -> None:
+    number = place(books.provider_payments, lambda row: row.captured_e4 > 0)
+    books.provider_payments[number] = replace(books.provider_payments[number], refunded_e4=100)
+
+    assert set(found_in(books)) == {PROVIDER, PAYMENTS}
+
+
+def test_an_order_entered_twice_is_found(books: Books) -> None:
+    number = place(
+        books.payment_orders,
+        lambda row: row.state is PaymentState.DONE and row.kind in {PaymentKind.CHARGE, PaymentKind.CAPTURE},
+    )
+    books.payment_orders.append(replace(books.payment_orders[number], order_id="again"))
+
+    assert set(found_in(books)) == {PAYMENTS}
+
+
+# The log and the stations
+
+
+def test_a_parked_event_is_a_difference_with_its_reason(books: Books) -> None:
+    books.parked.append(_parked("MeterRanBackwards: 5 after 7"))
+
+    found = found_in(books)
+
+    assert set(found) == {HANDLED}
+    assert found[HANDLED].scope == "charging_operations charging/3@17"
+    assert found[HANDLED].cause == "MeterRanBackwards: 5 after 7"
+
+
+def test_a_consumer_that_lags_is_a_difference(books: Books) -> None:
+    books.lag = {"charging_operations": 0, "driver_mobility": 4}
+
+    found = found_in(books)
+
+    assert set(found) == {HANDLED}
+    assert (found[HANDLED].scope, found[HANDLED].found) == ("driver_mobility", 4)
+
+
+@pytest.mark.parametrize(("kind", "action"), [(ReportKind.ENDED, "StopTransaction"), (ReportKind.UPDATED, "MeterVal")])
+def test_a_message_that_was_acknowledged_and_lost_is_found(
+    books: Books, truth: dict[str, Any], kind: ReportKind, action: str
+) -> None:
+    """A station of 1.6: start and stop by kind, meter values by their number."""
+    acknowledged = [each for each in truth["acknowledged"] if each["action"].startswith(action)]
+    numbers = {(each["party_id"], each["charging_station_id"], each["transaction_id"]) for each in acknowledged}
+    key = next(key for key in books.logged_transactions if (key[0].code, key[1], key[2]) in numbers)
+    transaction = books.logged_transactions[key]
+    lost = next(each for each in transaction.reports if each.kind is kind)
+    reports = tuple(each for each in transaction.reports if each is not lost)
+    books.logged_transactions[key] = replace(transaction, reports=reports)
+
+    found = found_in(books, truth)
+
+    assert STORED in found
+    assert found[STORED].scope == f"{key[0]}/{key[1]}/{key[2]}"
+    assert "confirmed to the station" in found[STORED].cause
+
+
+def test_a_2x_message_that_was_acknowledged_and_lost_is_found_by_its_number(
+    books: Books, truth: dict[str, Any]
+) -> None:
+    key = next(
+        key for key, each in books.logged_transactions.items() if any(r.seq_no is not None for r in each.reports)
+    )
+    transaction = books.logged_transactions[key]
+    lost = next(each for each in transaction.reports if each.seq_no == 0)
+    books.logged_transactions[key] = replace(
+        transaction, reports=tuple(each for each in transaction.reports if each is not lost)
+    )
+
+    found = found_in(books, truth)
+
+    assert found[STORED].cause == "TransactionEvent 0 was confirmed to the station and is not in the log"
+
+
+def test_a_whole_transaction_that_the_log_forgot_is_found(books: Books, truth: dict[str, Any]) -> None:
+    key = next(iter(books.logged_transactions))
+    del books.logged_transactions[key]
+
+    found = found_in(books, truth)
+
+    assert set(found) == {CONSERVED, STORED, METERED}
+    assert found[METERED].found == 0
+
+
+def test_a_wh_that_the_meter_moved_and_the_log_does_not_meter_is_found(books: Books, truth: dict[str, Any]) -> None:
+    truth["transactions"][0]["metered_wh"] += 1
+
+    found = found_in(books, truth)
+
+    assert set(found) == {METERED}
+    assert found[METERED].expected - found[METERED].found == 1
+
+
+def test_without_the_stations_word_only_what_is_stored_is_compared(books: Books) -> None:
+    assert not {STORED, METERED} & {each.rule for each in audit(books).checks}
+
+
+def _parked(reason: str) -> ParkedEvent:
+    event = CDRReceived(
+        agreement_id="A",
+        cpo_id=PartyId("NL-TUL"),
+        emsp_id=PartyId("NL-ZON"),
+        cdr=None,  # type: ignore[arg-type]  # nobody looks into it
+        received_at=datetime(2022, 3, 27, tzinfo=UTC),
+    )
+    envelope = Envelope(event=event, event_id="e", correlation_id="c", recorded_at=event.received_at)
+    logged = LoggedEvent(topic="charging", partition=3, offset=17, envelope=envelope)
+    return ParkedEvent(group="charging_operations", logged=logged, reason=reason)

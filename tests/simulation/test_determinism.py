@@ -1,0 +1,43 @@
+"""One seed, memory adapters and a virtual clock: the same event log byte for byte, wherever it is played."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.audit.audit import audit
+from tests.journeys.per_session import session_lines
+from tests.journeys.runs import SEED, SMALL, full_memory_runs, memory_runs
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_the_demo_played_twice_in_processes_that_hash_differently_gives_the_same_event_log() -> None:
+    first, second = full_memory_runs()
+
+    assert len(first.log) > 1_000_000
+    assert first.log == second.log
+
+
+def test_everything_a_run_stores_is_the_same_the_second_time() -> None:
+    first, second = full_memory_runs()
+
+    assert session_lines(first.books) == session_lines(second.books)
+    assert first.report.truth.as_json() == second.report.truth.as_json()
+    assert first.report.figures() == second.report.figures()
+
+
+def test_another_seed_gives_another_log() -> None:
+    (one,) = memory_runs(SEED, SMALL)
+    (other,) = memory_runs(SEED + 1, SMALL)
+
+    assert one.log != other.log
+    assert session_lines(one.books).keys().isdisjoint(session_lines(other.books).keys())
+
+
+def test_another_seed_keeps_every_rule_of_the_audit_too() -> None:
+    (other,) = memory_runs(SEED + 1, SMALL)
+
+    report = audit(other.books, other.report.truth.as_json())
+
+    assert report.differences == ()
+    assert {check.rule for check in report.checks if check.compared == 0} <= {"no CDR or dispute was refused for good"}
