@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$candidate && break; done)
 
-.PHONY: help demo test check bench soak fuzz contracts clean runtime tools kafka
+.PHONY: help demo test check bench soak fuzz contracts clean install requirements runtime tools kafka
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,12 @@ contracts: ## The settlement contracts (they come with settlement itself)
 clean: ## Remove the virtual environment, downloads, run folders and caches
 	@for home in run/*/home run/*/*/home; do [ ! -L "$$home" ] || rm -rf "$$(readlink "$$home")"; done
 	@rm -rf $(VENV) build run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+
+install: runtime ## Only install what runs: .venv/bin/wattroam
+
+requirements: tools ## Pin requirements/*.in again, with hashes
+	@for name in bootstrap runtime kafka test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+		--python-version 3.11 --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 runtime: $(STAMPS)/runtime
 tools: $(STAMPS)/tools
