@@ -119,6 +119,8 @@ class Poller(threading.Thread):
             auto_offset_reset="none",
             max_poll_records=self._events_max,
             fetch_max_bytes=FETCH_BYTES_MAX,
+            # With sessions, kafka-python 3.0.12 never asks again for some partitions that were paused or sought.
+            enable_incremental_fetch_sessions=False,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             request_timeout_ms=SESSION_TIMEOUT_MS + REQUEST_TIMEOUT_MS,
