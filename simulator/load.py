@@ -130,7 +130,7 @@ class LoadRun:
         for link in self._links:
             self._truth.transactions += link.station.transaction_truths()
         return LoadReport(
-            truth=self._truth,
+            truth=Truth(transactions=self._truth.transactions, acknowledged=list(self._truth.acknowledged)),
             acknowledged=len(self._truth.acknowledged),
             duration_s=self._timer.monotonic_s() - started_s,
             call_errors=[error for link in self._links for error in link.figures.call_errors],
@@ -138,6 +138,15 @@ class LoadRun:
             connections=sum(link.figures.connections for link in self._links),
             unsent=sum(link.station.queued for link in self._links),
         )
+
+    @property
+    def acknowledged(self) -> int:
+        """Messages acknowledged so far."""
+        return len(self._truth.acknowledged)
+
+    def finish(self) -> None:
+        """Begin no new charge, as if the time were over."""
+        self._ends_at_s = self._timer.monotonic_s()
 
     async def _drive(self, link: StationLink, token: str) -> None:
         station = link.station

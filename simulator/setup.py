@@ -130,7 +130,7 @@ class SetUp:
                 )
         today = now.astimezone(ZoneInfo(self._scenario.time_zone)).date()
         for terms in (*HOUSE, *ROAMING):
-            body = {"terms": self._market_terms(cpo_id, terms, now), "prices": market_prices(today)}
+            body = {"terms": self._market_terms(cpo_id, terms, now), "prices": _prices_known_on(today)}
             await self._business.call("PUT", f"{base}/tariffs/{terms.tariff_id}/market", body)
         for tariff_id, price in AD_HOC_PER_KWH.items():
             await self._business.call("PUT", f"{base}/tariffs/{tariff_id}", _ad_hoc(price))
@@ -239,6 +239,14 @@ class SetUp:
 def market_prices(day: date) -> list[MarketPrice]:
     """Return a local day's prices in the shape operators enter them."""
     return [MarketPrice(start=each.start, duration_s=HOUR_S, price_per_mwh=each.eur_per_mwh) for each in day_ahead(day)]
+
+
+def _prices_known_on(day: date) -> list[MarketPrice]:
+    """Return a day's prices; none for a day beyond the data (load in real time): the terms' fallback holds then."""
+    try:
+        return market_prices(day)
+    except LookupError:
+        return []
 
 
 def _ad_hoc(price: Decimal) -> dict[str, Any]:

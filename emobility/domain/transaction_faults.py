@@ -122,15 +122,17 @@ def _backwards(transaction: Transaction) -> Fault | None:
 def _implausible_energy(transaction: Transaction, power_w_max: int | None) -> Fault | None:
     if power_w_max is None:
         return None
-    seconds = (transaction.last_at - transaction.first_at) // timedelta(seconds=1)
+    # Not in whole seconds: that would cut a charge of 1.9 s to half its energy.
+    duration_ms = (transaction.last_at - transaction.first_at) // timedelta(milliseconds=1)
     # One Wh of grace: the registers at both ends are rounded to whole Wh.
-    bound_wh = power_w_max * (100 + POWER_SLACK_PERCENT) * seconds // (100 * 3600) + 1
+    bound_wh = power_w_max * (100 + POWER_SLACK_PERCENT) * duration_ms // (100 * 3_600_000) + 1
     metered = metered_wh(transaction)
     most_wh = max(metered.import_wh, metered.export_wh)
     if most_wh <= bound_wh:
         return None
     return Fault(
-        reason=FaultReason.ENERGY_IMPLAUSIBLE, detail=f"{most_wh} Wh in {seconds} s at a connector of {power_w_max} W"
+        reason=FaultReason.ENERGY_IMPLAUSIBLE,
+        detail=f"{most_wh} Wh in {duration_ms} ms at a connector of {power_w_max} W",
     )
 
 

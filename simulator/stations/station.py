@@ -305,6 +305,7 @@ class Station(ABC):
         """The CSMS acknowledged `call`."""
         self._drop(call)
         assert call.unique_id is not None, "an answer to what was never sent"
+        call.on_answer(answer)  # before the record is made: a 1.6 start learns its transaction's id from its answer
         self.truth.acknowledged.append(
             AcknowledgedMessage(
                 party_id=self.profile.party_id.code,
@@ -318,7 +319,6 @@ class Station(ABC):
                 seq_no=call.seq_no,
             )
         )
-        call.on_answer(answer)
         self.on_change()
 
     def failed(self, call: Call) -> float | None:

@@ -125,6 +125,17 @@ def test_what_was_confirmed_is_in_the_journal(tmp_path: Path) -> None:
     assert [each["unique_id"] for each in written] == [each.unique_id for each in report.truth.acknowledged]
 
 
+def test_what_an_audit_is_told_names_every_confirmed_message_and_its_transaction() -> None:
+    report = put_load_on(ShakyCSMS())
+
+    told = report.truth.as_json()["acknowledged"]
+
+    assert [each["unique_id"] for each in told] == [each.unique_id for each in report.truth.acknowledged] != []
+    of_transactions = [each for each in told if each["action"].endswith(("Transaction", "TransactionEvent"))]
+    assert {each["action"] for each in of_transactions} == {"StartTransaction", "StopTransaction", "TransactionEvent"}
+    assert all(each["transaction_id"] is not None for each in of_transactions)
+
+
 def test_a_line_that_was_cut_off_is_no_message(tmp_path: Path) -> None:
     path = tmp_path / "acknowledged.jsonl"
     path.write_text('{"action": "StartTransaction"}\n{"action": "Stop')
