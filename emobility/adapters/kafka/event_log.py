@@ -134,7 +134,6 @@ class KafkaEventLog:
             bootstrap=self._bootstrap,
             group=f"{self._prefix}.{group}",
             topics=[self._kafka_topic(topic) for topic in topics],
-            events_max=events_max,
             stored_offsets=partial(self._offsets_of, group, topics),
             on_assigned=begin,
         )

@@ -21,6 +21,9 @@ from emobility.adapters.kafka.broker import REQUEST_TIMEOUT_MS
 from emobility.ports.event_log import CursorOutsideLog, LogUnavailable
 
 POLL_MS: Final = 50
+POLL_RECORDS_MAX: Final = 1_000_000
+"""A poll takes all that was fetched; bytes are the bound. kafka-python 3.0.12 never returns to the rest of a partition
+that is paused while its records are half taken (`Fetcher._paused_partition_records`), so there must be no rest."""
 BATCHES_QUEUED_MAX: Final = 2
 """Batches of one partition that wait for the handler before the partition is paused."""
 SESSION_TIMEOUT_MS: Final = 10_000
@@ -58,7 +61,6 @@ class Poller(threading.Thread):
         bootstrap: str,
         group: str,
         topics: Sequence[str],
-        events_max: int,
         stored_offsets: StoredOffsets,
         on_assigned: OnAssigned,
     ) -> None:
@@ -66,7 +68,6 @@ class Poller(threading.Thread):
         self._brokers = bootstrap
         self._group = group
         self._topics = list(topics)
-        self._events_max = events_max
         self._stored_offsets = stored_offsets
         self._on_assigned = on_assigned
         self._loop = asyncio.get_running_loop()
@@ -117,10 +118,8 @@ class Poller(threading.Thread):
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            max_poll_records=self._events_max,
+            max_poll_records=POLL_RECORDS_MAX,
             fetch_max_bytes=FETCH_BYTES_MAX,
-            # With sessions, kafka-python 3.0.12 never asks again for some partitions that were paused or sought.
-            enable_incremental_fetch_sessions=False,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             request_timeout_ms=SESSION_TIMEOUT_MS + REQUEST_TIMEOUT_MS,
@@ -168,8 +167,6 @@ class Poller(threading.Thread):
         if self._assigned.get(place) is assigned and assigned.is_paused:
             assigned.is_paused = False
             consumer.resume(TopicPartition(*place))
-            # kafka-python 3.0.12 may forget what it had fetched of a paused partition: ask again from where we are.
-            consumer.seek(TopicPartition(*place), assigned.next_offset)
 
     def _read_again(self, consumer: Any, assigned: Assigned) -> None:
         place = (assigned.topic, assigned.number)
