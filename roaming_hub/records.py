@@ -100,4 +100,6 @@ PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedR
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
 )
-ROUTING_RULE: Final = TableSpec(name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"))
+ROUTING_RULE: Final = TableSpec(
+    name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"), is_reference=True
+)

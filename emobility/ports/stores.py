@@ -39,12 +39,15 @@ class TableSpec(Generic[R]):
         record: The frozen dataclass of a row.
         key: Fields of the primary key, party first.
         unique: Further groups of fields that are unique together.
+        is_reference: It changes rarely and is read with every message: plain reads may be a second old where another
+            process made the change; this process's own changes are seen at once.
     """
 
     name: str
     record: type[R]
     key: tuple[str, ...]
     unique: tuple[tuple[str, ...], ...] = ()
+    is_reference: bool = False
 
 
 class Table(Protocol[R]):

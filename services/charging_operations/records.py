@@ -326,9 +326,13 @@ class CommandRecord:
     received_at: datetime
 
 
-CPO: Final = TableSpec(name="cpo_party", record=HostedCPO, key=("party_id",))
-LOCATION: Final = TableSpec(name="cpo_location", record=LocationRecord, key=("party_id", "location_id"))
-STATION: Final = TableSpec(name="cpo_station", record=StationRecord, key=("party_id", "charging_station_id"))
+CPO: Final = TableSpec(name="cpo_party", record=HostedCPO, key=("party_id",), is_reference=True)
+LOCATION: Final = TableSpec(
+    name="cpo_location", record=LocationRecord, key=("party_id", "location_id"), is_reference=True
+)
+STATION: Final = TableSpec(
+    name="cpo_station", record=StationRecord, key=("party_id", "charging_station_id"), is_reference=True
+)
 EVSES: Final = TableSpec(
     name="cpo_evse",
     record=EVSERecord,
@@ -339,8 +343,12 @@ TARIFF: Final = TableSpec(
     name="cpo_tariff_version", record=TariffVersion, key=("party_id", "tariff_id", "in_force_from")
 )
 MARKET: Final = TableSpec(name="cpo_market", record=MarketRecord, key=("party_id", "tariff_id"))
-AGREEMENT: Final = TableSpec(name="cpo_agreement", record=AgreementRecord, key=("party_id", "agreement_id", "version"))
-SUBSCRIBER: Final = TableSpec(name="cpo_subscriber", record=SubscriberRecord, key=("party_id", "subscriber_id"))
+AGREEMENT: Final = TableSpec(
+    name="cpo_agreement", record=AgreementRecord, key=("party_id", "agreement_id", "version"), is_reference=True
+)
+SUBSCRIBER: Final = TableSpec(
+    name="cpo_subscriber", record=SubscriberRecord, key=("party_id", "subscriber_id"), is_reference=True
+)
 TOKEN: Final = TableSpec(
     name="cpo_token", record=TokenRecord, key=("party_id", "emsp_id", "token_subject", "token_type")
 )

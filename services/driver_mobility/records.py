@@ -365,11 +365,13 @@ class Login:
     expires_at: datetime
 
 
-MSP: Final = TableSpec(name="emsp_party", record=HostedMSP, key=("party_id",))
-PLAN: Final = TableSpec(name="emsp_plan", record=PlanRecord, key=("party_id", "plan_id"))
+MSP: Final = TableSpec(name="emsp_party", record=HostedMSP, key=("party_id",), is_reference=True)
+PLAN: Final = TableSpec(name="emsp_plan", record=PlanRecord, key=("party_id", "plan_id"), is_reference=True)
 DRIVER: Final = TableSpec(name="emsp_driver", record=Driver, key=("party_id", "driver_id"))
 TOKEN: Final = TableSpec(name="emsp_token", record=DriverToken, key=("party_id", "token_subject"))
-AGREEMENT: Final = TableSpec(name="emsp_agreement", record=AgreementRecord, key=("party_id", "agreement_id", "version"))
+AGREEMENT: Final = TableSpec(
+    name="emsp_agreement", record=AgreementRecord, key=("party_id", "agreement_id", "version"), is_reference=True
+)
 LOCATION: Final = TableSpec(name="emsp_location", record=LocationRecord, key=("party_id", "cpo_id", "location_id"))
 TARIFF: Final = TableSpec(
     name="emsp_tariff_version", record=TariffVersion, key=("party_id", "cpo_id", "tariff_id", "in_force_from")

@@ -9,43 +9,72 @@ from typing import Any, Generic, TypeVar
 import psycopg
 from psycopg import AsyncCursor
 
+from emobility.adapters.postgres.reference_rows import ReferenceTable, question_of
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
 
 R = TypeVar("R")
 
 Execute = Callable[[bytes, Mapping[str, Any]], Awaitable[AsyncCursor[Any]]]
+Changing = Callable[[ReferenceTable], None]
+"""Told before a unit changes a reference table."""
 
 
 class PostgresTable(Generic[R]):
     """One table in one unit; see `emobility.ports.stores.Table`."""
 
-    def __init__(self, spec: TableSpec[R], statements: TableStatements[R], execute: Execute) -> None:
+    def __init__(
+        self,
+        spec: TableSpec[R],
+        statements: TableStatements[R],
+        execute: Execute,
+        *,
+        reference: ReferenceTable | None = None,
+        changing: Changing = lambda _: None,
+    ) -> None:
         self._spec = spec
         self._statements = statements
         self._execute = execute
+        self._reference = reference
+        self._changing = changing
 
     async def get(self, *key: Any) -> R | None:
         """Return the record with this key."""
-        return await self._one(self._statements.get, key)
+        values = self._statements.key_values(key)
+        if self._reference is None:
+            return await self._one(self._statements.get, values)
+        question = question_of(self._statements.get, values)
+        known: R | None = self._reference.find(question)
+        if known is None:
+            generation = self._reference.generation()
+            known = await self._one(self._statements.get, values)
+            if known is not None:
+                self._reference.keep(question, known, generation=generation)
+        return known
 
     async def get_for_update(self, *key: Any) -> R | None:
         """Return it, and keep others from changing it until this unit ends. Raises `UnitConflict`."""
-        return await self._one(self._statements.get_for_update, key)
+        return await self._one(self._statements.get_for_update, self._statements.key_values(key))
 
-    async def _one(self, statement: bytes, key: Sequence[Any]) -> R | None:
-        cursor = await self._execute(statement, self._statements.key_values(key))
+    async def _one(self, statement: bytes, values: Mapping[str, Any]) -> R | None:
+        cursor = await self._execute(statement, values)
         row = await cursor.fetchone()
         return None if row is None else self._statements.mapping.record_of(row)
 
+    def _change(self) -> None:
+        if self._reference is not None:
+            self._changing(self._reference)
+
     async def insert(self, record: R) -> None:
         """Add a record. Raises `RecordExists`; the unit stays usable."""
+        self._change()
         cursor = await self._execute(self._statements.insert, self._statements.mapping.row_of(record))
         if cursor.rowcount == 0:
             raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record))
 
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
+        self._change()
         row = self._statements.mapping.row_of(record)
         if not self._spec.unique:
             await self._execute(self._statements.put, row)
@@ -62,6 +91,7 @@ class PostgresTable(Generic[R]):
 
     async def delete(self, *key: Any) -> bool:
         """Remove a record; tell whether there was one."""
+        self._change()
         cursor = await self._execute(self._statements.delete, self._statements.key_values(key))
         return cursor.rowcount > 0
 
@@ -79,6 +109,17 @@ class PostgresTable(Generic[R]):
         statement, values = self._statements.select(
             where or {}, since=since, before=before, order_by=order_by, offset=offset, limit=limit
         )
+        if self._reference is None:
+            return await self._all(statement, values)
+        question = question_of(statement, values)
+        known: tuple[R, ...] | None = self._reference.find(question)
+        if known is None:
+            generation = self._reference.generation()
+            known = tuple(await self._all(statement, values))
+            self._reference.keep(question, known, generation=generation)
+        return list(known)
+
+    async def _all(self, statement: bytes, values: Mapping[str, Any]) -> list[R]:
         cursor = await self._execute(statement, values)
         record_of = self._statements.mapping.record_of
         return [record_of(row) for row in await cursor.fetchall()]

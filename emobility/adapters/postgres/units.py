@@ -12,6 +12,7 @@ from psycopg import AsyncCursor
 from emobility.adapters.consuming import Place, content_hash
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
 from emobility.adapters.postgres.connections import Connection, Database, translated
+from emobility.adapters.postgres.reference_rows import ReferenceRows, ReferenceTable
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.adapters.postgres.tables import PostgresTable
 from emobility.events import codec
@@ -35,6 +36,7 @@ class PostgresUnit:
         self._connection = connection
         self._emitted: list[Emitted] = []
         self._has_begun = False
+        self._changing: dict[str, ReferenceTable] = {}
         self.is_over = False
 
     async def execute(self, statement: bytes, values: Mapping[str, Any]) -> AsyncCursor[Any]:
@@ -55,7 +57,23 @@ class PostgresUnit:
 
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
-        return PostgresTable(spec, self._units.statements(spec), self.execute)
+        statements = self._units.statements(spec)
+        if not spec.is_reference:
+            return PostgresTable(spec, statements, self.execute)
+
+        def changing(reference: ReferenceTable) -> None:
+            if spec.name not in self._changing:
+                self._changing[spec.name] = reference
+                reference.begin_change()
+
+        reference = self._units.reference_rows.of(spec.name)
+        return PostgresTable(spec, statements, self.execute, reference=reference, changing=changing)
+
+    def end(self) -> None:
+        """Nothing follows: what others may read of the tables this unit changed is settled."""
+        for reference in self._changing.values():
+            reference.end_change()
+        self._changing.clear()
 
     def emit(self, *envelopes: Envelope) -> None:
         """Add events. Raises `EventTooLarge`."""
@@ -165,6 +183,7 @@ class PostgresUnits:
         self._collation = collation
         self._statements: dict[str, TableStatements[Any]] = {}
         self._specs: dict[str, TableSpec[Any]] = {}
+        self.reference_rows = ReferenceRows()
         self.appender = appender
         self.clock = clock
 
@@ -192,8 +211,11 @@ class PostgresUnits:
             yield unit
         finally:
             unit.is_over = True
-            # The pool rolls back what is still open, and replaces the connection if it broke.
-            await self._database.units.putconn(connection)
+            try:
+                # The pool rolls back what is still open, and replaces the connection if it broke.
+                await self._database.units.putconn(connection)
+            finally:
+                unit.end()
 
     async def forget_old_inbox(self, *, age: timedelta = INBOX_AGE) -> int:
         """Drop idempotency keys older than `age`, never younger than `INBOX_AGE`; return how many went."""

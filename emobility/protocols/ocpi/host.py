@@ -102,7 +102,9 @@ class HostedParty:
     business_name: str
 
 
-HOSTED_PARTY: Final = TableSpec(name="ocpi_hosted_party", record=HostedParty, key=("service", "party_id"))
+HOSTED_PARTY: Final = TableSpec(
+    name="ocpi_hosted_party", record=HostedParty, key=("service", "party_id"), is_reference=True
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

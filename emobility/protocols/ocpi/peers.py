@@ -116,9 +116,13 @@ class IncomingToken:
     token_use: TokenUse
 
 
-PEER: Final = TableSpec(name="ocpi_peer", record=Peer, key=("own_party", "peer_id"))
-PEER_ROLE: Final = TableSpec(name="ocpi_peer_role", record=PeerRole, key=("own_party", "party_id", "role"))
-INCOMING_TOKEN: Final = TableSpec(name="ocpi_incoming_token", record=IncomingToken, key=("token_hash",))
+PEER: Final = TableSpec(name="ocpi_peer", record=Peer, key=("own_party", "peer_id"), is_reference=True)
+PEER_ROLE: Final = TableSpec(
+    name="ocpi_peer_role", record=PeerRole, key=("own_party", "party_id", "role"), is_reference=True
+)
+INCOMING_TOKEN: Final = TableSpec(
+    name="ocpi_incoming_token", record=IncomingToken, key=("token_hash",), is_reference=True
+)
 
 
 def new_token(randomness: Randomness) -> str:
