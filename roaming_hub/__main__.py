@@ -5,11 +5,13 @@ from __future__ import annotations
 import uvloop
 
 from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import configure_logging
 from roaming_hub.wiring import run
 
 
 def main() -> None:
     """Entry point."""
+    configure_logging(process="hub")
     uvloop.run(run(Settings()))
 
 

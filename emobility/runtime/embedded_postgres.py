@@ -130,7 +130,8 @@ class EmbeddedPostgres:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock.take()
         binaries = self._prepare()
-        if not (self._data / "PG_VERSION").exists():
+        # Data at a home elsewhere outlive a folder that somebody removed; nobody has their password any more.
+        if not (self._data / "PG_VERSION").exists() or not (self._folder / "password").exists():
             self._make_data(binaries)
         made_by = (self._data / "PG_VERSION").read_text().strip()
         if made_by != str(binaries.version):

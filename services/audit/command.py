@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import json as json_module
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from emobility.adapters.postgres import DatabaseUnavailable
+from emobility.domain.errors import MalformedInput
 from emobility.runtime.settings import Settings
-from emobility.wiring import DatabaseNotNamed, open_ports
+from emobility.wiring import open_ports
 from services.audit.audit import audit
 from services.audit.books import gather_books
 from services.audit.report import AuditReport
 
 
-async def run_audit(settings: Settings, *, json: bool, truth: dict[str, Any] | None) -> int:
-    """Print the report; return 0 when every rule holds, 1 when not, 2 when the data can't be read."""
+class NotATruth(MalformedInput):
+    """A file is not what the simulator writes about a run."""
+
+    def __init__(self, file: Path, why: str) -> None:
+        super().__init__(f"{file} is not what a simulator knows of a run: {why}")
+
+
+def read_truth(file: Path) -> dict[str, Any]:
+    """Read what a simulator wrote (`simulator.truth.Truth`). Raises `NotATruth`."""
     try:
-        async with open_ports(settings) as ports:
-            report = audit(await gather_books(ports.units, ports.event_log), truth)
-    except (DatabaseUnavailable, DatabaseNotNamed) as error:
-        Console(stderr=True).print(str(error), style="red", markup=False)
-        return 2
+        known = json_module.loads(file.read_text())
+    except OSError as error:
+        raise NotATruth(file, error.strerror or "it can't be read") from error
+    except ValueError as error:
+        raise NotATruth(file, str(error)) from error
+    if not isinstance(known, dict) or not {"acknowledged", "transactions"} <= known.keys():
+        raise NotATruth(file, "it names no acknowledged messages and no transactions")
+    return known
+
+
+async def run_audit(settings: Settings, *, json: bool, truth: dict[str, Any] | None) -> int:
+    """Print the report; return 0 when every rule holds, 1 when not.
+
+    Raises:
+        DatabaseUnavailable: the data can't be read.
+        DatabaseNotNamed: nobody said where they are.
+    """
+    async with open_ports(settings) as ports:
+        report = audit(await gather_books(ports.units, ports.event_log), truth)
     if json:
         Console(soft_wrap=True).print_json(json_module.dumps(report.as_json()))
     else:

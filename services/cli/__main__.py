@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json as json_module
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,17 +15,30 @@ app: Final = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich takes longer than everything else that --help does
 )
 quarantine: Final = typer.Typer(
-    help="Sessions that can't be trusted: see why, decide what becomes of them.", no_args_is_help=True
+    help="Sessions that can't be trusted: see why, decide what becomes of them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
-parked: Final = typer.Typer(help="Events that could not be handled: see why, hand them on again.", no_args_is_help=True)
+parked: Final = typer.Typer(
+    help="Events that could not be handled: see why, hand them on again.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
 
 RUN_FOLDER: Final = Path("run")
+CANNOT_RUN: Final = 2
 Json = Annotated[bool, typer.Option("--json", help="Print figures for machines instead of a screen.")]
 RunFolder = Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")]
+
+
+class ServedLog(StrEnum):
+    """Where events live in what goes on serving."""
+
+    POSTGRES = "postgres"
+    KAFKA = "kafka"
 
 
 class EventLogChoice(StrEnum):
@@ -61,7 +72,7 @@ def demo(
 def up(
     *,
     run_folder: RunFolder = RUN_FOLDER,
-    event_log: Annotated[EventLogChoice, typer.Option()] = EventLogChoice.POSTGRES,
+    event_log: Annotated[ServedLog, typer.Option(help="Where events live.")] = ServedLog.POSTGRES,
 ) -> None:
     """Serve on one machine: PostgreSQL, gateway, hub and back offices, until Ctrl-C. Data stay for the next time."""
     from services.embedded.up import serve
@@ -120,14 +131,15 @@ def simulate(context: typer.Context) -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database at WATTROAM_DATABASE_URL to this version's tables."""
+    import asyncio
+
     from emobility.adapters.postgres.migrations import migrate as run
     from emobility.runtime.settings import Settings
     from emobility.wiring import DatabaseNotNamed
 
     database_url = Settings().database_url
     if database_url is None:
-        typer.echo(str(DatabaseNotNamed()), err=True)
-        sys.exit(2)
+        raise DatabaseNotNamed
     applied = asyncio.run(run(database_url))
     typer.echo(f"{len(applied)} migrations applied" if applied else "nothing to do")
 
@@ -142,21 +154,18 @@ def audit(
     ] = None,
 ) -> None:
     """Recompute every conservation equation from the stored data; exit 1 on any difference, each with its cause."""
-    from services.audit.command import run_audit
-    from services.embedded.opening import opened
-    from services.embedded.run_folder import NothingHere
+    import asyncio
 
-    known = None if truth is None else json_module.loads(truth.read_text())
+    from services.audit.command import read_truth, run_audit
+    from services.embedded.opening import opened
+
+    known = None if truth is None else read_truth(truth)
 
     async def run() -> int:
         async with opened(run_folder) as settings:
             return await run_audit(settings, json=json, truth=known)
 
-    try:
-        sys.exit(asyncio.run(run()))
-    except NothingHere as nothing:
-        typer.echo(str(nothing), err=True)
-        sys.exit(2)
+    sys.exit(asyncio.run(run()))
 
 
 @app.command()
@@ -230,8 +239,17 @@ def parked_replay(group: str, key: str, *, run_folder: RunFolder = RUN_FOLDER) -
 
 
 def main() -> None:
-    """Entry point of the `wattroam` script."""
-    app(prog_name="wattroam")
+    """Entry point of the `wattroam` script. What a user can put right is told in one line, with exit code 2."""
+    try:
+        app(prog_name="wattroam")
+    except Exception as error:
+        from services.cli.failures import sentence_of
+
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        typer.echo(f"wattroam: {sentence}", err=True)
+        sys.exit(CANNOT_RUN)
 
 
 if __name__ == "__main__":

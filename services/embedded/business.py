@@ -18,6 +18,7 @@ from emobility.ports.event_log import Handler
 from emobility.ports.ports import Ports
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
+from services.embedded.live_page import LivePage
 
 LOOKS: Final = 2
 """Work moves from log to delivery and back, so only two empty looks in a row mean that nothing is left."""
@@ -107,7 +108,7 @@ def build(settings: Settings, ports: Ports) -> Business:
     """Put the hub and the back offices together."""
     operations = services.charging_operations.service.build(settings, ports)
     mobility = services.driver_mobility.service.build(settings, ports)
-    return Business(
+    business = Business(
         ports,
         Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes),
         mounted={
@@ -121,3 +122,6 @@ def build(settings: Settings, ports: Ports) -> Business:
             "driver_mobility": mobility.checking.handle,
         },
     )
+    if settings.environment == "development":
+        LivePage(ports).mount_on(business.app)
+    return business

@@ -9,6 +9,7 @@ import uvloop
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import configure_logging
 from emobility.wiring import open_ports
 from services.embedded.business import build
 
@@ -28,6 +29,7 @@ async def run(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point."""
+    configure_logging(process="business")
     uvloop.run(run(Settings()))
 
 

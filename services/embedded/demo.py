@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
+import logging
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,11 +14,10 @@ from typing import Any, Final
 from rich.console import Console
 
 from emobility.adapters.system import SteppedClock, SystemTimer
-from emobility.domain.errors import Unavailable
 from emobility.runtime.child_process import POLL_S, ChildProcess
-from emobility.runtime.folder_lock import FolderInUse
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.supervision import ServerFailed
+from emobility.runtime.telemetry import configure_logging
 from emobility.wiring import open_ports
 from services.audit.audit import audit
 from services.audit.books import Books, gather_books
@@ -27,7 +26,7 @@ from services.audit.report import AuditReport
 from services.embedded.deterministic import run_in_memory
 from services.embedded.opening import settings_of
 from services.embedded.progress import Progress
-from services.embedded.run_folder import Installation
+from services.embedded.run_folder import Installation, discard
 from services.embedded.screen import show
 from services.embedded.stack import Stack, running
 from simulator.planning import plan_scenario
@@ -36,7 +35,8 @@ from simulator.wiring import REPORT_FILE, TRUTH_FILE
 RUN_FOLDER: Final = Path("run/demo")
 SIMULATION_FOLDER: Final = "simulation"
 AUDIT_DIFFERS: Final = 1
-CANNOT_RUN: Final = 2
+INTERRUPTED: Final = 130
+"""As shells say it: 128 and the number of SIGINT."""
 
 
 class DemoStopped(Exception):
@@ -44,21 +44,23 @@ class DemoStopped(Exception):
 
 
 def run_demo(*, json: bool, keep: bool, event_log: str, seed: int, run_folder: Path | None) -> int:
-    """Run it; return 0 when every equation holds, 1 when one does not, 2 when it can't run."""
+    """Run it; return 0 when every equation holds, 1 when one does not, 130 when it was interrupted.
+
+    Raises:
+        EmobilityError: it can't run: something is missing, in use, or a server does not come up.
+    """
     console = Console(stderr=json)
     try:
         if event_log == "memory":
             return _in_memory(json=json, seed=seed, console=console)
         return asyncio.run(_on_servers(json=json, keep=keep, event_log=event_log, seed=seed, run_folder=run_folder))
-    except DemoStopped:
-        return 130
-    except (FolderInUse, Unavailable) as failure:
-        console.print(str(failure), style="red", markup=False)
-        return CANNOT_RUN
+    except (DemoStopped, KeyboardInterrupt):
+        return INTERRUPTED
 
 
 def _in_memory(*, json: bool, seed: int, console: Console) -> int:
     began = time.monotonic()
+    configure_logging(process="demo", level=logging.ERROR)
     with Progress() as progress:
         run = run_in_memory(seed, progress=progress.tell)
     report = audit(run.books, run.report.truth.as_json())
@@ -70,8 +72,8 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     folder = run_folder or RUN_FOLDER
     if run_folder is None:
         # A demo begins with an empty system; whoever wants to keep one names its folder.
-        shutil.rmtree(folder, ignore_errors=True)
-    installation = Installation.open_or_make(folder, event_log=event_log)
+        discard(folder)
+    installation = Installation.make(folder, event_log=event_log)
     clock_file = installation.folder / "clock"
     SteppedClock.create(clock_file, at=plan_scenario(seed).begins_at)
     stop = asyncio.Event()

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from emobility.adapters.system import SystemRandomness
-from emobility.domain.errors import Unavailable
+from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.runtime.folder_lock import FolderLock
 
 SECRET_BYTES: Final = 32
 INSTALLATION_FILE: Final = "installation.json"
 LOOPBACK: Final = "127.0.0.1"
+SERVER_FOLDERS: Final = ("postgres", "kafka")
 
 
 class NothingHere(Unavailable):
@@ -26,6 +29,22 @@ class NothingHere(Unavailable):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         super().__init__(f"nothing runs or ran in {folder}; start with `wattroam up` or `wattroam demo --keep`")
+
+
+class InstallationExists(RuleBroken):
+    """A demo begins with an empty system and would mix its figures with what is stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} holds an installation already; name another folder, or remove this one")
+
+
+class OtherEventLog(RuleBroken):
+    """An installation's events live where they began to."""
+
+    def __init__(self, folder: Path, *, stored: str, asked: str) -> None:
+        self.folder = folder
+        super().__init__(f"the events of {folder} live in {stored}, not in {asked}; name another folder for that")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +63,25 @@ class Installation:
 
     @classmethod
     def open_or_make(cls, folder: Path, *, event_log: str) -> Self:
-        """Return the folder's installation; make one, with fresh secrets and free ports, where there is none."""
+        """Return the folder's installation; make one, with fresh secrets and free ports, where there is none.
+
+        Raises:
+            OtherEventLog: the installation that is there keeps its events elsewhere.
+        """
         folder = folder.resolve()
-        file = folder / INSTALLATION_FILE
-        if file.exists():
-            return cls.open(folder)
+        if (folder / INSTALLATION_FILE).exists():
+            known = cls.open(folder)
+            if known.event_log != event_log:
+                raise OtherEventLog(folder, stored=known.event_log, asked=event_log)
+            return known
+        return cls.make(folder, event_log=event_log)
+
+    @classmethod
+    def make(cls, folder: Path, *, event_log: str) -> Self:
+        """Make an installation in a folder that holds none. Raises `InstallationExists`."""
+        folder = folder.resolve()
+        if (folder / INSTALLATION_FILE).exists():
+            raise InstallationExists(folder)
         folder.mkdir(parents=True, exist_ok=True)
         ports = _free_ports(3)
         randomness = SystemRandomness()
@@ -119,6 +152,24 @@ class Installation:
         if clock_file is not None:
             variables["CLOCK_FILE"] = str(clock_file)
         return {f"WATTROAM_{name}": value for name, value in variables.items()}
+
+
+def discard(folder: Path) -> None:
+    """Remove an installation with what its servers keep elsewhere; none is there: nothing happens.
+
+    Raises:
+        FolderInUse: its servers run.
+    """
+    for server in SERVER_FOLDERS:
+        own = folder.resolve() / server
+        if own.is_dir():
+            lock = FolderLock(own)
+            lock.take()
+            lock.release()
+            home = own / "home"  # of an unprivileged user, where that may not enter ours (`EmbeddedPostgres.home`)
+            if home.is_symlink():
+                shutil.rmtree(home.resolve(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_ports(count: int) -> list[int]:
