@@ -140,9 +140,9 @@ class LoadRun:
         )
 
     @property
-    def acknowledged(self) -> int:
-        """Messages acknowledged so far."""
-        return len(self._truth.acknowledged)
+    def acknowledged(self) -> Sequence[AcknowledgedMessage]:
+        """What was acknowledged so far."""
+        return self._truth.acknowledged
 
     def finish(self) -> None:
         """Begin no new charge, as if the time were over."""

@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,10 +38,11 @@ from simulator.quiet import quiet_by_http
 from simulator.scenario import Scenario
 from simulator.wiring import TRUTH_FILE, addresses_of
 
-STATIONS: Final = 12
+STATIONS: Final = 10
 """Half of them OCPP 1.6, half 2.0.1."""
 SAMPLES_PER_CHARGE: Final = 4
-SAMPLE_EVERY_S: Final = 0.3
+SAMPLE_EVERY_S: Final = 0.5
+ACKNOWLEDGED_MIN: Final = 300
 PROGRESS_WITHIN_S: Final = 60.0
 BACK_WITHIN_S: Final = 60.0
 FINISHED_WITHIN_S: Final = 100.0
@@ -113,7 +114,8 @@ class Load:
 
     @property
     def acknowledged(self) -> int:
-        return self.run.acknowledged
+        """Acknowledged messages of transactions: those that must not be lost."""
+        return sum(each.transaction_id is not None for each in self.run.acknowledged)
 
     async def reach(self, count: int) -> None:
         """Return when so many messages are acknowledged and more are in flight."""
@@ -136,6 +138,7 @@ class SystemUnderLoad:
     stack: Stack
     scenario: Scenario
     changes: list[str]
+    tell: Callable[[str], None]
     kills: list[int] = field(default_factory=list)
 
     @property
@@ -201,6 +204,7 @@ class SystemUnderLoad:
         settings = settings_of(self.stack.installation)
         async with GuardedHttpClient(embedded_origins=settings.embedded_origins) as http:
             await quiet_by_http(self.addresses, http=http, timer=SystemTimer())()
+        self.tell("nothing moves any more")
 
     async def audit(self, truth: dict[str, Any]) -> tuple[AuditReport, Books]:
         async with open_ports(settings_of(self.stack.installation)) as ports:
@@ -236,8 +240,15 @@ async def system_under_load(folder: Path, *, event_log: str, seed: int) -> Async
     changes: list[str] = []
     scenario = load_scenario(seed, STATIONS)
     installation = Installation.open_or_make(folder, event_log=event_log)
-    async with running(installation, on_change=changes.append) as stack:
-        system = SystemUnderLoad(stack=stack, scenario=scenario, changes=changes)
+    timer = SystemTimer()
+    began_s = timer.monotonic_s()
+
+    def tell(sentence: str) -> None:
+        changes.append(sentence)
+        print(f"{timer.monotonic_s() - began_s:6.1f} s  {sentence}")  # noqa: T201 - pytest shows it when a test fails
+
+    async with running(installation, on_change=tell) as stack:
+        system = SystemUnderLoad(stack=stack, scenario=scenario, changes=changes, tell=tell)
         settings = settings_of(stack.installation)
         async with GuardedHttpClient(embedded_origins=settings.embedded_origins) as http:
             await HttpBackstage(scenario, addresses=system.addresses, http=http, now=SystemClock().now).set_up()
@@ -256,11 +267,12 @@ async def kill_again_and_again(
     while rounds == 0 or timer.monotonic_s() < ends_at_s:
         rounds += 1
         for name in names:
-            await load.reach(load.acknowledged + chance.randrange(40, 160))
+            await load.reach(load.acknowledged + chance.randrange(20, 80))
             system.kill(name, load)
             deaths[name] += 1
             await system.back(name, deaths[name])
-    await load.reach(load.acknowledged + 100)
+    await load.reach(max(load.acknowledged + 50, ACKNOWLEDGED_MIN))
+    system.tell(f"{load.acknowledged} messages are acknowledged; the last charges end")
 
 
 def assert_journal_agrees(load: Load, report: LoadReport) -> None:

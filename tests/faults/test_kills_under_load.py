@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from tests.faults.system_under_load import (
+    ACKNOWLEDGED_MIN,
     SOAK_S,
     SystemUnderLoad,
     assert_journal_agrees,
@@ -18,7 +19,6 @@ from tests.faults.system_under_load import (
 
 pytestmark = [pytest.mark.fault, pytest.mark.postgres, pytest.mark.timeout(240 + SOAK_S * 3)]
 
-ACKNOWLEDGED_MIN: Final = 300
 SEED: Final = 5
 
 
@@ -39,6 +39,7 @@ async def face_the_audit_after_kills(run_folder: Path, names: tuple[str, ...], *
             await kill_again_and_again(system, load, names, random.Random(f"{SEED} {names}"))
             report = await load.finish()
             assert_journal_agrees(load, report)
+        system.tell(f"{report.acknowledged} messages are acknowledged, {report.unsent} are left")
         await system.come_to_rest()
 
         found, books = await system.audit(report.truth.as_json())
