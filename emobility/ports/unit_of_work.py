@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -38,6 +39,9 @@ class UnitOfWork(Protocol):
 
     async def novelty(self, group: str, envelope: Envelope) -> Novelty:
         """Enter the event into the group's inbox and tell whether the group has seen its idempotency key before."""
+
+    def on_commit(self, told: Callable[[], None]) -> None:
+        """Have `told()` called once the commit is confirmed, and never otherwise. It may only set something off."""
 
     async def commit(self) -> None:
         """Make rows and events durable together."""

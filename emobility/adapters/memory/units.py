@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -94,6 +94,7 @@ class MemoryUnit:
         self._state = state
         self._tables: dict[str, MemoryTable[Any]] = {}
         self._emitted: list[tuple[Envelope, bytes]] = []
+        self._told: list[Callable[[], None]] = []
         self._is_over = False
         self.locks: list[Any] = []
 
@@ -129,6 +130,10 @@ class MemoryUnit:
         await inbox.insert(entry)
         return Novelty.NEW
 
+    def on_commit(self, told: Callable[[], None]) -> None:
+        """Have `told()` called once the commit is done."""
+        self._told.append(told)
+
     async def commit(self) -> None:
         """Make rows and events visible together."""
         self.refuse_if_over()
@@ -137,6 +142,8 @@ class MemoryUnit:
         if self._emitted:
             self._state.append(self._emitted)
         self.end()
+        for told in self._told:
+            told()
 
     def end(self) -> None:
         """Give up all locks; without a commit before, nothing happened."""

@@ -212,6 +212,8 @@ class _Consumer:
                 except DatabaseUnavailable:
                     return  # look again, with back-off
                 offset = events[-1].offset + 1
+                if len(events) < self._events_max:
+                    return  # what came meanwhile is found by the next look
 
     async def _end(self) -> None:
         for task in self._running.values():

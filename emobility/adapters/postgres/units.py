@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -35,6 +35,7 @@ class PostgresUnit:
         self._units = units
         self._connection = connection
         self._emitted: list[Emitted] = []
+        self._told: list[Callable[[], None]] = []
         self._has_begun = False
         self._changing: dict[str, ReferenceTable] = {}
         self.is_over = False
@@ -99,11 +100,20 @@ class PostgresUnit:
         row = await seen.fetchone()
         return Novelty.REPEATED if row is not None and bytes(row[0]) == digest else Novelty.CONFLICTING
 
+    def on_commit(self, told: Callable[[], None]) -> None:
+        """Have `told()` called once the commit is confirmed."""
+        self._told.append(told)
+
     async def commit(self) -> None:
         """Make rows and events durable together. Raises `DatabaseUnavailable`: whether it took effect is unknown."""
         if self.is_over:
             raise AssertionError("this unit of work is over")
         self.is_over = True
+        await self._commit()
+        for told in self._told:
+            told()
+
+    async def _commit(self) -> None:
         with translated():
             if not self._emitted:
                 await self._connection.commit()

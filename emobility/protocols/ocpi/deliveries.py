@@ -94,7 +94,7 @@ class Deliveries:
         self._wakers: list[Callable[[PartyId, PartyId], None]] = []
 
     def on_entry(self, wake: Callable[[PartyId, PartyId], None]) -> None:
-        """Have `wake(own_party, to_party)` called at each entry; the unit may not be committed yet."""
+        """Have `wake(own_party, to_party)` called for each entry, once its unit is committed."""
         self._wakers.append(wake)
 
     async def enqueue(
@@ -158,8 +158,7 @@ class Deliveries:
             entered_at=self._ports.clock.now(),
         )
         await table.put(entry)
-        for wake in self._wakers:
-            wake(own_party, to_party)
+        unit.on_commit(lambda: self._wake(own_party, to_party))
         return entry.delivery_id
 
     async def pending(self, unit: UnitOfWork, own_parties: Sequence[PartyId]) -> int:
@@ -180,8 +179,11 @@ class Deliveries:
         if entry is None or entry.state is not DeliveryState.FAILED:
             raise NoSuchDelivery(f"{own_party} has no failed delivery {delivery_id}")
         await unit.table(DELIVERY).put(replace(entry, state=DeliveryState.PENDING, attempts=0, reason=None))
+        unit.on_commit(lambda: self._wake(own_party, entry.to_party))
+
+    def _wake(self, own_party: PartyId, to_party: PartyId) -> None:
         for wake in self._wakers:
-            wake(own_party, entry.to_party)
+            wake(own_party, to_party)
 
     async def open(self, entry: Delivery) -> Message:
         """Return what is to be sent. Raises `SubjectErased`."""

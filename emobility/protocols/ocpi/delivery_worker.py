@@ -38,8 +38,8 @@ ATTEMPTS_MAX: Final = 12
 """Tries of one object whose receiver fails on it (HTTP 5xx, S 3xxx) before it counts as FAILED."""
 PAUSE_S_MIN: Final = 0.25
 PAUSE_S_MAX: Final = 30.0
-IDLE_POLLS_S: Final = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0)
-"""How soon an idle channel looks again: a wake comes with the entry, its unit commits a little later."""
+IDLE_POLL_S: Final = 2.0
+"""How soon an idle channel looks again without being woken: a wake is lost when a commit's confirmation is."""
 SCAN_S: Final = 5.0
 """How often rows that another process entered are looked for."""
 
@@ -123,19 +123,17 @@ class _Channel:
         self._own_party = own_party
         self._to_party = to_party
         self._woken = asyncio.Event()
-        self._idle_rounds = 0
         self._failures = 0
         self._paused_until_s: dict[str, float] = {}
 
     def wake(self) -> None:
-        self._idle_rounds = 0
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self._woken.clear()
             try:
-                sent = await self._round()
+                is_more_likely = await self._round()
                 self._failures = 0
             except _CounterpartyDown:
                 self._failures += 1
@@ -144,16 +142,17 @@ class _Channel:
                 continue
             except Unavailable as error:
                 _log.warning("delivery_round_failed", own_party=str(self._own_party), reason=str(error))
-                sent = 0
-            if sent:
-                self._idle_rounds = 0
-                continue
-            wait_s = IDLE_POLLS_S[min(self._idle_rounds, len(IDLE_POLLS_S) - 1)]
-            self._idle_rounds += 1
-            await _first_of(self._woken, stop, within_s=wait_s)
+                is_more_likely = False
+            if not is_more_likely:
+                await _first_of(self._woken, stop, within_s=self._idle_s())
 
-    async def _round(self) -> int:
-        """Send the first message of each object that waits; return how many left the queue."""
+    def _idle_s(self) -> float:
+        """Return how long there is nothing to do unless woken: a message that failed is tried again after its pause."""
+        now_s = self._ports.timer.monotonic_s()
+        return min([IDLE_POLL_S, *(max(until_s - now_s, 0.0) for until_s in self._paused_until_s.values())])
+
+    async def _round(self) -> bool:
+        """Send the first message of each object that waits; tell whether another round can send more at once."""
         async with self._ports.units.begin() as unit:
             waiting = await unit.table(DELIVERY).select(
                 {"own_party": self._own_party, "to_party": self._to_party, "state": DeliveryState.PENDING},
@@ -161,12 +160,13 @@ class _Channel:
                 limit=ROWS_AT_ONCE,
             )
         now_s = self._ports.timer.monotonic_s()
+        self._paused_until_s = {key: until_s for key, until_s in self._paused_until_s.items() if until_s > now_s}
         heads: dict[str, Delivery] = {}
         for entry in waiting:
             heads.setdefault(entry.object_key, entry)
-        ready = [each for each in heads.values() if self._paused_until_s.get(each.object_key, 0.0) <= now_s]
+        ready = [each for each in heads.values() if each.object_key not in self._paused_until_s]
         if not ready:
-            return 0
+            return False
         client = await self._client(ready[0])
         outcomes: list[bool | BaseException] = []
         for first in range(0, len(ready), OBJECTS_AT_ONCE):
@@ -175,7 +175,8 @@ class _Channel:
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
                     raise outcome
-        return sum(outcome is True for outcome in outcomes)
+        sent = sum(outcome is True for outcome in outcomes)
+        return sent > 0 and (len(waiting) > sent or len(waiting) == ROWS_AT_ONCE)
 
     async def _client(self, head: Delivery) -> OCPIClient:
         try:

@@ -193,3 +193,21 @@ async def _until_caught_up(world: World, groups: list[str]) -> None:
     async with asyncio.timeout(60):
         while [(await world.event_log.lag()).get(group) for group in groups] != [0] * len(groups):  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)
+
+
+async def test_who_asked_is_told_of_the_commit_and_of_nothing_else(world: World) -> None:
+    told: list[str] = []
+    async with world.units.begin() as unit:
+        unit.on_commit(lambda: told.append("never"))
+        await unit.table(world.things).put(world.thing("rolled-back"))
+    async with world.units.begin() as unit:
+        unit.on_commit(lambda: told.append("rows"))
+        await unit.table(world.things).put(world.thing("t"))
+        assert told == []
+        await unit.commit()
+        assert told == ["rows"]
+    async with world.units.begin() as unit:
+        unit.on_commit(lambda: told.append("events"))
+        unit.emit(world.booted("S1", 1))
+        await unit.commit()
+    assert told == ["rows", "events"]
