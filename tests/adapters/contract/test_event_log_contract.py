@@ -282,7 +282,8 @@ async def test_a_slow_handler_holds_its_partition_back_at_one_bounded_batch(worl
             await world.event_log.append([world.booted(station, start + step) for step in range(100)])
         await world.until(lambda: handled == 400)
 
-    assert (most_at_work, largest) == (1, 20)
+    assert most_at_work == 1
+    assert largest <= 20
 
 
 async def test_lag_counts_what_each_group_has_not_handled(world: World) -> None:
