@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -19,10 +20,10 @@ from tests.faults.system_under_load import (
 
 pytestmark = [pytest.mark.fault, pytest.mark.postgres, pytest.mark.timeout(240 + SOAK_S * 3)]
 
-SEED: Final = 5
+SEED: Final = int(os.environ.get("WATTROAM_FAULT_SEED", "5"))
 
 
-@pytest.mark.parametrize("names", [("gateway",) * 3, ("business",) * 3, ("postgres",) * 3], ids=lambda names: names[0])
+@pytest.mark.parametrize("names", [("gateway",) * 2, ("business",) * 2, ("postgres",) * 3], ids=lambda names: names[0])
 async def test_kill_9_under_load_loses_nothing(run_folder: Path, names: tuple[str, ...]) -> None:
     await face_the_audit_after_kills(run_folder, names, event_log="postgres")
 
@@ -55,9 +56,9 @@ async def face_the_audit_after_kills(run_folder: Path, names: tuple[str, ...], *
         assert_all_run(system, names)
 
 
-def assert_compared(printed: dict[str, list[dict[str, int]]]) -> None:
+def assert_compared(printed: dict[str, Any]) -> None:
     """A rule that compared nothing says nothing."""
-    compared = {str(check["rule"]): check["compared"] for check in printed["checks"]}
+    compared = {check["rule"]: check["compared"] for check in printed["checks"]}
     assert compared["acknowledged is stored"] >= ACKNOWLEDGED_MIN
     assert compared["CPO and MSP hold the same CDRs"] > 0
     assert compared["an accepted CDR is billed once"] > 0
