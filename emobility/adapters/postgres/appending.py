@@ -73,7 +73,7 @@ class Appender:
         self._segment_offsets = segment_offsets
         self._segments_end: dict[str, int] = {}
         self._growing: set[asyncio.Task[None]] = set()
-        self.on_append: list[Callable[[], None]] = []
+        self.on_append: list[Callable[[Sequence[str]], None]] = []
 
     async def ensure_topics(self, topics: Iterable[str]) -> None:
         """Create what a topic needs before its first event. Raises `DatabaseUnavailable`."""
@@ -101,7 +101,7 @@ class Appender:
         row = await cursor.fetchone()
         self._grow_ahead(topics, head=int(row[0]) if row else 0)
         for wake in self.on_append:
-            wake()
+            wake(topics)
 
     async def make_room(self, missing: SegmentMissing) -> None:
         """Add the segments that an append lacked. Raises `DatabaseUnavailable`."""

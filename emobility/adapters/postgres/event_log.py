@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
@@ -144,17 +143,18 @@ class _Consumer:
         self._handler = handler
         self._events_max = events_max
         self._changed = asyncio.Event()
+        self._must_look = False
         self._free = asyncio.Semaphore(HANDLED_AT_ONCE_MAX)
-        self._running: dict[Place, asyncio.Task[None]] = {}
+        self._running: dict[Place, asyncio.Task[bool]] = {}
         self._has_cursors = False
 
     async def run(self, stop: asyncio.Event, appender: Appender, wakeups: Wakeups) -> None:
         """Consume until `stop`; a lost server is waited for."""
         back_off = BackOff(max_s=1.0)
         wait_for_stop = asyncio.create_task(stop.wait())
-        wait_for_stop.add_done_callback(lambda _: self._changed.set())
+        wait_for_stop.add_done_callback(lambda _: self._look_again())
         try:
-            with wakeups.subscribed(self._changed.set):
+            with wakeups.subscribed(self._look_again, topics=self._topics):
                 while not stop.is_set():
                     try:
                         await self._look(stop, appender)
@@ -167,23 +167,45 @@ class _Consumer:
             wait_for_stop.cancel()
             await self._end()
 
+    def _look_again(self) -> None:
+        self._must_look = True
+        self._changed.set()
+
     async def _look(self, stop: asyncio.Event, appender: Appender) -> None:
-        """Start a task for each partition where the group is behind, then wait for news."""
-        self._changed.clear()
+        """Start a task for each partition where the group is behind, then wait until it may be behind again."""
+        await self._reap(set())
+        self._must_look = False
         if not self._has_cursors:
             await self._enter_cursors(appender)
+        missed: set[Place] = set()
         for standing in await reading.standings(self._database, self._group, self._topics):
-            if standing.next_offset < standing.head and standing.place not in self._running:
-                task = asyncio.create_task(self._catch_up(standing.place, standing.next_offset, stop))
-                self._running[standing.place] = task
-                task.add_done_callback(lambda _: self._changed.set())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await self._changed.wait()
+            if standing.next_offset >= standing.head:
+                continue
+            if standing.place in self._running:
+                missed.add(standing.place)  # perhaps its task has read its last batch already
+                continue
+            task = asyncio.create_task(self._catch_up(standing.place, standing.next_offset, stop))
+            self._running[standing.place] = task
+            task.add_done_callback(lambda _: self._changed.set())
+        while True:
+            self._changed.clear()
+            await self._reap(missed)
+            if self._must_look:
+                return
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _reap(self, missed: set[Place]) -> None:
+        """Forget tasks that are done; where one left something behind, look again."""
         for place, task in list(self._running.items()):
             if task.done():
                 del self._running[place]
-                await task  # raises what stopped it
+                has_caught_up = await task  # raises what stopped it
+                if place in missed or not has_caught_up:
+                    self._must_look = True
 
     async def _enter_cursors(self, appender: Appender) -> None:
         await appender.ensure_topics(self._topics)
@@ -197,23 +219,24 @@ class _Consumer:
             )
         self._has_cursors = True
 
-    async def _catch_up(self, place: Place, offset: int, stop: asyncio.Event) -> None:
-        """Handle batches of one partition until there is none left."""
+    async def _catch_up(self, place: Place, offset: int, stop: asyncio.Event) -> bool:
+        """Handle batches of one partition; tell whether it got through all that was there."""
         async with self._free:
             while not stop.is_set():
                 try:
                     events = await reading.batch(self._database, place, offset=offset, events_max=self._events_max)
                     if not events:
-                        return
+                        return True
                     await handle_batch(self._units.begin, place, events, self._handler, stop=stop)
                 except CursorMoved:
                     await asyncio.sleep(STEP_BACK_S)
-                    return
+                    return False
                 except DatabaseUnavailable:
-                    return  # look again, with back-off
+                    return False  # look again, with back-off
                 offset = events[-1].offset + 1
                 if len(events) < self._events_max:
-                    return  # what came meanwhile is found by the next look
+                    return True  # of what came meanwhile we are told
+        return False
 
     async def _end(self) -> None:
         for task in self._running.values():

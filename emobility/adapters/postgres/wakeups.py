@@ -2,13 +2,14 @@
 
 NOTIFY inside an appending transaction would make all commits queue behind one lock of the server, so it is sent
 afterwards, by itself, one for any number of appends. One that gets lost costs at most `POLL_S`: consumers look anyway.
+It names the sender, so that no process hears itself, and the topics, so that only those look whom it concerns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 import psycopg
@@ -29,36 +30,42 @@ class Wakeups:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sleepers: list[Callable[[], None]] = []
+        self._sleepers: list[tuple[Callable[[], None], Collection[str] | None]] = []
         self._appended = asyncio.Event()
+        self._topics: dict[str, None] = {}
+        self._own_pid = 0
         self._stop = asyncio.Event()
 
-    def appended(self) -> None:
-        """Say that this process appended: wake our consumers and, soon, those of others."""
-        self._wake()
+    def appended(self, topics: Collection[str]) -> None:
+        """Say that this process appended to `topics`: wake our consumers and, soon, those of others."""
+        self._wake(topics)
+        self._topics |= dict.fromkeys(topics)
         self._appended.set()
 
-    def _wake(self) -> None:
-        for wake in self._sleepers:
-            wake()
+    def _wake(self, topics: Collection[str] | None = None) -> None:
+        for wake, wanted in self._sleepers:
+            if topics is None or wanted is None or any(topic in wanted for topic in topics):
+                wake()
 
     @contextlib.contextmanager
-    def subscribed(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Call `wake` whenever events may have come."""
-        self._sleepers.append(wake)
+    def subscribed(self, wake: Callable[[], None], *, topics: Collection[str] | None = None) -> Iterator[None]:
+        """Call `wake` whenever events may have come, of these topics or (None) of any."""
+        sleeper = (wake, topics)
+        self._sleepers.append(sleeper)
         try:
             yield
         finally:
-            self._sleepers.remove(wake)
+            self._sleepers.remove(sleeper)
 
     async def notify_others(self) -> None:
         """Send one NOTIFY for all appends since the last."""
         while True:
             await self._appended.wait()
             self._appended.clear()
+            words, self._topics = " ".join((str(self._own_pid), *self._topics)), {}
             with contextlib.suppress(Unavailable):
                 async with self._database.short_connection() as connection:
-                    await connection.execute(f"NOTIFY {CHANNEL}".encode())
+                    await connection.execute(b"SELECT pg_notify(%(channel)s, %(words)s)", _notice(words))
 
     async def listen(self) -> None:
         """Wake our consumers when others appended; come back after every loss of the connection."""
@@ -74,9 +81,22 @@ class Wakeups:
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
             back_off.reset()
+            self._own_pid = connection.info.backend_pid
+            self._wake()
             while True:
-                self._wake()
-                async for _ in connection.notifies(timeout=LISTEN_S, stop_after=1):
-                    break
-                else:
+                is_alive = False
+                async for notice in connection.notifies(timeout=LISTEN_S, stop_after=1):
+                    is_alive = True
+                    self.heard(notice.payload)
+                if not is_alive:
                     await connection.execute("SELECT 1")
+
+    def heard(self, words: str) -> None:
+        """Take a notice in: its sender's process id and the topics."""
+        sender, *topics = words.split(" ")
+        if sender != str(self._own_pid):
+            self._wake(topics or None)
+
+
+def _notice(words: str) -> dict[str, str]:
+    return {"channel": CHANNEL, "words": words}
