@@ -38,12 +38,17 @@ def quiet_by_http(addresses: Addresses, *, http: HttpClient, timer: Timer) -> Ca
         while True:
             # What the gateway has taken in shows as lag behind it, so the gateway is asked first.
             at_gateway = int((await gateway.call("GET", "/internal/backlog"))["pending"])
-            behind = int((await business.call("GET", "/internal/quiet"))["outstanding"]) if not at_gateway else 0
-            if not at_gateway and not behind:
-                return
+            behind = 0
+            if not at_gateway:
+                # It answers when nothing is left there; what it did meanwhile may have reached the gateway.
+                answer = await business.call("GET", "/internal/quiet")
+                behind = int(answer["outstanding"])
+                if not behind and not answer["has_waited"]:
+                    return
             if timer.monotonic_s() >= ends_at_s:
                 raise NeverQuiet(gateway=at_gateway, business=behind)
-            await timer.sleep(pause_s)
-            pause_s = min(pause_s * 2, POLL_MAX_S)
+            if at_gateway:
+                await timer.sleep(pause_s)
+                pause_s = min(pause_s * 2, POLL_MAX_S)
 
     return quiet

@@ -50,5 +50,9 @@ class UnitOfWork(Protocol):
 class Units(Protocol):
     """Opens units of work."""
 
+    @property
+    def commits(self) -> int:
+        """How many units of this process were committed; while it stays the same, nothing moved here."""
+
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a unit; it rolls back when its context is left without `commit`."""

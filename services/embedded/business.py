@@ -20,8 +20,9 @@ from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from services.embedded.live_page import LivePage
 
-LOOKS: Final = 2
-"""Work moves from log to delivery and back, so only two empty looks in a row mean that nothing is left."""
+QUIET_POLL_S: Final = 0.01
+QUIET_HOLD_S: Final = 2.0
+"""How long a question whether anything is left may wait for a no."""
 
 
 class MountedService(Protocol):
@@ -63,21 +64,37 @@ class Business:
                 tasks.create_task(service.run(stop))
 
     async def outstanding(self) -> int:
-        """Count events not handled or, when there are none, messages a service has not delivered; 0: nothing moves."""
-        for _ in range(LOOKS):
-            if lag := sum((await self._ports.event_log.lag()).values()):
-                return lag
-            for service in self._services:
-                if pending := await service.backlog():
-                    return pending
+        """Count events not handled or, when there are none, messages a service has not delivered; 0: nothing moves.
+
+        Work moves from log to delivery and back, so an empty look counts only if nothing was committed meanwhile.
+        """
+        while True:
+            commits = self._ports.units.commits
+            if left := await self._look():
+                return left
+            if self._ports.units.commits == commits:
+                return 0
+
+    async def _look(self) -> int:
+        if lag := sum((await self._ports.event_log.lag()).values()):
+            return lag
+        for service in self._services:
+            if pending := await service.backlog():
+                return pending
         return 0
 
     async def _live(self) -> Response:
         return JSONResponse({"status": "live"})
 
     async def _quiet(self, request: Request) -> Response:
+        """Answer once nothing is left, or after `QUIET_HOLD_S`; `has_waited`: look elsewhere again."""
         await self._access.internal(request)
-        return JSONResponse({"outstanding": await self.outstanding()})
+        timer = self._ports.timer
+        ends_at_s, has_waited = timer.monotonic_s() + QUIET_HOLD_S, False
+        while (left := await self.outstanding()) and timer.monotonic_s() < ends_at_s:
+            has_waited = True
+            await timer.sleep(QUIET_POLL_S)
+        return JSONResponse({"outstanding": left, "has_waited": has_waited})
 
     async def _parked(self, request: Request, group: str) -> Response:
         await self._access.internal(request)

@@ -63,6 +63,7 @@ class MemoryState:
         self.tables: dict[str, Rows] = {}
         self.partitions: dict[tuple[str, int], MemoryPartition] = {}
         self.on_append: list[Any] = []
+        self.commits = 0
 
     def rows(self, spec: TableSpec[Any]) -> Rows:
         """Return the committed rows of a table; one name has one spec."""
@@ -137,6 +138,7 @@ class MemoryUnit:
     async def commit(self) -> None:
         """Make rows and events visible together."""
         self.refuse_if_over()
+        self._state.commits += 1
         for table in self._tables.values():
             table.rows.apply(table.changes)
         if self._emitted:
@@ -190,6 +192,11 @@ class MemoryUnits:
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state
+
+    @property
+    def commits(self) -> int:
+        """How many units were committed."""
+        return self._state.commits
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[MemoryUnit]:

@@ -109,7 +109,11 @@ class PostgresUnit:
         if self.is_over:
             raise AssertionError("this unit of work is over")
         self.is_over = True
-        await self._commit()
+        self._units.commits += 1  # before and after: whoever looks meanwhile sees that something moves
+        try:
+            await self._commit()
+        finally:
+            self._units.commits += 1
         for told in self._told:
             told()
 
@@ -193,6 +197,7 @@ class PostgresUnits:
         self._collation = collation
         self._statements: dict[str, TableStatements[Any]] = {}
         self._specs: dict[str, TableSpec[Any]] = {}
+        self.commits = 0
         self.reference_rows = ReferenceRows()
         self.appender = appender
         self.clock = clock

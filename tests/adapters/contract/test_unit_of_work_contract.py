@@ -197,9 +197,11 @@ async def _until_caught_up(world: World, groups: list[str]) -> None:
 
 async def test_who_asked_is_told_of_the_commit_and_of_nothing_else(world: World) -> None:
     told: list[str] = []
+    commits = world.units.commits
     async with world.units.begin() as unit:
         unit.on_commit(lambda: told.append("never"))
         await unit.table(world.things).put(world.thing("rolled-back"))
+    assert world.units.commits == commits
     async with world.units.begin() as unit:
         unit.on_commit(lambda: told.append("rows"))
         await unit.table(world.things).put(world.thing("t"))
@@ -211,3 +213,4 @@ async def test_who_asked_is_told_of_the_commit_and_of_nothing_else(world: World)
         unit.emit(world.booted("S1", 1))
         await unit.commit()
     assert told == ["rows", "events"]
+    assert world.units.commits > commits
