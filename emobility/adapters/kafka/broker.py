@@ -7,6 +7,7 @@ consumer is polled by `polling`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 from emobility.ports.event_log import PARTITIONS_PER_TOPIC, CursorOutsideLog, LogUnavailable
 
@@ -61,6 +62,10 @@ class _Thread:
         except KafkaError as error:
             raise LogUnavailable(f"Kafka: {type(error).__name__}: {error}") from error
 
+    def submit(self, call: Callable[[], None]) -> None:
+        """Have the call made after those before it; nobody waits for it."""
+        self._executor.submit(call)
+
     def shutdown(self) -> None:
         """Let the thread end when its last call is done."""
         self._executor.shutdown(wait=False)
@@ -82,10 +87,17 @@ class Producer:
             await self._thread.run(lambda: self._send(messages, confirmed, loop))
             await asyncio.gather(*confirmed)
         except (KafkaError, LogUnavailable) as error:
-            for each in confirmed:
-                each.cancel()
-            await self._thread.run(self._discard)
+            self._give_up(confirmed)
             raise LogUnavailable(f"Kafka did not confirm: {error}") from error
+        except asyncio.CancelledError:
+            # Whoever waited gave up first. A producer whose batches expire keeps a gap in its sequence numbers.
+            self._give_up(confirmed)
+            raise
+
+    def _give_up(self, confirmed: Sequence[asyncio.Future[None]]) -> None:
+        for each in confirmed:
+            each.cancel()
+        self._thread.submit(self._discard)
 
     def _send(
         self, messages: Sequence[Message], confirmed: Sequence[asyncio.Future[None]], loop: asyncio.AbstractEventLoop
@@ -119,7 +131,11 @@ class Producer:
     def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(timeout=0)
+            # kafka-python 3.0.12: `close` first waits for what is unsent, and when that takes too long it raises and
+            # leaves thread and connections behind. A forced end fails what is unsent, so that `close` comes through.
+            with contextlib.suppress(KafkaError):
+                producer._sender.force_close()  # noqa: SLF001 - there is no public way
+                producer.close(timeout=CLOSE_TIMEOUT_S)
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -127,9 +143,11 @@ class Producer:
         self._thread.shutdown()
 
     def _close(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.close(timeout=CLOSE_TIMEOUT_S)
+        if self._producer is not None:
+            # What is unsent then was confirmed to nobody.
+            with contextlib.suppress(KafkaTimeoutError):
+                self._producer.flush(timeout=CLOSE_TIMEOUT_S)
+        self._discard()
 
 
 def _confirm(future: asyncio.Future[None], error: BaseException | None) -> None:
