@@ -133,6 +133,7 @@ def migrate() -> None:
     """Bring the database at WATTROAM_DATABASE_URL to this version's tables."""
     import asyncio
 
+    from emobility.adapters.postgres.connections import translated
     from emobility.adapters.postgres.migrations import migrate as run
     from emobility.runtime.settings import Settings
     from emobility.wiring import DatabaseNotNamed
@@ -140,7 +141,8 @@ def migrate() -> None:
     database_url = Settings().database_url
     if database_url is None:
         raise DatabaseNotNamed
-    applied = asyncio.run(run(database_url))
+    with translated():
+        applied = asyncio.run(run(database_url))
     typer.echo(f"{len(applied)} migrations applied" if applied else "nothing to do")
 
 
@@ -155,11 +157,13 @@ def audit(
 ) -> None:
     """Recompute every conservation equation from the stored data; exit 1 on any difference, each with its cause."""
     import asyncio
+    import logging
 
     from services.audit.command import read_truth, run_audit
     from services.embedded.opening import opened
 
     known = None if truth is None else read_truth(truth)
+    logging.disable()  # what can't be reached is told in the end, once
 
     async def run() -> int:
         async with opened(run_folder) as settings:

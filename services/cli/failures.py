@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from emobility.adapters.postgres import DatabaseUnavailable
 from emobility.domain.errors import EmobilityError
 
 
@@ -15,6 +16,8 @@ def sentence_of(error: BaseException) -> str | None:
         return next((each for each in sentences if each is not None), None) if all(sentences) else None
     if isinstance(error, ValidationError) and error.title == "Settings":
         return "; ".join(_setting(each["loc"], each["msg"]) for each in error.errors())
+    if isinstance(error, DatabaseUnavailable):
+        return f"the database does not answer: {str(error).splitlines()[0]}"
     if isinstance(error, EmobilityError):
         return " ".join(str(error).split())
     if isinstance(error, OSError):

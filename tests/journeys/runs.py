@@ -7,10 +7,12 @@ import functools
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -123,3 +125,32 @@ class Demo:
         except ValueError:
             return False
         return True
+
+
+def played(folder: Path, *options: str) -> Iterator[Demo]:
+    """Yield a demo that has printed its figures; end it afterwards, where it goes on serving, as Ctrl-C does."""
+    demo = Demo.start(folder, *options)
+    try:
+        demo.wait_for_document()
+        if "--keep" not in options:
+            demo.process.wait(ENOUGH_S)
+        demo.read_books()
+        yield demo
+    finally:
+        if demo.process.poll() is None:
+            demo.process.send_signal(signal.SIGINT)
+            demo.process.wait(ENOUGH_S)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the processes that have to do with a run folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            environment = (process / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if int(process.name) != os.getpid() and (str(folder) in command or f"RUN_FOLDER={folder}" in environment):
+            found.append(f"{process.name} {command}")
+    return found

@@ -1,0 +1,160 @@
+"""`wattroam demo --keep`: what goes on serving can be looked at, decided on and audited; Ctrl-C ends all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from tests.journeys.runs import ENOUGH_S, ROOT, Demo, processes_of
+
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.postgres]
+
+
+def wattroam(demo: Demo, *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "services.cli", *arguments, "--run-folder", str(demo.folder)]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=ENOUGH_S, check=False)
+
+
+def answer(ended: subprocess.CompletedProcess[str]) -> Any:
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def assert_refused(ended: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in ended.stderr
+
+
+def audited(demo: Demo) -> tuple[int, Any]:
+    ended = wattroam(demo, "audit", "--json", "--truth", str(demo.truth_file))
+    return ended.returncode, json.loads(ended.stdout)
+
+
+def test_the_live_page_shows_figures_and_ways_on_and_nothing_about_a_person(on_postgres: Demo) -> None:
+    page = httpx.get(f"{on_postgres.business_url}/", trust_env=False)
+
+    assert page.status_code == 200
+    assert f"<dd>{on_postgres.document['sessions']}</dd>" in page.text
+    assert '<a href="/mobility/NL-ZON/">' in page.text
+    assert "script" not in page.text
+    for sealed in ("NL-ZON-C", "subject", "4242", "D0001"):
+        assert sealed not in page.text
+    for way in ("/mobility/NL-ZON/", "/mobility/DE-RHN/", "/navigation/NL-KRT/stations", "/live.css"):
+        if way in page.text:
+            assert httpx.get(f"{on_postgres.business_url}{way}", trust_env=False).status_code == 200
+    assert page.text.count("/stations") == 1
+
+
+def test_a_quarantine_is_listed_billed_and_leaves_nothing_unaccounted_for(on_postgres: Demo) -> None:
+    (row,) = [
+        row
+        for party in ("NL-TUL", "NL-POL")
+        for row in answer(wattroam(on_postgres, "quarantine", "list", party, "--json"))
+        if row["state"] == "OPEN"
+    ]
+    party, number = row.get("party_id", "NL-TUL"), row["quarantine_id"]
+    assert row["reasons"] == ["SIGNATURE_INVALID"]
+    assert number in wattroam(on_postgres, "quarantine", "list", party).stdout
+
+    proven_wh = row["energy_import_wh"] - 88
+    decide = ("quarantine", "resolve", party, number, "--outcome", "BILL", "--why", "read off the meter")
+    resolved = answer(wattroam(on_postgres, *decide, "--proven-wh", str(proven_wh)))
+
+    assert resolved["state"] == "BILLED"
+    wait_until_quiet(on_postgres)
+    code, report = audited(on_postgres)
+    assert (code, report["differences"]) == (0, [])
+    before = len(on_postgres.books.cpo_cdrs)
+    on_postgres_now = Demo(folder=on_postgres.folder, process=on_postgres.process)
+    on_postgres_now.read_books()
+    (new,) = [cdr for cdr in on_postgres_now.books.cpo_cdrs if cdr.session_id == row["session_id"]]
+    (held,) = [each for each in on_postgres_now.books.quarantine if each.quarantine_id == number]
+    assert len(on_postgres_now.books.cpo_cdrs) == before + 1
+    assert (new.energy_import_wh, held.waived_import_wh) == (proven_wh, 88)
+    assert_refused(wattroam(on_postgres, *decide), "BILLED")
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (("quarantine", "list", "XX-NOP"), ""),
+        (("quarantine", "list", "not a party"), ""),
+        (("quarantine", "resolve", "NL-TUL", "nothing", "--outcome", "WAIVE", "--why", "x"), "nothing"),
+        (("parked", "replay", "nobody", "key"), "no group is called nobody"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(on_postgres: Demo, command: tuple[str, ...], word: str) -> None:
+    assert_refused(wattroam(on_postgres, *command), word)
+
+
+def test_nothing_is_parked_and_replaying_nothing_handles_nothing(on_postgres: Demo) -> None:
+    assert answer(wattroam(on_postgres, "parked", "list", "charging_operations", "--json")) == []
+    assert answer(wattroam(on_postgres, "parked", "replay", "charging_operations", "no key")) == {"handled": 0}
+
+
+def test_the_audit_ends_with_1_and_names_what_somebody_changed_behind_its_back(on_postgres: Demo) -> None:
+    dsn = on_postgres.installation["database_url"]
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        changed = connection.execute(
+            "UPDATE cpo_cdr SET energy_import_wh = energy_import_wh + 1 WHERE cdr_id = "
+            "(SELECT min(cdr_id) FROM cpo_cdr WHERE NOT is_credit) RETURNING cdr_id"
+        ).fetchone()
+        assert changed is not None
+        code, report = audited(on_postgres)
+        shown = wattroam(on_postgres, "audit")
+        connection.execute("UPDATE cpo_cdr SET energy_import_wh = energy_import_wh - 1 WHERE cdr_id = %s", changed)
+
+    assert code == shown.returncode == 1
+    assert [each["rule"] for each in report["differences"]] == ["energy is conserved"]
+    assert report["differences"][0]["found"] - report["differences"][0]["expected"] == 1
+    assert "energy is conserved" in shown.stdout
+    assert audited(on_postgres)[0] == 0
+
+
+def test_a_second_demo_in_the_same_folder_is_refused_while_it_serves(on_postgres: Demo) -> None:
+    ended = wattroam(on_postgres, "demo")
+
+    assert ended.returncode == 2
+    assert "holds an installation already" in ended.stderr
+
+
+def test_ctrl_c_in_the_middle_of_a_demo_stops_everything(server_folder: Path) -> None:
+    demo = Demo.start(server_folder / "demo-interrupted")
+    deadline_s = time.monotonic() + ENOUGH_S
+    while not (demo.folder / "simulation").exists() and "% " not in demo.stderr:
+        assert demo.process.poll() is None, demo.stderr
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+
+    os.kill(demo.process.pid, signal.SIGINT)
+
+    assert demo.process.wait(60) == 130
+    assert "Traceback" not in demo.stderr
+    assert processes_of(demo.folder) == []
+
+
+def wait_until_quiet(demo: Demo) -> None:
+    """Return once no event is unhandled and no message unsent."""
+    token = demo.installation["internal_token"]
+    deadline_s = time.monotonic() + ENOUGH_S
+    while True:
+        headers = {"authorization": f"Bearer {token}"}
+        told = httpx.get(f"{demo.business_url}/internal/quiet", headers=headers, timeout=60, trust_env=False).json()
+        if told["outstanding"] == 0:
+            return
+        assert time.monotonic() < deadline_s, told
+        time.sleep(0.1)
