@@ -27,9 +27,9 @@ from services.charging_operations.office import Office, signed_agreements
 from services.charging_operations.records import (
     EVSES,
     LOCATION,
+    NEWEST_TARIFF,
     STATION,
     SUBSCRIBER,
-    TARIFF,
     EVSERecord,
     StationRecord,
     TariffVersion,
@@ -79,10 +79,7 @@ async def partner(unit: UnitOfWork, party_id: PartyId, requester: PartyId, now: 
 
 async def newest_tariffs(unit: UnitOfWork, party_id: PartyId) -> list[TariffVersion]:
     """Return the newest version of each tariff, by id."""
-    newest: dict[str, TariffVersion] = {}
-    for row in await unit.table(TARIFF).select({"party_id": party_id}, order_by=("in_force_from",)):
-        newest[row.tariff_id] = row
-    return [newest[tariff_id] for tariff_id in sorted(newest)]
+    return await unit.table(NEWEST_TARIFF).select({"party_id": party_id}, order_by=("tariff_id",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

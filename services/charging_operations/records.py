@@ -342,6 +342,10 @@ EVSES: Final = TableSpec(
 TARIFF: Final = TableSpec(
     name="cpo_tariff_version", record=TariffVersion, key=("party_id", "tariff_id", "in_force_from")
 )
+NEWEST_TARIFF: Final = TableSpec(
+    name="cpo_tariff", record=TariffVersion, key=("party_id", "tariff_id"), is_reference=True
+)
+"""The version of each tariff that came last in force, or will."""
 MARKET: Final = TableSpec(name="cpo_market", record=MarketRecord, key=("party_id", "tariff_id"))
 AGREEMENT: Final = TableSpec(
     name="cpo_agreement", record=AgreementRecord, key=("party_id", "agreement_id", "version"), is_reference=True

@@ -15,7 +15,14 @@ from emobility.domain.tariff.version import is_in_force, tariff_hash
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.publishing import Publisher
-from services.charging_operations.records import MARKET, TARIFF, MarketRecord, StationRecord, TariffVersion
+from services.charging_operations.records import (
+    MARKET,
+    NEWEST_TARIFF,
+    TARIFF,
+    MarketRecord,
+    StationRecord,
+    TariffVersion,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +116,17 @@ class TariffDesk:
         await require_hosted(unit, tariff.party_id)
         if not tariff.elements:
             raise NotUnderstood("a tariff has at least one element")
-        newest = await unit.table(TARIFF).select(
-            {"party_id": tariff.party_id, "tariff_id": tariff.tariff_id}, order_by=("-in_force_from",), limit=1
-        )
-        if newest and newest[0].tariff_hash == tariff_hash(tariff):
-            return newest[0]
+        newest = await unit.table(NEWEST_TARIFF).get_for_update(tariff.party_id, tariff.tariff_id)
+        if newest is not None and newest.tariff_hash == tariff_hash(tariff):
+            return newest
         last_updated = whole_second(tariff.last_updated)
-        if newest and newest[0].last_updated >= last_updated:
+        if newest is not None and newest.last_updated >= last_updated:
             # Partners tell versions apart by their second.
-            last_updated = newest[0].last_updated + timedelta(seconds=1)
+            last_updated = newest.last_updated + timedelta(seconds=1)
         version = _version(replace(tariff, last_updated=last_updated))
         await unit.table(TARIFF).put(version)
+        if newest is None or version.in_force_from >= newest.in_force_from:
+            await unit.table(NEWEST_TARIFF).put(version)
         await self.publisher.publish_tariff(unit, version.tariff, correlation_id=correlation_id)
         return version
 
