@@ -23,7 +23,7 @@ from emobility.domain.errors import MalformedInput, Unavailable
 UNREADABLE_ID: Final = "-1"
 """The message id of an answer to a CALL whose own id could not be read (OCPP 2.0.1 part 4, 4.2.3)."""
 ERROR_DESCRIPTION_CHARACTERS_MAX: Final = 255
-_ID_OF_BROKEN_CALL: Final = re.compile(r'\s*\[\s*2\s*,\s*"([^"\\\x00-\x1f]{1,36})"')
+_ID_OF_BROKEN_CALL: Final = re.compile(r'\s*\[\s*2\s*,\s*"([^"\\\x00-\x1f\ud800-\udfff]{1,36})"')
 
 
 class MessageType(IntEnum):
@@ -155,7 +155,8 @@ class Connection:
         if not isinstance(frame, str):
             return self._malformed("binary", UNREADABLE_ID, RPCError.NOT_A_CALL, "frames are text")
         if len(frame) > self._limits.frame_bytes_max or (
-            len(frame) * 4 > self._limits.frame_bytes_max and len(frame.encode()) > self._limits.frame_bytes_max
+            len(frame) * 4 > self._limits.frame_bytes_max
+            and len(frame.encode(errors="surrogatepass")) > self._limits.frame_bytes_max
         ):
             limit = self._limits.frame_bytes_max
             return self._malformed("too_large", _id_of_broken(frame), RPCError.NOT_A_CALL, f"over {limit} bytes")

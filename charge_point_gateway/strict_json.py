@@ -6,7 +6,7 @@ Numbers with a fraction or an exponent become `Decimal`, so no digit of a meter 
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from typing import Any, Final
 
 import msgspec
@@ -36,7 +36,10 @@ class DuplicateKey(MalformedInput):
 
 
 def _decimal(text: str) -> Decimal:
-    value = Decimal(text)
+    try:
+        value = Decimal(text)
+    except DecimalException as error:  # an exponent that no Decimal holds; it is no ValueError
+        raise NumberTooLarge(f"{text[:40]} is out of range") from error
     if value and abs(value.adjusted()) > EXPONENT_MAX:
         raise NumberTooLarge(f"{text[:40]} is out of range")
     return value

@@ -51,6 +51,10 @@ MALFORMED = [
     ('[2,"a","Heartbeat",{"x":-Infinity}]', "a", "FormationViolation", "FormatViolation"),
     ('[2,"a","Heartbeat",{"x":1e400}]', "a", "PropertyConstraintViolation", "PropertyConstraintViolation"),
     ('[2,"a","Heartbeat",{"x":1e-400}]', "a", "PropertyConstraintViolation", "PropertyConstraintViolation"),
+    *(
+        ('[2,"a","Heartbeat",{"x":' + number + "}]", "a", "PropertyConstraintViolation", "PropertyConstraintViolation")
+        for number in ("1e" + "9" * 20, "-1.5e" + "9" * 20, "1e-" + "9" * 20, "0e" + "9" * 20, "0e-" + "9" * 20)
+    ),
     ('[2,"a","Heartbeat",{"x":1,"x":2}]', "a", "FormationViolation", "FormatViolation"),
     ('[2,"a","Heartbeat",{"x":":","x":"\\u003a"}]', "a", "FormationViolation", "FormatViolation"),
     ('[2,"a","Heartbeat",{"x":"\\ud800"}]', "a", "FormationViolation", "FormatViolation"),
@@ -110,6 +114,23 @@ def test_an_unknown_message_type_is_ignored_by_1_6_and_named_by_2_0_1() -> None:
     assert sent(connection(V16).receive(frame, 0.0)) == []
     assert sent(connection(V201).receive(frame, 0.0))[0][:3] == [4, "a", "MessageTypeNotSupported"]
     assert sent(connection(V201).receive('[true,"a","x",{}]', 0.0))[0][2] == "MessageTypeNotSupported"
+
+
+@pytest.mark.parametrize("version", [V16, V201])
+def test_a_long_frame_with_a_lone_surrogate_is_an_error_too(version: OCPPVersion) -> None:
+    station = connection(version)
+
+    [error] = sent(station.receive('[2,"a","Heartbeat",{"x":"\ud800' + "y" * 200_000 + '"}]', 0.0))
+
+    assert error[1] == "a"
+    assert calls(station.receive(HEARTBEAT, 0.0)) != []
+
+
+@pytest.mark.parametrize("version", [V16, V201])
+def test_a_message_id_that_is_no_text_is_not_repeated(version: OCPPVersion) -> None:
+    [error] = sent(connection(version).receive('[2,"\ud800","Heartbeat",{}]', 0.0))
+
+    assert error[1] == "-1"
 
 
 def test_an_error_never_repeats_what_the_station_sent() -> None:
