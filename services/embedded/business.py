@@ -21,6 +21,8 @@ from emobility.runtime.settings import Settings
 from services.embedded.live_page import LivePage
 
 QUIET_POLL_S: Final = 0.01
+LOOK_ANYWAY_S: Final = 0.25
+"""Whoever waits for rest looks again this late although nothing was committed here, or commits did not stop."""
 QUIET_HOLD_S: Final = 2.0
 """How long a question whether anything is left may wait for a no."""
 
@@ -75,6 +77,16 @@ class Business:
             if self._ports.units.commits == commits:
                 return 0
 
+    async def _settle(self, *, since: int) -> None:
+        """Wait until there were more than `since` commits and then none for a moment; a look costs many statements."""
+        timer, units = self._ports.timer, self._ports.units
+        ends_at_s, before = timer.monotonic_s() + LOOK_ANYWAY_S, units.commits
+        while timer.monotonic_s() < ends_at_s:
+            await timer.sleep(QUIET_POLL_S)
+            if since != units.commits == before:
+                return
+            before = units.commits
+
     async def _look(self) -> int:
         if lag := sum((await self._ports.event_log.lag()).values()):
             return lag
@@ -89,11 +101,13 @@ class Business:
     async def _quiet(self, request: Request) -> Response:
         """Answer once nothing is left, or after `QUIET_HOLD_S`; `has_waited`: look elsewhere again."""
         await self._access.internal(request)
-        timer = self._ports.timer
-        ends_at_s, has_waited = timer.monotonic_s() + QUIET_HOLD_S, False
+        timer, units, has_waited = self._ports.timer, self._ports.units, False
+        ends_at_s = timer.monotonic_s() + QUIET_HOLD_S
+        commits = units.commits
         while (left := await self.outstanding()) and timer.monotonic_s() < ends_at_s:
             has_waited = True
-            await timer.sleep(QUIET_POLL_S)
+            await self._settle(since=commits)
+            commits = units.commits
         return JSONResponse({"outstanding": left, "has_waited": has_waited})
 
     async def _parked(self, request: Request, group: str) -> Response:

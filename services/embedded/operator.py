@@ -6,6 +6,7 @@ import getpass
 import json as json_module
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console
@@ -20,12 +21,15 @@ NOT_RUNNING: Final = 2
 
 def list_quarantine(*, party: str, json: bool, run_folder: Path) -> int:
     """Print a CPO's quarantined sessions."""
-    status, rows = _call(run_folder, "GET", f"/operations/{party}/quarantine")
+    status, rows = _call(run_folder, "GET", f"/operations/{_in_path(party)}/quarantine")
+    if rows == [] and _call(run_folder, "GET", f"/operations/{_in_path(party)}/locations")[1] == []:
+        return _print_answer(httpx.codes.NOT_FOUND, {"error": f"{party} is no CPO with stations here"})
     if status != httpx.codes.OK or json:
         return _print_answer(status, rows)
     table = Table(title=f"quarantine of {party}")
     for name in ("id", "state", "Wh", "reasons", "details"):
-        table.add_column(name, justify="right" if name == "Wh" else "left")
+        # The id is there to be copied: it is never cut.
+        table.add_column(name, justify="right" if name == "Wh" else "left", no_wrap=name == "id", overflow="fold")
     for row in rows:
         table.add_row(
             row["quarantine_id"],
@@ -44,13 +48,18 @@ def resolve_quarantine(
     """Decide on quarantined energy; print what was decided."""
     decision = {"outcome": outcome, "who": getpass.getuser(), "why": why, "proven_import_wh": proven_wh}
     return _print_answer(
-        *_call(run_folder, "POST", f"/operations/{party}/quarantine/{quarantine_id}/resolve", decision)
+        *_call(
+            run_folder,
+            "POST",
+            f"/operations/{_in_path(party)}/quarantine/{_in_path(quarantine_id)}/resolve",
+            decision,
+        )
     )
 
 
 def list_parked(*, group: str, json: bool, run_folder: Path) -> int:
     """Print a consumer group's dead letters."""
-    status, rows = _call(run_folder, "GET", f"/internal/parked/{group}")
+    status, rows = _call(run_folder, "GET", f"/internal/parked/{_in_path(group)}")
     if status != httpx.codes.OK or json:
         return _print_answer(status, rows)
     table = Table(title=f"parked events of {group}")
@@ -64,7 +73,7 @@ def list_parked(*, group: str, json: bool, run_folder: Path) -> int:
 
 def replay_parked(*, group: str, key: str, run_folder: Path) -> int:
     """Hand a key's dead letters on again."""
-    return _print_answer(*_call(run_folder, "POST", f"/internal/parked/{group}/replay", {"key": key}))
+    return _print_answer(*_call(run_folder, "POST", f"/internal/parked/{_in_path(group)}/replay", {"key": key}))
 
 
 def _call(run_folder: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -92,7 +101,20 @@ def _print_answer(status: int, answer: Any) -> int:
     if httpx.codes.is_success(status):
         Console(soft_wrap=True).print_json(json_module.dumps(answer))
         return 0
-    Console(stderr=True, soft_wrap=True).print(
-        answer.get("error", str(answer)) if isinstance(answer, dict) else str(answer), style="red", markup=False
-    )
+    Console(stderr=True, soft_wrap=True).print(_sentence(answer), style="red", markup=False)
     return REFUSED if status else NOT_RUNNING
+
+
+def _sentence(answer: Any) -> str:
+    """Return a refusal as one line: the error's name and, where the API gives one, its sentence."""
+    if not isinstance(answer, dict):
+        return str(answer)
+    detail = answer.get("detail")
+    error = answer.get("error", detail if detail is not None else str(answer))
+    sentence = f"{error}: {detail}" if detail is not None and error != detail else str(error)
+    return " ".join(sentence.split())
+
+
+def _in_path(text: str) -> str:
+    """Return what somebody typed as one segment of a path, whatever it holds."""
+    return quote(text, safe="")
