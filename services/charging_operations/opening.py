@@ -111,13 +111,18 @@ class Opening:
         """Return the decision that lets it charge, bound to it from now on; else the one that refused it."""
         subject = transaction.id_token.subject if transaction.id_token else None
         where = {"party_id": transaction.party_id, "charging_station_id": transaction.charging_station_id}
+        if subject is None:
+            return None
+        # Only the token that opened it pays: another one accepted in it may stop it, or unlock the cable.
         # The last reference an eMSP gave counts (OCPI 2.2.1, 9.4, authorization_reference).
         bound = await unit.table(AUTHORIZATION).select(
-            where | {"transaction_id": transaction.transaction_id}, order_by=("-is_accepted", "-decided_at"), limit=1
+            where | {"transaction_id": transaction.transaction_id, "token_subject": subject},
+            order_by=("-is_accepted", "-decided_at"),
+            limit=1,
         )
         if bound and bound[0].is_accepted:
             return bound[0]
-        free = await self._free_authorization(unit, transaction, subject) if subject else None
+        free = await self._free_authorization(unit, transaction, subject)
         if free is not None:
             free = await unit.table(AUTHORIZATION).get_for_update(free.party_id, free.authorization_id)
         if free is not None and free.transaction_id in (None, transaction.transaction_id):
@@ -129,7 +134,7 @@ class Opening:
             await unit.table(AUTHORIZATION).put(taken)
             return taken
         started_offline = transaction.started is not None and transaction.started.is_offline
-        if subject is not None and (started_offline or (not bound and is_complete(transaction))):
+        if started_offline or (not bound and is_complete(transaction)):
             offline = await self._decide_afterwards(unit, transaction, subject)
             if offline is not None:
                 return offline

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any, Final
 
 from emobility.domain.meter import ReadingContext
 from emobility.domain.session import AuthMethod, SessionStatus
 from emobility.domain.token import Whitelist
 from emobility.events.cdr import SessionQuarantined
+from emobility.events.charging import IdTokenKind, TransactionUpdated
 from emobility.ports.authorizer import AuthorizationStatus
 from services.charging_operations.ledger import Ledger
 from services.charging_operations.records import SESSION
-from tests.operations.world import CPO, START, World, open_for_business, reading, tariff_terms
+from tests.operations.world import CARD, CPO, START, World, open_for_business, reading, tariff_terms
+
+OTHER_CARD: Final = "04FFFFFFFF"
 
 
 async def test_a_charge_becomes_a_cdr_at_the_emsp() -> None:
@@ -135,6 +140,41 @@ async def test_energy_that_a_refused_driver_drew_is_quarantined() -> None:
         assert row.reasons == ("NO_AUTHORIZATION",)
         assert await here.issued() == []
         assert await here.ledger() == Ledger(metered=5_000, quarantined=5_000)
+
+
+async def unlocked_by_another(here: World, **fields: Any) -> TransactionUpdated:
+    """The report of a second card that was waved at the station while the first one's charge ran."""
+    return replace(
+        here.updated(seq_no=1, **fields), id_token=await here.seal(OTHER_CARD), id_token_kind=IdTokenKind.RFID
+    )
+
+
+async def test_a_driver_who_only_waved_his_card_does_not_pay_for_a_refused_one() -> None:
+    async with open_for_business() as here:
+        await here.put_token(uid=OTHER_CARD, contract_id="NL-EMP-C99999999-X")
+        here.emsp.allowed = "BLOCKED"
+        await here.authorize("DEADBEEF", transaction_id="1")
+        await here.report(await here.started(seq_no=0, card="DEADBEEF"))
+        here.emsp.allowed = "ALLOWED"
+        other = await here.authorize(OTHER_CARD, transaction_id="1")
+        await here.report(await unlocked_by_another(here), here.ended(seq_no=2))
+
+        assert other.status is AuthorizationStatus.ACCEPTED
+        assert [row.reasons for row in await here.quarantine()] == [("NO_AUTHORIZATION",)]
+        assert await here.ledger() == Ledger(metered=5_000, quarantined=5_000)
+
+
+async def test_the_card_that_opened_a_charge_pays_however_late_its_reports_come() -> None:
+    async with open_for_business() as here:
+        await here.put_token(uid=OTHER_CARD, contract_id="NL-EMP-C99999999-X")
+        await here.authorize(transaction_id="1")
+        here.clock.step_by(timedelta(seconds=1))
+        await here.authorize(OTHER_CARD, transaction_id="1")
+        late = await unlocked_by_another(here, is_offline=True)
+        await here.report(await here.started(seq_no=0, is_offline=True), late, here.ended(seq_no=2, is_offline=True))
+
+        (cdr,) = await here.issued()
+        assert await here.ports.vault.open(cdr.token.uid) == CARD
 
 
 async def test_a_station_that_was_offline_charged_a_whitelisted_card_rightly() -> None:
