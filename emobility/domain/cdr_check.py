@@ -119,7 +119,8 @@ class CDRVerdict:
 class KnownTariff:
     """A tariff version that the MSP was sent, and when it was the one in force.
 
-    `in_force_from` is its own `last_updated` (or `valid_from`, if later); `in_force_until` the next version's.
+    `in_force_from` is its own `last_updated` (or `valid_from`, if later), but never before the MSP was sent it;
+    `in_force_until` the next version's.
     """
 
     tariff: Tariff

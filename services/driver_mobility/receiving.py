@@ -139,7 +139,7 @@ class Receiving:
     async def _put_tariff(self, call: OCPICall) -> Reply:
         """Keep the version for ever: CDRs are checked by the one in force when the session started."""
         tariff = tariff_from_ocpi(call.read_owned(v221.Tariff, object_id=call.path["tariff_id"]))
-        version = version_of(tariff, call.own_party)
+        version = version_of(tariff, call.own_party, received_at=self._ports.clock.now())
         async with self._ports.units.begin() as unit:
             versions = await tariff_versions(unit, call.own_party, version.cpo_id, version.tariff_id)
             key = (version.in_force_from, version.tariff_hash)

@@ -113,7 +113,10 @@ class LocationRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TariffVersion:
-    """A version of a CPO's tariff; all that were ever pushed are kept. `ended_at`: when it was withdrawn."""
+    """A version of a CPO's tariff; all that were ever pushed are kept. `ended_at`: when it was withdrawn.
+
+    `in_force_from` is the CPO's word, `received_at` our clock's: nobody backdates a price that we were not sent yet.
+    """
 
     party_id: PartyId
     cpo_id: PartyId
@@ -121,6 +124,7 @@ class TariffVersion:
     in_force_from: datetime
     tariff_hash: str
     tariff: Tariff
+    received_at: datetime
     ended_at: datetime | None
 
 

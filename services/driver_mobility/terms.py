@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -21,6 +21,9 @@ from services.driver_mobility.records import AGREEMENT, LOCATION, TARIFF, Agreem
 
 _ALPHA_2: Final = {"AUT": "AT", "BEL": "BE", "DEU": "DE", "FRA": "FR", "LUX": "LU", "NLD": "NL"}
 """ISO 3166 alpha-3 (OCPI) to alpha-2 (tax table), for the countries the tax table knows."""
+
+DELIVERY_TOLERANCE: Final = timedelta(minutes=15)
+"""How long before its receipt a tariff version may have been in force: what a push takes when the network is slow."""
 
 
 class UnknownPlace(RuleBroken):
@@ -153,20 +156,26 @@ def known_tariffs(versions: Sequence[TariffVersion], at: datetime) -> Mapping[st
 
 
 def _spans(versions: Sequence[TariffVersion]) -> list[KnownTariff]:
-    """A version is in force until the next one is, or it was withdrawn, or its own end."""
-    following: list[datetime | None] = [*(later.in_force_from for later in versions[1:]), None]
+    """A version is in force until any later one is, or it was withdrawn, or its own end.
+
+    One that came late starts late, whatever date its CPO wrote on it; one overtaken by a later version never starts.
+    """
+    starts = [max(version.in_force_from, version.received_at - DELIVERY_TOLERANCE) for version in versions]
     spans = []
-    for version, next_from in zip(versions, following, strict=True):
-        ends = [end for end in (next_from, version.ended_at, version.tariff.valid_until) if end is not None]
+    for number, version in enumerate(versions):
+        ends = [*starts[number + 1 :], version.ended_at, version.tariff.valid_until]
+        known_ends = [end for end in ends if end is not None]
         spans.append(
             KnownTariff(
-                tariff=version.tariff, in_force_from=version.in_force_from, in_force_until=min(ends) if ends else None
+                tariff=version.tariff,
+                in_force_from=starts[number],
+                in_force_until=min(known_ends) if known_ends else None,
             )
         )
     return spans
 
 
-def version_of(tariff: Tariff, emsp_id: PartyId) -> TariffVersion:
+def version_of(tariff: Tariff, emsp_id: PartyId, *, received_at: datetime) -> TariffVersion:
     """Return the row that keeps a pushed tariff for ever."""
     starts = [tariff.last_updated] if tariff.valid_from is None else [tariff.last_updated, tariff.valid_from]
     return TariffVersion(
@@ -176,6 +185,7 @@ def version_of(tariff: Tariff, emsp_id: PartyId) -> TariffVersion:
         in_force_from=max(starts),
         tariff_hash=tariff_hash(tariff),
         tariff=tariff,
+        received_at=received_at,
         ended_at=None,
     )
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from emobility.domain.cdr import credit_of
+from emobility.domain.cdr_check import CDRFault
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.session import AuthMethod, SessionStatus
@@ -30,6 +31,7 @@ from services.driver_mobility.records import (
     PaymentOrder,
     QuoteOrigin,
 )
+from tests.mobility.conftest import T0, energy_tariff
 
 MSP = PartyId("NL-EMA")
 CPO = PartyId("NL-TNM")
@@ -207,6 +209,30 @@ async def test_after_a_change_the_new_version_is_quoted_and_the_old_one_proves_n
         quote = await unit.table(QUOTE).get(MSP, info.authorization_reference)
     assert quote.quote.tariff.elements[0].components[0].price == Decimal("0.60")
     assert [dispute.reason for dispute in memory_world.cpo.disputes] == ["TARIFF_NOT_IN_FORCE"]
+
+
+async def test_a_version_that_came_after_the_charge_was_never_in_force_whatever_date_it_bears(
+    memory_world: Any,
+) -> None:
+    driver_id = await memory_world.enrol()
+    info = await memory_world.cpo.authorize()
+    session, honest = await memory_world.cpo.charge("S1", reference=info.authorization_reference)
+    await memory_world.cpo.begin(session)
+    await memory_world.cpo.push_session(session)
+
+    memory_world.cpo.tariff = energy_tariff("3.00", at=T0 - timedelta(hours=1))
+    await memory_world.cpo.push_tariff(memory_world.cpo.tariff)
+    _, dear = await memory_world.cpo.charge("S1", reference=info.authorization_reference)
+    await memory_world.cpo.post_cdr(dear)
+    await memory_world.quiet()
+
+    assert await memory_world.cdr_states() == {"S1": "DISPUTED"}
+    assert memory_world.cpo.disputes[-1].reason == CDRFault.TARIFF_NOT_IN_FORCE
+    assert await memory_world.account(driver_id) == {}
+
+    await memory_world.cpo.post_cdr(replace(honest, cdr_id="S2", issued_at=honest.issued_at + timedelta(minutes=1)))
+    await memory_world.quiet()
+    assert "TARIFF" not in memory_world.cpo.disputes[-1].detail
 
 
 async def test_a_withdrawn_tariff_can_still_be_looked_up_by_its_old_sessions_only(memory_world: Any) -> None:
