@@ -199,6 +199,24 @@ async def test_path_and_query_arrive_as_they_were_written(world: World) -> None:
     assert heard.url.endswith("/tokens/receiver/DE/MSP/a%20b%2Fc?type=RFID&x=%2B")
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "..%2f..%2fcommands/receiver/START_SESSION",
+        "%2e%2e/%2e%2e/commands/receiver/START_SESSION",
+        "NL/..%5C..%5Ccommands",
+        "NL/%2E/TNM",
+        "NL/TNM/1%00",
+        "NL/TNM/1%1b",
+    ],
+)
+async def test_a_path_that_leaves_the_endpoint_is_404_with_2001(world: World, rest: str) -> None:
+    answer = await world.platforms[CPO].call("PUT", f"tariffs/receiver/{rest}", to=MSP, body=b"{}")
+
+    assert (answer.status, status_code(answer)) == (404, 2001)
+    assert world.platforms[MSP].heard == []
+
+
 async def test_a_rule_of_the_receiver_refuses_before_it_sees_anything(world: World) -> None:
     await world.admin(
         "PUT", "/admin/parties/DE-MSP/rules", {"sender": "NL-TNM", "module": "tariffs", "is_allowed": False}
