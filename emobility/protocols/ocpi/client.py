@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
 
@@ -177,6 +177,7 @@ class OCPIClient:
         """Yield all objects of a list, following `Link` page by page; objects that can't be read are left out.
 
         4.1.4: "the client should at least process the correct OCPI objects".
+        Raises as `send` does; `PeerFailed` also for a next page that is no URL of the same origin.
         """
         url: str | None = self.url_of(module, role, "", query)
         for _ in range(PAGES_MAX):
@@ -189,7 +190,7 @@ class OCPIClient:
                 except NotAnOCPIObject:
                     continue
             link = next_link(answer.headers.get(names.LINK.lower()))
-            url = urljoin(url, link) if link else None
+            url = _page_after(url, link) if link else None
 
     def url_of(self, module: str, role: InterfaceRole, path: str, query: Mapping[str, str] | None = None) -> str:
         """Return the URL of a module's endpoint with `path` added. Raises `EndpointMissing`."""
@@ -242,6 +243,18 @@ def answer_of(response: HttpResponse) -> Answer:
     if not StatusCode.SUCCESS <= code < 2000:
         raise PeerFailed(http_status=response.status, status_code=code, message=message)
     return Answer(http_status=response.status, headers=response.headers, data=bytes(envelope.data))
+
+
+def _page_after(url: str, link: str) -> str:
+    """Return the next page's URL. Raises `PeerFailed` when it is none or of another origin: it would get the token."""
+    try:
+        following = urljoin(url, link)
+        here, there = urlsplit(url), urlsplit(following)
+    except ValueError as error:
+        raise PeerFailed(http_status=200, status_code=None, message="the next page's URL is none") from error
+    if (there.scheme, there.netloc.lower()) != (here.scheme, here.netloc.lower()):
+        raise PeerFailed(http_status=200, status_code=None, message="the next page lies at another origin")
+    return following
 
 
 def _envelope(body: bytes) -> Envelope | None:
