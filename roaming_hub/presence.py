@@ -67,10 +67,10 @@ class Presence:
 
     async def heard(self, peer: Peer) -> None:
         """A platform called or answered: it is there."""
-        was_heard = peer.peer_id in self._heard_s
-        self._heard_s[peer.peer_id] = self._ports.timer.monotonic_s()
-        if not was_heard:
+        if peer.peer_id not in self._heard_s:
             await self._set(peer, ConnectionStatus.CONNECTED)
+        # Only now: were the change not kept, the next message must try again.
+        self._heard_s[peer.peer_id] = self._ports.timer.monotonic_s()
 
     async def lost(self, peer: Peer) -> None:
         """A platform could not be reached."""
@@ -116,8 +116,8 @@ class Presence:
                 await self.heard(peer)
 
     async def _registered(self, _: PartyId, peer: Peer) -> None:
-        self._heard_s[peer.peer_id] = self._ports.timer.monotonic_s()
         await self._set(peer, ConnectionStatus.CONNECTED)
+        self._heard_s[peer.peer_id] = self._ports.timer.monotonic_s()
 
     async def _left(self, _: PartyId, peer: Peer, parties: list[tuple[PartyId, Role]]) -> None:
         self._heard_s.pop(peer.peer_id, None)

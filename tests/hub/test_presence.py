@@ -6,10 +6,16 @@ import asyncio
 from datetime import timedelta
 
 import msgspec
+import pytest
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.identifiers import PartyId, Role
+from emobility.ports.http import PeerUnreachable
+from emobility.protocols.ocpi.peers import PEER
+from emobility.protocols.ocpi.v221 import ConnectionStatus
 from roaming_hub.presence import PROBE_S
+from roaming_hub.records import HUB_CLIENT
+from roaming_hub.service import HUB
 from tests.hub.world import CPO, MSP, Platform, World, bare_world, running, status_code, until
 
 
@@ -66,6 +72,29 @@ def test_a_party_that_can_not_be_reached_is_offline_until_it_is_heard_again() ->
         assert told(cpo) == [("DE-MSP", "OFFLINE"), ("DE-MSP", "CONNECTED")]
 
     run_virtual(scenario())
+
+
+async def test_a_connection_that_could_not_be_kept_is_kept_with_the_next_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise PeerUnreachable("http://database.test")
+
+    presence = world.hub.router.presence
+    async with world.hub.host.ports.units.begin() as unit:
+        peer = await unit.table(PEER).get(HUB, MSP.code)
+    assert peer is not None
+    await presence.lost(peer)
+    with monkeypatch.context() as broken:
+        broken.setattr(presence, "_set", fail)
+        with pytest.raises(PeerUnreachable):
+            await presence.heard(peer)
+    await presence.heard(peer)
+
+    async with world.hub.host.ports.units.begin() as unit:
+        client = await unit.table(HUB_CLIENT).get(MSP, Role.EMSP)
+    assert client is not None
+    assert client.status is ConnectionStatus.CONNECTED
 
 
 def test_a_silent_party_is_probed_and_goes_offline_when_it_does_not_answer() -> None:
