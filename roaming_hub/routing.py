@@ -53,6 +53,7 @@ RECEIVER_TIMEOUT_S: Final = 4.0
 """How long a receiver may take; below the five seconds that a sender of ours waits for the hub."""
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _PASSED_ON: Final = ("x-total-count", "x-limit", "content-type")
+_SIDES: Final = {side.value.lower(): side for side in InterfaceRole}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _log = structlog.get_logger(__name__)
@@ -333,16 +334,23 @@ def _known_module(request: Request) -> str:
 
 
 def _side(text: str) -> InterfaceRole:
-    try:
-        return InterfaceRole(text.upper())
-    except ValueError as error:
-        raise OCPIError(StatusCode.CLIENT_ERROR, "there is nothing here", http_status=404) from error
+    if text not in _SIDES:
+        raise _nothing_here()
+    return _SIDES[text]
+
+
+def _nothing_here() -> OCPIError:
+    return OCPIError(StatusCode.CLIENT_ERROR, "there is nothing here", http_status=404)
 
 
 def _below(base: str, request: Request, module: str, side: InterfaceRole) -> str:
     """Return the receiver's URL with the rest of the path and the query as they were written."""
     raw: str = request.scope.get("raw_path", request.scope["path"].encode()).decode("latin-1").partition("?")[0]
-    rest = raw.partition(f"/{VERSION}/{module}/{side.value.lower()}")[2]
+    endpoint = f"{request.scope.get('root_path', '')}/{VERSION}/{module}/{side.value.lower()}"
+    rest = raw.removeprefix(endpoint)
+    if not raw.startswith(endpoint) or rest[:1] not in {"", "/"}:
+        # The router matches decoded text; with another spelling the rest can't be told from the endpoint.
+        raise _nothing_here()
     _refuse_leaving(rest)
     query = request.scope["query_string"].decode("latin-1")
     url = f"{base.rstrip('/')}{rest}" if rest.strip("/") else base

@@ -217,6 +217,23 @@ async def test_a_path_that_leaves_the_endpoint_is_404_with_2001(world: World, re
     assert world.platforms[MSP].heard == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tokens/RECEIVER/DE/MSP/tok1",
+        "toke%6es/receiver/DE/MSP/tok1",
+        "tokens/%72eceiver/DE/MSP/tok1",
+        "tokens/receiver%2FDE/MSP/tok1",
+        "toke%6es/receiver/2.2.1/tokens/receiver/x",
+    ],
+)
+async def test_another_spelling_of_an_endpoint_is_404_and_loses_no_path(world: World, path: str) -> None:
+    answer = await world.platforms[MSP].call("DELETE", path, to=CPO)
+
+    assert (answer.status, status_code(answer)) == (404, 2000)
+    assert world.platforms[CPO].heard == []
+
+
 async def test_a_rule_of_the_receiver_refuses_before_it_sees_anything(world: World) -> None:
     await world.admin(
         "PUT", "/admin/parties/DE-MSP/rules", {"sender": "NL-TNM", "module": "tariffs", "is_allowed": False}
