@@ -91,7 +91,7 @@ class Proxies:
         return found
 
     async def give_back(self, resource: ProxiedResource) -> None:
-        """The requester could not be reached with a result: the callback may be used again."""
+        """The requester could not be reached with a result or did not take it: the callback may be used again."""
         async with self._ports.units.begin() as unit:
             await unit.table(PROXIED_RESOURCE).put(replace(resource, used_at=None))
             await unit.commit()

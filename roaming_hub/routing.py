@@ -203,6 +203,8 @@ class Router:
             if resource.kind is ResourceKind.CALLBACK:
                 await self.proxies.give_back(resource)
             raise
+        if resource.kind is ResourceKind.CALLBACK and not _is_taken(response):
+            await self.proxies.give_back(resource)
         return response
 
     async def _message_to(
@@ -373,6 +375,15 @@ def _status_code_of(answer: HttpResponse) -> int:
         return read(answer.body, Envelope).status_code
     except (NotJSON, NotAnOCPIObject) as error:
         raise OCPIError(StatusCode.HUB_ERROR, f"the receiver answered HTTP {answer.status} without OCPI") from error
+
+
+def _is_taken(response: Response) -> bool:
+    """Tell whether the requester has the result: HTTP 2xx with S 1xxx."""
+    try:
+        code = read(bytes(response.body), Envelope).status_code
+    except (NotJSON, NotAnOCPIObject):
+        return False
+    return 200 <= response.status_code < 300 and 1000 <= code < 2000
 
 
 def _is_accepted_command(answer: HttpResponse) -> bool:

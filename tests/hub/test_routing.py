@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
-from tests.hub.world import CPO, HUB_ORIGIN, MSP, OK, Heard, World, bare_world, heard_of, status_code
+from tests.hub.world import CPO, HUB_ORIGIN, MSP, OK, Heard, World, bare_world, heard_of, say_ok, status_code
 
 PUT_TARIFF = "tariffs/receiver/NL/TNM/1"
 
@@ -400,6 +400,28 @@ async def test_a_result_that_did_not_arrive_may_be_sent_again(world: World) -> N
     assert status_code(lost) == 4003
     assert again.body == OK
     assert len(results) == 1
+
+
+@pytest.mark.parametrize(("http_status", "code"), [(503, 3000), (200, 3000), (200, 2000), (500, 1000)])
+async def test_a_result_that_was_not_taken_may_be_sent_again(world: World, http_status: int, code: int) -> None:
+    async def fail(_: Heard) -> Response:
+        return Response(OK.replace(b"1000", str(code).encode()), status_code=http_status, media_type="application/json")
+
+    async def take(_: Request) -> Response:
+        return await script[0](Heard(method="POST", url="", headers={}, body=b""))
+
+    script = [fail, say_ok]
+    url = await started(world)
+    world.http.mount(world.platforms[MSP].origin, Starlette(routes=[Route("/{rest:path}", take, methods=["POST"])]))
+
+    failed = await world.platforms[CPO].call("POST", url, body=RESULT)
+    script.pop(0)
+    again = await world.platforms[CPO].call("POST", url, body=RESULT)
+    third = await world.platforms[CPO].call("POST", url, body=RESULT)
+
+    assert (failed.status, status_code(failed)) == (http_status, code)
+    assert (again.status, again.body) == (200, OK)
+    assert third.status == 404
 
 
 async def test_a_result_for_an_unknown_callback_is_404_with_2001(world: World) -> None:
