@@ -18,6 +18,7 @@ import msgspec
 
 from charge_point_gateway import strict_json
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
+from charge_point_gateway.texts import has_control_character
 from emobility.domain.errors import MalformedInput, Unavailable
 
 UNREADABLE_ID: Final = "-1"
@@ -63,6 +64,8 @@ class IncomingCall:
     message_id: str
     action: str
     payload: Any
+    has_nul: bool = False
+    """A text of the payload may have the character NUL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,8 @@ class Connection:
         if type(message_id) is not str or not 0 < len(message_id) <= self._limits.unique_id_characters_max:
             limit = self._limits.unique_id_characters_max
             return self._malformed("message_id", UNREADABLE_ID, RPCError.NOT_A_CALL, f"message id: 1 to {limit} chars")
+        if has_control_character(message_id):
+            return self._malformed("message_id", UNREADABLE_ID, RPCError.NOT_A_CALL, "message id: a control character")
         if len(message) != 4:
             return self._malformed("call_length", message_id, RPCError.NOT_A_CALL, "a CALL has four elements")
         action, payload = message[2], message[3]
@@ -268,7 +273,7 @@ class Connection:
         known = self._digest_of(message_id)
         if known is not None:
             return self._repeated(message_id, is_same=known == digest)
-        call = IncomingCall(message_id, action, payload)
+        call = IncomingCall(message_id, action, payload, has_nul=b"\\u0000" in canonical)
         if self._current is None:
             self._current = (message_id, digest)
             return (call,)

@@ -97,6 +97,10 @@ class Message:
 
     action: ClassVar[str]
 
+    def identifiers(self, payload: dict[str, Any]) -> tuple[str, ...]:
+        """Return the texts that become keys of ours; one with a control character refuses the message."""
+        return ()
+
     def subject_text(self, payload: dict[str, Any]) -> str | None:
         """Return the driver's identifier in the payload, if it is part of the content key."""
         return None

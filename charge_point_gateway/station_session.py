@@ -33,6 +33,7 @@ from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.texts import refuse_control_characters, without_nul
 from charge_point_gateway.transaction_numbers import TransactionNumbers
 from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
@@ -220,6 +221,9 @@ class StationSession:
             message = self._messages.get(call.action)
             if message is None:
                 raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this here")  # noqa: TRY301 - one answer for every refusal
+            refuse_control_characters(message.identifiers(call.payload))
+            if call.has_nul:
+                call = replaced(call, payload=without_nul(call.payload))
             context = self._context(call)
             personal = message.personal(call.payload, context)
             if personal or message.subject_text(call.payload) is not None:

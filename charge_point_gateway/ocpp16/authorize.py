@@ -15,6 +15,10 @@ class Authorize(Message):
 
     action: ClassVar[str] = "Authorize"
 
+    def identifiers(self, payload: dict[str, Any]) -> tuple[str, ...]:
+        """The card."""
+        return (payload["idTag"],)
+
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Ask whether this card may charge here."""
         return Question(id_token=payload["idTag"], kind=IdTokenKind.RFID)

@@ -33,6 +33,10 @@ class StartTransaction(Message):
 
     action: ClassVar[str] = "StartTransaction"
 
+    def identifiers(self, payload: dict[str, Any]) -> tuple[str, ...]:
+        """The card."""
+        return (payload["idTag"],)
+
     def subject_text(self, payload: dict[str, Any]) -> str | None:
         """The card."""
         id_tag: str = payload["idTag"]

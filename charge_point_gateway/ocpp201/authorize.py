@@ -15,6 +15,10 @@ class Authorize(Message):
 
     action: ClassVar[str] = "Authorize"
 
+    def identifiers(self, payload: dict[str, Any]) -> tuple[str, ...]:
+        """The token."""
+        return (payload["idToken"]["idToken"],)
+
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Ask whether this token may charge here."""
         id_token = payload["idToken"]

@@ -37,6 +37,12 @@ class TransactionEvent(Message):
 
     action: ClassVar[str] = "TransactionEvent"
 
+    def identifiers(self, payload: dict[str, Any]) -> tuple[str, ...]:
+        """The transaction and the token."""
+        id_token = payload.get("idToken")
+        tokens = () if id_token is None else (id_token["idToken"],)
+        return (payload["transactionInfo"]["transactionId"], *tokens)
+
     def personal(self, payload: dict[str, Any], context: Context) -> tuple[PersonalText, ...]:
         """The token and the signed records."""
         texts: tuple[PersonalText, ...] = ()

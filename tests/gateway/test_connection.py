@@ -75,6 +75,8 @@ MALFORMED = [
     ('[2,"","Heartbeat",{}]', "-1", "FormationViolation", "RpcFrameworkError"),
     ('[2,"' + "x" * 37 + '","Heartbeat",{}]', "-1", "FormationViolation", "RpcFrameworkError"),
     ('[2,"' + "x" * 400_000 + '","Heartbeat",{}]', "-1", "FormationViolation", "RpcFrameworkError"),
+    ('[2,"\\u0000","Heartbeat",{}]', "-1", "FormationViolation", "RpcFrameworkError"),
+    ('[2,"a\\n","Heartbeat",{}]', "-1", "FormationViolation", "RpcFrameworkError"),
     ('[2,"a",["x"],{}]', "a", "FormationViolation", "RpcFrameworkError"),
     ('[2,"a",null,{}]', "a", "FormationViolation", "RpcFrameworkError"),
     ('[2,"a",false,{}]', "a", "FormationViolation", "RpcFrameworkError"),

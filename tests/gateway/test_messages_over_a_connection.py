@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -378,3 +379,41 @@ async def test_unknown_and_unserved_actions_have_codes_of_their_own(
 
     assert answer[:3] == [4, "m1", code]
     assert (await station.call("Heartbeat", {}))[0] == 3
+
+
+@pytest.mark.parametrize("character", ["\0", "\n", "\x7f"])
+@pytest.mark.parametrize(
+    ("subprotocol", "action", "payload"),
+    [
+        ("ocpp1.6", "Authorize", {"idTag": "04?"}),
+        ("ocpp1.6", "StartTransaction", start_16(idTag="04?")),
+        ("ocpp2.0.1", "Authorize", {"idToken": {"idToken": "04?", "type": "ISO14443"}}),
+        ("ocpp2.0.1", "TransactionEvent", event_201("Updated", 1, transactionInfo={"transactionId": "tx?"})),
+        ("ocpp2.0.1", "TransactionEvent", event_201("Ended", 1, idToken={"idToken": "04?", "type": "ISO14443"})),
+    ],
+)
+async def test_a_control_character_in_an_identifier_is_refused_and_the_next_message_counts(
+    world: Any, subprotocol: str, action: str, payload: dict[str, Any], character: str
+) -> None:
+    station = await world.dial(subprotocol)
+
+    bad = json.loads(json.dumps(payload).replace("?", json.dumps(character)[1:-1]))
+    answer = await station.call(action, bad)
+
+    assert answer[:3] == [4, "m1", "PropertyConstraintViolation"]
+    assert await world.events() == []
+    assert world.back_office.asked == []
+    assert (await station.call(action, payload))[0] == 3
+
+
+async def test_a_nul_in_what_is_meant_for_people_is_replaced_and_the_message_counts(world: Any) -> None:
+    station = await world.dial("ocpp1.6")
+
+    boot = await station.call("BootNotification", {"chargePointVendor": "A\0B", "chargePointModel": "M"})
+    stop = await station.call(
+        "StopTransaction", {"transactionId": 1, "meterStop": 5, "timestamp": AT, "idTag": "04\0", "reason": "Local"}
+    )
+
+    assert (boot[0], stop[0]) == (3, 3)
+    [booted, _] = await world.events()
+    assert booted.vendor == "A\N{REPLACEMENT CHARACTER}B"
