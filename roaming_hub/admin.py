@@ -111,6 +111,7 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
                     peer_id=party.code,
                     versions_url=asked.versions_url,
                     expected_party=party,
+                    expected_role=asked.role,
                     accepts_plain_token=asked.accepts_plain_token,
                 )
                 await presence.plan(unit, party, asked.role)

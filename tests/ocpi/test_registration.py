@@ -358,6 +358,24 @@ async def test_a_token_issued_to_one_party_registers_no_other(stranger: Stranger
     assert status_code(answer) == 2001
 
 
+@pytest.mark.parametrize("role", ["HUB", "CPO"])
+async def test_a_token_issued_for_one_role_registers_no_other(stranger: Stranger, role: str) -> None:
+    claim = stranger.credentials(role=role)
+    both = claim | {"roles": [*stranger.credentials()["roles"], *claim["roles"]]}
+    token_a = await stranger.invited()
+
+    assert status_code(await stranger.call("POST", CREDENTIALS, token_a, claim)) == 2001
+    assert status_code(await stranger.call("POST", CREDENTIALS, token_a, both)) == 2001
+
+
+async def test_a_registered_party_takes_no_other_role_with_new_credentials(stranger: Stranger) -> None:
+    token = await stranger.registered()
+
+    answer = await stranger.call("PUT", CREDENTIALS, token, stranger.credentials(role="HUB"))
+
+    assert status_code(answer) == 2001
+
+
 async def test_a_role_that_another_platform_holds_is_refused(world: World) -> None:
     await Stranger(world).registered()
     impostor = Stranger(world, origin="http://impostor.test")

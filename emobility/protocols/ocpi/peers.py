@@ -75,6 +75,7 @@ class Peer:
         peer_id: Our name for the platform.
         origin: Scheme, host and port that the operator registered; nothing else of the peer's is called.
         expected_party: If given, the only party the platform may register as.
+        expected_role: If given, the only role it may register in.
         outgoing_token: The token we present, sealed.
     """
 
@@ -88,6 +89,7 @@ class Peer:
     last_updated: datetime
     expected_party: PartyId | None = None
     accepts_plain_token: bool = False
+    expected_role: Role | None = None
 
     def endpoint_urls(self) -> Mapping[tuple[str, InterfaceRole], str]:
         """Return (module, role) → URL."""

@@ -122,6 +122,7 @@ class Registrar:
         peer_id: str,
         versions_url: str,
         expected_party: PartyId | None = None,
+        expected_role: Role | None = None,
         accepts_plain_token: bool = False,
     ) -> str:
         """Issue TOKEN_A for a platform that will register from `versions_url`'s origin; an older one is void.
@@ -143,6 +144,7 @@ class Registrar:
             outgoing_token=None,
             last_updated=self.ports.clock.now(),
             expected_party=expected_party,
+            expected_role=expected_role,
             accepts_plain_token=accepts_plain_token,
         )
         await unit.table(PEER).put(peer)
@@ -310,6 +312,8 @@ class Registrar:
     def _refuse_foreign(self, peer: Peer, posted: Credentials) -> None:
         if peer.expected_party is not None and any(role.owner != peer.expected_party for role in posted.roles):
             raise OCPIError(StatusCode.INVALID_PARAMETERS, f"this token was issued to {peer.expected_party}")
+        if peer.expected_role is not None and any(role.role is not peer.expected_role for role in posted.roles):
+            raise OCPIError(StatusCode.INVALID_PARAMETERS, f"this token was issued for the role {peer.expected_role}")
         try:
             is_at_home = origin_of(posted.url) == peer.origin
         except NotAnOrigin:
