@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MINYEAR, UTC, datetime
 from hashlib import sha256
 from typing import Any, ClassVar, Final
 
@@ -129,16 +129,21 @@ class Message:
 def moment(text: str) -> datetime:
     """Read an RFC 3339 date-time (its form is checked already) as UTC.
 
-    A leap second counts as the second before it. Raises `CallRefused` for a year or offset no calendar has.
+    A leap second counts as the second before it. One that only its offset puts outside the calendar is the calendar's
+    edge: a station without a clock says 0001-01-01 in its own time. Raises `CallRefused` for a year or offset no
+    calendar has.
     """
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+        local = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            local = datetime.fromisoformat(text.upper().replace(":60", ":59"))
+        except ValueError as error:
+            raise CallRefused(RPCError.PROPERTY, "a timestamp is outside the calendar") from error
     try:
-        return datetime.fromisoformat(text.upper().replace(":60", ":59")).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise CallRefused(RPCError.PROPERTY, "a timestamp is outside the calendar") from error
+        return local.astimezone(UTC)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC) if local.year == MINYEAR else datetime.max.replace(tzinfo=UTC)
 
 
 def whole(value: Any) -> int:

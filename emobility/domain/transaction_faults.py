@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +19,9 @@ from emobility.domain.transaction import (
 
 TRANSACTION_DURATION_MAX: Final = timedelta(days=31)
 """A vehicle that stays longer is a stuck transaction or a wrong clock."""
+MOMENT_MIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
+MOMENT_MAX: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""A station whose clock is outside has none, whatever it writes: 0001-01-01 is what unset clocks often say."""
 READING_SLACK: Final = timedelta(minutes=5)
 """How far outside its transaction a reading's timestamp may lie: stations round and correct their clocks."""
 POWER_SLACK_PERCENT: Final = 10
@@ -79,7 +82,19 @@ def _conflicting(transaction: Transaction) -> Fault | None:
     return Fault(reason=FaultReason.CONFLICTING_CONTENT, detail="two reports claim the same place with other content")
 
 
+def without_clock(transaction: Transaction) -> Fault | None:
+    """Return the fault of a transaction with a moment that no clock shows; nothing may be computed with its time."""
+    moments = [report.occurred_at for report in transaction.reports]
+    moments += [reading.at for report in transaction.reports for reading in report.readings]
+    beyond = [at for at in moments if not MOMENT_MIN <= at < MOMENT_MAX]
+    if not beyond:
+        return None
+    return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"no clock shows {beyond[0].isoformat()}")
+
+
 def _out_of_time(transaction: Transaction) -> Fault | None:
+    if fault := without_clock(transaction):
+        return fault
     started, ended = transaction.started, transaction.ended
     if started is None or ended is None:
         return None
@@ -87,7 +102,8 @@ def _out_of_time(transaction: Transaction) -> Fault | None:
     if ended.occurred_at < started.occurred_at or ended.occurred_at - started.occurred_at > TRANSACTION_DURATION_MAX:
         return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=seen)
     for placed in readings_in_order(transaction):
-        if placed.at < started.occurred_at - READING_SLACK or placed.at > ended.occurred_at + READING_SLACK:
+        # Differences: a moment at the calendar's edge less the slack would be outside of it.
+        if max(started.occurred_at - placed.at, placed.at - ended.occurred_at) > READING_SLACK:
             return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"{seen}, read {placed.at.isoformat()}")
     return None
 

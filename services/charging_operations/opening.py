@@ -12,7 +12,7 @@ from emobility.domain.charging_periods import whole_second
 from emobility.domain.charging_station import Connector
 from emobility.domain.session import AuthMethod, Session, SessionStatus, SessionToken
 from emobility.domain.transaction import Transaction, is_complete
-from emobility.domain.transaction_faults import Fault, FaultReason
+from emobility.domain.transaction_faults import Fault, FaultReason, without_clock
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.authorizing import CLOCK_SLACK, decide_by, keep_authorization
 from services.charging_operations.office import Office, agreement_at, short_hash
@@ -38,6 +38,8 @@ class Opening:
         transaction = record.transaction
         if transaction.started is None or record.session_id is None:
             return Fault(reason=FaultReason.SEQUENCE_GAP, detail="the start never came")
+        if fault := without_clock(transaction):
+            return fault
         known = await evse_at(unit, record.party_id, record.charging_station_id, transaction.ocpp_evse_id)
         if known is None:
             return Fault(

@@ -11,7 +11,7 @@ from emobility.domain.charging_periods import whole_second
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.transaction import Metered, session_id_of
-from emobility.domain.transaction_faults import Fault
+from emobility.domain.transaction_faults import Fault, without_clock
 from emobility.events.cdr import QuarantineResolved, SessionQuarantined
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr
@@ -206,6 +206,8 @@ class QuarantineDesk:
         )
 
     async def _session(self, unit: UnitOfWork, record: TransactionRecord) -> SessionRecord:
+        if fault := without_clock(record.transaction):
+            raise NotAllowedNow(f"its time can't be priced: {fault.detail}")
         known = await unit.table(SESSION).get_for_update(record.party_id, session_id_for(record))
         if known is not None:
             return known

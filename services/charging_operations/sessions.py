@@ -17,7 +17,7 @@ from emobility.domain.charging_periods import whole_second
 from emobility.domain.errors import EmobilityError
 from emobility.domain.session import ChargingPeriod, SessionStatus
 from emobility.domain.transaction import Metered, Transaction, is_complete, metered_wh, session_id_of
-from emobility.domain.transaction_faults import Fault, FaultReason, faults
+from emobility.domain.transaction_faults import Fault, FaultReason, faults, without_clock
 from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
@@ -161,7 +161,7 @@ class SessionDesk:
         session = await self._session(unit, record)
         if is_complete(record.transaction):
             await self._close(unit, record, session)
-        elif isinstance(session, SessionRecord):
+        elif isinstance(session, SessionRecord) and without_clock(record.transaction) is None:
             is_new = session.revision == 0
             if is_new or is_push_due(session, self.office.now(), self.office.limits.session_push_interval):
                 await self.cdrs.session_changed(
@@ -207,13 +207,16 @@ class SessionDesk:
         await unit.table(TRANSACTION).put(record)
         await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
         if isinstance(session, SessionRecord):
+            has_clock = without_clock(record.transaction) is None
             # OCPI 2.2.1, 9.4.2: INVALID, "declared invalid and will not be billed"; a CDR out of quarantine is
-            # preceded by the session as COMPLETED.
+            # preceded by the session as COMPLETED. Without a clock the eMSP keeps the periods it was told before.
             await self.cdrs.session_changed(
                 unit,
                 session,
-                billable_periods(session, record.transaction),
-                ended_at=whole_second(record.last_at),
+                billable_periods(session, record.transaction) if has_clock else session.session.periods,
+                ended_at=whole_second(
+                    record.last_at if has_clock else max(session.session.started_at, record.updated_at)
+                ),
                 status=SessionStatus.INVALID,
                 correlation_id=record.correlation_id,
             )
@@ -234,7 +237,7 @@ class SessionDesk:
             if proof.fault is not None:
                 found.append(proof.fault)
         periods: tuple[ChargingPeriod, ...] = ()
-        if isinstance(session, SessionRecord):
+        if isinstance(session, SessionRecord) and without_clock(record.transaction) is None:
             try:
                 periods = billable_periods(session, record.transaction)
                 priced(session, periods, whole_second(record.last_at))

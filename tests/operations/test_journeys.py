@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
+
+import pytest
 
 from emobility.domain.meter import ReadingContext
 from emobility.domain.session import AuthMethod, SessionStatus
@@ -18,6 +20,8 @@ from services.charging_operations.ledger import Ledger
 from services.charging_operations.records import SESSION
 from tests.operations.world import CARD, CPO, START, World, open_for_business, reading, tariff_terms
 
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 OTHER_CARD: Final = "04FFFFFFFF"
 
 
@@ -289,6 +293,42 @@ async def test_more_energy_than_the_connector_carries_is_quarantined() -> None:
 
         (row,) = await here.quarantine()
         assert row.reasons == ("ENERGY_IMPLAUSIBLE",)
+
+
+@pytest.mark.parametrize("unset", [NEVER, datetime(1970, 1, 1, tzinfo=UTC), FOREVER - timedelta(hours=1)])
+async def test_a_station_without_a_clock_is_quarantined_and_holds_up_nothing(unset: datetime) -> None:
+    async with open_for_business() as here:
+        later = unset + timedelta(minutes=30)
+        begin = reading(unset, 1_000, ReadingContext.TRANSACTION_BEGIN)
+        end = reading(later, 2_000, ReadingContext.TRANSACTION_END)
+        await here.authorize(transaction_id="1")
+        await here.report(replace(await here.started(begin=begin), occurred_at=unset))
+        await here.report(replace(here.ended(end=end), occurred_at=later))
+        await here.authorize(transaction_id="2", ocpp_evse_id=2)
+        await here.report(await here.started("2", evse=2), here.ended("2"))
+
+        assert await here.ports.event_log.parked("charging_operations") == []
+        (row,) = await here.quarantine()
+        assert "TIME_IMPLAUSIBLE" in row.reasons
+        assert await here.ledger() == Ledger(metered=6_000, cdr=5_000, quarantined=1_000)
+
+
+@pytest.mark.parametrize("unset", [NEVER, FOREVER])
+async def test_a_clock_that_is_lost_while_charging_makes_the_session_invalid(unset: datetime) -> None:
+    async with open_for_business() as here:
+        await here.authorize(transaction_id="1")
+        await here.report(await here.started(seq_no=0), here.updated(seq_no=1))
+        lost = reading(unset, 4_000, ReadingContext.SAMPLE_PERIODIC)
+        await here.report(replace(here.updated(seq_no=2), occurred_at=unset, readings=(lost,)))
+        end = reading(unset, 6_000, ReadingContext.TRANSACTION_END)
+        await here.report(replace(here.ended(seq_no=3, end=end), occurred_at=unset))
+
+        assert await here.ports.event_log.parked("charging_operations") == []
+        (row,) = await here.quarantine()
+        assert "TIME_IMPLAUSIBLE" in row.reasons
+        assert here.emsp.got("sessions")[-1]["status"] == "INVALID"
+        bill = {"outcome": "BILL", "who": "anna", "why": "she was there"}
+        assert (await here.api("POST", f"/{CPO}/quarantine/{row.quarantine_id}/resolve", bill)).status_code == 409
 
 
 async def test_a_value_that_is_no_number_is_quarantined() -> None:
