@@ -20,7 +20,7 @@ from emobility.domain.cdr import CDR
 from emobility.domain.errors import EmobilityError
 from emobility.domain.money import Price
 from emobility.domain.session import Session, SessionStatus
-from emobility.domain.tariff.priced import PricedSession
+from emobility.domain.tariff.priced import PeriodSpansPriceChange, PricedSession
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.version import tariff_hash
@@ -60,6 +60,8 @@ class CDRFault(StrEnum):
     PERIODS_OUTSIDE_SESSION = "PERIODS_OUTSIDE_SESSION"
     PERIODS_MISS_ENERGY = "PERIODS_MISS_ENERGY"
     PERIODS_MISS_TIME = "PERIODS_MISS_TIME"
+    PERIODS_NOT_CUT = "PERIODS_NOT_CUT"
+    """A price changed inside a period (OCPI 2.2.1, 10.4.1: a new one starts there); whoever cuts less decides it."""
     METER_NOT_SIGNED = "METER_NOT_SIGNED"
     METER_KEY_NOT_PINNED = "METER_KEY_NOT_PINNED"
     METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
@@ -299,9 +301,19 @@ def _reprice(cdr: CDR, tariff: Tariff) -> tuple[PricedSession | None, list[CDRFi
         (CDRFault.PARKING_COST_DIFFERS, priced.parking, cdr.total_parking_cost),
         (CDRFault.FIXED_COST_DIFFERS, priced.fixed, cdr.total_fixed_cost),
     )
-    return priced, [
-        finding for fault, expected, stated in compared for finding in _price_findings(fault, expected, stated)
-    ]
+    findings = [finding for fault, expected, stated in compared for finding in _price_findings(fault, expected, stated)]
+    return priced, [*findings, *_cut_findings(priced)]
+
+
+def _cut_findings(priced: PricedSession) -> Iterator[CDRFinding]:
+    """A period is priced as at its start, so one that runs past a change bills what follows at the wrong price."""
+    for note in priced.notes:
+        if isinstance(note, PeriodSpansPriceChange):
+            moment = "at an unknown moment" if note.changed_at is None else f"at {note.changed_at.isoformat()}"
+            yield CDRFinding(
+                fault=CDRFault.PERIODS_NOT_CUT,
+                detail=f"the {note.dimension} price changed {moment} inside period {note.period_index + 1}",
+            )
 
 
 def _price_findings(fault: CDRFault, expected: Price | None, stated: Price | None) -> Iterator[CDRFinding]:
@@ -327,7 +339,7 @@ def _history_findings(cdr: CDR, earlier_cdrs: Sequence[EarlierCDR]) -> Iterator[
     """At most one live, uncredited CDR per session, and no driver in two places at once with one token."""
     for earlier in earlier_cdrs:
         other = earlier.cdr
-        if other.cdr_id == cdr.cdr_id:
+        if (other.party_id, other.cdr_id) == (cdr.party_id, cdr.cdr_id):
             if not same_document(other, cdr):
                 yield CDRFinding(fault=CDRFault.DUPLICATE, detail=f"{cdr.cdr_id} came before with other content")
             continue

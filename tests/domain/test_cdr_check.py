@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -34,8 +34,9 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.personal import Sealed
 from emobility.domain.session import AuthMethod, ChargingPeriod, Session, SessionStatus, SessionToken
+from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.pricing import price_session
-from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension, TariffElement
+from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension, TariffElement, TariffRestrictions
 from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.token import TokenType
 
@@ -303,6 +304,34 @@ def test_the_same_id_with_other_content_is_a_duplicate() -> None:
     earlier = EarlierCDR(cdr=honest(remark="another"), is_credited=False)
 
     assert check(honest(), earlier_cdrs=[earlier]).faults == (CDRFault.DUPLICATE,)
+
+
+def test_two_cpos_may_number_their_documents_alike() -> None:
+    day = timedelta(days=1)
+    other = honest(party_id=PartyId("DE-OTH"), session_id="X9", started_at=START - day, ended_at=END - day)
+
+    assert check(honest(), earlier_cdrs=[EarlierCDR(cdr=other, is_credited=False)]).decision is CDRDecision.ACCEPT
+
+
+def test_a_period_that_runs_past_a_price_change_is_disputed_though_its_sums_are_right() -> None:
+    def costs(price: str, **when: Any) -> TariffElement:
+        component = PriceComponent(dimension=TariffDimension.ENERGY, price=Decimal(price))
+        return TariffElement(components=(component,), restrictions=TariffRestrictions(**when))
+
+    # 09:00 UTC is 11:00 in Amsterdam, summer time having begun that night.
+    dear_at_first = replace(TARIFF, elements=(costs("0.90", end_time=time(11, 1)), costs("0.10")))
+    whole = (ChargingPeriod(started_at=START, energy_import_wh=20_000, charging_s=7200, parking_s=0),)
+    cut = split_at_price_changes(dear_at_first, whole, ended_at=END, time_zone="Europe/Amsterdam")
+    watched = session(energy_import_wh=20_000, tariff_hash=tariff_hash(dear_at_first))
+
+    def faults(periods: tuple[ChargingPeriod, ...]) -> tuple[CDRFault, ...]:
+        totals = {"total_energy_import_wh": 20_000, "total_charging_s": 7200, "total_parking_s": 0}
+        cdr = honest(periods, dear_at_first, **totals)
+        return check(cdr, session=watched, known_tariffs=known(dear_at_first)).faults
+
+    assert len(cut) == 2
+    assert faults(cut) == ()
+    assert faults(whole) == (CDRFault.PERIODS_NOT_CUT,)
 
 
 def test_the_same_document_once_more_is_no_finding() -> None:
