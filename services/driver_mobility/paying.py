@@ -16,9 +16,10 @@ import structlog
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Money
+from emobility.domain.personal import Sealed
 from emobility.domain.retail_account import settle, withdraw_demand
 from emobility.events.retail import PaymentFailed, PaymentSettled
-from emobility.ports.payments import PaymentDeclined, PaymentProviderUnavailable
+from emobility.ports.payments import IdempotencyKeyReused, PaymentDeclined, PaymentProviderUnavailable, UnknownPayment
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.telemetry import Metrics
@@ -98,6 +99,12 @@ class PaymentWorker:
             self._count(order, "silent")
             self._put_off(order, str(error))
             return False
+        except IdempotencyKeyReused as error:
+            # Something was asked under this key that we did not enter; it may have moved money, so it is no failure.
+            self._count(order, "key_reused")
+            self._put_off(order, str(error))
+            _log.error("payment_key_reused", order_id=order.order_id, kind=order.kind.value, attempt=order.attempt)
+            return False
         except RuleBroken as refusal:
             code = refusal.code if isinstance(refusal, PaymentDeclined) else type(refusal).__name__
             self._count(order, "refused")
@@ -134,14 +141,49 @@ class PaymentWorker:
             raise
 
     async def _charge(self, order: PaymentOrder) -> str | None:
+        if order.card is None:
+            if order.payment_id is not None and await self._was_taken(order, order.payment_id):
+                return order.payment_id
+            order = await self._freeze(order)
+        payment_id = order.payment_id
+        if payment_id is None:
+            card = await card_of(self._ports, order.card)
+            hold = await self._ports.payments.authorize(card, _money(order), idempotency_key=_key(order, "hold"))
+            payment_id = hold.payment_id
+            await self._change(order, payment_id=payment_id)
+        await self._take(order, payment_id)
+        return payment_id
+
+    async def _was_taken(self, order: PaymentOrder, payment_id: str) -> bool:
+        """Tell whether an earlier attempt took the money after all; give up what it still holds if it did not."""
+        try:
+            earlier = await self._ports.payments.find(payment_id)
+        except UnknownPayment:
+            return False
+        if earlier.captured.amount_e4 - earlier.refunded.amount_e4 >= order.amount_e4:
+            return True
+        if earlier.is_open:
+            await self._ports.payments.release(payment_id, idempotency_key=_key(order, "release-earlier"))
+        return False
+
+    async def _freeze(self, order: PaymentOrder) -> PaymentOrder:
+        """Enter which card this attempt asks, before it is asked: asking again must be the same call."""
         async with self._ports.units.begin() as unit:
             driver = await unit.table(DRIVER).get(order.party_id, order.driver_id)
-        if driver is None:
-            raise PaymentDeclined(code="no_driver")
-        card = await card_of(self._ports, driver)
-        hold = await self._ports.payments.authorize(card, _money(order), idempotency_key=_key(order, "hold"))
-        await self._take(order, hold.payment_id)
-        return hold.payment_id
+        if driver is None or driver.card is None:
+            raise PaymentDeclined(code="no_card")
+        return await self._change(order, card=driver.card, payment_id=None)
+
+    async def _change(self, order: PaymentOrder, **changes: Sealed | str | None) -> PaymentOrder:
+        """Enter what this attempt asked or got; another worker may have been first, and then its word stands."""
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(PAYMENT_ORDER).get_for_update(order.party_id, order.order_id)
+            if current != order:
+                raise PaymentProviderUnavailable("another worker is at this order")
+            changed = replace(order, **changes)  # type: ignore[arg-type]  # two fields of two types, by name
+            await unit.table(PAYMENT_ORDER).put(changed)
+            await unit.commit()
+        return changed
 
     async def _release(self, order: PaymentOrder) -> str | None:
         payment_id = order.payment_id or await self._held_under(order)
@@ -153,15 +195,14 @@ class PaymentWorker:
         """Find a hold whose answer was never seen, by asking for it again under its key."""
         async with self._ports.units.begin() as unit:
             quote = await unit.table(QUOTE).get(order.party_id, order.quote_id)
-            driver = await unit.table(DRIVER).get(order.party_id, order.driver_id)
-        if quote is None or driver is None or driver.card is None:
+        if quote is None or quote.hold_card is None:
             return None
         amount_e4 = -(-quote.exposure_e4 // 100) * 100
         if amount_e4 == 0:
             return None
         try:
             hold = await self._ports.payments.authorize(
-                await self._ports.vault.open(driver.card),
+                await self._ports.vault.open(quote.hold_card),
                 Money(amount_e4=amount_e4, currency=order.currency),
                 idempotency_key=hold_key(quote),
             )
@@ -254,7 +295,7 @@ async def try_failed_again(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -
             replace(
                 order,
                 kind=PaymentKind.CHARGE if collects else order.kind,
-                payment_id=None if collects else order.payment_id,
+                card=None,
                 state=PaymentState.PENDING,
                 attempt=order.attempt + 1,
                 failure=None,

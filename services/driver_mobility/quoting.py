@@ -13,6 +13,7 @@ from typing import Final
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Money, Price
+from emobility.domain.personal import Sealed
 from emobility.domain.quote import Estimate, RetailQuote, gross_e4, refuse_unusable, signing_bytes
 from emobility.domain.retail_account import RetailAccount
 from emobility.domain.tariff.retail import quote_estimate, retail_tariff
@@ -162,6 +163,7 @@ class Quoting:
             wholesale_hash=tariff_hash(wholesale),
             exposure_e4=max(0, estimate.gross_e4),
             valid_until=quote.valid_until,
+            hold_card=driver.card,
             payment_id=None,
             held_e4=0,
             cpo_id=place.cpo_id,
@@ -207,7 +209,7 @@ class Quoting:
                 raise QuoteUsed(f"quote {quote_id} is {record.state}")
             if record.state is QuoteState.OFFERED:
                 await self.refuse_over_limit(unit, driver, wanted_e4=record.exposure_e4)
-                record = replace(record, state=QuoteState.HOLDING)
+                record = replace(record, state=QuoteState.HOLDING, hold_card=driver.card)
                 await unit.table(QUOTE).put(record)
             await unit.commit()
         return await self.hold(record, driver)
@@ -226,7 +228,7 @@ class Quoting:
             return await self._settle_hold(record, state=QuoteState.AUTHORIZED)
         amount = Money(amount_e4=amount_e4, currency=record.quote.tariff.currency)
         try:
-            hold = await self._ask_for_hold(await card_of(self._ports, driver), amount, hold_key(record))
+            hold = await self._ask_for_hold(await card_of(self._ports, record.hold_card), amount, hold_key(record))
         except PaymentDeclined as declined:
             await self._settle_hold(record, state=QuoteState.REFUSED, refusal=declined.code)
             raise
@@ -319,11 +321,11 @@ class Quoting:
         return len(found)
 
 
-async def card_of(ports: Ports, driver: Driver) -> str:
-    """Return the driver's card number. Raises `PaymentDeclined` when there is none."""
-    if driver.card is None:
+async def card_of(ports: Ports, card: Sealed | None) -> str:
+    """Return a card's number. Raises `PaymentDeclined` when there is none."""
+    if card is None:
         raise PaymentDeclined(code="no_card")
-    return await ports.vault.open(driver.card)
+    return await ports.vault.open(card)
 
 
 def hold_key(record: QuoteRecord) -> str:

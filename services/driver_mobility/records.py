@@ -161,7 +161,8 @@ class QuoteOrigin(StrEnum):
 class QuoteRecord:
     """A quote, what became of it and what it may cost; amounts in ten-thousandths of the tariff's currency.
 
-    `wholesale_hash` names what the MSP expects to be charged and is never shown to the driver.
+    `wholesale_hash` names what the MSP expects to be charged and is never shown to the driver. `hold_card` is the card
+    that was asked for the hold, also when the driver has another one by now.
     """
 
     party_id: PartyId
@@ -174,6 +175,7 @@ class QuoteRecord:
     wholesale_hash: str
     exposure_e4: int
     valid_until: datetime
+    hold_card: Sealed | None
     payment_id: str | None
     held_e4: int
     cpo_id: PartyId
@@ -328,7 +330,9 @@ class PaymentState(StrEnum):
 class PaymentOrder:
     """One thing to ask of the payment provider, in whole cents; asked until it answers.
 
-    `attempt` enters the idempotency key: a retry after a refusal is a new call, a retry after silence is not.
+    `attempt` enters the idempotency key: a retry after a refusal is a new call, a retry after silence is not. `card` is
+    the one this attempt of a CHARGE asks, whatever the driver does meanwhile; None: it was not asked yet, and a
+    `payment_id` is an earlier attempt's.
     """
 
     party_id: PartyId
@@ -338,6 +342,7 @@ class PaymentOrder:
     bill_id: str | None
     kind: PaymentKind
     payment_id: str | None
+    card: Sealed | None
     amount_e4: int
     refunded_e4: int
     currency: str

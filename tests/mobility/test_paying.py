@@ -1,0 +1,104 @@
+"""Payments when answers are lost and cards change meanwhile: no driver pays twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard, SandboxPayments
+from emobility.domain.money import Money
+from emobility.ports.payments import Hold, IdempotencyKeyReused, PaymentProviderUnavailable
+from services.driver_mobility.records import PAYMENT_ORDER, PaymentState
+
+MSP = "NL-EMA"
+ANOTHER_CARD = "5555555555554444"
+
+
+async def charged(world: Any) -> None:
+    info = await world.cpo.authorize()
+    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
+    await world.cpo.push_session(session)
+    await world.cpo.post_cdr(cdr)
+    await world.caught_up()
+
+
+async def taken_e4(world: Any) -> list[int]:
+    """What the provider took and did not give back, by payment that took something."""
+    async with world.ports.units.begin() as unit:
+        payments = await unit.table(PAYMENT).select()
+    return [payment.captured_e4 - payment.refunded_e4 for payment in payments if payment.captured_e4]
+
+
+async def orders(world: Any) -> list[Any]:
+    async with world.ports.units.begin() as unit:
+        found: list[Any] = await unit.table(PAYMENT_ORDER).select()
+    return found
+
+
+async def test_a_lost_answer_and_a_new_card_meanwhile_charge_once(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver_id = await world.enrol()
+    real, lost, released = SandboxPayments.capture, asyncio.Event(), asyncio.Event()
+
+    async def capture(self: SandboxPayments, payment_id: str, amount: Money, *, idempotency_key: str) -> Hold:
+        hold = await real(self, payment_id, amount, idempotency_key=idempotency_key)
+        if not released.is_set():
+            lost.set()
+            raise PaymentProviderUnavailable("the answer was lost")
+        return hold
+
+    monkeypatch.setattr(SandboxPayments, "capture", capture)
+    await charged(world)
+    await lost.wait()
+    await world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": ANOTHER_CARD})
+    released.set()
+    await world.quiet()
+    await world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": ANOTHER_CARD})
+    await world.quiet()
+
+    assert len(await taken_e4(world)) == 1
+    assert [order.state for order in await orders(world)] == [PaymentState.DONE]
+
+
+async def test_a_key_that_came_before_with_other_parameters_is_no_failure(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await memory_world.enrol()
+    asked, asked_again = [], asyncio.Event()
+
+    async def authorize(self: SandboxPayments, card: str, amount: Money, *, idempotency_key: str) -> Hold:
+        asked.append(idempotency_key)
+        if len(asked) > 1:
+            asked_again.set()
+        raise IdempotencyKeyReused(idempotency_key)
+
+    monkeypatch.setattr(SandboxPayments, "authorize", authorize)
+    await charged(memory_world)
+    await asked_again.wait()
+
+    assert [order.state for order in await orders(memory_world)] == [PaymentState.PENDING]
+
+
+async def test_an_earlier_attempt_that_took_the_money_after_all_is_not_made_again(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED_AT_CAPTURE.value)
+    await charged(memory_world)
+    await memory_world.quiet()
+    (failed,) = await orders(memory_world)
+    assert failed.state is PaymentState.FAILED
+    async with memory_world.ports.units.begin() as unit:
+        payment = await unit.table(PAYMENT).get(failed.payment_id)
+
+    async def find(self: SandboxPayments, payment_id: str) -> Hold:
+        none = Money(amount_e4=0, currency=payment.currency)
+        taken = Money(amount_e4=failed.amount_e4, currency=payment.currency)
+        return Hold(payment_id=payment_id, held=none, captured=taken, refunded=none, is_open=False)
+
+    monkeypatch.setattr(SandboxPayments, "find", find)
+    await memory_world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": ANOTHER_CARD})
+    await memory_world.quiet()
+
+    assert await taken_e4(memory_world) == []
+    assert [order.payment_id for order in await orders(memory_world)] == [failed.payment_id]
