@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from emobility.adapters.texts import refuse_nul_in_json
 from emobility.domain.errors import Unavailable
 from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
@@ -58,8 +59,9 @@ BeginConsuming = Callable[[], AbstractAsyncContextManager[ConsumingUnit]]
 
 
 def encoded(envelope: Envelope) -> bytes:
-    """Return an envelope's bytes. Raises `EventTooLarge`."""
+    """Return an envelope's bytes. Raises `EventTooLarge`, `TextWithNUL`."""
     data = codec.encode_envelope(envelope)
+    refuse_nul_in_json(data, envelope.event.wire_name)
     if len(data) > EVENT_BYTES_MAX:
         raise EventTooLarge(f"{envelope.event.wire_name} takes {len(data)} bytes, more than {EVENT_BYTES_MAX}")
     return data
@@ -175,7 +177,7 @@ def _smaller(part: _Part, error: Exception, place: Place) -> list[_Part]:
         correlation_id=events[0].envelope.correlation_id,
         error=type(error).__name__,
     )
-    reason = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS_MAX]
+    reason = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return [_Part(events, poison=reason)]
 
 

@@ -59,7 +59,7 @@ class EventLog(Protocol):
     """Topics of `PARTITIONS_PER_TOPIC` partitions; offsets are dense; order holds per key."""
 
     async def append(self, envelopes: Sequence[Envelope]) -> None:
-        """Return when all are durable; all or none. Raises `LogUnavailable`, `EventTooLarge`."""
+        """Return when all are durable; all or none. Raises `LogUnavailable`, `EventTooLarge`, `TextWithNUL`."""
 
     async def consume(
         self,

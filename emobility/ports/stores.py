@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from emobility.domain.errors import RuleBroken
+from emobility.domain.errors import MalformedInput, RuleBroken
 
 R = TypeVar("R")
 
@@ -28,6 +28,13 @@ class RecordExists(RuleBroken):
         self.table = table
         self.key = key
         super().__init__(f"{table} {key} exists")
+
+
+class TextWithNUL(MalformedInput):
+    """A text has the character NUL, which no row and no event can hold; nothing was written, the unit stays usable."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: a text has the character NUL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +58,7 @@ class TableSpec(Generic[R]):
 
 
 class Table(Protocol[R]):
-    """Rows of one table as one unit of work sees them."""
+    """Rows of one table as one unit of work sees them. Every method raises `TextWithNUL` for such a text."""
 
     async def get(self, *key: Any) -> R | None:
         """Return the record with this key."""

@@ -17,6 +17,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
+from emobility.adapters.texts import refuse_nul, refuse_nul_in_record
 from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
 from emobility.ports.unit_of_work import UnitConflict
 
@@ -166,6 +167,7 @@ class MemoryTable(Generic[R]):
     async def get(self, *key: Any) -> R | None:
         """Return the record with this key."""
         self._unit.refuse_if_over()
+        refuse_nul(key, self.rows.spec.name)
         return self._seen(key)
 
     def _seen(self, key: tuple[Any, ...]) -> R | None:
@@ -183,6 +185,7 @@ class MemoryTable(Generic[R]):
 
     async def get_for_update(self, *key: Any) -> R | None:
         """Return the record and keep others from changing it until this unit ends."""
+        refuse_nul(key, self.rows.spec.name)
         if self._seen(key) is None:
             return None  # as in SQL: a row that is not there can't be locked
         await self._lock(key)
@@ -190,6 +193,7 @@ class MemoryTable(Generic[R]):
 
     async def insert(self, record: R) -> None:
         """Add a record. Raises `RecordExists`; the unit stays usable."""
+        refuse_nul_in_record(record, self.rows.spec.name)
         key = self.rows.key_of(record)
         await self._lock(key)
         if self._seen(key) is not None:
@@ -199,6 +203,7 @@ class MemoryTable(Generic[R]):
 
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
+        refuse_nul_in_record(record, self.rows.spec.name)
         key = self.rows.key_of(record)
         await self._lock(key)
         await self._refuse_duplicate(key, record)
@@ -206,6 +211,7 @@ class MemoryTable(Generic[R]):
 
     async def delete(self, *key: Any) -> bool:
         """Remove a record; tell whether there was one."""
+        refuse_nul(key, self.rows.spec.name)
         if self._seen(key) is None:
             return False
         await self._lock(key)
@@ -269,6 +275,7 @@ class MemoryTable(Generic[R]):
         before: tuple[str, datetime] | None,
     ) -> list[R]:
         self._unit.refuse_if_over()
+        refuse_nul((where or {}).values(), self.rows.spec.name)
         record = self.rows.spec.record
         rules: list[Callable[[Any], bool]] = [
             _equals(field_reader(record, field), value) for field, value in (where or {}).items()

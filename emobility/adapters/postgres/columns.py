@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
+from emobility.adapters.texts import refuse_nul_in_json
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.events import codec
@@ -30,6 +31,12 @@ _PLAIN: Final[dict[type, str]] = {
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _json_text(value: Any) -> str:
+    data = codec.encode(value)
+    refuse_nul_in_json(data, type(value).__name__)
+    return data.decode()
 
 
 def _in_utc(value: Any) -> Any:
@@ -85,7 +92,7 @@ def _conversion(kind: Any) -> tuple[str, Callable[[Any], Any], Callable[[Any], A
         return "TIMESTAMPTZ", _same, _in_utc
     if kind in _PLAIN:
         return _PLAIN[kind], _same, _same
-    return "JSONB", lambda value: codec.encode(value).decode(), lambda data: codec.decode(data, kind)
+    return "JSONB", _json_text, lambda data: codec.decode(data, kind)
 
 
 def _sealed(name: str, *, is_nullable: bool) -> _Field:

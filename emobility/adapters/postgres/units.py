@@ -15,6 +15,7 @@ from emobility.adapters.postgres.connections import Connection, Database, transl
 from emobility.adapters.postgres.reference_rows import ReferenceRows, ReferenceTable
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.adapters.postgres.tables import PostgresTable
+from emobility.adapters.texts import refuse_nul
 from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.clock import Clock
@@ -41,13 +42,14 @@ class PostgresUnit:
         self.is_over = False
 
     async def execute(self, statement: bytes, values: Mapping[str, Any]) -> AsyncCursor[Any]:
-        """Run one statement of this unit. Raises `DatabaseUnavailable`, `UnitConflict`.
+        """Run one statement of this unit. Raises `DatabaseUnavailable`, `UnitConflict`, `TextWithNUL`.
 
         The transaction begins with the first statement that writes or locks. What was read before it needs none:
         under READ COMMITTED every statement sees its own moment anyway, and most units only read.
         """
         if self.is_over:
             raise AssertionError("this unit of work is over")
+        refuse_nul(values.values(), "a statement")
         with translated():
             if self._has_begun or _only_reads(statement):
                 return await self._connection.execute(statement, values)

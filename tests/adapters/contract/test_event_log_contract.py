@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from emobility.domain.errors import Unavailable
 from emobility.events.charging import CHARGING
 from emobility.events.event import LoggedEvent
 from emobility.ports.event_log import CursorMoved, EventTooLarge
+from emobility.ports.stores import TextWithNUL
 from emobility.ports.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
@@ -45,6 +47,33 @@ async def test_what_was_appended_is_read_back_whole(world: World) -> None:
 
     read = [logged.envelope for logged in await world.all_logged()]
     assert sorted(read, key=lambda each: each.event_id) == sorted(envelopes, key=lambda each: each.event_id)
+
+
+@pytest.mark.parametrize("place", ["event", "event_id", "correlation_id"])
+async def test_an_event_with_a_nul_never_enters_the_log(world: World, place: str) -> None:
+    good = world.booted("S1", 1)
+    changed: dict[str, Any] = {"event": world.booted("S1", 1, vendor="a\0b").event, "event_id": "a\0b"}
+    bad = replace(good, **{place: changed.get(place, "a\0b")})
+
+    with pytest.raises(TextWithNUL):
+        await world.event_log.append([good, bad])
+    async with world.units.begin() as unit:
+        with pytest.raises(TextWithNUL):
+            unit.emit(bad)
+
+    assert await world.all_logged() == []
+
+
+async def test_a_reason_with_a_nul_can_be_kept_in_the_dead_letters(world: World) -> None:
+    async def refuse(_unit: UnitOfWork, _events: Sequence[LoggedEvent]) -> None:
+        raise ValueError("a\0b")
+
+    await world.event_log.append([world.booted("S1", 1)])
+    async with world.consuming("g", refuse):
+        await world.until_handled("g")
+
+    [parked] = await world.event_log.parked("g")
+    assert parked.reason == "ValueError: a\N{REPLACEMENT CHARACTER}b"
 
 
 async def test_offsets_are_dense_and_keep_the_order_of_each_key_under_concurrent_writers(world: World) -> None:

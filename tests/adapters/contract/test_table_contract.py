@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
-from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists
+from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TextWithNUL
 
 if TYPE_CHECKING:
     from tests.adapters.contract.conftest import World
@@ -61,6 +61,34 @@ async def test_every_kind_of_field_comes_back_as_it_was(world: World) -> None:
         assert await things.get(PARTY, "absent") is None
         assert await things.get_for_update(PARTY, "full") == full
         assert await things.get_for_update(PARTY, "absent") is None
+
+
+@pytest.mark.parametrize("fields", [{"serial": "a\0b"}, {"words": ("fine", "a\0b")}])
+async def test_a_nul_in_a_text_is_refused_by_name_and_the_unit_stays_usable(
+    world: World, fields: dict[str, Any]
+) -> None:
+    async with world.units.begin() as unit:
+        things = unit.table(world.things)
+        for write in (things.insert, things.put):
+            with pytest.raises(TextWithNUL):
+                await write(world.thing("bad", **fields))
+        await things.insert(world.thing("good", words=("\\u0000",)))
+        await unit.commit()
+
+    assert [row.thing_id for row in await world.rows()] == ["good"]
+
+
+async def test_a_nul_in_a_question_is_refused_by_name(world: World) -> None:
+    async with world.units.begin() as unit:
+        things = unit.table(world.things)
+        for ask in (things.get, things.get_for_update, things.delete):
+            with pytest.raises(TextWithNUL):
+                await ask(PARTY, "a\0b")
+        for find in (things.select, things.count):
+            for asked in ("a\0b", ("a\0b", "c")):
+                with pytest.raises(TextWithNUL):
+                    await find({"serial": asked})
+        assert await things.get(PARTY, "absent") is None
 
 
 async def test_inserting_a_key_twice_is_refused_and_the_unit_stays_usable(world: World) -> None:
