@@ -7,10 +7,12 @@ runs as `nobody`, and its data lie in a folder that user can enter (`home` in th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -200,10 +202,9 @@ class EmbeddedPostgres:
                 self._home = SHARED_FOLDER / f"wattroam-{self._folder_hash}"
                 self._link_home()
         self._binaries = binaries
-        for folder in (self._home, self._socket_folder):
-            folder.mkdir(exist_ok=True, mode=0o755)
-        if self._user is not None:
-            os.chown(self._socket_folder, self._user.uid, self._user.gid)
+        if self._home != self._folder:  # ours may be writable by a group of the owner's choice
+            _make_own_folder(self._home, None)
+        _make_own_folder(self._socket_folder, self._user)
         return binaries
 
     def _unprivileged(self) -> UnixUser:
@@ -330,3 +331,29 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return False
         return len(lines) > _READY_LINE and lines[0] == str(pid) and lines[_READY_LINE].strip() == "ready"
+
+
+def _make_own_folder(folder: Path, user: UnixUser | None) -> None:
+    """Make a folder, if need be, and give it to the server's user.
+
+    Its name can be foretold and others may write beside it, so somebody may have made it first, or a link to a folder
+    that root must not give away. All is decided on one open descriptor, which nobody can exchange.
+
+    Raises:
+        ComponentMissing: it is no folder, or belongs to another user, or another user may write in it.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o755)
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ComponentMissing(f"{folder} is not a folder of ours ({error.strerror}): remove it") from error
+    try:
+        facts = os.fstat(opened)
+        owners = {os.getuid()} if user is None else {os.getuid(), user.uid}
+        if facts.st_uid not in owners or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ComponentMissing(f"{folder} belongs to another user, or others may write in it: remove it")
+        if user is not None:
+            os.fchown(opened, user.uid, user.gid)
+    finally:
+        os.close(opened)

@@ -285,3 +285,36 @@ def test_programs_in_a_closed_home_are_copied_to_where_the_unprivileged_user_may
     assert usable.wheel_root is not None
     shutil.rmtree(usable.wheel_root)
     shutil.rmtree(closed)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can play two users")
+@pytest.mark.parametrize("trap", ["folder", "link", "link to the socket", "open"])
+async def test_a_home_that_another_user_prepared_is_not_taken(trap: str) -> None:
+    ours = Path(tempfile.mkdtemp(prefix="wattroam-test-", dir="/var/tmp"))  # 0700: the server's user can't enter
+    victim = ours / "victim"
+    victim.mkdir()
+    made = a_server(ours / "postgres")
+    home = Path("/var/tmp") / f"wattroam-{made._folder_hash}"
+    try:
+        if trap == "link":
+            home.symlink_to(victim)
+            os.chown(home, 4321, 4321, follow_symlinks=False)
+        else:
+            home.mkdir()
+        if trap == "link to the socket":
+            (home / "socket").symlink_to(victim)
+        elif trap == "folder":
+            os.chown(home, 4321, 4321)
+        elif trap == "open":
+            home.chmod(0o777)
+
+        with pytest.raises(ComponentMissing):
+            await made.start()
+
+        assert victim.stat().st_uid == 0
+    finally:
+        made.kill()
+        if home.is_symlink():
+            home.unlink()
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(ours, ignore_errors=True)
