@@ -220,8 +220,8 @@ class PaymentWorker:
     async def _enter_success(self, order: PaymentOrder, payment_id: str | None) -> None:
         now = self._ports.clock.now()
         async with self._ports.units.begin() as unit:
-            current = await unit.table(PAYMENT_ORDER).get_for_update(order.party_id, order.order_id)
-            if current is None or current.state is not PaymentState.PENDING:
+            current = await self._pending(unit, order)
+            if current is None:
                 return
             await unit.table(PAYMENT_ORDER).put(replace(current, state=PaymentState.DONE, payment_id=payment_id))
             if current.kind is not PaymentKind.RELEASE and payment_id is not None:
@@ -229,6 +229,13 @@ class PaymentWorker:
                 await self._refund_if_credited(unit, current)
             await unit.commit()
         _log.debug("payment_done", order_id=order.order_id, kind=order.kind.value, at=now.isoformat())
+
+    async def _pending(self, unit: UnitOfWork, order: PaymentOrder) -> PaymentOrder | None:
+        """Lock the account, then the order, as credits do, so that neither waits for the other for ever."""
+        if order.bill_id is not None:
+            await account_for_update(unit, order.party_id, order.driver_id, order.currency)
+        current = await unit.table(PAYMENT_ORDER).get_for_update(order.party_id, order.order_id)
+        return current if current is not None and current.state is PaymentState.PENDING else None
 
     async def _settle(self, unit: UnitOfWork, order: PaymentOrder, payment_id: str) -> None:
         assert order.bill_id is not None
@@ -259,8 +266,8 @@ class PaymentWorker:
     async def _enter_failure(self, order: PaymentOrder, code: str) -> None:
         now = self._ports.clock.now()
         async with self._ports.units.begin() as unit:
-            current = await unit.table(PAYMENT_ORDER).get_for_update(order.party_id, order.order_id)
-            if current is None or current.state is not PaymentState.PENDING:
+            current = await self._pending(unit, order)
+            if current is None:
                 return
             bill = None if order.bill_id is None else await unit.table(BILL).get(order.party_id, order.bill_id)
             failed = replace(current, state=PaymentState.FAILED, failure=code)
@@ -285,13 +292,25 @@ class PaymentWorker:
 
 
 async def try_failed_again(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -> int:
-    """Ask the driver's card, perhaps a new one, for what failed; return how many orders are tried again."""
-    failed = await unit.table(PAYMENT_ORDER).select(
-        {"party_id": emsp_id, "driver_id": driver_id, "state": PaymentState.FAILED}
-    )
-    for order in failed:
+    """Ask the driver's card, perhaps a new one, for what failed; return how many orders are tried again.
+
+    A credit may withdraw an order at this very moment, and holds the account while it does: so does this, and looks
+    again. A bill that was credited is not asked for any more.
+    """
+    orders = unit.table(PAYMENT_ORDER)
+    seen = await orders.select({"party_id": emsp_id, "driver_id": driver_id, "state": PaymentState.FAILED})
+    for currency in sorted({order.currency for order in seen}):
+        await account_for_update(unit, emsp_id, driver_id, currency)
+    again = 0
+    for each in seen:
+        order = await orders.get_for_update(emsp_id, each.order_id)
+        if order is None or order.state is not PaymentState.FAILED:
+            continue
         collects = order.kind in {PaymentKind.CAPTURE, PaymentKind.CHARGE}
-        await unit.table(PAYMENT_ORDER).put(
+        bill = None if order.bill_id is None else await unit.table(BILL).get(emsp_id, order.bill_id)
+        if collects and bill is not None and bill.credited_incl_e4:
+            continue
+        await orders.put(
             replace(
                 order,
                 kind=PaymentKind.CHARGE if collects else order.kind,
@@ -301,7 +320,8 @@ async def try_failed_again(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -
                 failure=None,
             )
         )
-    return len(failed)
+        again += 1
+    return again
 
 
 def _money(order: PaymentOrder) -> Money:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard, SandboxPayments
 from emobility.domain.money import Money
 from emobility.ports.payments import Hold, IdempotencyKeyReused, PaymentProviderUnavailable
-from services.driver_mobility.records import PAYMENT_ORDER, PaymentState
+from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility.paying import try_failed_again
+from services.driver_mobility.records import BILL, PAYMENT_ORDER, PaymentState
 
 MSP = "NL-EMA"
 ANOTHER_CARD = "5555555555554444"
@@ -102,3 +105,42 @@ async def test_an_earlier_attempt_that_took_the_money_after_all_is_not_made_agai
 
     assert await taken_e4(memory_world) == []
     assert [order.payment_id for order in await orders(memory_world)] == [failed.payment_id]
+
+
+async def test_a_credit_that_withdraws_an_order_just_before_a_new_card_wins(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world)
+    await memory_world.quiet()
+    async with memory_world.ports.units.begin() as unit:
+        (order,) = await unit.table(PAYMENT_ORDER).select()
+        assert order.state is PaymentState.FAILED
+
+        class SeenBeforeTheCredit:
+            """What a statement sees that began before the credit was committed."""
+
+            async def select(self, *_: Any, **__: Any) -> list[Any]:
+                await unit.table(PAYMENT_ORDER).put(replace(order, state=PaymentState.WITHDRAWN))
+                return [order]
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(unit.table(PAYMENT_ORDER), name)
+
+        class Unit:
+            def table(self, spec: Any) -> Any:
+                return SeenBeforeTheCredit() if spec is PAYMENT_ORDER else unit.table(spec)
+
+        again = await try_failed_again(cast("UnitOfWork", Unit()), order.party_id, driver_id)
+        (after,) = await unit.table(PAYMENT_ORDER).select()
+
+    assert (again, after.state) == (0, PaymentState.WITHDRAWN)
+
+
+async def test_a_credited_bill_is_not_asked_for_again(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world)
+    await memory_world.quiet()
+    async with memory_world.ports.units.begin() as unit:
+        (bill,) = await unit.table(BILL).select()
+        await unit.table(BILL).put(replace(bill, credited_incl_e4=bill.total_incl_e4))
+
+        assert await try_failed_again(unit, bill.party_id, driver_id) == 0
