@@ -18,6 +18,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.quote import gross_e4
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.pricing import price_session
+from emobility.domain.tariff.selection import UnlikelyMoment, require_likely
 from emobility.events.cdr import CDRReceived
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -182,6 +183,7 @@ class Receiving:
     async def _put_session(self, call: OCPICall) -> Reply:
         pushed = call.read_owned(v221.Session, object_id=call.path["session_id"])
         _refuse_foreign_token(pushed.cdr_token, call)
+        _refuse_unlikely_session(pushed)
         session = await session_from_ocpi(pushed, self._ports.vault)
         async with self._ports.units.begin() as unit:
             known = await unit.table(SESSION).get_for_update(call.own_party, session.party_id, session.session_id)
@@ -202,6 +204,7 @@ class Receiving:
             document |= {**changes, "charging_periods": periods}
             changed = v221.read(v221.write(document), v221.Session)
             _refuse_foreign_token(changed.cdr_token, call)
+            _refuse_unlikely_session(changed)
             if changed.owner != known.cpo_id or changed.id != known.session_id:
                 raise InvalidParameters("a PATCH can't give a session another id or owner")
             await self._store_session(unit, call.own_party, await session_from_ocpi(changed, self._ports.vault), known)
@@ -274,6 +277,8 @@ class Receiving:
         if posted.owner != call.caller:
             raise InvalidParameters(f"a CDR of {posted.owner} can't come from {call.caller}")
         _refuse_foreign_token(posted.cdr_token, call)
+        starts = (period.start_date_time for period in posted.charging_periods)
+        _refuse_unlikely(posted.start_date_time, posted.end_date_time, posted.last_updated, *starts)
         content_hash = hashlib.sha256(v221.write(posted)).hexdigest()
         location = {"Location": f"{call.url.rstrip('/')}/{posted.id}"}
         async with self._ports.units.begin() as unit:
@@ -354,6 +359,19 @@ def _fields(body: bytes) -> dict[str, Any]:
         raise NotAnOCPIObject("object", str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJSON(str(error)) from error
+
+
+def _refuse_unlikely_session(session: v221.Session) -> None:
+    starts = (period.start_date_time for period in session.charging_periods or ())
+    _refuse_unlikely(session.start_date_time, session.end_date_time or session.last_updated, *starts)
+
+
+def _refuse_unlikely(*moments: datetime) -> None:
+    """Raise `InvalidParameters` for a moment no charge can have; near the calendar's ends even sums overflow."""
+    try:
+        require_likely(*moments)
+    except UnlikelyMoment as error:
+        raise InvalidParameters(str(error)) from error
 
 
 def _location_row(emsp_id: PartyId, location: v221.Location) -> LocationRecord:
