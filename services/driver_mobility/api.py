@@ -24,7 +24,7 @@ from emobility.ports.stores import RecordExists
 from emobility.protocols.ocpi.client import PeerRefused
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
 from emobility.runtime.access import Access
-from services.driver_mobility.checking import AlreadyDecided, CDRChecking, UnknownCDR
+from services.driver_mobility.checking import AlreadyDecided, CDRChecking, SessionBilled, UnknownCDR
 from services.driver_mobility.commanding import UnknownSession
 from services.driver_mobility.driving import Driving, UnknownBill
 from services.driver_mobility.enrolment import Enrolment, NewDriver, NewToken, NotHostedHere, require_hosted
@@ -59,7 +59,7 @@ _NOT_FOUND: Final = (
     NotHostedHere,
 )
 _PAYMENT_REQUIRED: Final = (PaymentDeclined, CreditExhausted)
-_CONFLICT: Final = (AlreadyDecided, RecordExists, NoAgreementInForce, NoTariffKnown)
+_CONFLICT: Final = (AlreadyDecided, SessionBilled, RecordExists, NoAgreementInForce, NoTariffKnown)
 
 
 class HostRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,10 @@ class AlreadyDecided(RuleBroken):
     """The CDR was accepted or credited before."""
 
 
+class SessionBilled(RuleBroken):
+    """Another CDR of the session is accepted and not credited; a driver pays for a charge once."""
+
+
 class CDRChecking:
     """Decides on received CDRs, by itself or on an operator's word."""
 
@@ -238,13 +242,20 @@ class CDRChecking:
     # An operator's word, and nobody's
 
     async def accept_by_operator(self, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str) -> None:
-        """Withdraw a quarrel and accept what was disputed. Raises `UnknownCDR`, `AlreadyDecided`."""
+        """Withdraw a quarrel and accept what was disputed.
+
+        Raises:
+            UnknownCDR: there is none.
+            AlreadyDecided: it was accepted or credited before, or is no driver's.
+            SessionBilled: another CDR of its session stands.
+        """
         async with self._ports.units.begin() as unit:
             record = await self._record(unit, emsp_id, cpo_id, cdr_id)
             if record.state not in {CDRState.RECEIVED, CDRState.DISPUTED} or record.cdr.is_credit:
                 raise AlreadyDecided(f"CDR {cdr_id} is {record.state}")
             if await quote_of_cdr(unit, record) is None:
                 raise AlreadyDecided(f"CDR {cdr_id} belongs to no driver of {emsp_id}")
+            await _refuse_second_of_session(unit, record)
             await self._resolve(unit, record, resolution="accepted by the MSP's operator")
             await self._accept(unit, record, correlation_id=self._ports.randomness.uuid())
             await unit.commit()
@@ -293,6 +304,21 @@ class CDRChecking:
 async def quote_of_cdr(unit: UnitOfWork, record: CDRRecord) -> QuoteRecord | None:
     """Return the quote a CDR is billed under, locked; None: its token is nobody's here."""
     return None if record.quote_id is None else await unit.table(QUOTE).get_for_update(record.party_id, record.quote_id)
+
+
+async def _refuse_second_of_session(unit: UnitOfWork, record: CDRRecord) -> None:
+    """The quote that both are billed under is locked by now, so two accepted at once wait for each other."""
+    same_session = await unit.table(CDRS).select(
+        {
+            "party_id": record.party_id,
+            "cpo_id": record.cpo_id,
+            "session_id": record.session_id,
+            "state": CDRState.ACCEPTED,
+        }
+    )
+    for other in same_session:
+        if other.cdr_id != record.cdr_id and not other.cdr.is_credit and other.credited_by is None:
+            raise SessionBilled(f"CDR {other.cdr_id} charges session {record.session_id} and is not credited")
 
 
 def _stands_before(row: CDRRecord, record: CDRRecord) -> bool:

@@ -82,6 +82,9 @@ async def test_another_content_under_the_same_id_is_refused_and_the_first_stands
         {"currency": "euro"},
         {"start_date_time": "yesterday"},
         {"total_energy": "NaN"},
+        {"end_date_time": "9999-12-31T23:59:59Z"},
+        {"start_date_time": "0001-01-01T00:00:00Z"},
+        {"last_updated": "9999-12-31T23:59:59Z"},
         {"charging_periods": []},
         {"tariffs": []},
         {"session_id": None},
@@ -412,6 +415,28 @@ async def test_an_operator_can_accept_what_was_disputed(memory_world: Any) -> No
 
     assert await memory_world.cdr_states() == {"S1": "ACCEPTED"}
     assert (await memory_world.account(driver_id))["billed_e4"] == 54_450
+
+
+async def test_an_operator_cannot_accept_a_second_cdr_of_a_session_until_the_first_is_credited(
+    memory_world: Any,
+) -> None:
+    driver_id = await memory_world.enrol()
+    cdr = await charged(memory_world)
+    await memory_world.cpo.post_cdr(cdr)
+    await memory_world.quiet()
+    await memory_world.cpo.post_cdr(replace(cdr, cdr_id="S1-again"))
+    await memory_world.quiet()
+
+    await memory_world.call("POST", f"/{MSP}/cdrs/{CPO}/S1-again/accept", expect=409)
+    await memory_world.quiet()
+    assert await memory_world.cdr_states() == {"S1": "ACCEPTED", "S1-again": "DISPUTED"}
+    assert (await memory_world.account(driver_id))["billed_e4"] == 54_450
+
+    await memory_world.cpo.post_cdr(credit_of(cdr, cdr_id="S1-C", issued_at=cdr.issued_at, remark="wrong"))
+    await memory_world.quiet()
+    await memory_world.call("POST", f"/{MSP}/cdrs/{CPO}/S1-again/accept")
+    await memory_world.quiet()
+    assert (await memory_world.cdr_states())["S1-again"] == "ACCEPTED"
 
 
 async def test_a_credit_that_comes_twice_credits_once(memory_world: Any) -> None:
