@@ -172,3 +172,14 @@ def test_two_authorization_headers_are_no_credentials() -> None:
     assert basic_credentials(["Basic YTpi", "Basic YTpi"], "/ocpp/NL-TNM/a") == (None, None)
     assert basic_credentials(["Basic YTpi"], "/ocpp/NL-TNM/a") == ("a", "b")
     assert basic_credentials(["basic YTpiOmM="], "/ocpp/NL-TNM/a") == ("a", "b:c")
+
+
+async def test_the_right_password_is_let_in_however_many_were_guessed_from_wherever(world: Any) -> None:
+    await attempt(world, password=PASSWORD, address="192.0.2.1")
+    for n in range(100):
+        await attempt(world, address="192.0.2.1")
+        await attempt(world, address=f"10.0.0.{n}")
+
+    for address in ("192.0.2.1", "10.0.0.1", "198.51.100.7"):
+        assert await attempt(world, address=address) is RefusalReason.TOO_MANY_ATTEMPTS
+        assert (await attempt(world, password=PASSWORD, address=address)).identity == IDENTITY
