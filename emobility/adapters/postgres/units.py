@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from psycopg import AsyncCursor
+from psycopg.pq import TransactionStatus
 
 from emobility.adapters.consuming import Place, content_hash
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
@@ -120,6 +121,9 @@ class PostgresUnit:
             told()
 
     async def _commit(self) -> None:
+        if self._connection.info.transaction_status is TransactionStatus.INERROR:
+            # PostgreSQL would answer COMMIT by a rollback, and without an error.
+            raise AssertionError("a statement of this unit failed: nothing was committed")
         with translated():
             if not self._emitted:
                 await self._connection.commit()
