@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 INTERNAL_TOKEN_CHARACTERS_MIN: Final = 32
@@ -44,10 +44,10 @@ class Settings(BaseSettings):
         embedded_origins: Origins that embedded mode started itself; only these may be http or a loopback address.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WATTROAM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="WATTROAM_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     environment: Literal["development", "production"] = "production"
-    database_url: str | None = None
+    database_url: str | None = Field(default=None, repr=False)  # a URL with the password in it
     event_log: Literal["postgres", "kafka", "memory"] = "postgres"
     kafka_bootstrap: str | None = None
     public_url: str = "http://127.0.0.1:8080"

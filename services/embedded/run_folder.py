@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -53,12 +53,12 @@ class Installation:
 
     folder: Path
     event_log: str
-    internal_token: str
-    master_key: str
+    internal_token: str = field(repr=False)
+    master_key: str = field(repr=False)
     business_port: int
     gateway_ocpp_port: int
     gateway_api_port: int
-    database_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)
     kafka_bootstrap: str | None = None
 
     @classmethod

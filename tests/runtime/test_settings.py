@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from emobility.runtime.settings import Settings
+from services.embedded.run_folder import Installation
 
 GOOD: dict[str, Any] = {"internal_token": "t" * 32, "master_key": "ab" * 32}
 
@@ -63,3 +64,35 @@ def test_a_developers_machine_may_step_the_clock() -> None:
     settings = Settings(**GOOD, environment="development", clock_file=Path("clock"), event_log="memory")
 
     assert settings.clock_file == Path("clock")
+
+
+def test_neither_the_settings_nor_their_refusal_show_a_secret() -> None:
+    secrets: dict[str, Any] = {
+        "database_url": "postgresql://u:HUSH-database@h/d",
+        "internal_token": "HUSH-token" * 4,
+        "master_key": "ab" * 32,
+    }
+
+    assert "HUSH" not in repr(Settings(**secrets)) + str(Settings(**secrets))
+    with pytest.raises(ValidationError) as refused:
+        Settings(**secrets, gateway_api_port="HUSH-port")
+    with pytest.raises(ValidationError) as short:
+        Settings(**{**secrets, "master_key": "HUSH"})
+    assert "HUSH" not in str(refused.value) + str(short.value)
+
+
+def test_an_installation_does_not_show_its_secrets() -> None:
+    shown = repr(
+        Installation(
+            folder=Path("f"),
+            event_log="postgres",
+            internal_token="HUSH-token",
+            master_key="HUSH-key",
+            business_port=1,
+            gateway_ocpp_port=2,
+            gateway_api_port=3,
+            database_url="postgresql://u:HUSH@h/d",
+        )
+    )
+
+    assert "HUSH" not in shown
