@@ -246,6 +246,38 @@ def test_what_a_counterparty_refuses_is_kept_with_its_reason_until_it_is_retried
     in_virtual_time(scenario)
 
 
+def test_what_must_not_be_lost_is_not_overtaken_when_it_failed() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        accepts = receiver.script
+
+        async def refuse(_: Heard) -> Response:
+            return Response(b'{"status_code":2001,"status_message":"bad currency","timestamp":"2026-03-01T12:00:00Z"}')
+
+        receiver.script = refuse
+        async with running(sender.host):
+            await enqueue(sender, 1, key="cdr/1", is_replaceable=False)
+            await sent(sender)
+            receiver.script = accepts
+            credit = await enqueue(sender, 2, key="cdr/1", is_replaceable=False)
+            await enqueue(sender, 3, key="cdr/2", is_replaceable=False)
+            await sent(sender)
+            async with sender.host.ports.units.begin() as unit:
+                failed = await sender.host.deliveries.failed(unit, CPO)
+                await sender.host.deliveries.retry(unit, CPO, credit)
+                await unit.commit()
+            before = numbers(receiver)
+            await sent(sender)
+
+        assert [each.delivery_id == credit for each in failed] == [False, True]
+        assert failed[0].delivery_id in (failed[1].reason or "")
+        assert before == [1, 3]
+        assert numbers(receiver) == [1, 3, 1, 2]
+
+    in_virtual_time(scenario)
+
+
 def test_a_receiver_that_fails_on_one_object_gets_the_others_and_the_one_is_given_up_in_the_end() -> None:
     async def scenario() -> None:
         world = await three()

@@ -174,11 +174,13 @@ class Deliveries:
         )
 
     async def retry(self, unit: UnitOfWork, own_party: PartyId, delivery_id: str) -> None:
-        """Send a failed message again. Raises `NoSuchDelivery`."""
+        """Send a failed message again, with all that failed of its object, in order. Raises `NoSuchDelivery`."""
         entry = await unit.table(DELIVERY).get_for_update(own_party, delivery_id)
         if entry is None or entry.state is not DeliveryState.FAILED:
             raise NoSuchDelivery(f"{own_party} has no failed delivery {delivery_id}")
-        await unit.table(DELIVERY).put(replace(entry, state=DeliveryState.PENDING, attempts=0, reason=None))
+        of_object = {"own_party": own_party, "to_party": entry.to_party, "object_key": entry.object_key}
+        for each in await unit.table(DELIVERY).select(of_object | {"state": DeliveryState.FAILED}):
+            await unit.table(DELIVERY).put(replace(each, state=DeliveryState.PENDING, attempts=0, reason=None))
         unit.on_commit(lambda: self._wake(own_party, entry.to_party))
 
     def _wake(self, own_party: PartyId, to_party: PartyId) -> None:

@@ -159,14 +159,19 @@ class _Channel:
                 order_by=("position",),
                 limit=ROWS_AT_ONCE,
             )
+            blocked = await _behind_failed(unit, waiting)
+        for entry, reason in blocked.values():
+            await self._note(entry, reason=reason, attempts=entry.attempts, state=DeliveryState.FAILED)
         now_s = self._ports.timer.monotonic_s()
         self._paused_until_s = {key: until_s for key, until_s in self._paused_until_s.items() if until_s > now_s}
         heads: dict[str, Delivery] = {}
         for entry in waiting:
+            if entry.delivery_id in blocked:
+                continue
             heads.setdefault(entry.object_key, entry)
         ready = [each for each in heads.values() if each.object_key not in self._paused_until_s]
         if not ready:
-            return False
+            return bool(blocked)
         client = await self._client(ready[0])
         outcomes: list[bool | BaseException] = []
         for first in range(0, len(ready), OBJECTS_AT_ONCE):
@@ -264,6 +269,31 @@ class _Channel:
         longest = min(PAUSE_S_MIN * (1 << min(failures - 1, 16)), PAUSE_S_MAX)
         chance = int.from_bytes(self._ports.randomness.token_bytes(2), "big") / 65536
         return longest * (1 - chance / 2)
+
+
+async def _behind_failed(unit: UnitOfWork, waiting: Sequence[Delivery]) -> dict[str, tuple[Delivery, str]]:
+    """Return, by id, what may not overtake a failed message of its object that must not be lost, and why.
+
+    A credit means nothing to who never got the CDR. It fails with the message it waits for, so an operator sees both.
+    """
+    if not waiting:
+        return {}
+    failed = await unit.table(DELIVERY).select(
+        {
+            "own_party": waiting[0].own_party,
+            "to_party": waiting[0].to_party,
+            "object_key": tuple(dict.fromkeys(each.object_key for each in waiting)),
+            "state": DeliveryState.FAILED,
+            "is_replaceable": False,
+        },
+        order_by=("-position",),
+    )
+    first = {each.object_key: each for each in failed}
+    return {
+        each.delivery_id: (each, f"it waits for delivery {first[each.object_key].delivery_id}, which failed")
+        for each in waiting
+        if each.object_key in first and first[each.object_key].position < each.position
+    }
 
 
 def _reason(error: EmobilityError) -> str:
