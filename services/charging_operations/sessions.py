@@ -280,7 +280,10 @@ class SessionDesk:
         left = await unaccounted(unit, record)
         if record.state is TransactionState.DISMISSED:
             if left.import_wh or left.export_wh:
-                await self._advance_open(unit, replace(record, state=TransactionState.OPEN))
+                reopened = replace(record, state=TransactionState.OPEN)
+                # Stored first: as long as a report is missing, advancing stores nothing, and the sweep looks for OPEN.
+                await unit.table(TRANSACTION).put(reopened)
+                await self._advance_open(unit, reopened)
             return
         if open_rows and all(HEALS.issuperset(row.reasons) for row in open_rows) and is_complete(record.transaction):
             session = await self._session(unit, record)

@@ -331,6 +331,18 @@ async def test_a_clock_that_is_lost_while_charging_makes_the_session_invalid(uns
         assert (await here.api("POST", f"/{CPO}/quarantine/{row.quarantine_id}/resolve", bill)).status_code == 409
 
 
+async def test_energy_that_is_reported_after_a_dismissal_is_not_forgotten_over_a_gap() -> None:
+    async with open_for_business() as here:
+        await here.put_token(valid=False, whitelist=Whitelist.ALWAYS)
+        await here.authorize(transaction_id="1")
+        await here.report(await here.started(seq_no=0), here.ended(seq_no=1, at=1, import_wh=1_000))
+        dismissed = await here.state()
+        await here.report(here.updated(seq_no=3, at=1, import_wh=2_500))
+
+        assert (dismissed, await here.state()) == ("DISMISSED", "OPEN")
+        assert await here.ledger() == Ledger(metered=1_500, open=1_500)
+
+
 async def test_a_value_that_is_no_number_is_quarantined() -> None:
     async with open_for_business() as here:
         await here.authorize(transaction_id="1")
