@@ -265,7 +265,7 @@ class SessionDesk:
             if other.transaction_id == record.transaction_id:
                 continue
             overlap = min(record.last_at, other.last_at) - max(record.first_at, other.first_at)
-            if overlap.total_seconds() > OVERLAP_SLACK_S:
+            if overlap.total_seconds() > OVERLAP_SLACK_S and not _has_wrong_time(other):
                 return Fault(
                     reason=FaultReason.OVERLAPPING_TRANSACTION,
                     detail=f"transaction {other.transaction_id} ran on the EVSE at the same time",
@@ -358,6 +358,11 @@ class Verdict:
     faults: tuple[Fault, ...]
     periods: tuple[ChargingPeriod, ...]
     signed_data: SignedMeterData | None
+
+
+def _has_wrong_time(record: TransactionRecord) -> bool:
+    """Tell whether its own time can't be believed: an end years ahead would make all that follow overlap it."""
+    return any(fault.reason is FaultReason.TIME_IMPLAUSIBLE for fault in faults(record.transaction))
 
 
 def _nothing_happened(record: TransactionRecord, session: SessionRecord | Fault) -> bool:

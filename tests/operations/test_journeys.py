@@ -331,6 +331,18 @@ async def test_a_clock_that_is_lost_while_charging_makes_the_session_invalid(uns
         assert (await here.api("POST", f"/{CPO}/quarantine/{row.quarantine_id}/resolve", bill)).status_code == 409
 
 
+async def test_an_end_in_a_wrong_year_does_not_overlap_all_that_follow() -> None:
+    async with open_for_business() as here:
+        await here.authorize(transaction_id="1")
+        await here.authorize(transaction_id="2")
+        rolled_over = datetime(2036, 2, 7, 6, 28, 16, tzinfo=UTC)
+        await here.report(await here.started(), replace(here.ended(), occurred_at=rolled_over))
+        await here.report(await here.started("2", at=70, import_wh=6_000), here.ended("2", at=100, import_wh=8_000))
+
+        assert [row.transaction_id for row in await here.quarantine()] == ["1"]
+        assert await here.ledger() == Ledger(metered=7_000, cdr=2_000, quarantined=5_000)
+
+
 async def test_energy_that_is_reported_after_a_dismissal_is_not_forgotten_over_a_gap() -> None:
     async with open_for_business() as here:
         await here.put_token(valid=False, whitelist=Whitelist.ALWAYS)
