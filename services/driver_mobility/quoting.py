@@ -131,7 +131,9 @@ class Quoting:
             wholesale,
             emsp_id=driver.party_id,
             tariff_id=plan.plan_id[:ID_CHARACTERS_MAX],
-            vat_percent=vat_percent(driver.party_id, country=place.country, at=starts_at or now),
+            vat_percent=vat_percent(
+                driver.party_id, country=place.country, at=starts_at or now, time_zone=place.time_zone
+            ),
             issued_at=now,
             roaming_fee_e4=roaming_fee_e4,
         )

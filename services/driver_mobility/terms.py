@@ -12,6 +12,7 @@ from emobility.domain.agreement import RoamingAgreement, agreement_in_force
 from emobility.domain.cdr_check import KnownTariff
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId, Role
+from emobility.domain.tariff.selection import zone_of
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.tax import BuyerStatus, NoTaxRule, Supply, tax_of
@@ -190,8 +191,13 @@ def version_of(tariff: Tariff, emsp_id: PartyId, *, received_at: datetime) -> Ta
     )
 
 
-def vat_percent(emsp_id: PartyId, *, country: str, at: datetime) -> Decimal:
-    """Return the VAT a private driver pays at an EVSE in `country` (ISO 3166 alpha-3). Raises `NoTaxRule`."""
+def vat_percent(emsp_id: PartyId, *, country: str, at: datetime, time_zone: str) -> Decimal:
+    """Return the VAT a private driver pays at an EVSE in `country` (ISO 3166 alpha-3) on the local date there.
+
+    Raises:
+        NoTaxRule: nobody knows it.
+        UnknownTimeZone: `time_zone` is no IANA zone.
+    """
     evse_country = _ALPHA_2.get(country)
     if evse_country is None:
         raise NoTaxRule(f"country {country!r} is not in the table")
@@ -203,7 +209,7 @@ def vat_percent(emsp_id: PartyId, *, country: str, at: datetime) -> Decimal:
             buyer_status=BuyerStatus.CONSUMER,
             buyer_country=emsp_id.country_code,
             evse_country=evse_country,
-            on=at.date(),
+            on=at.astimezone(zone_of(time_zone)).date(),
         )
     )
     return decision.percent
