@@ -16,7 +16,7 @@ from charge_point_gateway.security import StationIdentity
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.ports.clock import Clock
-from emobility.ports.stores import TableSpec
+from emobility.ports.stores import RecordExists, TableSpec
 from emobility.ports.unit_of_work import Units
 
 
@@ -82,7 +82,10 @@ class PresenceBook:
                 connected_at=self._clock.now(),
             )
             if row is None:
-                await table.insert(claimed)
+                try:
+                    await table.insert(claimed)
+                except RecordExists as error:  # there was no row to lock: another gateway claims just now
+                    raise StationOwnedElsewhere(f"another gateway took {identity.key} first") from error
             else:
                 await table.put(claimed)
             await unit.commit()

@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from charge_point_gateway.gateway import GatewayOptions, GatewayService, build
+from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import station_identity
 from emobility.adapters.memory import memory_frame_pair
+from emobility.adapters.postgres import open_postgres
+from emobility.adapters.system import SystemClock, SystemRandomness
 from emobility.ports.frames import SocketClosed
 from emobility.protocols.station_control.messages import CommandResult, Reset, StationCommand
 from tests.gateway.conftest import PARTY, PASSWORD, STATION, Station, World, ports_of, settings_for_tests, until
@@ -203,3 +206,17 @@ async def test_flapping_leaves_neither_ghost_nor_orphan(world: World, stations: 
     assert row.is_online
     assert list(world.gateway._sessions) == [IDENTITY]
     assert world.gateway._parked == set()
+
+
+@pytest.mark.postgres
+async def test_of_two_gateways_that_claim_a_new_station_at_once_one_is_told_it_was_late(postgres_dsn: str) -> None:
+    async with open_postgres(
+        postgres_dsn, master_key=bytes(32), clock=SystemClock(), randomness=SystemRandomness()
+    ) as postgres:
+        books = [PresenceBook(postgres.units, SystemClock(), gateway_url=f"http://gateway-{n}.test") for n in "ab"]
+        for number in range(20):
+            identity = station_identity(PARTY, f"NEW-{number}")
+            claims = await asyncio.gather(
+                *(book.claim(identity, OCPPVersion.V16, seen_fence=0) for book in books), return_exceptions=True
+            )
+            assert [type(each) for each in claims if each != 1] == [StationOwnedElsewhere]
