@@ -99,7 +99,7 @@ class GatewayService:
         self._group_commit = GroupCommit(ports.event_log)
         self.metrics.commit_pending.set_function(lambda: self._group_commit.pending)
         self._presence = PresenceBook(ports.units, ports.clock, gateway_url=settings.gateway_api_url)
-        self._numbers = TransactionNumbers(ports.units)
+        self._numbers = TransactionNumbers(ports.units, ports.timer)
         self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
         ports.http.allow_origin(settings.business_url)
         authorizer = HttpAuthorizer(
@@ -280,14 +280,19 @@ class GatewayService:
         session = self._sessions.get(identity)
         if session is None or session.fence != row.fence:
             return CommandOutcome(result=CommandResult.STATION_OFFLINE)
-        if command.start_transaction is not None and session.version is OCPPVersion.V16:
-            start = command.start_transaction
-            self._numbers.expect(identity.party_id, identity.charging_station_id, start.id_token, start.remote_start_id)
+        start = command.start_transaction if session.version is OCPPVersion.V16 else None
+        # Before the command: the StartTransaction may overtake the station's answer.
+        if start is not None:
+            self._numbers.expect(identity.party_id, identity.charging_station_id, start)
         self._commands_in_flight += 1
+        outcome = None
         try:
-            return await execute(session, part, timeout_s=command.timeout_s)
+            outcome = await execute(session, part, timeout_s=command.timeout_s)
+            return outcome
         finally:
             self._commands_in_flight -= 1
+            if start is not None and (outcome is None or outcome.result is not CommandResult.ACCEPTED):
+                self._numbers.expect_no_longer(identity.party_id, identity.charging_station_id, start)
 
     async def _forwarded(
         self, row: StationPresenceRow, command: StationCommand, *, is_forwarded: bool
