@@ -15,6 +15,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, verify_charge
 from emobility.protocols.ocmf.refusals import OCMFRule
 from services.charging_operations.office import Office
+from services.charging_operations.quarantine import session_id_for
 from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord
 
 ENCODING_METHOD = "OCMF"
@@ -26,6 +27,7 @@ class Proof:
 
     fault: Fault | None = None
     signed_data: SignedMeterData | None = None
+    payload_hashes: tuple[str, ...] = ()
 
 
 NOT_SIGNED = Proof()
@@ -38,7 +40,7 @@ async def prove(
     evse: EVSE,
     policy: SignedMeterPolicy | None,
 ) -> Proof:
-    """Verify a complete transaction's signed records; each record proves one session for ever."""
+    """Verify a complete transaction's signed records; one that another session was billed by proves nothing here."""
     sealed = signed_records(record.transaction)
     if evse.meter_public_key is None:
         if policy is SignedMeterPolicy.REQUIRED:
@@ -54,7 +56,7 @@ async def prove(
     try:
         texts = [await office.ports.vault.open(each) for each in sealed]
         charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
-        await _use_once(unit, record, charge)
+        await _refuse_used(unit, record, charge)
     except SubjectErased:
         office.metrics.verified("erased")
         return _missing("the signed records were erased")
@@ -65,7 +67,8 @@ async def prove(
     return Proof(
         signed_data=SignedMeterData(
             encoding_method=ENCODING_METHOD, public_key=evse.meter_public_key, records=tuple(sealed)
-        )
+        ),
+        payload_hashes=tuple(charge.payload_hashes),
     )
 
 
@@ -78,15 +81,19 @@ def signed_records(transaction: Transaction) -> Sequence[Sealed]:
     return list(found.values())
 
 
-async def _use_once(unit: UnitOfWork, record: TransactionRecord, charge: VerifiedCharge) -> None:
-    session_id = record.session_id or ""
+async def use_up(unit: UnitOfWork, record: TransactionRecord, proof: Proof) -> None:
+    """Note that the session was billed by these records: each proves one session for ever."""
+    for payload_sha256 in proof.payload_hashes:
+        await unit.table(USED_RECORD).put(
+            UsedSignedRecord(party_id=record.party_id, payload_sha256=payload_sha256, session_id=session_id_for(record))
+        )
+
+
+async def _refuse_used(unit: UnitOfWork, record: TransactionRecord, charge: VerifiedCharge) -> None:
     for payload_sha256 in charge.payload_hashes:
         used = await unit.table(USED_RECORD).get_for_update(record.party_id, payload_sha256)
-        if used is not None and used.session_id != session_id:
+        if used is not None and used.session_id != session_id_for(record):
             raise OCMFRefused(OCMFRule.RECORD_REUSED, f"it proved session {used.session_id} already")
-        await unit.table(USED_RECORD).put(
-            UsedSignedRecord(party_id=record.party_id, payload_sha256=payload_sha256, session_id=session_id)
-        )
 
 
 def _missing(detail: str) -> Proof:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from emobility.domain.agreement import SignedMeterPolicy
-from emobility.domain.cdr import SignedMeterData
 from emobility.domain.charging_periods import whole_second
 from emobility.domain.errors import EmobilityError
 from emobility.domain.session import ChargingPeriod, SessionStatus
@@ -31,7 +30,7 @@ from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
-from services.charging_operations.proof import prove
+from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
 from services.charging_operations.quarantine import (
     Outcome,
     QuarantineDesk,
@@ -189,9 +188,10 @@ class SessionDesk:
                 session,
                 verdict.periods,
                 ended_at=whole_second(record.last_at),
-                signed_data=verdict.signed_data,
+                signed_data=verdict.proof.signed_data,
                 correlation_id=record.correlation_id,
             )
+            await use_up(unit, record, verdict.proof)
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.BILLED))
             return
         if _nothing_happened(record, session):
@@ -229,11 +229,10 @@ class SessionDesk:
         overlapping = await self._overlapping(unit, record)
         if overlapping is not None:
             found.append(overlapping)
-        signed_data = None
+        proof = NOT_SIGNED
         if known is not None:
             policy = await self._policy(unit, session) if isinstance(session, SessionRecord) else None
             proof = await prove(self.office, unit, record, known.evse, policy)
-            signed_data = proof.signed_data
             if proof.fault is not None:
                 found.append(proof.fault)
         periods: tuple[ChargingPeriod, ...] = ()
@@ -243,7 +242,7 @@ class SessionDesk:
                 priced(session, periods, whole_second(record.last_at))
             except EmobilityError as error:
                 found.append(Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}"))
-        return Verdict(faults=tuple(found), periods=periods, signed_data=signed_data)
+        return Verdict(faults=tuple(found), periods=periods, proof=proof)
 
     async def _policy(self, unit: UnitOfWork, session: SessionRecord) -> SignedMeterPolicy | None:
         row = await unit.table(AGREEMENT).get(session.party_id, session.agreement_id, session.agreement_version)
@@ -290,6 +289,7 @@ class SessionDesk:
             verdict = await self._judged(unit, record, session)
             if not verdict.faults and isinstance(session, SessionRecord) and await live_cdr(unit, session) is None:
                 await self._heal(unit, record, [row.quarantine_id for row in open_rows], left)
+                await use_up(unit, record, verdict.proof)
                 return
         if not (left.import_wh or left.export_wh) and not await self._changes_what_was_billed(unit, record):
             return
@@ -357,7 +357,7 @@ class Verdict:
 
     faults: tuple[Fault, ...]
     periods: tuple[ChargingPeriod, ...]
-    signed_data: SignedMeterData | None
+    proof: Proof
 
 
 def _has_wrong_time(record: TransactionRecord) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.meter import ReadingContext
 from services.charging_operations.ledger import Ledger
+from services.charging_operations.office import Limits
+from services.charging_operations.records import USED_RECORD
 from services.charging_operations.stations import StationTerms
 from tests.ocmf.meter import Meter, value
 from tests.operations.world import CPO, START, STATION, World, agreement, evse, open_for_business, reading
@@ -107,6 +110,23 @@ async def test_one_record_proves_one_session() -> None:
         (row,) = await here.quarantine()
         assert "RECORD_REUSED" in row.details[0]
         assert row.transaction_id == "2"
+
+
+async def test_records_that_were_looked_at_before_the_start_came_prove_the_charge_once_it_came() -> None:
+    async with signing_station() as here:
+        await here.authorize(transaction_id="1", ocpp_evse_id=1)
+        both = await here.seal(METER.record(1, value("B", "1.000", 0), value("E", "6.000", 59)))
+        begin = replace(here.updated(seq_no=1, at=0, import_wh=1_000), ocpp_evse_id=1, connector_id=1)
+        end = reading(START + timedelta(minutes=60), 6_000, ReadingContext.TRANSACTION_END, signed_record=both)
+        await here.report(begin, here.ended(seq_no=2, end=end))
+        here.clock.step_by(Limits().missing_reports_wait + timedelta(minutes=1))
+        await here.until(here.quarantine)
+        used_before = await here.rows(USED_RECORD)
+        await here.report(await here.started(seq_no=0))
+
+        assert used_before == []
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+        assert [row.session_id for row in await here.rows(USED_RECORD)] == [(await here.issued())[0].session_id]
 
 
 async def test_an_agreement_that_asks_for_signatures_is_not_billed_without() -> None:
