@@ -27,6 +27,7 @@ RESOURCE_BYTES: Final = 16
 RESOURCE_AGE: Final = timedelta(days=7)
 """A page or callback that nobody used for so long is dropped; a created object is kept."""
 PURGE_ROWS: Final = 1_000
+_RESOURCE_ID: Final = re.compile(r"[0-9a-f]{1,64}")
 _URL: Final = re.compile(r"https?://[\x21-\x7e]{1,247}")
 
 
@@ -79,6 +80,8 @@ class Proxies:
         Raises:
             NoSuchResource: unknown, used, not this platform's, or not for this method.
         """
+        if _RESOURCE_ID.fullmatch(resource_id) is None:
+            raise NoSuchResource
         async with self._ports.units.begin() as unit:
             found = await unit.table(PROXIED_RESOURCE).get_for_update(resource_id)
             if found is None or found.user_peer_id != user.peer_id or found.used_at is not None:

@@ -424,8 +424,9 @@ async def test_a_result_that_was_not_taken_may_be_sent_again(world: World, http_
     assert third.status == 404
 
 
-async def test_a_result_for_an_unknown_callback_is_404_with_2001(world: World) -> None:
-    answer = await world.platforms[CPO].call("POST", "proxy/0123456789abcdef", body=RESULT)
+@pytest.mark.parametrize("resource_id", ["0123456789abcdef", "a%00", "%ff"])
+async def test_a_result_for_an_unknown_callback_is_404_with_2001(world: World, resource_id: str) -> None:
+    answer = await world.platforms[CPO].call("POST", f"proxy/{resource_id}", body=RESULT)
 
     assert (answer.status, status_code(answer)) == (404, 2001)
 

@@ -28,7 +28,10 @@ from emobility.domain.tariff.tariff import (
 )
 from emobility.ports.http import HttpResponse
 from emobility.protocols.ocpi import mapping, v221
+from emobility.protocols.ocpi.headers import Routing, authorization, routing_headers
+from emobility.protocols.ocpi.peers import PEER
 from emobility.protocols.ocpi.v221 import write
+from roaming_hub.service import HUB
 from services.navigation.merging import merged
 from services.navigation.prices import price_text
 from services.navigation.search import distance_between_m
@@ -71,6 +74,20 @@ class Finder:
     async def push(self, method: str, path: str, body: Any) -> HttpResponse:
         payload = body if isinstance(body, bytes) else write(body)
         return await self.cpo.call(method, path, to=NSP, body=payload)
+
+    async def own(self, method: str, path: str, body: bytes) -> HttpResponse:
+        """Call as the hub would, past its own refusals."""
+        ports = self.world.hub.host.ports
+        async with ports.units.begin() as unit:
+            peer = await unit.table(PEER).get(HUB, NSP.code)
+        assert peer is not None
+        assert peer.outgoing_token is not None
+        sent = {
+            "Authorization": authorization(await ports.vault.open(peer.outgoing_token)),
+            **routing_headers(Routing(to_party=NSP, from_party=CPO)),
+        }
+        url = f"{ORIGIN}/navigation/{NSP}/ocpi/2.2.1/{path}"
+        return await self.world.http.request(method, url, headers=sent, body=body)
 
     async def find(self, query: str = "") -> list[dict[str, Any]]:
         answer = await self.world.http.request("GET", f"{ORIGIN}/navigation/{NSP}/stations?{query}", headers={})
@@ -189,6 +206,41 @@ async def test_everything_is_fetched_page_by_page_when_asked(finder: Finder) -> 
 
     assert asked.status == 202
     assert [each["location_id"] for each in await finder.find()] == ["L1", "L2", "L3", "L4", "L5"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH"])
+@pytest.mark.parametrize("path", ["L1%00", "L1%1f", "L1%7f", "L1/E1%00", "L1?a=%00"])
+async def test_a_control_character_in_an_address_is_2001(finder: Finder, method: str, path: str) -> None:
+    body = b"" if method == "GET" else write(location())
+
+    answer = await finder.own(method, f"{LOCATIONS}/{path}", body)
+
+    assert (answer.status, status_code(answer)) == (200, 2001)
+
+
+@pytest.mark.parametrize("text", [b"\\u0000", b"a\\\\\\u0000"])
+async def test_nul_in_any_text_of_a_body_is_2001(finder: Finder, text: bytes) -> None:
+    whole = write(location()).replace(b'"name":"Plein 1"', b'"name":"' + text + b'"')
+    part = b'{"last_updated":"2026-03-01T12:00:00Z","energy_mix":{"supplier_name":"' + text + b'"}}'
+    await finder.own("PUT", f"{LOCATIONS}/L1", write(location()))
+
+    put = await finder.own("PUT", f"{LOCATIONS}/L1", whole)
+    patch = await finder.own("PATCH", f"{LOCATIONS}/L1", part)
+
+    assert (put.status, status_code(put)) == (200, 2001)
+    assert (patch.status, status_code(patch)) == (200, 2001)
+
+
+async def test_an_escaped_backslash_before_u0000_is_no_nul(finder: Finder) -> None:
+    body = write(location()).replace(b'"name":"Plein 1"', b'"name":"\\\\u0000"')
+
+    assert status_code(await finder.own("PUT", f"{LOCATIONS}/L1", body)) == 1000
+
+
+async def test_an_id_that_ends_a_line_is_none(finder: Finder) -> None:
+    body = write(location()).replace(b'"id":"L1"', b'"id":"L1\\n"')
+
+    assert status_code(await finder.own("PUT", f"{LOCATIONS}/L1", body)) == 2001
 
 
 async def test_a_cpo_that_joins_later_is_fetched_from(finder: Finder) -> None:

@@ -357,7 +357,7 @@ class OCPIHost:
 
         Raises:
             NotAuthenticated: no valid token, or only TOKEN_A.
-            InvalidParameters: OCPI-from is no role of the caller, or OCPI-to is not us.
+            InvalidParameters: OCPI-from is no role of the caller, OCPI-to is not us, or `refuse_unprintable`.
         """
         own_party = self.own_party_of(request)
         caller = await self.registered_caller(request, own_party)
@@ -366,7 +366,7 @@ class OCPIHost:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
         body = await body_of(request)
         inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-        return OCPICall(
+        call = OCPICall(
             own_party=own_party,
             peer_id=caller.peer.peer_id,
             caller=_caller(routing.from_party, caller.roles),
@@ -380,6 +380,8 @@ class OCPIHost:
             headers=request.headers,
             body=body,
         )
+        call.refuse_unprintable()
+        return call
 
     # Versions and credentials
 

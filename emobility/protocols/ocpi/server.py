@@ -14,6 +14,7 @@ X-Correlation-ID. A handler raises `OCPIError`; a `MalformedInput` becomes S 200
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ PAGE_OBJECTS_MAX: Final = 100
 """Most objects of one page; a larger `limit` is capped to it (4.1.4.1)."""
 BODY_BYTES_MAX: Final = 1_000_000
 """Largest body; a larger one is answered 413."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _log = structlog.get_logger(__name__)
 
@@ -120,6 +123,18 @@ class OCPICall:
         if str(getattr(pushed, id_field)).lower() != object_id.lower():
             raise InvalidParameters(f"{id_field} differs between URL and body")
         return pushed
+
+    def refuse_unprintable(self) -> None:
+        """Refuse what no id has (types, CiString): control characters in path or query, NUL in any text of the body.
+
+        Of other texts the body may hold line ends; NUL is kept by no database. An escaped backslash before `u0000`
+        is no NUL. Raises `InvalidParameters`.
+        """
+        written = [*self.path.values(), *(text for pair in self.query.multi_items() for text in pair)]
+        if any(_CONTROL.search(text) for text in written):
+            raise InvalidParameters("the URL holds a control character")
+        if b"\\u0000" in self.body.replace(b"\\\\", b""):
+            raise InvalidParameters("a text of the body holds NUL")
 
     def owner(self) -> PartyId:
         """Return the party that `{country_code}/{party_id}` of the URL names.

@@ -28,8 +28,8 @@ NUMBER_MAX: Final = Decimal(10) ** 15
 NUMBER_DECIMALS_MAX: Final = 18
 """Most decimals of a number; the text asks for four."""
 
-_PRINTABLE_ASCII: Final = r"^[\x20-\x7e]+$"
-_PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
+_PRINTABLE_ASCII: Final = r"^[\x20-\x7e]+\Z"
+_PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
 
 CountryCode = Annotated[str, Meta(pattern=r"^[A-Za-z]{2}$")]
 PartyCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{3}$")]
