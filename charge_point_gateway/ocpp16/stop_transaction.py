@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from charge_point_gateway.message import (
+    WHOLE_NUMBER_MAX,
     Context,
     Fact,
     Message,
@@ -39,7 +40,7 @@ class StopTransaction(Message):
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
         """The transaction ended at the station's time; transactionData comes before the last register value."""
-        transaction_id = whole(payload["transactionId"])
+        transaction_id = _transaction_id(payload["transactionId"])
         meter_stop = whole(payload["meterStop"])
         occurred_at = moment(payload["timestamp"])
         id_tag = payload.get("idTag")
@@ -60,6 +61,16 @@ class StopTransaction(Message):
 def identifier_of(payload: dict[str, Any], context: Context) -> str:
     """Return under what signed records of a message are sealed: its transaction, which every message of it knows."""
     return f"{context.station_key}/{payload.get('transactionId', 'evse')}"
+
+
+def _transaction_id(value: Any) -> int | str:
+    """Return the id; of one that no system gave out, for it is beyond all numbers, a text that is the same each time.
+
+    It is unknown, and acknowledged like any unknown one.
+    """
+    if abs(value) <= WHOLE_NUMBER_MAX:
+        return whole(value)
+    return f"beyond-{content_key(str(value))[:24]}"
 
 
 def _samples(payload: dict[str, Any]) -> list[Sample]:

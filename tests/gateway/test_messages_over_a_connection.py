@@ -20,6 +20,7 @@ from emobility.events.charging import (
     TransactionStarted,
     TransactionUpdated,
 )
+from emobility.events.event import EVENT_ID_CHARACTERS_MAX
 from emobility.ports.authorizer import AuthorizationStatus
 from tests.gateway.conftest import until
 
@@ -417,3 +418,16 @@ async def test_a_nul_in_what_is_meant_for_people_is_replaced_and_the_message_cou
     assert (boot[0], stop[0]) == (3, 3)
     [booted, _] = await world.events()
     assert booted.vendor == "A\N{REPLACEMENT CHARACTER}B"
+
+
+@pytest.mark.parametrize("number", [10**25, -(10**300)])
+async def test_a_stop_with_a_number_that_nobody_gave_is_acknowledged_and_kept_once(world: Any, number: int) -> None:
+    station = await world.dial("ocpp1.6")
+    stop = {"transactionId": number, "meterStop": 5, "timestamp": AT}
+
+    answers = [await station.call("StopTransaction", stop) for _ in range(2)]
+
+    assert [answer[0] for answer in answers] == [3, 3]
+    ids = await world.event_ids()
+    assert len(set(ids)) == 1
+    assert len(ids[0]) <= EVENT_ID_CHARACTERS_MAX
