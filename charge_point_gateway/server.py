@@ -36,6 +36,8 @@ OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
 MESSAGES_BUFFERED_MAX: Final = 16
 """Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
+FRAGMENTS_MAX: Final = 1_024
+"""Fragments of one message; empty ones cost memory without ever reaching `MESSAGE_BYTES_MAX`."""
 AUTHORIZATION_CHARACTERS_MAX: Final = 512
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -78,6 +80,11 @@ class StationConnection(ServerConnection):
             self._is_text = frame.opcode is Opcode.TEXT
         if not frame.fin or self._fragments:
             self._fragments.append(bytes(frame.data))
+            if len(self._fragments) > FRAGMENTS_MAX:
+                self._fragments.clear()
+                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, f"over {FRAGMENTS_MAX} fragments")
+                self.send_data()
+                return
             if not frame.fin:
                 return
             data = b"".join(self._fragments)

@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from charge_point_gateway.gateway import GatewayService, build
 from charge_point_gateway.security import station_identity
-from charge_point_gateway.server import StationServer
+from charge_point_gateway.server import FRAGMENTS_MAX, StationServer
 from emobility.adapters.memory import MemoryHttp
 from emobility.adapters.postgres import PostgresAdapters, open_postgres
 from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
@@ -363,3 +363,25 @@ async def test_draining_answers_what_is_in_progress_and_closes_with_1001(world: 
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
+
+
+@pytest.mark.parametrize(("fragments", "is_kept"), [(FRAGMENTS_MAX, True), (FRAGMENTS_MAX + 200, False)])
+async def test_a_message_of_countless_empty_fragments_ends_the_connection(
+    url: str,
+    fragments: int,
+    is_kept: bool,  # noqa: FBT001 - a parameter of the case
+) -> None:
+    async with dialled(url, "ocpp1.6") as connection:
+        text = '[2,"a","Heartbeat",{}]'
+        # The library ends a message of fragments by one more, which is empty and final.
+        pieces = [text, *([""] * (fragments - 2))]
+        if is_kept:
+            await connection.send(pieces)
+            assert json.loads(await connection.recv())[0] == 3
+            return
+        with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 - either call may meet the close
+            await connection.send(pieces)
+            await connection.recv()
+
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009

@@ -75,7 +75,7 @@ def test_neither_the_settings_nor_their_refusal_show_a_secret() -> None:
 
     assert "HUSH" not in repr(Settings(**secrets)) + str(Settings(**secrets))
     with pytest.raises(ValidationError) as refused:
-        Settings(**secrets, gateway_api_port="HUSH-port")
+        Settings(**{**secrets, "gateway_api_port": "HUSH-port"})
     with pytest.raises(ValidationError) as short:
         Settings(**{**secrets, "master_key": "HUSH"})
     assert "HUSH" not in str(refused.value) + str(short.value)
