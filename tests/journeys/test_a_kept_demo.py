@@ -94,7 +94,7 @@ def test_a_quarantine_is_listed_billed_and_leaves_nothing_unaccounted_for(on_pos
     ("command", "word"),
     [
         (("quarantine", "list", "XX-NOP"), "XX-NOP is no CPO"),
-        (("quarantine", "list", "not a party"), "not a party"),
+        (("quarantine", "list", "not a party"), "no such party"),
         (("quarantine", "resolve", "NL-TUL", "nothing", "--outcome", "WAIVE", "--why", "x"), "nothing"),
         (("parked", "replay", "nobody", "key"), "no group is called nobody"),
     ],
