@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from emobility.adapters.http_egress import GuardedHttpClient
-from emobility.adapters.kafka import open_kafka
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.postgres import open_postgres
 from emobility.adapters.signing import Ed25519Signer
@@ -50,6 +49,8 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
         )
         event_log: EventLog = postgres.event_log
         if settings.event_log == "kafka":
+            from emobility.adapters.kafka import open_kafka  # noqa: PLC0415 - heavy, and most do without
+
             event_log = await stack.enter_async_context(open_kafka(settings.kafka_bootstrap or "", postgres))
         yield Ports(
             clock=clock,

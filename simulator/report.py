@@ -6,9 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from simulator.truth import Truth
+
+TRUTH_FILE: Final = "truth.json"
+REPORT_FILE: Final = "simulation.json"
+"""What a simulator leaves in its folder."""
 
 
 class Outcome(StrEnum):

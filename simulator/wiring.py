@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.adapters.system import SteppedClock, SystemClock, SystemTimer
@@ -20,11 +19,8 @@ from simulator.load import LoadPlan, LoadReport, LoadRun
 from simulator.network import load_scenario
 from simulator.planning import plan_scenario
 from simulator.quiet import quiet_by_http
-from simulator.report import SimulationReport
+from simulator.report import REPORT_FILE, TRUTH_FILE, SimulationReport
 from simulator.simulation import Simulation
-
-TRUTH_FILE: Final = "truth.json"
-REPORT_FILE: Final = "simulation.json"
 
 
 class ClockNotStepped(RuleBroken):

@@ -46,8 +46,8 @@ class TableSpec(Generic[R]):
         record: The frozen dataclass of a row.
         key: Fields of the primary key, party first.
         unique: Further groups of fields that are unique together.
-        is_reference: It changes rarely and is read with every message: plain reads may be a second old where another
-            process made the change; this process's own changes are seen at once.
+        is_reference: It changes rarely and is read with every message, so plain reads are kept for a while. What this
+            process changes is seen at once, what another changes a moment later (`adapters/postgres/reference_rows`).
     """
 
     name: str
@@ -72,8 +72,8 @@ class Table(Protocol[R]):
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
 
-    async def delete(self, *key: Any) -> bool:
-        """Remove a record; tell whether there was one."""
+    async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
+        """Remove a record, if its fields equal `where`; tell whether one went."""
 
     async def select(
         self,

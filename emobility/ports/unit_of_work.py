@@ -43,8 +43,13 @@ class UnitOfWork(Protocol):
     def on_commit(self, told: Callable[[], None]) -> None:
         """Have `told()` called once the commit is confirmed, and never otherwise. It may only set something off."""
 
-    async def commit(self) -> None:
-        """Make rows and events durable together."""
+    async def commit(self, *, is_repeatable: bool = False) -> None:
+        """Make rows and events durable together.
+
+        Args:
+            is_repeatable: What the unit did is done again, to the same end, if a crash of the server loses it; so it
+                returns before the disk confirms. Never where something was promised to somebody.
+        """
 
 
 class Units(Protocol):

@@ -159,16 +159,25 @@ class ProcessTree:
         for server in self._planned:
             await self.launch(server)
 
-    async def launch(self, server: Server) -> None:
-        """Start one more child and keep it running; when it fails, stop the whole tree. Raises what it raised."""
-        self._launched.append(server)
+    async def launch(self, *servers: Server) -> None:
+        """Start more children side by side and keep them running; when one fails, stop the whole tree.
+
+        Raises:
+            ServerFailed: what it raised.
+        """
+        self._launched += servers
+        starting = [asyncio.create_task(server.start()) for server in servers]
         try:
-            await server.start()
+            await asyncio.gather(*starting)
         except BaseException:
+            for start in starting:
+                start.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
             await self.stop()
             raise
-        self._deaths.setdefault(server.name, 0)
-        self._supervisions.append(asyncio.create_task(self._supervise(server), name=f"supervise {server.name}"))
+        for server in servers:
+            self._deaths.setdefault(server.name, 0)
+            self._supervisions.append(asyncio.create_task(self._supervise(server), name=f"supervise {server.name}"))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Return when `stop` is set, or raise the `ServerFailed` of a child that keeps dying; either way all stop."""

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import roaming_hub.service
 import services.charging_operations.service
@@ -20,9 +20,9 @@ from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from services.embedded.live_page import LivePage
 
-QUIET_POLL_S: Final = 0.01
+QUIET_POLL_S: Final = 0.005
 LOOK_ANYWAY_S: Final = 0.25
-"""Whoever waits for rest looks again this late although nothing was committed here, or commits did not stop."""
+"""Whoever waits for rest looks again this late although nothing was committed here, or work did not stop."""
 QUIET_HOLD_S: Final = 2.0
 """How long a question whether anything is left may wait for a no."""
 
@@ -49,48 +49,71 @@ class Business:
     ) -> None:
         self._ports = ports
         self._access = access
-        self._services = tuple(mounted.values())
+        self._mounted = mounted
         self._handlers = handlers
-        self.app = FastAPI(openapi_url=None)
-        self.app.add_api_route("/livez", self._live, methods=["GET"])
-        self.app.add_api_route("/internal/quiet", self._quiet, methods=["GET"])
-        self.app.add_api_route("/internal/parked/{group}", self._parked, methods=["GET"])
-        self.app.add_api_route("/internal/parked/{group}/replay", self._replay, methods=["POST"])
-        for prefix, service in mounted.items():
-            self.app.mount(f"/{prefix}", service.app)
+        self._requests = 0
+        self._serving = 0
+        self._rested: tuple[int, int] | None = None
+        self.own = FastAPI(openapi_url=None)
+        self.own.add_api_route("/livez", self._live, methods=["GET"])
+        self.own.add_api_route("/internal/quiet", self._quiet, methods=["GET"])
+        self.own.add_api_route("/internal/parked/{group}", self._parked, methods=["GET"])
+        self.own.add_api_route("/internal/parked/{group}/replay", self._replay, methods=["POST"])
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the service that its path begins with, or answer it (ASGI)."""
+        prefix = scope["path"].removeprefix("/").partition("/")[0] if scope["type"] == "http" else ""
+        service = self._mounted.get(prefix)
+        if service is None:
+            await self.own(scope, receive, send)
+            return
+        self._requests += 1
+        self._serving += 1
+        try:
+            await service.app({**scope, "root_path": f"{scope.get('root_path', '')}/{prefix}"}, receive, send)
+        finally:
+            self._serving -= 1
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run every service's background work until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
-            for service in self._services:
+            for service in self._mounted.values():
                 tasks.create_task(service.run(stop))
 
     async def outstanding(self) -> int:
         """Count events not handled or, when there are none, messages a service has not delivered; 0: nothing moves.
 
-        Work moves from log to delivery and back, so an empty look counts only if nothing was committed meanwhile.
+        Work moves from log to delivery and back, so an empty look counts only if nothing moved meanwhile.
         """
         while True:
-            commits = self._ports.units.commits
-            if left := await self._look():
+            moved = self._moved()
+            if left := await self._look(moved):
                 return left
-            if self._ports.units.commits == commits:
+            if self._moved() == moved:
+                self._rested = moved
                 return 0
 
+    def _moved(self) -> tuple[int, int]:
+        """Return what stays the same while nothing happens in this process."""
+        return self._ports.units.commits, self._requests
+
     async def _settle(self, *, since: int) -> None:
-        """Wait until there were more than `since` commits and then none for a moment; a look costs many statements."""
+        """Wait until there were more than `since` commits and then rest for a moment; a look costs many statements."""
         timer, units = self._ports.timer, self._ports.units
         ends_at_s, before = timer.monotonic_s() + LOOK_ANYWAY_S, units.commits
         while timer.monotonic_s() < ends_at_s:
             await timer.sleep(QUIET_POLL_S)
-            if since != units.commits == before:
+            if since != units.commits == before and not self._serving:
                 return
             before = units.commits
 
-    async def _look(self) -> int:
+    async def _look(self, moved: tuple[int, int]) -> int:
+        # Another process may append; what services have to deliver grows by what happens here alone.
         if lag := sum((await self._ports.event_log.lag()).values()):
             return lag
-        for service in self._services:
+        if moved == self._rested:
+            return 0
+        for service in self._mounted.values():
             if pending := await service.backlog():
                 return pending
         return 0
@@ -154,5 +177,5 @@ def build(settings: Settings, ports: Ports) -> Business:
         },
     )
     if settings.environment == "development":
-        LivePage(ports).mount_on(business.app)
+        LivePage(ports).mount_on(business.own)
     return business

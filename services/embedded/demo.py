@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json as json_module
-import logging
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
@@ -17,24 +17,20 @@ from emobility.adapters.system import SteppedClock, SystemTimer
 from emobility.runtime.child_process import POLL_S, ChildProcess
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.supervision import ServerFailed
-from emobility.runtime.telemetry import configure_logging
-from emobility.wiring import open_ports
-from services.audit.audit import audit
-from services.audit.books import Books, gather_books
-from services.audit.figures import figures_of
-from services.audit.report import AuditReport
-from services.embedded.deterministic import run_in_memory
 from services.embedded.opening import settings_of
 from services.embedded.progress import Progress
 from services.embedded.run_folder import Installation, discard
-from services.embedded.screen import show
 from services.embedded.stack import Stack, running
 from simulator.planning import plan_scenario
-from simulator.wiring import REPORT_FILE, TRUTH_FILE
+from simulator.report import REPORT_FILE, TRUTH_FILE
+
+if TYPE_CHECKING:
+    from services.embedded.concluding import Conclusion
 
 RUN_FOLDER: Final = Path("run/demo")
 SIMULATION_FOLDER: Final = "simulation"
-AUDIT_DIFFERS: Final = 1
+CONCLUDING: Final = "services.embedded.concluding"
+"""Imports half of the system, so it is loaded while the simulator plays, when nobody waits for it."""
 INTERRUPTED: Final = 130
 """As shells say it: 128 and the number of SIGINT."""
 
@@ -49,22 +45,21 @@ def run_demo(*, json: bool, keep: bool, event_log: str, seed: int, run_folder: P
     Raises:
         EmobilityError: it can't run: something is missing, in use, or a server does not come up.
     """
-    console = Console(stderr=json)
     try:
         if event_log == "memory":
-            return _in_memory(json=json, seed=seed, console=console)
+            return _in_memory(json=json, seed=seed)
         return asyncio.run(_on_servers(json=json, keep=keep, event_log=event_log, seed=seed, run_folder=run_folder))
     except (DemoStopped, KeyboardInterrupt):
         return INTERRUPTED
 
 
-def _in_memory(*, json: bool, seed: int, console: Console) -> int:
+def _in_memory(*, json: bool, seed: int) -> int:
+    from services.embedded.concluding import conclude_in_memory  # noqa: PLC0415 - see CONCLUDING
+
     began = time.monotonic()
-    configure_logging(process="demo", level=logging.ERROR)
     with Progress() as progress:
-        run = run_in_memory(seed, progress=progress.tell)
-    report = audit(run.books, run.report.truth.as_json())
-    return _conclude(run.books, report, run.report.figures(), began, json=json, console=console, event_log="memory")
+        conclusion = conclude_in_memory(seed, progress)
+    return conclusion.tell(json=json, duration_s=round(time.monotonic() - began, 1))
 
 
 async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_folder: Path | None) -> int:
@@ -79,11 +74,9 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     stop = asyncio.Event()
     with Progress() as progress, stopping_on_signals(stop):
         async with running(installation, clock_file=clock_file, seed=seed, on_change=progress.say) as stack:
-            await _simulate(stack, seed, progress, stop)
-            books, report, simulated = await _audit(stack)
+            conclusion = await _play(stack, seed, progress, stop)
             progress.close()
-            console = Console()
-            code = _conclude(books, report, simulated, began, json=json, console=console, event_log=event_log)
+            code = conclusion.tell(json=json, duration_s=round(time.monotonic() - began, 1))
             if keep:
                 base = stack.installation.business_url
                 Console(stderr=True).print(f"still serving: {base}/ (Ctrl-C stops everything)")
@@ -91,8 +84,8 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     return code
 
 
-async def _simulate(stack: Stack, seed: int, progress: Progress, stop: asyncio.Event) -> None:
-    """Run the simulator as a process of its own and pass its progress on."""
+async def _play(stack: Stack, seed: int, progress: Progress, stop: asyncio.Event) -> Conclusion:
+    """Run the simulator as a process of its own, pass its progress on, then audit what was stored."""
     folder = stack.installation.folder / SIMULATION_FOLDER
     log = stack.installation.folder / "logs" / "simulator.log"
     child = ChildProcess.spawn(
@@ -103,6 +96,7 @@ async def _simulate(stack: Stack, seed: int, progress: Progress, stop: asyncio.E
     )
     timer = SystemTimer()
     try:
+        await asyncio.to_thread(importlib.import_module, CONCLUDING)
         while child.exit_code is None:
             if stop.is_set():
                 raise DemoStopped
@@ -112,35 +106,13 @@ async def _simulate(stack: Stack, seed: int, progress: Progress, stop: asyncio.E
         child.kill()
     if child.exit_code:
         raise ServerFailed("simulator", f"ended with {child.exit_code}", log_tail=child.last_lines())
+    truth, simulated = (_read(folder / name) for name in (TRUTH_FILE, REPORT_FILE))
+    from services.embedded.concluding import conclude  # noqa: PLC0415 - see CONCLUDING
+
+    return await conclude(
+        settings_of(stack.installation, clock_file=stack.clock_file), truth=truth, simulated=simulated
+    )
 
 
-async def _audit(stack: Stack) -> tuple[Books, AuditReport, dict[str, Any]]:
-    folder = stack.installation.folder / SIMULATION_FOLDER
-    truth, simulated = (json_module.loads((folder / name).read_text()) for name in (TRUTH_FILE, REPORT_FILE))
-    async with open_ports(settings_of(stack.installation, clock_file=stack.clock_file)) as ports:
-        books = await gather_books(ports.units, ports.event_log)
-    return books, audit(books, truth), simulated
-
-
-def _conclude(
-    books: Books,
-    report: AuditReport,
-    simulated: dict[str, Any],
-    began: float,
-    *,
-    json: bool,
-    console: Console,
-    event_log: str,
-) -> int:
-    figures, duration_s = figures_of(books), round(time.monotonic() - began, 1)
-    if json:
-        document = figures.as_json() | {
-            "event_log": event_log,
-            "audit": report.as_json(),
-            "simulation": simulated,
-            "duration_s": duration_s,
-        }
-        sys.stdout.write(json_module.dumps(document, indent=1) + "\n")
-    else:
-        show(console, figures, report, simulated, duration_s)
-    return 0 if report.is_clean else AUDIT_DIFFERS
+def _read(path: Path) -> Any:
+    return json_module.loads(path.read_text())

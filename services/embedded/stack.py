@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,8 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-
-import httpx
+from urllib.parse import urlsplit
 
 from emobility.adapters.postgres import migrate
 from emobility.adapters.system import SystemRandomness, SystemTimer
@@ -64,33 +64,41 @@ async def running(
             installation = replace(installation, kafka_bootstrap=kafka.bootstrap)
         installation.save()
         environment = os.environ | installation.environment(clock_file=clock_file, seed=seed)
-        for name, module, probe in (
-            ("gateway", "charge_point_gateway", f"{installation.gateway_api_url}/livez"),
-            ("business", "services.embedded.business_process", f"{installation.business_url}/livez"),
-        ):
-            on_change(f"starting {name}")
-            await tree.launch(
+        on_change("starting gateway and back offices")
+        await tree.launch(
+            *(
                 CommandServer(
                     name,
                     [sys.executable, "-m", module],
                     log=logs / f"{name}.log",
                     timer=timer,
-                    is_ready=answers(probe),
+                    is_ready=answers(f"{url}/livez"),
                     env=environment,
                     ready_timeout_s=READY_TIMEOUT_S,
                 )
+                for name, module, url in (
+                    ("gateway", "charge_point_gateway", installation.gateway_api_url),
+                    ("business", "services.embedded.business_process", installation.business_url),
+                )
             )
+        )
         yield Stack(installation=installation, tree=tree, clock_file=clock_file)
 
 
 def answers(url: str) -> Callable[[], Awaitable[bool]]:
-    """Return a probe that says whether `url` answers with 200."""
+    """Return a probe that says whether `url`, on this machine, answers with 200."""
+    address = urlsplit(url)
 
     async def probe() -> bool:
         try:
-            async with httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
-                return (await client.get(url)).status_code == httpx.codes.OK
-        except httpx.HTTPError:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(address.hostname, address.port)
+                try:
+                    writer.write(f"GET {address.path} HTTP/1.0\r\nHost: {address.netloc}\r\n\r\n".encode())
+                    return b" 200 " in await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
             return False
 
     return probe

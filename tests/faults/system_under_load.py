@@ -35,8 +35,9 @@ from simulator.journal import AcknowledgementJournal, read_journal
 from simulator.load import LoadPlan, LoadReport, LoadRun
 from simulator.network import load_scenario
 from simulator.quiet import quiet_by_http
+from simulator.report import TRUTH_FILE
 from simulator.scenario import Scenario
-from simulator.wiring import TRUTH_FILE, addresses_of
+from simulator.wiring import addresses_of
 
 STATIONS: Final = 10
 """Half of them OCPP 1.6, half 2.0.1."""

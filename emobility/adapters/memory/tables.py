@@ -209,13 +209,16 @@ class MemoryTable(Generic[R]):
         await self._refuse_duplicate(key, record)
         self.changes[key] = record
 
-    async def delete(self, *key: Any) -> bool:
-        """Remove a record; tell whether there was one."""
-        refuse_nul(key, self.rows.spec.name)
+    async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
+        """Remove a record, if its fields equal `where`; tell whether one went."""
+        refuse_nul((*key, *(where or {}).values()), self.rows.spec.name)
         if self._seen(key) is None:
             return False
         await self._lock(key)
-        if self._seen(key) is None:
+        seen = self._seen(key)
+        if seen is None or any(
+            field_reader(self.rows.spec.record, field)(seen) != value for field, value in (where or {}).items()
+        ):
             return False
         self.changes[key] = None
         return True

@@ -135,8 +135,9 @@ class MemoryUnit:
         """Have `told()` called once the commit is done."""
         self._told.append(told)
 
-    async def commit(self) -> None:
+    async def commit(self, *, is_repeatable: bool = False) -> None:
         """Make rows and events visible together."""
+        del is_repeatable  # nothing here outlives the process
         self.refuse_if_over()
         self._state.commits += 1
         for table in self._tables.values():

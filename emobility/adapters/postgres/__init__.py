@@ -17,6 +17,7 @@ from emobility.adapters.postgres.connections import (
 )
 from emobility.adapters.postgres.event_log import PostgresEventLog
 from emobility.adapters.postgres.migrations import MigrationRefused, migrate
+from emobility.adapters.postgres.reference_rows import ReferenceRows
 from emobility.adapters.postgres.retention import RETENTION_AGE
 from emobility.adapters.postgres.units import PostgresUnit, PostgresUnits
 from emobility.adapters.postgres.vault import PostgresVault
@@ -79,8 +80,11 @@ async def open_postgres(
     """
     async with open_database(dsn, durable=durable, unit_connections_max=unit_connections_max) as database:
         appender = Appender(database, segment_offsets=segment_offsets)
-        units = PostgresUnits(database, appender, clock=clock, collation=await _collation(database))
-        wakeups = Wakeups(database)
+        reference_rows = ReferenceRows()
+        units = PostgresUnits(
+            database, appender, clock=clock, collation=await _collation(database), reference_rows=reference_rows
+        )
+        wakeups = Wakeups(database, reference_rows)
         appender.on_append.append(wakeups.appended)
         tasks = [asyncio.create_task(wakeups.listen()), asyncio.create_task(wakeups.notify_others())]
         try:

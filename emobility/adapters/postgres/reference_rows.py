@@ -1,18 +1,24 @@
 """Rows that change rarely and are read with every message, kept for a moment: peers, tokens, agreements, stations.
 
 A change made in this process is seen at once: while a unit that changed a table is open nothing of the table is served
-or kept, and afterwards what was kept is gone. A change made in another process is seen within `REFERENCE_AGE_S`.
+or kept, and afterwards what was kept is gone. A change made in another process is told by NOTIFY with its commit, and
+what was kept is gone as soon as we hear it. While nobody listens, an answer is kept for `UNFOLLOWED_AGE_S` only; a
+connection that died without a word is noticed after some ten seconds, so none is kept longer than `FOLLOWED_AGE_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-REFERENCE_AGE_S: Final = 1.0
-"""How long another process's change to a reference table may go unseen."""
+REFERENCE_CHANNEL: Final = "wattroam_reference"
+NOTIFY_REFERENCES: Final = f"SELECT pg_notify('{REFERENCE_CHANNEL}', %(tables)s)".encode()
+"""Sent in the changing unit's own transaction: such changes are rare, so its lock holds nobody up."""
+FOLLOWED_AGE_S: Final = 10.0
+UNFOLLOWED_AGE_S: Final = 1.0
 QUESTIONS_MAX: Final = 5_000
 """Answers kept per table; with one more, all of the table's are dropped."""
 
@@ -25,32 +31,55 @@ class _Answers:
     generation: int = 0
     open_changes: int = 0
 
+    def drop(self) -> None:
+        self.generation += 1
+        self.by_question.clear()
+
 
 class ReferenceRows:
     """What one process lately read of reference tables."""
 
     def __init__(self) -> None:
         self._tables: dict[str, _Answers] = {}
+        self.age_s = UNFOLLOWED_AGE_S
 
     def of(self, table: str) -> ReferenceTable:
         """Return the part of one table."""
-        return ReferenceTable(self._tables.setdefault(table, _Answers()))
+        return ReferenceTable(self, self._tables.setdefault(table, _Answers()))
+
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[None]:
+        """While inside, `changed_elsewhere` is called for the changes of other processes."""
+        self.changed_elsewhere(self._tables)  # nobody listened so far
+        self.age_s = FOLLOWED_AGE_S
+        try:
+            yield
+        finally:
+            self.age_s = UNFOLLOWED_AGE_S
+
+    def changed_elsewhere(self, tables: Iterable[str]) -> None:
+        """Another process changed these tables."""
+        for table in tables:
+            if table in self._tables:
+                self._tables[table].drop()
 
 
 class ReferenceTable:
     """What one process lately read of one table."""
 
-    __slots__ = ("_answers",)
+    __slots__ = ("_answers", "_rows")
 
-    def __init__(self, answers: _Answers) -> None:
+    def __init__(self, rows: ReferenceRows, answers: _Answers) -> None:
+        self._rows = rows
         self._answers = answers
 
     def find(self, question: Question) -> Any:
         """Return the answer to a question, None when it is not known."""
         found = self._answers.by_question.get(question)
-        if found is None or self._answers.open_changes or found[1] < asyncio.get_running_loop().time():
+        if found is None or self._answers.open_changes:
             return None
-        return found[0]
+        answer, read_at_s = found
+        return answer if asyncio.get_running_loop().time() <= read_at_s + self._rows.age_s else None
 
     def generation(self) -> int:
         """Return what `keep` needs to see whether a change came between question and answer."""
@@ -63,21 +92,17 @@ class ReferenceTable:
             return
         if len(answers.by_question) >= QUESTIONS_MAX:
             answers.by_question.clear()
-        answers.by_question[question] = (answer, asyncio.get_running_loop().time() + REFERENCE_AGE_S)
+        answers.by_question[question] = (answer, asyncio.get_running_loop().time())
 
     def begin_change(self) -> None:
         """A unit is about to change the table."""
         self._answers.open_changes += 1
-        self._drop()
+        self._answers.drop()
 
     def end_change(self) -> None:
         """That unit is over."""
         self._answers.open_changes -= 1
-        self._drop()
-
-    def _drop(self) -> None:
-        self._answers.generation += 1
-        self._answers.by_question.clear()
+        self._answers.drop()
 
 
 def question_of(statement: bytes, values: Mapping[str, Any]) -> Question:

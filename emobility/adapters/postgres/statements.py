@@ -31,7 +31,6 @@ class TableStatements(Generic[R]):
         select = sql.SQL("SELECT {} FROM {} WHERE {}").format(self._names, self._table, key)
         self.get = _bytes(select)
         self.get_for_update = _bytes(select + sql.SQL(" FOR UPDATE"))
-        self.delete = _bytes(sql.SQL("DELETE FROM {} WHERE {}").format(self._table, key))
         self.insert = _bytes(self._insert() + sql.SQL(" ON CONFLICT DO NOTHING"))
         self.put = _bytes(self._insert() + self._on_conflict_replace())
 
@@ -42,6 +41,18 @@ class TableStatements(Generic[R]):
             raise AssertionError(f"the key of {self._spec.name} is {names}, not {key}")
         columns = (self.mapping.column(name) for name in names)
         return {column.name: column.dump(value) for column, value in zip(columns, key, strict=True)}
+
+    def delete(self, key: Sequence[Any], where: Mapping[str, Any]) -> Question:
+        """Return the statement of `Table.delete` and its values."""
+        where = {**dict(zip(self._spec.key, key, strict=True)), **where}
+        shape, values = self._asked(where, None, None)
+        statement = self._composed.get(("delete", shape))
+        if statement is None:
+            conditions = self._conditions(where, None, None)
+            statement = self._composed["delete", shape] = _bytes(
+                sql.SQL("DELETE FROM {}{}").format(self._table, conditions)
+            )
+        return statement, values
 
     def _equals(self, name: str) -> sql.Composable:
         return sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name))

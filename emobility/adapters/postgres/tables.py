@@ -89,10 +89,10 @@ class PostgresTable(Generic[R]):
             raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record)) from error
         await self._execute(b"RELEASE SAVEPOINT before_put", {})
 
-    async def delete(self, *key: Any) -> bool:
-        """Remove a record; tell whether there was one."""
+    async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
+        """Remove a record, if its fields equal `where`; tell whether one went."""
         self._change()
-        cursor = await self._execute(self._statements.delete, self._statements.key_values(key))
+        cursor = await self._execute(*self._statements.delete(key, where or {}))
         return cursor.rowcount > 0
 
     async def select(

@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from emobility.adapters.consuming import Place, content_hash
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
 from emobility.adapters.postgres.connections import Connection, Database, translated
-from emobility.adapters.postgres.reference_rows import ReferenceRows, ReferenceTable
+from emobility.adapters.postgres.reference_rows import NOTIFY_REFERENCES, ReferenceRows, ReferenceTable
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.adapters.postgres.tables import PostgresTable
 from emobility.adapters.texts import refuse_nul
@@ -107,25 +107,29 @@ class PostgresUnit:
         """Have `told()` called once the commit is confirmed."""
         self._told.append(told)
 
-    async def commit(self) -> None:
+    async def commit(self, *, is_repeatable: bool = False) -> None:
         """Make rows and events durable together. Raises `DatabaseUnavailable`: whether it took effect is unknown."""
         if self.is_over:
             raise AssertionError("this unit of work is over")
         self.is_over = True
         self._units.commits += 1  # before and after: whoever looks meanwhile sees that something moves
         try:
-            await self._commit()
+            await self._commit(is_repeatable=is_repeatable)
         finally:
             self._units.commits += 1
         for told in self._told:
             told()
 
-    async def _commit(self) -> None:
+    async def _commit(self, *, is_repeatable: bool) -> None:
         if self._connection.info.transaction_status is TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by a rollback, and without an error.
             raise AssertionError("a statement of this unit failed: nothing was committed")
         with translated():
+            if self._changing:
+                await self._connection.execute(NOTIFY_REFERENCES, {"tables": " ".join(self._changing)})
             if not self._emitted:
+                if is_repeatable:
+                    await self._connection.execute(b"SET LOCAL synchronous_commit TO off")
                 await self._connection.commit()
                 return
             appender, now = self._units.appender, self._units.clock.now()
@@ -198,13 +202,21 @@ UnitT = TypeVar("UnitT", bound=PostgresUnit)
 class PostgresUnits:
     """Opens units; one connection each. Never call out over HTTP inside a unit: it would hold rows meanwhile."""
 
-    def __init__(self, database: Database, appender: Appender, *, clock: Clock, collation: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        appender: Appender,
+        *,
+        clock: Clock,
+        collation: str,
+        reference_rows: ReferenceRows,
+    ) -> None:
         self._database = database
         self._collation = collation
         self._statements: dict[str, TableStatements[Any]] = {}
         self._specs: dict[str, TableSpec[Any]] = {}
         self.commits = 0
-        self.reference_rows = ReferenceRows()
+        self.reference_rows = reference_rows
         self.appender = appender
         self.clock = clock
 

@@ -16,6 +16,7 @@ import psycopg
 
 from emobility.adapters.consuming import BackOff
 from emobility.adapters.postgres.connections import Database, connection_options
+from emobility.adapters.postgres.reference_rows import REFERENCE_CHANNEL, ReferenceRows
 from emobility.domain.errors import Unavailable
 
 CHANNEL: Final = "wattroam_event"
@@ -28,8 +29,9 @@ LISTEN_S: Final = 5.0
 class Wakeups:
     """Tells consumers of this process that events may have come."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reference_rows: ReferenceRows) -> None:
         self._database = database
+        self._reference_rows = reference_rows
         self._sleepers: list[tuple[Callable[[], None], Collection[str] | None]] = []
         self._appended = asyncio.Event()
         self._topics: dict[str, None] = {}
@@ -80,16 +82,24 @@ class Wakeups:
         connection = await psycopg.AsyncConnection.connect(self._database.dsn, autocommit=True, **options)
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
+            await connection.execute(f"LISTEN {REFERENCE_CHANNEL}".encode())
             back_off.reset()
             self._own_pid = connection.info.backend_pid
             self._wake()
-            while True:
-                is_alive = False
-                async for notice in connection.notifies(timeout=LISTEN_S, stop_after=1):
-                    is_alive = True
+            with self._reference_rows.followed():
+                await self._hear_all(connection)
+
+    async def _hear_all(self, connection: psycopg.AsyncConnection) -> None:
+        while True:
+            is_alive = False
+            async for notice in connection.notifies(timeout=LISTEN_S, stop_after=1):
+                is_alive = True
+                if notice.channel == REFERENCE_CHANNEL:
+                    self._reference_rows.changed_elsewhere(notice.payload.split(" "))
+                else:
                     self.heard(notice.payload)
-                if not is_alive:
-                    await connection.execute("SELECT 1")
+            if not is_alive:
+                await connection.execute("SELECT 1")
 
     def heard(self, words: str) -> None:
         """Take a notice in: its sender's process id and the topics."""

@@ -218,11 +218,11 @@ class _Channel:
     async def _delivered(self, entry: Delivery) -> bool:
         self._paused_until_s.pop(entry.object_key, None)
         async with self._ports.units.begin() as unit:
-            current = await unit.table(DELIVERY).get_for_update(entry.own_party, entry.delivery_id)
-            # A newer state replaced it while it was under way: that one is still to be sent.
-            if current is not None and current.revision == entry.revision:
-                await unit.table(DELIVERY).delete(entry.own_party, entry.delivery_id)
-                await unit.commit()
+            # If a newer state replaced it while it was under way, that one is still to be sent.
+            if await unit.table(DELIVERY).delete(
+                entry.own_party, entry.delivery_id, where={"revision": entry.revision}
+            ):
+                await unit.commit(is_repeatable=True)  # lost, it is sent once more, and has no effect there
         return True
 
     async def _failed_on(self, entry: Delivery, reason: str) -> bool:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emobility.adapters.postgres.reference_rows import QUESTIONS_MAX, ReferenceRows
+from emobility.adapters.postgres.reference_rows import (
+    FOLLOWED_AGE_S,
+    QUESTIONS_MAX,
+    UNFOLLOWED_AGE_S,
+    ReferenceRows,
+)
 
 if TYPE_CHECKING:
     from tests.adapters.contract.conftest import World
@@ -94,3 +99,20 @@ async def test_what_is_kept_is_bounded() -> None:
         table.keep((number,), number, generation=table.generation())
     assert table.find((0,)) is None
     assert table.find((QUESTIONS_MAX,)) == QUESTIONS_MAX
+
+
+async def test_what_others_changed_is_asked_again_and_a_lost_listener_keeps_nothing_long() -> None:
+    rows = ReferenceRows()
+    table, other = rows.of("thing"), rows.of("other")
+    with rows.followed():
+        assert rows.age_s == FOLLOWED_AGE_S
+        generation = table.generation()
+        table.keep(("q",), "old", generation=generation)
+        other.keep(("q",), "kept", generation=other.generation())
+        rows.changed_elsewhere(["thing", "never read here"])
+        table.keep(("q",), "read before the notice", generation=generation)
+        assert table.find(("q",)) is None
+        assert other.find(("q",)) == "kept"
+    assert rows.age_s == UNFOLLOWED_AGE_S
+    with rows.followed():
+        assert other.find(("q",)) is None

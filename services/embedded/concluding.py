@@ -1,0 +1,63 @@
+"""How a demo ends: everything is audited, then one screen, or JSON, of what came of it."""
+
+from __future__ import annotations
+
+import json as json_module
+import logging
+import sys
+from typing import Any, Final
+
+from rich.console import Console
+
+from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import configure_logging
+from emobility.wiring import open_ports
+from services.audit.audit import audit
+from services.audit.books import Books, gather_books
+from services.audit.figures import figures_of
+from services.audit.report import AuditReport
+from services.embedded.deterministic import run_in_memory
+from services.embedded.progress import Progress
+from services.embedded.screen import show
+
+AUDIT_DIFFERS: Final = 1
+
+
+class Conclusion:
+    """The books of a demo, audited. `simulated` is the simulator's own report."""
+
+    def __init__(self, books: Books, report: AuditReport, simulated: dict[str, Any], *, event_log: str) -> None:
+        self._books = books
+        self._report = report
+        self._simulated = simulated
+        self._event_log = event_log
+
+    def tell(self, *, json: bool, duration_s: float) -> int:
+        """Print it to standard output; return 0 when every equation holds, else 1."""
+        figures = figures_of(self._books)
+        if json:
+            document = figures.as_json() | {
+                "event_log": self._event_log,
+                "audit": self._report.as_json(),
+                "simulation": self._simulated,
+                "duration_s": duration_s,
+            }
+            sys.stdout.write(json_module.dumps(document, indent=1) + "\n")
+        else:
+            show(Console(), figures, self._report, self._simulated, duration_s)
+        return 0 if self._report.is_clean else AUDIT_DIFFERS
+
+
+async def conclude(settings: Settings, *, truth: dict[str, Any], simulated: dict[str, Any]) -> Conclusion:
+    """Audit what a running system has stored against what the simulator knows."""
+    async with open_ports(settings) as ports:
+        books = await gather_books(ports.units, ports.event_log)
+    return Conclusion(books, audit(books, truth), simulated, event_log=settings.event_log)
+
+
+def conclude_in_memory(seed: int, progress: Progress) -> Conclusion:
+    """Play the scenario in this process, on memory adapters and a virtual clock, and audit it."""
+    configure_logging(process="demo", level=logging.ERROR)
+    run = run_in_memory(seed, progress=progress.tell)
+    report = audit(run.books, run.report.truth.as_json())
+    return Conclusion(run.books, report, run.report.figures(), event_log="memory")
