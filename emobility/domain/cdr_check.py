@@ -66,6 +66,7 @@ class CDRFault(StrEnum):
     METER_KEY_NOT_PINNED = "METER_KEY_NOT_PINNED"
     METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
     METER_ENERGY_DIFFERS = "METER_ENERGY_DIFFERS"
+    METER_RECORD_REUSED = "METER_RECORD_REUSED"
     IMPLAUSIBLE = "IMPLAUSIBLE"
     TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105 - the name of a rule, no password
     CREDIT_WITHOUT_ORIGINAL = "CREDIT_WITHOUT_ORIGINAL"
@@ -84,6 +85,8 @@ class SignatureVerdict(StrEnum):
     """Signed by the key in the document, and the MSP has none to compare it with."""
     INVALID = "INVALID"
     ENERGY_DIFFERS = "ENERGY_DIFFERS"
+    REUSED = "REUSED"
+    """A record proved another session that was accepted, whoever's it was."""
 
 
 class CDRDecision(StrEnum):
@@ -403,7 +406,9 @@ def _deadline_findings(cdr: CDR, agreement: RoamingAgreement, received_at: datet
 
 
 def _meter_findings(policy: SignedMeterPolicy, verdict: SignatureVerdict) -> Iterator[CDRFinding]:
-    """Apply the agreement's policy to what the MSP found."""
+    """Apply the agreement's policy to what the MSP found; no policy lets one measurement prove two charges."""
+    if verdict is SignatureVerdict.REUSED:
+        yield CDRFinding(fault=CDRFault.METER_RECORD_REUSED, detail="a signed record proved another accepted session")
     if policy is SignedMeterPolicy.NOT_REQUIRED:
         return
     if verdict is SignatureVerdict.INVALID:

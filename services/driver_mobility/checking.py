@@ -36,7 +36,7 @@ from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import bill_cdr, credit_cdr
 from services.driver_mobility.facts import fact
-from services.driver_mobility.metering import signature_verdict
+from services.driver_mobility.metering import signature_verdict, use_up
 from services.driver_mobility.records import (
     CDRS,
     DISPUTE,
@@ -149,6 +149,8 @@ class CDRChecking:
         self, unit: UnitOfWork, record: CDRRecord, *, correlation_id: str, is_deemed: bool = False
     ) -> None:
         now = self._ports.clock.now()
+        if not record.cdr.is_credit:
+            await use_up(unit, self._ports.vault, record.party_id, record.cdr)
         await unit.table(CDRS).put(replace(record, state=CDRState.ACCEPTED, is_deemed=is_deemed))
         event = CDRAccepted(
             agreement_id=record.agreement_id,
@@ -248,6 +250,7 @@ class CDRChecking:
             UnknownCDR: there is none.
             AlreadyDecided: it was accepted or credited before, or is no driver's.
             SessionBilled: another CDR of its session stands.
+            SignedRecordReused: its signed records proved another session.
         """
         async with self._ports.units.begin() as unit:
             record = await self._record(unit, emsp_id, cpo_id, cdr_id)

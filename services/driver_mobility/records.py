@@ -364,6 +364,19 @@ class MeterKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedSignedRecord:
+    """A signed meter record that an accepted CDR was proven by: it proves that session and no other, for ever.
+
+    `payload_sha256` names what the meter signed, however the signature is written.
+    """
+
+    party_id: PartyId
+    payload_sha256: str
+    cpo_id: PartyId
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """A driver who is logged in at the page; found by the hash of the cookie."""
 
@@ -394,4 +407,7 @@ BILL: Final = TableSpec(name="emsp_bill", record=BillRecord, key=("party_id", "b
 ACCOUNT: Final = TableSpec(name="emsp_account", record=RetailAccount, key=("party_id", "driver_id", "currency"))
 PAYMENT_ORDER: Final = TableSpec(name="emsp_payment_order", record=PaymentOrder, key=("party_id", "order_id"))
 METER_KEY: Final = TableSpec(name="emsp_meter_key", record=MeterKey, key=("party_id", "cpo_id", "evse_uid"))
+USED_RECORD: Final = TableSpec(
+    name="emsp_used_signed_record", record=UsedSignedRecord, key=("party_id", "payload_sha256")
+)
 LOGIN: Final = TableSpec(name="emsp_login", record=Login, key=("party_id", "cookie_hash"))

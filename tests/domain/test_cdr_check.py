@@ -427,7 +427,9 @@ NOT_REQUIRED = replace(AGREEMENT, signed_meter_policy=SignedMeterPolicy.NOT_REQU
         (AGREEMENT, SignatureVerdict.KEY_NOT_PINNED, ()),
         (AGREEMENT, SignatureVerdict.INVALID, (CDRFault.METER_SIGNATURE_INVALID,)),
         (AGREEMENT, SignatureVerdict.ENERGY_DIFFERS, (CDRFault.METER_ENERGY_DIFFERS,)),
-        *((NOT_REQUIRED, verdict, ()) for verdict in SignatureVerdict),
+        *((NOT_REQUIRED, verdict, ()) for verdict in SignatureVerdict if verdict is not SignatureVerdict.REUSED),
+        *((each, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)) for each in (REQUIRED, AGREEMENT)),
+        (NOT_REQUIRED, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)),
     ],
 )
 def test_the_agreement_says_what_a_meter_must_prove(
