@@ -75,6 +75,17 @@ class CDRFault(StrEnum):
     CREDIT_DIFFERS_FROM_ORIGINAL = "CREDIT_DIFFERS_FROM_ORIGINAL"
 
 
+ARRIVAL_FAULTS: Final = frozenset(
+    {
+        CDRFault.CREDIT_WITHOUT_ORIGINAL,
+        CDRFault.SESSION_CHARGED_TWICE,
+        CDRFault.SESSION_ENERGY_DIFFERS,
+        CDRFault.SESSION_TIMES_DIFFER,
+    }
+)
+"""What a later document can put right: the original, the credit of the CDR it replaces, the session as it ended."""
+
+
 class SignatureVerdict(StrEnum):
     """What the MSP found when it verified the signed meter values of a CDR."""
 
@@ -94,6 +105,8 @@ class CDRDecision(StrEnum):
 
     ACCEPT = "ACCEPT"
     DISPUTE = "DISPUTE"
+    WAIT = "WAIT"
+    """All that is wrong with it may be a document that it overtook; look again when more has arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +121,7 @@ class CDRFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CDRVerdict:
-    """The decision and every finding behind it; `repriced` is None where the tariff could not be applied."""
+    """The decision and every finding behind it; `repriced` is None where it was not priced again, or could not be."""
 
     decision: CDRDecision
     findings: tuple[CDRFinding, ...]
@@ -150,6 +163,7 @@ def check_cdr(
     earlier_cdrs: Sequence[EarlierCDR],
     signature_verdict: SignatureVerdict,
     received_at: datetime,
+    may_wait: bool = False,
 ) -> CDRVerdict:
     """Try every rule on a CDR.
 
@@ -161,13 +175,15 @@ def check_cdr(
         earlier_cdrs: Other CDRs of the same session, of the same token around that time, and a credit's original.
         signature_verdict: Of the signed meter values in the document.
         received_at: When the document arrived.
+        may_wait: Whether there is time left to wait for documents it overtook.
 
     Returns:
-        ACCEPT with no finding, or DISPUTE with all of them.
+        ACCEPT with no finding, or DISPUTE or WAIT with all of them.
     """
     if cdr.is_credit:
         findings = list(_credit_findings(cdr, earlier_cdrs))
-        return _verdict(findings, repriced=None)
+        waits = may_wait and _has_overtaken(findings, cdr, session)
+        return _verdict(findings, repriced=None, waits=waits)
     findings = [
         *_agreement_findings(cdr, agreement),
         *_tariff_findings(cdr, agreement, known_tariffs),
@@ -183,12 +199,27 @@ def check_cdr(
     if agreement is not None:
         findings += _deadline_findings(cdr, agreement, received_at)
         findings += _meter_findings(agreement.signed_meter_policy, signature_verdict)
-    return _verdict(findings, repriced=repriced)
+    return _verdict(findings, repriced=repriced, waits=may_wait and _has_overtaken(findings, cdr, session))
 
 
-def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None) -> CDRVerdict:
-    decision = CDRDecision.DISPUTE if findings else CDRDecision.ACCEPT
-    return CDRVerdict(decision=decision, findings=tuple(findings), repriced=repriced)
+def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None, waits: bool) -> CDRVerdict:
+    decision = CDRDecision.WAIT if waits else CDRDecision.DISPUTE
+    return CDRVerdict(
+        decision=decision if findings else CDRDecision.ACCEPT, findings=tuple(findings), repriced=repriced
+    )
+
+
+def _has_overtaken(findings: Sequence[CDRFinding], cdr: CDR, session: Session | None) -> bool:
+    """Tell whether every finding may be put right by what is still on its way.
+
+    A session that is no older than the CDR is the CPO's last word on it, and no newer one is waited for.
+    """
+    is_session_older = session is not None and session.last_updated < cdr.issued_at
+    curable = ARRIVAL_FAULTS if is_session_older else ARRIVAL_FAULTS - _SESSION_FAULTS
+    return all(finding.fault in curable for finding in findings)
+
+
+_SESSION_FAULTS: Final = frozenset({CDRFault.SESSION_ENERGY_DIFFERS, CDRFault.SESSION_TIMES_DIFFER})
 
 
 def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterator[CDRFinding]:

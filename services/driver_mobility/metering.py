@@ -54,8 +54,7 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
     """Note that an accepted CDR's session was proven by its signed records; those that do not verify prove nothing.
 
     Raises:
-        SignedRecordReused: one of them proved another session.
-        SignedRecordUsedMeanwhile: one is being used up by another unit.
+        SignedRecordUsedMeanwhile: one proves another session since the verdict.
     """
     if cdr.signed_data is None or not cdr.signed_data.records:
         return
@@ -64,7 +63,7 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
     except (MalformedInput, RuleBroken):
         return
     if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
-        raise SignedRecordReused(f"a signed record of CDR {cdr.cdr_id} proved another session")
+        raise SignedRecordUsedMeanwhile(cdr.cdr_id)
     for payload_sha256 in sorted(charge.payload_hashes):
         if await unit.table(USED_RECORD).get(emsp_id, payload_sha256) is not None:
             continue  # by an earlier CDR of this session
@@ -74,7 +73,7 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
         try:
             await unit.table(USED_RECORD).insert(used)
         except RecordExists as race:
-            raise SignedRecordUsedMeanwhile(payload_sha256) from race
+            raise SignedRecordUsedMeanwhile(cdr.cdr_id) from race
 
 
 async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, charge: VerifiedCharge) -> bool:

@@ -229,6 +229,8 @@ class CDRState(StrEnum):
     """Life of a CDR at the MSP."""
 
     RECEIVED = "RECEIVED"
+    WAITING = "WAITING"
+    """Looked at, and not decided: it overtook the original, the credit or the session that it needs."""
     ACCEPTED = "ACCEPTED"
     DISPUTED = "DISPUTED"
     CREDITED = "CREDITED"
@@ -238,8 +240,9 @@ class CDRState(StrEnum):
 class CDRRecord:
     """A CDR as it arrived. `content_hash` of the document decides whether another with its id is the same.
 
-    `quote_id`: what the driver is billed under; None: the token is nobody's here. `decide_by`: when an undecided CDR
-    counts as accepted.
+    `quote_id`: what the driver is billed under; None: the token is nobody's here. `decide_by`: end of the dispute
+    period; what nobody looked at counts as accepted then, what waits is disputed before. `findings`: why it is
+    disputed, or what it waits for.
     """
 
     party_id: PartyId
