@@ -8,7 +8,7 @@ that is no CDR at all (a field missing, a number that is none) never gets here: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -43,6 +43,8 @@ class CDRFault(StrEnum):
     TARIFF_TEXT_DIFFERS = "TARIFF_TEXT_DIFFERS"
     TARIFF_NOT_ASSIGNED = "TARIFF_NOT_ASSIGNED"
     TARIFF_NOT_IN_FORCE = "TARIFF_NOT_IN_FORCE"
+    TARIFF_NOT_FROZEN = "TARIFF_NOT_FROZEN"
+    """It is priced by another version than the one that was frozen when the charge was authorised or began."""
     TOTAL_COST_DIFFERS = "TOTAL_COST_DIFFERS"
     ENERGY_COST_DIFFERS = "ENERGY_COST_DIFFERS"
     TIME_COST_DIFFERS = "TIME_COST_DIFFERS"
@@ -55,6 +57,7 @@ class CDRFault(StrEnum):
     OVERLAPS_ANOTHER_CDR = "OVERLAPS_ANOTHER_CDR"
     SESSION_ENERGY_DIFFERS = "SESSION_ENERGY_DIFFERS"
     SESSION_TIMES_DIFFER = "SESSION_TIMES_DIFFER"
+    SESSION_TARIFF_DIFFERS = "SESSION_TARIFF_DIFFERS"
     SESSION_TOKEN_DIFFERS = "SESSION_TOKEN_DIFFERS"  # noqa: S105 - the name of a rule, no password
     PERIODS_OUT_OF_ORDER = "PERIODS_OUT_OF_ORDER"
     PERIODS_OUTSIDE_SESSION = "PERIODS_OUTSIDE_SESSION"
@@ -145,6 +148,11 @@ class KnownTariff:
     in_force_from: datetime
     in_force_until: datetime | None
 
+    def may_price(self, started_at: datetime) -> bool:
+        """Whether it was in force when a charge started, by the clock of either party."""
+        is_over = self.in_force_until is not None and started_at >= self.in_force_until + CLOCK_TOLERANCE
+        return self.in_force_from - CLOCK_TOLERANCE <= started_at and not is_over
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierCDR:
@@ -159,6 +167,7 @@ def check_cdr(
     *,
     agreement: RoamingAgreement | None,
     known_tariffs: Mapping[str, KnownTariff],
+    frozen_hashes: Collection[str] = (),
     session: Session | None,
     earlier_cdrs: Sequence[EarlierCDR],
     signature_verdict: SignatureVerdict,
@@ -171,6 +180,8 @@ def check_cdr(
         cdr: The document, well-formed.
         agreement: The pair's agreement that was in force when the session started; None: there was none.
         known_tariffs: Versions by hash.
+        frozen_hashes: Versions that may price this charge, as frozen when it was authorised or began; none: nobody
+            knows.
         session: The session as last pushed by the CPO; None: it was never pushed, which proves nothing.
         earlier_cdrs: Other CDRs of the same session, of the same token around that time, and a credit's original.
         signature_verdict: Of the signed meter values in the document.
@@ -187,6 +198,7 @@ def check_cdr(
     findings = [
         *_agreement_findings(cdr, agreement),
         *_tariff_findings(cdr, agreement, known_tariffs),
+        *_frozen_findings(cdr, frozen_hashes),
         *_period_findings(cdr),
         *_plausibility_findings(cdr, received_at),
     ]
@@ -262,13 +274,19 @@ def _tariff_findings(
             detail=f"version {cdr.tariff_hash} of {cdr.tariff.tariff_id} was never sent",
         )
         return
-    too_early = cdr.started_at < known.in_force_from - CLOCK_TOLERANCE
-    too_late = known.in_force_until is not None and cdr.started_at >= known.in_force_until + CLOCK_TOLERANCE
-    if too_early or too_late:
+    if not known.may_price(cdr.started_at):
         yield CDRFinding(
             fault=CDRFault.TARIFF_NOT_IN_FORCE,
             detail=f"in force from {known.in_force_from.isoformat()} until "
             f"{known.in_force_until.isoformat() if known.in_force_until else 'further notice'}",
+        )
+
+
+def _frozen_findings(cdr: CDR, frozen_hashes: Collection[str]) -> Iterator[CDRFinding]:
+    if frozen_hashes and cdr.tariff_hash not in frozen_hashes:
+        yield CDRFinding(
+            fault=CDRFault.TARIFF_NOT_FROZEN,
+            detail=f"priced by version {cdr.tariff_hash}, frozen was {' or '.join(sorted(frozen_hashes))}",
         )
 
 
@@ -411,6 +429,11 @@ def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
         yield CDRFinding(
             fault=CDRFault.SESSION_TIMES_DIFFER,
             detail=f"the session started at {session.started_at.isoformat()}, the CDR at {cdr.started_at.isoformat()}",
+        )
+    if session.tariff_hash and session.tariff_hash != cdr.tariff_hash:
+        yield CDRFinding(
+            fault=CDRFault.SESSION_TARIFF_DIFFERS,
+            detail=f"the session ran under version {session.tariff_hash}, the CDR is priced by {cdr.tariff_hash}",
         )
     if session.token.uid.subject != cdr.token.uid.subject:
         yield CDRFinding(fault=CDRFault.SESSION_TOKEN_DIFFERS, detail="the session belongs to another token")

@@ -46,6 +46,7 @@ from services.driver_mobility.records import (
     CDRState,
     QuoteRecord,
 )
+from services.driver_mobility.session_quotes import frozen_hashes
 from services.driver_mobility.terms import agreement_at, known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
@@ -142,17 +143,19 @@ class CDRChecking:
         agreement = await self._agreement(unit, record)
         versions = await tariff_versions(unit, emsp_id, cdr.party_id, cdr.tariff.tariff_id)
         session = await unit.table(SESSION).get(emsp_id, cdr.party_id, cdr.session_id)
+        quote = await quote_of_cdr(unit, record)
         verdict = check_cdr(
             cdr,
             agreement=agreement,
             known_tariffs=known_tariffs(versions, cdr.started_at),
+            frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
             signature_verdict=await signature_verdict(unit, self._ports.vault, emsp_id, cdr),
             received_at=record.received_at,
             may_wait=self._ports.clock.now() < record.decide_by - LAST_LOOK,
         )
-        if cdr.is_credit or await quote_of_cdr(unit, record) is not None:
+        if cdr.is_credit or quote is not None:
             return verdict
         unknown = CDRFinding(fault=CDRFault.TOKEN_UNKNOWN, detail="the token is no token of this MSP")
         return replace(verdict, decision=CDRDecision.DISPUTE, findings=(*verdict.findings, unknown))

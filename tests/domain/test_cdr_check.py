@@ -542,6 +542,18 @@ def test_a_cdr_is_accepted_exactly_when_its_total_is_right(energies: list[int], 
     assert (verdict.decision is CDRDecision.ACCEPT) is (error_e4 == 0)
 
 
+def test_a_version_that_was_not_frozen_is_disputed() -> None:
+    cdr = honest()
+
+    assert check(cdr, frozen_hashes={cdr.tariff_hash, "another"}).faults == ()
+    assert check(cdr, frozen_hashes={"another"}).faults == (CDRFault.TARIFF_NOT_FROZEN,)
+
+
+def test_a_cdr_is_priced_by_the_version_that_its_session_ran_under() -> None:
+    assert check(honest(), session=session(tariff_hash="another")).faults == (CDRFault.SESSION_TARIFF_DIFFERS,)
+    assert check(honest(), session=session(tariff_hash="")).faults == ()
+
+
 # What a CDR overtook
 
 
