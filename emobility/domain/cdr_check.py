@@ -57,6 +57,8 @@ class CDRFault(StrEnum):
     OVERLAPS_ANOTHER_CDR = "OVERLAPS_ANOTHER_CDR"
     SESSION_ENERGY_DIFFERS = "SESSION_ENERGY_DIFFERS"
     SESSION_TIMES_DIFFER = "SESSION_TIMES_DIFFER"
+    SESSION_INVALID = "SESSION_INVALID"
+    """The CPO declared the session invalid, which says that it will not be billed (OCPI 2.2.1, 9.4.2)."""
     SESSION_TARIFF_DIFFERS = "SESSION_TARIFF_DIFFERS"
     SESSION_TOKEN_DIFFERS = "SESSION_TOKEN_DIFFERS"  # noqa: S105 - the name of a rule, no password
     PERIODS_OUT_OF_ORDER = "PERIODS_OUT_OF_ORDER"
@@ -83,6 +85,7 @@ ARRIVAL_FAULTS: Final = frozenset(
         CDRFault.CREDIT_WITHOUT_ORIGINAL,
         CDRFault.SESSION_CHARGED_TWICE,
         CDRFault.SESSION_ENERGY_DIFFERS,
+        CDRFault.SESSION_INVALID,
         CDRFault.SESSION_TIMES_DIFFER,
     }
 )
@@ -231,7 +234,9 @@ def _has_overtaken(findings: Sequence[CDRFinding], cdr: CDR, session: Session | 
     return all(finding.fault in curable for finding in findings)
 
 
-_SESSION_FAULTS: Final = frozenset({CDRFault.SESSION_ENERGY_DIFFERS, CDRFault.SESSION_TIMES_DIFFER})
+_SESSION_FAULTS: Final = frozenset(
+    {CDRFault.SESSION_ENERGY_DIFFERS, CDRFault.SESSION_INVALID, CDRFault.SESSION_TIMES_DIFFER}
+)
 
 
 def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterator[CDRFinding]:
@@ -425,6 +430,8 @@ def _overlap(one: CDR, other: CDR) -> bool:
 
 def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
     """Compare with the session as pushed; one that is still open there bounds the CDR from below."""
+    if session.status is SessionStatus.INVALID:
+        yield CDRFinding(fault=CDRFault.SESSION_INVALID, detail="the session was declared invalid and is not billed")
     if session.started_at != cdr.started_at:
         yield CDRFinding(
             fault=CDRFault.SESSION_TIMES_DIFFER,

@@ -34,7 +34,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
-from services.driver_mobility.billing import bill_cdr, credit_cdr
+from services.driver_mobility.billing import bill_cdr, credit_cdr, give_up_unbilled
 from services.driver_mobility.disputing import Disputes
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
@@ -216,6 +216,9 @@ class CDRChecking:
             raise AssertionError(f"credit {record.cdr_id} was accepted without its original")
         await unit.table(CDRS).put(replace(original, state=CDRState.CREDITED, credited_by=record.cdr_id))
         await self._disputes.resolve(unit, original, resolution=f"credited by {record.cdr_id}")
+        quote = await quote_of_cdr(unit, original)
+        if quote is not None:
+            await give_up_unbilled(unit, quote, at=at)
         await credit_cdr(
             unit,
             original.cdr,
@@ -350,6 +353,7 @@ def _stands_before(row: CDRRecord, record: CDRRecord) -> bool:
     """Compare with what is owed or may be: of two that exclude each other the one that came first stands."""
     if row.cdr.is_credit or record.cdr.is_credit:
         return True
-    if row.state is CDRState.DISPUTED and row.session_id != record.session_id:
+    is_same_session = (row.cpo_id, row.session_id) == (record.cpo_id, record.session_id)
+    if row.state in {CDRState.DISPUTED, CDRState.WAITING} and not is_same_session:
         return False
     return (row.received_at, row.cdr_id) < (record.received_at, record.cdr_id) or row.state is CDRState.ACCEPTED

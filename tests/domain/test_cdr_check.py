@@ -554,6 +554,12 @@ def test_a_cdr_is_priced_by_the_version_that_its_session_ran_under() -> None:
     assert check(honest(), session=session(tariff_hash="")).faults == ()
 
 
+def test_a_session_that_was_declared_invalid_is_not_billed() -> None:
+    invalid = session(status=SessionStatus.INVALID)
+
+    assert check(honest(), session=invalid).faults == (CDRFault.SESSION_INVALID,)
+
+
 # What a CDR overtook
 
 

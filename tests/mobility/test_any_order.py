@@ -246,3 +246,50 @@ async def test_silence_does_not_make_a_second_cdr_of_a_session_owed(world: Any) 
     assert await world.cdr_states() == {"S1": "ACCEPTED", "S1-again": "DISPUTED"}
     assert [dispute.reason for dispute in world.cpo.disputes] == ["SESSION_CHARGED_TWICE"]
     assert (await world.account(driver_id))["billed_e4"] == 54_450
+
+
+async def test_a_charge_that_is_taken_back_before_it_was_billed_frees_the_drivers_card_and_credit(world: Any) -> None:
+    driver_id = await world.enrol(plan_id="plus", credit_limit_e4=60_000)
+    documents = await corrected(world)
+    await documents.arrive(world, "session")
+    wrong = replace(documents.original, total_parking_s=1)
+    await world.cpo.post_cdr(wrong)
+    await world.quiet()
+    while_disputed = await world.cpo.authorize()
+
+    await world.cpo.post_cdr(credit_of(wrong, cdr_id="S1-C", issued_at=wrong.issued_at, remark="never charged"))
+    await world.quiet()
+
+    async with world.ports.units.begin() as unit:
+        payments = await unit.table(PAYMENT).select()
+    assert [payment.held_e4 for payment in payments] == [0]
+    assert while_disputed.allowed == "NO_CREDIT"
+    assert (await world.cpo.authorize()).allowed == "ALLOWED"
+    assert await world.account(driver_id) == {}
+
+
+async def test_a_cdr_that_waits_keeps_no_other_session_of_its_token_from_being_accepted(memory_world: Any) -> None:
+    await memory_world.enrol()
+    documents = await corrected(memory_world)
+    for name in ("session", "original", "corrected_session"):
+        await documents.arrive(memory_world, name)
+    longer = replace(documents.replacement, ended_at=documents.replacement.ended_at + timedelta(hours=2))
+    waiting = replace(longer, total_energy_import_wh=documents.original.total_energy_import_wh)
+    await memory_world.quiet()
+    async with memory_world.ports.units.begin() as unit:
+        first = await unit.table(CDRS).get(MSP, CPO, "S1")
+        overlapping: CDRRecord = replace(
+            first, cdr_id="S1-R", cdr=waiting, ended_at=waiting.ended_at, state=CDRState.WAITING
+        )
+        await unit.table(CDRS).insert(overlapping)
+        await unit.commit()
+
+    info = await memory_world.cpo.authorize()
+    session, cdr = await memory_world.cpo.charge(
+        "S2", reference=info.authorization_reference, started_at=documents.original.ended_at
+    )
+    await memory_world.cpo.push_session(session)
+    await memory_world.cpo.post_cdr(cdr)
+    await memory_world.quiet()
+
+    assert (await memory_world.cdr_states())["S2"] == "ACCEPTED"
