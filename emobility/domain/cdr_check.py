@@ -8,7 +8,7 @@ that is no CDR at all (a field missing, a number that is none) never gets here: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -43,6 +43,8 @@ class CDRFault(StrEnum):
     TARIFF_TEXT_DIFFERS = "TARIFF_TEXT_DIFFERS"
     TARIFF_NOT_ASSIGNED = "TARIFF_NOT_ASSIGNED"
     TARIFF_NOT_IN_FORCE = "TARIFF_NOT_IN_FORCE"
+    TARIFF_NOT_FROZEN = "TARIFF_NOT_FROZEN"
+    """It is priced by another version than the one that was frozen when the charge was authorised or began."""
     TOTAL_COST_DIFFERS = "TOTAL_COST_DIFFERS"
     ENERGY_COST_DIFFERS = "ENERGY_COST_DIFFERS"
     TIME_COST_DIFFERS = "TIME_COST_DIFFERS"
@@ -55,6 +57,9 @@ class CDRFault(StrEnum):
     OVERLAPS_ANOTHER_CDR = "OVERLAPS_ANOTHER_CDR"
     SESSION_ENERGY_DIFFERS = "SESSION_ENERGY_DIFFERS"
     SESSION_TIMES_DIFFER = "SESSION_TIMES_DIFFER"
+    SESSION_INVALID = "SESSION_INVALID"
+    """The CPO declared the session invalid, which says that it will not be billed (OCPI 2.2.1, 9.4.2)."""
+    SESSION_TARIFF_DIFFERS = "SESSION_TARIFF_DIFFERS"
     SESSION_TOKEN_DIFFERS = "SESSION_TOKEN_DIFFERS"  # noqa: S105 - the name of a rule, no password
     PERIODS_OUT_OF_ORDER = "PERIODS_OUT_OF_ORDER"
     PERIODS_OUTSIDE_SESSION = "PERIODS_OUTSIDE_SESSION"
@@ -66,12 +71,25 @@ class CDRFault(StrEnum):
     METER_KEY_NOT_PINNED = "METER_KEY_NOT_PINNED"
     METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
     METER_ENERGY_DIFFERS = "METER_ENERGY_DIFFERS"
+    METER_RECORD_REUSED = "METER_RECORD_REUSED"
     IMPLAUSIBLE = "IMPLAUSIBLE"
     TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105 - the name of a rule, no password
     CREDIT_WITHOUT_ORIGINAL = "CREDIT_WITHOUT_ORIGINAL"
     CREDIT_PRECEDES_ORIGINAL = "CREDIT_PRECEDES_ORIGINAL"
     CREDITED_TWICE = "CREDITED_TWICE"
     CREDIT_DIFFERS_FROM_ORIGINAL = "CREDIT_DIFFERS_FROM_ORIGINAL"
+
+
+ARRIVAL_FAULTS: Final = frozenset(
+    {
+        CDRFault.CREDIT_WITHOUT_ORIGINAL,
+        CDRFault.SESSION_CHARGED_TWICE,
+        CDRFault.SESSION_ENERGY_DIFFERS,
+        CDRFault.SESSION_INVALID,
+        CDRFault.SESSION_TIMES_DIFFER,
+    }
+)
+"""What a later document can put right: the original, the credit of the CDR it replaces, the session as it ended."""
 
 
 class SignatureVerdict(StrEnum):
@@ -84,6 +102,8 @@ class SignatureVerdict(StrEnum):
     """Signed by the key in the document, and the MSP has none to compare it with."""
     INVALID = "INVALID"
     ENERGY_DIFFERS = "ENERGY_DIFFERS"
+    REUSED = "REUSED"
+    """A record proved another session that was accepted, whoever's it was."""
 
 
 class CDRDecision(StrEnum):
@@ -91,6 +111,8 @@ class CDRDecision(StrEnum):
 
     ACCEPT = "ACCEPT"
     DISPUTE = "DISPUTE"
+    WAIT = "WAIT"
+    """All that is wrong with it may be a document that it overtook; look again when more has arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +127,7 @@ class CDRFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CDRVerdict:
-    """The decision and every finding behind it; `repriced` is None where the tariff could not be applied."""
+    """The decision and every finding behind it; `repriced` is None where it was not priced again, or could not be."""
 
     decision: CDRDecision
     findings: tuple[CDRFinding, ...]
@@ -129,6 +151,11 @@ class KnownTariff:
     in_force_from: datetime
     in_force_until: datetime | None
 
+    def may_price(self, started_at: datetime) -> bool:
+        """Whether it was in force when a charge started, by the clock of either party."""
+        is_over = self.in_force_until is not None and started_at >= self.in_force_until + CLOCK_TOLERANCE
+        return self.in_force_from - CLOCK_TOLERANCE <= started_at and not is_over
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierCDR:
@@ -143,10 +170,12 @@ def check_cdr(
     *,
     agreement: RoamingAgreement | None,
     known_tariffs: Mapping[str, KnownTariff],
+    frozen_hashes: Collection[str] = (),
     session: Session | None,
     earlier_cdrs: Sequence[EarlierCDR],
     signature_verdict: SignatureVerdict,
     received_at: datetime,
+    may_wait: bool = False,
 ) -> CDRVerdict:
     """Try every rule on a CDR.
 
@@ -154,20 +183,25 @@ def check_cdr(
         cdr: The document, well-formed.
         agreement: The pair's agreement that was in force when the session started; None: there was none.
         known_tariffs: Versions by hash.
+        frozen_hashes: Versions that may price this charge, as frozen when it was authorised or began; none: nobody
+            knows.
         session: The session as last pushed by the CPO; None: it was never pushed, which proves nothing.
         earlier_cdrs: Other CDRs of the same session, of the same token around that time, and a credit's original.
         signature_verdict: Of the signed meter values in the document.
         received_at: When the document arrived.
+        may_wait: Whether there is time left to wait for documents it overtook.
 
     Returns:
-        ACCEPT with no finding, or DISPUTE with all of them.
+        ACCEPT with no finding, or DISPUTE or WAIT with all of them.
     """
     if cdr.is_credit:
         findings = list(_credit_findings(cdr, earlier_cdrs))
-        return _verdict(findings, repriced=None)
+        waits = may_wait and _has_overtaken(findings, cdr, session)
+        return _verdict(findings, repriced=None, waits=waits)
     findings = [
         *_agreement_findings(cdr, agreement),
         *_tariff_findings(cdr, agreement, known_tariffs),
+        *_frozen_findings(cdr, frozen_hashes),
         *_period_findings(cdr),
         *_plausibility_findings(cdr, received_at),
     ]
@@ -180,12 +214,29 @@ def check_cdr(
     if agreement is not None:
         findings += _deadline_findings(cdr, agreement, received_at)
         findings += _meter_findings(agreement.signed_meter_policy, signature_verdict)
-    return _verdict(findings, repriced=repriced)
+    return _verdict(findings, repriced=repriced, waits=may_wait and _has_overtaken(findings, cdr, session))
 
 
-def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None) -> CDRVerdict:
-    decision = CDRDecision.DISPUTE if findings else CDRDecision.ACCEPT
-    return CDRVerdict(decision=decision, findings=tuple(findings), repriced=repriced)
+def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None, waits: bool) -> CDRVerdict:
+    decision = CDRDecision.WAIT if waits else CDRDecision.DISPUTE
+    return CDRVerdict(
+        decision=decision if findings else CDRDecision.ACCEPT, findings=tuple(findings), repriced=repriced
+    )
+
+
+def _has_overtaken(findings: Sequence[CDRFinding], cdr: CDR, session: Session | None) -> bool:
+    """Tell whether every finding may be put right by what is still on its way.
+
+    A session that is no older than the CDR is the CPO's last word on it, and no newer one is waited for.
+    """
+    is_session_older = session is not None and session.last_updated < cdr.issued_at
+    curable = ARRIVAL_FAULTS if is_session_older else ARRIVAL_FAULTS - _SESSION_FAULTS
+    return all(finding.fault in curable for finding in findings)
+
+
+_SESSION_FAULTS: Final = frozenset(
+    {CDRFault.SESSION_ENERGY_DIFFERS, CDRFault.SESSION_INVALID, CDRFault.SESSION_TIMES_DIFFER}
+)
 
 
 def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterator[CDRFinding]:
@@ -228,13 +279,19 @@ def _tariff_findings(
             detail=f"version {cdr.tariff_hash} of {cdr.tariff.tariff_id} was never sent",
         )
         return
-    too_early = cdr.started_at < known.in_force_from - CLOCK_TOLERANCE
-    too_late = known.in_force_until is not None and cdr.started_at >= known.in_force_until + CLOCK_TOLERANCE
-    if too_early or too_late:
+    if not known.may_price(cdr.started_at):
         yield CDRFinding(
             fault=CDRFault.TARIFF_NOT_IN_FORCE,
             detail=f"in force from {known.in_force_from.isoformat()} until "
             f"{known.in_force_until.isoformat() if known.in_force_until else 'further notice'}",
+        )
+
+
+def _frozen_findings(cdr: CDR, frozen_hashes: Collection[str]) -> Iterator[CDRFinding]:
+    if frozen_hashes and cdr.tariff_hash not in frozen_hashes:
+        yield CDRFinding(
+            fault=CDRFault.TARIFF_NOT_FROZEN,
+            detail=f"priced by version {cdr.tariff_hash}, frozen was {' or '.join(sorted(frozen_hashes))}",
         )
 
 
@@ -373,10 +430,17 @@ def _overlap(one: CDR, other: CDR) -> bool:
 
 def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
     """Compare with the session as pushed; one that is still open there bounds the CDR from below."""
+    if session.status is SessionStatus.INVALID:
+        yield CDRFinding(fault=CDRFault.SESSION_INVALID, detail="the session was declared invalid and is not billed")
     if session.started_at != cdr.started_at:
         yield CDRFinding(
             fault=CDRFault.SESSION_TIMES_DIFFER,
             detail=f"the session started at {session.started_at.isoformat()}, the CDR at {cdr.started_at.isoformat()}",
+        )
+    if session.tariff_hash and session.tariff_hash != cdr.tariff_hash:
+        yield CDRFinding(
+            fault=CDRFault.SESSION_TARIFF_DIFFERS,
+            detail=f"the session ran under version {session.tariff_hash}, the CDR is priced by {cdr.tariff_hash}",
         )
     if session.token.uid.subject != cdr.token.uid.subject:
         yield CDRFinding(fault=CDRFault.SESSION_TOKEN_DIFFERS, detail="the session belongs to another token")
@@ -403,7 +467,9 @@ def _deadline_findings(cdr: CDR, agreement: RoamingAgreement, received_at: datet
 
 
 def _meter_findings(policy: SignedMeterPolicy, verdict: SignatureVerdict) -> Iterator[CDRFinding]:
-    """Apply the agreement's policy to what the MSP found."""
+    """Apply the agreement's policy to what the MSP found; no policy lets one measurement prove two charges."""
+    if verdict is SignatureVerdict.REUSED:
+        yield CDRFinding(fault=CDRFault.METER_RECORD_REUSED, detail="a signed record proved another accepted session")
     if policy is SignedMeterPolicy.NOT_REQUIRED:
         return
     if verdict is SignatureVerdict.INVALID:

@@ -15,7 +15,12 @@ from services.audit.carried import waiting_for
 from services.audit.report import Check, Difference
 from services.driver_mobility.records import CDRState
 
-_NEXT: Final = {CDRState.ACCEPTED: "accepted_e4", CDRState.DISPUTED: "disputed_e4", CDRState.RECEIVED: "undecided_e4"}
+_NEXT: Final = {
+    CDRState.ACCEPTED: "accepted_e4",
+    CDRState.DISPUTED: "disputed_e4",
+    CDRState.RECEIVED: "undecided_e4",
+    CDRState.WAITING: "undecided_e4",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

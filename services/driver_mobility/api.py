@@ -29,6 +29,7 @@ from services.driver_mobility.commanding import UnknownSession
 from services.driver_mobility.driving import Driving, UnknownBill
 from services.driver_mobility.enrolment import Enrolment, NewDriver, NewToken, NotHostedHere, require_hosted
 from services.driver_mobility.ledger import retail_ledger, statements_of
+from services.driver_mobility.metering import SignedRecordReused
 from services.driver_mobility.page_rendering import receipt_page
 from services.driver_mobility.quoting import CreditExhausted, UnknownDriver, UnknownPlan, UnknownQuote, Wish
 from services.driver_mobility.records import CDRS, DISPUTE, CDRRecord, CDRState
@@ -59,7 +60,14 @@ _NOT_FOUND: Final = (
     NotHostedHere,
 )
 _PAYMENT_REQUIRED: Final = (PaymentDeclined, CreditExhausted)
-_CONFLICT: Final = (AlreadyDecided, SessionBilled, RecordExists, NoAgreementInForce, NoTariffKnown)
+_CONFLICT: Final = (
+    AlreadyDecided,
+    SessionBilled,
+    SignedRecordReused,
+    RecordExists,
+    NoAgreementInForce,
+    NoTariffKnown,
+)
 
 
 class HostRequest(msgspec.Struct, frozen=True, kw_only=True):

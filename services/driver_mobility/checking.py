@@ -1,7 +1,9 @@
 """The consumer that decides on CDRs: verified, accepted and billed, or disputed with the reason sent to the CPO.
 
 Group `driver_mobility` on topic `cdrs`. The CDR's row decides what is still to be done, so an event that comes twice
-has no second effect. What nobody decided by the end of the agreement's dispute period counts as accepted.
+has no second effect. One that overtook what it needs (a credit its original, a replacement the credit or the session)
+waits and is looked at again when more arrives, so the order of arrival decides nothing; it is disputed before the
+agreement's dispute period ends. What nobody looked at by then counts as accepted.
 """
 
 from __future__ import annotations
@@ -12,49 +14,59 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-import structlog
-
 from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement
 from emobility.domain.cdr_check import (
+    ARRIVAL_FAULTS,
     CDRDecision,
     CDRFault,
     CDRFinding,
     CDRVerdict,
     EarlierCDR,
+    SignatureVerdict,
     check_cdr,
 )
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
-from emobility.events.cdr import CDRAccepted, CDRDisputed, CDRReceived
+from emobility.events.cdr import CDRAccepted, CDRReceived
 from emobility.events.event import LoggedEvent
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.deliveries import Deliveries
-from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from emobility.runtime.telemetry import Metrics
-from services.driver_mobility.billing import bill_cdr, credit_cdr
+from services.driver_mobility.billing import bill_cdr, credit_cdr, give_up_unbilled
+from services.driver_mobility.disputing import Disputes
 from services.driver_mobility.facts import fact
-from services.driver_mobility.metering import signature_verdict
+from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
 from services.driver_mobility.records import (
     CDRS,
-    DISPUTE,
     QUOTE,
     SESSION,
     CDRRecord,
     CDRState,
-    DisputeRecord,
     QuoteRecord,
 )
+from services.driver_mobility.session_quotes import frozen_hashes
 from services.driver_mobility.terms import agreement_at, known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
 OVERLAP_LOOK_BACK: Final = timedelta(days=31)
 """Earlier CDRs of a token are compared over this stretch; no charge is longer."""
-DETAIL_CHARACTERS_MAX: Final = 512
+LAST_LOOK: Final = timedelta(hours=1)
+"""How long before its dispute period ends a CDR that waits is disputed: some sweeps and the delivery fit in between."""
+NEVER_DEEMED: Final = frozenset(
+    {
+        CDRFault.NO_AGREEMENT_IN_FORCE,
+        CDRFault.NOT_PRICEABLE,
+        CDRFault.SESSION_CHARGED_TWICE,
+        CDRFault.METER_RECORD_REUSED,
+        CDRFault.TOKEN_UNKNOWN,
+    }
+)
+"""What silence does not make owed: no agreement says so, there is no amount, it was charged before, or nobody drove."""
 
-_log = structlog.get_logger(__name__)
+SessionKey = tuple[PartyId, PartyId, str]
+"""MSP, CPO and the CPO's number of a session."""
 
 
 class UnknownCDR(RuleBroken):
@@ -74,7 +86,7 @@ class CDRChecking:
 
     def __init__(self, ports: Ports, deliveries: Deliveries, metrics: Metrics) -> None:
         self._ports = ports
-        self._deliveries = deliveries
+        self._disputes = Disputes(ports, deliveries)
         self._verdicts = metrics.counter(
             "cdr_verdicts_total", "CDRs decided on, by decision and first fault.", ("decision", "fault")
         )
@@ -84,39 +96,66 @@ class CDRChecking:
         await self._ports.event_log.consume(GROUP, [CDR_TOPIC], self.handle, stop=stop)
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
-        """Decide on each CDR that an MSP hosted here received."""
+        """Decide on each CDR that an MSP hosted here received, and on what waited for it."""
         for logged in batch:
             event = logged.envelope.event
             if isinstance(event, CDRReceived):
-                await self._decide(unit, event, logged.envelope.correlation_id)
+                session = event.emsp_id, event.cpo_id, event.cdr.session_id
+                await self._look(unit, session, logged.envelope.correlation_id, arrived=event.cdr.cdr_id)
 
-    async def _decide(self, unit: UnitOfWork, event: CDRReceived, correlation_id: str) -> None:
-        record = await unit.table(CDRS).get_for_update(event.emsp_id, event.cpo_id, event.cdr.cdr_id)
-        if record is None or record.state is not CDRState.RECEIVED:
-            return
+    async def look_again(self, emsp_id: PartyId, cpo_id: PartyId, session_id: str) -> None:
+        """Decide on what waited for the session, which was pushed just now. No unit may be open."""
+        async with self._ports.units.begin() as unit:
+            await self._look(unit, (emsp_id, cpo_id, session_id), self._ports.randomness.uuid())
+            await unit.commit()
+
+    async def _look(
+        self, unit: UnitOfWork, session: SessionKey, correlation_id: str, *, arrived: str | None = None
+    ) -> None:
+        """Decide on the CDR that arrived and on what waits of its session.
+
+        Credits come first: one that waited for the original takes it back before it is billed, and makes room for the
+        replacement.
+        """
+        locked = await _lock_cdrs_of(unit, session)
+        for each in sorted(locked, key=lambda row: (not row.cdr.is_credit, row.received_at, row.cdr_id)):
+            record = await self._record(unit, each.party_id, each.cpo_id, each.cdr_id)
+            if _waits(record) or (record.cdr_id == arrived and record.state is CDRState.RECEIVED):
+                await self._decide(unit, record, correlation_id)
+
+    async def _decide(self, unit: UnitOfWork, record: CDRRecord, correlation_id: str) -> None:
         verdict = await self._verify(unit, record)
+        if verdict.decision is CDRDecision.ACCEPT:
+            await self._disputes.resolve(unit, record, resolution="what it had overtaken arrived")
+            await self._accept(unit, replace(record, findings=()), correlation_id=correlation_id)
+        elif record.state is CDRState.DISPUTED:
+            return
+        elif verdict.decision is CDRDecision.WAIT:
+            await unit.table(CDRS).put(replace(record, state=CDRState.WAITING, findings=verdict.findings))
+            return
+        else:
+            await self._disputes.raise_over(unit, record, verdict.findings, correlation_id=correlation_id)
         first_fault = verdict.faults[0].value if verdict.faults else "NONE"
         self._verdicts.labels(decision=verdict.decision.value, fault=first_fault).inc()
-        if verdict.decision is CDRDecision.ACCEPT:
-            await self._accept(unit, record, correlation_id=correlation_id)
-        else:
-            await self._dispute(unit, record, verdict.findings, correlation_id=correlation_id)
 
     async def _verify(self, unit: UnitOfWork, record: CDRRecord) -> CDRVerdict:
         cdr, emsp_id = record.cdr, record.party_id
         agreement = await self._agreement(unit, record)
         versions = await tariff_versions(unit, emsp_id, cdr.party_id, cdr.tariff.tariff_id)
         session = await unit.table(SESSION).get(emsp_id, cdr.party_id, cdr.session_id)
+        quote = await quote_of_cdr(unit, record)
         verdict = check_cdr(
             cdr,
             agreement=agreement,
             known_tariffs=known_tariffs(versions, cdr.started_at),
+            frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
             signature_verdict=await signature_verdict(unit, self._ports.vault, emsp_id, cdr),
             received_at=record.received_at,
+            may_wait=self._ports.clock.now() < record.decide_by - LAST_LOOK,
         )
-        if cdr.is_credit or await quote_of_cdr(unit, record) is not None:
+        if cdr.is_credit or quote is not None:
             return verdict
         unknown = CDRFinding(fault=CDRFault.TOKEN_UNKNOWN, detail="the token is no token of this MSP")
         return replace(verdict, decision=CDRDecision.DISPUTE, findings=(*verdict.findings, unknown))
@@ -149,6 +188,8 @@ class CDRChecking:
         self, unit: UnitOfWork, record: CDRRecord, *, correlation_id: str, is_deemed: bool = False
     ) -> None:
         now = self._ports.clock.now()
+        if not record.cdr.is_credit:
+            await use_up(unit, self._ports.vault, record.party_id, record.cdr)
         await unit.table(CDRS).put(replace(record, state=CDRState.ACCEPTED, is_deemed=is_deemed))
         event = CDRAccepted(
             agreement_id=record.agreement_id,
@@ -174,7 +215,10 @@ class CDRChecking:
         if original is None:
             raise AssertionError(f"credit {record.cdr_id} was accepted without its original")
         await unit.table(CDRS).put(replace(original, state=CDRState.CREDITED, credited_by=record.cdr_id))
-        await self._resolve(unit, original, resolution=f"credited by {record.cdr_id}")
+        await self._disputes.resolve(unit, original, resolution=f"credited by {record.cdr_id}")
+        quote = await quote_of_cdr(unit, original)
+        if quote is not None:
+            await give_up_unbilled(unit, quote, at=at)
         await credit_cdr(
             unit,
             original.cdr,
@@ -183,61 +227,6 @@ class CDRChecking:
             correlation_id=correlation_id,
             at=at,
         )
-
-    async def _resolve(self, unit: UnitOfWork, original: CDRRecord, *, resolution: str) -> None:
-        dispute = await unit.table(DISPUTE).get(original.party_id, original.cpo_id, original.cdr_id)
-        if dispute is not None:
-            await unit.table(DISPUTE).put(replace(dispute, resolution=resolution))
-
-    async def _dispute(
-        self, unit: UnitOfWork, record: CDRRecord, findings: tuple[CDRFinding, ...], *, correlation_id: str
-    ) -> None:
-        now = self._ports.clock.now()
-        await unit.table(CDRS).put(replace(record, state=CDRState.DISPUTED, findings=findings))
-        dispute = DisputeRecord(
-            party_id=record.party_id,
-            cpo_id=record.cpo_id,
-            cdr_id=record.cdr_id,
-            findings=findings,
-            disputed_at=now,
-            resolution=None,
-        )
-        await unit.table(DISPUTE).put(dispute)
-        first, detail = findings[0], _detail(findings)
-        event = CDRDisputed(
-            agreement_id=record.agreement_id,
-            cpo_id=record.cpo_id,
-            emsp_id=record.party_id,
-            cdr_id=record.cdr_id,
-            reason=first.fault.value,
-            detail=detail,
-            disputed_at=now,
-            expected_e4=first.expected_e4,
-            stated_e4=first.stated_e4,
-        )
-        parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
-        unit.emit(fact(event, *parts, correlation_id=correlation_id, at=now))
-        body = v221.Dispute(
-            cdr_id=record.cdr_id,
-            reason=first.fault.value,
-            detail=detail,
-            expected_e4=first.expected_e4,
-            stated_e4=first.stated_e4,
-        )
-        await self._deliveries.enqueue(
-            unit,
-            own_party=record.party_id,
-            to_party=record.cpo_id,
-            method="POST",
-            module=ModuleID.DISPUTES,
-            interface_role=InterfaceRole.RECEIVER,
-            path="",
-            object_key=f"dispute/{record.cdr_id}",
-            body=body,
-            correlation_id=correlation_id,
-            is_replaceable=False,
-        )
-        _log.warning("cdr_disputed", emsp=record.party_id.code, cpo=record.cpo_id.code, cdr_id=record.cdr_id)
 
     # An operator's word, and nobody's
 
@@ -248,26 +237,36 @@ class CDRChecking:
             UnknownCDR: there is none.
             AlreadyDecided: it was accepted or credited before, or is no driver's.
             SessionBilled: another CDR of its session stands.
+            SignedRecordReused: its signed records proved another session.
         """
         async with self._ports.units.begin() as unit:
-            record = await self._record(unit, emsp_id, cpo_id, cdr_id)
-            if record.state not in {CDRState.RECEIVED, CDRState.DISPUTED} or record.cdr.is_credit:
+            record = await self._locked_record(unit, emsp_id, cpo_id, cdr_id)
+            if record.state not in _UNDECIDED | {CDRState.DISPUTED} or record.cdr.is_credit:
                 raise AlreadyDecided(f"CDR {cdr_id} is {record.state}")
             if await quote_of_cdr(unit, record) is None:
                 raise AlreadyDecided(f"CDR {cdr_id} belongs to no driver of {emsp_id}")
             await _refuse_second_of_session(unit, record)
-            await self._resolve(unit, record, resolution="accepted by the MSP's operator")
+            if await signature_verdict(unit, self._ports.vault, emsp_id, record.cdr) is SignatureVerdict.REUSED:
+                raise SignedRecordReused(f"a signed record of CDR {cdr_id} proved another session")
+            await self._disputes.resolve(unit, record, resolution="accepted by the MSP's operator")
             await self._accept(unit, record, correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
     async def dispute_by_operator(self, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str, finding: CDRFinding) -> None:
         """Quarrel with a CDR that is not decided yet. Raises `UnknownCDR`, `AlreadyDecided`."""
         async with self._ports.units.begin() as unit:
-            record = await self._record(unit, emsp_id, cpo_id, cdr_id)
-            if record.state is not CDRState.RECEIVED:
+            record = await self._locked_record(unit, emsp_id, cpo_id, cdr_id)
+            if record.state not in _UNDECIDED:
                 raise AlreadyDecided(f"CDR {cdr_id} is {record.state}")
-            await self._dispute(unit, record, (finding,), correlation_id=self._ports.randomness.uuid())
+            await self._disputes.raise_over(unit, record, (finding,), correlation_id=self._ports.randomness.uuid())
             await unit.commit()
+
+    async def _locked_record(self, unit: UnitOfWork, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str) -> CDRRecord:
+        """Return a CDR; what decides on any other of its session waits until this unit ends. Raises `UnknownCDR`."""
+        seen = await unit.table(CDRS).get(emsp_id, cpo_id, cdr_id)
+        if seen is not None:
+            await _lock_cdrs_of(unit, (emsp_id, cpo_id, seen.session_id))
+        return await self._record(unit, emsp_id, cpo_id, cdr_id)
 
     async def _record(self, unit: UnitOfWork, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str) -> CDRRecord:
         record = await unit.table(CDRS).get_for_update(emsp_id, cpo_id, cdr_id)
@@ -275,30 +274,41 @@ class CDRChecking:
             raise UnknownCDR(cdr_id)
         return record
 
-    async def deem_accepted(self, emsp_id: PartyId) -> int:
-        """Accept what nobody decided by the end of its dispute period; return how many."""
-        now = self._ports.clock.now()
+    async def end_waiting(self, emsp_id: PartyId) -> int:
+        """Look a last time at what waits and dispute it while its dispute period still runs; return how many."""
+        before = self._ports.clock.now() + LAST_LOOK
         async with self._ports.units.begin() as unit:
             due = await unit.table(CDRS).select(
-                {"party_id": emsp_id, "state": CDRState.RECEIVED}, before=("decide_by", now)
+                {"party_id": emsp_id, "state": CDRState.WAITING}, before=("decide_by", before)
             )
-            deemed = 0
-            for row in due:
-                record = await self._record(unit, emsp_id, row.cpo_id, row.cdr_id)
-                is_open = record.state is CDRState.RECEIVED and not record.cdr.is_credit
-                if is_open and await quote_of_cdr(unit, record) is not None:
-                    await self._accept(unit, record, correlation_id=self._ports.randomness.uuid(), is_deemed=True)
-                    deemed += 1
-            await unit.commit()
-        return deemed
+        for row in due:
+            await self.look_again(emsp_id, row.cpo_id, row.session_id)
+        return len(due)
 
-    async def next_deadline(self, emsp_id: PartyId) -> datetime | None:
-        """Return when the earliest undecided CDR counts as accepted."""
+    async def deem_accepted(self, emsp_id: PartyId) -> int:
+        """Accept what nobody looked at by the end of its dispute period; return how many."""
         async with self._ports.units.begin() as unit:
-            waiting = await unit.table(CDRS).select(
-                {"party_id": emsp_id, "state": CDRState.RECEIVED}, order_by=("decide_by",), limit=1
+            due = await unit.table(CDRS).select(
+                {"party_id": emsp_id, "state": CDRState.RECEIVED}, before=("decide_by", self._ports.clock.now())
             )
-        return waiting[0].decide_by if waiting else None
+        return sum([await self._deem_accepted(row) for row in due if not row.cdr.is_credit])
+
+    async def _deem_accepted(self, row: CDRRecord) -> bool:
+        """Accept a CDR, unless its driver would pay twice or can't be billed: no lapse of time makes that owed."""
+        async with self._ports.units.begin() as unit:
+            record = await self._locked_record(unit, row.party_id, row.cpo_id, row.cdr_id)
+            if record.state is not CDRState.RECEIVED:
+                return False
+            correlation_id = self._ports.randomness.uuid()
+            never = [
+                finding for finding in (await self._verify(unit, record)).findings if finding.fault in NEVER_DEEMED
+            ]
+            if never:
+                await self._disputes.raise_over(unit, record, tuple(never), correlation_id=correlation_id)
+            else:
+                await self._accept(unit, record, correlation_id=correlation_id, is_deemed=True)
+            await unit.commit()
+        return not never
 
 
 async def quote_of_cdr(unit: UnitOfWork, record: CDRRecord) -> QuoteRecord | None:
@@ -306,8 +316,26 @@ async def quote_of_cdr(unit: UnitOfWork, record: CDRRecord) -> QuoteRecord | Non
     return None if record.quote_id is None else await unit.table(QUOTE).get_for_update(record.party_id, record.quote_id)
 
 
+async def _lock_cdrs_of(unit: UnitOfWork, session: SessionKey) -> list[CDRRecord]:
+    """Lock all CDRs of a session, in the order of their ids, so that two who decide on it never wait in a circle."""
+    table = unit.table(CDRS)
+    emsp_id, cpo_id, session_id = session
+    rows = await table.select({"party_id": emsp_id, "cpo_id": cpo_id, "session_id": session_id}, order_by=("cdr_id",))
+    locked = [await table.get_for_update(emsp_id, cpo_id, row.cdr_id) for row in rows]
+    return [row for row in locked if row is not None]
+
+
+def _waits(record: CDRRecord) -> bool:
+    """Tell whether more arriving may change what was found; a dispute over nothing else was a wait in vain."""
+    if record.state is CDRState.DISPUTED:
+        return all(finding.fault in ARRIVAL_FAULTS for finding in record.findings)
+    return record.state is CDRState.WAITING
+
+
+_UNDECIDED: Final = frozenset({CDRState.RECEIVED, CDRState.WAITING})
+
+
 async def _refuse_second_of_session(unit: UnitOfWork, record: CDRRecord) -> None:
-    """The quote that both are billed under is locked by now, so two accepted at once wait for each other."""
     same_session = await unit.table(CDRS).select(
         {
             "party_id": record.party_id,
@@ -325,11 +353,7 @@ def _stands_before(row: CDRRecord, record: CDRRecord) -> bool:
     """Compare with what is owed or may be: of two that exclude each other the one that came first stands."""
     if row.cdr.is_credit or record.cdr.is_credit:
         return True
-    if row.state is CDRState.DISPUTED and row.session_id != record.session_id:
+    is_same_session = (row.cpo_id, row.session_id) == (record.cpo_id, record.session_id)
+    if row.state in {CDRState.DISPUTED, CDRState.WAITING} and not is_same_session:
         return False
     return (row.received_at, row.cdr_id) < (record.received_at, record.cdr_id) or row.state is CDRState.ACCEPTED
-
-
-def _detail(findings: Sequence[CDRFinding]) -> str:
-    text = "; ".join(f"{finding.fault}: {finding.detail}" for finding in findings)
-    return text[:DETAIL_CHARACTERS_MAX]

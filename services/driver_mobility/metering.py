@@ -1,19 +1,28 @@
-"""What the MSP can say of a CDR's signed meter values, against the key it pinned for the EVSE."""
+"""What the MSP can say of a CDR's signed meter values: is the key the one it pinned, did they prove a charge before?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emobility.domain.cdr import CDR
+from emobility.domain.cdr import CDR, SignedMeterData
 from emobility.domain.cdr_check import SignatureVerdict
-from emobility.domain.errors import MalformedInput, RuleBroken
+from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
 from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge
 from emobility.protocols.ocmf.record import verify
-from services.driver_mobility.records import METER_KEY, MeterKey
+from services.driver_mobility.records import METER_KEY, USED_RECORD, MeterKey, UsedSignedRecord
+
+
+class SignedRecordReused(RuleBroken):
+    """A signed record proves one session for ever; another one was accepted by this."""
+
+
+class SignedRecordUsedMeanwhile(Unavailable):
+    """Another CDR was accepted by the same record at this very moment; looking again will tell."""
 
 
 async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> SignatureVerdict:
@@ -24,21 +33,65 @@ async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cd
     """
     if cdr.signed_data is None or not cdr.signed_data.records:
         return SignatureVerdict.NOT_SIGNED
-    pinned = await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
-    public_key = cdr.signed_data.public_key if pinned is None else pinned.public_key
+    pinned = await _pinned_key(unit, emsp_id, cdr)
     try:
-        records = [await vault.open(record) for record in cdr.signed_data.records]
-        charge = _charge(records, public_key)
-    except (MalformedInput, RuleBroken) as refusal:
-        if isinstance(refusal, SubjectErased):
-            return SignatureVerdict.NOT_SIGNED
+        charge = await _verified(vault, cdr.signed_data, pinned)
+    except SubjectErased:
+        return SignatureVerdict.NOT_SIGNED
+    except (MalformedInput, RuleBroken):
         return SignatureVerdict.INVALID
+    if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
+        return SignatureVerdict.REUSED
     if charge.energy_wh != cdr.total_energy_import_wh:
         return SignatureVerdict.ENERGY_DIFFERS
     if pinned is None:
-        await _pin_at_first_use(unit, emsp_id, cdr, public_key)
+        await _pin_at_first_use(unit, emsp_id, cdr, cdr.signed_data.public_key)
     is_trusted = pinned is not None and pinned.is_by_operator
     return SignatureVerdict.VALID if is_trusted else SignatureVerdict.KEY_NOT_PINNED
+
+
+async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> None:
+    """Note that an accepted CDR's session was proven by its signed records; those that do not verify prove nothing.
+
+    Raises:
+        SignedRecordUsedMeanwhile: one proves another session since the verdict.
+    """
+    if cdr.signed_data is None or not cdr.signed_data.records:
+        return
+    try:
+        charge = await _verified(vault, cdr.signed_data, await _pinned_key(unit, emsp_id, cdr))
+    except (MalformedInput, RuleBroken):
+        return
+    if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
+        raise SignedRecordUsedMeanwhile(cdr.cdr_id)
+    for payload_sha256 in sorted(charge.payload_hashes):
+        if await unit.table(USED_RECORD).get(emsp_id, payload_sha256) is not None:
+            continue  # by an earlier CDR of this session
+        used = UsedSignedRecord(
+            party_id=emsp_id, payload_sha256=payload_sha256, cpo_id=cdr.party_id, session_id=cdr.session_id
+        )
+        try:
+            await unit.table(USED_RECORD).insert(used)
+        except RecordExists as race:
+            raise SignedRecordUsedMeanwhile(cdr.cdr_id) from race
+
+
+async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, charge: VerifiedCharge) -> bool:
+    """Tell whether a record proved another session; credits and replacements of the same one may bring it again."""
+    for payload_sha256 in charge.payload_hashes:
+        used = await unit.table(USED_RECORD).get(emsp_id, payload_sha256)
+        if used is not None and (used.cpo_id, used.session_id) != (cdr.party_id, cdr.session_id):
+            return True
+    return False
+
+
+async def _pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey | None:
+    return await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
+
+
+async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | None) -> VerifiedCharge:
+    public_key = signed.public_key if pinned is None else pinned.public_key
+    return _charge([await vault.open(record) for record in signed.records], public_key)
 
 
 def _charge(records: Sequence[str], public_key: str) -> VerifiedCharge:

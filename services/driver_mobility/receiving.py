@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -60,9 +60,12 @@ DECISION_PERIOD_DEFAULT: Final = timedelta(days=30)
 class Receiving:
     """Stores what CPOs push; every row is scoped by the MSP that was addressed and the CPO that sent."""
 
-    def __init__(self, ports: Ports, quoting: Quoting) -> None:
+    def __init__(
+        self, ports: Ports, quoting: Quoting, session_ended: Callable[[PartyId, PartyId, str], Awaitable[None]]
+    ) -> None:
         self._ports = ports
         self._quotes = SessionQuotes(quoting)
+        self._session_ended = session_ended
 
     def interfaces(self) -> tuple[Interface, ...]:
         """Return the OCPI receiver interfaces of an eMSP."""
@@ -189,7 +192,13 @@ class Receiving:
             known = await unit.table(SESSION).get_for_update(call.own_party, session.party_id, session.session_id)
             await self._store_session(unit, call.own_party, session, known)
             await unit.commit()
+        await self._tell_of_end(call.own_party, session)
         return Reply(http_status=201 if known is None else 200)
+
+    async def _tell_of_end(self, emsp_id: PartyId, session: Session) -> None:
+        """A CDR may have overtaken the session as it ended."""
+        if session.status is SessionStatus.COMPLETED:
+            await self._session_ended(emsp_id, session.party_id, session.session_id)
 
     async def _patch_session(self, call: OCPICall) -> Reply:
         """Change fields; `charging_periods` are added to those that are known (OCPI 2.2.1, 9.2.2.3)."""
@@ -207,8 +216,10 @@ class Receiving:
             _refuse_unlikely_session(changed)
             if changed.owner != known.cpo_id or changed.id != known.session_id:
                 raise InvalidParameters("a PATCH can't give a session another id or owner")
-            await self._store_session(unit, call.own_party, await session_from_ocpi(changed, self._ports.vault), known)
+            session = await session_from_ocpi(changed, self._ports.vault)
+            await self._store_session(unit, call.own_party, session, known)
             await unit.commit()
+        await self._tell_of_end(call.own_party, session)
         return Reply()
 
     async def _store_session(

@@ -229,6 +229,8 @@ class CDRState(StrEnum):
     """Life of a CDR at the MSP."""
 
     RECEIVED = "RECEIVED"
+    WAITING = "WAITING"
+    """Looked at, and not decided: it overtook the original, the credit or the session that it needs."""
     ACCEPTED = "ACCEPTED"
     DISPUTED = "DISPUTED"
     CREDITED = "CREDITED"
@@ -238,8 +240,9 @@ class CDRState(StrEnum):
 class CDRRecord:
     """A CDR as it arrived. `content_hash` of the document decides whether another with its id is the same.
 
-    `quote_id`: what the driver is billed under; None: the token is nobody's here. `decide_by`: when an undecided CDR
-    counts as accepted.
+    `quote_id`: what the driver is billed under; None: the token is nobody's here. `decide_by`: end of the dispute
+    period; what nobody looked at counts as accepted then, what waits is disputed before. `findings`: why it is
+    disputed, or what it waits for.
     """
 
     party_id: PartyId
@@ -364,6 +367,19 @@ class MeterKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedSignedRecord:
+    """A signed meter record that an accepted CDR was proven by: it proves that session and no other, for ever.
+
+    `payload_sha256` names what the meter signed, however the signature is written.
+    """
+
+    party_id: PartyId
+    payload_sha256: str
+    cpo_id: PartyId
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """A driver who is logged in at the page; found by the hash of the cookie."""
 
@@ -394,4 +410,7 @@ BILL: Final = TableSpec(name="emsp_bill", record=BillRecord, key=("party_id", "b
 ACCOUNT: Final = TableSpec(name="emsp_account", record=RetailAccount, key=("party_id", "driver_id", "currency"))
 PAYMENT_ORDER: Final = TableSpec(name="emsp_payment_order", record=PaymentOrder, key=("party_id", "order_id"))
 METER_KEY: Final = TableSpec(name="emsp_meter_key", record=MeterKey, key=("party_id", "cpo_id", "evse_uid"))
+USED_RECORD: Final = TableSpec(
+    name="emsp_used_signed_record", record=UsedSignedRecord, key=("party_id", "payload_sha256")
+)
 LOGIN: Final = TableSpec(name="emsp_login", record=Login, key=("party_id", "cookie_hash"))

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from emobility.domain.errors import Unavailable
+from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
@@ -44,7 +45,7 @@ class DriverMobility:
         self._quoting = Quoting(ports)
         self._commanding = Commanding(ports, self._quoting)
         tokens = Tokens(ports, self._quoting)
-        receiving = Receiving(ports, self._quoting)
+        receiving = Receiving(ports, self._quoting, self._look_again)
         self.host = OCPIHost(
             ports,
             service=SERVICE,
@@ -87,14 +88,18 @@ class DriverMobility:
         return payments + await self.host.pending() + await self._commanding.in_flight(parties)
 
     async def sweep(self) -> None:
-        """Accept what nobody decided in time and expire quotes that nobody used."""
+        """Dispute what waited in vain, accept what nobody looked at in time, expire quotes that nobody used."""
         async with self._ports.units.begin() as unit:
             parties = await hosted_msps(unit)
         for emsp_id in parties:
+            waited = await self.checking.end_waiting(emsp_id)
             deemed = await self.checking.deem_accepted(emsp_id)
             expired = await self._quoting.expire_unused(emsp_id)
-            if deemed or expired:
-                _log.debug("swept", emsp=emsp_id.code, deemed=deemed, expired=expired)
+            if waited or deemed or expired:
+                _log.debug("swept", emsp=emsp_id.code, waited=waited, deemed=deemed, expired=expired)
+
+    async def _look_again(self, emsp_id: PartyId, cpo_id: PartyId, session_id: str) -> None:
+        await self.checking.look_again(emsp_id, cpo_id, session_id)
 
     async def _sweep_for_ever(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from emobility.domain.agreement import NoAgreementInForce
@@ -11,21 +12,30 @@ from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import Session
 from emobility.domain.tariff.tariff import Tariff
+from emobility.domain.tariff.version import tariff_hash
 from emobility.ports.unit_of_work import UnitOfWork
 from services.driver_mobility.quoting import Quoting, driver_for_update
 from services.driver_mobility.records import (
     OPEN_QUOTE_STATES,
     QUOTE,
     SESSION,
-    TARIFF,
     TOKEN,
-    Driver,
     DriverToken,
     QuoteOrigin,
     QuoteRecord,
     QuoteState,
 )
-from services.driver_mobility.terms import Place, agreement_at, place_at, wholesale_terms
+from services.driver_mobility.terms import (
+    NoTariffKnown,
+    Place,
+    UnknownPlace,
+    WholesaleTerms,
+    agreement_at,
+    known_tariffs,
+    place_at,
+    tariff_versions,
+    wholesale_terms,
+)
 
 POWER_W_ASSUMED: Final = 11_000
 """What a connector gives when the CDR is all that is known of it."""
@@ -114,12 +124,12 @@ class SessionQuotes:
                 connector_id=str(session.connector_id),
             )
             terms = await wholesale_terms(unit, token.party_id, place, session.started_at)
-            frozen = await self._frozen(unit, token.party_id, session)
+            claimed = await _claimed(unit, terms, place, session.tariff_hash, session.started_at)
             return await self._quoting.make(
                 unit,
                 driver=driver,
                 place=place,
-                wholesale=frozen or terms.tariff,
+                wholesale=claimed or terms.tariff,
                 roaming_fee_e4=terms.agreement.roaming_fee_e4,
                 origin=QuoteOrigin.UNSEEN_START,
                 token_subject=token.token_subject,
@@ -129,24 +139,17 @@ class SessionQuotes:
         except RuleBroken as error:
             raise TermsNotKnownYet(f"session {session.session_id}: {error}") from error
 
-    async def _frozen(self, unit: UnitOfWork, emsp_id: PartyId, session: Session) -> Tariff | None:
-        """The version the CPO says it froze, if it was sent."""
-        if not session.tariff_hash:
-            return None
-        found = await unit.table(TARIFF).select(
-            {"party_id": emsp_id, "cpo_id": session.party_id, "tariff_hash": session.tariff_hash}, limit=1
-        )
-        return found[0].tariff if found else None
-
     async def _make_for_cdr(self, unit: UnitOfWork, token: DriverToken, cdr: CDR) -> QuoteRecord:
         try:
             driver = await driver_for_update(unit, token.party_id, token.driver_id)
+            place = await _place_of(unit, token.party_id, cdr)
+            wholesale, roaming_fee_e4 = await self._terms_of(unit, token.party_id, place, cdr)
             return await self._quoting.make(
                 unit,
                 driver=driver,
-                place=_place_of(cdr),
-                wholesale=cdr.tariff,
-                roaming_fee_e4=await self._roaming_fee_e4(unit, driver, cdr),
+                place=place,
+                wholesale=wholesale,
+                roaming_fee_e4=roaming_fee_e4,
                 origin=QuoteOrigin.UNSEEN_START,
                 token_subject=token.token_subject,
                 starts_at=cdr.started_at,
@@ -155,11 +158,44 @@ class SessionQuotes:
         except RuleBroken as error:
             raise TermsNotKnownYet(f"CDR {cdr.cdr_id}: {error}") from error
 
-    async def _roaming_fee_e4(self, unit: UnitOfWork, driver: Driver, cdr: CDR) -> int:
+    async def _terms_of(self, unit: UnitOfWork, emsp_id: PartyId, place: Place, cdr: CDR) -> tuple[Tariff, int]:
+        """The wholesale tariff and the roaming fee in e4; a CDR that nothing backs goes by its own, and is disputed."""
+        fee_e4 = 0
         try:
-            return (await agreement_at(unit, driver.party_id, cdr.party_id, cdr.started_at)).roaming_fee_e4
-        except NoAgreementInForce:
-            return 0
+            fee_e4 = (await agreement_at(unit, emsp_id, cdr.party_id, cdr.started_at)).roaming_fee_e4
+            terms = await wholesale_terms(unit, emsp_id, place, cdr.started_at)
+        except (NoAgreementInForce, NoTariffKnown):
+            return cdr.tariff, fee_e4
+        return await _claimed(unit, terms, place, cdr.tariff_hash, cdr.started_at) or terms.tariff, fee_e4
+
+
+async def frozen_hashes(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR) -> frozenset[str]:
+    """Return which wholesale versions may price a charge: the quote's, or the one in force when the charge began.
+
+    They differ where a new version came between the two: a driver holds an offer for minutes, and a transaction may
+    begin before its card is shown. A version that was received only after both raises no price that was promised.
+    Where the CPO let the driver charge by its whitelist, nothing was: what is known by now counts.
+    """
+    is_promised = quote.origin is not QuoteOrigin.UNSEEN_START
+    known_by = max(quote.quote.issued_at, cdr.started_at) if is_promised else None
+    place = await _place_of(unit, quote.party_id, cdr)
+    try:
+        terms = await wholesale_terms(unit, quote.party_id, place, cdr.started_at, known_by=known_by)
+    except (NoAgreementInForce, NoTariffKnown):
+        return frozenset({quote.wholesale_hash})
+    return frozenset({quote.wholesale_hash, tariff_hash(terms.tariff)})
+
+
+async def _claimed(
+    unit: UnitOfWork, terms: WholesaleTerms, place: Place, claimed_hash: str, started_at: datetime
+) -> Tariff | None:
+    """The version a CPO says it froze, if the agreement, the connector and the time bear it out."""
+    for tariff_id in terms.agreement.tariff_ids:
+        versions = await tariff_versions(unit, terms.agreement.emsp_id, place.cpo_id, tariff_id)
+        known = known_tariffs(versions, started_at).get(claimed_hash)
+        if known is not None and tariff_id in place.tariff_ids and known.may_price(started_at):
+            return known.tariff
+    return None
 
 
 async def token_of(unit: UnitOfWork, emsp_id: PartyId, token_subject: str) -> DriverToken | None:
@@ -171,7 +207,23 @@ _MAY_RUN = (*OPEN_QUOTE_STATES, QuoteState.OFFERED, QuoteState.REFUSED, QuoteSta
 """A charge the CPO reports did begin, even where we thought that it would not."""
 
 
-def _place_of(cdr: CDR) -> Place:
+async def _place_of(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> Place:
+    """Where a CDR says that the car stood, as the CPO published it; one it never published is taken from the CDR."""
+    place = cdr.location
+    try:
+        return await place_at(
+            unit,
+            emsp_id,
+            cdr.party_id,
+            location_id=place.location_id,
+            evse_uid=place.evse_uid,
+            connector_id=str(place.connector_id),
+        )
+    except UnknownPlace:
+        return _stated_place(cdr)
+
+
+def _stated_place(cdr: CDR) -> Place:
     place = cdr.location
     return Place(
         cpo_id=cdr.party_id,

@@ -112,8 +112,12 @@ def _power_w(connector: v221.Connector) -> int:
     return connector.max_electric_power or max(1, connector.max_voltage * connector.max_amperage * phases)
 
 
-async def wholesale_terms(unit: UnitOfWork, emsp_id: PartyId, place: Place, at: datetime) -> WholesaleTerms:
+async def wholesale_terms(
+    unit: UnitOfWork, emsp_id: PartyId, place: Place, at: datetime, *, known_by: datetime | None = None
+) -> WholesaleTerms:
     """Return what applies at a place: the first tariff of the agreement that the connector carries, as in force.
+
+    `known_by`: versions that were received later do not count.
 
     Raises:
         NoAgreementInForce: the pair has none.
@@ -123,7 +127,8 @@ async def wholesale_terms(unit: UnitOfWork, emsp_id: PartyId, place: Place, at: 
     for tariff_id in agreement.tariff_ids:
         if tariff_id not in place.tariff_ids:
             continue
-        version = in_force(await tariff_versions(unit, emsp_id, place.cpo_id, tariff_id), at)
+        versions = await tariff_versions(unit, emsp_id, place.cpo_id, tariff_id)
+        version = in_force([each for each in versions if known_by is None or each.received_at <= known_by], at)
         if version is not None:
             return WholesaleTerms(agreement=agreement, tariff=version.tariff)
     raise NoTariffKnown(f"{place.cpo_id} published no tariff of agreement {agreement.agreement_id} for {place}")

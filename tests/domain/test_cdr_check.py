@@ -427,7 +427,9 @@ NOT_REQUIRED = replace(AGREEMENT, signed_meter_policy=SignedMeterPolicy.NOT_REQU
         (AGREEMENT, SignatureVerdict.KEY_NOT_PINNED, ()),
         (AGREEMENT, SignatureVerdict.INVALID, (CDRFault.METER_SIGNATURE_INVALID,)),
         (AGREEMENT, SignatureVerdict.ENERGY_DIFFERS, (CDRFault.METER_ENERGY_DIFFERS,)),
-        *((NOT_REQUIRED, verdict, ()) for verdict in SignatureVerdict),
+        *((NOT_REQUIRED, verdict, ()) for verdict in SignatureVerdict if verdict is not SignatureVerdict.REUSED),
+        *((each, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)) for each in (REQUIRED, AGREEMENT)),
+        (NOT_REQUIRED, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)),
     ],
 )
 def test_the_agreement_says_what_a_meter_must_prove(
@@ -538,3 +540,52 @@ def test_a_cdr_is_accepted_exactly_when_its_total_is_right(energies: list[int], 
     verdict = check(shifted(honest(periods), error_e4), session=None)
 
     assert (verdict.decision is CDRDecision.ACCEPT) is (error_e4 == 0)
+
+
+def test_a_version_that_was_not_frozen_is_disputed() -> None:
+    cdr = honest()
+
+    assert check(cdr, frozen_hashes={cdr.tariff_hash, "another"}).faults == ()
+    assert check(cdr, frozen_hashes={"another"}).faults == (CDRFault.TARIFF_NOT_FROZEN,)
+
+
+def test_a_cdr_is_priced_by_the_version_that_its_session_ran_under() -> None:
+    assert check(honest(), session=session(tariff_hash="another")).faults == (CDRFault.SESSION_TARIFF_DIFFERS,)
+    assert check(honest(), session=session(tariff_hash="")).faults == ()
+
+
+def test_a_session_that_was_declared_invalid_is_not_billed() -> None:
+    invalid = session(status=SessionStatus.INVALID)
+
+    assert check(honest(), session=invalid).faults == (CDRFault.SESSION_INVALID,)
+
+
+# What a CDR overtook
+
+
+def test_a_credit_waits_for_its_original_as_long_as_it_may() -> None:
+    credit = credit_of(honest(), cdr_id="C", issued_at=END, remark="wrong")
+
+    assert check(credit, may_wait=True).decision is CDRDecision.WAIT
+    assert check(credit).decision is CDRDecision.DISPUTE
+
+
+def test_a_replacement_waits_for_the_credit_unless_something_else_is_wrong_with_it() -> None:
+    earlier = [EarlierCDR(cdr=replace(honest(), cdr_id="EARLIER"), is_credited=False)]
+    wrong = replace(honest(), total_parking_s=3_601)
+
+    assert check(honest(), earlier_cdrs=earlier, may_wait=True).decision is CDRDecision.WAIT
+    assert check(wrong, earlier_cdrs=earlier, may_wait=True).decision is CDRDecision.DISPUTE
+
+
+@pytest.mark.parametrize(("age", "decision"), [(1, CDRDecision.WAIT), (0, CDRDecision.DISPUTE)])
+def test_a_session_is_waited_for_only_while_the_one_at_hand_is_older_than_the_cdr(
+    age: int, decision: CDRDecision
+) -> None:
+    cdr = honest()
+    at_hand = session(energy_import_wh=1, last_updated=cdr.issued_at - timedelta(seconds=age))
+
+    verdict = check(cdr, session=at_hand, may_wait=True)
+
+    assert verdict.faults == (CDRFault.SESSION_ENERGY_DIFFERS,)
+    assert verdict.decision is decision
