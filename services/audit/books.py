@@ -33,10 +33,14 @@ class Books:
     """
 
     cpo_transactions: list[cpo.TransactionRecord] = field(default_factory=list)
+    cpo_tariffs: list[cpo.TariffVersion] = field(default_factory=list)
+    cpo_newest_tariffs: list[cpo.TariffVersion] = field(default_factory=list)
     cpo_sessions: list[cpo.SessionRecord] = field(default_factory=list)
     cpo_cdrs: list[cpo.CDRRecord] = field(default_factory=list)
     quarantine: list[cpo.QuarantineRecord] = field(default_factory=list)
     cpo_disputes: list[cpo.DisputeRecord] = field(default_factory=list)
+    emsp_tariffs: list[emsp.TariffVersion] = field(default_factory=list)
+    tokens: dict[tuple[str, str], emsp.DriverToken] = field(default_factory=dict)
     emsp_cdrs: list[emsp.CDRRecord] = field(default_factory=list)
     emsp_disputes: list[emsp.DisputeRecord] = field(default_factory=list)
     quotes: dict[tuple[str, str], emsp.QuoteRecord] = field(default_factory=dict)
@@ -68,10 +72,14 @@ async def gather_books(units: Units, event_log: EventLog) -> Books:
     books = Books(lag=await event_log.lag())
     async with units.begin() as unit:
         books.cpo_transactions = await all_rows(unit, cpo.TRANSACTION)
+        books.cpo_tariffs = await all_rows(unit, cpo.TARIFF)
+        books.cpo_newest_tariffs = await all_rows(unit, cpo.NEWEST_TARIFF)
         books.cpo_sessions = await all_rows(unit, cpo.SESSION)
         books.cpo_cdrs = await all_rows(unit, cpo.CDRS)
         books.quarantine = await all_rows(unit, cpo.QUARANTINE)
         books.cpo_disputes = await all_rows(unit, cpo.DISPUTE)
+        books.emsp_tariffs = await all_rows(unit, emsp.TARIFF)
+        books.tokens = {(row.party_id.code, row.token_subject): row for row in await all_rows(unit, emsp.TOKEN)}
         books.emsp_cdrs = await all_rows(unit, emsp.CDRS)
         books.emsp_disputes = await all_rows(unit, emsp.DISPUTE)
         books.quotes = {(row.party_id.code, row.quote_id): row for row in await all_rows(unit, emsp.QUOTE)}

@@ -27,6 +27,12 @@ class Difference:
     cause: str
 
 
+def amount_difference(rule: str, scope: str, amounts_e4: tuple[int, int], currency: str, cause: str) -> Difference:
+    """Return a difference in money; `amounts_e4` are what is expected and what is found."""
+    expected, found = amounts_e4
+    return Difference(rule=rule, scope=scope, expected=expected, found=found, unit=f"e4 {currency}", cause=cause)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One rule, on how many things it was tried, and where it failed."""
