@@ -850,4 +850,4 @@ def _parked(reason: str) -> ParkedEvent:
     )
     envelope = Envelope(event=event, event_id="e", correlation_id="c", recorded_at=event.received_at)
     logged = LoggedEvent(topic="charging", partition=3, offset=17, envelope=envelope)
-    return ParkedEvent(group="charging_operations", logged=logged, reason=reason)
+    return ParkedEvent(group="charging_operations", logged=logged, reason=reason, parked_at=event.received_at)
