@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
@@ -50,12 +50,11 @@ class Business:
         self._ports = ports
         self._access = access
         self._services = tuple(mounted.values())
-        self._handlers = handlers
+        self.handlers = handlers
+        """Of each consumer group, to hand parked events on again."""
         self.app = FastAPI(openapi_url=None)
         self.app.add_api_route("/livez", self._live, methods=["GET"])
         self.app.add_api_route("/internal/quiet", self._quiet, methods=["GET"])
-        self.app.add_api_route("/internal/parked/{group}", self._parked, methods=["GET"])
-        self.app.add_api_route("/internal/parked/{group}/replay", self._replay, methods=["POST"])
         for prefix, service in mounted.items():
             self.app.mount(f"/{prefix}", service.app)
 
@@ -109,30 +108,6 @@ class Business:
             await self._settle(since=commits)
             commits = units.commits
         return JSONResponse({"outstanding": left, "has_waited": has_waited})
-
-    async def _parked(self, request: Request, group: str) -> Response:
-        await self._access.internal(request)
-        return JSONResponse(
-            [
-                {
-                    "topic": parked.logged.topic,
-                    "partition": parked.logged.partition,
-                    "offset": parked.logged.offset,
-                    "key": parked.logged.envelope.event.key,
-                    "event": parked.logged.envelope.event.wire_name,
-                    "reason": parked.reason,
-                }
-                for parked in await self._ports.event_log.parked(group)
-            ]
-        )
-
-    async def _replay(self, request: Request, group: str) -> Response:
-        await self._access.internal(request)
-        handler = self._handlers.get(group)
-        if handler is None:
-            raise HTTPException(404, f"no group is called {group}; known: {', '.join(self._handlers)}")
-        key = (await request.json())["key"]
-        return JSONResponse({"handled": await self._ports.event_log.replay_parked(group, key, handler)})
 
 
 def build(settings: Settings, ports: Ports) -> Business:

@@ -6,23 +6,28 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any, TypeVar
 
 import pytest
+from rich.console import Console
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.tariff.tariff import Tariff
-from emobility.domain.transaction import ReportKind
+from emobility.domain.transaction import ReportKind, Transaction, metered_wh, readings_in_order
 from emobility.events.cdr import CDRReceived
+from emobility.events.charging import CHARGING, station_key
 from emobility.events.event import Envelope, LoggedEvent
-from emobility.ports.event_log import ParkedEvent
+from emobility.events.fold import TransactionKey
+from emobility.ports.event_log import Bounds, DiscardedEvent, ParkedEvent, partition_of
 from emobility.protocols.ocpi.deliveries import Delivery, DeliveryState
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from roaming_hub.records import ForwardOutcome
 from services.audit.audit import audit
-from services.audit.books import Books
-from services.audit.report import Difference
+from services.audit.books import CPO_GROUP, Books
+from services.audit.command import print_report
+from services.audit.report import Difference, Pruned
 from services.charging_operations.records import QuarantineState, TransactionState
 from services.driver_mobility.records import CDRState, PaymentKind, PaymentState, QuoteRecord, QuoteState
 from tests.journeys.runs import SEED, SMALL, memory_runs
@@ -120,6 +125,7 @@ def test_sound_books_show_no_difference_and_every_rule_looked_at_something(books
     report = audit(books, truth)
 
     assert report.is_clean
+    assert report.is_complete
     assert [each.rule for each in report.checks if each.compared == 0] == [REFUSED]
     assert len({each.rule for each in report.checks}) == len(report.checks) == 22
 
@@ -769,6 +775,139 @@ def test_a_parked_event_is_a_difference_with_its_reason(books: Books) -> None:
     assert set(found) == {HANDLED}
     assert found[HANDLED].scope == "charging_operations charging/3@17"
     assert found[HANDLED].cause == "MeterRanBackwards: 5 after 7"
+
+
+def discard(books: Books, *, who: str = "ann", why: str = "a test", group: str = CPO_GROUP) -> None:
+    parked = replace(_parked("no station can send this"), group=group)
+    books.discarded.append(DiscardedEvent(parked=parked, who=who, why=why, discarded_at=parked.parked_at))
+
+
+def test_an_event_that_was_discarded_with_a_reason_counts_as_handled_and_is_told(books: Books) -> None:
+    discard(books)
+
+    report = audit(books)
+
+    assert report.is_clean
+    assert report.as_json()["discarded"] == [
+        {
+            "group": "charging_operations",
+            "topic": "charging",
+            "partition": 3,
+            "offset": 17,
+            "event": CDRReceived.wire_name,
+            "reason": "no station can send this",
+            "who": "ann",
+            "why": "a test",
+            "discarded_at": "2022-03-27T00:00:00+00:00",
+        }
+    ]
+
+
+@pytest.mark.parametrize(("who", "why"), [("", "a test"), ("ann", " ")])
+def test_an_event_that_was_discarded_without_who_or_why_is_found(books: Books, who: str, why: str) -> None:
+    discard(books, who=who, why=why)
+
+    found = found_in(books)
+
+    assert set(found) == {HANDLED}
+    assert found[HANDLED].scope == "charging_operations charging/3@17"
+    assert found[HANDLED].cause == "it was discarded, and nobody said who or why"
+
+
+def test_energy_that_was_discarded_with_its_event_is_a_part_of_what_was_metered(books: Books) -> None:
+    """The log holds a last reading of 40 Wh more; the CPO discarded the event that carried it."""
+    key = next(key for key, each in books.logged_transactions.items() if metered_wh(each).import_wh)
+    whole = books.logged_transactions[key]
+    last = max(readings_in_order(whole), key=lambda each: each.reading.import_wh or 0).reading
+    assert last.import_wh is not None
+    more = replace(
+        whole.reports[-1], readings=(replace(last, import_wh=last.import_wh + 40),), occurred_at=whole.last_at
+    )
+    books.logged_transactions[key] = replace(whole, reports=(*whole.reports, more))
+
+    lost = found_in(books)
+    books.without_discarded[key] = whole
+
+    assert set(lost) == {CONSERVED}
+    assert lost[CONSERVED].expected - lost[CONSERVED].found == 40
+    assert found_in(books) == {}
+
+
+# A log that forgets
+
+
+def prune(books: Books, key: TransactionKey, kept: Callable[[Transaction], Transaction | None]) -> None:
+    """Let a transaction's partition begin later, with what `kept` leaves of it."""
+    place = (CHARGING, partition_of(station_key(key[0], key[1])))
+    books.log_bounds = {**books.log_bounds, place: Bounds(first=5, end=1_000)}
+    left = kept(books.logged_transactions.pop(key))
+    if left is not None:
+        books.logged_transactions[key] = left
+
+
+def a_transaction(books: Books, truth: dict[str, Any]) -> TransactionKey:
+    """One that ended, of which the stations know that it was acknowledged."""
+    ended = {
+        (each["party_id"], each["charging_station_id"], str(each["transaction_id"]))
+        for each in truth["transactions"]
+        if each["is_end_acknowledged"]
+    }
+    return next(key for key in books.logged_transactions if (key[0].code, key[1], key[2]) in ended)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(lambda _whole: None, id="nothing"),
+        pytest.param(lambda whole: replace(whole, reports=whole.reports[-1:]), id="only its end"),
+    ],
+)
+def test_what_was_pruned_is_neither_a_difference_nor_passed_over_in_silence(
+    books: Books, truth: dict[str, Any], kept: Callable[[Transaction], Transaction | None]
+) -> None:
+    key = a_transaction(books, truth)
+    prune(books, key, kept)
+
+    report = audit(books, truth)
+
+    assert report.differences == ()
+    assert not report.is_complete
+    assert report.pruned == (Pruned(topic=CHARGING, partition=partition_of(station_key(key[0], key[1])), events=5),)
+    unknown = {check.rule: check.unknown for check in report.checks if check.unknown}
+    assert unknown[CONSERVED] == unknown[METERED] == 1
+    assert unknown[STORED] >= 1
+    assert set(unknown) == {CONSERVED, METERED, STORED}
+
+
+def test_a_difference_in_what_a_pruned_log_still_holds_is_found(books: Books, truth: dict[str, Any]) -> None:
+    key = a_transaction(books, truth)
+    prune(books, key, lambda whole: whole)
+    number = place(books.cpo_transactions, lambda row: (row.charging_station_id, row.transaction_id) == key[1:])
+    session_id = books.cpo_transactions[number].session_id
+    cdr = place(books.cpo_cdrs, lambda row: row.session_id == session_id)
+    books.cpo_cdrs[cdr] = replace(books.cpo_cdrs[cdr], energy_import_wh=books.cpo_cdrs[cdr].energy_import_wh + 1)
+
+    report = audit(books, truth)
+
+    assert [each.rule for each in report.differences] == [CONSERVED]
+    assert not report.is_complete
+
+
+def test_the_report_of_a_pruned_log_names_the_offsets_and_the_rules_that_are_partial(
+    books: Books, truth: dict[str, Any]
+) -> None:
+    key = a_transaction(books, truth)
+    prune(books, key, lambda _whole: None)
+    discard(books)
+    console = Console(record=True, width=200, file=StringIO())
+
+    print_report(audit(books, truth), console)
+
+    told = console.export_text()
+    number = partition_of(station_key(key[0], key[1]))
+    assert f"pruned: charging/{number} offsets 0 to 4\n" in told
+    assert f"partial: {CONSERVED}: 1 of {len(books.cpo_transactions)} can't be recomputed" in told
+    assert "discarded: charging_operations charging/3@17 (no station can send this) by ann" in told
 
 
 def test_a_consumer_that_lags_is_a_difference(books: Books) -> None:
