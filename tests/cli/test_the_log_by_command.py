@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import pytest
+
 from emobility.adapters.memory import VirtualClock
 from emobility.adapters.postgres import PostgresAdapters, open_postgres
 from emobility.adapters.system import SystemRandomness
@@ -18,6 +20,9 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Handler, partition_of
 from emobility.ports.unit_of_work import UnitOfWork
 from tests.cli.test_commands import SECRETS, assert_one_clear_line, wattroam
+
+pytestmark = pytest.mark.timeout(600)
+"""Six processes after another, on a machine that others share."""
 
 GROUP: Final = "charging_operations"
 PARTY: Final = PartyId("NL-TUL")
