@@ -16,11 +16,18 @@ from typing import Final, Protocol
 
 import structlog
 
-from emobility.adapters.texts import refuse_nul_in_json
+from emobility.adapters.texts import refuse_nul, refuse_nul_in_json
 from emobility.domain.errors import Unavailable
 from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
-from emobility.ports.event_log import EVENT_BYTES_MAX, CursorMoved, EventTooLarge, Handler
+from emobility.ports.event_log import (
+    EVENT_BYTES_MAX,
+    EXPLANATION_CHARACTERS_MAX,
+    CursorMoved,
+    DiscardUnexplained,
+    EventTooLarge,
+    Handler,
+)
 from emobility.ports.unit_of_work import UnitOfWork
 
 BACK_OFF_S_MIN: Final = 0.05
@@ -70,6 +77,13 @@ def encoded(envelope: Envelope) -> bytes:
 def content_hash(envelope: Envelope) -> bytes:
     """Return the hash of the fact itself: not of when, or in which connection, this process learnt it."""
     return hashlib.sha256(envelope.event.wire_name.encode() + b"\0" + codec.encode(envelope.event)).digest()
+
+
+def refuse_unexplained(who: str, why: str) -> None:
+    """Let a discard pass that says who and why. Raises `DiscardUnexplained`, `TextWithNUL`."""
+    refuse_nul((who, why), "a discard")
+    if not all(text.strip() and len(text) <= EXPLANATION_CHARACTERS_MAX for text in (who, why)):
+        raise DiscardUnexplained
 
 
 async def sleep_or_stop(duration_s: float, stop: asyncio.Event) -> None:

@@ -24,6 +24,11 @@ class IdTokenKind(StrEnum):
     NONE = "NONE"
 
 
+def station_key(party_id: PartyId, charging_station_id: str) -> str:
+    """Return the key of all that happens at one station: its events keep their order and lie in one partition."""
+    return f"{party_id}/{charging_station_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationEvent(Event):
     """Base of facts about one charging station."""
@@ -35,7 +40,7 @@ class StationEvent(Event):
     @property
     def key(self) -> str:
         """Party and station."""
-        return f"{self.party_id}/{self.charging_station_id}"
+        return station_key(self.party_id, self.charging_station_id)
 
 
 @catalogued

@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
@@ -18,6 +19,8 @@ EVENT_BYTES_MAX: Final = 1_000_000
 """Largest encoded event; Kafka's default limit for a message is 1 MiB."""
 BATCH_EVENTS_MAX: Final = 500
 """Most events a handler gets at once."""
+EXPLANATION_CHARACTERS_MAX: Final = 500
+"""Longest statement of why an event was discarded."""
 
 
 def partition_of(key: str) -> int:
@@ -47,12 +50,50 @@ the same events after a crash, and in smaller parts after an error: its only las
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Offsets of one partition from `first` up to, not including, `end`."""
+
+    first: int
+    end: int
+
+    @property
+    def events(self) -> int:
+        """How many they are: offsets are dense."""
+        return self.end - self.first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedEvent:
     """An event in the dead-letter queue: it, or an earlier one of its key, could not be handled."""
 
     group: str
     logged: LoggedEvent
     reason: str
+    parked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardedEvent:
+    """A dead letter that somebody decided never to handle: what it was, and who said why and when."""
+
+    parked: ParkedEvent
+    who: str
+    why: str
+    discarded_at: datetime
+
+
+class NotParked(RuleBroken):
+    """No such event is in the group's dead letters."""
+
+    def __init__(self, group: str, *, topic: str, partition: int, offset: int) -> None:
+        super().__init__(f"{group} has not parked {topic}/{partition}@{offset}")
+
+
+class DiscardUnexplained(MalformedInput):
+    """Who discards an event, or why, is not said in 1 to `EXPLANATION_CHARACTERS_MAX` characters."""
+
+    def __init__(self) -> None:
+        super().__init__(f"say who discards the event and why, each in 1 to {EXPLANATION_CHARACTERS_MAX} characters")
 
 
 class EventLog(Protocol):
@@ -80,6 +121,12 @@ class EventLog(Protocol):
     def read(self, topics: Sequence[str]) -> AsyncIterator[LoggedEvent]:
         """Yield all that the log holds now, by topic, partition and offset. For audits; moves no cursor."""
 
+    async def bounds(self, topics: Sequence[str]) -> Mapping[tuple[str, int], Bounds]:
+        """Return what the log holds of each partition that ever held anything.
+
+        Offsets start at 0, so what is missing before `first` was pruned.
+        """
+
     async def lag(self) -> Mapping[str, int]:
         """Return for each group that ever consumed how many events it has not handled yet."""
 
@@ -89,5 +136,24 @@ class EventLog(Protocol):
     async def replay_parked(self, group: str, key: str, handler: Handler) -> int:
         """Hand a parked key's events to `handler` again; on success the key is free. Returns how many were handled."""
 
+    async def discard_parked(self, group: str, *, topic: str, partition: int, offset: int, who: str, why: str) -> None:
+        """Take one event out of the dead letters for good, and keep it with who said why and when.
+
+        Its key is free when nothing else of it is parked; otherwise the rest waits for `replay_parked`.
+
+        Raises:
+            NotParked: it is not there (any more).
+            DiscardUnexplained: nobody, or no reason, is named.
+        """
+
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of the group's dead letters, in the log's order. It is kept for ever."""
+
+    async def prunable(self) -> Mapping[tuple[str, int], Bounds]:
+        """Return what `prune` would drop now, of each partition of which it would drop something."""
+
     async def prune(self) -> int:
-        """Drop old events that every group has passed and whose retention age is over; return how many went."""
+        """Drop old events that every group has passed and whose retention age is over; return how many went.
+
+        A topic that no group ever consumed keeps everything: its consumer may only not have started yet.
+        """

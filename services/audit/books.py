@@ -8,11 +8,11 @@ from typing import Final, TypeVar
 
 from emobility.adapters.payments import test_provider
 from emobility.domain.retail_account import RetailAccount
-from emobility.domain.transaction import Transaction
+from emobility.domain.transaction import Transaction, empty
 from emobility.events.charging import CHARGING, AuthorizationDecided, TransactionEvent
 from emobility.events.event import LoggedEvent
 from emobility.events.fold import TransactionKey, apply, transaction_key
-from emobility.ports.event_log import EventLog, ParkedEvent
+from emobility.ports.event_log import Bounds, DiscardedEvent, EventLog, ParkedEvent
 from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork, Units
 from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery
@@ -22,7 +22,8 @@ from services.driver_mobility import records as emsp
 
 R = TypeVar("R")
 
-CONSUMER_GROUPS: Final = ("charging_operations", "driver_mobility")
+CPO_GROUP: Final = "charging_operations"
+CONSUMER_GROUPS: Final = (CPO_GROUP, "driver_mobility")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,13 +31,19 @@ class Books:
     """Rows as they are stored, and transactions as they follow from the log alone.
 
     `has_hub`: a hub lives in this database; where it lives elsewhere, its records are audited there.
+    `log_bounds`: what the log held after it was read, so that nothing is taken for held that was pruned meanwhile.
+    `without_discarded`: transactions of which the CPO discarded events, as they are without those.
     """
 
     cpo_transactions: list[cpo.TransactionRecord] = field(default_factory=list)
+    cpo_tariffs: list[cpo.TariffVersion] = field(default_factory=list)
+    cpo_newest_tariffs: list[cpo.TariffVersion] = field(default_factory=list)
     cpo_sessions: list[cpo.SessionRecord] = field(default_factory=list)
     cpo_cdrs: list[cpo.CDRRecord] = field(default_factory=list)
     quarantine: list[cpo.QuarantineRecord] = field(default_factory=list)
     cpo_disputes: list[cpo.DisputeRecord] = field(default_factory=list)
+    emsp_tariffs: list[emsp.TariffVersion] = field(default_factory=list)
+    tokens: dict[tuple[str, str], emsp.DriverToken] = field(default_factory=dict)
     emsp_cdrs: list[emsp.CDRRecord] = field(default_factory=list)
     emsp_disputes: list[emsp.DisputeRecord] = field(default_factory=list)
     quotes: dict[tuple[str, str], emsp.QuoteRecord] = field(default_factory=dict)
@@ -47,10 +54,13 @@ class Books:
     has_hub: bool = False
     hub_forwards: list[CDRForward] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
+    log_bounds: Mapping[tuple[str, int], Bounds] = field(default_factory=dict)
     logged_transactions: dict[TransactionKey, Transaction] = field(default_factory=dict)
+    without_discarded: dict[TransactionKey, Transaction] = field(default_factory=dict)
     logged_events: int = 0
     lag: Mapping[str, int] = field(default_factory=dict)
     parked: list[ParkedEvent] = field(default_factory=list)
+    discarded: list[DiscardedEvent] = field(default_factory=list)
 
 
 async def all_rows(unit: UnitOfWork, spec: TableSpec[R]) -> list[R]:
@@ -64,14 +74,18 @@ async def all_rows(unit: UnitOfWork, spec: TableSpec[R]) -> list[R]:
 
 
 async def gather_books(units: Units, event_log: EventLog) -> Books:
-    """Read rows in one unit, then the log, which never forgets and only grows."""
+    """Read rows in one unit, then the log, which only grows at its end and is only pruned at its beginning."""
     books = Books(lag=await event_log.lag())
     async with units.begin() as unit:
         books.cpo_transactions = await all_rows(unit, cpo.TRANSACTION)
+        books.cpo_tariffs = await all_rows(unit, cpo.TARIFF)
+        books.cpo_newest_tariffs = await all_rows(unit, cpo.NEWEST_TARIFF)
         books.cpo_sessions = await all_rows(unit, cpo.SESSION)
         books.cpo_cdrs = await all_rows(unit, cpo.CDRS)
         books.quarantine = await all_rows(unit, cpo.QUARANTINE)
         books.cpo_disputes = await all_rows(unit, cpo.DISPUTE)
+        books.emsp_tariffs = await all_rows(unit, emsp.TARIFF)
+        books.tokens = {(row.party_id.code, row.token_subject): row for row in await all_rows(unit, emsp.TOKEN)}
         books.emsp_cdrs = await all_rows(unit, emsp.CDRS)
         books.emsp_disputes = await all_rows(unit, emsp.DISPUTE)
         books.quotes = {(row.party_id.code, row.quote_id): row for row in await all_rows(unit, emsp.QUOTE)}
@@ -82,17 +96,39 @@ async def gather_books(units: Units, event_log: EventLog) -> Books:
         books.has_hub = await unit.table(HUB_CLIENT).count() > 0
         books.hub_forwards = await all_rows(unit, CDR_FORWARD)
         books.deliveries = await all_rows(unit, DELIVERY)
+    for group in CONSUMER_GROUPS:
+        books.discarded += await event_log.discarded(group)
+    discarded = _discarded_by_cpo(books)
     async for logged in event_log.read([CHARGING]):
-        _enter(books, logged)
+        _enter(books, logged, discarded)
+    books.log_bounds = await event_log.bounds([CHARGING])
     for group in CONSUMER_GROUPS:
         books.parked += await event_log.parked(group)
     return books
 
 
-def _enter(books: Books, logged: LoggedEvent) -> None:
+def _discarded_by_cpo(books: Books) -> frozenset[tuple[int, int]]:
+    """Return where station reports lay that the CPO's group discarded; begin their transactions anew."""
+    places = set()
+    for each in books.discarded:
+        logged = each.parked.logged
+        event = logged.envelope.event
+        if each.parked.group == CPO_GROUP and isinstance(event, TransactionEvent):
+            places.add((logged.partition, logged.offset))
+            key = transaction_key(event)  # type: ignore[arg-type]  # its three kinds are all there are
+            assert key is not None
+            books.without_discarded[key] = empty(party_id=key[0], charging_station_id=key[1], transaction_id=key[2])
+    return frozenset(places)
+
+
+def _enter(books: Books, logged: LoggedEvent, discarded: frozenset[tuple[int, int]]) -> None:
     books.logged_events += 1
     event = logged.envelope.event
-    if isinstance(event, TransactionEvent | AuthorizationDecided):
-        key = transaction_key(event)  # type: ignore[arg-type]  # its three kinds are all there are
-        if key is not None and (isinstance(event, TransactionEvent) or key in books.logged_transactions):
-            books.logged_transactions[key] = apply(books.logged_transactions.get(key), event)  # type: ignore[arg-type]
+    if not isinstance(event, TransactionEvent | AuthorizationDecided):
+        return
+    key = transaction_key(event)  # type: ignore[arg-type]  # its three kinds are all there are
+    if key is None or not (isinstance(event, TransactionEvent) or key in books.logged_transactions):
+        return
+    books.logged_transactions[key] = apply(books.logged_transactions.get(key), event)  # type: ignore[arg-type]
+    if key in books.without_discarded and (logged.partition, logged.offset) not in discarded:
+        books.without_discarded[key] = apply(books.without_discarded[key], event)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from emobility.runtime.settings import Settings
 from emobility.wiring import open_ports
 from services.audit.audit import audit
 from services.audit.books import gather_books
+from services.audit.handling import place_of
 from services.audit.report import AuditReport
 
 
@@ -54,15 +56,32 @@ async def run_audit(settings: Settings, *, json: bool, truth: dict[str, Any] | N
 
 
 def print_report(report: AuditReport, console: Console) -> None:
-    """Print the checks and, below them, every difference."""
+    """Print the checks and, below them, what they could not compare, what was discarded and every difference."""
     table = Table(title="audit", title_justify="left")
     table.add_column("rule")
     table.add_column("compared", justify="right")
+    table.add_column("unknown", justify="right")
     table.add_column("differences", justify="right")
     for check in report.checks:
         count = len(check.differences)
-        table.add_row(check.rule, f"{check.compared:,}", f"[red]{count}[/red]" if count else "0")
+        unknown = f"[yellow]{check.unknown:,}[/yellow]" if check.unknown else "0"
+        table.add_row(check.rule, f"{check.compared:,}", unknown, f"[red]{count}[/red]" if count else "0")
     console.print(table)
+    for sentence in _caveats(report):
+        console.print(sentence, style="yellow", markup=False)
     for each in report.differences:
         amounts = f"expected {each.expected:,}, found {each.found:,} {each.unit}"
         console.print(f"{each.rule}: {each.scope}: {amounts}: {each.cause}", style="red", markup=False)
+
+
+def _caveats(report: AuditReport) -> Iterator[str]:
+    """Say what the log can't tell any more, which rules are only partial for it, and what was discarded."""
+    for gone in report.pruned:
+        yield f"pruned: {gone.topic}/{gone.partition} offsets 0 to {gone.events - 1:,}"
+    for check in report.checks:
+        if check.unknown:
+            of_all = f"{check.unknown:,} of {check.compared + check.unknown:,}"
+            yield f"partial: {check.rule}: {of_all} can't be recomputed from what the log still holds"
+    for each in report.discarded:
+        which, when = f"{each.parked.group} {place_of(each.parked.logged)}", f"{each.discarded_at:%Y-%m-%d %H:%M} UTC"
+        yield f"discarded: {which} ({each.parked.reason}) by {each.who}, {when}: {each.why}"

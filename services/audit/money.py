@@ -1,64 +1,15 @@
-"""Money: a quote is the bill, billed = paid + outstanding, and the provider moved what the accounts say."""
+"""Money: billed = paid + outstanding, the provider moved what the accounts say, and a pair agrees on what is owed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Final
 
-from emobility.domain.quote import gross_e4
-from emobility.domain.tariff.pricing import price_session
 from services.audit.books import Books
-from services.audit.report import Check, Difference
-from services.driver_mobility.records import CDRState, PaymentKind, PaymentState
+from services.audit.report import Check, amount_difference
+from services.driver_mobility.records import PaymentKind, PaymentState
 
 _SIGN: Final = {PaymentKind.CAPTURE: 1, PaymentKind.CHARGE: 1, PaymentKind.REFUND: -1}
-
-
-def check_bills(books: Books) -> Check:
-    """Price every bill again under the tariff that was quoted before the charge began."""
-    rule = "the bill is what was quoted"
-    cdrs = {(row.party_id.code, row.cpo_id.code, row.cdr_id): row.cdr for row in books.emsp_cdrs}
-    differences = []
-    for bill in books.bills:
-        quote = books.quotes.get((bill.party_id.code, bill.quote_id))
-        cdr = cdrs.get((bill.party_id.code, bill.cpo_id.code, bill.cdr_id))
-        if quote is None or cdr is None:
-            differences.append(
-                _e4(rule, bill.bill_id, (0, bill.total_incl_e4), bill.currency, "its quote or its CDR is missing")
-            )
-            continue
-        tariff, zone = quote.quote.tariff, quote.quote.time_zone
-        expected = gross_e4(price_session(tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=zone).total)
-        if expected != bill.total_incl_e4:
-            cause = f"quote {quote.quote_id} prices the CDR's periods otherwise"
-            differences.append(_e4(rule, bill.bill_id, (expected, bill.total_incl_e4), bill.currency, cause))
-    return Check(rule=rule, compared=len(books.bills), differences=tuple(differences))
-
-
-def check_every_accepted_cdr_is_billed(books: Books) -> Check:
-    """Each accepted CDR of a known driver has exactly one bill."""
-    rule = "an accepted CDR is billed once"
-    bills: dict[tuple[str, str, str], int] = defaultdict(int)
-    for bill in books.bills:
-        bills[bill.party_id.code, bill.cpo_id.code, bill.cdr_id] += 1
-    accepted = [
-        row
-        for row in books.emsp_cdrs
-        if row.state is CDRState.ACCEPTED and not row.cdr.is_credit and row.quote_id is not None
-    ]
-    differences = tuple(
-        Difference(
-            rule=rule,
-            scope=f"{row.party_id}/{row.cpo_id}/{row.cdr_id}",
-            expected=1,
-            found=bills[row.party_id.code, row.cpo_id.code, row.cdr_id],
-            unit="bills",
-            cause="the driver was billed more than once, or never",
-        )
-        for row in accepted
-        if bills[row.party_id.code, row.cpo_id.code, row.cdr_id] != 1
-    )
-    return Check(rule=rule, compared=len(accepted), differences=differences)
 
 
 def check_accounts(books: Books) -> Check:
@@ -78,7 +29,7 @@ def check_accounts(books: Books) -> Check:
             (account.outstanding_e4, account.due_e4 + account.carry_e4, "due and carried do not add up"),
         ):
             if expected != found:
-                differences.append(_e4(rule, "/".join(key), (expected, found), account.currency, cause))
+                differences.append(amount_difference(rule, "/".join(key), (expected, found), account.currency, cause))
     return Check(rule=rule, compared=len(books.accounts), differences=tuple(differences))
 
 
@@ -92,7 +43,7 @@ def check_provider(books: Books) -> Check:
     for account in books.accounts:
         paid[account.currency] += account.paid_e4
     differences = tuple(
-        _e4(
+        amount_difference(
             rule, currency, (moved[currency], paid[currency]), currency, "a capture or refund was not entered, or twice"
         )
         for currency in sorted(moved.keys() | paid.keys())
@@ -114,7 +65,9 @@ def check_payments(books: Books) -> Check:
     paid = {(row.party_id.code, row.driver_id, row.currency): row.paid_e4 for row in books.accounts}
     moved = {row.payment_id: (row.captured_e4 - row.refunded_e4, row.currency) for row in books.provider_payments}
     differences = [
-        _e4(rule, "/".join(key), (by_driver[key], paid.get(key, 0)), key[2], "orders and the account's paid differ")
+        amount_difference(
+            rule, "/".join(key), (by_driver[key], paid.get(key, 0)), key[2], "orders and the account's paid differ"
+        )
         for key in sorted(by_driver.keys() | paid.keys())
         if by_driver[key] != paid.get(key, 0)
     ]
@@ -122,7 +75,7 @@ def check_payments(books: Books) -> Check:
         found_e4, currency = moved.get(payment_id, (0, "?"))
         if by_payment[payment_id] != found_e4:
             cause = "orders and what the provider moved differ"
-            differences.append(_e4(rule, payment_id, (by_payment[payment_id], found_e4), currency, cause))
+            differences.append(amount_difference(rule, payment_id, (by_payment[payment_id], found_e4), currency, cause))
     return Check(rule=rule, compared=len(books.payment_orders), differences=tuple(differences))
 
 
@@ -137,13 +90,10 @@ def check_pairs(books: Books) -> Check:
         key = (received.cpo_id.code, received.party_id.code, received.cdr.currency)
         at_emsp[key] += received.cdr.total_cost.excl_e4
     differences = tuple(
-        _e4(rule, "/".join(key), (at_cpo[key], at_emsp[key]), key[2], "a document is on one side only, or differs")
+        amount_difference(
+            rule, "/".join(key), (at_cpo[key], at_emsp[key]), key[2], "a document is on one side only, or differs"
+        )
         for key in sorted(at_cpo.keys() | at_emsp.keys())
         if at_cpo[key] != at_emsp[key]
     )
     return Check(rule=rule, compared=len(at_cpo), differences=differences)
-
-
-def _e4(rule: str, scope: str, amounts_e4: tuple[int, int], currency: str, cause: str) -> Difference:
-    expected, found = amounts_e4
-    return Difference(rule=rule, scope=scope, expected=expected, found=found, unit=f"e4 {currency}", cause=cause)

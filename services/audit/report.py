@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from emobility.ports.event_log import DiscardedEvent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -27,20 +29,38 @@ class Difference:
     cause: str
 
 
+def amount_difference(rule: str, scope: str, amounts_e4: tuple[int, int], currency: str, cause: str) -> Difference:
+    """Return a difference in money; `amounts_e4` are what is expected and what is found."""
+    expected, found = amounts_e4
+    return Difference(rule=rule, scope=scope, expected=expected, found=found, unit=f"e4 {currency}", cause=cause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """A partition of the log whose first `events` offsets are gone, the last of them just before `events`."""
+
+    topic: str
+    partition: int
+    events: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One rule, on how many things it was tried, and where it failed."""
+    """One rule, on how many things it was tried, on how many it could not be (`unknown`), and where it failed."""
 
     rule: str
     compared: int
+    unknown: int = 0
     differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """All checks of one audit."""
+    """All checks of one audit, what the log could not tell it any more, and what operators had discarded."""
 
     checks: tuple[Check, ...]
+    pruned: tuple[Pruned, ...] = ()
+    discarded: tuple[DiscardedEvent, ...] = ()
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -49,16 +69,44 @@ class AuditReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every rule holds."""
+        """Whether every rule holds for all that could be compared; see `is_complete`."""
         return not self.differences
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was pruned that an audit has to read."""
+        return not self.pruned
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines."""
         return {
             "clean": self.is_clean,
+            "complete": self.is_complete,
             "checks": [
-                {"rule": check.rule, "compared": check.compared, "differences": len(check.differences)}
+                {
+                    "rule": check.rule,
+                    "compared": check.compared,
+                    "unknown": check.unknown,
+                    "differences": len(check.differences),
+                }
                 for check in self.checks
             ],
+            "pruned": [asdict(each) for each in self.pruned],
+            "discarded": [_discard_as_json(each) for each in self.discarded],
             "differences": [asdict(difference) for difference in self.differences],
         }
+
+
+def _discard_as_json(each: DiscardedEvent) -> dict[str, Any]:
+    logged = each.parked.logged
+    return {
+        "group": each.parked.group,
+        "topic": logged.topic,
+        "partition": logged.partition,
+        "offset": logged.offset,
+        "event": logged.envelope.event.wire_name,
+        "reason": each.parked.reason,
+        "who": each.who,
+        "why": each.why,
+        "discarded_at": each.discarded_at.isoformat(),
+    }

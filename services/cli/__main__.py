@@ -23,7 +23,9 @@ quarantine: Final = typer.Typer(
     rich_markup_mode=None,
 )
 parked: Final = typer.Typer(
-    help="Events that could not be handled: see why, hand them on again.", no_args_is_help=True, rich_markup_mode=None
+    help="Events that could not be handled: see why, hand them on again or discard them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
@@ -173,6 +175,19 @@ def audit(
 
 
 @app.command()
+def prune(
+    *,
+    json: Json = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Drop it; without this, only say what would go.")] = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Drop events that every consumer has passed and that are older than the log keeps them (90 days)."""
+    from services.embedded.pruning import prune_log
+
+    sys.exit(prune_log(json=json, yes=yes, run_folder=run_folder))
+
+
+@app.command()
 def bench(
     *,
     json: Json = False,
@@ -228,8 +243,8 @@ def quarantine_resolve(
 
 @parked.command("list")
 def parked_list(group: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
-    """List a consumer group's dead letters with their reasons."""
-    from services.embedded.operator import list_parked
+    """List a consumer group's dead letters: which, of which key, why and since when."""
+    from services.embedded.dead_letters import list_parked
 
     sys.exit(list_parked(group=group, json=json, run_folder=run_folder))
 
@@ -237,9 +252,31 @@ def parked_list(group: str, *, json: Json = False, run_folder: RunFolder = RUN_F
 @parked.command("replay")
 def parked_replay(group: str, key: str, *, run_folder: RunFolder = RUN_FOLDER) -> None:
     """Hand a key's dead letters to their group again, in order; on success the key goes on."""
-    from services.embedded.operator import replay_parked
+    from services.embedded.dead_letters import replay_parked
 
     sys.exit(replay_parked(group=group, key=key, run_folder=run_folder))
+
+
+@parked.command("discard")
+def parked_discard(
+    group: str,
+    event: Annotated[str, typer.Argument(help="As `parked list` names it: TOPIC/PARTITION@OFFSET.")],
+    *,
+    why: Annotated[str, typer.Option(help="Kept for ever, with who and when; the audit tells it.")],
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Take one dead letter out for good; the rest of its key then waits for its replay."""
+    from services.embedded.dead_letters import discard_parked
+
+    sys.exit(discard_parked(group=group, event=event, why=why, run_folder=run_folder))
+
+
+@parked.command("discarded")
+def parked_discarded(group: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """List what was discarded of a consumer group's dead letters: by whom, when and why."""
+    from services.embedded.dead_letters import list_discarded
+
+    sys.exit(list_discarded(group=group, json=json, run_folder=run_folder))
 
 
 def main() -> None:

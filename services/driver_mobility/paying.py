@@ -148,7 +148,7 @@ class PaymentWorker:
         payment_id = order.payment_id
         if payment_id is None:
             card = await card_of(self._ports, order.card)
-            hold = await self._ports.payments.authorize(card, _money(order), idempotency_key=_key(order, "hold"))
+            hold = await self._ports.payments.authorize(card, _money(order), idempotency_key=order_hold_key(order))
             payment_id = hold.payment_id
             await self._change(order, payment_id=payment_id)
         await self._take(order, payment_id)
@@ -322,6 +322,11 @@ async def try_failed_again(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -
         )
         again += 1
     return again
+
+
+def order_hold_key(order: PaymentOrder) -> str:
+    """Return the idempotency key of the hold that this attempt of a CHARGE asks for."""
+    return _key(order, "hold")
 
 
 def _money(order: PaymentOrder) -> Money:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -50,15 +50,14 @@ class Business:
         self._ports = ports
         self._access = access
         self._mounted = mounted
-        self._handlers = handlers
+        self.handlers = handlers
+        """Of each consumer group, to hand parked events on again."""
         self._requests = 0
         self._serving = 0
         self._rested: tuple[int, int] | None = None
         self.own = FastAPI(openapi_url=None)
         self.own.add_api_route("/livez", self._live, methods=["GET"])
         self.own.add_api_route("/internal/quiet", self._quiet, methods=["GET"])
-        self.own.add_api_route("/internal/parked/{group}", self._parked, methods=["GET"])
-        self.own.add_api_route("/internal/parked/{group}/replay", self._replay, methods=["POST"])
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to the service that its path begins with, or answer it (ASGI)."""
@@ -132,30 +131,6 @@ class Business:
             await self._settle(since=commits)
             commits = units.commits
         return JSONResponse({"outstanding": left, "has_waited": has_waited})
-
-    async def _parked(self, request: Request, group: str) -> Response:
-        await self._access.internal(request)
-        return JSONResponse(
-            [
-                {
-                    "topic": parked.logged.topic,
-                    "partition": parked.logged.partition,
-                    "offset": parked.logged.offset,
-                    "key": parked.logged.envelope.event.key,
-                    "event": parked.logged.envelope.event.wire_name,
-                    "reason": parked.reason,
-                }
-                for parked in await self._ports.event_log.parked(group)
-            ]
-        )
-
-    async def _replay(self, request: Request, group: str) -> Response:
-        await self._access.internal(request)
-        handler = self._handlers.get(group)
-        if handler is None:
-            raise HTTPException(404, f"no group is called {group}; known: {', '.join(self._handlers)}")
-        key = (await request.json())["key"]
-        return JSONResponse({"handled": await self._ports.event_log.replay_parked(group, key, handler)})
 
 
 def build(settings: Settings, ports: Ports) -> Business:

@@ -57,25 +57,6 @@ def resolve_quarantine(
     )
 
 
-def list_parked(*, group: str, json: bool, run_folder: Path) -> int:
-    """Print a consumer group's dead letters."""
-    status, rows = _call(run_folder, "GET", f"/internal/parked/{_in_path(group)}")
-    if status != httpx.codes.OK or json:
-        return _print_answer(status, rows)
-    table = Table(title=f"parked events of {group}")
-    for name in ("topic", "partition", "offset", "key", "event", "reason"):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(str(row[name]) for name in ("topic", "partition", "offset", "key", "event", "reason")))
-    Console().print(table)
-    return 0
-
-
-def replay_parked(*, group: str, key: str, run_folder: Path) -> int:
-    """Hand a key's dead letters on again."""
-    return _print_answer(*_call(run_folder, "POST", f"/internal/parked/{_in_path(group)}/replay", {"key": key}))
-
-
 def _call(run_folder: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     try:
         installation = Installation.open(run_folder)

@@ -6,24 +6,30 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any, TypeVar
 
 import pytest
+from rich.console import Console
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
-from emobility.domain.transaction import ReportKind
+from emobility.domain.tariff.tariff import Tariff
+from emobility.domain.transaction import ReportKind, Transaction, metered_wh, readings_in_order
 from emobility.events.cdr import CDRReceived
+from emobility.events.charging import CHARGING, station_key
 from emobility.events.event import Envelope, LoggedEvent
-from emobility.ports.event_log import ParkedEvent
+from emobility.events.fold import TransactionKey
+from emobility.ports.event_log import Bounds, DiscardedEvent, ParkedEvent, partition_of
 from emobility.protocols.ocpi.deliveries import Delivery, DeliveryState
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from roaming_hub.records import ForwardOutcome
 from services.audit.audit import audit
-from services.audit.books import Books
-from services.audit.report import Difference
+from services.audit.books import CPO_GROUP, Books
+from services.audit.command import print_report
+from services.audit.report import Difference, Pruned
 from services.charging_operations.records import QuarantineState, TransactionState
-from services.driver_mobility.records import CDRState, PaymentKind, PaymentState
+from services.driver_mobility.records import CDRState, PaymentKind, PaymentState, QuoteRecord, QuoteState
 from tests.journeys.runs import SEED, SMALL, memory_runs
 
 R = TypeVar("R")
@@ -40,11 +46,15 @@ VERDICTS = "claimed = accepted + disputed + undecided"
 DISPUTES = "a dispute is known on both sides"
 HUB = "the hub carried what both sides hold"
 REFUSED = "no CDR or dispute was refused for good"
+TARIFFS = "a tariff is what its hash names"
 QUOTED = "the bill is what was quoted"
+STANDS = "a bill stands on an accepted CDR"
+ITS_DRIVERS = "a bill is its own driver's"
 BILLED_ONCE = "an accepted CDR is billed once"
 BALANCED = "billed = paid + outstanding"
 PROVIDER = "the provider moved what the accounts say"
 PAYMENTS = "each payment was entered once"
+HOLDS = "a hold ends with its charge"
 HANDLED = "every event was handled"
 STORED = "acknowledged is stored"
 METERED = "metered is what the meters moved"
@@ -115,8 +125,9 @@ def test_sound_books_show_no_difference_and_every_rule_looked_at_something(books
     report = audit(books, truth)
 
     assert report.is_clean
+    assert report.is_complete
     assert [each.rule for each in report.checks if each.compared == 0] == [REFUSED]
-    assert len({each.rule for each in report.checks}) == len(report.checks) == 18
+    assert len({each.rule for each in report.checks}) == len(report.checks) == 22
 
 
 # Energy
@@ -329,10 +340,57 @@ def test_a_tariff_that_changed_under_a_cdr_is_found_by_pricing_it_again(books: B
 
     found = found_in(books)
 
-    assert set(found) == {REPRICED}
-    assert found[REPRICED].scope == f"{row.party_id}/{row.cdr_id}"
+    assert set(found) == {REPRICED, TARIFFS}
+    assert found[REPRICED].scope == found[TARIFFS].scope == f"{row.party_id}/{row.cdr_id}"
     assert found[REPRICED].found == row.cdr.total_cost.excl_e4
     assert row.cdr.tariff_hash[:12] in found[REPRICED].cause
+
+
+def cheaper(tariff: Tariff) -> Tariff:
+    """The same version of a tariff with a maximum price that nobody published."""
+    return replace(tariff, price_max=Price(excl_e4=1, incl_e4=None))
+
+
+def test_a_tariff_version_changed_under_its_hash_at_the_cpo_is_found(books: Books) -> None:
+    row = books.cpo_tariffs[0]
+    books.cpo_tariffs[0] = replace(row, tariff=cheaper(row.tariff))
+
+    found = found_in(books)
+
+    assert set(found) == {TARIFFS}
+    assert found[TARIFFS].scope == f"{row.party_id}/{row.tariff_id}@{row.in_force_from.isoformat()}"
+    assert found[TARIFFS].cause.endswith(f"not to {row.tariff_hash[:12]}")
+
+
+def test_a_tariff_version_changed_under_its_hash_at_the_msp_is_found(books: Books) -> None:
+    row = books.emsp_tariffs[0]
+    books.emsp_tariffs[0] = replace(row, tariff=cheaper(row.tariff))
+
+    found = found_in(books)
+
+    assert set(found) == {TARIFFS}
+    assert found[TARIFFS].scope == f"{row.party_id}/{row.cpo_id}/{row.tariff_id}@{row.in_force_from.isoformat()}"
+
+
+def test_the_newest_version_and_the_one_frozen_into_a_session_are_hashed_too(books: Books) -> None:
+    newest, session = books.cpo_newest_tariffs[0], books.cpo_sessions[0]
+    books.cpo_newest_tariffs[0] = replace(newest, tariff=cheaper(newest.tariff))
+    books.cpo_sessions[0] = replace(session, tariff=cheaper(session.tariff))
+
+    scopes = {each.scope for each in audit(books).differences}
+
+    assert scopes == {f"{newest.party_id}/{newest.tariff_id} newest", f"{session.party_id}/{session.session_id}"}
+
+
+def test_an_accepted_cdr_whose_frozen_tariff_was_changed_at_the_msp_is_found(books: Books) -> None:
+    number = place(books.emsp_cdrs, lambda row: row.state is CDRState.ACCEPTED)
+    row = books.emsp_cdrs[number]
+    books.emsp_cdrs[number] = replace(row, cdr=replace(row.cdr, tariff=cheaper(row.cdr.tariff)))
+
+    found = found_in(books)
+
+    assert set(found) == {TARIFFS}
+    assert found[TARIFFS].scope == f"{row.party_id}/{row.cpo_id}/{row.cdr_id}"
 
 
 def test_a_dispute_that_the_cpo_was_not_told_of_is_found(books: Books) -> None:
@@ -441,6 +499,136 @@ def test_an_accepted_cdr_that_nobody_was_billed_for_is_found(books: Books) -> No
     assert set(found) == {BILLED_ONCE, BALANCED}
     assert (found[BILLED_ONCE].expected, found[BILLED_ONCE].found) == (1, 0)
     assert found[BILLED_ONCE].scope == f"{bill.party_id}/{bill.cpo_id}/{bill.cdr_id}"
+    assert found[BILLED_ONCE].cause == f"driver {bill.driver_id} was never billed under quote {bill.quote_id}"
+
+
+def unbilled(books: Books) -> int:
+    """Take the bill of an accepted CDR away, and its quote from the CDR; return where the CDR stands."""
+    number = place(books.emsp_cdrs, lambda row: row.state is CDRState.ACCEPTED and not row.cdr.is_credit)
+    row = books.emsp_cdrs[number]
+    books.bills = [bill for bill in books.bills if (bill.party_id, bill.cdr_id) != (row.party_id, row.cdr_id)]
+    books.emsp_cdrs[number] = replace(row, quote_id=None)
+    return number
+
+
+def test_an_accepted_cdr_with_neither_quote_nor_bill_is_found(books: Books) -> None:
+    row = books.emsp_cdrs[unbilled(books)]
+    driver_id = books.tokens[row.party_id.code, row.token_subject].driver_id
+
+    found = found_in(books)
+
+    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert found[BILLED_ONCE].cause == f"it is tied to no quote, though driver {driver_id} has its token"
+
+
+def test_a_cdr_that_was_accepted_for_nobody_is_found(books: Books) -> None:
+    number = unbilled(books)
+    books.emsp_cdrs[number] = replace(books.emsp_cdrs[number], token_subject="nobody's")
+
+    found = found_in(books)
+
+    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert found[BILLED_ONCE].cause == "its token is nobody's here: it was accepted without a driver to bill"
+
+
+@pytest.mark.parametrize("state", [CDRState.RECEIVED, CDRState.DISPUTED])
+def test_a_bill_for_a_cdr_that_is_not_accepted_is_found(books: Books, state: CDRState) -> None:
+    bill = books.bills[0]
+    number = at_msp(books, bill.cdr_id)
+    books.emsp_cdrs[number] = replace(books.emsp_cdrs[number], state=state)
+
+    found = found_in(books)
+
+    assert STANDS in found
+    assert (found[STANDS].scope, found[STANDS].expected) == (bill.bill_id, 0)
+    assert found[STANDS].found == bill.total_incl_e4
+    assert found[STANDS].cause == f"CDR {bill.cdr_id} is {state}, and only an accepted one is billed"
+
+
+def test_a_bill_for_a_credit_is_found(books: Books) -> None:
+    credit = next(row for row in books.emsp_cdrs if row.cdr.is_credit)
+    books.bills.append(replace(books.bills[0], bill_id="B", party_id=credit.party_id, cdr_id=credit.cdr_id))
+
+    found = found_in(books)
+
+    assert found[STANDS].cause == f"CDR {credit.cdr_id} is a credit; nobody is billed for one"
+
+
+def test_a_bill_that_was_not_taken_back_with_its_credited_cdr_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    number = at_msp(books, bill.cdr_id)
+    books.emsp_cdrs[number] = replace(books.emsp_cdrs[number], state=CDRState.CREDITED, credited_by="C")
+
+    found = found_in(books)
+
+    assert STANDS in found
+    assert (found[STANDS].expected, found[STANDS].found) == (0, bill.total_incl_e4)
+    assert found[STANDS].cause == f"CDR {bill.cdr_id} was credited by C, and its bill was not taken back"
+
+
+def test_a_bill_that_was_taken_back_though_its_cdr_stands_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    books.bills[0] = replace(bill, credited_incl_e4=bill.total_incl_e4)
+
+    found = found_in(books)
+
+    assert set(found) == {STANDS, BALANCED}
+    assert (found[STANDS].expected, found[STANDS].found) == (bill.total_incl_e4, 0)
+
+
+def test_a_bill_on_another_driver_than_its_quotes_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    books.bills[0] = replace(bill, driver_id="another")
+
+    found = found_in(books)
+    causes = [each.cause for each in audit(books).differences if each.rule == ITS_DRIVERS]
+
+    assert set(found) == {ITS_DRIVERS, BALANCED}
+    assert found[ITS_DRIVERS].scope == bill.bill_id
+    assert causes == [
+        f"quote {bill.quote_id} was given to driver {bill.driver_id}",
+        f"CDR {bill.cdr_id} names a token of driver {bill.driver_id}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"cpo_id": PartyId("XX-YYY")}, "was made for XX-YYY"),
+        ({"session_id": "S"}, "belongs to session S"),
+        ({"driver_id": "D"}, "was given to driver D"),
+    ],
+)
+def test_a_quote_of_another_charge_under_a_bill_is_found(books: Books, change: dict[str, Any], cause: str) -> None:
+    bill = books.bills[0]
+    key = (bill.party_id.code, bill.quote_id)
+    books.quotes[key] = replace(books.quotes[key], **change)
+
+    causes = [each.cause for each in audit(books).differences if each.rule == ITS_DRIVERS]
+
+    assert f"quote {bill.quote_id} {cause}" in causes
+
+
+def test_a_bill_under_another_quote_than_its_cdrs_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    number = at_msp(books, bill.cdr_id)
+    books.emsp_cdrs[number] = replace(books.emsp_cdrs[number], quote_id="Q", session_id="S")
+
+    causes = [each.cause for each in audit(books).differences if each.rule == ITS_DRIVERS]
+
+    assert causes == [f"CDR {bill.cdr_id} is billed under quote Q", f"CDR {bill.cdr_id} is of session S"]
+
+
+def test_a_bill_for_a_charge_on_another_contract_is_found(books: Books) -> None:
+    bill = books.bills[0]
+    row = books.emsp_cdrs[at_msp(books, bill.cdr_id)]
+    key = (row.party_id.code, row.token_subject)
+    books.tokens[key] = replace(books.tokens[key], driver_id="another")
+
+    differences = audit(books).differences
+
+    assert {each.rule for each in differences} == {ITS_DRIVERS}
+    assert f"CDR {row.cdr_id} names a token of driver another" in {each.cause for each in differences}
 
 
 def test_a_cdr_billed_twice_is_found(books: Books) -> None:
@@ -520,6 +708,62 @@ def test_an_order_entered_twice_is_found(books: Books) -> None:
     assert set(found_in(books)) == {PAYMENTS}
 
 
+def reopened(books: Books) -> QuoteRecord:
+    """Open the hold of a billed charge again; return its quote."""
+    captured = next(
+        order
+        for order in books.payment_orders
+        if order.kind is PaymentKind.CAPTURE and order.state is PaymentState.DONE
+    )
+    number = place(books.provider_payments, lambda row: row.payment_id == captured.payment_id)
+    books.provider_payments[number] = replace(books.provider_payments[number], is_open=True, held_e4=700)
+    return books.quotes[captured.party_id.code, captured.quote_id]
+
+
+def test_a_hold_left_open_after_its_charge_was_billed_is_found(books: Books) -> None:
+    quote = reopened(books)
+
+    found = found_in(books)
+
+    assert set(found) == {HOLDS}
+    assert (found[HOLDS].expected, found[HOLDS].found, found[HOLDS].unit) == (0, 700, "e4 EUR")
+    assert f"quote {quote.quote_id} of driver {quote.driver_id} is BILLED, and order " in found[HOLDS].cause
+
+
+@pytest.mark.parametrize("state", [QuoteState.REFUSED, QuoteState.EXPIRED])
+def test_a_hold_left_open_for_a_charge_that_never_began_is_found(books: Books, state: QuoteState) -> None:
+    quote = reopened(books)
+    payment_id = next(row.payment_id for row in books.provider_payments if row.is_open)
+    books.quotes[quote.party_id.code, quote.quote_id] = replace(quote, state=state, payment_id=payment_id)
+    books.payment_orders = [order for order in books.payment_orders if order.quote_id != quote.quote_id]
+
+    found = found_in(books)
+
+    assert found[HOLDS].scope == payment_id
+    assert found[HOLDS].cause.endswith(f"is {state}, and no order gives it up")
+
+
+@pytest.mark.parametrize("state", [QuoteState.HOLDING, QuoteState.AUTHORIZED, QuoteState.RUNNING])
+def test_the_hold_of_a_charge_that_runs_or_may_begin_is_no_difference(books: Books, state: QuoteState) -> None:
+    quote = reopened(books)
+    books.quotes[quote.party_id.code, quote.quote_id] = replace(quote, state=state)
+
+    assert HOLDS not in found_in(books)
+
+
+def test_a_hold_whose_order_is_on_its_way_is_no_difference_and_one_that_nobody_knows_is(books: Books) -> None:
+    reopened(books)
+    payment_id = next(row.payment_id for row in books.provider_payments if row.is_open)
+    number = place(books.payment_orders, lambda order: order.payment_id == payment_id)
+    books.payment_orders[number] = replace(books.payment_orders[number], state=PaymentState.PENDING)
+    stray = replace(books.provider_payments[0], payment_id="stray", is_open=True, held_e4=1, captured_e4=0)
+    books.provider_payments.append(stray)
+
+    differences = [each for each in audit(books).differences if each.rule == HOLDS]
+
+    assert [(each.scope, each.cause) for each in differences] == [("stray", "no quote and no order knows of it")]
+
+
 # The log and the stations
 
 
@@ -531,6 +775,139 @@ def test_a_parked_event_is_a_difference_with_its_reason(books: Books) -> None:
     assert set(found) == {HANDLED}
     assert found[HANDLED].scope == "charging_operations charging/3@17"
     assert found[HANDLED].cause == "MeterRanBackwards: 5 after 7"
+
+
+def discard(books: Books, *, who: str = "ann", why: str = "a test", group: str = CPO_GROUP) -> None:
+    parked = replace(_parked("no station can send this"), group=group)
+    books.discarded.append(DiscardedEvent(parked=parked, who=who, why=why, discarded_at=parked.parked_at))
+
+
+def test_an_event_that_was_discarded_with_a_reason_counts_as_handled_and_is_told(books: Books) -> None:
+    discard(books)
+
+    report = audit(books)
+
+    assert report.is_clean
+    assert report.as_json()["discarded"] == [
+        {
+            "group": "charging_operations",
+            "topic": "charging",
+            "partition": 3,
+            "offset": 17,
+            "event": CDRReceived.wire_name,
+            "reason": "no station can send this",
+            "who": "ann",
+            "why": "a test",
+            "discarded_at": "2022-03-27T00:00:00+00:00",
+        }
+    ]
+
+
+@pytest.mark.parametrize(("who", "why"), [("", "a test"), ("ann", " ")])
+def test_an_event_that_was_discarded_without_who_or_why_is_found(books: Books, who: str, why: str) -> None:
+    discard(books, who=who, why=why)
+
+    found = found_in(books)
+
+    assert set(found) == {HANDLED}
+    assert found[HANDLED].scope == "charging_operations charging/3@17"
+    assert found[HANDLED].cause == "it was discarded, and nobody said who or why"
+
+
+def test_energy_that_was_discarded_with_its_event_is_a_part_of_what_was_metered(books: Books) -> None:
+    """The log holds a last reading of 40 Wh more; the CPO discarded the event that carried it."""
+    key = next(key for key, each in books.logged_transactions.items() if metered_wh(each).import_wh)
+    whole = books.logged_transactions[key]
+    last = max(readings_in_order(whole), key=lambda each: each.reading.import_wh or 0).reading
+    assert last.import_wh is not None
+    more = replace(
+        whole.reports[-1], readings=(replace(last, import_wh=last.import_wh + 40),), occurred_at=whole.last_at
+    )
+    books.logged_transactions[key] = replace(whole, reports=(*whole.reports, more))
+
+    lost = found_in(books)
+    books.without_discarded[key] = whole
+
+    assert set(lost) == {CONSERVED}
+    assert lost[CONSERVED].expected - lost[CONSERVED].found == 40
+    assert found_in(books) == {}
+
+
+# A log that forgets
+
+
+def prune(books: Books, key: TransactionKey, kept: Callable[[Transaction], Transaction | None]) -> None:
+    """Let a transaction's partition begin later, with what `kept` leaves of it."""
+    place = (CHARGING, partition_of(station_key(key[0], key[1])))
+    books.log_bounds = {**books.log_bounds, place: Bounds(first=5, end=1_000)}
+    left = kept(books.logged_transactions.pop(key))
+    if left is not None:
+        books.logged_transactions[key] = left
+
+
+def a_transaction(books: Books, truth: dict[str, Any]) -> TransactionKey:
+    """One that ended, of which the stations know that it was acknowledged."""
+    ended = {
+        (each["party_id"], each["charging_station_id"], str(each["transaction_id"]))
+        for each in truth["transactions"]
+        if each["is_end_acknowledged"]
+    }
+    return next(key for key in books.logged_transactions if (key[0].code, key[1], key[2]) in ended)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(lambda _whole: None, id="nothing"),
+        pytest.param(lambda whole: replace(whole, reports=whole.reports[-1:]), id="only its end"),
+    ],
+)
+def test_what_was_pruned_is_neither_a_difference_nor_passed_over_in_silence(
+    books: Books, truth: dict[str, Any], kept: Callable[[Transaction], Transaction | None]
+) -> None:
+    key = a_transaction(books, truth)
+    prune(books, key, kept)
+
+    report = audit(books, truth)
+
+    assert report.differences == ()
+    assert not report.is_complete
+    assert report.pruned == (Pruned(topic=CHARGING, partition=partition_of(station_key(key[0], key[1])), events=5),)
+    unknown = {check.rule: check.unknown for check in report.checks if check.unknown}
+    assert unknown[CONSERVED] == unknown[METERED] == 1
+    assert unknown[STORED] >= 1
+    assert set(unknown) == {CONSERVED, METERED, STORED}
+
+
+def test_a_difference_in_what_a_pruned_log_still_holds_is_found(books: Books, truth: dict[str, Any]) -> None:
+    key = a_transaction(books, truth)
+    prune(books, key, lambda whole: whole)
+    number = place(books.cpo_transactions, lambda row: (row.charging_station_id, row.transaction_id) == key[1:])
+    session_id = books.cpo_transactions[number].session_id
+    cdr = place(books.cpo_cdrs, lambda row: row.session_id == session_id)
+    books.cpo_cdrs[cdr] = replace(books.cpo_cdrs[cdr], energy_import_wh=books.cpo_cdrs[cdr].energy_import_wh + 1)
+
+    report = audit(books, truth)
+
+    assert [each.rule for each in report.differences] == [CONSERVED]
+    assert not report.is_complete
+
+
+def test_the_report_of_a_pruned_log_names_the_offsets_and_the_rules_that_are_partial(
+    books: Books, truth: dict[str, Any]
+) -> None:
+    key = a_transaction(books, truth)
+    prune(books, key, lambda _whole: None)
+    discard(books)
+    console = Console(record=True, width=200, file=StringIO())
+
+    print_report(audit(books, truth), console)
+
+    told = console.export_text()
+    number = partition_of(station_key(key[0], key[1]))
+    assert f"pruned: charging/{number} offsets 0 to 4\n" in told
+    assert f"partial: {CONSERVED}: 1 of {len(books.cpo_transactions)} can't be recomputed" in told
+    assert "discarded: charging_operations charging/3@17 (no station can send this) by ann" in told
 
 
 def test_a_consumer_that_lags_is_a_difference(books: Books) -> None:
@@ -612,4 +989,4 @@ def _parked(reason: str) -> ParkedEvent:
     )
     envelope = Envelope(event=event, event_id="e", correlation_id="c", recorded_at=event.received_at)
     logged = LoggedEvent(topic="charging", partition=3, offset=17, envelope=envelope)
-    return ParkedEvent(group="charging_operations", logged=logged, reason=reason)
+    return ParkedEvent(group="charging_operations", logged=logged, reason=reason, parked_at=event.received_at)

@@ -52,7 +52,18 @@ def test_help_names_every_command_and_imports_neither_rich_nor_services() -> Non
 
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    for command in ("demo", "up", "simulate", "migrate", "audit", "bench", "quarantine", "parked", *DEPLOYABLES):
+    for command in (
+        "demo",
+        "up",
+        "simulate",
+        "migrate",
+        "audit",
+        "prune",
+        "bench",
+        "quarantine",
+        "parked",
+        *DEPLOYABLES,
+    ):
         assert f"\n  {command} " in ended.stdout
     assert ended.stdout.endswith("loaded: [] 0\n")
 
@@ -72,6 +83,9 @@ def test_where_nothing_runs_or_ran_each_command_says_how_to_start(tmp_path: Path
         ("quarantine", "resolve", "NL-TUL", "Q1", "--outcome", "WAIVE", "--why", "because"),
         ("parked", "list", "charging_operations"),
         ("parked", "replay", "charging_operations", "key"),
+        ("parked", "discard", "charging_operations", "charging/3@17", "--why", "because"),
+        ("parked", "discarded", "charging_operations"),
+        ("prune",),
     ]
 
     for ended in side_by_side([(*command, "--run-folder", str(tmp_path / "none")) for command in commands]):

@@ -96,11 +96,25 @@ def test_a_quarantine_is_listed_billed_and_leaves_nothing_unaccounted_for(on_pos
         (("quarantine", "list", "XX-NOP"), "XX-NOP is no CPO"),
         (("quarantine", "list", "not a party"), "no such party"),
         (("quarantine", "resolve", "NL-TUL", "nothing", "--outcome", "WAIVE", "--why", "x"), "nothing"),
-        (("parked", "replay", "nobody", "key"), "no group is called nobody"),
     ],
 )
 def test_what_there_is_not_is_refused_in_one_line(on_postgres: Demo, command: tuple[str, ...], word: str) -> None:
     assert_refused(wattroam(on_postgres, *command), word)
+
+
+def test_a_group_that_there_is_not_is_named(on_postgres: Demo) -> None:
+    ended = wattroam(on_postgres, "parked", "replay", "nobody", "key")
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == ("wattroam: no group is called nobody; known: charging_operations, driver_mobility\n")
+
+
+def test_of_a_young_log_nothing_may_be_pruned(on_postgres: Demo) -> None:
+    assert answer(wattroam(on_postgres, "prune", "--json")) == {
+        "prunable": [],
+        "prunable_events": 0,
+        "dropped_events": None,
+    }
 
 
 def test_nothing_is_parked_and_replaying_nothing_handles_nothing(on_postgres: Demo) -> None:

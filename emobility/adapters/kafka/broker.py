@@ -17,7 +17,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
-from emobility.ports.event_log import PARTITIONS_PER_TOPIC, CursorOutsideLog, LogUnavailable
+from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, CursorOutsideLog, LogUnavailable
 
 T = TypeVar("T")
 
@@ -39,14 +39,6 @@ class Message:
     value: bytes
     timestamp_ms: int
     outbox_offset: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What the brokers hold of a partition: offsets from `first` up to, not including, `end`."""
-
-    first: int
-    end: int
 
 
 class _Thread:

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from emobility.adapters.consuming import Place
-from emobility.adapters.kafka.broker import Bounds
 from emobility.adapters.postgres import PostgresUnit, PostgresUnits
 from emobility.events.event import LoggedEvent
-from emobility.ports.event_log import CursorMoved, CursorOutsideLog
+from emobility.ports.event_log import Bounds, CursorMoved, CursorOutsideLog
 
 
 class KafkaUnit(PostgresUnit):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 
 from emobility.adapters.consuming import BackOff, Place, encoded, handle_batch
-from emobility.adapters.kafka.broker import OUTBOX_HEADER, REQUEST_TIMEOUT_MS, Admin, Bounds, Message, Producer
+from emobility.adapters.kafka.broker import OUTBOX_HEADER, REQUEST_TIMEOUT_MS, Admin, Message, Producer
 from emobility.adapters.kafka.cursors import Cursors, begin_consuming
 from emobility.adapters.kafka.polling import Assigned, Partition, Poller
 from emobility.adapters.kafka.relay import RELAY_GROUP
@@ -22,7 +22,9 @@ from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.event_log import (
     BATCH_EVENTS_MAX,
+    Bounds,
     CursorMoved,
+    DiscardedEvent,
     Handler,
     ParkedEvent,
     partition_of,
@@ -258,6 +260,11 @@ class KafkaEventLog:
             consumer.close(autocommit=False)
         return [record for record in records if record.offset < bounds.end]
 
+    async def bounds(self, topics: Sequence[str]) -> Mapping[tuple[str, int], Bounds]:
+        """Return what the brokers hold of each partition that ever held anything. Raises `LogUnavailable`."""
+        await self.ensure_topics(set(topics))
+        return {place: bounds for place, bounds in (await self._bounds(topics)).items() if bounds.end}
+
     async def lag(self) -> Mapping[str, int]:
         """Return for each group how many events it has not handled: behind in Kafka, and still in the outbox."""
         unpublished = await self._cursors.unpublished(RELAY_GROUP)  # first: what is relayed meanwhile counts later
@@ -283,27 +290,43 @@ class KafkaEventLog:
         """Hand a parked key's events to `handler` again; what it handled leaves the dead letters."""
         return await self._postgres.event_log.replay_parked(group, key, handler)
 
-    async def prune(self) -> int:
-        """Let the brokers drop what every group has passed and whose age is over; the outbox too."""
-        dropped_from_outbox = await self._postgres.event_log.prune()
-        del dropped_from_outbox  # the same events, counted once
+    async def discard_parked(self, group: str, *, topic: str, partition: int, offset: int, who: str, why: str) -> None:
+        """Take one event out of the dead letters for good. Raises `NotParked`, `DiscardUnexplained`."""
+        log = self._postgres.event_log
+        await log.discard_parked(group, topic=topic, partition=partition, offset=offset, who=who, why=why)
+
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of the group's dead letters, in the log's order."""
+        return await self._postgres.event_log.discarded(group)
+
+    async def prunable(self) -> Mapping[tuple[str, int], Bounds]:
+        """Return what every group has passed and whose age is over. Raises `LogUnavailable`."""
         passed: dict[Partition, int] = {}
         for place, next_offset in await self._cursors.all():
             partition = (place.topic, place.partition)
             passed[partition] = min(passed.get(partition, next_offset), next_offset)
         topics = sorted({topic for topic, _ in passed})
         if not topics:
-            return 0
+            return {}
         before = self._postgres.clock.now() - self._retention_age
         kafka_topics = [self._kafka_topic(topic) for topic in topics]
         young = await self._admin.offsets_at(kafka_topics, int(before.timestamp() * 1000))
-        held = await self._admin.bounds(kafka_topics)
-        keep_from = {
-            place: max(held[place].first, min(first_young, passed[self._our_topic(place[0]), place[1]]))
-            for place, first_young in young.items()
-        }
-        await self._admin.delete_before(keep_from)
-        return sum(offset - held[place].first for place, offset in keep_from.items())
+        old: dict[Partition, Bounds] = {}
+        for (topic, number), held in (await self._bounds(topics)).items():
+            end = min(young[self._kafka_topic(topic), number], passed[topic, number])
+            if end > held.first:
+                old[topic, number] = Bounds(first=held.first, end=end)
+        return old
+
+    async def prune(self) -> int:
+        """Let the brokers drop what is `prunable`, and the outbox its old segments; return how many events went."""
+        await self._postgres.event_log.prune()  # the same events, counted once
+        old = await self.prunable()
+        if old:
+            await self._admin.delete_before(
+                {(self._kafka_topic(topic), number): bounds.end for (topic, number), bounds in old.items()}
+            )
+        return sum(bounds.events for bounds in old.values())
 
 
 def _outbox(record: Any) -> bytes | None:

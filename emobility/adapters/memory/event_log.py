@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from emobility.adapters.consuming import Place, encoded, handle_batch, run_all
-from emobility.adapters.memory.records import CURSOR, DEAD_LETTER, PARKED_KEY, Cursor, DeadLetter
+from emobility.adapters.consuming import Place, encoded, handle_batch, refuse_unexplained, run_all
+from emobility.adapters.memory.records import (
+    CURSOR,
+    DEAD_LETTER,
+    DISCARDED,
+    PARKED_KEY,
+    Cursor,
+    DeadLetter,
+    DiscardedLetter,
+)
 from emobility.adapters.memory.units import MemoryState, MemoryUnits
 from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.event_log import (
     BATCH_EVENTS_MAX,
     PARTITIONS_PER_TOPIC,
+    Bounds,
     CursorMoved,
     CursorOutsideLog,
+    DiscardedEvent,
     Handler,
+    NotParked,
     ParkedEvent,
 )
 
@@ -111,6 +123,14 @@ class MemoryEventLog:
                 for index, event in enumerate(list(partition.events)):
                     yield _logged(topic, number, first + index, event.data)
 
+    async def bounds(self, topics: Sequence[str]) -> Mapping[tuple[str, int], Bounds]:
+        """Return what the log holds of each partition that ever held anything."""
+        return {
+            place: Bounds(first=partition.first, end=partition.head)
+            for place, partition in sorted(self._state.partitions.items())
+            if place[0] in topics and partition.head
+        }
+
     async def lag(self) -> Mapping[str, int]:
         """Return for each group how many events it has not handled yet."""
         lags: dict[str, int] = {}
@@ -123,7 +143,7 @@ class MemoryEventLog:
         """Return the group's dead letters, in order."""
         async with self._units.begin() as unit:
             letters = await unit.table(DEAD_LETTER).select({"group_name": group})
-        return [ParkedEvent(group=group, logged=_of_letter(letter), reason=letter.reason) for letter in letters]
+        return [_parked(letter) for letter in letters]
 
     async def replay_parked(self, group: str, key: str, handler: Handler) -> int:
         """Hand a parked key's events to `handler` again; what it handled leaves the dead letters."""
@@ -152,26 +172,57 @@ class MemoryEventLog:
             await unit.commit()
         return len(letters)
 
-    async def prune(self) -> int:
-        """Drop events older than the retention age that every group of their topic has passed.
+    async def discard_parked(self, group: str, *, topic: str, partition: int, offset: int, who: str, why: str) -> None:
+        """Take one event out of the dead letters for good. Raises `NotParked`, `DiscardUnexplained`."""
+        refuse_unexplained(who, why)
+        async with self._units.begin() as unit:
+            dead_letters = unit.table(DEAD_LETTER)
+            letter = await dead_letters.get_for_update(group, topic, partition, offset)
+            if letter is None:
+                raise NotParked(group, topic=topic, partition=partition, offset=offset)
+            await unit.table(PARKED_KEY).get_for_update(group, topic, letter.key)
+            parked = {field.name: getattr(letter, field.name) for field in fields(DeadLetter)}
+            discarded_at = self._state.clock.now()
+            await unit.table(DISCARDED).put(DiscardedLetter(**parked, who=who, why=why, discarded_at=discarded_at))
+            await dead_letters.delete(group, topic, partition, offset)
+            if not await dead_letters.count({"group_name": group, "topic": topic, "key": letter.key}):
+                await unit.table(PARKED_KEY).delete(group, topic, letter.key)
+            await unit.commit()
 
-        A topic that no group ever consumed keeps everything: its consumer may only not have started yet.
-        """
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of the group's dead letters, in the log's order."""
+        async with self._units.begin() as unit:
+            letters = await unit.table(DISCARDED).select({"group_name": group})
+        return [
+            DiscardedEvent(parked=_parked(letter), who=letter.who, why=letter.why, discarded_at=letter.discarded_at)
+            for letter in letters
+        ]
+
+    async def prunable(self) -> Mapping[tuple[str, int], Bounds]:
+        """Return events older than the retention age that every group of their topic has passed."""
         before = self._state.clock.now() - self._retention
         passed: dict[tuple[str, int], int] = {}
         for cursor in self._state.rows(CURSOR).by_key.values():
             place = (cursor.topic, cursor.partition)
             passed[place] = min(passed.get(place, cursor.next_offset), cursor.next_offset)
-        dropped = 0
-        for place, offset in passed.items():
+        old: dict[tuple[str, int], Bounds] = {}
+        for place, offset in sorted(passed.items()):
             partition = self._state.partition(*place)
-            count = 0
-            while partition.first + count < offset and partition.events[count].stored_at < before:
-                count += 1
-            del partition.events[:count]
-            partition.first += count
-            dropped += count
-        return dropped
+            end = partition.first
+            while end < offset and partition.events[end - partition.first].stored_at < before:
+                end += 1
+            if end > partition.first:
+                old[place] = Bounds(first=partition.first, end=end)
+        return old
+
+    async def prune(self) -> int:
+        """Drop what is `prunable`; return how many events went."""
+        old = await self.prunable()
+        for place, bounds in old.items():
+            partition = self._state.partition(*place)
+            del partition.events[: bounds.events]
+            partition.first = bounds.end
+        return sum(bounds.events for bounds in old.values())
 
     def dump(self) -> bytes:
         """Return the whole log as bytes, one event a line, to compare two runs byte for byte."""
@@ -187,7 +238,13 @@ def _logged(topic: str, partition: int, offset: int, data: bytes) -> LoggedEvent
     return LoggedEvent(topic=topic, partition=partition, offset=offset, envelope=codec.decode_envelope(data))
 
 
-def _of_letter(letter: DeadLetter) -> LoggedEvent:
+def _parked(letter: DeadLetter | DiscardedLetter) -> ParkedEvent:
+    return ParkedEvent(
+        group=letter.group_name, logged=_of_letter(letter), reason=letter.reason, parked_at=letter.parked_at
+    )
+
+
+def _of_letter(letter: DeadLetter | DiscardedLetter) -> LoggedEvent:
     return _logged(letter.topic, letter.partition, letter.log_offset, letter.envelope)
 
 

@@ -52,9 +52,29 @@ class DeadLetter:
     parked_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardedLetter:
+    """A dead letter as it was, and who discarded it, why and when."""
+
+    group_name: str
+    topic: str
+    partition: int
+    log_offset: int
+    key: str
+    reason: str
+    envelope: bytes
+    parked_at: datetime
+    who: str
+    why: str
+    discarded_at: datetime
+
+
 CURSOR: Final = TableSpec(name="group_cursor", record=Cursor, key=("group_name", "topic", "partition"))
 INBOX: Final = TableSpec(name="inbox", record=InboxEntry, key=("group_name", "event_id"))
 PARKED_KEY: Final = TableSpec(name="parked_key", record=ParkedKey, key=("group_name", "topic", "key"))
 DEAD_LETTER: Final = TableSpec(
     name="dead_letter", record=DeadLetter, key=("group_name", "topic", "partition", "log_offset")
+)
+DISCARDED: Final = TableSpec(
+    name="discarded_event", record=DiscardedLetter, key=("group_name", "topic", "partition", "log_offset")
 )

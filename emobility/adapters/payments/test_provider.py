@@ -97,7 +97,7 @@ class SandboxPayments:
         _refuse_bad_amount(amount)
         digits = card.replace(" ", "")
         fingerprint = _fingerprint("authorize", hashlib.sha256(digits.encode()).hexdigest(), amount)
-        payment_id = "pay_" + hashlib.sha256(idempotency_key.encode()).hexdigest()[:24]
+        payment_id = payment_id_of(idempotency_key)
         behaviour = SandboxCard(digits) if digits in set(SandboxCard) else SandboxCard.GOOD
         declined = _REFUSED_AT_HOLD.get(behaviour) if _passes_luhn(digits) else "incorrect_number"
         opened = SandboxPayment(
@@ -172,6 +172,11 @@ class SandboxPayments:
         if is_first_try and payment.card_behaviour == SandboxCard.SILENT_AFTER.name:
             raise PaymentProviderUnavailable("the provider's answer was lost")
         return _given(answer)
+
+
+def payment_id_of(idempotency_key: str) -> str:
+    """Return the payment that an authorisation under this key opens."""
+    return "pay_" + hashlib.sha256(idempotency_key.encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

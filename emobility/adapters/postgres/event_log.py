@@ -9,7 +9,7 @@ from itertools import count
 from typing import Final
 
 from emobility.adapters.consuming import BackOff, Place, handle_batch
-from emobility.adapters.postgres import reading, replaying, retention
+from emobility.adapters.postgres import discarding, reading, replaying, retention
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
 from emobility.adapters.postgres.connections import Database, DatabaseUnavailable
 from emobility.adapters.postgres.retention import RETENTION_AGE
@@ -21,7 +21,9 @@ from emobility.ports.clock import Clock
 from emobility.ports.event_log import (
     BATCH_EVENTS_MAX,
     PARTITIONS_PER_TOPIC,
+    Bounds,
     CursorMoved,
+    DiscardedEvent,
     Handler,
     LogUnavailable,
     ParkedEvent,
@@ -101,6 +103,10 @@ class PostgresEventLog:
         """Yield all that the log holds now, by topic, partition and offset. Raises `DatabaseUnavailable`."""
         return reading.everything(self._database, topics)
 
+    async def bounds(self, topics: Sequence[str]) -> Mapping[tuple[str, int], Bounds]:
+        """Return what the log holds of each partition that ever held anything. Raises `DatabaseUnavailable`."""
+        return await reading.bounds(self._database, topics)
+
     async def batch(self, place: Place, *, offset: int, events_max: int) -> list[LoggedEvent]:
         """Return events of one partition from an offset on. Raises `DatabaseUnavailable`."""
         return await reading.batch(self._database, place, offset=offset, events_max=events_max)
@@ -116,6 +122,19 @@ class PostgresEventLog:
     async def replay_parked(self, group: str, key: str, handler: Handler) -> int:
         """Hand a parked key's events to `handler` again; what it handled leaves the dead letters."""
         return await replaying.replay(self._units, group, key, handler)
+
+    async def discard_parked(self, group: str, *, topic: str, partition: int, offset: int, who: str, why: str) -> None:
+        """Take one event out of the dead letters for good. Raises `NotParked`, `DiscardUnexplained`."""
+        letter = discarding.Letter(group=group, topic=topic, partition=partition, offset=offset)
+        await discarding.discard(self._units, letter, who=who, why=why)
+
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of the group's dead letters, in the log's order. Raises `DatabaseUnavailable`."""
+        return await discarding.discarded(self._database, group)
+
+    async def prunable(self) -> Mapping[tuple[str, int], Bounds]:
+        """Return what whole segments would go. Raises `DatabaseUnavailable`."""
+        return await retention.prunable(self._database, before=self._clock.now() - self._retention_age)
 
     async def prune(self) -> int:
         """Drop old segments of the log and forget old idempotency keys; return how many events went."""

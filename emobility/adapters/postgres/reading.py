@@ -10,7 +10,7 @@ from emobility.adapters.consuming import Place
 from emobility.adapters.postgres.connections import Database
 from emobility.events import codec
 from emobility.events.event import LoggedEvent
-from emobility.ports.event_log import PARTITIONS_PER_TOPIC, CursorOutsideLog, ParkedEvent
+from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, CursorOutsideLog, ParkedEvent
 
 READ_EVENTS: Final = 1_000
 """Events fetched at once by `everything`."""
@@ -73,23 +73,30 @@ async def standings(database: Database, group: str, topics: Sequence[str]) -> li
 
 async def everything(database: Database, topics: Sequence[str]) -> AsyncIterator[LoggedEvent]:
     """Yield all that the log holds now, by topic, partition and offset."""
-    async with database.short_connection() as connection:
-        cursor = await connection.execute(
-            "SELECT topic, partition, first_offset, head FROM event_partition WHERE topic = ANY(%(topics)s)",
-            {"topics": list(topics)},
-        )
-        bounds = {(topic, partition): (first, head) for topic, partition, first, head in await cursor.fetchall()}
+    held = await bounds(database, topics)
     for topic in topics:
         for partition in range(PARTITIONS_PER_TOPIC):
-            offset, head = bounds.get((topic, partition), (0, 0))
+            within = held.get((topic, partition), Bounds(first=0, end=0))
+            offset, end = within.first, within.end
             place = Place(group="", topic=topic, partition=partition)
-            while offset < head:
-                events = await batch(database, place, offset=offset, events_max=min(READ_EVENTS, head - offset))
+            while offset < end:
+                events = await batch(database, place, offset=offset, events_max=min(READ_EVENTS, end - offset))
                 for event in events:
                     yield event
                 if not events:
                     break  # pruned meanwhile
                 offset = events[-1].offset + 1
+
+
+async def bounds(database: Database, topics: Sequence[str]) -> Mapping[tuple[str, int], Bounds]:
+    """Return what the log holds of each partition that ever held anything."""
+    async with database.short_connection() as connection:
+        cursor = await connection.execute(
+            "SELECT topic, partition, first_offset, head FROM event_partition"
+            " WHERE topic = ANY(%(topics)s) AND head > 0 ORDER BY topic, partition",
+            {"topics": list(topics)},
+        )
+        return {(row[0], row[1]): Bounds(first=row[2], end=row[3]) for row in await cursor.fetchall()}
 
 
 async def lags(database: Database) -> Mapping[str, int]:
@@ -106,12 +113,12 @@ async def parked(database: Database, group: str) -> list[ParkedEvent]:
     """Return a group's dead letters, in order."""
     async with database.short_connection() as connection:
         cursor = await connection.execute(
-            "SELECT topic, partition, log_offset, envelope, reason FROM dead_letter WHERE group_name = %(group)s"
-            " ORDER BY topic, partition, log_offset",
+            "SELECT topic, partition, log_offset, envelope, reason, parked_at FROM dead_letter"
+            " WHERE group_name = %(group)s ORDER BY topic, partition, log_offset",
             {"group": group},
         )
         rows = await cursor.fetchall()
     return [
-        ParkedEvent(group=group, logged=logged(topic, partition, offset, data), reason=reason)
-        for topic, partition, offset, data, reason in rows
+        ParkedEvent(group=group, logged=logged(topic, partition, offset, data), reason=reason, parked_at=parked_at)
+        for topic, partition, offset, data, reason, parked_at in rows
     ]

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,14 @@ from emobility.adapters.consuming import Place
 from emobility.domain.errors import Unavailable
 from emobility.events.charging import CHARGING
 from emobility.events.event import LoggedEvent
-from emobility.ports.event_log import CursorMoved, EventTooLarge
+from emobility.ports.event_log import (
+    EXPLANATION_CHARACTERS_MAX,
+    Bounds,
+    CursorMoved,
+    DiscardUnexplained,
+    EventTooLarge,
+    NotParked,
+)
 from emobility.ports.stores import TextWithNUL
 from emobility.ports.unit_of_work import UnitOfWork
 
@@ -252,6 +260,129 @@ async def test_a_parked_key_is_replayed_by_command_and_then_flows_again(world: W
     assert healed.numbers[sick] == [0, 1, 2, 3]
     assert later.numbers[sick] == [4]
     assert await world.event_log.parked("readers") == []
+
+
+async def _with_parked(world: World, count: int) -> str:
+    """Park a station's events 0 to `count` - 1, the first of them for a reason of its own; return the station."""
+    sick = world.stations_of(5, 1)[0]
+    async with world.consuming("readers", Collector(poison=f"{sick}/0")):
+        await world.event_log.append([world.booted(sick, number) for number in range(count)])
+        await _until_entered(world, "readers")
+        await world.until_handled("readers")
+    return sick
+
+
+async def test_a_dead_letter_says_since_when_it_waits(world: World) -> None:
+    await _with_parked(world, 1)
+
+    [parked] = await world.event_log.parked("readers")
+
+    assert parked.parked_at == world.clock.now()
+
+
+async def test_a_discarded_event_leaves_the_dead_letters_and_is_kept_with_who_why_and_when(world: World) -> None:
+    sick = await _with_parked(world, 3)
+    parked = await world.event_log.parked("readers")
+    world.clock.step_by(timedelta(hours=1))
+
+    await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=0, who="ann", why="a test")
+
+    assert await world.event_log.parked("readers") == parked[1:]
+    [discarded] = await world.event_log.discarded("readers")
+    assert discarded.parked == parked[0]
+    assert discarded.parked.logged.envelope.event_id == f"{sick}/0"
+    assert (discarded.who, discarded.why, discarded.discarded_at) == ("ann", "a test", world.clock.now())
+    assert await world.event_log.discarded("others") == []
+
+
+async def test_after_a_discard_the_rest_of_the_key_waits_for_its_replay_and_then_flows_again(world: World) -> None:
+    sick = await _with_parked(world, 3)
+    waiting, healed, later = Collector(), Collector(poison=f"{sick}/0"), Collector()
+
+    await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=0, who="ann", why="a test")
+    await world.event_log.append([world.booted(sick, 3)])
+    async with world.consuming("readers", waiting):
+        await world.until_handled("readers")
+    count = await world.event_log.replay_parked("readers", f"NL-TNM/{sick}", healed)
+    await world.event_log.append([world.booted(sick, 4)])
+    async with world.consuming("readers", later):
+        await world.until(lambda: later.numbers)
+
+    assert waiting.numbers == {}
+    assert (count, healed.numbers[sick], later.numbers[sick]) == (3, [1, 2, 3], [4])
+
+
+async def test_the_last_dead_letter_that_is_discarded_frees_its_key(world: World) -> None:
+    sick = await _with_parked(world, 1)
+    later = Collector()
+
+    await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=0, who="ann", why="a test")
+    await world.event_log.append([world.booted(sick, 1)])
+    async with world.consuming("readers", later):
+        await world.until(lambda: later.numbers)
+
+    assert later.numbers[sick] == [1]
+    assert await world.event_log.parked("readers") == []
+
+
+async def test_what_is_not_parked_can_not_be_discarded_nor_anything_twice(world: World) -> None:
+    await _with_parked(world, 1)
+
+    with pytest.raises(NotParked, match="charging/5@9"):
+        await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=9, who="ann", why="a test")
+    await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=0, who="ann", why="a test")
+    with pytest.raises(NotParked):
+        await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=0, who="bob", why="again")
+
+    assert [each.who for each in await world.event_log.discarded("readers")] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    ("who", "why"), [("", "a test"), ("ann", ""), ("ann", " "), ("ann", "x" * (EXPLANATION_CHARACTERS_MAX + 1))]
+)
+async def test_nothing_is_discarded_without_who_and_why(world: World, who: str, why: str) -> None:
+    await _with_parked(world, 1)
+
+    with pytest.raises(DiscardUnexplained):
+        await world.event_log.discard_parked("readers", topic=CHARGING, partition=5, offset=0, who=who, why=why)
+
+    assert len(await world.event_log.parked("readers")) == 1
+    assert await world.event_log.discarded("readers") == []
+
+
+async def test_the_bounds_of_the_log_are_told_for_partitions_that_ever_held_anything(world: World) -> None:
+    before = await world.event_log.bounds([CHARGING])
+    await world.event_log.append([world.booted(world.stations_of(2, 1)[0], number) for number in range(3)])
+
+    bounds = await world.event_log.bounds([CHARGING])
+
+    assert before == {}
+    assert bounds == {(CHARGING, 2): Bounds(first=0, end=3)}
+
+
+async def test_what_would_be_pruned_of_old_events_is_what_goes_and_the_bounds_tell_that_it_is_gone(
+    world: World,
+) -> None:
+    everywhere = [world.stations_of(partition, 1)[0] for partition in world.partitions()]
+    for number in range(25):
+        await world.event_log.append([world.booted(name, number) for name in everywhere])
+    async with world.consuming("readers", Collector()):
+        await _until_entered(world, "readers")
+        await world.until_handled("readers")
+    young = await world.event_log.prunable()
+    world.clock.step_by(timedelta(days=91))
+
+    old = await world.event_log.prunable()
+    kept = len(await world.all_logged())
+    gone = await world.event_log.prune()
+    bounds = await world.event_log.bounds([CHARGING])
+
+    assert (young, kept) == ({}, 200)
+    assert {each.first for each in old.values()} == {0}
+    assert sum(each.events for each in old.values()) == gone > 0
+    assert bounds == {place: Bounds(first=each.end, end=25) for place, each in old.items()}
+    assert len(await world.all_logged()) == 200 - gone
+    assert await world.event_log.prunable() == {}
 
 
 async def test_a_batch_with_one_poison_is_tried_in_halves_so_the_other_499_are_handled_once(world: World) -> None:
