@@ -65,7 +65,8 @@ class SessionQuotes:
             return await self._make_for_session(unit, token, session)
         state = QuoteState.RUNNING if known.state in _MAY_RUN else known.state
         running = replace(known, state=state, session_id=session.session_id)
-        await unit.table(QUOTE).put(running)
+        if running != known:
+            await unit.table(QUOTE).put(running)
         return running
 
     async def for_cdr(self, unit: UnitOfWork, token: DriverToken, cdr: CDR) -> QuoteRecord:

@@ -8,7 +8,7 @@ commit travels in the same message, because every other writer of the partition 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -81,8 +81,21 @@ class Appender:
             if topic not in self._segments_end:
                 await self._grow(topic, room=0)
 
-    async def append(self, connection: Connection, emitted: Sequence[Emitted], *, now: datetime) -> None:
+    async def append(
+        self,
+        connection: Connection,
+        emitted: Sequence[Emitted],
+        *,
+        now: datetime,
+        ahead: Sequence[tuple[bytes, Mapping[str, Any]]] = (),
+    ) -> None:
         """Append as the last statement of the connection's transaction and commit it; without one, by itself.
+
+        Args:
+            connection: Where the transaction is, or none.
+            emitted: What to append.
+            now: When it is stored.
+            ahead: Statements of the transaction that travel with it; the first may be its BEGIN.
 
         Raises:
             SegmentMissing: nothing was appended. The caller makes room when it has given its connection back.
@@ -90,13 +103,17 @@ class Appender:
         topics = sorted({envelope.event.topic for envelope, _ in emitted})
         await self.ensure_topics(topics)
         try:
-            if connection.info.transaction_status is TransactionStatus.IDLE:
+            if not ahead and connection.info.transaction_status is TransactionStatus.IDLE:
                 cursor = await connection.execute(_APPEND, _runs(emitted, now))
             else:
                 async with connection.pipeline():
+                    for statement, values in ahead:
+                        await connection.execute(statement, values)
                     cursor = await connection.execute(_APPEND, _runs(emitted, now))
                     await connection.commit()
         except errors.CheckViolation as error:
+            if error.diag.constraint_name is not None:
+                raise  # a row that travelled with it broke a rule; a missing segment has no name
             raise SegmentMissing(topics=topics, events=len(emitted)) from error
         row = await cursor.fetchone()
         self._grow_ahead(topics, head=int(row[0]) if row else 0)

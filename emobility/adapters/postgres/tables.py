@@ -16,6 +16,7 @@ from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
 R = TypeVar("R")
 
 Execute = Callable[[bytes, Mapping[str, Any]], Awaitable[AsyncCursor[Any]]]
+ExecuteLater = Callable[[bytes, Mapping[str, Any]], Awaitable[None]]
 Changing = Callable[[ReferenceTable], None]
 """Told before a unit changes a reference table."""
 
@@ -28,6 +29,7 @@ class PostgresTable(Generic[R]):
         spec: TableSpec[R],
         statements: TableStatements[R],
         execute: Execute,
+        execute_later: ExecuteLater,
         *,
         reference: ReferenceTable | None = None,
         changing: Changing = lambda _: None,
@@ -35,6 +37,7 @@ class PostgresTable(Generic[R]):
         self._spec = spec
         self._statements = statements
         self._execute = execute
+        self._execute_later = execute_later
         self._reference = reference
         self._changing = changing
 
@@ -77,17 +80,17 @@ class PostgresTable(Generic[R]):
         self._change()
         row = self._statements.mapping.row_of(record)
         if not self._spec.unique:
-            await self._execute(self._statements.put, row)
+            await self._execute_later(self._statements.put, row)
             return
         # A further unique column may refuse; the savepoint keeps the unit usable then. It is written out because
         # psycopg's own block would commit the whole unit where this is its first statement.
-        await self._execute(b"SAVEPOINT before_put", {})
+        await self._execute_later(b"SAVEPOINT before_put", {})
         try:
             await self._execute(self._statements.put, row)
         except psycopg.errors.UniqueViolation as error:
             await self._execute(b"ROLLBACK TO SAVEPOINT before_put", {})
             raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record)) from error
-        await self._execute(b"RELEASE SAVEPOINT before_put", {})
+        await self._execute_later(b"RELEASE SAVEPOINT before_put", {})
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""

@@ -39,6 +39,7 @@ class PostgresUnit:
         self._emitted: list[Emitted] = []
         self._told: list[Callable[[], None]] = []
         self._has_begun = False
+        self._ahead: list[tuple[bytes, Mapping[str, Any]]] = []
         self._changing: dict[str, ReferenceTable] = {}
         self.is_over = False
 
@@ -48,22 +49,45 @@ class PostgresUnit:
         The transaction begins with the first statement that writes or locks. What was read before it needs none:
         under READ COMMITTED every statement sees its own moment anyway, and most units only read.
         """
+        self._refuse(values)
+        if not _only_reads(statement):
+            self._begin()
+        with translated():
+            if not self._ahead:
+                return await self._connection.execute(statement, values)
+            async with self._connection.pipeline():
+                await self._send_ahead()
+                return await self._connection.execute(statement, values)
+
+    async def execute_later(self, statement: bytes, values: Mapping[str, Any]) -> None:
+        """Have a statement that writes run before the next one, or before the commit, in one message with it.
+
+        Raises `TextWithNUL`; what else `execute` raises comes from what it travels with.
+        """
+        self._refuse(values)
+        self._begin()
+        self._ahead.append((statement, values))
+
+    def _refuse(self, values: Mapping[str, Any]) -> None:
         if self.is_over:
             raise AssertionError("this unit of work is over")
         refuse_nul(values.values(), "a statement")
-        with translated():
-            if self._has_begun or _only_reads(statement):
-                return await self._connection.execute(statement, values)
+
+    def _begin(self) -> None:
+        if not self._has_begun:
             self._has_begun = True
-            async with self._connection.pipeline():
-                await self._connection.execute(b"BEGIN")
-                return await self._connection.execute(statement, values)
+            self._ahead.append((b"BEGIN", {}))
+
+    async def _send_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, []
+        for statement, values in ahead:
+            await self._connection.execute(statement, values)
 
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
         statements = self._units.statements(spec)
         if not spec.is_reference:
-            return PostgresTable(spec, statements, self.execute)
+            return PostgresTable(spec, statements, self.execute, self.execute_later)
 
         def changing(reference: ReferenceTable) -> None:
             if spec.name not in self._changing:
@@ -71,7 +95,7 @@ class PostgresUnit:
                 reference.begin_change()
 
         reference = self._units.reference_rows.of(spec.name)
-        return PostgresTable(spec, statements, self.execute, reference=reference, changing=changing)
+        return PostgresTable(spec, statements, self.execute, self.execute_later, reference=reference, changing=changing)
 
     def end(self) -> None:
         """Nothing follows: what others may read of the tables this unit changed is settled."""
@@ -124,17 +148,19 @@ class PostgresUnit:
         if self._connection.info.transaction_status is TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by a rollback, and without an error.
             raise AssertionError("a statement of this unit failed: nothing was committed")
+        if self._changing:
+            self._ahead.append((NOTIFY_REFERENCES, {"tables": " ".join(self._changing)}))
         with translated():
-            if self._changing:
-                await self._connection.execute(NOTIFY_REFERENCES, {"tables": " ".join(self._changing)})
             if not self._emitted:
                 if is_repeatable:
-                    await self._connection.execute(b"SET LOCAL synchronous_commit TO off")
-                await self._connection.commit()
+                    self._ahead.append((b"SET LOCAL synchronous_commit TO off", {}))
+                async with self._connection.pipeline():
+                    await self._send_ahead()
+                    await self._connection.commit()
                 return
             appender, now = self._units.appender, self._units.clock.now()
             try:
-                await appender.append(self._connection, self._emitted, now=now)
+                await appender.append(self._connection, self._emitted, now=now, ahead=self._ahead)
             except SegmentMissing as missing:
                 await appender.make_room(missing)
                 raise
