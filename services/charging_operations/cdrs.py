@@ -209,8 +209,8 @@ class CDRDesk:
             module=ModuleID.CDRS.value,
             interface_role=InterfaceRole.RECEIVER,
             path="",
-            # One key for all CDRs of a session: a credit never overtakes its original, nor a replacement its credit.
-            object_key=f"cdr/{record.session_id}",
+            # The session's own key: no CDR overtakes its session, no credit its original, no replacement its credit.
+            object_key=f"session/{record.session_id}",
             body=await cdr_to_ocpi(cdr, self.office.ports.vault),
             correlation_id=correlation_id,
             is_replaceable=False,

@@ -1,9 +1,10 @@
 """What we owe a counterparty, in rows: entered in the unit of the state change, sent by a worker until it arrives.
 
 Objects keep their order; the newest state of an object replaces one that still waits, unless the body must not be lost
-(CDRs, command results, disputes: `is_replaceable=False`). Counterparties are served side by side. One that can't be
-reached is tried again with growing, jittered pauses and holds up nobody else; what it refuses (HTTP 4xx, S 2xxx) is
-kept as FAILED with its reason until an operator retries it.
+(CDRs, command results, disputes: `is_replaceable=False`). Counterparties are served side by side. An object that does
+not get through is tried again with growing, jittered pauses and holds up no other; a counterparty that takes none is
+probed with a few (`delivery_worker`). What it refuses (HTTP 4xx, S 2xxx) is kept as FAILED with its reason until an
+operator retries it.
 
 OCPI says messages SHOULD NOT be queued (4.5). This is the sender's own memory of a newest state, and a CDR that is
 forgotten is money lost; pull still works, as every sender interface serves the same state. A time-out is tried again
