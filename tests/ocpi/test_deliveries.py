@@ -337,7 +337,7 @@ def test_an_object_that_the_hub_can_not_deliver_holds_up_no_other_and_is_given_u
             for n in range(1, 200):
                 began = asyncio.get_running_loop().time()
                 await enqueue(sender, n, key=f"tariff/{n}")
-                await until(lambda n=n: arrived(receiver, n), what=f"{n} arrived", within_s=60)  # type: ignore[misc]
+                await until(lambda n=n: arrived(receiver, n), what=f"{n} arrived", within_s=60)
                 delays.append(asyncio.get_running_loop().time() - began)
                 await asyncio.sleep(5)
             await sent(sender)

@@ -12,6 +12,7 @@ import structlog
 
 from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.personal import SubjectErased
 from emobility.ports.http import ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -259,6 +260,10 @@ class _Channel:
             return await self._failed_on(entry, _reason(error))
         except Unavailable as error:
             return await self._not_through(entry, _reason(error))
+        except SubjectErased:
+            # Nobody can read it any more, so it is owed to nobody.
+            await self._remove(entry)
+            return True
         except EmobilityError as error:
             await self._give_up(entry, _reason(error))
             return True
