@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         clock_file: The stepped clock's file; None means real time. Only in `development`.
         run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
         seed: Seeds what a simulation draws; never a secret in production.
+        fiscal_retention_years: How long an erased driver's bills and the CDRs under them are kept, counted from the end
+            of the year they are of. 10 fits DE, FR (6), NL (7), AT (7) and BE (10).
         internal_origins: More origins of our own processes, such as those of other gateways; besides `business_url` and
             `gateway_api_url`. Only calls with the internal token go there.
         embedded_origins: Origins that embedded mode started itself; only these may be http or a loopback address.
@@ -66,6 +68,7 @@ class Settings(BaseSettings):
     clock_file: Path | None = None
     run_folder: Path = Path("run")
     seed: int = 0
+    fiscal_retention_years: int = Field(default=10, ge=1, le=30)
     internal_origins: tuple[str, ...] = ()
     embedded_origins: tuple[str, ...] = ()
 

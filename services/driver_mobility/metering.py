@@ -27,7 +27,7 @@ async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cd
     pinned = await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
     public_key = cdr.signed_data.public_key if pinned is None else pinned.public_key
     try:
-        records = [await vault.open(record) for record in cdr.signed_data.records]
+        records = [await vault.evidence.open(record) for record in cdr.signed_data.records]
         charge = _charge(records, public_key)
     except (MalformedInput, RuleBroken) as refusal:
         if isinstance(refusal, SubjectErased):
