@@ -8,6 +8,7 @@ the value is noise wherever it was copied to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from emobility.domain.errors import RuleBroken
 
@@ -32,3 +33,12 @@ class SubjectErased(RuleBroken):
     def __init__(self, *, subject: str) -> None:
         self.subject = subject
         super().__init__(f"the data of subject {subject[:12]} were erased")
+
+
+class SubjectRestricted(RuleBroken):
+    """The person was erased but for evidence that the law makes us keep: only its own use may read it."""
+
+    def __init__(self, *, subject: str, until: datetime) -> None:
+        self.subject = subject
+        self.until = until
+        super().__init__(f"the data of subject {subject[:12]} are restricted until {until.isoformat()}")

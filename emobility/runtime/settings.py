@@ -7,8 +7,10 @@ any process of the system starts.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,7 +24,8 @@ class Settings(BaseSettings):
     """Where things are and which secrets open them; each field is the variable `WATTROAM_<FIELD>`.
 
     Attributes:
-        environment: `production` refuses whatever only a demo or a test may do.
+        environment: `production` refuses whatever only a demo or a test may do. `embedded`, one machine that serves in
+            earnest, refuses the same but for its own origins on loopback, which need no TLS.
         database_url: PostgreSQL, as a URL; embedded mode fills it in.
         event_log: Which log carries the events. `kafka` also needs `database_url` (rows, cursors, outbox).
         kafka_bootstrap: `host:port[,host:port]` of the brokers.
@@ -36,9 +39,11 @@ class Settings(BaseSettings):
         business_port: Its port.
         internal_token: Bearer token of our own processes; full rights.
         master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
-        clock_file: The stepped clock's file; None means real time. Only in development.
+        clock_file: The stepped clock's file; None means real time. Only in `development`.
         run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
         seed: Seeds what a simulation draws; never a secret in production.
+        fiscal_retention_years: How long an erased driver's bills and the CDRs under them are kept, counted from the end
+            of the year they are of. 10 fits DE, FR (6), NL (7), AT (7) and BE (10).
         internal_origins: More origins of our own processes, such as those of other gateways; besides `business_url` and
             `gateway_api_url`. Only calls with the internal token go there.
         embedded_origins: Origins that embedded mode started itself; only these may be http or a loopback address.
@@ -46,7 +51,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WATTROAM_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    environment: Literal["development", "production"] = "production"
+    environment: Literal["development", "embedded", "production"] = "production"
     database_url: str | None = Field(default=None, repr=False)  # a URL with the password in it
     event_log: Literal["postgres", "kafka", "memory"] = "postgres"
     kafka_bootstrap: str | None = None
@@ -63,6 +68,7 @@ class Settings(BaseSettings):
     clock_file: Path | None = None
     run_folder: Path = Path("run")
     seed: int = 0
+    fiscal_retention_years: int = Field(default=10, ge=1, le=30)
     internal_origins: tuple[str, ...] = ()
     embedded_origins: tuple[str, ...] = ()
 
@@ -81,8 +87,10 @@ class Settings(BaseSettings):
             return self
         if self.clock_file is not None:
             raise ValueError("WATTROAM_CLOCK_FILE: a stepped clock is refused outside WATTROAM_ENVIRONMENT=development")
-        if self.embedded_origins:
-            raise ValueError("WATTROAM_EMBEDDED_ORIGINS is refused outside WATTROAM_ENVIRONMENT=development")
+        if self.embedded_origins and self.environment == "production":
+            raise ValueError("WATTROAM_EMBEDDED_ORIGINS is refused in WATTROAM_ENVIRONMENT=production")
+        if not all(_is_on_loopback(origin) for origin in self.embedded_origins):
+            raise ValueError("WATTROAM_EMBEDDED_ORIGINS: outside WATTROAM_ENVIRONMENT=development only on loopback")
         if self.event_log == "memory":
             raise ValueError("WATTROAM_EVENT_LOG=memory forgets everything: only for development")
         return self
@@ -102,3 +110,10 @@ class Settings(BaseSettings):
     def master_key_bytes(self) -> bytes:
         """The master key as 32 bytes."""
         return bytes.fromhex(self.master_key.get_secret_value())
+
+
+def _is_on_loopback(origin: str) -> bool:
+    try:
+        return ip_address(urlsplit(origin).hostname or "").is_loopback
+    except ValueError:
+        return False

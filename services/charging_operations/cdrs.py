@@ -87,8 +87,9 @@ class CDRDesk:
             interface_role=InterfaceRole.RECEIVER,
             path=owner_path(record.party_id, record.session_id),
             object_key=f"session/{record.session_id}",
-            body=await session_to_ocpi(session, self.office.ports.vault),
+            body=await session_to_ocpi(session, self.office.ports.vault.evidence),
             correlation_id=correlation_id,
+            subject=session.token.uid.subject,
         )
         return changed
 
@@ -209,11 +210,12 @@ class CDRDesk:
             module=ModuleID.CDRS.value,
             interface_role=InterfaceRole.RECEIVER,
             path="",
-            # One key for all CDRs of a session: a credit never overtakes its original, nor a replacement its credit.
-            object_key=f"cdr/{record.session_id}",
-            body=await cdr_to_ocpi(cdr, self.office.ports.vault),
+            # The session's own key: no CDR overtakes its session, no credit its original, no replacement its credit.
+            object_key=f"session/{record.session_id}",
+            body=await cdr_to_ocpi(cdr, self.office.ports.vault.evidence),
             correlation_id=correlation_id,
             is_replaceable=False,
+            subject=cdr.token.uid.subject,
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from emobility.domain.identifiers import PartyId, Role
+from emobility.domain.personal import SubjectErased, SubjectRestricted
 from emobility.domain.token import Token, TokenType
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -25,11 +27,14 @@ from services.charging_operations.records import (
     LOCATION,
     SESSION,
     SUBSCRIBER,
+    TOKEN,
     DisputeRecord,
     SubscriberRecord,
     TokenRecord,
 )
 from services.charging_operations.tokens import keep, record_of, token_of
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,7 +128,7 @@ class OCPIModules:
                     where, **_window(page), order_by=("last_updated",), offset=page.offset, limit=page.limit
                 )
                 total = await unit.table(SESSION).count(where, **_window(page))
-            shown = [await session_to_ocpi(row.session, self.ports.vault) for row in rows]
+            shown = await _readable(session_to_ocpi(row.session, self.ports.vault) for row in rows)
             return call.paged(shown, page=page, total=total)
 
         return module
@@ -140,7 +145,7 @@ class OCPIModules:
                     where, **_window(page), order_by=("last_updated",), offset=page.offset, limit=page.limit
                 )
                 total = await unit.table(CDRS).count(where, **_window(page))
-            shown = [await cdr_to_ocpi(row.cdr, self.ports.vault) for row in rows]
+            shown = await _readable(cdr_to_ocpi(row.cdr, self.ports.vault.evidence) for row in rows)
             return call.paged(shown, page=page, total=total)
 
         return module
@@ -179,11 +184,24 @@ class OCPIModules:
         return module
 
     async def _keep_token(self, party_id: PartyId, token: v221.Token) -> Reply:
-        record = await record_of(party_id, token, self.ports.vault)
+        try:
+            record = await record_of(party_id, token, self.ports.vault)
+        except SubjectErased:
+            if token.valid:
+                raise
+            return await self._forget_token(party_id, token)
         async with self.ports.units.begin() as unit:
             is_new = await keep(unit, record)
             await unit.commit()
         return Reply(http_status=201 if is_new else 200)
+
+    async def _forget_token(self, party_id: PartyId, token: v221.Token) -> Reply:
+        """The token of an erased person ended: what we cached of it goes, since nobody could write it any more."""
+        subject = self.ports.vault.subject_of(token.uid)
+        async with self.ports.units.begin() as unit:
+            await unit.table(TOKEN).delete(party_id, token.owner, subject, token.type)
+            await unit.commit()
+        return Reply()
 
     async def _known_token(self, call: OCPICall, owner: PartyId) -> TokenRecord:
         subject = self.ports.vault.subject_of(call.path["token_uid"])
@@ -303,3 +321,12 @@ def _token(record: TokenRecord) -> Token:
         whitelist=record.whitelist,
         last_updated=record.last_updated,
     )
+
+
+async def _readable(shown: Iterable[Awaitable[T]]) -> list[T]:
+    """Return what can be read: an erased driver's objects are left out, and everybody else's stay."""
+    found: list[T] = []
+    for each in shown:
+        with suppress(SubjectErased, SubjectRestricted):
+            found.append(await each)
+    return found

@@ -21,6 +21,7 @@ from services.charging_operations.records import (
     AuthorizationRecord,
     SessionRecord,
     TransactionRecord,
+    TransactionState,
 )
 from services.charging_operations.stations import KnownEVSE, evse_at
 from services.charging_operations.tariffs import tariff_for
@@ -40,6 +41,10 @@ class Opening:
             return Fault(reason=FaultReason.SEQUENCE_GAP, detail="the start never came")
         if fault := without_clock(transaction):
             return fault
+        if record.state is TransactionState.OPEN and not transaction.is_token_settled:
+            # Whoever stops it must not pay because the report of who started it is late. Once it is closed, the
+            # operator who bills it decides by what is known.
+            return Fault(reason=FaultReason.SEQUENCE_GAP, detail="a report that may name who started it is missing")
         known = await evse_at(unit, record.party_id, record.charging_station_id, transaction.ocpp_evse_id)
         if known is None:
             return Fault(

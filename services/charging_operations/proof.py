@@ -54,7 +54,7 @@ async def prove(
         if placed.reading.import_wh is not None
     ]
     try:
-        texts = [await office.ports.vault.open(each) for each in sealed]
+        texts = [await office.ports.vault.evidence.open(each) for each in sealed]
         charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
         await _refuse_used(unit, record, charge)
     except SubjectErased:

@@ -177,7 +177,10 @@ class TransactionState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionRecord:
-    """A transaction with all its reports. `session_id` is fixed by the first report that shows the start."""
+    """A transaction with all its reports. `session_id` is fixed by the first report that shows the start.
+
+    `end_arrived_at`: when an end was first heard of, by our clock; what a station's clock says can't be later.
+    """
 
     party_id: PartyId
     charging_station_id: str
@@ -191,9 +194,15 @@ class TransactionRecord:
     first_at: datetime
     last_at: datetime
     has_ended: bool
+    end_arrived_at: datetime | None
     correlation_id: str
     updated_at: datetime
     transaction: Transaction
+
+    @property
+    def occupied_until(self) -> datetime:
+        """Until when it held its EVSE: to its end, but no longer than until we heard of it."""
+        return self.last_at if self.end_arrived_at is None else min(self.last_at, self.end_arrived_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ class SessionDesk:
             event.party_id, event.charging_station_id, event.transaction_id
         )
         transaction = apply(known.transaction if known else None, event)
-        touched[key] = self._recorded(transaction, known, correlation_id=envelope.correlation_id)
+        touched[key] = self._recorded(transaction, known, envelope)
 
     async def _take_decision(
         self, unit: UnitOfWork, event: AuthorizationDecided, touched: dict[_Key, TransactionRecord]
@@ -119,9 +119,12 @@ class SessionDesk:
                 touched[key] = known
 
     def _recorded(
-        self, transaction: Transaction, known: TransactionRecord | None, *, correlation_id: str
+        self, transaction: Transaction, known: TransactionRecord | None, envelope: Envelope
     ) -> TransactionRecord:
         metered = metered_wh(transaction)
+        heard = [known.end_arrived_at] if known and known.end_arrived_at else []
+        if isinstance(envelope.event, TransactionEnded):
+            heard.append(envelope.recorded_at)
         session_id = known.session_id if known else None
         if session_id is None and transaction.started is not None:
             session_id = session_id_of(
@@ -143,7 +146,8 @@ class SessionDesk:
             first_at=transaction.first_at,
             last_at=transaction.last_at,
             has_ended=transaction.ended is not None,
-            correlation_id=known.correlation_id if known else correlation_id,
+            end_arrived_at=min(heard, default=None),
+            correlation_id=known.correlation_id if known else envelope.correlation_id,
             updated_at=self.office.now(),
             transaction=transaction,
         )
@@ -223,7 +227,8 @@ class SessionDesk:
 
     async def _judged(self, unit: UnitOfWork, record: TransactionRecord, session: SessionRecord | Fault) -> Verdict:
         known = await evse_at(unit, record.party_id, record.charging_station_id, record.ocpp_evse_id)
-        found = list(faults(record.transaction, power_w_max=power_w_max_of(known) if known else None))
+        power_w_max = power_w_max_of(known) if known else None
+        found = list(faults(record.transaction, power_w_max=power_w_max, end_arrived_at=record.end_arrived_at))
         if isinstance(session, Fault) and session.reason not in {fault.reason for fault in found}:
             found.append(session)
         overlapping = await self._overlapping(unit, record)
@@ -263,7 +268,7 @@ class SessionDesk:
         for other in others:
             if other.transaction_id == record.transaction_id:
                 continue
-            overlap = min(record.last_at, other.last_at) - max(record.first_at, other.first_at)
+            overlap = min(record.occupied_until, other.occupied_until) - max(record.first_at, other.first_at)
             if overlap.total_seconds() > OVERLAP_SLACK_S and not _has_wrong_time(other):
                 return Fault(
                     reason=FaultReason.OVERLAPPING_TRANSACTION,
@@ -295,7 +300,7 @@ class SessionDesk:
             return
         found = [
             Fault(reason=FaultReason.LATE_EVENT_AFTER_CDR, detail="a report came after the transaction was closed"),
-            *faults(record.transaction),
+            *faults(record.transaction, end_arrived_at=record.end_arrived_at),
         ]
         await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
         await unit.table(TRANSACTION).put(replace(record, state=TransactionState.QUARANTINED))
@@ -361,8 +366,9 @@ class Verdict:
 
 
 def _has_wrong_time(record: TransactionRecord) -> bool:
-    """Tell whether its own time can't be believed: an end years ahead would make all that follow overlap it."""
-    return any(fault.reason is FaultReason.TIME_IMPLAUSIBLE for fault in faults(record.transaction))
+    """Tell whether its own time can't be believed: such a transaction says nothing about when others ran."""
+    found = faults(record.transaction, end_arrived_at=record.end_arrived_at)
+    return any(fault.reason is FaultReason.TIME_IMPLAUSIBLE for fault in found)
 
 
 def _nothing_happened(record: TransactionRecord, session: SessionRecord | Fault) -> bool:

@@ -200,6 +200,22 @@ def bench(
     sys.exit(run_bench(json=json, short=short, only=only or []))
 
 
+@app.command()
+def erase(
+    party: str,
+    driver_id: str,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask: there is no way back.")] = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Erase a driver of an MSP for good; what the law makes it keep is closed to all other use until a date shown."""
+    from services.embedded.operator import erase_driver
+
+    if not yes:
+        typer.confirm(f"Erase driver {driver_id} of {party} for good?", abort=True)
+    sys.exit(erase_driver(party=party, driver_id=driver_id, run_folder=run_folder))
+
+
 @quarantine.command("list")
 def quarantine_list(party: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
     """List a CPO's quarantined sessions with their reasons and evidence."""

@@ -28,11 +28,12 @@ from services.driver_mobility.checking import AlreadyDecided, CDRChecking, Sessi
 from services.driver_mobility.commanding import UnknownSession
 from services.driver_mobility.driving import Driving, UnknownBill
 from services.driver_mobility.enrolment import Enrolment, NewDriver, NewToken, NotHostedHere, require_hosted
+from services.driver_mobility.erasing import Erasing
 from services.driver_mobility.ledger import retail_ledger, statements_of
 from services.driver_mobility.metering import SignedRecordReused
 from services.driver_mobility.page_rendering import receipt_page
 from services.driver_mobility.quoting import CreditExhausted, UnknownDriver, UnknownPlan, UnknownQuote, Wish
-from services.driver_mobility.records import CDRS, DISPUTE, CDRRecord, CDRState
+from services.driver_mobility.records import CDRS, DISPUTE, CDRRecord, CDRState, ErasureRecord
 from services.driver_mobility.showing import (
     shown_bill,
     shown_charge,
@@ -156,13 +157,21 @@ class API:
     """Routes of one business process for all MSPs hosted in it."""
 
     def __init__(
-        self, ports: Ports, access: Access, *, enrolment: Enrolment, driving: Driving, checking: CDRChecking
+        self,
+        ports: Ports,
+        access: Access,
+        *,
+        enrolment: Enrolment,
+        driving: Driving,
+        checking: CDRChecking,
+        erasing: Erasing,
     ) -> None:
         self._ports = ports
         self._access = access
         self._enrolment = enrolment
         self._driving = driving
         self._checking = checking
+        self._erasing = erasing
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes and the mapping of errors to HTTP."""
@@ -186,6 +195,8 @@ class API:
             ("POST", f"{cdr}/dispute", self.dispute_cdr),
             ("POST", "/drivers", self.add_driver),
             ("PATCH", driver, self.change_driver),
+            ("POST", f"{driver}/erase", self.erase_driver),
+            ("GET", "/erasures", self.list_erasures),
             ("PUT", f"{driver}/card", self.put_card),
             ("POST", f"{driver}/tokens", self.put_token),
             ("POST", f"{driver}/quotes", self.make_quote),
@@ -305,6 +316,14 @@ class API:
                 "is_blocked": driver.is_blocked,
             }
         )
+
+    async def erase_driver(self, request: Request, emsp_id: PartyId) -> Response:
+        """Erase a driver; the answer says what must be kept, why and until when."""
+        return answer(_shown_erasure(await self._erasing.erase(emsp_id, request.path_params["driver_id"])))
+
+    async def list_erasures(self, _: Request, emsp_id: PartyId) -> Response:
+        """List who was erased and what is still kept until when, newest first."""
+        return answer([_shown_erasure(each) for each in await self._erasing.erasures(emsp_id)])
 
     async def put_card(self, request: Request, emsp_id: PartyId) -> Response:
         """Take a new card; what failed is asked of it."""
@@ -456,6 +475,17 @@ def _plan(plan_id: str, asked: PlanRequest) -> RetailPlan:
         markup_percent=asked.markup_percent,
         price_per_kwh=asked.price_per_kwh,
     )
+
+
+def _shown_erasure(record: ErasureRecord) -> dict[str, Any]:
+    return {
+        "driver_id": record.driver_id,
+        "state": record.state,
+        "duties": record.duties,
+        "restricted_until": record.restricted_until,
+        "asked_at": record.asked_at,
+        "keys_shared_with_other_contracts": record.shared,
+    }
 
 
 def _shown_cdr(row: CDRRecord) -> dict[str, Any]:

@@ -91,7 +91,7 @@ async def _pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey 
 
 async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | None) -> VerifiedCharge:
     public_key = signed.public_key if pinned is None else pinned.public_key
-    return _charge([await vault.open(record) for record in signed.records], public_key)
+    return _charge([await vault.evidence.open(record) for record in signed.records], public_key)
 
 
 def _charge(records: Sequence[str], public_key: str) -> VerifiedCharge:

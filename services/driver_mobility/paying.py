@@ -202,7 +202,7 @@ class PaymentWorker:
             return None
         try:
             hold = await self._ports.payments.authorize(
-                await self._ports.vault.open(quote.hold_card),
+                await card_of(self._ports, quote.hold_card),
                 Money(amount_e4=amount_e4, currency=order.currency),
                 idempotency_key=hold_key(quote),
             )

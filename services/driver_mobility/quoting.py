@@ -26,6 +26,7 @@ from services.driver_mobility.payment_orders import order_release
 from services.driver_mobility.records import (
     ACCOUNT,
     DRIVER,
+    ERASURE,
     OPEN_QUOTE_STATES,
     PLAN,
     QUOTE,
@@ -68,6 +69,10 @@ class UnknownPlan(RuleBroken):
 
 class DriverBlocked(RuleBroken):
     """The contract is blocked."""
+
+
+class DriverErased(DriverBlocked):
+    """The driver was erased: nothing is agreed with them any more."""
 
 
 class CreditExhausted(RuleBroken):
@@ -119,12 +124,14 @@ class Quoting:
         """Make, sign and store a quote.
 
         Raises:
+            DriverErased: what is left of the driver is evidence.
             UnknownPlan: the driver's plan is gone.
             CurrencyMismatch: the plan is in another currency than the place's tariff.
             RestrictedFlatFee: the plan does not fit the wholesale tariff.
             NoTaxRule: nobody knows the VAT there.
         """
         now = self._ports.clock.now()
+        await _refuse_erased(unit, driver)
         plan = await plan_of(unit, driver)
         tariff = retail_tariff(
             plan.plan,
@@ -324,10 +331,10 @@ class Quoting:
 
 
 async def card_of(ports: Ports, card: Sealed | None) -> str:
-    """Return a card's number. Raises `PaymentDeclined` when there is none."""
+    """Return a card's number, also of who was erased and still owes. Raises `PaymentDeclined` when there is none."""
     if card is None:
         raise PaymentDeclined(code="no_card")
-    return await ports.vault.open(card)
+    return await ports.vault.evidence.open(card)
 
 
 def hold_key(record: QuoteRecord) -> str:
@@ -369,11 +376,17 @@ async def plan_of(unit: UnitOfWork, driver: Driver) -> PlanRecord:
 
 
 async def driver_for_update(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -> Driver:
-    """Return a driver and keep other decisions on their credit waiting. Raises `UnknownDriver`."""
+    """Return a driver and keep other decisions on their credit waiting. Raises `UnknownDriver`, `DriverErased`."""
     driver = await unit.table(DRIVER).get_for_update(emsp_id, driver_id)
     if driver is None:
         raise UnknownDriver(driver_id)
+    await _refuse_erased(unit, driver)
     return driver
+
+
+async def _refuse_erased(unit: UnitOfWork, driver: Driver) -> None:
+    if await unit.table(ERASURE).get(driver.party_id, driver.driver_id) is not None:
+        raise DriverErased(f"driver {driver.driver_id} was erased; what is left is evidence")
 
 
 async def account_for_update(unit: UnitOfWork, emsp_id: PartyId, driver_id: str, currency: str) -> RetailAccount:

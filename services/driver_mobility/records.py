@@ -390,6 +390,43 @@ class Login:
     expires_at: datetime
 
 
+class RetentionDuty(StrEnum):
+    """Why something of an erased driver must be kept for a while."""
+
+    FISCAL = "FISCAL"
+    """Bills and the CDRs under them are books of account."""
+    UNPAID = "UNPAID"
+    DISPUTED = "DISPUTED"
+
+
+class ErasureState(StrEnum):
+    """Life of an erasure."""
+
+    PENDING = "PENDING"
+    """Entered; the keys are dealt with next, by a sweep if need be."""
+    RESTRICTED = "RESTRICTED"
+    ERASED = "ERASED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureRecord:
+    """That a driver was erased, and what is kept under which duties until when.
+
+    `restricted_subjects` name the keys of evidence, destroyed at `restricted_until`; `destroyed_subjects` those that
+    went at once. `shared`: keys left alone because another contract, perhaps of another MSP, is sealed under them.
+    """
+
+    party_id: PartyId
+    driver_id: str
+    state: ErasureState
+    duties: tuple[RetentionDuty, ...]
+    restricted_subjects: tuple[str, ...]
+    destroyed_subjects: tuple[str, ...]
+    shared: int
+    asked_at: datetime
+    restricted_until: datetime | None
+
+
 MSP: Final = TableSpec(name="emsp_party", record=HostedMSP, key=("party_id",), is_reference=True)
 PLAN: Final = TableSpec(name="emsp_plan", record=PlanRecord, key=("party_id", "plan_id"), is_reference=True)
 DRIVER: Final = TableSpec(name="emsp_driver", record=Driver, key=("party_id", "driver_id"))
@@ -413,4 +450,5 @@ METER_KEY: Final = TableSpec(name="emsp_meter_key", record=MeterKey, key=("party
 USED_RECORD: Final = TableSpec(
     name="emsp_used_signed_record", record=UsedSignedRecord, key=("party_id", "payload_sha256")
 )
+ERASURE: Final = TableSpec(name="emsp_erasure", record=ErasureRecord, key=("party_id", "driver_id"))
 LOGIN: Final = TableSpec(name="emsp_login", record=Login, key=("party_id", "cookie_hash"))

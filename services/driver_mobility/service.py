@@ -22,6 +22,7 @@ from services.driver_mobility.checking import CDRChecking
 from services.driver_mobility.commanding import Commanding
 from services.driver_mobility.driving import Driving
 from services.driver_mobility.enrolment import Enrolment, hosted_msps
+from services.driver_mobility.erasing import Erasing
 from services.driver_mobility.page import Page
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.quoting import Quoting
@@ -65,7 +66,10 @@ class DriverMobility:
         self.app.add_api_route("/internal/backlog", self._backlog_route, methods=["GET"])
         self.host.mount_on(self.app, authorize=access.party)
         enrolment = Enrolment(ports, self.host, tokens)
-        API(ports, access, enrolment=enrolment, driving=driving, checking=self.checking).mount_on(self.app)
+        self._erasing = Erasing(ports, self.host.deliveries, tokens, retention_years=settings.fiscal_retention_years)
+        API(
+            ports, access, enrolment=enrolment, driving=driving, checking=self.checking, erasing=self._erasing
+        ).mount_on(self.app)
         is_https = settings.public_url.startswith("https://")
         Page(ports, driving, StationSearch(ports.http, settings), is_https=is_https).mount_on(self.app)
 
@@ -88,13 +92,14 @@ class DriverMobility:
         return payments + await self.host.pending() + await self._commanding.in_flight(parties)
 
     async def sweep(self) -> None:
-        """Dispute what waited in vain, accept what nobody looked at in time, expire quotes that nobody used."""
+        """Dispute what waited in vain, accept what nobody looked at in time, end unused quotes and restrictions."""
         async with self._ports.units.begin() as unit:
             parties = await hosted_msps(unit)
         for emsp_id in parties:
             waited = await self.checking.end_waiting(emsp_id)
             deemed = await self.checking.deem_accepted(emsp_id)
             expired = await self._quoting.expire_unused(emsp_id)
+            await self._erasing.sweep(emsp_id)
             if waited or deemed or expired:
                 _log.debug("swept", emsp=emsp_id.code, waited=waited, deemed=deemed, expired=expired)
 

@@ -62,9 +62,20 @@ class Tokens:
         return module
 
     async def push(
-        self, unit: UnitOfWork, deliveries: Deliveries, token: DriverToken, cpo_id: PartyId, *, correlation_id: str
+        self,
+        unit: UnitOfWork,
+        deliveries: Deliveries,
+        token: DriverToken,
+        cpo_id: PartyId,
+        *,
+        correlation_id: str,
+        is_last: bool = False,
     ) -> None:
-        """Enter the token for a CPO; the newest state replaces one that still waits."""
+        """Enter the token for a CPO; the newest state replaces one that still waits.
+
+        `is_last`: it ends because its driver is erased. That must reach the CPO although the driver's keys go, so it
+        is sealed under the MSP until then.
+        """
         wire = await token_to_ocpi(as_domain(token), self._ports.vault)
         await deliveries.enqueue(
             unit,
@@ -78,14 +89,21 @@ class Tokens:
             object_key=f"token/{token.token_type}/{token.token_subject}",
             body=wire,
             correlation_id=correlation_id,
+            subject=None if is_last else token.token_subject,
         )
 
     async def push_to_all(
-        self, unit: UnitOfWork, deliveries: Deliveries, token: DriverToken, *, correlation_id: str
+        self,
+        unit: UnitOfWork,
+        deliveries: Deliveries,
+        token: DriverToken,
+        *,
+        correlation_id: str,
+        is_last: bool = False,
     ) -> None:
-        """Enter the token for every CPO with a signed agreement."""
+        """Enter the token for every CPO with a signed agreement. `is_last`: see `push`."""
         for cpo_id in await signed_cpos(unit, token.party_id):
-            await self.push(unit, deliveries, token, cpo_id, correlation_id=correlation_id)
+            await self.push(unit, deliveries, token, cpo_id, correlation_id=correlation_id, is_last=is_last)
 
     async def push_all_to(
         self, unit: UnitOfWork, deliveries: Deliveries, emsp_id: PartyId, cpo_id: PartyId, *, correlation_id: str

@@ -151,6 +151,6 @@ def build(settings: Settings, ports: Ports) -> Business:
             "driver_mobility": mobility.checking.handle,
         },
     )
-    if settings.environment == "development":
+    if settings.environment != "production":
         LivePage(ports).mount_on(business.own)
     return business

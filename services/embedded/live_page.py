@@ -1,7 +1,7 @@
 """The live page of an installation on one machine: what charges now, what was billed and paid, where to look further.
 
-It is for whoever runs a demo or develops, needs no token and therefore shows nothing about a person and no wholesale
-terms. Outside development it is not served at all (`services.embedded.business.build`).
+It is for whoever runs a demo or one machine, needs no token and therefore shows nothing about a person and no wholesale
+terms. In production it is not served at all (`services.embedded.business.build`).
 """
 
 from __future__ import annotations

@@ -57,6 +57,11 @@ def resolve_quarantine(
     )
 
 
+def erase_driver(*, party: str, driver_id: str, run_folder: Path) -> int:
+    """Erase a driver; print what must be kept, why and until when."""
+    return _print_answer(*_call(run_folder, "POST", f"/mobility/{_in_path(party)}/drivers/{_in_path(driver_id)}/erase"))
+
+
 def _call(run_folder: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     try:
         installation = Installation.open(run_folder)

@@ -127,9 +127,14 @@ class Installation:
         return f"http://{LOOPBACK}:{self.gateway_api_port}"
 
     def environment(self, *, clock_file: Path | None = None, seed: int = 0) -> dict[str, str]:
-        """Return the variables every process of this installation is started with."""
+        """Return the variables every process of this installation is started with.
+
+        Args:
+            clock_file: A stepped clock, for a demo; without one, processes refuse to be given one.
+            seed: Handed on; only a simulation draws from it.
+        """
         variables = {
-            "ENVIRONMENT": "development",
+            "ENVIRONMENT": "embedded" if clock_file is None else "development",
             "EVENT_LOG": self.event_log,
             "PUBLIC_URL": self.business_url,
             "BUSINESS_URL": self.business_url,

@@ -52,18 +52,8 @@ def test_help_names_every_command_and_imports_neither_rich_nor_services() -> Non
 
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    for command in (
-        "demo",
-        "up",
-        "simulate",
-        "migrate",
-        "audit",
-        "prune",
-        "bench",
-        "quarantine",
-        "parked",
-        *DEPLOYABLES,
-    ):
+    own = ("demo", "up", "simulate", "migrate", "audit", "prune", "bench", "erase", "quarantine", "parked")
+    for command in (*own, *DEPLOYABLES):
         assert f"\n  {command} " in ended.stdout
     assert ended.stdout.endswith("loaded: [] 0\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,7 +23,7 @@ from emobility.domain.transaction import (
     missing_sequence_numbers,
     session_id_of,
 )
-from emobility.domain.transaction_faults import FaultReason, faults
+from emobility.domain.transaction_faults import CLOCK_AHEAD_MAX, FaultReason, faults
 from emobility.events.charging import (
     AuthorizationDecided,
     IdTokenKind,
@@ -340,3 +341,27 @@ def test_moments_are_cut_to_whole_seconds_so_that_partners_price_the_same_period
     transaction = fold([started(1_000), updated(30, late), ended(60, 5_000)])
 
     assert all(period.started_at.microsecond == 0 for period in charging_periods(transaction))
+
+
+def test_a_token_that_only_stops_is_never_the_one_it_was_opened_with() -> None:
+    stopping = replace(updated(50, seq_no=1), id_token=TOKEN, trigger="StopAuthorized")
+
+    assert fold([replace(started(seq_no=0), id_token=None), stopping]).id_token is None
+
+
+def test_a_token_is_not_settled_while_an_earlier_report_is_missing() -> None:
+    opened = replace(started(seq_no=0), id_token=None)
+    later = replace(updated(50, seq_no=2), id_token=TOKEN)
+
+    assert not fold([opened, later]).is_token_settled
+    assert fold([opened, updated(5, seq_no=1), later]).is_token_settled
+    assert fold([started(seq_no=0), later]).is_token_settled
+
+
+def test_an_end_far_ahead_of_its_arrival_is_implausible() -> None:
+    transaction = fold([started(), ended(60, 2_000)])
+    arrived_at = START + timedelta(minutes=60)
+
+    assert faults(transaction, end_arrived_at=arrived_at - CLOCK_AHEAD_MAX) == ()
+    (fault,) = faults(transaction, end_arrived_at=arrived_at - CLOCK_AHEAD_MAX - timedelta(seconds=1))
+    assert fault.reason is FaultReason.TIME_IMPLAUSIBLE

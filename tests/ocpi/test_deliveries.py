@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
+import pytest
 from starlette.responses import Response
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.identifiers import PartyId, Role
 from emobility.protocols.ocpi.deliveries import DELIVERY, DeliveryState
-from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX
+from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX, PAUSE_S_MAX, ROWS_AT_ONCE
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from tests.hub.world import CPO, MSP, OK, Heard, Platform, World, bare_world, running, until
 
@@ -299,6 +300,140 @@ def test_a_receiver_that_fails_on_one_object_gets_the_others_and_the_one_is_give
         assert failed.attempts == ATTEMPTS_MAX
         assert sorted(set(numbers(receiver))) == [0, 1, 2, 3]
         assert numbers(receiver).count(1) == ATTEMPTS_MAX
+
+    in_virtual_time(scenario)
+
+
+def n_of(heard: Heard) -> int:
+    return int(msgspec.json.decode(heard.body)["n"])
+
+
+NO_OCPI = b"<html>"
+"""What a receiver says that fails on a message before OCPI begins: the hub makes S 4000 of it."""
+
+
+def failing_on(is_bad: Callable[[int], bool], *, times_out: bool = False) -> Callable[[Heard], Any]:
+    async def script(heard: Heard) -> Response:
+        if not is_bad(n_of(heard)):
+            return Response(OK, media_type="application/json")
+        if times_out:
+            await asyncio.sleep(60)
+        return Response(NO_OCPI, status_code=502)
+
+    return script
+
+
+@pytest.mark.parametrize("times_out", [False, True])
+def test_an_object_that_the_hub_can_not_deliver_holds_up_no_other_and_is_given_up_in_the_end(
+    *, times_out: bool
+) -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        receiver.script = failing_on(lambda n: n == 0, times_out=times_out)
+        delays: list[float] = []
+        async with running(sender.host):
+            await enqueue(sender, 0, key="tariff/bad")
+            for n in range(1, 200):
+                began = asyncio.get_running_loop().time()
+                await enqueue(sender, n, key=f"tariff/{n}")
+                await until(lambda n=n: arrived(receiver, n), what=f"{n} arrived", within_s=60)
+                delays.append(asyncio.get_running_loop().time() - began)
+                await asyncio.sleep(5)
+            await sent(sender)
+            async with sender.host.ports.units.begin() as unit:
+                [failed] = await sender.host.deliveries.failed(unit, CPO)
+
+        assert max(delays) < 1
+        assert failed.object_key == "tariff/bad"
+        assert failed.attempts == ATTEMPTS_MAX
+
+    in_virtual_time(scenario)
+
+
+async def arrived(receiver: Platform, n: int) -> bool:
+    return n in numbers(receiver)
+
+
+def test_a_whole_page_of_bad_objects_hides_no_good_one_behind_them() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        receiver.script = failing_on(lambda n: n < 2 * ROWS_AT_ONCE)
+        for n in range(2 * ROWS_AT_ONCE + 1):
+            await enqueue(sender, n, key=f"tariff/{n}")
+        async with running(sender.host):
+            await asyncio.sleep(30 * PAUSE_S_MAX)
+            good_at_once = await arrived(receiver, 2 * ROWS_AT_ONCE)
+            await enqueue(sender, 999, key="tariff/999")
+            await asyncio.sleep(PAUSE_S_MAX + 1)
+
+        assert good_at_once
+        assert await arrived(receiver, 999)
+
+    in_virtual_time(scenario)
+
+
+def test_an_outage_with_a_long_queue_is_probed_by_few_and_costs_no_message_its_tries() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, down = world.platforms[CPO], world.platforms[MSP]
+        tries: list[float] = []
+        request = world.http.request
+
+        async def counted(method: str, url: str, **more: Any) -> Any:
+            if url.startswith("http://hub.test") and method == "PUT":
+                tries.append(asyncio.get_running_loop().time())
+            return await request(method, url, **more)
+
+        object.__setattr__(world.http, "request", counted)
+        world.http.cut(down.origin)
+        async with running(sender.host):
+            for n in range(300):
+                await enqueue(sender, n, key=f"tariff/{n}")
+            await asyncio.sleep(600)
+            for n in range(300, 400):
+                await enqueue(sender, n, key=f"tariff/{n}")
+                await asyncio.sleep(6)
+            tried = len(tries)
+            world.http.mend(down.origin)
+            await asyncio.sleep(PAUSE_S_MAX + 30)
+            left = await sender.host.pending()
+            async with sender.host.ports.units.begin() as unit:
+                failed = await sender.host.deliveries.failed(unit, CPO)
+
+        assert tried < 4 * 100  # four per pause of 15 to 30 s, in 20 minutes
+        assert left == 0
+        assert failed == []
+        assert sorted(numbers(down)) == list(range(400))
+
+    in_virtual_time(scenario)
+
+
+def test_a_cdr_waits_for_its_session_and_is_not_overtaken_from_behind_a_full_page() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        times: dict[int, int] = {}
+
+        async def fail_first(heard: Heard) -> Response:
+            n = n_of(heard)
+            times[n] = times.get(n, 0) + 1
+            if n % 8 == 0 and times[n] <= 2:
+                return Response(NO_OCPI, status_code=502)
+            return Response(OK, media_type="application/json")
+
+        receiver.script = fail_first
+        for n in range(0, 160, 2):
+            await enqueue(sender, n, key=f"session/{n}")
+            await enqueue(sender, n + 1, key=f"session/{n}", is_replaceable=False)
+        async with running(sender.host):
+            await sent(sender)
+
+        order = numbers(receiver)
+        last_of_session = {n: max(place for place, each in enumerate(order) if each == n) for n in range(0, 160, 2)}
+        assert all(last_of_session[n] < order.index(n + 1) for n in range(0, 160, 2))
+        assert all(order.count(n + 1) == 1 for n in range(0, 160, 2))
 
     in_virtual_time(scenario)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobility.adapters.memory import MemoryVault, SeededRandomness
+from emobility.adapters.memory import MemoryVault, SeededRandomness, VirtualClock
 from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData, credit_of
 from emobility.domain.charging_station import EVSE, Connector, EVSEStatus, Location, PowerType
 from emobility.domain.identifiers import PartyId
@@ -36,7 +36,9 @@ from emobility.protocols.ocpi import mapping, v221
 from emobility.protocols.ocpi.mapping import NotInOurWords
 from emobility.protocols.ocpi.v221 import NotAnOCPIObject, NotJSON, read, write
 
-VAULT = MemoryVault(master_key=b"m" * 32, randomness=SeededRandomness(3))
+VAULT = MemoryVault(
+    master_key=b"m" * 32, clock=VirtualClock(datetime(2026, 3, 1, tzinfo=UTC)), randomness=SeededRandomness(3)
+)
 T = TypeVar("T")
 ZONE = "Europe/Amsterdam"
 PARTY = st.sampled_from([PartyId("NL-TNM"), PartyId("DE-MSP"), PartyId("BE-X1Y")])

@@ -15,6 +15,7 @@ from emobility.domain.session import AuthMethod, SessionStatus
 from emobility.domain.token import Whitelist
 from emobility.events.cdr import SessionQuarantined
 from emobility.events.charging import IdTokenKind, TransactionUpdated
+from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationStatus
 from services.charging_operations.ledger import Ledger
 from services.charging_operations.records import SESSION
@@ -341,6 +342,53 @@ async def test_an_end_in_a_wrong_year_does_not_overlap_all_that_follow() -> None
 
         assert [row.transaction_id for row in await here.quarantine()] == ["1"]
         assert await here.ledger() == Ledger(metered=7_000, cdr=2_000, quarantined=5_000)
+
+
+async def test_an_end_days_ahead_of_its_arrival_is_quarantined_and_condemns_no_later_charge() -> None:
+    async with open_for_business() as here:
+        for number in ("1", "2"):
+            await here.authorize(transaction_id=number)
+        wrong = here.ended(at=20 * 24 * 60)
+        await here.report(await here.started(), wrong, heard_at=START + timedelta(minutes=60))
+        await here.report(await here.started("2", at=70, import_wh=6_000), here.ended("2", at=100, import_wh=8_000))
+
+        (row,) = await here.quarantine()
+        assert (row.transaction_id, row.reasons) == ("1", ("TIME_IMPLAUSIBLE",))
+        assert await here.ledger() == Ledger(metered=7_000, cdr=2_000, quarantined=5_000)
+
+
+async def test_a_clock_that_is_minutes_ahead_makes_no_overlap() -> None:
+    async with open_for_business() as here:
+        for number in ("1", "2"):
+            await here.authorize(transaction_id=number)
+        await here.report(await here.started(), here.ended(at=70), heard_at=START + timedelta(minutes=60))
+        await here.report(await here.started("2", at=61, import_wh=6_000), here.ended("2", at=100, import_wh=8_000))
+
+        assert await here.quarantine() == []
+        assert await here.ledger() == Ledger(metered=7_000, cdr=7_000)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+async def test_who_stops_a_charge_never_pays_for_it_whatever_comes_first(order: tuple[int, ...]) -> None:
+    async with open_for_business() as here:
+        await here.put_token(uid=OTHER_CARD)
+        for card in (CARD, OTHER_CARD):
+            await here.authorize(card, transaction_id="1")
+        reports: list[Event] = [
+            replace(await here.started(seq_no=0), id_token=None),
+            replace(here.updated(seq_no=1, at=5), id_token=await here.seal(), trigger="Authorized"),
+            replace(here.updated(seq_no=2, at=50), id_token=await here.seal(OTHER_CARD), trigger="StopAuthorized"),
+            replace(here.ended(seq_no=3), id_token=await here.seal(OTHER_CARD)),
+        ]
+        for place in order:
+            await here.report(reports[place])
+
+        (session,) = await here.rows(SESSION)
+        (cdr,) = await here.issued()
+        assert session.session.token.uid == await here.seal(CARD)
+        assert cdr.token.uid == await here.seal(CARD)
+        assert {body["cdr_token"]["uid"] for body in here.emsp.got("sessions")} == {CARD}
+        assert cdr.total_cost.excl_e4 == 31_250  # and 45 minutes without a rise, at 1.50 per hour
 
 
 async def test_energy_that_is_reported_after_a_dismissal_is_not_forgotten_over_a_gap() -> None:

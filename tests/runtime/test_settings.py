@@ -50,6 +50,10 @@ def test_secrets_do_not_show() -> None:
         ({"clock_file": Path("clock")}, "stepped clock is refused"),
         ({"embedded_origins": ("http://127.0.0.1:1",)}, "WATTROAM_EMBEDDED_ORIGINS"),
         ({"event_log": "memory"}, "WATTROAM_EVENT_LOG"),
+        ({"environment": "embedded", "clock_file": Path("clock")}, "stepped clock is refused"),
+        ({"environment": "embedded", "event_log": "memory"}, "WATTROAM_EVENT_LOG"),
+        ({"environment": "embedded", "embedded_origins": ("http://10.0.0.1:1",)}, "only on loopback"),
+        ({"environment": "embedded", "embedded_origins": ("http://example.org",)}, "only on loopback"),
         ({"event_log": "kafka"}, "WATTROAM_KAFKA_BOOTSTRAP"),
         ({"event_log": "paper"}, "event_log"),
         ({"misspelt": 1}, "misspelt"),
@@ -96,3 +100,18 @@ def test_an_installation_does_not_show_its_secrets() -> None:
     )
 
     assert "HUSH" not in shown
+
+
+def test_what_serves_on_one_machine_refuses_a_stepped_clock_and_needs_no_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = Installation.make(tmp_path, event_log="postgres")
+    for name, value in installation.environment().items():
+        monkeypatch.setenv(name, value)
+
+    settings = Settings()
+
+    assert settings.embedded_origins == (installation.business_url, installation.gateway_api_url)
+    monkeypatch.setenv("WATTROAM_CLOCK_FILE", str(tmp_path / "clock"))
+    with pytest.raises(ValidationError, match="stepped clock is refused"):
+        Settings()

@@ -61,7 +61,7 @@ def memory_adapters(
     return MemoryAdapters(
         event_log=MemoryEventLog(state, retention=retention),
         units=MemoryUnits(state),
-        vault=MemoryVault(master_key=master_key, randomness=randomness),
+        vault=MemoryVault(master_key=master_key, clock=clock, randomness=randomness),
         state=state,
     )
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Self
+
 from emobility.adapters.sealing import KEY_BYTES, MasterKey, opened_with, sealed_under
-from emobility.domain.personal import Sealed, SubjectErased
-from emobility.ports.clock import Randomness
+from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
+from emobility.ports.clock import Clock, Randomness
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What all views of a vault share. An erased subject's key is None for ever."""
+
+    keys: dict[str, bytes | None] = field(default_factory=dict)
+    restricted_until: dict[str, datetime] = field(default_factory=dict)
 
 
 class MemoryVault:
-    """Subjects' keys in a dict; see `emobility.ports.vault.Vault`. An erased subject's key is None for ever."""
+    """Subjects' keys in a dict; see `emobility.ports.vault.Vault`."""
 
-    def __init__(self, *, master_key: bytes, randomness: Randomness) -> None:
+    def __init__(self, *, master_key: bytes, clock: Clock, randomness: Randomness) -> None:
         self._master = MasterKey(master_key)
+        self._clock = clock
         self._randomness = randomness
-        self._keys: dict[str, bytes | None] = {}
+        self._held = _Keys()
+        self._is_evidence = False
+
+    @property
+    def evidence(self) -> Self:
+        """The same vault, for evidence."""
+        view = copy.copy(self)
+        view._is_evidence = True  # noqa: SLF001  # a copy of our own
+        return view
 
     def subject_of(self, identifier: str) -> str:
         """Return the keyed hash of an identifier, case folded."""
@@ -25,20 +47,39 @@ class MemoryVault:
 
     async def seal_under(self, text: str, *, subject: str) -> Sealed:
         """Seal `text` under a known subject. Raises `SubjectErased`."""
-        if subject not in self._keys:
-            self._keys[subject] = self._randomness.token_bytes(KEY_BYTES)
+        if subject not in self._held.keys:
+            self._held.keys[subject] = self._randomness.token_bytes(KEY_BYTES)
         return sealed_under(self._key(subject), subject=subject, text=text)
 
     async def open(self, sealed: Sealed) -> str:
-        """Return the text. Raises `SubjectErased`."""
-        return opened_with(self._key(sealed.subject), sealed)
+        """Return the text. Raises `SubjectErased`, `SubjectRestricted`."""
+        key = self._key(sealed.subject)
+        until = self._held.restricted_until.get(sealed.subject)
+        if until is not None and not self._is_evidence:
+            raise SubjectRestricted(subject=sealed.subject, until=until)
+        return opened_with(key, sealed)
 
     def _key(self, subject: str) -> bytes:
-        key = self._keys.get(subject)
+        key = self._held.keys.get(subject)
         if key is None:
             raise SubjectErased(subject=subject)
         return key
 
+    async def restrict(self, subject: str, *, until: datetime) -> None:
+        """Close the subject's data to all but evidence until a moment."""
+        if self._held.keys.get(subject) is not None:
+            known = self._held.restricted_until.get(subject, until)
+            self._held.restricted_until[subject] = max(known, until)
+
     async def erase(self, subject: str) -> None:
         """Destroy the subject's key; twice is as once."""
-        self._keys[subject] = None
+        self._held.keys[subject] = None
+        self._held.restricted_until.pop(subject, None)
+
+    async def erase_due(self) -> int:
+        """Destroy the keys whose restriction is over; return how many."""
+        now = self._clock.now()
+        due = [subject for subject, until in self._held.restricted_until.items() if until <= now]
+        for subject in due:
+            await self.erase(subject)
+        return len(due)

@@ -1,101 +1,169 @@
-"""The vault in PostgreSQL: wrapped keys in the table `subject_key`, outside the event log."""
+"""The vault in PostgreSQL: wrapped keys in the table `subject_key`, outside the event log.
+
+A process remembers keys. Every erasure and restriction raises the epoch in its own transaction, and a remembered key
+counts only in the epoch it was read in, which is asked for when the last answer is `ERASURE_SEEN_WITHIN_S` old. When
+the epoch can't be had, nothing is opened.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import OrderedDict
-from typing import Final
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Self
 
 from emobility.adapters.postgres.connections import Connection, Database
 from emobility.adapters.sealing import KEY_BYTES, NONCE_BYTES, MasterKey, opened_with, sealed_under
-from emobility.domain.personal import Sealed, SubjectErased
+from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.ports.clock import Clock, Randomness
+from emobility.ports.vault import ERASURE_SEEN_WITHIN_S
 
-CACHED_KEYS_MAX: Final = 10_000
-CACHED_KEY_AGE_S: Final = 60.0
-"""How long another process may still open what this one erased."""
+REMEMBERED_KEYS_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Key:
+    """A subject's key as it stood in an epoch."""
+
+    key: bytes = field(repr=False)
+    restricted_until: datetime | None
+    epoch: int
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a process remembers; all views of its vault share it."""
+
+    keys: OrderedDict[str, _Key] = field(default_factory=OrderedDict)
+    epoch: int = -1
+    asked_at_s: float = float("-inf")
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class PostgresVault:
-    """Keys per subject; see `emobility.ports.vault.Vault`."""
+    """Keys per subject; see `emobility.ports.vault.Vault`. Every method raises `DatabaseUnavailable`."""
 
     def __init__(self, database: Database, *, master_key: bytes, clock: Clock, randomness: Randomness) -> None:
         self._database = database
         self._master = MasterKey(master_key)
         self._clock = clock
         self._randomness = randomness
-        self._cache: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._memory = _Memory()
+        self._is_evidence = False
+
+    @property
+    def evidence(self) -> Self:
+        """The same vault, for evidence."""
+        view = copy.copy(self)
+        view._is_evidence = True  # noqa: SLF001  # a copy of our own
+        return view
 
     def subject_of(self, identifier: str) -> str:
         """Return the keyed hash of an identifier, case folded."""
         return self._master.subject_of(identifier)
 
     async def seal(self, text: str, *, identifier: str | None = None) -> Sealed:
-        """Seal `text` under the key of `identifier`, by default of `text` itself.
-
-        Raises:
-            SubjectErased: the person's data were erased.
-            DatabaseUnavailable: the key could not be fetched or made.
-        """
+        """Seal `text` under the key of `identifier`, by default of `text` itself. Raises `SubjectErased`."""
         return await self.seal_under(text, subject=self.subject_of(text if identifier is None else identifier))
 
     async def seal_under(self, text: str, *, subject: str) -> Sealed:
-        """Seal `text` under a known subject. Raises as `seal`."""
-        key = self._cached(subject)
-        if key is None:
+        """Seal `text` under a known subject. Raises `SubjectErased`."""
+        known = await self._known(subject)
+        if known is None:
             async with self._database.short_connection() as connection:
-                key = await self._stored(connection, subject) or await self._made(connection, subject)
-        return sealed_under(key, subject=subject, text=text)
+                known = await self._made(connection, subject, epoch=self._memory.epoch)
+        return sealed_under(known.key, subject=subject, text=text)
 
     async def open(self, sealed: Sealed) -> str:
-        """Return the text. Raises `SubjectErased` (also for a subject that never had a key), `DatabaseUnavailable`."""
-        key = self._cached(sealed.subject)
-        if key is None:
-            async with self._database.short_connection() as connection:
-                key = await self._stored(connection, sealed.subject)
-        if key is None:
+        """Return the text. Raises `SubjectErased` (also for a subject that never had a key), `SubjectRestricted`."""
+        known = await self._known(sealed.subject)
+        if known is None:
             raise SubjectErased(subject=sealed.subject)
-        return opened_with(key, sealed)
+        if known.restricted_until is not None and not self._is_evidence:
+            raise SubjectRestricted(subject=sealed.subject, until=known.restricted_until)
+        return opened_with(known.key, sealed)
+
+    async def restrict(self, subject: str, *, until: datetime) -> None:
+        """Close the subject's data to all but evidence until a moment."""
+        await self._change(
+            "UPDATE subject_key SET restricted_until = GREATEST(restricted_until, %(until)s)"
+            " WHERE subject = %(subject)s AND erased_at IS NULL",
+            {"subject": subject, "until": until},
+        )
 
     async def erase(self, subject: str) -> None:
-        """Destroy the subject's key; twice is as once. Other processes forget it within `CACHED_KEY_AGE_S`."""
-        self._cache.pop(subject, None)
+        """Destroy the subject's key; twice is as once."""
+        await self._change(
+            "INSERT INTO subject_key (subject, wrapped_key, created_at, erased_at)"
+            " VALUES (%(subject)s, NULL, %(now)s, %(now)s)"
+            " ON CONFLICT (subject) DO UPDATE"
+            " SET wrapped_key = NULL, erased_at = EXCLUDED.erased_at, restricted_until = NULL"
+            " WHERE subject_key.erased_at IS NULL",
+            {"subject": subject, "now": self._clock.now()},
+        )
+
+    async def erase_due(self) -> int:
+        """Destroy the keys whose restriction is over; return how many."""
+        return await self._change(
+            "UPDATE subject_key SET wrapped_key = NULL, erased_at = %(now)s, restricted_until = NULL"
+            " WHERE restricted_until <= %(now)s",
+            {"now": self._clock.now()},
+        )
+
+    async def _change(self, statement: str, values: dict[str, object]) -> int:
+        """Change keys and, where any changed, raise the epoch in the same transaction; return how many changed."""
+        async with self._database.short_connection() as connection, connection.transaction():
+            changed = (await connection.execute(statement, values)).rowcount
+            if changed:
+                await connection.execute("UPDATE subject_key_epoch SET epoch = epoch + 1")
+        self._memory.asked_at_s = float("-inf")
+        return changed
+
+    async def _known(self, subject: str) -> _Key | None:
+        """Return the subject's key as it stands, None if it never had one. Raises `SubjectErased`."""
+        await self._ask_for_epoch()
+        memory = self._memory
+        known = memory.keys.get(subject)
+        if known is not None and known.epoch == memory.epoch:
+            memory.keys.move_to_end(subject)
+            return known
+        epoch = memory.epoch  # of before the key is read: a change in between leaves a key that counts no more
         async with self._database.short_connection() as connection:
-            await connection.execute(
-                "INSERT INTO subject_key (subject, wrapped_key, created_at, erased_at)"
-                " VALUES (%(subject)s, NULL, %(now)s, %(now)s)"
-                " ON CONFLICT (subject) DO UPDATE SET wrapped_key = NULL, erased_at = EXCLUDED.erased_at"
-                " WHERE subject_key.erased_at IS NULL",
-                {"subject": subject, "now": self._clock.now()},
-            )
-        self._cache.pop(subject, None)
+            return await self._stored(connection, subject, epoch=epoch)
 
-    def _cached(self, subject: str) -> bytes | None:
-        entry = self._cache.get(subject)
-        if entry is None or entry[1] < asyncio.get_running_loop().time():
-            return None
-        self._cache.move_to_end(subject)
-        return entry[0]
+    async def _ask_for_epoch(self) -> None:
+        memory, now_s = self._memory, asyncio.get_running_loop().time
+        if now_s() - memory.asked_at_s < ERASURE_SEEN_WITHIN_S:
+            return
+        async with memory.asking:
+            asked_at_s = now_s()
+            if asked_at_s - memory.asked_at_s < ERASURE_SEEN_WITHIN_S:
+                return
+            async with self._database.short_connection() as connection:
+                row = await (await connection.execute("SELECT epoch FROM subject_key_epoch")).fetchone()
+            if row is None:
+                raise AssertionError("subject_key_epoch has no row")
+            memory.epoch, memory.asked_at_s = int(row[0]), asked_at_s
 
-    def _remember(self, subject: str, key: bytes) -> bytes:
-        self._cache[subject] = (key, asyncio.get_running_loop().time() + CACHED_KEY_AGE_S)
-        self._cache.move_to_end(subject)
-        if len(self._cache) > CACHED_KEYS_MAX:
-            self._cache.popitem(last=False)
-        return key
-
-    async def _stored(self, connection: Connection, subject: str) -> bytes | None:
+    async def _stored(self, connection: Connection, subject: str, *, epoch: int) -> _Key | None:
         cursor = await connection.execute(
-            "SELECT wrapped_key FROM subject_key WHERE subject = %(subject)s", {"subject": subject}
+            "SELECT wrapped_key, restricted_until FROM subject_key WHERE subject = %(subject)s", {"subject": subject}
         )
         row = await cursor.fetchone()
         if row is None:
             return None
         if row[0] is None:
             raise SubjectErased(subject=subject)
-        return self._remember(subject, self._master.unwrap(bytes(row[0]), subject=subject))
+        key = self._master.unwrap(bytes(row[0]), subject=subject)
+        known = self._memory.keys[subject] = _Key(key=key, restricted_until=row[1], epoch=epoch)
+        self._memory.keys.move_to_end(subject)
+        if len(self._memory.keys) > REMEMBERED_KEYS_MAX:
+            self._memory.keys.popitem(last=False)
+        return known
 
-    async def _made(self, connection: Connection, subject: str) -> bytes:
+    async def _made(self, connection: Connection, subject: str, *, epoch: int) -> _Key:
         key = self._randomness.token_bytes(KEY_BYTES)
         wrapped = self._master.wrap(key, subject=subject, nonce=self._randomness.token_bytes(NONCE_BYTES))
         await connection.execute(
@@ -103,7 +171,8 @@ class PostgresVault:
             " VALUES (%(subject)s, %(wrapped)s, %(now)s) ON CONFLICT DO NOTHING",
             {"subject": subject, "wrapped": wrapped, "now": self._clock.now()},
         )
-        stored = await self._stored(connection, subject)  # another process may have been faster: its key counts
+        # Another process may have been faster: its key counts.
+        stored = await self._stored(connection, subject, epoch=epoch)
         if stored is None:
             raise AssertionError(f"the key of subject {subject[:12]} was stored and is not there")
         return stored

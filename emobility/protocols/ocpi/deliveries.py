@@ -1,9 +1,10 @@
 """What we owe a counterparty, in rows: entered in the unit of the state change, sent by a worker until it arrives.
 
 Objects keep their order; the newest state of an object replaces one that still waits, unless the body must not be lost
-(CDRs, command results, disputes: `is_replaceable=False`). Counterparties are served side by side. One that can't be
-reached is tried again with growing, jittered pauses and holds up nobody else; what it refuses (HTTP 4xx, S 2xxx) is
-kept as FAILED with its reason until an operator retries it.
+(CDRs, command results, disputes: `is_replaceable=False`). Counterparties are served side by side. An object that does
+not get through is tried again with growing, jittered pauses and holds up no other; a counterparty that takes none is
+probed with a few (`delivery_worker`). What it refuses (HTTP 4xx, S 2xxx) is kept as FAILED with its reason until an
+operator retries it.
 
 OCPI says messages SHOULD NOT be queued (4.5). This is the sender's own memory of a newest state, and a CDR that is
 forgotten is money lost; pull still works, as every sender interface serves the same state. A time-out is tried again
@@ -51,7 +52,7 @@ class Delivery:
         position: Order in which messages were entered; decides the order per object.
         object_key: Names the object; holds nothing personal (a subject hash instead of a token uid).
         revision: Grows with each replacement, so a worker notices that a newer state came while it was sending.
-        message: Path, query and body, sealed: they may name a driver.
+        message: Path, query and body, sealed: under the person they name, else under the party that speaks.
     """
 
     own_party: PartyId
@@ -114,6 +115,7 @@ class Deliveries:
         is_routed: bool = True,
         query: dict[str, str] | None = None,
         url: str | None = None,
+        subject: str | None = None,
     ) -> str:
         """Enter a message into the unit; it is sent once the unit is committed. Returns the delivery's id.
 
@@ -132,11 +134,17 @@ class Deliveries:
             is_routed: Whether routing headers are sent (not for hubclientinfo).
             query: Query parameters, such as a token's type.
             url: Absolute URL to call instead of the module's endpoint: a command's `response_url`.
+            subject: The person whom the message names, so that erasure reaches it; None: it names nobody.
+
+        Raises:
+            SubjectErased: the person's data were erased.
         """
         table = unit.table(DELIVERY)
         payload = body if isinstance(body, bytes) else write(body)
         message = Message(path=path, query=query or {}, url=url, body=msgspec.Raw(payload))
-        sealed = await self._ports.vault.seal(write(message).decode(), identifier=f"ocpi deliveries of {own_party}")
+        sealed = await self._ports.vault.seal_under(
+            write(message).decode(), subject=subject or self._ports.vault.subject_of(f"ocpi deliveries of {own_party}")
+        )
         waiting = await self._waiting(unit, own_party, to_party, object_key) if is_replaceable else None
         entry = Delivery(
             own_party=own_party,
@@ -188,8 +196,8 @@ class Deliveries:
             wake(own_party, to_party)
 
     async def open(self, entry: Delivery) -> Message:
-        """Return what is to be sent. Raises `SubjectErased`."""
-        return read((await self._ports.vault.open(entry.message)).encode(), Message)
+        """Return what is to be sent: what was owed before a restriction is owed still. Raises `SubjectErased`."""
+        return read((await self._ports.vault.evidence.open(entry.message)).encode(), Message)
 
     async def _waiting(
         self, unit: UnitOfWork, own_party: PartyId, to_party: PartyId, object_key: str

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.domain.identifiers import PartyId
-from emobility.ports.http import PeerTimedOut, PeerUnreachable, ResponseTooLarge
+from emobility.domain.personal import SubjectErased
+from emobility.ports.http import ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.client import (
@@ -31,11 +33,13 @@ from emobility.protocols.ocpi.deliveries import (
 from emobility.protocols.ocpi.peers import NoRoute
 
 OBJECTS_AT_ONCE: Final = 4
-"""Messages to one counterparty under way together."""
+"""Messages to one counterparty under way together; also how many probe one that is down."""
+OBJECTS_UNTIL_DOWN: Final = 4
+"""Objects that fail one after the other, nothing delivered in between, until their counterparty counts as down."""
 ROWS_AT_ONCE: Final = 64
-"""Rows a channel looks at in one round."""
+"""Rows a channel reads at once, and messages it starts in one round."""
 ATTEMPTS_MAX: Final = 12
-"""Tries of one object whose receiver fails on it (HTTP 5xx, S 3xxx) before it counts as FAILED."""
+"""Tries of one object before it counts as FAILED: its receiver fails on it (HTTP 5xx, S 3xxx), or only others pass."""
 PAUSE_S_MIN: Final = 0.25
 PAUSE_S_MAX: Final = 30.0
 IDLE_POLL_S: Final = 2.0
@@ -107,12 +111,23 @@ async def _first_of(event: asyncio.Event, stop: asyncio.Event, *, within_s: floa
         await asyncio.gather(*waiters, return_exceptions=True)
 
 
-class _CounterpartyDown(Exception):
-    """The counterparty, not the message, is the trouble: the whole channel pauses."""
+@dataclass(slots=True, kw_only=True)
+class _Trouble:
+    """An object that did not get through. `delivered`: what its channel had delivered when it failed last."""
+
+    failures: int = 0
+    paused_until_s: float = 0.0
+    delivered: int = 0
 
 
 class _Channel:
-    """Messages of one of our parties to one counterparty."""
+    """Messages of one of our parties to one counterparty.
+
+    Most failures don't tell whether the counterparty or one message is the trouble: a hub says 4000 and a call times
+    out for either. So an object that fails pauses by itself, and only when `OBJECTS_UNTIL_DOWN` of them failed with
+    nothing delivered in between does the channel pause as a whole. It is then probed with a few objects per pause,
+    those first that were tried least, so that no number of bad ones stands before a good one for good.
+    """
 
     def __init__(
         self, ports: Ports, deliveries: Deliveries, connect: Connect, *, own_party: PartyId, to_party: PartyId
@@ -123,75 +138,112 @@ class _Channel:
         self._own_party = own_party
         self._to_party = to_party
         self._woken = asyncio.Event()
-        self._failures = 0
-        self._paused_until_s: dict[str, float] = {}
+        self._places = asyncio.Semaphore(OBJECTS_AT_ONCE)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._troubled: dict[str, _Trouble] = {}
+        self._delivered = 0
+        self._failing: set[str] = set()
+        """Objects that failed since anything was delivered."""
+        self._pauses = 0
+        """Pauses of the whole channel since anything was delivered; 0: the counterparty is up, as far as we know."""
+        self._down_until_s = 0.0
 
     def wake(self) -> None:
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            self._woken.clear()
-            try:
-                is_more_likely = await self._round()
-                self._failures = 0
-            except _CounterpartyDown:
-                self._failures += 1
-                # The breaker: while it is down, one round of tries per pause, whatever is entered meanwhile.
-                await _first_of(asyncio.Event(), stop, within_s=self._pause_s(self._failures))
-                continue
-            except Unavailable as error:
-                _log.warning("delivery_round_failed", own_party=str(self._own_party), reason=str(error))
-                is_more_likely = False
-            if not is_more_likely:
-                await _first_of(self._woken, stop, within_s=self._idle_s())
+        try:
+            while not stop.is_set():
+                self._woken.clear()
+                try:
+                    idle_s = await self._round(stop)
+                except Unavailable as error:
+                    _log.warning("delivery_round_failed", own_party=str(self._own_party), reason=str(error))
+                    idle_s = IDLE_POLL_S
+                await _first_of(self._woken, stop, within_s=idle_s)
+        finally:
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    def _idle_s(self) -> float:
-        """Return how long there is nothing to do unless woken: a message that failed is tried again after its pause."""
-        now_s = self._ports.timer.monotonic_s()
-        return min([IDLE_POLL_S, *(max(until_s - now_s, 0.0) for until_s in self._paused_until_s.values())])
-
-    async def _round(self) -> bool:
-        """Send the first message of each object that waits; tell whether another round can send more at once."""
+    async def _round(self, stop: asyncio.Event) -> float:
+        """Start what is due; return for how long there is nothing to do unless woken, in s."""
+        for key in [key for key, task in self._under_way.items() if task.done()]:
+            self._under_way.pop(key).result()
+        if self._is_down:
+            # While it is down, one round of tries per pause, whatever is entered meanwhile.
+            await _first_of(asyncio.Event(), stop, within_s=self._down_until_s - self._now_s)
         async with self._ports.units.begin() as unit:
+            due, blocked = await self._due(unit)
+        for entry, reason in blocked:
+            await self._note(entry, reason=reason, attempts=entry.attempts, state=DeliveryState.FAILED)
+        if self._pauses:
+            due = due[: OBJECTS_AT_ONCE - len(self._under_way)]
+        if not due:
+            return IDLE_POLL_S if self._places.locked() else self._idle_s()
+        try:
+            client = await self._connect(self._own_party, self._to_party)
+        except NoRoute as error:
+            await self._note(due[0], reason=str(error))
+            self._pause_all()
+            return 0.0
+        for entry in due:
+            await self._places.acquire()
+            if stop.is_set() or self._is_down:
+                self._places.release()
+                break
+            self._under_way[entry.object_key] = asyncio.create_task(self._attempt(client, entry))
+        return self._idle_s()
+
+    async def _due(self, unit: UnitOfWork) -> tuple[list[Delivery], list[tuple[Delivery, str]]]:
+        """Return the first message of each object that may be sent now, and what may not be sent, with the reason.
+
+        Looks past whatever pauses or is under way, to the end of the queue if need be. What failed before comes last.
+        """
+        seen: set[str] = set()
+        untried: list[Delivery] = []
+        tried: list[Delivery] = []
+        blocked: list[tuple[Delivery, str]] = []
+        # Messages under way may leave the queue meanwhile. Pages overlap by as many, so that none is jumped over, which
+        # would let a later message of its object go first.
+        for offset in itertools.count(0, ROWS_AT_ONCE - OBJECTS_AT_ONCE):
             waiting = await unit.table(DELIVERY).select(
                 {"own_party": self._own_party, "to_party": self._to_party, "state": DeliveryState.PENDING},
                 order_by=("position",),
+                offset=offset,
                 limit=ROWS_AT_ONCE,
             )
-            blocked = await _behind_failed(unit, waiting)
-        for entry, reason in blocked.values():
-            await self._note(entry, reason=reason, attempts=entry.attempts, state=DeliveryState.FAILED)
-        now_s = self._ports.timer.monotonic_s()
-        self._paused_until_s = {key: until_s for key, until_s in self._paused_until_s.items() if until_s > now_s}
-        heads: dict[str, Delivery] = {}
-        for entry in waiting:
-            if entry.delivery_id in blocked:
-                continue
-            heads.setdefault(entry.object_key, entry)
-        ready = [each for each in heads.values() if each.object_key not in self._paused_until_s]
-        if not ready:
-            return bool(blocked)
-        client = await self._client(ready[0])
-        outcomes: list[bool | BaseException] = []
-        for first in range(0, len(ready), OBJECTS_AT_ONCE):
-            together = ready[first : first + OBJECTS_AT_ONCE]
-            outcomes += await asyncio.gather(*(self._send(client, each) for each in together), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-        sent = sum(outcome is True for outcome in outcomes)
-        return sent > 0 and (len(waiting) > sent or len(waiting) == ROWS_AT_ONCE)
+            behind = await _behind_failed(unit, waiting)
+            blocked += behind.values()
+            for entry in waiting:
+                key = entry.object_key
+                if entry.delivery_id in behind or key in seen:
+                    continue
+                seen.add(key)
+                trouble = self._troubled.get(key)
+                if key in self._under_way or (trouble and trouble.paused_until_s > self._now_s):
+                    continue
+                (tried if trouble else untried).append(entry)
+            if len(untried) >= ROWS_AT_ONCE:
+                break
+            if len(waiting) < ROWS_AT_ONCE:
+                # Whoever is not in the queue any more needs no pause.
+                self._troubled = {key: each for key, each in self._troubled.items() if key in seen}
+                break
+        tried.sort(key=lambda entry: self._troubled[entry.object_key].failures)
+        return (untried + tried)[:ROWS_AT_ONCE], blocked
 
-    async def _client(self, head: Delivery) -> OCPIClient:
+    async def _attempt(self, client: OCPIClient, entry: Delivery) -> None:
         try:
-            return await self._connect(self._own_party, self._to_party)
-        except NoRoute as error:
-            await self._note(head, reason=str(error))
-            raise _CounterpartyDown from error
+            if await self._send(client, entry):
+                self._troubled.pop(entry.object_key, None)
+        except Unavailable as error:  # our own database, most likely: the row is as it was
+            self._doubt(entry)
+            _log.warning("delivery_not_noted", own_party=str(self._own_party), reason=str(error))
+        finally:
+            self._places.release()
+            self._woken.set()
 
     async def _send(self, client: OCPIClient, entry: Delivery) -> bool:
-        """Send one message. Returns whether it left the queue. Raises `_CounterpartyDown`."""
+        """Send one message; tell whether it left the queue."""
         try:
             message = await self._deliveries.open(entry)
             url = message.url or client.url_of(entry.module, entry.interface_role, message.path, message.query)
@@ -202,37 +254,93 @@ class _Channel:
                 to_party=entry.to_party if entry.is_routed else None,
                 correlation_id=entry.correlation_id,
             )
-        except (PeerUnreachable, PeerTimedOut, HubCouldNotDeliver, NotAuthenticatedAtPeer) as error:
-            await self._note(entry, reason=_reason(error))
-            raise _CounterpartyDown from error
+        except (HubCouldNotDeliver, NotAuthenticatedAtPeer) as error:
+            return await self._not_through(entry, _reason(error))
         except (PeerFailed, ResponseTooLarge) as error:
             return await self._failed_on(entry, _reason(error))
         except Unavailable as error:
-            await self._note(entry, reason=_reason(error))
-            raise _CounterpartyDown from error
+            return await self._not_through(entry, _reason(error))
+        except SubjectErased:
+            # Nobody can read it any more, so it is owed to nobody.
+            await self._remove(entry)
+            return True
         except EmobilityError as error:
             await self._give_up(entry, _reason(error))
             return True
-        return await self._delivered(entry)
+        self._is_up()
+        await self._remove(entry)
+        return True
 
-    async def _delivered(self, entry: Delivery) -> bool:
-        self._paused_until_s.pop(entry.object_key, None)
+    async def _remove(self, entry: Delivery) -> None:
         async with self._ports.units.begin() as unit:
             # If a newer state replaced it while it was under way, that one is still to be sent.
             if await unit.table(DELIVERY).delete(
                 entry.own_party, entry.delivery_id, where={"revision": entry.revision}
             ):
                 await unit.commit(is_repeatable=True)  # lost, it is sent once more, and has no effect there
-        return True
+
+    def _is_up(self) -> None:
+        """Something was delivered: the counterparty is up, and what an outage put off is due."""
+        if self._pauses:
+            for trouble in self._troubled.values():
+                trouble.paused_until_s = 0.0
+        self._delivered += 1
+        self._failing.clear()
+        self._pauses = 0
+        self._down_until_s = 0.0
 
     async def _failed_on(self, entry: Delivery, reason: str) -> bool:
+        """The receiver answered that it fails on this object; it is given up in the end."""
         attempts = entry.attempts + 1
         if attempts >= ATTEMPTS_MAX:
             await self._give_up(entry, reason)
             return True
-        self._paused_until_s[entry.object_key] = self._ports.timer.monotonic_s() + self._pause_s(attempts)
+        self._pause(entry)
         await self._note(entry, reason=reason, attempts=attempts)
         return False
+
+    async def _not_through(self, entry: Delivery, reason: str) -> bool:
+        """The message or the counterparty is the trouble. Only what others got past counts against the message."""
+        trouble = self._troubled.get(entry.object_key)
+        if trouble is not None and self._delivered > trouble.delivered:
+            self._failing.add(entry.object_key)
+            return await self._failed_on(entry, reason)
+        self._doubt(entry)
+        await self._note(entry, reason=reason)
+        return False
+
+    def _doubt(self, entry: Delivery) -> None:
+        self._pause(entry)
+        self._failing.add(entry.object_key)
+        if len(self._failing) >= OBJECTS_UNTIL_DOWN and not self._is_down:
+            self._pause_all()
+
+    def _pause(self, entry: Delivery) -> None:
+        trouble = self._troubled.setdefault(entry.object_key, _Trouble())
+        trouble.failures += 1
+        trouble.delivered = self._delivered
+        trouble.paused_until_s = self._now_s + self._pause_s(trouble.failures)
+
+    def _pause_all(self) -> None:
+        self._pauses += 1
+        self._down_until_s = self._now_s + self._pause_s(self._pauses)
+
+    @property
+    def _now_s(self) -> float:
+        return self._ports.timer.monotonic_s()
+
+    @property
+    def _is_down(self) -> bool:
+        return self._down_until_s > self._now_s
+
+    def _idle_s(self) -> float:
+        """Return how long nothing is due unless woken: a message that failed is tried again after its pause."""
+        paused = [
+            max(each.paused_until_s - self._now_s, 0.0)
+            for key, each in self._troubled.items()
+            if key not in self._under_way
+        ]
+        return min([IDLE_POLL_S, *paused])
 
     async def _give_up(self, entry: Delivery, reason: str) -> None:
         _log.error(
@@ -244,7 +352,6 @@ class _Channel:
             correlation_id=entry.correlation_id,
             reason=reason,
         )
-        self._paused_until_s.pop(entry.object_key, None)
         await self._note(entry, reason=reason, attempts=entry.attempts + 1, state=DeliveryState.FAILED)
 
     async def _note(
@@ -292,7 +399,7 @@ async def _behind_failed(unit: UnitOfWork, waiting: Sequence[Delivery]) -> dict[
     return {
         each.delivery_id: (each, f"it waits for delivery {first[each.object_key].delivery_id}, which failed")
         for each in waiting
-        if each.object_key in first and first[each.object_key].position < each.position
+        if not each.is_replaceable and each.object_key in first and first[each.object_key].position < each.position
     }
 
 

@@ -223,7 +223,7 @@ def memory_world() -> Callable[[], World]:
     def made() -> World:
         clock = VirtualClock(T0)
         state = MemoryState(clock)
-        vault = MemoryVault(master_key=MASTER_KEY, randomness=SeededRandomness(1))
+        vault = MemoryVault(master_key=MASTER_KEY, clock=clock, randomness=SeededRandomness(1))
         process = Process(event_log=MemoryEventLog(state), units=MemoryUnits(state), vault=vault)
         return World(kind="memory", clock=clock, opener=_memory_opener(clock), process=process)
 
@@ -232,7 +232,7 @@ def memory_world() -> Callable[[], World]:
 
 def _memory_opener(clock: VirtualClock) -> Callable[[], AbstractAsyncContextManager[Process]]:
     state = MemoryState(clock)
-    vault = MemoryVault(master_key=MASTER_KEY, randomness=SeededRandomness(1))
+    vault = MemoryVault(master_key=MASTER_KEY, clock=clock, randomness=SeededRandomness(1))
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Process]:

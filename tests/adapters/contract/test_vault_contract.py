@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from emobility.adapters.sealing import BoxTampered
-from emobility.domain.personal import SubjectErased
+from emobility.domain.personal import SubjectErased, SubjectRestricted
+from emobility.ports.vault import ERASURE_SEEN_WITHIN_S
 
 if TYPE_CHECKING:
     from tests.adapters.contract.conftest import World
@@ -66,3 +69,57 @@ async def test_a_box_that_was_changed_or_moved_to_another_subject_does_not_open(
     for forged in (flipped, replace(sealed, subject=other.subject), replace(sealed, box=b"short")):
         with pytest.raises(BoxTampered):
             await world.vault.open(forged)
+
+
+async def test_what_is_restricted_opens_as_evidence_only_and_may_still_come_in(world: World) -> None:
+    sealed = await world.vault.seal("04AA")
+    until = world.clock.now() + timedelta(days=3_650)
+
+    await world.vault.restrict(sealed.subject, until=until)
+    await world.vault.restrict(sealed.subject, until=until - timedelta(days=1))
+
+    with pytest.raises(SubjectRestricted) as refusal:
+        await world.vault.open(sealed)
+    assert refusal.value.until == until
+    late = await world.vault.seal("a late CDR", identifier="04AA")
+    assert await world.vault.evidence.open(late) == "a late CDR"
+    assert await world.vault.evidence.open(sealed) == "04AA"
+
+
+async def test_a_restriction_ends_with_the_destruction_of_the_key(world: World) -> None:
+    sealed, other = await world.vault.seal("04AA"), await world.vault.seal("04BB")
+    await world.vault.restrict(sealed.subject, until=world.clock.now() + timedelta(days=1))
+    await world.vault.restrict(other.subject, until=world.clock.now() + timedelta(days=2))
+
+    too_soon = await world.vault.erase_due()
+    world.clock.step_by(timedelta(days=1))
+    due = await world.vault.erase_due()
+
+    assert (too_soon, due) == (0, 1)
+    with pytest.raises(SubjectErased):
+        await world.vault.evidence.open(sealed)
+    assert await world.vault.evidence.open(other) == "04BB"
+    await world.vault.restrict(sealed.subject, until=world.clock.now())
+    with pytest.raises(SubjectErased):
+        await world.vault.seal("04AA")
+
+
+@pytest.mark.parametrize("how", ["erase", "restrict"])
+async def test_another_process_that_remembers_the_key_stops_using_it_within_the_bound(world: World, how: str) -> None:
+    sealed = await world.vault.seal("04AA")
+    async with world.opener() as other:
+        assert await other.vault.open(sealed) == "04AA"
+        if how == "erase":
+            await world.vault.erase(sealed.subject)
+        else:
+            await world.vault.restrict(sealed.subject, until=world.clock.now() + timedelta(days=1))
+        began_s = asyncio.get_running_loop().time()
+
+        while True:
+            tried_s = asyncio.get_running_loop().time()
+            try:
+                await other.vault.open(sealed)
+            except (SubjectErased, SubjectRestricted):
+                break
+            assert tried_s - began_s <= ERASURE_SEEN_WITHIN_S
+            await asyncio.sleep(0.02)

@@ -1,0 +1,231 @@
+"""Erase a driver: everything at once, but for evidence that the law makes the MSP keep, which is closed until a date.
+
+What is decided, and that it was, is a row; only then are keys destroyed, again and again until all are, so that a crash
+in between forgets none. See docs/decisions/0006-erasure.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from emobility.domain.errors import RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.ports.ports import Ports
+from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.deliveries import Deliveries
+from services.driver_mobility.enrolment import require_hosted
+from services.driver_mobility.quoting import driver_for_update
+from services.driver_mobility.records import (
+    ACCOUNT,
+    BILL,
+    CDRS,
+    DRIVER,
+    ERASURE,
+    LOGIN,
+    OPEN_QUOTE_STATES,
+    PAYMENT_ORDER,
+    QUOTE,
+    TOKEN,
+    CDRState,
+    Driver,
+    DriverToken,
+    ErasureRecord,
+    ErasureState,
+    PaymentState,
+    QuoteState,
+    RetentionDuty,
+)
+from services.driver_mobility.tokens import Tokens
+
+R = TypeVar("R")
+
+SWEPT_AT_ONCE: Final = 100
+"""Erasures one sweep takes on per MSP; the next takes the rest."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ChargeUnderWay(RuleBroken):
+    """A charge runs, or may begin: it ends and is billed before its driver is erased."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What must be kept: why, until when, and the token subjects that stand in CDRs."""
+
+    duties: tuple[RetentionDuty, ...]
+    until: datetime | None
+    token_subjects: frozenset[str]
+
+
+class Erasing:
+    """Erases drivers of the MSPs hosted here."""
+
+    def __init__(self, ports: Ports, deliveries: Deliveries, tokens: Tokens, *, retention_years: int) -> None:
+        self._ports = ports
+        self._deliveries = deliveries
+        self._tokens = tokens
+        self._retention_years = retention_years
+
+    async def erase(self, emsp_id: PartyId, driver_id: str) -> ErasureRecord:
+        """Erase a driver; once more changes nothing.
+
+        Raises:
+            NotHostedHere, UnknownDriver: there is none.
+            ChargeUnderWay: a charge of theirs is not billed yet.
+        """
+        async with self._ports.units.begin() as unit:
+            await require_hosted(unit, emsp_id)
+            record = await unit.table(ERASURE).get(emsp_id, driver_id)
+            if record is None:
+                record = await self._enter(unit, await driver_for_update(unit, emsp_id, driver_id))
+                await unit.commit()
+        return await self._deal_with_keys(record)
+
+    async def erasures(self, emsp_id: PartyId) -> list[ErasureRecord]:
+        """Return all erasures, newest first. Raises `NotHostedHere`."""
+        async with self._ports.units.begin() as unit:
+            await require_hosted(unit, emsp_id)
+            found = await _all(unit, ERASURE, {"party_id": emsp_id})
+        return sorted(found, key=lambda each: each.asked_at, reverse=True)
+
+    async def sweep(self, emsp_id: PartyId) -> None:
+        """Finish what a crash left, and destroy what need not be kept any longer."""
+        await self._ports.vault.erase_due()
+        of_msp = {"party_id": emsp_id}
+        async with self._ports.units.begin() as unit:
+            table = unit.table(ERASURE)
+            pending = await table.select(of_msp | {"state": ErasureState.PENDING}, limit=SWEPT_AT_ONCE)
+            over = await table.select(
+                of_msp | {"state": ErasureState.RESTRICTED},
+                before=("restricted_until", self._ports.clock.now()),
+                limit=SWEPT_AT_ONCE,
+            )
+        for record in (*pending, *over):
+            await self._deal_with_keys(record)
+
+    async def _enter(self, unit: UnitOfWork, driver: Driver) -> ErasureRecord:
+        """End the contract, tell the CPOs, clear what need not be kept, and write down what becomes of the keys."""
+        of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
+        if await unit.table(QUOTE).count(of_driver | {"state": OPEN_QUOTE_STATES}):
+            raise ChargeUnderWay(f"a charge of driver {driver.driver_id} is not billed yet")
+        tokens = await _all(unit, TOKEN, of_driver)
+        kept = await self._kept(unit, driver, tokens)
+        await self._end_tokens(unit, tokens)
+        await self._clear(unit, of_driver)
+        if kept.duties:
+            # Name and contract id stand on bills. The card of a payment under way is in its order.
+            ended = replace(driver, is_blocked=True, card=None, card_last4=None, password_hash=None)
+            await unit.table(DRIVER).put(ended)
+        else:
+            await unit.table(DRIVER).delete(driver.party_id, driver.driver_id)
+        subjects = {driver.contract_id.subject, *(token.token_subject for token in tokens)}
+        own = {subject for subject in subjects if not await self._is_shared(unit, driver, subject)}
+        restricted = own & {driver.contract_id.subject, *kept.token_subjects} if kept.duties else set()
+        record = ErasureRecord(
+            party_id=driver.party_id,
+            driver_id=driver.driver_id,
+            state=ErasureState.PENDING,
+            duties=kept.duties,
+            restricted_subjects=tuple(sorted(restricted)),
+            destroyed_subjects=tuple(sorted(own - restricted)),
+            shared=len(subjects - own),
+            asked_at=self._ports.clock.now(),
+            restricted_until=kept.until,
+        )
+        await unit.table(ERASURE).insert(record)
+        return record
+
+    async def _kept(self, unit: UnitOfWork, driver: Driver, tokens: Sequence[DriverToken]) -> _Kept:
+        of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
+        now = self._ports.clock.now()
+        subjects = tuple(token.token_subject for token in tokens)
+        cdrs = await _all(unit, CDRS, {"party_id": driver.party_id, "token_subject": subjects}) if subjects else []
+        bills = await _all(unit, BILL, of_driver)
+        documents = [*(bill.billed_at for bill in bills), *(cdr.received_at for cdr in cdrs)]
+        accounts = await unit.table(ACCOUNT).select(of_driver)
+        found = {
+            RetentionDuty.FISCAL: any(self._kept_until(at) > now for at in documents),
+            RetentionDuty.UNPAID: any(account.due_e4 for account in accounts)
+            or await unit.table(PAYMENT_ORDER).count(of_driver | {"state": PaymentState.PENDING}) > 0,
+            RetentionDuty.DISPUTED: any(cdr.state is CDRState.DISPUTED for cdr in cdrs),
+        }
+        duties = tuple(duty for duty, holds in found.items() if holds)
+        if found[RetentionDuty.UNPAID] or found[RetentionDuty.DISPUTED]:
+            # What will settle it, a payment or a credit, is a document of its own, of this year at the earliest.
+            documents.append(now)
+        return _Kept(
+            duties=duties,
+            until=max(map(self._kept_until, documents)) if duties else None,
+            token_subjects=frozenset(cdr.token_subject for cdr in cdrs),
+        )
+
+    def _kept_until(self, at: datetime) -> datetime:
+        """Books of account are kept for whole years after the end of the one they are of."""
+        return datetime(at.year + 1 + self._retention_years, 1, 1, tzinfo=UTC)
+
+    async def _end_tokens(self, unit: UnitOfWork, tokens: Iterable[DriverToken]) -> None:
+        correlation_id = self._ports.randomness.uuid()
+        for token in tokens:
+            ended = replace(token, is_valid=False, last_updated=self._ports.clock.now())
+            await self._tokens.push_to_all(unit, self._deliveries, ended, correlation_id=correlation_id, is_last=True)
+            await unit.table(TOKEN).delete(token.party_id, token.token_subject)
+
+    async def _clear(self, unit: UnitOfWork, of_driver: Mapping[str, Any]) -> None:
+        for login in await _all(unit, LOGIN, of_driver):
+            await unit.table(LOGIN).delete(login.party_id, login.cookie_hash)
+        for quote in await _all(unit, QUOTE, of_driver):
+            state = QuoteState.EXPIRED if quote.state is QuoteState.OFFERED else quote.state
+            await unit.table(QUOTE).put(replace(quote, state=state, hold_card=None))
+        for order in await _all(unit, PAYMENT_ORDER, of_driver):
+            if order.state is not PaymentState.PENDING:
+                await unit.table(PAYMENT_ORDER).put(replace(order, card=None))
+
+    async def _is_shared(self, unit: UnitOfWork, driver: Driver, subject: str) -> bool:
+        """Tell whether another contract is sealed under the key: nobody erases another MSP's driver, or another's card.
+
+        The one look beyond the party: keys are found by the identifier, whoever entered it.
+        """
+        tokens = await unit.table(TOKEN).select({"token_subject": subject})
+        drivers = await unit.table(DRIVER).select({"contract_id_subject": subject})
+        holders = {(each.party_id, each.driver_id) for each in tokens}
+        holders |= {(each.party_id, each.driver_id) for each in drivers}
+        return holders - {(driver.party_id, driver.driver_id)} != set()
+
+    async def _deal_with_keys(self, record: ErasureRecord) -> ErasureRecord:
+        """Destroy or restrict the keys and say so; a restriction that is over ends in destruction."""
+        vault, until = self._ports.vault, record.restricted_until
+        is_over = until is None or until <= self._ports.clock.now()
+        for subject in record.destroyed_subjects:
+            await vault.erase(subject)
+        for subject in record.restricted_subjects:
+            if is_over:
+                await vault.erase(subject)
+            elif until is not None:
+                await vault.restrict(subject, until=until)
+        done = replace(record, state=ErasureState.ERASED if is_over else ErasureState.RESTRICTED)
+        if done != record:
+            async with self._ports.units.begin() as unit:
+                await unit.table(ERASURE).put(done)
+                if is_over:
+                    await unit.table(DRIVER).delete(record.party_id, record.driver_id)
+                await unit.commit()
+            _log.info("driver_erased", emsp=record.party_id.code, state=done.state.value, until=str(until))
+        return done
+
+
+async def _all(unit: UnitOfWork, spec: TableSpec[R], where: Mapping[str, Any]) -> list[R]:
+    found: list[R] = []
+    for offset in itertools.count(0, SELECT_ROWS_MAX):
+        page = await unit.table(spec).select(where, offset=offset, limit=SELECT_ROWS_MAX)
+        found += page
+        if len(page) < SELECT_ROWS_MAX:
+            return found
+    raise AssertionError("a count has no end")

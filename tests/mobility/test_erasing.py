@@ -1,0 +1,224 @@
+"""A driver is erased: at once what need not be kept, and the rest closed until a date that the operator is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from emobility.adapters.payments.test_provider import SandboxCard
+from emobility.domain.cdr import credit_of
+from emobility.domain.identifiers import PartyId
+from emobility.domain.personal import SubjectErased, SubjectRestricted
+from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.deliveries import DELIVERY
+from emobility.protocols.ocpi.mapping import cdr_to_ocpi
+from services.driver_mobility.records import (
+    BILL,
+    CDRS,
+    DRIVER,
+    ERASURE,
+    LOGIN,
+    PAYMENT_ORDER,
+    QUOTE,
+    TOKEN,
+    ErasureRecord,
+    ErasureState,
+)
+
+MSP = PartyId("NL-EMA")
+OTHER_MSP = PartyId("NL-EMB")
+RFID = "04AABBCCDD11"
+UNUSED = "04EEFF001122"
+CONTRACT = "NL-EMA-C00001"
+END_OF_RETENTION = datetime(2033, 1, 1, tzinfo=UTC)
+"""Ten whole years after the end of 2022, when the world's charges are."""
+
+
+async def erase(world: Any, driver_id: str, **more: Any) -> Any:
+    return await world.call("POST", f"/{MSP}/drivers/{driver_id}/erase", **more)
+
+
+async def charged(world: Any) -> Any:
+    """Let the driver's card charge once; returns the CDR."""
+    info = await world.cpo.authorize()
+    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
+    await world.cpo.push_session(session)
+    await world.cpo.post_cdr(cdr)
+    await world.quiet()
+    return cdr
+
+
+async def rows(world: Any, spec: Any) -> list[Any]:
+    async with world.ports.units.begin() as unit:
+        found: list[Any] = await unit.table(spec).select()
+    return found
+
+
+async def test_a_driver_who_never_charged_is_gone_at_once_and_the_cpos_are_told(world: Any) -> None:
+    driver_id = await world.enrol()
+    name = (await rows(world, DRIVER))[0].name
+
+    told = await erase(world, driver_id)
+    await world.quiet()
+
+    assert (told["state"], told["duties"], told["restricted_until"]) == ("ERASED", [], None)
+    assert await rows(world, DRIVER) == await rows(world, TOKEN) == await rows(world, LOGIN) == []
+    assert not world.cpo.tokens[RFID].valid
+    with pytest.raises(SubjectErased):
+        await world.ports.vault.evidence.open(name)
+    assert await erase(world, driver_id) == told
+
+
+async def test_what_the_law_keeps_is_closed_until_a_date_and_everything_else_goes_at_once(world: Any) -> None:
+    driver_id = await world.enrol()
+    await world.call("POST", f"/{MSP}/drivers/{driver_id}/tokens", {"uid": UNUSED})
+    await charged(world)
+    vault = world.ports.vault
+    unused = await vault.seal(UNUSED)
+
+    told = await erase(world, driver_id)
+    await world.quiet()
+
+    assert (told["state"], told["duties"]) == ("RESTRICTED", ["FISCAL"])
+    assert datetime.fromisoformat(told["restricted_until"]) == END_OF_RETENTION
+    assert await world.call("GET", f"/{MSP}/erasures") == [told]
+    (driver,) = await rows(world, DRIVER)
+    (cdr,) = await rows(world, CDRS)
+    assert (driver.card, driver.card_last4, driver.password_hash, driver.is_blocked) == (None, None, None, True)
+    assert await rows(world, TOKEN) == []
+    assert all(quote.hold_card is None for quote in await rows(world, QUOTE))
+    assert all(order.card is None for order in await rows(world, PAYMENT_ORDER))
+    for sealed, text in ((driver.contract_id, CONTRACT), (cdr.cdr.token.uid, RFID)):
+        with pytest.raises(SubjectRestricted):
+            await vault.open(sealed)
+        assert await vault.evidence.open(sealed) == text
+    with pytest.raises(SubjectErased):
+        await vault.evidence.open(unused)
+    assert not world.cpo.tokens[RFID].valid
+    for path, body in (("tokens", {"uid": "04123456"}), ("quotes", {"cpo_id": "NL-TNM", "location_id": "LOC1"})):
+        await world.call("POST", f"/{MSP}/drivers/{driver_id}/{path}", body, expect=409)
+    await world.call("PATCH", f"/{MSP}/drivers/{driver_id}", {"is_blocked": False}, expect=409)
+
+
+async def test_a_restriction_ends_with_the_destruction_of_keys_and_row(world: Any) -> None:
+    driver_id = await world.enrol()
+    await charged(world)
+    await erase(world, driver_id)
+    (driver,) = await rows(world, DRIVER)
+
+    world.clock.step_by(END_OF_RETENTION - world.clock.now() - timedelta(seconds=1))
+    await world.service.sweep()
+    still = [each.state for each in await rows(world, ERASURE)]
+    world.clock.step_by(timedelta(seconds=2))
+    await world.service.sweep()
+
+    assert still == [ErasureState.RESTRICTED]
+    assert [each.state for each in await rows(world, ERASURE)] == [ErasureState.ERASED]
+    assert await rows(world, DRIVER) == []
+    with pytest.raises(SubjectErased):
+        await world.ports.vault.evidence.open(driver.contract_id)
+    assert len(await rows(world, BILL)) == 1
+
+
+async def test_a_credit_that_comes_after_the_erasure_is_still_booked(world: Any) -> None:
+    driver_id = await world.enrol()
+    cdr = await charged(world)
+    credit = credit_of(cdr, cdr_id="S1-C1", issued_at=world.clock.now(), remark="taken back")
+    wire = v221.write(await cdr_to_ocpi(credit, world.ports.vault))
+    await erase(world, driver_id)
+
+    answer = await world.cpo.post_wire(wire)
+    await world.quiet()
+
+    assert answer.status in {200, 201}
+    (bill,) = await rows(world, BILL)
+    assert bill.credited_incl_e4 == bill.total_incl_e4
+    assert (await world.account(driver_id))["outstanding_e4"] == 0
+
+
+async def test_what_is_unpaid_is_a_duty_of_its_own(memory_world: Any) -> None:
+    world = memory_world
+    driver_id = await world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(world)
+
+    assert (await erase(world, driver_id))["duties"] == ["FISCAL", "UNPAID"]
+
+
+async def test_a_charge_under_way_is_waited_for(memory_world: Any) -> None:
+    world = memory_world
+    driver_id = await world.enrol()
+    await world.cpo.authorize()
+
+    refused = await erase(world, driver_id, expect=409)
+
+    assert refused["error"] == "ChargeUnderWay"
+    assert await rows(world, ERASURE) == []
+    assert len(await rows(world, TOKEN)) == 2
+
+
+async def test_nobody_erases_what_another_contract_is_sealed_under(memory_world: Any) -> None:
+    world = memory_world
+    victim = await world.enrol()
+    await world.call("PUT", f"/{OTHER_MSP}", {"name": "Other"})
+    plan = {"kind": "FLAT_PER_KWH", "currency": "EUR", "price_per_kwh": "0.5"}
+    await world.call("PUT", f"/{OTHER_MSP}/plans/flat", plan)
+    terms = {"name": "Eve", "contract_id": CONTRACT, "plan_id": "flat", "currency": "EUR", "credit_limit_e4": 0}
+    eve = await world.call("POST", f"/{OTHER_MSP}/drivers", terms)
+    await world.call("POST", f"/{OTHER_MSP}/drivers/{eve['driver_id']}/tokens", {"uid": RFID})
+
+    told = await world.call("POST", f"/{OTHER_MSP}/drivers/{eve['driver_id']}/erase")
+
+    assert told["keys_shared_with_other_contracts"] == 2
+    (driver,) = await rows(world, DRIVER)
+    assert driver.driver_id == victim
+    assert await world.ports.vault.open(driver.contract_id) == CONTRACT
+    assert await world.ports.vault.open((await world.cpo.token()).uid) == RFID
+
+
+async def test_an_erasure_that_a_crash_cut_short_is_finished_by_the_sweep(memory_world: Any) -> None:
+    world = memory_world
+    sealed = await world.ports.vault.seal("04AA")
+    cut_short = ErasureRecord(
+        party_id=MSP,
+        driver_id="d1",
+        state=ErasureState.PENDING,
+        duties=(),
+        restricted_subjects=(),
+        destroyed_subjects=(sealed.subject,),
+        shared=0,
+        asked_at=world.clock.now(),
+        restricted_until=None,
+    )
+    async with world.ports.units.begin() as unit:
+        await unit.table(ERASURE).insert(cut_short)
+        await unit.commit()
+
+    await world.service.sweep()
+
+    with pytest.raises(SubjectErased):
+        await world.ports.vault.open(sealed)
+    assert [each.state for each in await rows(world, ERASURE)] == [ErasureState.ERASED]
+
+
+async def test_a_message_that_waits_is_erased_with_the_person_it_names(memory_world: Any) -> None:
+    world = memory_world
+    deliveries = world.service.host.deliveries
+    world.http.cut("http://played-cpo")
+    driver_id = await world.enrol()
+    waiting = [each for each in await rows(world, DELIVERY) if each.module == "tokens"]
+    (token,) = [each for each in await rows(world, TOKEN) if each.token_subject == world.ports.vault.subject_of(RFID)]
+
+    assert token.token_subject in {each.message.subject for each in waiting}
+    await erase(world, driver_id)
+
+    last = [each for each in await rows(world, DELIVERY) if each.object_key.endswith(token.token_subject)]
+    assert [b'"valid":false' in bytes((await deliveries.open(each)).body) for each in last] == [True]
+    for each in waiting:
+        with pytest.raises(SubjectErased):
+            await deliveries.open(each)
+    world.http.mend("http://played-cpo")
+    await world.quiet()
+    assert not world.cpo.tokens[RFID].valid
+    assert await rows(world, DELIVERY) == []
