@@ -23,29 +23,20 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-import httpcore
-
+from emobility.adapters.http_connections import AnswerBroken, ConnectionPool, Origin
 from emobility.ports.http import (
-    RESPONSE_BYTES_MAX,
     TIMEOUT_S,
     EgressRefused,
     HttpResponse,
     PeerTimedOut,
-    PeerUnreachable,
     ResponseTooLarge,
 )
 
 URL_CHARACTERS_MAX: Final = 2_048
-CONNECTIONS_MAX: Final = 200
-CONNECTIONS_PER_ORIGIN_MAX: Final = 32
-"""A slow counterparty holds up only itself."""
-KEEP_ALIVE_S: Final = 10.0
-"""Shorter than servers' usual 30 s or more, so that we, not they, close an idle connection."""
 ADDRESSES_MAX: Final = 8
 """A host with more addresses than this is refused."""
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
@@ -54,6 +45,11 @@ _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 _NAME: Final = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
+_OUR_HEADERS: Final = frozenset(
+    {"accept-encoding", "connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"}
+)
+"""How a message is carried is decided here and nowhere else."""
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _CLOSED_NETWORKS: Final = tuple(
     ipaddress.ip_network(network)
@@ -74,17 +70,10 @@ _CLOSED_NETWORKS: Final = tuple(
 )
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Connect = Callable[[str, int], Awaitable[socket.socket]]
+"""Returns a socket, one that does not block, connected to an address and port; raises `OSError` when it can't."""
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host; raises `OSError` when there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Scheme, host in canonical spelling, and port."""
-
-    scheme: str
-    host: str
-    port: int
 
 
 class GuardedHttpClient:
@@ -97,7 +86,7 @@ class GuardedHttpClient:
         own_origins: Iterable[str] = (),
         internal_token: str | None = None,
         resolver: Resolver | None = None,
-        network: httpcore.AsyncNetworkBackend | None = None,
+        connect: Connect | None = None,
         ssl_context: ssl.SSLContext | None = None,
         on_refused: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -108,7 +97,7 @@ class GuardedHttpClient:
             own_origins: Origins of our own processes, as the operator configured them.
             internal_token: The bearer token of our own processes; it opens `own_origins` and is sent only there.
             resolver: Looks hosts up; by default the system does.
-            network: Connects; by default to real sockets.
+            connect: Connects to a judged address; by default the system does.
             ssl_context: Which authorities are trusted; by default the system's.
             on_refused: Told the reason of each refusal, for a metric.
         """
@@ -117,19 +106,12 @@ class GuardedHttpClient:
         self._internal = None if internal_token is None else f"bearer {internal_token}"
         self._allowed: set[Origin] = {*self._embedded, *self._own}
         self._on_refused = on_refused
-        self._turns: dict[Origin, asyncio.Semaphore] = {}
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context or ssl.create_default_context(),
-            max_connections=CONNECTIONS_MAX,
-            max_keepalive_connections=CONNECTIONS_MAX,
-            keepalive_expiry=KEEP_ALIVE_S,
-            network_backend=_PinningNetwork(
-                network or httpcore.AnyIOBackend(),
-                resolver or _system_resolver,
-                {(origin.host, origin.port): _is_unicast for origin in self._own}
-                | {(origin.host, origin.port): _is_loopback for origin in self._embedded},
-            ),
-        )
+        self._inside = {(origin.host, origin.port): _is_unicast for origin in self._own} | {
+            (origin.host, origin.port): _is_loopback for origin in self._embedded
+        }
+        self._resolver = resolver or _system_resolver
+        self._connect = connect or _system_connect
+        self._pool = ConnectionPool(self._connected, ssl_context or ssl.create_default_context())
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,7 +119,7 @@ class GuardedHttpClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._pool.aclose()
+        await self._pool.close()
 
     def allow_origin(self, url: str) -> None:
         """Register the origin of a counterparty's URL. Raises `EgressRefused` for one that could never be called."""
@@ -161,38 +143,17 @@ class GuardedHttpClient:
             raise self._refused(url, f"method {method!r} is not used here")
         if origin not in self._embedded and self._carries_internal_token(headers) != (origin in self._own):
             raise self._refused(url, "our internal token and our own processes belong together, and to nobody else")
-        turn = self._turns.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN_MAX))
         try:
-            async with asyncio.timeout(timeout_s), turn:
-                return await self._exchange(method, url, origin=origin, target=target, headers=headers, body=body)
-        except (TimeoutError, httpcore.TimeoutException):
+            async with asyncio.timeout(timeout_s):
+                return await self._pool.exchange(method, origin, _written(method, origin, target, headers, body))
+        except TimeoutError:
             raise PeerTimedOut(f"{method} {url} took more than {timeout_s} s") from None
-        except httpcore.ConnectError as error:
-            raise PeerUnreachable(f"{origin.host}:{origin.port} can't be reached: {error}") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except AnswerBroken as error:
             raise PeerTimedOut(f"{method} {url}: the connection broke before an answer came: {error}") from error
-        except _AddressRefused as refusal:
+        except ResponseTooLarge as error:
+            raise ResponseTooLarge(f"{method} {url}: {error}") from None
+        except _NotCalled as refusal:
             raise self._refused(url, str(refusal)) from None
-
-    async def _exchange(
-        self, method: str, url: str, *, origin: Origin, target: str, headers: Mapping[str, str], body: bytes
-    ) -> HttpResponse:
-        sent = [(name, value) for name, value in headers.items() if name.lower() != "accept-encoding"]
-        sent.append(("accept-encoding", "identity"))
-        where = httpcore.URL(
-            scheme=origin.scheme.encode(), host=origin.host.encode(), port=origin.port, target=target.encode()
-        )
-        async with self._pool.stream(method, where, headers=sent, content=body) as answer:
-            received = bytearray()
-            async for part in answer.aiter_stream():
-                received += part
-                if len(received) > RESPONSE_BYTES_MAX:
-                    raise ResponseTooLarge(f"{url} answered more than {RESPONSE_BYTES_MAX} bytes")
-            return HttpResponse(
-                status=answer.status,
-                headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers},
-                body=bytes(received),
-            )
 
     def _checked(self, url: str) -> tuple[Origin, str]:
         """Return origin and path of a URL that is plainly written and may be asked for at all."""
@@ -215,59 +176,15 @@ class GuardedHttpClient:
             for name, value in headers.items()
         )
 
-    def _refused(self, url: str, reason: str) -> EgressRefused:
-        self._on_refused(reason)
-        return EgressRefused(url[:URL_CHARACTERS_MAX], reason)
-
-
-class _AddressRefused(Exception):
-    """A host resolves to an address that may not be called."""
-
-
-class _PinningNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to the very address it has judged."""
-
-    def __init__(
-        self,
-        network: httpcore.AsyncNetworkBackend,
-        resolver: Resolver,
-        inside: Mapping[tuple[str, int], Callable[[Address], bool]],
-    ) -> None:
-        self._network = network
-        self._resolver = resolver
-        self._inside = inside
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve, judge all addresses, connect to the first that answers."""
-        addresses = await self._judged(host, port)
-        failure: Exception | None = None
-        for address in addresses:
+    async def _connected(self, origin: Origin) -> socket.socket:
+        """Resolve, judge all addresses, connect to the first that answers: the very address that was judged."""
+        failure = OSError(f"{origin.host} has no address")
+        for address in await self._judged(origin.host, origin.port):
             try:
-                return await self._network.connect_tcp(str(address), port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                return await self._connect(str(address), origin.port)
+            except OSError as error:
                 failure = error
-        raise httpcore.ConnectError(str(failure))
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no counterparty lives there."""
-        del timeout, socket_options
-        raise _AddressRefused(f"{path} is a socket of this machine")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, as httpcore asks between attempts."""
-        await asyncio.sleep(seconds)
+        raise failure
 
     async def _judged(self, host: str, port: int) -> list[Address]:
         literal = _literal(host)
@@ -277,16 +194,22 @@ class _PinningNetwork(httpcore.AsyncNetworkBackend):
             try:
                 addresses = [ipaddress.ip_address(text) for text in await self._resolver(host, port)]
             except (OSError, UnicodeError) as error:
-                raise httpcore.ConnectError(f"{host} has no address") from error
-        if not addresses:
-            raise httpcore.ConnectError(f"{host} has no address")
+                raise OSError(f"{host} has no address") from error
         if len(addresses) > ADDRESSES_MAX:
-            raise _AddressRefused(f"{host} has {len(addresses)} addresses")
+            raise _NotCalled(f"{host} has {len(addresses)} addresses")
         may_call = self._inside.get((host, port), is_public)
         for address in addresses:
             if not may_call(address):
-                raise _AddressRefused(f"{host} leads to {address}, which may not be called for it")
+                raise _NotCalled(f"{host} leads to {address}, which may not be called for it")
         return addresses
+
+    def _refused(self, url: str, reason: str) -> EgressRefused:
+        self._on_refused(reason)
+        return EgressRefused(url[:URL_CHARACTERS_MAX], reason)
+
+
+class _NotCalled(Exception):
+    """A host resolves to an address that may not be called, or a header can't be sent."""
 
 
 def is_public(address: Address) -> bool:
@@ -343,6 +266,23 @@ def _canonical_host(netloc: str, hostname: str | None) -> str:
     return hostname
 
 
+def _written(method: str, origin: Origin, target: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return a whole request. Raises `_NotCalled` for a header that would be read as more than one."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    if origin.port != _DEFAULT_PORTS[origin.scheme]:
+        host = f"{host}:{origin.port}"
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
+    for name, value in headers.items():
+        if name.lower() in _OUR_HEADERS:
+            continue
+        line = f"{name}: {value}"
+        if not _HEADER.fullmatch(line):
+            raise _NotCalled(f"header {name!r} is not plainly written")
+        lines.append(line)
+    lines.append("accept-encoding: identity\r\n\r\n")
+    return "\r\n".join(lines).encode("ascii") + body
+
+
 def _literal(host: str) -> Address | None:
     try:
         return ipaddress.ip_address(host)
@@ -353,3 +293,14 @@ def _literal(host: str) -> Address | None:
 async def _system_resolver(host: str, port: int) -> Sequence[str]:
     found: list[Any] = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(entry[4][0] for entry in found))
+
+
+async def _system_connect(address: str, port: int) -> socket.socket:
+    connecting = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connecting, (address, port))
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting

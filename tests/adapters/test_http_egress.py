@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpcore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from emobility.adapters.http_egress import CONNECTIONS_PER_ORIGIN_MAX, GuardedHttpClient
+from emobility.adapters.http_connections import CONNECTIONS_PER_ORIGIN_MAX
+from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.ports.http import (
     RESPONSE_BYTES_MAX,
     EgressRefused,
@@ -155,26 +156,20 @@ ANSWERS_THAT_LEAD_INSIDE = [
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class RecordingNetwork(httpcore.AsyncNetworkBackend):
+class RecordingNetwork:
     """Remembers where it was asked to connect, and connects to a local port instead, or to nothing."""
 
     def __init__(self, local_port: int | None = None) -> None:
         self.asked: list[tuple[str, int]] = []
         self._local_port = local_port
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        del local_address, socket_options
-        self.asked.append((host, port))
+    async def __call__(self, address: str, port: int) -> socket.socket:
+        self.asked.append((address, port))
         if self._local_port is None:
-            raise httpcore.ConnectError("nobody there")
-        return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self._local_port, timeout)
+            raise OSError("nobody there")
+        connected = socket.create_connection(("127.0.0.1", self._local_port))
+        connected.setblocking(False)
+        return connected
 
 
 def resolves_to(*addresses: str) -> Callable[[str, int], Awaitable[Sequence[str]]]:
@@ -211,7 +206,7 @@ def answer(status: str, body: bytes = b"", *headers: str) -> bytes:
 @pytest.mark.parametrize("url", NEVER_CALLED)
 async def test_a_url_that_is_not_plainly_outside_is_neither_registered_nor_called(url: str) -> None:
     network = RecordingNetwork()
-    async with GuardedHttpClient(resolver=resolves_to(PUBLIC), network=network) as client:
+    async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network) as client:
         client.allow_origin(PARTNER)
         with pytest.raises(EgressRefused):
             await client.request("GET", url, headers={})
@@ -225,7 +220,7 @@ async def test_a_url_that_is_not_plainly_outside_is_neither_registered_nor_calle
 @pytest.mark.parametrize("addresses", ANSWERS_THAT_LEAD_INSIDE, ids=str)
 async def test_a_registered_name_that_leads_inside_is_refused_when_connecting(addresses: list[str]) -> None:
     network = RecordingNetwork()
-    async with GuardedHttpClient(resolver=resolves_to(*addresses), network=network) as client:
+    async with GuardedHttpClient(resolver=resolves_to(*addresses), connect=network) as client:
         client.allow_origin(PARTNER)
 
         with pytest.raises(EgressRefused):
@@ -241,7 +236,7 @@ async def test_a_name_that_changes_its_address_is_connected_to_the_judged_one_on
         return [answers.pop(0)]
 
     network = RecordingNetwork()
-    async with GuardedHttpClient(resolver=rebinding, network=network) as client:
+    async with GuardedHttpClient(resolver=rebinding, connect=network) as client:
         client.allow_origin(PARTNER)
         with pytest.raises(PeerUnreachable):
             await client.request("GET", f"{PARTNER}/", headers={})
@@ -254,7 +249,7 @@ async def test_a_name_that_changes_its_address_is_connected_to_the_judged_one_on
 @pytest.mark.parametrize("url", ["HTTPS://Partner.EXAMPLE/x", f"{PARTNER}:443/x", f"{PARTNER}?q"])
 async def test_another_spelling_of_a_registered_origin_is_that_origin(url: str) -> None:
     network = RecordingNetwork()
-    async with GuardedHttpClient(resolver=resolves_to(PUBLIC, "2606:2800:21f::1"), network=network) as client:
+    async with GuardedHttpClient(resolver=resolves_to(PUBLIC, "2606:2800:21f::1"), connect=network) as client:
         client.allow_origin(PARTNER)
 
         with pytest.raises(PeerUnreachable):
@@ -275,7 +270,7 @@ async def test_another_spelling_of_a_registered_origin_is_that_origin(url: str) 
 async def test_an_origin_nobody_registered_is_not_called(url: str) -> None:
     network = RecordingNetwork()
     reasons: list[str] = []
-    async with GuardedHttpClient(resolver=resolves_to(PUBLIC), network=network, on_refused=reasons.append) as client:
+    async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network, on_refused=reasons.append) as client:
         client.allow_origin(f"{PARTNER}/ocpi/versions")
 
         with pytest.raises(EgressRefused, match="never registered"):
@@ -287,7 +282,7 @@ async def test_an_origin_nobody_registered_is_not_called(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:4242/x", "https://127.0.0.1:4241/x", "http://localhost:4241/x"])
 async def test_embedded_origins_open_exactly_themselves(url: str) -> None:
-    async with GuardedHttpClient(embedded_origins=["http://127.0.0.1:4241"], network=RecordingNetwork()) as client:
+    async with GuardedHttpClient(embedded_origins=["http://127.0.0.1:4241"], connect=RecordingNetwork()) as client:
         with pytest.raises(EgressRefused):
             await client.request("GET", url, headers={})
 
@@ -296,7 +291,7 @@ async def test_an_embedded_origin_must_be_on_loopback_when_it_is_called() -> Non
     network = RecordingNetwork()
     origin = "http://business.internal:8080"
     async with GuardedHttpClient(
-        embedded_origins=[origin], resolver=resolves_to("10.0.0.7"), network=network
+        embedded_origins=[origin], resolver=resolves_to("10.0.0.7"), connect=network
     ) as client:
         with pytest.raises(EgressRefused):
             await client.request("GET", origin, headers={})
@@ -310,7 +305,7 @@ TOKEN = {"Authorization": f"Bearer {'i' * 64}"}
 
 def an_inside_client(network: RecordingNetwork, *addresses: str) -> GuardedHttpClient:
     return GuardedHttpClient(
-        own_origins=[OWN], internal_token="i" * 64, resolver=resolves_to(*addresses), network=network
+        own_origins=[OWN], internal_token="i" * 64, resolver=resolves_to(*addresses), connect=network
     )
 
 
@@ -379,6 +374,70 @@ async def test_an_answer_comes_back_with_status_headers_in_lower_case_and_body()
     assert f"Host: 127.0.0.1:{port}" in lines
     assert "Content-Length: 4" in lines
     assert [line for line in lines if line.lower().startswith("accept-encoding")] == ["accept-encoding: identity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Trace", "1\r\nHost: 127.0.0.1"),
+        ("X-Trace", "1\n\nGET /admin HTTP/1.1"),
+        ("X-Trace", "1\rHost: 127.0.0.1"),
+        ("X-Trace", "1\x00"),
+        ("X-Trace", "\u010a"),
+        ("X-Trace: 1\r\nHost", "127.0.0.1"),
+        ("X Trace", "1"),
+        ("", "1"),
+    ],
+)
+async def test_a_header_that_could_be_read_as_more_than_one_is_not_sent(name: str, value: str) -> None:
+    network = RecordingNetwork()
+    async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network) as client:
+        client.allow_origin(PARTNER)
+        with pytest.raises(EgressRefused, match="header"):
+            await client.request("GET", PARTNER, headers={name: value})
+
+    assert network.asked == []
+
+
+async def test_how_a_message_is_carried_is_not_the_callers_choice() -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_request(reader))
+        writer.write(answer("200 OK"))
+
+    async with serving(serve) as port, GuardedHttpClient(embedded_origins=[f"http://127.0.0.1:{port}"]) as client:
+        await client.request(
+            "GET",
+            f"http://127.0.0.1:{port}/",
+            headers={
+                "HOST": "other.example",
+                "content-length": "7",
+                "Transfer-Encoding": "chunked",
+                "Connection": "upgrade",
+                "Upgrade": "h2c",
+            },
+        )
+
+    assert asked == [
+        f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\naccept-encoding: identity\r\n\r\n".encode()
+    ]
+
+
+async def test_an_ipv6_address_stands_in_brackets_where_it_is_the_host() -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_request(reader))
+        writer.write(answer("200 OK"))
+
+    async with serving(serve) as port:
+        network = RecordingNetwork(local_port=port)
+        async with GuardedHttpClient(embedded_origins=["http://[::1]:8080"], connect=network) as client:
+            await client.request("GET", "http://[::1]:8080/", headers={})
+
+    assert network.asked == [("::1", 8080)]
+    assert b"Host: [::1]:8080\r\n" in asked[0]
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
@@ -469,7 +528,7 @@ async def test_a_name_without_an_address_is_unreachable() -> None:
     async def resolver(host: str, port: int) -> Sequence[str]:
         raise OSError("no such name")
 
-    async with GuardedHttpClient(resolver=resolver, network=RecordingNetwork()) as client:
+    async with GuardedHttpClient(resolver=resolver, connect=RecordingNetwork()) as client:
         client.allow_origin(PARTNER)
         with pytest.raises(PeerUnreachable, match="has no address"):
             await client.request("GET", f"{PARTNER}/", headers={})
@@ -477,7 +536,7 @@ async def test_a_name_without_an_address_is_unreachable() -> None:
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "get", "GET / HTTP/1.1\r\nX:", ""])
 async def test_a_method_that_is_not_used_is_refused(method: str) -> None:
-    async with GuardedHttpClient(network=RecordingNetwork()) as client:
+    async with GuardedHttpClient(connect=RecordingNetwork()) as client:
         client.allow_origin(PARTNER)
         with pytest.raises(EgressRefused):
             await client.request(method, f"{PARTNER}/", headers={})
@@ -539,7 +598,7 @@ async def test_the_pinned_address_is_called_under_the_hosts_own_name(certified: 
 
     async with serving(serve, context) as port:
         network = RecordingNetwork(local_port=port)
-        async with GuardedHttpClient(resolver=resolves_to(PUBLIC), network=network, ssl_context=trust) as client:
+        async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network, ssl_context=trust) as client:
             client.allow_origin(PARTNER)
             response = await client.request("GET", f"{PARTNER}/", headers={})
 
@@ -547,6 +606,48 @@ async def test_the_pinned_address_is_called_under_the_hosts_own_name(certified: 
     assert network.asked == [(PUBLIC, 443)]
     assert names == ["partner.example"]
     assert b"Host: partner.example\r\n" in hosts[0]
+
+
+async def test_calls_under_tls_share_a_connection_that_closes_with_the_client(
+    certified: tuple[Path, ssl.SSLContext],
+) -> None:
+    file, trust = certified
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await read_request(reader)
+            writer.write(answer("200 OK", b"ok"))
+        await reader.read()
+        ended.set()
+
+    async with serving(serve, context) as port:
+        network = RecordingNetwork(local_port=port)
+        async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network, ssl_context=trust) as client:
+            client.allow_origin(PARTNER)
+            answers = [await client.request("GET", f"{PARTNER}/", headers={}) for _ in range(3)]
+        await ended.wait()
+
+    assert [each.body for each in answers] == [b"ok"] * 3
+    assert network.asked == [(PUBLIC, 443)]
+
+
+async def test_a_peer_that_never_answers_the_handshake_times_out(certified: tuple[Path, ssl.SSLContext]) -> None:
+    hung_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        hung_up.set()
+
+    async with serving(serve) as port:
+        network = RecordingNetwork(local_port=port)
+        async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network, ssl_context=certified[1]) as client:
+            client.allow_origin(PARTNER)
+            with pytest.raises(PeerTimedOut):
+                await client.request("POST", f"{PARTNER}/", headers={}, timeout_s=0.05)
+            await hung_up.wait()
 
 
 async def test_a_certificate_of_another_name_is_refused(certified: tuple[Path, ssl.SSLContext]) -> None:
@@ -560,7 +661,7 @@ async def test_a_certificate_of_another_name_is_refused(certified: tuple[Path, s
 
     async with serving(serve, context) as port:
         network = RecordingNetwork(local_port=port)
-        async with GuardedHttpClient(resolver=resolves_to(PUBLIC), network=network, ssl_context=trust) as client:
+        async with GuardedHttpClient(resolver=resolves_to(PUBLIC), connect=network, ssl_context=trust) as client:
             client.allow_origin("https://other.example")
             with pytest.raises(PeerUnreachable, match="certificate"):
                 await client.request("GET", "https://other.example/", headers={})
