@@ -99,9 +99,13 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """One embedded PostgreSQL for the whole run."""
+    """One embedded PostgreSQL for the whole run, fast and forgetful: tests that kill a server start one of their own."""
     server = EmbeddedPostgres(
-        server_folder / "postgres", timer=SystemTimer(), randomness=SystemRandomness(), binaries=_chosen_binaries()
+        server_folder / "postgres",
+        timer=SystemTimer(),
+        randomness=SystemRandomness(),
+        settings={"fsync": "off", "full_page_writes": "off"},
+        binaries=_chosen_binaries(),
     )
     run_to_end(server.start())
     yield server
