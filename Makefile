@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := build/stamps
 PYTEST_ARGS ?=
+TEST_WORKERS ?= 2
 
 # The first of these that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -20,8 +21,9 @@ help: ## Say what there is
 demo: runtime ## Two days of charging from plug to accepted CDR, every component, one screen at the end
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
+# Two workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
 test: check kafka ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
 
 check: tools ## Lint, format, types, layers
 	@$(BIN)/ruff check .

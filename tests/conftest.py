@@ -14,7 +14,7 @@ import socket
 import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import hypothesis
 import psycopg
@@ -27,8 +27,10 @@ from emobility.runtime.embedded_postgres import EmbeddedPostgres
 from emobility.runtime.kafka.libraries import fetch_libraries, find_java
 from emobility.runtime.postgres_binaries import PostgresBinaries, binaries_in, find_postgres_binaries
 from emobility.runtime.supervision import ComponentMissing
+from tests.scheduling import ByGroup, started_at
 
 T = TypeVar("T")
+TOLD: Final = pytest.StashKey[dict[str, Any]]()
 
 COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
 TEMPLATE: Final = "migrated"
@@ -56,6 +58,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    """With `-n`, keep together what shares a server or a run."""
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by the servers they ask for; leave out what `WITHOUT` names, and say so."""
     for item in items:
@@ -64,14 +73,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("postgres")
         if "kafka_server" in asked:
             item.add_marker("kafka")
-    left_out = [name for name in os.environ.get("WITHOUT", "").replace(",", " ").split() if name]
-    for name in left_out:
+    for name in os.environ.get("WITHOUT", "").replace(",", " ").split():
         if name not in COMPONENTS_THAT_MAY_BE_LEFT_OUT:
-            pytest.exit(f"WITHOUT={name}: only {', '.join(COMPONENTS_THAT_MAY_BE_LEFT_OUT)} can be left out", 4)
+            end_run(config, f"WITHOUT={name}: only {', '.join(COMPONENTS_THAT_MAY_BE_LEFT_OUT)} can be left out", 4)
         gone = [item for item in items if item.get_closest_marker(name)]
         config.hook.pytest_deselected(items=gone)
         items[:] = [item for item in items if not item.get_closest_marker(name)]
-        print(f"\nWITHOUT={name}: {len(gone)} tests that need it are left out")  # noqa: T201  # whoever runs it must know
+        tell(config, "left_out", f"WITHOUT={name}: {len(gone)} tests that need it are left out")
+    if is_worker(config):
+        items.sort(key=lambda item: started_at(item.nodeid, is_fault=item.get_closest_marker("fault") is not None))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -85,7 +95,42 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             find_java()
             fetch_libraries()
     except ComponentMissing as missing:
-        pytest.exit(str(missing), 3)
+        end_run(session.config, str(missing), 3)
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Tell whether this process runs tests for another one (`-n`), so that nobody reads what it prints."""
+    return hasattr(config, "workeroutput")
+
+
+def tell(config: pytest.Config, name: str, words: Any) -> None:
+    """Leave words for the end of the run, in a worker through whoever started it."""
+    if is_worker(config):
+        config.workeroutput[name] = words  # type: ignore[attr-defined]  # xdist's
+    else:
+        config.stash.setdefault(TOLD, {})[name] = words
+
+
+def end_run(config: pytest.Config, reason: str, code: int) -> NoReturn:
+    """End the run with one line, the whole of it."""
+    tell(config, "ended", [reason, code])
+    pytest.exit(reason, code)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker left to be told."""
+    told = getattr(node, "workeroutput", {})
+    if "left_out" in told:
+        tell(node.config, "left_out", told["left_out"])
+    if "ended" in told:
+        pytest.exit(*told["ended"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out: a run without it proves less."""
+    if "left_out" in (told := config.stash.get(TOLD, {})):
+        terminalreporter.write_line(told["left_out"])
 
 
 @pytest.fixture(scope="session")
@@ -99,9 +144,13 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(server_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """One embedded PostgreSQL for the whole run."""
+    """One embedded PostgreSQL per worker, fast and forgetful: tests that kill a server start one of their own."""
     server = EmbeddedPostgres(
-        server_folder / "postgres", timer=SystemTimer(), randomness=SystemRandomness(), binaries=_chosen_binaries()
+        server_folder / "postgres",
+        timer=SystemTimer(),
+        randomness=SystemRandomness(),
+        settings={"fsync": "off", "full_page_writes": "off"},
+        binaries=_chosen_binaries(),
     )
     run_to_end(server.start())
     yield server

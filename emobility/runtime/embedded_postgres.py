@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,7 @@ _READY_LINE: Final = 7
 """postmaster.pid's line 8 says `ready` once connections are taken (miscadmin.h, LOCK_FILE_LINE_PM_STATUS)."""
 _SETTINGS: Final = {
     "fsync": "on",
+    "synchronous_commit": "on",
     "full_page_writes": "on",
     "max_connections": "200",
     "shared_buffers": "64MB",
@@ -73,7 +75,7 @@ class EmbeddedPostgres:
         *,
         timer: Timer,
         randomness: Randomness,
-        synchronous_commit: bool = True,
+        settings: Mapping[str, str] | None = None,
         binaries: PostgresBinaries | None = None,
     ) -> None:
         """Describe the server; nothing happens before `start`.
@@ -82,13 +84,13 @@ class EmbeddedPostgres:
             folder: Its own folder; made when missing.
             timer: Measures waiting.
             randomness: Draws the password.
-            synchronous_commit: False only to show in a test what would then be lost.
+            settings: PostgreSQL settings instead of ours: a test whose data may be lost asks for less durability.
             binaries: The programs; looked for when not given.
         """
         self._folder = folder.resolve()
         self._timer = timer
         self._randomness = randomness
-        self._synchronous_commit = synchronous_commit
+        self._settings = settings or {}
         self._binaries = binaries
         self._lock = FolderLock(self._folder)
         self._user: UnixUser | None = None
@@ -296,7 +298,7 @@ class EmbeddedPostgres:
     def _spawn(self, binaries: PostgresBinaries) -> ChildProcess:
         settings = {
             **_SETTINGS,
-            "synchronous_commit": "on" if self._synchronous_commit else "off",
+            **self._settings,
             "listen_addresses": LOOPBACK,
             "port": str(self._port),
             "unix_socket_directories": str(self._socket_folder),

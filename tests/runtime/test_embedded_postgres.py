@@ -25,6 +25,7 @@ from emobility.runtime.supervision import ComponentMissing, ServerFailed, keep_r
 pytestmark = [pytest.mark.postgres, pytest.mark.fault]
 
 DEADLINE_S = 30.0
+DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 @pytest.fixture
@@ -128,6 +129,17 @@ async def test_the_same_data_are_there_for_the_next_owner(server: EmbeddedPostgr
 
     assert await remembered(next_owner.dsn) == [1]
     await next_owner.stop()
+
+
+async def test_a_server_whose_owner_asks_for_nothing_else_confirms_only_what_is_on_disk(
+    server: EmbeddedPostgres,
+) -> None:
+    await server.start()
+
+    with psycopg.connect(server.dsn) as connection:
+        settings = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in DURABILITY]
+
+    assert settings == [("on",)] * len(DURABILITY)
 
 
 async def test_both_ways_in_ask_for_the_password(server: EmbeddedPostgres) -> None:

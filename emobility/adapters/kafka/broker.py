@@ -17,11 +17,11 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
+from emobility.adapters.kafka.connecting import REQUEST_TIMEOUT_MS, connected
 from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, CursorOutsideLog, LogUnavailable
 
 T = TypeVar("T")
 
-REQUEST_TIMEOUT_MS: Final = 5_000
 DELIVERY_TIMEOUT_MS: Final = 10_000
 """How long an append waits for all replicas before it is called unconfirmed."""
 CLOSE_TIMEOUT_S: Final = 2.0
@@ -95,8 +95,9 @@ class Producer:
         self, messages: Sequence[Message], confirmed: Sequence[asyncio.Future[None]], loop: asyncio.AbstractEventLoop
     ) -> None:
         if self._producer is None:
-            self._producer = KafkaProducer(
-                bootstrap_servers=self._bootstrap,
+            self._producer = connected(
+                KafkaProducer,
+                self._bootstrap,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
@@ -104,7 +105,6 @@ class Producer:
                 request_timeout_ms=REQUEST_TIMEOUT_MS,
                 max_block_ms=REQUEST_TIMEOUT_MS,
                 bootstrap_timeout_ms=REQUEST_TIMEOUT_MS,
-                reconnect_backoff_max_ms=1_000,
                 max_request_size=1_048_576,
             )
         for message, future in zip(messages, confirmed, strict=True):
@@ -226,11 +226,7 @@ class Admin:
 
     def _connected(self) -> Any:
         if self._client is None:
-            self._client = KafkaAdminClient(
-                bootstrap_servers=self._bootstrap,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
-                reconnect_backoff_max_ms=1_000,
-            )
+            self._client = connected(KafkaAdminClient, self._bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
         return self._client
 
     async def _run(self, call: Callable[[], T]) -> T:

@@ -12,7 +12,8 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 
 from emobility.adapters.consuming import BackOff, Place, encoded, handle_batch
-from emobility.adapters.kafka.broker import OUTBOX_HEADER, REQUEST_TIMEOUT_MS, Admin, Message, Producer
+from emobility.adapters.kafka.broker import OUTBOX_HEADER, Admin, Message, Producer
+from emobility.adapters.kafka.connecting import REQUEST_TIMEOUT_MS, connected
 from emobility.adapters.kafka.cursors import Cursors, begin_consuming
 from emobility.adapters.kafka.polling import Assigned, Partition, Poller
 from emobility.adapters.kafka.relay import RELAY_GROUP
@@ -244,8 +245,9 @@ class KafkaEventLog:
         if bounds.first == bounds.end:
             return records
         place = TopicPartition(self._kafka_topic(topic), number)
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+        consumer = connected(
+            KafkaConsumer,
+            self._bootstrap,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

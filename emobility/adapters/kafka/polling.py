@@ -17,7 +17,7 @@ from typing import Any, Final
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
-from emobility.adapters.kafka.broker import REQUEST_TIMEOUT_MS
+from emobility.adapters.kafka.connecting import REQUEST_TIMEOUT_MS, connected
 from emobility.ports.event_log import CursorOutsideLog, LogUnavailable
 
 POLL_MS: Final = 50
@@ -113,8 +113,9 @@ class Poller(threading.Thread):
             self.ended.set_exception(error)
 
     def _poll_until_stopped(self) -> None:
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._brokers,
+        consumer = connected(
+            KafkaConsumer,
+            self._brokers,
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -124,7 +125,6 @@ class Poller(threading.Thread):
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             request_timeout_ms=SESSION_TIMEOUT_MS + REQUEST_TIMEOUT_MS,
             bootstrap_timeout_ms=REQUEST_TIMEOUT_MS,
-            reconnect_backoff_max_ms=1_000,
         )
         try:
             consumer.subscribe(self._topics, listener=_Rebalance(self, consumer))

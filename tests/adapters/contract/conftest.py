@@ -37,6 +37,7 @@ PARTY: Final = PartyId("NL-TNM")
 MASTER_KEY: Final = bytes(range(32))
 DEADLINE_S: Final = 60.0
 RETENTION: Final = timedelta(days=90)
+SERVERS_OF_WORLDS: Final = {"memory": (), "postgres": ("postgres",), "kafka": ("postgres", "kafka")}
 
 
 class Colour(StrEnum):
@@ -185,13 +186,18 @@ class World:
         return range(PARTITIONS_PER_TOPIC)
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("postgres", marks=pytest.mark.postgres),
-        pytest.param("kafka", marks=[pytest.mark.postgres, pytest.mark.kafka]),
-    ]
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test in every world, or in those that its module names in `WORLDS`."""
+    if "where" in metafunc.fixturenames:
+        worlds = getattr(metafunc.module, "WORLDS", SERVERS_OF_WORLDS)
+        marked = [
+            pytest.param(kind, marks=[getattr(pytest.mark, each) for each in SERVERS_OF_WORLDS[kind]])
+            for kind in worlds
+        ]
+        metafunc.parametrize("where", marked, indirect=True)
+
+
+@pytest.fixture
 def where(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
     """Which world, and where its servers are. Servers are started here, outside any event loop."""
     kind: str = request.param

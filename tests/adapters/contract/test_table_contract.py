@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 PARTY = PartyId("NL-TNM")
 
-
-@pytest.fixture(autouse=True)
-def _not_on_kafka(where: tuple[str, dict[str, str]]) -> None:
-    if where[0] == "kafka":
-        pytest.skip("with Kafka, tables are PostgreSQL's: tested there")
+WORLDS = ("memory", "postgres")
+"""With Kafka, tables are PostgreSQL's."""
 
 
 async def _stored(world: World, *things: Any) -> None:

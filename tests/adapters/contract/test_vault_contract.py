@@ -16,11 +16,8 @@ from emobility.ports.vault import ERASURE_SEEN_WITHIN_S
 if TYPE_CHECKING:
     from tests.adapters.contract.conftest import World
 
-
-@pytest.fixture(autouse=True)
-def _not_on_kafka(where: tuple[str, dict[str, str]]) -> None:
-    if where[0] == "kafka":
-        pytest.skip("with Kafka, the vault is PostgreSQL's: tested there")
+WORLDS = ("memory", "postgres")
+"""With Kafka, the vault is PostgreSQL's."""
 
 
 async def test_what_was_sealed_is_opened_by_any_process_and_shows_nothing_itself(world: World) -> None:
