@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import uvloop
 
@@ -19,6 +20,7 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     async with open_ports(settings) as ports:
         business = build(settings, ports)
+        gc.freeze()  # what was imported and built stays: the collector need not walk it again and again
         with stopping_on_signals(stop):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(business.run(stop))
