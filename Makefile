@@ -31,7 +31,7 @@ check: tools ## Lint, format, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: tools ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
+bench: tools kafka ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
 	@$(BIN)/wattroam bench $(BENCH_ARGS)
 
 soak: tools kafka ## The tests that kill processes, again and again (SOAK_ROUNDS=10)

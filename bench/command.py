@@ -7,7 +7,7 @@ import importlib
 import json as json_module
 import pkgutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -16,43 +16,64 @@ from rich.table import Table
 
 import bench
 from bench.figure import Figure
+from emobility.runtime.supervision import ComponentMissing
 
-NOT_BENCHES: Final = frozenset({"command", "figure"})
+LINE_CHARACTERS: Final = 160
+"""Where the table goes into a file or pipe, which has no width."""
+Run = Callable[..., Awaitable[list[Figure]]]
+"""`run(short)` of a bench; may raise `ComponentMissing`."""
 
 
-def _benches() -> dict[str, Callable[..., Awaitable[list[Figure]]]]:
-    """Every module here that has FIGURES (the names it measures) and `run(short)`."""
-    found: dict[str, Callable[..., Awaitable[list[Figure]]]] = {}
+def known_benches() -> dict[str, Run]:
+    """Return each figure's bench: every module here that has FIGURES, the names it measures."""
+    found: dict[str, Run] = {}
     for module_info in sorted(pkgutil.iter_modules(bench.__path__), key=lambda info: info.name):
-        if module_info.name in NOT_BENCHES:
-            continue
         module = importlib.import_module(f"bench.{module_info.name}")
-        if hasattr(module, "FIGURES"):
-            for name in module.FIGURES:
-                found[name] = module.run
+        for name in getattr(module, "FIGURES", ()):
+            found[name] = module.run
     return found
 
 
-def run_bench(*, json: bool, short: bool, only: list[str]) -> int:
-    """Measure and print; return 1 when a goal was missed, 2 when a name is unknown."""
-    benches = _benches()
-    unknown = [name for name in only if name not in benches]
+def run_bench(*, json: bool, short: bool, only: Sequence[str]) -> int:
+    """Measure and print.
+
+    Args:
+        json: Print the figures for machines.
+        short: Take seconds instead of minutes.
+        only: Names of figures, or how they begin; all when empty.
+
+    Returns:
+        0; or 1 when a goal was missed or a figure left out, because a component is missing; or 2 when nothing is
+        called as `only` says.
+    """
+    benches = known_benches()
+    unknown = [prefix for prefix in only if not any(name.startswith(prefix) for name in benches)]
     if unknown:
-        print(f"no figure is called {', '.join(unknown)}; known: {', '.join(sorted(benches))}", file=sys.stderr)
+        print(f"no figure begins with {', '.join(unknown)}; known: {', '.join(sorted(benches))}", file=sys.stderr)
         return 2
-    wanted = only or list(benches)
+    wanted = [name for name in benches if not only or name.startswith(tuple(only))]
     figures: list[Figure] = []
     for run in dict.fromkeys(benches[name] for name in wanted):
-        print(f"measuring {run.__module__} …", file=sys.stderr)
-        figures.extend(asyncio.run(_awaited(run, short=short)))
+        names = [name for name in wanted if benches[name] is run]
+        print(f"measuring {', '.join(names)} …", file=sys.stderr)
+        try:
+            measured = asyncio.run(_awaited(run, short=short))
+        except ComponentMissing as missing:
+            print(f"left out {', '.join(names)}: {missing}", file=sys.stderr)
+            continue
+        figures.extend(figure for figure in measured if figure.name in names)
     if json:
         print(json_module.dumps([asdict(figure) for figure in figures], indent=1))
     else:
-        Console().print(_table(figures))
-    return 1 if any(figure.holds is False for figure in figures) else 0
+        console = Console() if sys.stdout.isatty() else Console(width=LINE_CHARACTERS)
+        console.print(_table(figures))
+        for figure in figures:
+            if figure.rival_name is not None:
+                console.print(f"{figure.name} beside: {figure.rival_name}", highlight=False)
+    return 1 if len(figures) < len(wanted) or any(figure.holds is False for figure in figures) else 0
 
 
-async def _awaited(run: Callable[..., Awaitable[list[Figure]]], *, short: bool) -> list[Figure]:
+async def _awaited(run: Run, *, short: bool) -> list[Figure]:
     return await run(short=short)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import ge, le
+from statistics import median
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,8 @@ class Figure:
         name: Dotted, as in `gateway.transaction_event.durable`.
         value: What was measured for us, in `unit`.
         rival: The same for the rival, in the same run; None where there is none.
-        ratio: `value / rival`, so that above 1 is better for rates and below 1 for times and sizes.
+        ratio: `value / rival`, so that above 1 is better for rates and below 1 for times and sizes; where both were
+            measured in rounds, the median of the rounds' ratios.
         goal: The goal in words, as in `>= 8x rival`.
         holds: Whether the goal was met.
     """
@@ -31,19 +33,31 @@ class Figure:
 
 
 def against_rival(
-    *, name: str, value: float, unit: str, rival: float, rival_name: str, at_least: float | None = None
+    *,
+    name: str,
+    unit: str,
+    ours: Sequence[float],
+    rival: Sequence[float],
+    rival_name: str,
+    ratio_min: float | None = None,
+    value_min: float | None = None,
 ) -> Figure:
-    """Return a figure whose goal is a multiple of the rival's."""
-    ratio = value / rival
+    """Return the medians of rounds that were measured in turns; the goal is a ratio, or a value, or there is none."""
+    value, ratio = median(ours), median(one / other for one, other in zip(ours, rival, strict=True))
+    goal, holds = None, None
+    if ratio_min is not None:
+        goal, holds = f">= {ratio_min:g}x rival", ratio >= ratio_min
+    elif value_min is not None:
+        goal, holds = f">= {value_min:,g} {unit}", value >= value_min
     return Figure(
         name=name,
         value=value,
         unit=unit,
-        rival=rival,
+        rival=median(rival),
         rival_name=rival_name,
         ratio=ratio,
-        goal=None if at_least is None else f">= {at_least:g}x rival",
-        holds=None if at_least is None else ratio >= at_least,
+        goal=goal,
+        holds=holds,
     )
 
 

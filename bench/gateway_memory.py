@@ -11,7 +11,7 @@ from typing import Final
 
 from bench.figure import Figure
 from bench.gateway_processes import PASSWORD
-from bench.gateway_transaction_event import ServerProcess, migrated_postgres, server
+from bench.servers import ServerProcess, migrated_postgres, server
 from bench.station_load import LoadingStation, Tally, masked, upgrade_request
 
 FIGURES: Final = ("gateway.memory_per_station",)
@@ -19,17 +19,23 @@ STATIONS: Final = 2_000
 STATIONS_SHORT: Final = 500
 WARM_UP_STATIONS: Final = 200
 """What a server allocates once, for its first stations, is not counted."""
+ANSWERS_S_MAX: Final = 60.0
+"""How long the last heartbeats may take to be answered."""
 GOAL_KIB: Final = 25.0
 HEARTBEAT: Final = masked('[2,"first","Heartbeat",{}]')
 
 
 async def run(*, short: bool) -> list[Figure]:
     """Measure both."""
-    stations = STATIONS_SHORT if short else STATIONS
-    async with migrated_postgres() as dsn, server("ours", dsn, str(WARM_UP_STATIONS + stations)) as process:
-        ours = await kib_per_station(process, stations)
+    return await measure(stations=STATIONS_SHORT if short else STATIONS, warm_up=WARM_UP_STATIONS)
+
+
+async def measure(*, stations: int, warm_up: int) -> list[Figure]:
+    """Measure what `stations` add to a server that serves `warm_up` others already."""
+    async with migrated_postgres() as postgres, server("ours", postgres.dsn, str(warm_up + stations)) as process:
+        ours = await _kib_per_station(process, stations, warm_up)
     async with server("rival") as process:
-        rival = await kib_per_station(process, stations)
+        rival = await _kib_per_station(process, stations, warm_up)
     return [
         Figure(
             name=FIGURES[0],
@@ -44,14 +50,13 @@ async def run(*, short: bool) -> list[Figure]:
     ]
 
 
-async def kib_per_station(target: ServerProcess, stations: int) -> float:
-    """Return what each of `stations` connections adds to a server that serves `WARM_UP_STATIONS` others already."""
+async def _kib_per_station(target: ServerProcess, stations: int, warm_up: int) -> float:
     tally = Tally()
-    kept = await _connect(target.port, range(WARM_UP_STATIONS), tally)
-    before_kib = await target.resident_kib()
-    kept += await _connect(target.port, range(WARM_UP_STATIONS, WARM_UP_STATIONS + stations), tally)
+    kept = await _connect(target.port, range(warm_up), tally)
+    before_kib = target.resident_kib()
+    kept += await _connect(target.port, range(warm_up, warm_up + stations), tally)
     assert tally.refusals == 0, tally
-    return (await target.resident_kib() - before_kib) / stations
+    return (target.resident_kib() - before_kib) / stations
 
 
 async def _connect(port: int, numbers: range, tally: Tally) -> list[_IdleStation]:
@@ -65,8 +70,9 @@ async def _connect(port: int, numbers: range, tally: Tally) -> list[_IdleStation
         await station.opened
         station.begin()
         connected.append(station)
-    while tally.answers < goal:  # noqa: ASYNC110 - stations of another process announce nothing
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(ANSWERS_S_MAX):
+        while tally.answers < goal:  # noqa: ASYNC110 - a tally announces nothing
+            await asyncio.sleep(0.05)
     return connected
 
 

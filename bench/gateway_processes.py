@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -29,7 +28,7 @@ UNLIMITED: Final = Limits(frames_per_s=1_000_000.0, frames_burst=1_000_000.0)
 
 
 async def serve_ours(dsn: str, stations: int) -> None:
-    """Serve the real gateway over a real PostgreSQL; print the port, then the memory on each line of standard input."""
+    """Serve the real gateway over a real PostgreSQL; print the port it listens on."""
     settings = Settings(
         environment="development",
         internal_token=SecretStr(TOKEN),
@@ -57,7 +56,7 @@ async def serve_ours(dsn: str, stations: int) -> None:
         server = StationServer(gateway, host="127.0.0.1", port=0)
         await server.start()
         print(server.port, flush=True)
-        await _report_memory()
+        await _until_input_ends()
         stop.set()
         await running
 
@@ -94,18 +93,14 @@ async def serve_rival() -> None:
         compression=None,
     ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
-        await _report_memory()
+        await _until_input_ends()
 
 
-async def _report_memory() -> None:
-    """Answer each line of standard input with the resident memory in KiB, until it ends."""
-    loop = asyncio.get_running_loop()
+async def _until_input_ends() -> None:
+    """Return when whoever started this process has ended."""
     reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while await reader.readline():
-        with open("/proc/self/statm") as statm:  # noqa: ASYNC230, PTH123 - a file that is memory
-            pages = int(statm.read().split()[1])
-        print(pages * resource.getpagesize() // 1024, flush=True)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
 
 
 if __name__ == "__main__":

@@ -50,7 +50,11 @@ class Charge:
 
 async def run(*, short: bool) -> list[Figure]:
     """Price the load on two processes for a few seconds, and part of it with the oracle."""
-    seconds = 1.0 if short else 4.0
+    return measure(seconds=1.0 if short else 4.0)
+
+
+def measure(*, seconds: float) -> list[Figure]:
+    """Measure for so many seconds, and the oracle for half as many."""
     with ProcessPoolExecutor(max_workers=CORES) as pool:
         # One round first, so that every process has imported and compiled before it is measured.
         list(pool.map(_engine_rate, [0.05] * CORES))

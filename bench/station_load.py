@@ -1,7 +1,10 @@
 """Stations as light as they can be: pre-written WebSocket frames over plain TCP, one CALL in progress each.
 
-The mask is zero, which RFC 6455 allows, so a frame is bytes that were made before; the load costs little of the two
-cores that it shares with whatever is measured. Prints the number of answers per second, and how many were no result.
+The mask is zero, which RFC 6455 allows, so a frame is bytes that were made before, all but its number; the load costs
+little of the two cores that it shares with whatever is measured.
+
+As a program it connects the stations to each server named, then loads the one that a line of standard input names
+(`INDEX SECONDS`) while the others idle, and answers with what it measured as one line of JSON.
 """
 
 from __future__ import annotations
@@ -23,15 +26,21 @@ SAMPLES: Final = (
     ("Current.Import", "A", 16.1),
 )
 """Four sampled values, as in the measurements of the standards note."""
+DRAIN_S_MAX: Final = 60.0
+"""How long the last answers of a round may take."""
 
 
-def transaction_event(station: int, seq_no: int) -> bytes:
-    """Return a TransactionEvent (Updated) as a masked text frame."""
+FIRST_SEQ_NO: Final = 10_000_000
+"""Every number has as many digits, so every frame of a station has the same length."""
+
+
+def transaction_event(station: int) -> tuple[bytes, bytes, bytes]:
+    """Return a TransactionEvent (Updated) as a masked frame, cut at its seqNo: in the id, in the payload."""
     payload = {
         "eventType": "Updated",
         "timestamp": "2022-03-27T01:00:00Z",
         "triggerReason": "MeterValuePeriodic",
-        "seqNo": seq_no,
+        "seqNo": FIRST_SEQ_NO,
         "transactionInfo": {"transactionId": f"tx-{station}", "chargingState": "Charging"},
         "evse": {"id": 1, "connectorId": 1},
         "meterValue": [
@@ -49,7 +58,9 @@ def transaction_event(station: int, seq_no: int) -> bytes:
             }
         ],
     }
-    return masked(json.dumps([2, f"{station}-{seq_no}", "TransactionEvent", payload], separators=(",", ":")))
+    call = [2, f"{station}-{FIRST_SEQ_NO}", "TransactionEvent", payload]
+    before, between, after = masked(json.dumps(call, separators=(",", ":"))).split(str(FIRST_SEQ_NO).encode())
+    return before, between, after
 
 
 def masked(text: str) -> bytes:
@@ -61,21 +72,24 @@ def masked(text: str) -> bytes:
 
 @dataclass
 class Tally:
-    """What all stations saw."""
+    """What all stations saw; while `is_over`, an answered station sends nothing more."""
 
     answers: int = 0
     refusals: int = 0
     latencies_s: list[float] = field(default_factory=list)
+    is_over: bool = False
+    in_progress: int = 0
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LoadingStation(asyncio.Protocol):
     """One connection; sends its next frame when the last was answered."""
 
     def __init__(self, number: int, request: bytes, tally: Tally) -> None:
-        self._number = number
         self._request = request
         self._tally = tally
-        self._seq_no = 0
+        self._frame = transaction_event(number)
+        self._seq_no = FIRST_SEQ_NO
         self._buffer = b""
         self._is_open = False
         self._sent_at = 0.0
@@ -88,12 +102,18 @@ class LoadingStation(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit
         self._transport.write(self._request)
 
+    def take_part(self, tally: Tally) -> None:
+        """Begin, and count into `tally` from now on."""
+        self._tally = tally
+        self.begin()
+
     def begin(self) -> None:
         """Send the next frame."""
-        frame = transaction_event(self._number, self._seq_no)
+        before, between, after = self._frame
+        seq_no = b"%d" % self._seq_no
         self._seq_no += 1
         self._sent_at = perf_counter()
-        self.write(frame)
+        self.write(b"".join((before, seq_no, between, seq_no, after)))
 
     def write(self, frame: bytes) -> None:
         """Write a frame that `masked` made."""
@@ -101,7 +121,7 @@ class LoadingStation(asyncio.Protocol):
         self._transport.write(frame)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a text frame is an answer."""
+        """Take what came; a text frame is an answer, a ping gets its pong."""
         self._buffer += data
         if not self._is_open:
             head, end, rest = self._buffer.partition(b"\r\n\r\n")
@@ -121,14 +141,22 @@ class LoadingStation(asyncio.Protocol):
             self._buffer = self._buffer[start + size :]
             if opcode == 1:
                 self._answered(body)
+            elif opcode == 9:
+                self.write(b"\x8a" + bytes([0x80 | size, 0, 0, 0, 0]) + body)
 
     def _answered(self, body: bytes) -> None:
+        tally = self._tally
         self.answers += 1
-        self._tally.answers += 1
-        if not body.startswith((b"[3,", b"[3 ")):
-            self._tally.refusals += 1
-        self._tally.latencies_s.append(perf_counter() - self._sent_at)
-        self.begin()
+        tally.answers += 1
+        if not body.startswith(b"[3,"):
+            tally.refusals += 1
+        tally.latencies_s.append(perf_counter() - self._sent_at)
+        if not tally.is_over:
+            self.begin()
+            return
+        tally.in_progress -= 1
+        if tally.in_progress == 0:
+            tally.drained.set()
 
 
 def upgrade_request(port: int, station: str, password: str) -> bytes:
@@ -142,36 +170,50 @@ def upgrade_request(port: int, station: str, password: str) -> bytes:
     ).encode()
 
 
-async def load(port: int, stations: int, warm_up_s: float, measure_s: float, password: str) -> dict[str, float]:
-    """Load a server and return its rate and latencies."""
-    tally = Tally()
+async def connected(port: int, stations: int, password: str) -> list[LoadingStation]:
+    """Connect stations that say nothing yet."""
     loop = asyncio.get_running_loop()
-    protocols: list[LoadingStation] = []
+    found: list[LoadingStation] = []
     for number in range(stations):
-        request = upgrade_request(port, f"BENCH-{number}", password)
-        protocol = LoadingStation(number, request, tally)
-        await loop.create_connection(lambda protocol=protocol: protocol, "127.0.0.1", port)  # type: ignore[misc]  # bound now
-        await protocol.opened
-        protocols.append(protocol)
-    for protocol in protocols:
-        protocol.begin()
-    await asyncio.sleep(warm_up_s)
-    tally.latencies_s.clear()
-    before, began = tally.answers, perf_counter()
+        station = LoadingStation(number, upgrade_request(port, f"BENCH-{number}", password), Tally(is_over=True))
+        await loop.create_connection(lambda station=station: station, "127.0.0.1", port)  # type: ignore[misc]  # bound now
+        await station.opened
+        found.append(station)
+    return found
+
+
+async def load(stations: list[LoadingStation], measure_s: float) -> dict[str, float]:
+    """Keep one CALL of every station in progress for some seconds, and return the rate until the last answer.
+
+    The server has work until then. Counting only to the end of the seconds would cut a wave of answers in two, which
+    on a slow machine is most of a round.
+    """
+    tally = Tally(in_progress=len(stations))
+    began = perf_counter()
+    for station in stations:
+        station.take_part(tally)
     await asyncio.sleep(measure_s)
-    answered, took_s = tally.answers - before, perf_counter() - began
-    latencies = sorted(tally.latencies_s)
+    tally.is_over = True
+    async with asyncio.timeout(DRAIN_S_MAX):
+        await tally.drained.wait()
+    took_s = perf_counter() - began
+    latencies_s = sorted(tally.latencies_s)
     return {
-        "per_s": answered / took_s,
+        "per_s": tally.answers / took_s,
+        "answers": tally.answers,
         "refusals": tally.refusals,
-        "p50_ms": latencies[len(latencies) // 2] * 1000,
-        "p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
+        "p50_ms": latencies_s[len(latencies_s) // 2] * 1000,
+        "p99_ms": latencies_s[len(latencies_s) * 99 // 100] * 1000,
     }
 
 
+async def _main(stations: int, password: str, ports: list[int]) -> None:
+    connections = [await connected(port, stations, password) for port in ports]
+    print("connected", flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        index, measure_s = line.split()
+        print(json.dumps(await load(connections[int(index)], float(measure_s))), flush=True)
+
+
 if __name__ == "__main__":
-    port, stations, warm_up_s, measure_s, password = sys.argv[1:]
-    print(
-        json.dumps(uvloop.run(load(int(port), int(stations), float(warm_up_s), float(measure_s), password))),
-        flush=True,
-    )
+    uvloop.run(_main(int(sys.argv[1]), sys.argv[2], [int(port) for port in sys.argv[3:]]))

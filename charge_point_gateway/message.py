@@ -84,8 +84,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.party_id.code}/{self.charging_station_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True):
     """An event and the idempotency key under which it is one fact however often it is reported."""
 
     event_id: str

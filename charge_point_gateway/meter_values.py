@@ -98,7 +98,10 @@ def readings_of(
         if into is None:
             into = collected[key] = _Collected(sample.at, sample.context)
         _collect(sample, into)
-    return tuple(reading for each in collected.values() for reading in _finish(each, sealed, identifier))
+    readings: list[MeterReading] = []
+    for each in collected.values():
+        readings += _finish(each, sealed, identifier)
+    return tuple(readings)
 
 
 def signed_texts(samples: Iterable[Sample], identifier: str) -> tuple[PersonalText, ...]:
@@ -177,10 +180,13 @@ def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier:
     export_wh = _register(each, _EXPORT)
     power_w = _power(each)
     soc_percent = _soc(each)
-    fault = "; ".join(each.faults)[:FAULT_CHARACTERS_MAX] or None
+    fault = "; ".join(each.faults)[:FAULT_CHARACTERS_MAX] if each.faults else None
     # A record is missing where its subject was erased: nothing new is written under a destroyed key.
-    found = (sealed.get(PersonalText(text, identifier)) for text in each.signed)
-    signed = [record for record in found if record is not None]
+    signed: list[Sealed] = []
+    for text in each.signed:  # no generator: most readings have no record
+        record = sealed.get(PersonalText(text, identifier))
+        if record is not None:
+            signed.append(record)
     if not signed and fault is None and import_wh is export_wh is power_w is soc_percent is None:
         return []
     first = MeterReading(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from dataclasses import replace as replaced
 from typing import Any, Final
 
 import structlog
@@ -208,7 +207,7 @@ class StationSession:
                 self._schemas.check_response(call.action, settled.payload)
             except CallRefused as error:
                 result = "malformed"
-                settled = replaced(settled, payload=None, error_code=error.error.value, error_description=str(error))
+                settled = replace(settled, payload=None, error_code=error.error.value, error_description=str(error))
         metrics.messages.labels(call.action, "out", result).inc()
         return settled
 
@@ -223,7 +222,7 @@ class StationSession:
                 raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this here")  # noqa: TRY301 - one answer for every refusal
             refuse_control_characters(message.identifiers(call.payload))
             if call.has_nul:
-                call = replaced(call, payload=without_nul(call.payload))
+                call = replace(call, payload=without_nul(call.payload))
             context = self._context(call)
             personal = message.personal(call.payload, context)
             if personal or message.subject_text(call.payload) is not None:

@@ -49,17 +49,17 @@ def with_bytes(envelopes: Iterable[Envelope]) -> list[Emitted]:
 
 def _runs(emitted: Sequence[Emitted], now: datetime) -> dict[str, Any]:
     """Group events into runs per partition, ascending, each in its order of emission."""
-    runs: dict[tuple[str, int], list[Emitted]] = {}
-    for each in emitted:
-        event = each[0].event
-        runs.setdefault((event.topic, partition_of(event.key)), []).append(each)
+    runs: dict[tuple[str, int], list[tuple[str, bytes]]] = {}
+    for envelope, data in emitted:
+        key = envelope.event.key
+        runs.setdefault((envelope.event.topic, partition_of(key)), []).append((key, data))
     places = sorted(runs)
     ordered = [each for place in places for each in runs[place]]
     return {
         "topics": [topic for topic, _ in places],
         "partitions": [partition for _, partition in places],
         "lengths": [len(runs[place]) for place in places],
-        "keys": [envelope.event.key for envelope, _ in ordered],
+        "keys": [key for key, _ in ordered],
         "envelopes": [data for _, data in ordered],
         "now": now,
     }
