@@ -52,11 +52,13 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
 
     /// @inheritdoc ICollateralVault
     function deposit(uint32 party, uint256 amount) external nonReentrant {
+        // slither-disable-next-line unused-return (it reverts where there is no such party)
         registry.signerOf(party);
         uint256 before = token.balanceOf(address(this));
         token.safeTransferFrom(msg.sender, address(this), amount);
-        uint256 arrived = token.balanceOf(address(this)) - before;
-        if (arrived == 0) revert CollateralVaultZeroAmount();
+        uint256 held = token.balanceOf(address(this));
+        if (held <= before) revert CollateralVaultZeroAmount();
+        uint256 arrived = held - before;
         balanceOf[party] += arrived;
         totalBalance += arrived;
         emit Deposited(party, msg.sender, arrived);
@@ -94,10 +96,13 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     function applyTransfers(Transfer[] calldata transfers) external onlyRole(BOOK_ROLE) returns (PairSet paid) {
         for (uint256 i = 0; i < transfers.length; ++i) {
             Transfer transfer = transfers[i];
+            uint32 payer = transfer.payer();
             uint256 amount = transfer.amountE4() * unitsPerE4;
-            uint256 cover = balanceOf[transfer.payer()];
+            uint256 cover = balanceOf[payer];
             if (amount > cover) continue;
-            balanceOf[transfer.payer()] = cover - amount;
+            unchecked {
+                balanceOf[payer] = cover - amount;
+            }
             balanceOf[transfer.payee()] += amount;
             paid = paid.with(i);
         }

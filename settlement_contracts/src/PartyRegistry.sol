@@ -85,6 +85,7 @@ contract PartyRegistry is IPartyRegistry, AccessControl, EIP712 {
         view
     {
         if (block.timestamp > deadline) revert PartyRegistryExpired(deadline);
+        // slither-disable-next-line unused-return (what can't be recovered is address 0, which no party has)
         (address recovered,,) = ECDSA.tryRecover(_hashTypedDataV4(structHash), signature.r, signature.vs);
         if (recovered != expected) revert PartyRegistryWrongSigner(expected);
     }

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {TransientSlot} from "@openzeppelin/contracts/utils/TransientSlot.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
@@ -13,13 +14,16 @@ import {EvidenceLeaf, EvidenceTree} from "./trees/EvidenceTree.sol";
 import {MerkleTree} from "./trees/MerkleTree.sol";
 import {SumNode, SumTree} from "./trees/SumTree.sol";
 import {PairFigures} from "./types/PairFigures.sol";
-import {PairSet} from "./types/PairSet.sol";
+import {PairSet, PairSets} from "./types/PairSet.sol";
 import {PairStatement, PairStatements} from "./types/PairStatement.sol";
 import {Signature} from "./types/Signature.sol";
+import {Standing, packStanding} from "./types/Standing.sol";
 import {Transfer, packTransfer} from "./types/Transfer.sol";
 
 /// @notice See {ISettlementBook}.
 contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyGuardTransient, EIP712 {
+    using TransientSlot for TransientSlot.Uint256Slot;
+
     /// @notice Who proposes batches.
     bytes32 public constant PROPOSER_ROLE = keccak256("PROPOSER_ROLE");
     /// @notice Who stops and allows proposals.
@@ -42,7 +46,7 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
     /// @inheritdoc ISettlementBook
     ICollateralVault public immutable vault;
 
-    mapping(bytes32 agreement => AgreementState) private _agreements;
+    mapping(bytes32 agreement => Standing) private _standings;
     mapping(bytes32 batchId => Batch) private _batches;
 
     constructor(bytes3 currency_, IPartyRegistry registry_, ICollateralVault vault_, address admin)
@@ -68,31 +72,26 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
                 || terms.creditLimitE4 > uint64(type(int64).max)
         ) revert SettlementBookUnsuitableTerms(agreement);
         if (block.timestamp > terms.deadline) revert SettlementBookExpired(terms.deadline);
-        AgreementState storage state = _agreements[agreement];
-        if (state.cpo != 0) revert SettlementBookKnownAgreement(agreement);
+        if (_standings[agreement].isOpen()) revert SettlementBookKnownAgreement(agreement);
         bytes32 digest = _hashTypedDataV4(agreement);
         _requireSignature(terms.cpo, digest, byCPO);
         _requireSignature(terms.msp, digest, byMSP);
-        state.cpo = terms.cpo;
-        state.msp = terms.msp;
-        state.mode = terms.mode;
-        state.creditLimitE4 = terms.creditLimitE4;
+        _standings[agreement] = packStanding(terms.cpo, terms.msp, terms.mode == Mode.CREDIT_LINE, terms.creditLimitE4);
         emit AgreementOpened(agreement, terms.cpo, terms.msp, terms.document, terms.mode, terms.creditLimitE4);
     }
 
     /// @inheritdoc ISettlementBook
     function discharge(bytes32 agreement, int64 amountE4, Signature calldata byCPO, Signature calldata byMSP) external {
-        AgreementState storage state = _openAgreement(agreement);
-        int64 owedE4 = state.owedE4;
+        Standing standing = _openStanding(agreement);
+        int64 owedE4 = standing.owedE4();
         bool lowers = amountE4 > 0 ? amountE4 <= owedE4 : amountE4 < 0 && amountE4 >= owedE4;
         if (!lowers) revert SettlementBookDischargeExceedsOwed(agreement, amountE4, owedE4);
-        uint24 number = state.discharges;
+        uint24 number = standing.discharges();
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(DISCHARGE_TYPEHASH, agreement, number, amountE4)));
-        _requireSignature(state.cpo, digest, byCPO);
-        _requireSignature(state.msp, digest, byMSP);
+        _requireSignature(standing.cpo(), digest, byCPO);
+        _requireSignature(standing.msp(), digest, byMSP);
         owedE4 -= amountE4;
-        state.discharges = number + 1;
-        state.owedE4 = owedE4;
+        _standings[agreement] = standing.discharged().owing(owedE4);
         emit ObligationDischarged(agreement, number, amountE4, owedE4);
     }
 
@@ -105,16 +104,18 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
         whenNotPaused
         nonReentrant
     {
-        Batch storage batch_ = _batches[batchId];
-        if (batch_.pairsHash != 0) revert SettlementBookBatchExists(batchId);
+        if (_batches[batchId].pairsHash != 0) revert SettlementBookBatchExists(batchId);
         if (statements.length == 0 || statements.length > MAX_STATEMENTS) {
             revert SettlementBookUnsuitableCount(statements.length);
         }
-        _requireProposable(statements);
+        Standing[] memory standings = _readStandings(statements);
+        _requireProposable(statements, standings);
         bytes32 hash = PairStatements.hashAll(statements);
-        batch_.pairsHash = hash;
+        _batches[batchId].pairsHash = hash;
         emit BatchProposed(batchId, hash, statements.length);
-        _advance(batchId, hash, statements, acceptances);
+        _hear(batchId, hash, acceptances);
+        _advance(batchId, statements, standings);
+        _forget(acceptances);
     }
 
     /// @inheritdoc ISettlementBook
@@ -122,17 +123,15 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
         external
         nonReentrant
     {
-        _advance(batchId, _requireStatements(batchId, statements), statements, acceptances);
+        _hear(batchId, _requireStatements(batchId, statements), acceptances);
+        _advance(batchId, statements, _readStandings(statements));
+        _forget(acceptances);
     }
 
     /// @inheritdoc ISettlementBook
     function fund(bytes32 batchId, PairStatement[] calldata statements) external nonReentrant {
-        Acceptance[] calldata none;
-        assembly ("memory-safe") {
-            none.offset := 0
-            none.length := 0
-        }
-        _advance(batchId, _requireStatements(batchId, statements), statements, none);
+        _requireStatements(batchId, statements);
+        _advance(batchId, statements, _readStandings(statements));
     }
 
     /// @inheritdoc ISettlementBook
@@ -149,7 +148,16 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
 
     /// @inheritdoc ISettlementBook
     function agreementState(bytes32 agreement) external view returns (AgreementState memory) {
-        return _openAgreement(agreement);
+        Standing standing = _openStanding(agreement);
+        return AgreementState({
+            cpo: standing.cpo(),
+            msp: standing.msp(),
+            mode: standing.isCreditLine() ? Mode.CREDIT_LINE : Mode.PREFUNDED,
+            creditLimitE4: standing.creditLimitE4(),
+            lastSequence: standing.lastSequence(),
+            discharges: standing.discharges(),
+            owedE4: standing.owedE4()
+        });
     }
 
     /// @inheritdoc ISettlementBook
@@ -159,7 +167,7 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
 
     /// @inheritdoc ISettlementBook
     function isFinal(bytes32 agreement, uint32 sequence) external view returns (bool) {
-        return sequence != 0 && sequence <= _agreements[agreement].lastSequence;
+        return sequence != 0 && sequence <= _standings[agreement].lastSequence();
     }
 
     /// @inheritdoc ISettlementBook
@@ -210,136 +218,159 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
 
     // HOW A BATCH ADVANCES
 
-    /// @dev Takes up acceptances, then makes final what both sides accepted and what is covered.
-    function _advance(
-        bytes32 batchId,
-        bytes32 hash,
-        PairStatement[] calldata statements,
-        Acceptance[] calldata acceptances
-    ) private {
+    /// @dev What one call does to a batch.
+    /// @param settled Pairs that it made final.
+    /// @param paying Pairs that wait for the vault, in the order of `transfers`.
+    /// @param unfunded Pairs without cover.
+    /// @param transfers Payments for the vault; the first `payments` of them.
+    struct Progress {
+        PairSet settled;
+        PairSet paying;
+        PairSet unfunded;
+        Transfer[] transfers;
+        uint256 payments;
+    }
+
+    /// @dev Makes final what both sides accepted, if its turn has come and it is covered.
+    function _advance(bytes32 batchId, PairStatement[] calldata statements, Standing[] memory standings) private {
         Batch storage batch_ = _batches[batchId];
-        PairSet byCPO = batch_.acceptedByCPO;
-        PairSet byMSP = batch_.acceptedByMSP;
-        for (uint256 i = 0; i < acceptances.length; ++i) {
-            Acceptance calldata acceptance = acceptances[i];
-            _requireAccepted(batchId, hash, acceptance);
-            (PairSet asCPO, PairSet asMSP) = _sides(statements, acceptance.party, acceptance.pairs);
-            byCPO = byCPO.or(asCPO);
-            byMSP = byMSP.or(asMSP);
-        }
         PairSet done = batch_.finalPairs;
-        PairSet settled = _settle(batchId, statements, byCPO.and(byMSP).without(done));
-        if (!settled.isEmpty()) {
-            done = done.or(settled);
+        (PairSet byCPO, PairSet byMSP) = _accepted(standings);
+        byCPO = byCPO.or(batch_.acceptedByCPO);
+        byMSP = byMSP.or(batch_.acceptedByMSP);
+        Progress memory progress = _settle(statements, standings, byCPO.and(byMSP).without(done));
+        if (!progress.settled.isEmpty()) {
+            done = done.or(progress.settled);
             batch_.finalPairs = done;
-            emit PairsFinal(batchId, settled);
+            emit PairsFinal(batchId, progress.settled);
         }
+        if (!progress.unfunded.isEmpty()) emit PairsUnfunded(batchId, progress.unfunded);
         batch_.acceptedByCPO = byCPO.without(done);
         batch_.acceptedByMSP = byMSP.without(done);
     }
 
-    /// @dev Parts the pairs that a party accepts into those where it is the CPO and those where it is the MSP.
-    function _sides(PairStatement[] calldata statements, uint32 party, PairSet pairs)
+    function _settle(PairStatement[] calldata statements, Standing[] memory standings, PairSet ready)
         private
-        view
-        returns (PairSet asCPO, PairSet asMSP)
+        returns (Progress memory progress)
     {
-        for (PairSet rest = pairs; !rest.isEmpty(); rest = rest.withoutLowest()) {
-            uint256 index = rest.lowest();
-            if (index >= statements.length) revert SettlementBookForeignPair(party, index);
-            AgreementState storage state = _agreements[statements[index].agreement];
-            if (party == state.cpo) asCPO = asCPO.with(index);
-            else if (party == state.msp) asMSP = asMSP.with(index);
-            else revert SettlementBookForeignPair(party, index);
+        progress = Progress({
+            settled: PairSets.NONE,
+            paying: PairSets.NONE,
+            unfunded: PairSets.NONE,
+            transfers: new Transfer[](statements.length),
+            payments: 0
+        });
+        for (uint256 i = 0; i < statements.length; ++i) {
+            if (ready.contains(i)) _settleOne(progress, i, statements[i], standings[i]);
         }
+        if (progress.payments != 0) _pay(progress, statements, standings);
     }
 
-    /// @dev Makes final those of `ready` whose turn it is and that are covered.
-    function _settle(bytes32 batchId, PairStatement[] calldata statements, PairSet ready)
+    /// @dev Makes one accepted pair final, or has it wait for the vault, for cover, or for an earlier statement.
+    function _settleOne(Progress memory progress, uint256 index, PairStatement calldata statement, Standing standing)
         private
-        returns (PairSet settled)
     {
-        Transfer[] memory transfers = new Transfer[](statements.length);
-        uint256 count = 0;
-        PairSet paying;
-        PairSet unfunded;
-        for (PairSet rest = ready; !rest.isEmpty(); rest = rest.withoutLowest()) {
-            uint256 index = rest.lowest();
-            PairFigures figures = statements[index].figures;
-            AgreementState storage state = _agreements[statements[index].agreement];
-            // Statements become final in their order; one that comes early waits.
-            if (figures.sequence() != state.lastSequence + 1) continue;
-            if (state.mode == Mode.PREFUNDED && figures.netE4() != 0) {
-                transfers[count++] = _payment(state, figures.netE4());
-                paying = paying.with(index);
-            } else if (_isRecorded(state, figures.netE4())) {
-                state.lastSequence = figures.sequence();
-                settled = settled.with(index);
-            } else {
-                unfunded = unfunded.with(index);
+        PairFigures figures = statement.figures;
+        if (figures.sequence() != uint256(standing.lastSequence()) + 1) return;
+        int256 netE4 = figures.netE4();
+        if (standing.isCreditLine()) {
+            int256 owedE4 = standing.owedE4() + netE4;
+            if (owedE4 > int256(uint256(standing.creditLimitE4())) || owedE4 < type(int64).min) {
+                progress.unfunded = progress.unfunded.with(index);
+                return;
             }
+            standing = standing.owing(int64(owedE4));
+        } else if (netE4 != 0) {
+            progress.transfers[progress.payments++] = netE4 > 0
+                ? packTransfer(standing.msp(), standing.cpo(), uint64(uint256(netE4)))
+                : packTransfer(standing.cpo(), standing.msp(), uint64(uint256(-netE4)));
+            progress.paying = progress.paying.with(index);
+            return;
         }
-        if (count != 0) {
-            assembly ("memory-safe") {
-                mstore(transfers, count)
-            }
-            PairSet paid = _pay(statements, transfers, paying);
-            settled = settled.or(paid);
-            unfunded = unfunded.or(paying.without(paid));
-        }
-        if (!unfunded.isEmpty()) emit PairsUnfunded(batchId, unfunded);
+        _standings[statement.agreement] = standing.advanced();
+        progress.settled = progress.settled.with(index);
     }
 
-    /// @dev Makes payments and returns the pairs whose payment was made; `transfers` stand in the order of `paying`.
-    function _pay(PairStatement[] calldata statements, Transfer[] memory transfers, PairSet paying)
-        private
-        returns (PairSet paid)
-    {
+    /// @dev Has the vault make the payments; the pairs that it paid are final. Standings that were read before the call
+    /// still hold: no call re-enters, and an agreement stands once in a batch.
+    function _pay(Progress memory progress, PairStatement[] calldata statements, Standing[] memory standings) private {
+        Transfer[] memory transfers = progress.transfers;
+        uint256 payments = progress.payments;
+        assembly ("memory-safe") {
+            mstore(transfers, payments)
+        }
         PairSet made = vault.applyTransfers(transfers);
         uint256 place = 0;
-        for (PairSet rest = paying; !rest.isEmpty(); rest = rest.withoutLowest()) {
-            if (!made.contains(place++)) continue;
-            uint256 index = rest.lowest();
-            _agreements[statements[index].agreement].lastSequence = statements[index].figures.sequence();
-            paid = paid.with(index);
+        for (uint256 i = 0; i < statements.length; ++i) {
+            if (!progress.paying.contains(i)) continue;
+            if (made.contains(place++)) {
+                _standings[statements[i].agreement] = standings[i].advanced();
+                progress.settled = progress.settled.with(i);
+            } else {
+                progress.unfunded = progress.unfunded.with(i);
+            }
         }
     }
 
-    /// @dev The payment that meets a net amount other than zero.
-    function _payment(AgreementState storage state, int256 netE4) private view returns (Transfer) {
-        return netE4 > 0
-            ? packTransfer(state.msp, state.cpo, uint64(uint256(netE4)))
-            : packTransfer(state.cpo, state.msp, uint64(uint256(-netE4)));
+    function _readStandings(PairStatement[] calldata statements) private view returns (Standing[] memory standings) {
+        standings = new Standing[](statements.length);
+        for (uint256 i = 0; i < statements.length; ++i) {
+            standings[i] = _standings[statements[i].agreement];
+        }
     }
 
-    /// @dev Adds a net amount to what is owed, unless that goes beyond the limit; zero always fits.
-    function _isRecorded(AgreementState storage state, int256 netE4) private returns (bool) {
-        if (netE4 == 0) return true;
-        int256 owedE4 = state.owedE4 + netE4;
-        if (owedE4 > int256(uint256(state.creditLimitE4)) || owedE4 < type(int64).min) return false;
-        state.owedE4 = int64(owedE4);
-        return true;
+    // ACCEPTANCES: kept in transient storage by party number, from `_hear` to `_forget`
+
+    function _hear(bytes32 batchId, bytes32 hash, Acceptance[] calldata acceptances) private {
+        for (uint256 i = 0; i < acceptances.length; ++i) {
+            Acceptance calldata acceptance = acceptances[i];
+            uint32 party = acceptance.party;
+            PairSet pairs = acceptance.pairs;
+            bytes32 structHash = keccak256(abi.encode(ACCEPTANCE_TYPEHASH, batchId, hash, party, pairs));
+            _requireSignature(party, _hashTypedDataV4(structHash), acceptance.signature);
+            _heardSlot(party).tstore(PairSet.unwrap(_heard(party).or(pairs)));
+        }
+    }
+
+    /// @dev The pairs that this call's acceptances are about, by the side that accepts.
+    function _accepted(Standing[] memory standings) private view returns (PairSet byCPO, PairSet byMSP) {
+        for (uint256 i = 0; i < standings.length; ++i) {
+            Standing standing = standings[i];
+            if (_heard(standing.cpo()).contains(i)) byCPO = byCPO.with(i);
+            if (_heard(standing.msp()).contains(i)) byMSP = byMSP.with(i);
+        }
+    }
+
+    function _heard(uint32 party) private view returns (PairSet) {
+        return PairSet.wrap(_heardSlot(party).tload());
+    }
+
+    function _forget(Acceptance[] calldata acceptances) private {
+        for (uint256 i = 0; i < acceptances.length; ++i) {
+            _heardSlot(acceptances[i].party).tstore(0);
+        }
+    }
+
+    function _heardSlot(uint32 party) private pure returns (TransientSlot.Uint256Slot) {
+        return TransientSlot.asUint256(bytes32(uint256(party)));
     }
 
     // CHECKS
 
-    function _requireAccepted(bytes32 batchId, bytes32 hash, Acceptance calldata acceptance) private view {
-        bytes32 structHash =
-            keccak256(abi.encode(ACCEPTANCE_TYPEHASH, batchId, hash, acceptance.party, acceptance.pairs));
-        _requireSignature(acceptance.party, _hashTypedDataV4(structHash), acceptance.signature);
-    }
-
-    function _requireProposable(PairStatement[] calldata statements) private view {
+    function _requireProposable(PairStatement[] calldata statements, Standing[] memory standings) private pure {
         bytes32 previous = 0;
         for (uint256 i = 0; i < statements.length; ++i) {
-            bytes32 agreement = statements[i].agreement;
-            PairFigures figures = statements[i].figures;
+            PairStatement calldata statement = statements[i];
+            bytes32 agreement = statement.agreement;
+            PairFigures figures = statement.figures;
+            Standing standing = standings[i];
             // Once per batch, so that settling one pair never changes the turn of another.
             if (agreement <= previous) revert SettlementBookNotAscending(i);
-            if (!figures.isWellFormed()) revert SettlementBookMalformedFigures(i);
-            uint32 lastSequence = _openAgreement(agreement).lastSequence;
-            if (figures.sequence() <= lastSequence) revert SettlementBookStaleSequence(i, lastSequence);
             previous = agreement;
+            if (!figures.isWellFormed()) revert SettlementBookMalformedFigures(i);
+            if (!standing.isOpen()) revert SettlementBookUnknownAgreement(agreement);
+            uint32 lastSequence = standing.lastSequence();
+            if (figures.sequence() <= lastSequence) revert SettlementBookStaleSequence(i, lastSequence);
         }
     }
 
@@ -353,14 +384,15 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
     }
 
     function _requireSignature(uint32 party, bytes32 digest, Signature calldata signature) private view {
+        // slither-disable-next-line unused-return (what can't be recovered is address 0, which no party has)
         (address recovered,,) = ECDSA.tryRecover(digest, signature.r, signature.vs);
-        if (recovered == address(0) || recovered != registry.signerOf(party)) {
+        if (recovered != registry.signerOf(party)) {
             revert SettlementBookWrongSigner(party);
         }
     }
 
-    function _openAgreement(bytes32 agreement) private view returns (AgreementState storage state) {
-        state = _agreements[agreement];
-        if (state.cpo == 0) revert SettlementBookUnknownAgreement(agreement);
+    function _openStanding(bytes32 agreement) private view returns (Standing standing) {
+        standing = _standings[agreement];
+        if (!standing.isOpen()) revert SettlementBookUnknownAgreement(agreement);
     }
 }

@@ -63,7 +63,7 @@ interface ISettlementBook {
 
     /// @notice One party's word on a batch.
     /// @param party Party number.
-    /// @param pairs The pairs that it accepts, all its own.
+    /// @param pairs The pairs that it accepts; of these only its own count.
     /// @param signature By its signer, over `Acceptance(bytes32 batchId,bytes32 pairsHash,uint32 party,uint256 pairs)`.
     struct Acceptance {
         uint32 party;
@@ -152,9 +152,6 @@ interface ISettlementBook {
 
     /// @notice These are not the batch's statements, or there is no such batch.
     error SettlementBookOtherStatements(bytes32 batchId);
-
-    /// @notice The party accepts a pair that is not its own, or that the batch does not have.
-    error SettlementBookForeignPair(uint32 party, uint256 index);
 
     /// @notice More would be discharged than is owed, nothing, or in the wrong direction.
     error SettlementBookDischargeExceedsOwed(bytes32 agreement, int64 amountE4, int64 owedE4);

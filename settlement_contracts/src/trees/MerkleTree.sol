@@ -25,8 +25,17 @@ library MerkleTree {
         unchecked {
             while (width > 1) {
                 uint256 pairs = width / 2;
-                for (uint256 i = 0; i < pairs; ++i) {
-                    nodes[i] = node(nodes[2 * i], nodes[2 * i + 1]);
+                // Each node is written where both its children have been read: places 0 to pairs - 1.
+                assembly ("memory-safe") {
+                    let free := mload(0x40)
+                    let child := add(nodes, 0x20)
+                    let end := add(child, shl(5, pairs))
+                    mstore8(free, 0x01)
+                    for { let parent := child } lt(parent, end) { parent := add(parent, 0x20) } {
+                        mcopy(add(free, 0x01), child, 0x40)
+                        mstore(parent, keccak256(free, 0x41))
+                        child := add(child, 0x40)
+                    }
                 }
                 if (width % 2 == 1) nodes[pairs] = nodes[width - 1];
                 width = pairs + width % 2;

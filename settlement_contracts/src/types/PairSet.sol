@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
-
 /// @notice A set of positions 0 to 255 in a batch: bit i stands for the pair at position i.
 type PairSet is uint256;
 
@@ -25,7 +23,7 @@ library PairSets {
 
     /// @notice The set with position `index` (below 256) added.
     function with(PairSet self, uint256 index) internal pure returns (PairSet) {
-        return PairSet.wrap(PairSet.unwrap(self) | (uint256(1) << index));
+        return PairSet.wrap(PairSet.unwrap(self) | (1 << index));
     }
 
     /// @notice Members of both sets.
@@ -41,21 +39,5 @@ library PairSets {
     /// @notice Members that `other` does not have.
     function without(PairSet self, PairSet other) internal pure returns (PairSet) {
         return PairSet.wrap(PairSet.unwrap(self) & ~PairSet.unwrap(other));
-    }
-
-    /// @notice The lowest member; 0 if there is none.
-    function lowest(PairSet self) internal pure returns (uint256) {
-        unchecked {
-            uint256 bits = PairSet.unwrap(self);
-            return Math.log2(bits & (0 - bits));
-        }
-    }
-
-    /// @notice The set without its lowest member.
-    function withoutLowest(PairSet self) internal pure returns (PairSet) {
-        unchecked {
-            uint256 bits = PairSet.unwrap(self);
-            return PairSet.wrap(bits & (bits - 1));
-        }
     }
 }
