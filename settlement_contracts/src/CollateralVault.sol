@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
+import {IPartyRegistry} from "./interfaces/IPartyRegistry.sol";
+import {PairSet} from "./types/PairSet.sol";
+import {Transfer} from "./types/Transfer.sol";
+
+/// @notice See {ICollateralVault}.
+contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+
+    /// @notice Whose transfers are applied.
+    bytes32 public constant BOOK_ROLE = keccak256("BOOK_ROLE");
+    /// @notice Shortest delay of withdrawals: partners must be able to see one coming.
+    uint64 public constant MIN_DELAY = 1 hours;
+    /// @notice Longest delay of withdrawals: a deployer can't lock money away.
+    uint64 public constant MAX_DELAY = 30 days;
+    /// @notice How long an announced withdrawal can be carried out; without an end, one announcement would do for ever.
+    uint64 public constant WITHDRAWAL_WINDOW = 7 days;
+
+    /// @inheritdoc ICollateralVault
+    IERC20 public immutable token;
+    /// @inheritdoc ICollateralVault
+    IPartyRegistry public immutable registry;
+    /// @inheritdoc ICollateralVault
+    uint256 public immutable unitsPerE4;
+    /// @inheritdoc ICollateralVault
+    uint64 public immutable delay;
+
+    /// @inheritdoc ICollateralVault
+    mapping(uint32 party => uint256) public balanceOf;
+    /// @inheritdoc ICollateralVault
+    uint256 public totalBalance;
+    mapping(uint32 party => Withdrawal) private _withdrawals;
+
+    constructor(IERC20Metadata token_, IPartyRegistry registry_, uint64 delay_, address admin) {
+        uint8 decimals = token_.decimals();
+        if (decimals < 4 || decimals > 18) revert CollateralVaultUnsuitableToken(decimals);
+        if (delay_ < MIN_DELAY || delay_ > MAX_DELAY) revert CollateralVaultUnsuitableDelay(delay_);
+        token = token_;
+        registry = registry_;
+        unitsPerE4 = 10 ** (decimals - 4);
+        delay = delay_;
+        _grantRole(DEFAULT_ADMIN_ROLE, admin);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function deposit(uint32 party, uint256 amount) external nonReentrant {
+        // slither-disable-next-line unused-return (it reverts where there is no such party)
+        registry.signerOf(party);
+        uint256 before = token.balanceOf(address(this));
+        token.safeTransferFrom(msg.sender, address(this), amount);
+        uint256 held = token.balanceOf(address(this));
+        if (held <= before) revert CollateralVaultZeroAmount();
+        uint256 arrived = held - before;
+        balanceOf[party] += arrived;
+        totalBalance += arrived;
+        emit Deposited(party, msg.sender, arrived);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function requestWithdrawal(uint32 party, uint128 amount) external {
+        _requireParty(party);
+        if (amount == 0) revert CollateralVaultZeroAmount();
+        uint256 balance = balanceOf[party];
+        if (amount > balance) revert CollateralVaultShort(party, amount, balance);
+        uint64 availableAt = uint64(block.timestamp) + delay;
+        _withdrawals[party] = Withdrawal({amount: amount, availableAt: availableAt});
+        emit WithdrawalRequested(party, amount, availableAt);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function withdraw(uint32 party) external nonReentrant {
+        address payout = _requireParty(party);
+        Withdrawal memory withdrawal = _withdrawals[party];
+        uint64 availableAt = withdrawal.availableAt;
+        if (availableAt == 0 || block.timestamp < availableAt || block.timestamp > availableAt + WITHDRAWAL_WINDOW) {
+            revert CollateralVaultNotWithdrawable(party, availableAt);
+        }
+        uint256 balance = balanceOf[party];
+        uint256 amount = withdrawal.amount < balance ? withdrawal.amount : balance;
+        delete _withdrawals[party];
+        balanceOf[party] = balance - amount;
+        totalBalance -= amount;
+        emit Withdrawn(party, payout, amount);
+        token.safeTransfer(payout, amount);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function applyTransfers(Transfer[] calldata transfers) external onlyRole(BOOK_ROLE) returns (PairSet paid) {
+        for (uint256 i = 0; i < transfers.length; ++i) {
+            Transfer transfer = transfers[i];
+            uint32 payer = transfer.payer();
+            uint256 amount = transfer.amountE4() * unitsPerE4;
+            uint256 cover = balanceOf[payer];
+            if (amount > cover) continue;
+            unchecked {
+                balanceOf[payer] = cover - amount;
+            }
+            balanceOf[transfer.payee()] += amount;
+            paid = paid.with(i);
+        }
+    }
+
+    /// @inheritdoc ICollateralVault
+    function withdrawalOf(uint32 party) external view returns (Withdrawal memory) {
+        return _withdrawals[party];
+    }
+
+    function _requireParty(uint32 party) private view returns (address payout) {
+        IPartyRegistry.Party memory entry = registry.party(party);
+        payout = entry.payout;
+        if (msg.sender != payout && msg.sender != entry.signer) revert CollateralVaultNotParty(party, msg.sender);
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {BatteryPassport} from "../src/BatteryPassport.sol";
+import {RootAnchor} from "../src/RootAnchor.sol";
+import {IBatteryPassport} from "../src/interfaces/IBatteryPassport.sol";
+import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
+import {EvidenceLeaf} from "../src/trees/EvidenceTree.sol";
+import {packFigures} from "../src/types/PairFigures.sol";
+import {PairStatement} from "../src/types/PairStatement.sol";
+import {Settlement} from "./base/Settlement.sol";
+
+/// @notice What one call of each function costs, as a transaction of its own.
+/// forge-config: default.isolate = true
+contract GasTest is Settlement {
+    function test_Registry() public {
+        _registerParties(1);
+        _snap("PartyRegistry.register");
+        registry.rotateSigner(1, _signer(9), NOW, _sign(_key(1), _rotationDigest(1, _signer(9), 0, NOW)));
+        _snap("PartyRegistry.rotateSigner");
+    }
+
+    function test_Vault() public {
+        _registerParties(1);
+        _deposit(1, 1_000);
+        _snap("CollateralVault.deposit");
+        vm.prank(_signer(1));
+        vault.requestWithdrawal(1, 400);
+        _snap("CollateralVault.requestWithdrawal");
+        vm.warp(NOW + DELAY);
+        vm.prank(_signer(1));
+        vault.withdraw(1);
+        _snap("CollateralVault.withdraw");
+    }
+
+    function test_Book() public {
+        _registerParties(2);
+        bytes32 prefunded = _openPrefunded(1, 2);
+        _snap("SettlementBook.openAgreement");
+        PairStatement[] memory statements = _batchOf(_statement(prefunded, 100, 0, 1));
+        book.propose("batch", statements, _nobody());
+        _snap("SettlementBook.propose: one pair");
+        book.accept("batch", statements, _acceptances("batch", statements, 1, 2, 1));
+        _snap("SettlementBook.accept: both sides, no cover");
+        _deposit(2, 100);
+        book.fund("batch", statements);
+        _snap("SettlementBook.fund: one pair");
+    }
+
+    function test_Discharge() public {
+        _registerParties(2);
+        bytes32 agreement = _openCreditLine(1, 2, 1_000);
+        PairStatement[] memory statements = _batchOf(_statement(agreement, 800, 0, 1));
+        book.propose("batch", statements, _acceptances("batch", statements, 1, 2, 1));
+        _snap("SettlementBook.propose: one pair on a credit line, both sides");
+        bytes32 digest = _dischargeDigest(agreement, 0, 300);
+        book.discharge(agreement, 300, _sign(_key(1), digest), _sign(_key(2), digest));
+        _snap("SettlementBook.discharge");
+    }
+
+    function test_VerifyEvidenceOfOneInTenThousand() public {
+        PairStatement memory statement = PairStatement(0, 0, 0, packFigures(0, 0, 10_000, 1, 0));
+        book.verifyEvidence(statement, EvidenceLeaf(0, "key", 1, 0, "commitment"), 5_000, new bytes32[](14));
+        _snap("SettlementBook.verifyEvidence: 10,000 leaves");
+    }
+
+    function test_Anchor() public {
+        _registerParties(1);
+        RootAnchor anchor = new RootAnchor(registry, address(this));
+        vm.prank(_signer(1));
+        anchor.anchor("kind", 1, NOW, "root");
+        _snap("RootAnchor.anchor");
+    }
+
+    function test_Passport() public {
+        BatteryPassport passports = new BatteryPassport(address(this));
+        passports.grantRole(passports.ISSUER_ROLE(), address(this));
+        passports.issue(1, address(this), NOW, "made");
+        _snap("BatteryPassport.issue");
+        passports.append(1, IBatteryPassport.Kind.CHARGED, IBatteryPassport.Status.ORIGINAL, NOW, "charged");
+        _snap("BatteryPassport.append");
+    }
+
+    function _snap(string memory name) private {
+        vm.snapshotGasLastCall("Gas", name);
+    }
+}

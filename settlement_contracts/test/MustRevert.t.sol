@@ -1,0 +1,675 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
+import {IERC721Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
+import {BatteryPassport} from "../src/BatteryPassport.sol";
+import {CollateralVault} from "../src/CollateralVault.sol";
+import {RootAnchor} from "../src/RootAnchor.sol";
+import {IBatteryPassport} from "../src/interfaces/IBatteryPassport.sol";
+import {ICollateralVault} from "../src/interfaces/ICollateralVault.sol";
+import {IPartyRegistry} from "../src/interfaces/IPartyRegistry.sol";
+import {IRootAnchor} from "../src/interfaces/IRootAnchor.sol";
+import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
+import {MerkleTree} from "../src/trees/MerkleTree.sol";
+import {PairFigures, packFigures} from "../src/types/PairFigures.sol";
+import {PairStatement} from "../src/types/PairStatement.sol";
+import {Signature} from "../src/types/Signature.sol";
+import {Transfer} from "../src/types/Transfer.sol";
+import {Settlement} from "./base/Settlement.sol";
+import {SilentToken} from "./mocks/SilentToken.sol";
+
+/// @notice What must be refused, and with which words: one line per case.
+contract MustRevertTest is Settlement {
+    address private constant STRANGER = address(0xbad);
+    bytes32 private _agreement;
+    bytes32 private _creditLine;
+
+    error WasNotRefused(string what);
+    error WasRefusedOtherwise(string what, bytes answer);
+
+    function setUp() public override {
+        super.setUp();
+        _registerParties(3);
+        _agreement = _openPrefunded(1, 2);
+        _creditLine = _openCreditLine(1, 3, 1_000);
+        _deposit(1, 1_000);
+        _deposit(2, 1_000);
+    }
+
+    // REGISTRY
+
+    function test_TheRegistryRefuses() public {
+        bytes32 role = registry.ISSUER_ROLE();
+        _refused("a stranger", STRANGER, _registration("NL", "B00", 7, 7, NOW), _missing(STRANGER, role));
+        _refused(
+            "a party twice",
+            address(this),
+            _registration("NL", "A01", 7, 7, NOW),
+            _words1(IPartyRegistry.PartyRegistryKnownParty.selector, 1)
+        );
+        _refused("lower case", address(this), _registration("nl", "B00", 7, 7, NOW), _malformed("nl", "B00"));
+        _refused("a short id", address(this), _registration("NL", "B0", 7, 7, NOW), _malformed("NL", "B0"));
+        _refused("a digit in a country", address(this), _registration("N1", "B00", 7, 7, NOW), _malformed("N1", "B00"));
+        _refused(
+            "an old consent",
+            address(this),
+            _registration("NL", "B00", 7, 7, NOW - 1),
+            _words1(IPartyRegistry.PartyRegistryExpired.selector, NOW - 1)
+        );
+        _refused(
+            "another's consent",
+            address(this),
+            _registration("NL", "B00", 7, 8, NOW),
+            _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(7)))
+        );
+        _refused(
+            "no signer",
+            address(this),
+            abi.encodeCall(IPartyRegistry.register, ("NL", "B00", address(0), _payout(7), NOW, Signature(0, 0))),
+            _words0(IPartyRegistry.PartyRegistryZeroAddress.selector)
+        );
+        _refused(
+            "no payout",
+            address(this),
+            abi.encodeCall(IPartyRegistry.register, ("NL", "B00", _signer(7), address(0), NOW, Signature(0, 0))),
+            _words0(IPartyRegistry.PartyRegistryZeroAddress.selector)
+        );
+        bytes memory unknown = _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9);
+        _refused("a number that is not", address(this), abi.encodeCall(IPartyRegistry.party, (9)), unknown);
+        _refused("its signer", address(this), abi.encodeCall(IPartyRegistry.signerOf, (9)), unknown);
+    }
+
+    function test_TheRegistryRefusesRotations() public {
+        bytes memory wrong = _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(1)));
+        _refused("by another", address(this), _rotation(1, 9, 0, NOW, 9), wrong);
+        _refused("with another nonce", address(this), _rotation(1, 9, 1, NOW, 1), wrong);
+        _refused(
+            "for another party",
+            address(this),
+            _rotation(9, 9, 0, NOW, 1),
+            _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9)
+        );
+        _refused(
+            "late",
+            address(this),
+            _rotation(1, 9, 0, NOW - 1, 1),
+            _words1(IPartyRegistry.PartyRegistryExpired.selector, NOW - 1)
+        );
+        _refused(
+            "to nobody",
+            address(this),
+            abi.encodeCall(IPartyRegistry.rotateSigner, (1, address(0), NOW, Signature(0, 0))),
+            _words0(IPartyRegistry.PartyRegistryZeroAddress.selector)
+        );
+        bytes memory once = _rotation(1, 1, 0, NOW, 1);
+        (bool done,) = address(registry).call(once);
+        assertTrue(done, "the first time");
+        _refused("a second time", address(this), once, wrong);
+    }
+
+    // VAULT
+
+    function test_TheVaultRefuses() public {
+        address target = address(vault);
+        bytes memory empty = _words0(ICollateralVault.CollateralVaultZeroAmount.selector);
+        _mustRevert(
+            "a deposit of nothing", target, address(this), abi.encodeCall(ICollateralVault.deposit, (1, 0)), empty
+        );
+        _mustRevert(
+            "a deposit for nobody",
+            target,
+            address(this),
+            abi.encodeCall(ICollateralVault.deposit, (9, 1)),
+            _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9)
+        );
+        _mustRevert(
+            "a request for nothing",
+            target,
+            _signer(1),
+            abi.encodeCall(ICollateralVault.requestWithdrawal, (1, 0)),
+            empty
+        );
+        _mustRevert(
+            "a request for more",
+            target,
+            _signer(1),
+            abi.encodeCall(ICollateralVault.requestWithdrawal, (1, 1_001)),
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultShort.selector, 1, 1_001, 1_000)
+        );
+        _mustRevert(
+            "a request of another party",
+            target,
+            _signer(2),
+            abi.encodeCall(ICollateralVault.requestWithdrawal, (1, 1)),
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultNotParty.selector, 1, _signer(2))
+        );
+        _mustRevert(
+            "transfers by a stranger",
+            target,
+            STRANGER,
+            abi.encodeCall(ICollateralVault.applyTransfers, (new Transfer[](0))),
+            _missing(STRANGER, vault.BOOK_ROLE())
+        );
+    }
+
+    function test_TheVaultRefusesWithdrawals() public {
+        address target = address(vault);
+        bytes memory call = abi.encodeCall(ICollateralVault.withdraw, (1));
+        bytes4 error_ = ICollateralVault.CollateralVaultNotWithdrawable.selector;
+        _mustRevert("one that was not announced", target, _signer(1), call, abi.encodeWithSelector(error_, 1, 0));
+        vm.prank(_signer(1));
+        vault.requestWithdrawal(1, 500);
+        bytes memory notNow = abi.encodeWithSelector(error_, 1, NOW + DELAY);
+        vm.warp(NOW + DELAY - 1);
+        _mustRevert("a second too early", target, _signer(1), call, notNow);
+        vm.warp(NOW + DELAY);
+        _mustRevert(
+            "by a stranger",
+            target,
+            STRANGER,
+            call,
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultNotParty.selector, 1, STRANGER)
+        );
+        vm.warp(NOW + DELAY + vault.WITHDRAWAL_WINDOW() + 1);
+        _mustRevert("a second too late", target, _signer(1), call, notNow);
+        vm.warp(NOW + DELAY + vault.WITHDRAWAL_WINDOW());
+        vm.prank(_signer(1));
+        vault.withdraw(1);
+        _mustRevert("a second time", target, _signer(1), call, abi.encodeWithSelector(error_, 1, 0));
+    }
+
+    function test_AVaultIsNotMadeOfWhatDoesNotFit() public {
+        _notMade(3, DELAY, _words1(ICollateralVault.CollateralVaultUnsuitableToken.selector, 3));
+        _notMade(19, DELAY, _words1(ICollateralVault.CollateralVaultUnsuitableToken.selector, 19));
+        _notMade(4, 1 hours - 1, _words1(ICollateralVault.CollateralVaultUnsuitableDelay.selector, 1 hours - 1));
+        _notMade(4, 30 days + 1, _words1(ICollateralVault.CollateralVaultUnsuitableDelay.selector, 30 days + 1));
+    }
+
+    // BOOK: AGREEMENTS
+
+    function test_TheBookRefusesAgreements() public {
+        ISettlementBook.Agreement memory terms = _terms(1, 2, ISettlementBook.Mode.PREFUNDED, 0);
+        _notOpened(
+            "a second time",
+            terms,
+            1,
+            2,
+            _words1(ISettlementBook.SettlementBookKnownAgreement.selector, uint256(_agreement))
+        );
+
+        terms = _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 0);
+        _notOpened("signed by another than the CPO", terms, 3, 3, _wrongSigner(2));
+        _notOpened("signed by one side only", terms, 2, 2, _wrongSigner(3));
+        bytes memory call = abi.encodeCall(ISettlementBook.openAgreement, (terms, Signature(0, 0), Signature(0, 0)));
+        _bookRefuses("not signed", address(this), call, _wrongSigner(2));
+        vm.chainId(999);
+        bytes32 elsewhere = _agreementDigest(terms);
+        vm.chainId(31337);
+        call = abi.encodeCall(
+            ISettlementBook.openAgreement, (terms, _sign(_key(2), elsewhere), _sign(_key(3), elsewhere))
+        );
+        _bookRefuses("signed for another chain", address(this), call, _wrongSigner(2));
+
+        terms.deadline = NOW - 1;
+        _notOpened("too late", terms, 2, 3, _words1(ISettlementBook.SettlementBookExpired.selector, NOW - 1));
+
+        _unsuitable("with oneself", _terms(2, 2, ISettlementBook.Mode.PREFUNDED, 0));
+        _unsuitable("prefunded with a limit", _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 1));
+        _unsuitable("a credit line without one", _terms(2, 3, ISettlementBook.Mode.CREDIT_LINE, 0));
+        _unsuitable("a limit beyond measure", _terms(2, 3, ISettlementBook.Mode.CREDIT_LINE, 1 << 63));
+        terms = _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 0);
+        terms.currency = "USD";
+        _unsuitable("in another currency", terms);
+
+        terms = _terms(2, 9, ISettlementBook.Mode.PREFUNDED, 0);
+        _notOpened("with nobody", terms, 2, 9, _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9));
+        _bookRefuses(
+            "to show one that is not open",
+            address(this),
+            abi.encodeCall(ISettlementBook.agreementState, ("none")),
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, uint256(bytes32("none")))
+        );
+    }
+
+    // BOOK: PROPOSALS
+
+    function test_TheBookRefusesProposals() public {
+        PairStatement[] memory good = _batchOf(_statement(_agreement, 100, 0, 1));
+        _bookRefuses("by a stranger", STRANGER, _proposal("x", good), _missing(STRANGER, book.PROPOSER_ROLE()));
+        _notProposed(
+            "without statements",
+            new PairStatement[](0),
+            _words1(ISettlementBook.SettlementBookUnsuitableCount.selector, 0)
+        );
+        _notProposed(
+            "with 257", new PairStatement[](257), _words1(ISettlementBook.SettlementBookUnsuitableCount.selector, 257)
+        );
+        _notProposed(
+            "of an unknown agreement",
+            _batchOf(_statement("none", 1, 0, 1)),
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, uint256(bytes32("none")))
+        );
+
+        PairStatement[] memory two = _batchOf(good[0], _statement(_creditLine, 1, 0, 1));
+        (two[0], two[1]) = (two[1], two[0]);
+        _notProposed("out of order", two, _words1(ISettlementBook.SettlementBookNotAscending.selector, 1));
+        two[0] = two[1];
+        _notProposed("an agreement twice", two, _words1(ISettlementBook.SettlementBookNotAscending.selector, 1));
+
+        PairStatement[] memory odd = _batchOf(_statement(_agreement, 100, 0, 1));
+        odd[0].figures = packFigures(100, 0, 0, 1, uint40(NOW));
+        _notProposed("without CDRs", odd, _words1(ISettlementBook.SettlementBookMalformedFigures.selector, 0));
+        odd[0].figures = PairFigures.wrap(PairFigures.unwrap(packFigures(100, 0, 1, 1, uint40(NOW))) | (1 << 232));
+        _notProposed(
+            "with bits that mean nothing", odd, _words1(ISettlementBook.SettlementBookMalformedFigures.selector, 0)
+        );
+        odd[0].figures = packFigures(100, 0, 1, 0, uint40(NOW));
+        _notProposed(
+            "before the first", odd, abi.encodeWithSelector(ISettlementBook.SettlementBookStaleSequence.selector, 0, 0)
+        );
+
+        book.propose("batch", good, _acceptances("batch", good, 1, 2, 1));
+        _notProposed(
+            "once final", good, abi.encodeWithSelector(ISettlementBook.SettlementBookStaleSequence.selector, 0, 1)
+        );
+        _bookRefuses(
+            "a batch twice",
+            address(this),
+            _proposal("batch", _batchOf(_statement(_agreement, 1, 0, 2))),
+            _words1(ISettlementBook.SettlementBookBatchExists.selector, uint256(bytes32("batch")))
+        );
+        book.pause();
+        _notProposed("in a pause", good, _words0(Pausable.EnforcedPause.selector));
+    }
+
+    // BOOK: ACCEPTANCES
+
+    function test_TheBookRefusesAcceptances() public {
+        PairStatement[] memory statements = _batchOf(_statement(_agreement, 100, 0, 1));
+        book.propose("batch", statements, _nobody());
+        ISettlementBook.Acceptance memory good = _acceptance("batch", statements, 1, 1);
+
+        ISettlementBook.Acceptance memory bad = _copy(good);
+        bad.party = 2;
+        _notAccepted("in another's name", statements, bad, _wrongSigner(2));
+        bad = _copy(good);
+        bad.pairs = _pairs(3);
+        _notAccepted("of other pairs", statements, bad, _wrongSigner(1));
+        bad = _copy(good);
+        bad.signature.r = bytes32(uint256(bad.signature.r) ^ 1);
+        _notAccepted("with a bit changed", statements, bad, _wrongSigner(1));
+        bad = _copy(good);
+        bad.signature = Signature(0, 0);
+        _notAccepted("without a signature", statements, bad, _wrongSigner(1));
+        _notAccepted("of another batch", statements, _acceptance("other", statements, 1, 1), _wrongSigner(1));
+        PairStatement[] memory changed = _batchOf(_statement(_agreement, 101, 0, 1));
+        _notAccepted("of other statements", statements, _acceptance("batch", changed, 1, 1), _wrongSigner(1));
+
+        bytes memory others = _words1(ISettlementBook.SettlementBookOtherStatements.selector, uint256(bytes32("batch")));
+        _notAccepted("with other statements", changed, good, others);
+        _bookRefuses(
+            "funding of others", address(this), abi.encodeCall(ISettlementBook.fund, ("batch", changed)), others
+        );
+        _bookRefuses(
+            "a batch that is not",
+            address(this),
+            abi.encodeCall(ISettlementBook.fund, ("none", statements)),
+            _words1(ISettlementBook.SettlementBookOtherStatements.selector, uint256(bytes32("none")))
+        );
+        _bookRefuses(
+            "a batch of nothing",
+            address(this),
+            abi.encodeCall(ISettlementBook.fund, ("none", new PairStatement[](0))),
+            _words0(MerkleTree.MerkleTreeEmpty.selector)
+        );
+
+        vm.chainId(999);
+        bad = _acceptance("batch", statements, 1, 1);
+        vm.chainId(31337);
+        _notAccepted("for another chain", statements, bad, _wrongSigner(1));
+        registry.rotateSigner(1, _signer(9), NOW, _sign(_key(1), _rotationDigest(1, _signer(9), 0, NOW)));
+        _notAccepted("by a signer of yesterday", statements, good, _wrongSigner(1));
+    }
+
+    // BOOK: THE REST
+
+    function test_TheBookRefusesDischarges() public {
+        PairStatement[] memory statements = _batchOf(_statement(_creditLine, 800, 0, 1));
+        book.propose("batch", statements, _acceptances("batch", statements, 1, 3, 1));
+        bytes4 beyond = ISettlementBook.SettlementBookDischargeExceedsOwed.selector;
+        _notDischarged(
+            "more than is owed",
+            _creditLine,
+            0,
+            801,
+            1,
+            3,
+            abi.encodeWithSelector(beyond, _creditLine, int64(801), int64(800))
+        );
+        _notDischarged(
+            "nothing", _creditLine, 0, 0, 1, 3, abi.encodeWithSelector(beyond, _creditLine, int64(0), int64(800))
+        );
+        _notDischarged(
+            "the wrong way",
+            _creditLine,
+            0,
+            -1,
+            1,
+            3,
+            abi.encodeWithSelector(beyond, _creditLine, int64(-1), int64(800))
+        );
+        _notDischarged(
+            "prefunded", _agreement, 0, 1, 1, 2, abi.encodeWithSelector(beyond, _agreement, int64(1), int64(0))
+        );
+        _notDischarged("another number", _creditLine, 1, 100, 1, 3, _wrongSigner(1));
+        _notDischarged("by the MSP alone", _creditLine, 0, 100, 3, 3, _wrongSigner(1));
+        _notDischarged("by the CPO alone", _creditLine, 0, 100, 1, 1, _wrongSigner(3));
+        bytes32 digest = _dischargeDigest(_creditLine, 0, 100);
+        book.discharge(_creditLine, 100, _sign(_key(1), digest), _sign(_key(3), digest));
+        _notDischarged("a second time", _creditLine, 0, 100, 1, 3, _wrongSigner(1));
+        _notDischarged(
+            "of no agreement",
+            "none",
+            0,
+            1,
+            1,
+            2,
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, uint256(bytes32("none")))
+        );
+    }
+
+    function test_TheBookRefusesPausesByStrangers() public {
+        bytes memory missing = _missing(STRANGER, book.PAUSER_ROLE());
+        _bookRefuses("a pause", STRANGER, abi.encodeCall(ISettlementBook.pause, ()), missing);
+        _bookRefuses("its end", STRANGER, abi.encodeCall(ISettlementBook.unpause, ()), missing);
+    }
+
+    // ANCHOR
+
+    function test_TheAnchorRefuses() public {
+        RootAnchor anchor = new RootAnchor(registry, address(this));
+        address target = address(anchor);
+        vm.prank(_signer(1));
+        anchor.anchor("kind", 1, NOW, "root");
+        _mustRevert(
+            "a second root",
+            target,
+            _signer(1),
+            abi.encodeCall(IRootAnchor.anchor, ("kind", 1, NOW, "other")),
+            abi.encodeWithSelector(IRootAnchor.RootAnchorExists.selector, bytes32("kind"), 1, NOW)
+        );
+        _mustRevert(
+            "another party's",
+            target,
+            _signer(2),
+            abi.encodeCall(IRootAnchor.anchor, ("kind", 1, 0, "root")),
+            abi.encodeWithSelector(IRootAnchor.RootAnchorNotAllowed.selector, 1, _signer(2))
+        );
+        _mustRevert(
+            "no root",
+            target,
+            _signer(1),
+            abi.encodeCall(IRootAnchor.anchor, ("kind", 1, 0, 0)),
+            _words0(IRootAnchor.RootAnchorZeroRoot.selector)
+        );
+    }
+
+    // PASSPORT
+
+    function test_ThePassportRefuses() public {
+        BatteryPassport passports = new BatteryPassport(address(this));
+        address target = address(passports);
+        _mustRevert(
+            "a stranger",
+            target,
+            STRANGER,
+            abi.encodeCall(IBatteryPassport.issue, (1, STRANGER, NOW, "x")),
+            _missing(STRANGER, passports.ISSUER_ROLE())
+        );
+        passports.grantRole(passports.ISSUER_ROLE(), address(this));
+        passports.issue(1, address(this), NOW - 100, "made");
+        _mustRevert(
+            "a battery twice",
+            target,
+            address(this),
+            abi.encodeCall(IBatteryPassport.issue, (1, address(this), NOW, "x")),
+            _words1(IERC721Errors.ERC721InvalidSender.selector, 0)
+        );
+        bytes4 moment = IBatteryPassport.BatteryPassportUnlikelyMoment.selector;
+        _notAppended(
+            target,
+            "the past",
+            IBatteryPassport.Kind.CHARGED,
+            IBatteryPassport.Status.ORIGINAL,
+            NOW - 101,
+            abi.encodeWithSelector(moment, 1, NOW - 100, NOW - 101)
+        );
+        _notAppended(
+            target,
+            "the future",
+            IBatteryPassport.Kind.CHARGED,
+            IBatteryPassport.Status.ORIGINAL,
+            NOW + 1,
+            abi.encodeWithSelector(moment, 1, NOW - 100, NOW + 1)
+        );
+        bytes4 order = IBatteryPassport.BatteryPassportOutOfOrder.selector;
+        _notAppended(
+            target,
+            "a second birth",
+            IBatteryPassport.Kind.MANUFACTURED,
+            IBatteryPassport.Status.ORIGINAL,
+            NOW,
+            abi.encodeWithSelector(order, 1, 0, 0)
+        );
+        _mustRevert(
+            "another than the custodian",
+            target,
+            STRANGER,
+            abi.encodeCall(
+                IBatteryPassport.append, (1, IBatteryPassport.Kind.CHARGED, IBatteryPassport.Status.ORIGINAL, NOW, "x")
+            ),
+            abi.encodeWithSelector(IBatteryPassport.BatteryPassportNotCustodian.selector, 1, STRANGER)
+        );
+        bytes4 back = IBatteryPassport.BatteryPassportStatusGoesBack.selector;
+        passports.append(1, IBatteryPassport.Kind.SECOND_LIFE, IBatteryPassport.Status.REUSED, NOW, "used");
+        _notAppended(
+            target,
+            "original again",
+            IBatteryPassport.Kind.CHARGED,
+            IBatteryPassport.Status.ORIGINAL,
+            NOW,
+            abi.encodeWithSelector(back, 1, IBatteryPassport.Status.REUSED, 0)
+        );
+        passports.append(1, IBatteryPassport.Kind.RETIRED, IBatteryPassport.Status.WASTE, NOW, "waste");
+        _notAppended(
+            target,
+            "no longer waste",
+            IBatteryPassport.Kind.CHARGED,
+            IBatteryPassport.Status.REUSED,
+            NOW,
+            abi.encodeWithSelector(back, 1, IBatteryPassport.Status.WASTE, IBatteryPassport.Status.REUSED)
+        );
+        passports.append(1, IBatteryPassport.Kind.RECYCLED, IBatteryPassport.Status.WASTE, NOW, "gone");
+        _notAppended(
+            target,
+            "after the end",
+            IBatteryPassport.Kind.CHARGED,
+            IBatteryPassport.Status.WASTE,
+            NOW,
+            abi.encodeWithSelector(order, 1, IBatteryPassport.Kind.RECYCLED, IBatteryPassport.Kind.CHARGED)
+        );
+        _mustRevert(
+            "one that is not",
+            target,
+            address(this),
+            abi.encodeCall(IBatteryPassport.passport, (2)),
+            _words1(IERC721Errors.ERC721NonexistentToken.selector, 2)
+        );
+    }
+
+    // HOW A CASE IS TRIED
+
+    function _mustRevert(string memory what, address target, address sender, bytes memory call, bytes memory expected)
+        private
+    {
+        vm.prank(sender);
+        (bool done, bytes memory answer) = target.call(call);
+        if (done) revert WasNotRefused(what);
+        if (keccak256(answer) != keccak256(expected)) revert WasRefusedOtherwise(what, answer);
+    }
+
+    function _refused(string memory what, address sender, bytes memory call, bytes memory expected) private {
+        _mustRevert(what, address(registry), sender, call, expected);
+    }
+
+    function _bookRefuses(string memory what, address sender, bytes memory call, bytes memory expected) private {
+        _mustRevert(what, address(book), sender, call, expected);
+    }
+
+    function _registration(bytes2 countryCode, bytes3 partyId, uint32 signer, uint32 signedBy, uint64 deadline)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes32 digest = _registrationDigest(countryCode, partyId, _signer(signer), _payout(signer), deadline);
+        return abi.encodeCall(
+            IPartyRegistry.register,
+            (countryCode, partyId, _signer(signer), _payout(signer), deadline, _sign(_key(signedBy), digest))
+        );
+    }
+
+    function _rotation(uint32 number, uint32 signer, uint32 nonce, uint64 deadline, uint32 signedBy)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes32 digest = _rotationDigest(number, _signer(signer), nonce, deadline);
+        return
+            abi.encodeCall(
+                IPartyRegistry.rotateSigner, (number, _signer(signer), deadline, _sign(_key(signedBy), digest))
+            );
+    }
+
+    function _notMade(uint8 decimals, uint64 delay, bytes memory expected) private {
+        IERC20Metadata other = IERC20Metadata(address(new SilentToken(decimals)));
+        try new CollateralVault(other, registry, delay, address(this)) {
+            revert WasNotRefused("a vault");
+        } catch (bytes memory answer) {
+            if (keccak256(answer) != keccak256(expected)) revert WasRefusedOtherwise("a vault", answer);
+        }
+    }
+
+    function _notOpened(
+        string memory what,
+        ISettlementBook.Agreement memory terms,
+        uint32 asCPO,
+        uint32 asMSP,
+        bytes memory expected
+    ) private {
+        bytes32 digest = _agreementDigest(terms);
+        _bookRefuses(
+            what,
+            address(this),
+            abi.encodeCall(
+                ISettlementBook.openAgreement, (terms, _sign(_key(asCPO), digest), _sign(_key(asMSP), digest))
+            ),
+            expected
+        );
+    }
+
+    function _unsuitable(string memory what, ISettlementBook.Agreement memory terms) private {
+        _notOpened(
+            what,
+            terms,
+            terms.cpo,
+            terms.msp,
+            _words1(ISettlementBook.SettlementBookUnsuitableTerms.selector, uint256(_agreementId(terms)))
+        );
+    }
+
+    function _proposal(bytes32 batchId, PairStatement[] memory statements) private pure returns (bytes memory) {
+        return abi.encodeCall(ISettlementBook.propose, (batchId, statements, _nobody()));
+    }
+
+    function _notProposed(string memory what, PairStatement[] memory statements, bytes memory expected) private {
+        _bookRefuses(what, address(this), _proposal("refused", statements), expected);
+    }
+
+    function _notAccepted(
+        string memory what,
+        PairStatement[] memory statements,
+        ISettlementBook.Acceptance memory acceptance,
+        bytes memory expected
+    ) private {
+        _bookRefuses(
+            what,
+            address(this),
+            abi.encodeCall(ISettlementBook.accept, ("batch", statements, _only(acceptance))),
+            expected
+        );
+    }
+
+    function _notDischarged(
+        string memory what,
+        bytes32 agreement,
+        uint24 number,
+        int64 amountE4,
+        uint32 asCPO,
+        uint32 asMSP,
+        bytes memory expected
+    ) private {
+        bytes32 digest = _dischargeDigest(agreement, number, amountE4);
+        _bookRefuses(
+            what,
+            address(this),
+            abi.encodeCall(
+                ISettlementBook.discharge, (agreement, amountE4, _sign(_key(asCPO), digest), _sign(_key(asMSP), digest))
+            ),
+            expected
+        );
+    }
+
+    function _notAppended(
+        address target,
+        string memory what,
+        IBatteryPassport.Kind kind,
+        IBatteryPassport.Status status,
+        uint64 happenedAt,
+        bytes memory expected
+    ) private {
+        bytes memory call = abi.encodeCall(IBatteryPassport.append, (1, kind, status, happenedAt, "x"));
+        _mustRevert(what, target, address(this), call, expected);
+    }
+
+    function _copy(ISettlementBook.Acceptance memory acceptance)
+        private
+        pure
+        returns (ISettlementBook.Acceptance memory)
+    {
+        Signature memory signature = Signature(acceptance.signature.r, acceptance.signature.vs);
+        return ISettlementBook.Acceptance(acceptance.party, acceptance.pairs, signature);
+    }
+
+    function _words0(bytes4 error_) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(error_);
+    }
+
+    function _words1(bytes4 error_, uint256 word) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(error_, word);
+    }
+
+    function _wrongSigner(uint32 party) private pure returns (bytes memory) {
+        return _words1(ISettlementBook.SettlementBookWrongSigner.selector, party);
+    }
+
+    function _malformed(bytes2 countryCode, bytes3 partyId) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(IPartyRegistry.PartyRegistryMalformedId.selector, countryCode, partyId);
+    }
+
+    function _missing(address account, bytes32 role) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, account, role);
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {CollateralVault} from "../../src/CollateralVault.sol";
+import {EmbeddedCurrency} from "../../src/EmbeddedCurrency.sol";
+import {PartyRegistry} from "../../src/PartyRegistry.sol";
+import {SettlementBook} from "../../src/SettlementBook.sol";
+import {ISettlementBook} from "../../src/interfaces/ISettlementBook.sol";
+import {PairFigures, packFigures} from "../../src/types/PairFigures.sol";
+import {PairSet} from "../../src/types/PairSet.sol";
+import {PairStatement} from "../../src/types/PairStatement.sol";
+import {Signature} from "../../src/types/Signature.sol";
+import {ReferenceTrees} from "./ReferenceTrees.sol";
+import {Test} from "./Test.sol";
+
+/// @notice A settlement in place: contracts, roles, and parties that sign. Digests are built here by hand, from the
+/// texts of EIP-712, so that the contracts are checked against a second reading.
+abstract contract Settlement is Test {
+    uint64 internal constant NOW = 1_800_000_000;
+    uint64 internal constant DELAY = 1 days;
+    bytes3 internal constant EUR = "EUR";
+
+    EmbeddedCurrency internal token;
+    PartyRegistry internal registry;
+    CollateralVault internal vault;
+    SettlementBook internal book;
+
+    function setUp() public virtual {
+        vm.warp(NOW);
+        registry = new PartyRegistry(address(this));
+        registry.grantRole(registry.ISSUER_ROLE(), address(this));
+        token = new EmbeddedCurrency("Embedded euro", "EUR", address(this));
+        vault = new CollateralVault(token, registry, DELAY, address(this));
+        book = new SettlementBook(EUR, registry, vault, address(this));
+        vault.grantRole(vault.BOOK_ROLE(), address(book));
+        book.grantRole(book.PROPOSER_ROLE(), address(this));
+        book.grantRole(book.PAUSER_ROLE(), address(this));
+    }
+
+    // PARTIES
+
+    function _key(uint32 party) internal pure returns (uint256) {
+        return 1000 + party;
+    }
+
+    function _signer(uint32 party) internal pure returns (address) {
+        return vm.addr(_key(party));
+    }
+
+    function _payout(uint32 party) internal pure returns (address) {
+        return vm.addr(2000 + uint256(party));
+    }
+
+    /// @dev Registers parties 1 to `count` as NL-A00, NL-A01 and so on.
+    function _registerParties(uint32 count) internal {
+        for (uint32 i = 1; i <= count; ++i) {
+            assertEq(_register(_partyId(i), i), i, "parties are numbered from 1");
+        }
+    }
+
+    function _partyId(uint32 party) internal pure returns (bytes3) {
+        return bytes3(abi.encodePacked("A", uint8(48 + party / 10), uint8(48 + party % 10)));
+    }
+
+    function _register(bytes3 partyId, uint32 party) internal returns (uint32) {
+        bytes32 digest = _registrationDigest("NL", partyId, _signer(party), _payout(party), NOW);
+        return registry.register("NL", partyId, _signer(party), _payout(party), NOW, _sign(_key(party), digest));
+    }
+
+    function _deposit(uint32 party, uint256 amount) internal {
+        token.mint(address(this), amount);
+        token.approve(address(vault), amount);
+        vault.deposit(party, amount);
+    }
+
+    // AGREEMENTS
+
+    function _terms(uint32 cpo, uint32 msp, ISettlementBook.Mode mode, uint64 limitE4)
+        internal
+        pure
+        returns (ISettlementBook.Agreement memory)
+    {
+        return ISettlementBook.Agreement({
+            document: keccak256(abi.encode("document", cpo, msp)),
+            cpo: cpo,
+            msp: msp,
+            currency: EUR,
+            mode: mode,
+            creditLimitE4: limitE4,
+            deadline: NOW + 1 days
+        });
+    }
+
+    function _open(ISettlementBook.Agreement memory terms) internal returns (bytes32) {
+        bytes32 digest = _agreementDigest(terms);
+        return book.openAgreement(terms, _sign(_key(terms.cpo), digest), _sign(_key(terms.msp), digest));
+    }
+
+    function _openPrefunded(uint32 cpo, uint32 msp) internal returns (bytes32) {
+        return _open(_terms(cpo, msp, ISettlementBook.Mode.PREFUNDED, 0));
+    }
+
+    function _openCreditLine(uint32 cpo, uint32 msp, uint64 limitE4) internal returns (bytes32) {
+        return _open(_terms(cpo, msp, ISettlementBook.Mode.CREDIT_LINE, limitE4));
+    }
+
+    // STATEMENTS
+
+    function _statement(bytes32 agreement, uint64 dueE4, uint64 creditE4, uint32 sequence)
+        internal
+        pure
+        returns (PairStatement memory)
+    {
+        return PairStatement({
+            agreement: agreement,
+            evidenceRoot: keccak256(abi.encode("evidence", agreement, sequence, dueE4, creditE4)),
+            sumRoot: keccak256(abi.encode("sums", agreement, sequence, dueE4, creditE4)),
+            figures: packFigures(dueE4, creditE4, 100, sequence, uint40(NOW))
+        });
+    }
+
+    function _batchOf(PairStatement memory statement) internal pure returns (PairStatement[] memory statements) {
+        statements = new PairStatement[](1);
+        statements[0] = statement;
+    }
+
+    /// @dev Two statements in ascending order of agreement.
+    function _batchOf(PairStatement memory one, PairStatement memory other)
+        internal
+        pure
+        returns (PairStatement[] memory statements)
+    {
+        statements = new PairStatement[](2);
+        bool ordered = one.agreement < other.agreement;
+        statements[0] = ordered ? one : other;
+        statements[1] = ordered ? other : one;
+    }
+
+    function _pairs(uint256 bits) internal pure returns (PairSet) {
+        return PairSet.wrap(bits);
+    }
+
+    function _acceptance(bytes32 batchId, PairStatement[] memory statements, uint32 party, uint256 pairs)
+        internal
+        view
+        returns (ISettlementBook.Acceptance memory)
+    {
+        bytes32 digest = _acceptanceDigest(batchId, _pairsHash(statements), party, pairs);
+        return ISettlementBook.Acceptance(party, _pairs(pairs), _sign(_key(party), digest));
+    }
+
+    function _acceptances(bytes32 batchId, PairStatement[] memory statements, uint32 one, uint32 other, uint256 pairs)
+        internal
+        view
+        returns (ISettlementBook.Acceptance[] memory acceptances)
+    {
+        acceptances = new ISettlementBook.Acceptance[](2);
+        acceptances[0] = _acceptance(batchId, statements, one, pairs);
+        acceptances[1] = _acceptance(batchId, statements, other, pairs);
+    }
+
+    function _only(ISettlementBook.Acceptance memory acceptance)
+        internal
+        pure
+        returns (ISettlementBook.Acceptance[] memory acceptances)
+    {
+        acceptances = new ISettlementBook.Acceptance[](1);
+        acceptances[0] = acceptance;
+    }
+
+    function _nobody() internal pure returns (ISettlementBook.Acceptance[] memory) {
+        return new ISettlementBook.Acceptance[](0);
+    }
+
+    function _finalPairs(bytes32 batchId) internal view returns (uint256) {
+        return PairSet.unwrap(book.batch(batchId).finalPairs);
+    }
+
+    // HASHES, READ A SECOND TIME
+
+    function _statementHash(PairStatement memory statement) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256("PairStatement(bytes32 agreement,bytes32 evidenceRoot,bytes32 sumRoot,uint256 figures)"),
+                statement
+            )
+        );
+    }
+
+    function _statementHashes(PairStatement[] memory statements) internal pure returns (bytes32[] memory hashes) {
+        hashes = new bytes32[](statements.length);
+        for (uint256 i = 0; i < statements.length; ++i) {
+            hashes[i] = _statementHash(statements[i]);
+        }
+    }
+
+    function _pairsHash(PairStatement[] memory statements) internal pure returns (bytes32) {
+        return keccak256(abi.encode(ReferenceTrees.root(_statementHashes(statements)), statements.length));
+    }
+
+    function _agreementId(ISettlementBook.Agreement memory terms) internal pure returns (bytes32) {
+        bytes32 typehash = keccak256(
+            "Agreement(bytes32 document,uint32 cpo,uint32 msp,bytes3 currency,uint8 mode,uint64 creditLimitE4,uint64 deadline)"
+        );
+        return keccak256(
+            abi.encode(
+                typehash,
+                terms.document,
+                terms.cpo,
+                terms.msp,
+                terms.currency,
+                terms.mode,
+                terms.creditLimitE4,
+                terms.deadline
+            )
+        );
+    }
+
+    function _agreementDigest(ISettlementBook.Agreement memory terms) internal view returns (bytes32) {
+        return _digest(address(book), "SettlementBook", _agreementId(terms));
+    }
+
+    function _acceptanceDigest(bytes32 batchId, bytes32 pairsHash, uint32 party, uint256 pairs)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash = keccak256("Acceptance(bytes32 batchId,bytes32 pairsHash,uint32 party,uint256 pairs)");
+        return
+            _digest(address(book), "SettlementBook", keccak256(abi.encode(typehash, batchId, pairsHash, party, pairs)));
+    }
+
+    function _dischargeDigest(bytes32 agreement, uint24 number, int64 amountE4) internal view returns (bytes32) {
+        bytes32 typehash = keccak256("Discharge(bytes32 agreement,uint24 number,int64 amountE4)");
+        return _digest(address(book), "SettlementBook", keccak256(abi.encode(typehash, agreement, number, amountE4)));
+    }
+
+    function _registrationDigest(bytes2 countryCode, bytes3 partyId, address signer, address payout, uint64 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash =
+            keccak256("Registration(bytes2 countryCode,bytes3 partyId,address signer,address payout,uint64 deadline)");
+        return _digest(
+            address(registry),
+            "PartyRegistry",
+            keccak256(abi.encode(typehash, countryCode, partyId, signer, payout, deadline))
+        );
+    }
+
+    function _rotationDigest(uint32 number, address signer, uint32 nonce, uint64 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash = keccak256("SignerRotation(uint32 number,address signer,uint32 nonce,uint64 deadline)");
+        return
+            _digest(
+                address(registry), "PartyRegistry", keccak256(abi.encode(typehash, number, signer, nonce, deadline))
+            );
+    }
+
+    function _digest(address verifier, string memory name, bytes32 structHash) internal view returns (bytes32) {
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256(bytes(name)),
+                keccak256("1"),
+                block.chainid,
+                verifier
+            )
+        );
+        return keccak256(abi.encodePacked(hex"1901", domain, structHash));
+    }
+
+    function _sign(uint256 key, bytes32 digest) internal pure returns (Signature memory) {
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
+        return Signature({r: r, vs: bytes32(uint256(s) | (uint256(v - 27) << 255))});
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {SumNode} from "../../src/trees/SumTree.sol";
+import {packFigures} from "../../src/types/PairFigures.sol";
+import {PairStatement} from "../../src/types/PairStatement.sol";
+import {ReferenceTrees} from "../base/ReferenceTrees.sol";
+import {Settlement} from "../base/Settlement.sol";
+
+contract VerifySumTest is Settlement {
+    struct Amounts {
+        bytes32 evidenceLeaf;
+        uint64 dueE4;
+        uint64 creditE4;
+    }
+
+    function testFuzz_EveryAmountIsProved(uint256 count, uint256 index, uint256 seed) public view {
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        index = bound(index, 0, leaves.length - 1);
+
+        assertTrue(_verify(_over(leaves), amounts[index], index, ReferenceTrees.sumProof(leaves, index)), "proved");
+    }
+
+    function testFuzz_AChangedAmountIsRefused(uint256 count, uint256 index, uint256 seed, uint256 change) public view {
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        index = bound(index, 0, leaves.length - 1);
+        Amounts memory amount = amounts[index];
+        uint64 flip = uint64(1) << uint64((change >> 8) % 32);
+        if (change % 3 == 0) amount.dueE4 ^= flip;
+        if (change % 3 == 1) amount.creditE4 ^= flip;
+        if (change % 3 == 2) amount.evidenceLeaf ^= bytes32(uint256(flip));
+
+        assertFalse(_verify(_over(leaves), amount, index, ReferenceTrees.sumProof(leaves, index)), "refused");
+    }
+
+    function testFuzz_StatementsThatDoNotAddUpAreRefused(uint256 count, uint256 index, uint256 seed, bool isDue)
+        public
+        view
+    {
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        index = bound(index, 0, leaves.length - 1);
+        SumNode memory root = ReferenceTrees.sumRoot(leaves);
+        if (isDue) ++root.dueE4;
+        else ++root.creditE4;
+
+        assertFalse(
+            _verify(_under(root, leaves.length), amounts[index], index, ReferenceTrees.sumProof(leaves, index)),
+            "refused"
+        );
+    }
+
+    function testFuzz_ANeighbourWithAnotherAmountIsRefused(uint256 count, uint256 index, uint256 seed) public view {
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 2, 70), seed);
+        index = bound(index, 0, leaves.length - 1);
+        PairStatement memory statement = _over(leaves);
+        SumNode[] memory proof = ReferenceTrees.sumProof(leaves, index);
+        ++proof[seed % proof.length].creditE4;
+
+        assertFalse(_verify(statement, amounts[index], index, proof), "refused");
+    }
+
+    function _verify(PairStatement memory statement, Amounts memory amount, uint256 index, SumNode[] memory proof)
+        private
+        view
+        returns (bool)
+    {
+        return book.verifySum(statement, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
+    }
+
+    function _over(SumNode[] memory leaves) private pure returns (PairStatement memory) {
+        return _under(ReferenceTrees.sumRoot(leaves), leaves.length);
+    }
+
+    function _under(SumNode memory root, uint256 count) private pure returns (PairStatement memory) {
+        return
+            PairStatement(0, 0, root.hash, packFigures(uint64(root.dueE4), uint64(root.creditE4), uint32(count), 1, 0));
+    }
+
+    function _leaves(uint256 count, uint256 seed)
+        private
+        pure
+        returns (Amounts[] memory amounts, SumNode[] memory leaves)
+    {
+        amounts = new Amounts[](count);
+        leaves = new SumNode[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            bytes32 dice = keccak256(abi.encode(seed, i));
+            bool isDue = uint256(dice) % 4 != 0;
+            uint64 e4 = uint32(uint256(dice) >> 64);
+            amounts[i] = Amounts(dice, isDue ? e4 : 0, isDue ? 0 : e4);
+            bytes32 hash = keccak256(bytes.concat(hex"00", dice, bytes8(amounts[i].dueE4), bytes8(amounts[i].creditE4)));
+            leaves[i] = SumNode(hash, amounts[i].dueE4, amounts[i].creditE4);
+        }
+    }
+}
