@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from emobility.domain.cdr import CDR
 from emobility.domain.cdr_check import SignatureVerdict
 from emobility.domain.errors import MalformedInput, RuleBroken
@@ -11,8 +9,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
-from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge
-from emobility.protocols.ocmf.record import verify
+from emobility.protocols.ocmf import verify_charge_alone
 from services.driver_mobility.records import METER_KEY, MeterKey
 
 
@@ -28,7 +25,7 @@ async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cd
     public_key = cdr.signed_data.public_key if pinned is None else pinned.public_key
     try:
         records = [await vault.open(record) for record in cdr.signed_data.records]
-        charge = _charge(records, public_key)
+        charge = verify_charge_alone(records, public_key_hex=public_key)
     except (MalformedInput, RuleBroken) as refusal:
         if isinstance(refusal, SubjectErased):
             return SignatureVerdict.NOT_SIGNED
@@ -39,19 +36,6 @@ async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cd
         await _pin_at_first_use(unit, emsp_id, cdr, public_key)
     is_trusted = pinned is not None and pinned.is_by_operator
     return SignatureVerdict.VALID if is_trusted else SignatureVerdict.KEY_NOT_PINNED
-
-
-def _charge(records: Sequence[str], public_key: str) -> VerifiedCharge:
-    """Verify the records with each other; the registers they must match are their own, the MSP saw no others."""
-    readings = [reading for text in records for reading in verify(text, public_key).readings]
-    begins = [reading.energy_wh for reading in readings if reading.is_begin]
-    ends = [reading.energy_wh for reading in readings if reading.is_end]
-    return verify_charge(
-        records,
-        public_key_hex=public_key,
-        begin_wh=min(begins, default=0),
-        end_wh=max(ends, default=0),
-    )
 
 
 async def _pin_at_first_use(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, public_key: str) -> None:
