@@ -24,6 +24,7 @@ from emobility.adapters.system import SystemRandomness, SystemTimer
 from emobility.runtime import network
 from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
+from emobility.runtime.foundry import find_foundry
 from emobility.runtime.kafka.libraries import fetch_libraries, find_java
 from emobility.runtime.postgres_binaries import PostgresBinaries, binaries_in, find_postgres_binaries
 from emobility.runtime.supervision import ComponentMissing
@@ -94,6 +95,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if any(item.get_closest_marker("kafka") for item in session.items):
             find_java()
             fetch_libraries()
+        if any(item.get_closest_marker("chain") for item in session.items):
+            find_foundry("anvil")
     except ComponentMissing as missing:
         end_run(session.config, str(missing), 3)
 

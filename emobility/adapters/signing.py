@@ -41,17 +41,7 @@ class Ed25519Signer:
 
     def is_valid(self, *, public_key: str, message: bytes, signature: str) -> bool:
         """Tell whether `signature` is the holder of `public_key`'s word on `message`."""
-        try:
-            key, word = bytes.fromhex(public_key), bytes.fromhex(signature)
-        except ValueError:
-            return False
-        if len(key) != PUBLIC_KEY_BYTES or len(word) != SIGNATURE_BYTES:
-            return False
-        try:
-            Ed25519PublicKey.from_public_bytes(key).verify(word, message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return is_ed25519_signature(public_key=public_key, message=message, signature=signature)
 
     def _key_of(self, party_id: PartyId) -> Ed25519PrivateKey:
         if party_id not in self._keys:
@@ -60,3 +50,18 @@ class Ed25519Signer:
             ).derive(self._master_key)
             self._keys[party_id] = Ed25519PrivateKey.from_private_bytes(seed)
         return self._keys[party_id]
+
+
+def is_ed25519_signature(*, public_key: str, message: bytes, signature: str) -> bool:
+    """Tell whether `signature` (hex) is the holder of `public_key`'s (hex) word on `message`."""
+    try:
+        key, word = bytes.fromhex(public_key), bytes.fromhex(signature)
+    except ValueError:
+        return False
+    if len(key) != PUBLIC_KEY_BYTES or len(word) != SIGNATURE_BYTES:
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(word, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

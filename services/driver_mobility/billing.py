@@ -6,20 +6,16 @@ A bill is `price_session(the quote's retail tariff, the CDR's periods)`, gross. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
-from fractions import Fraction
 from typing import Final
 
 from emobility.domain.cdr import CDR
 from emobility.domain.identifiers import PartyId
 from emobility.domain.quote import gross_e4
+from emobility.domain.receipt.lines import receipt_lines, receipt_notes
 from emobility.domain.retail_account import add_bill, add_credit, plan_refund, withdraw_demand
-from emobility.domain.tariff.priced import PricedLine, PricedSession
 from emobility.domain.tariff.pricing import price_session
-from emobility.domain.tariff.tariff import TariffDimension
 from emobility.events.event import Envelope
 from emobility.events.retail import RetailBilled, RetailCredited
 from emobility.ports.unit_of_work import UnitOfWork
@@ -42,22 +38,9 @@ from services.driver_mobility.records import (
     PaymentState,
     QuoteRecord,
     QuoteState,
-    ReceiptLine,
 )
 
 BILL_ID_CHARACTERS: Final = 24
-_PER: Final = {
-    TariffDimension.ENERGY: "per kWh",
-    TariffDimension.TIME: "per hour",
-    TariffDimension.PARKING_TIME: "per hour",
-    TariffDimension.FLAT: "per session",
-}
-_WHAT: Final = {
-    TariffDimension.ENERGY: "Energy",
-    TariffDimension.TIME: "Time charging",
-    TariffDimension.PARKING_TIME: "Time plugged in without charging",
-    TariffDimension.FLAT: "Starting fee",
-}
 
 
 def bill_id_of(emsp_id: PartyId, cpo_id: PartyId, cdr_id: str) -> str:
@@ -86,8 +69,8 @@ async def bill_cdr(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR, *, correlatio
         credited_incl_e4=0,
         currency=tariff.currency,
         billed_at=at,
-        lines=tuple(_receipt_line(line, tariff.currency) for line in priced.lines),
-        notes=tuple(_receipt_notes(priced)),
+        lines=receipt_lines(priced),
+        notes=receipt_notes(priced),
     )
     await unit.table(BILL).insert(bill)
     account = await account_for_update(unit, bill.party_id, bill.driver_id, bill.currency)
@@ -178,41 +161,3 @@ def _billed(bill: BillRecord, correlation_id: str) -> Envelope:
         billed_at=bill.billed_at,
     )
     return fact(event, bill.party_id.code, bill.bill_id, correlation_id=correlation_id, at=bill.billed_at)
-
-
-def _receipt_line(line: PricedLine, currency: str) -> ReceiptLine:
-    return ReceiptLine(
-        what=_WHAT[line.dimension],
-        quantity=_quantity(line),
-        unit_price=f"{_plain(line.price)} {currency} {_PER[line.dimension]} before tax",
-        vat_percent=None if line.vat_percent is None else _plain(line.vat_percent),
-        excl=_exact(line.excl),
-        incl=_exact(line.incl),
-    )
-
-
-def _quantity(line: PricedLine) -> str:
-    if line.dimension is TariffDimension.FLAT:
-        return "1"
-    if line.dimension is TariffDimension.ENERGY:
-        return f"{_plain(Decimal(line.billed_quantity).scaleb(-3))} kWh"
-    minutes, seconds = divmod(line.billed_quantity, 60)
-    return f"{minutes} min {seconds} s"
-
-
-def _receipt_notes(priced: PricedSession) -> Iterator[str]:
-    if not priced.lines:
-        yield "Nothing was charged for."
-    if priced.limit_excl is not None or priced.limit_incl is not None:
-        yield "The tariff's minimum or maximum price decided the total."
-
-
-def _exact(amount: Fraction) -> str:
-    """Write an exact amount to six places; the total is rounded once, from the exact sum."""
-    text = f"{Decimal(amount.numerator) / Decimal(amount.denominator):.6f}"
-    return text.rstrip("0").ljust(text.index(".") + 3, "0")
-
-
-def _plain(number: Decimal) -> str:
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

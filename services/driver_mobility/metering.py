@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from emobility.domain.cdr import CDR, SignedMeterData
 from emobility.domain.cdr_check import SignatureVerdict
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
@@ -12,8 +10,8 @@ from emobility.domain.personal import SubjectErased
 from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
-from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge
-from emobility.protocols.ocmf.record import verify
+from emobility.protocols.ocmf import verify_charge_alone
+from emobility.protocols.ocmf.charge import VerifiedCharge
 from services.driver_mobility.records import METER_KEY, USED_RECORD, MeterKey, UsedSignedRecord
 
 
@@ -91,20 +89,8 @@ async def _pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey 
 
 async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | None) -> VerifiedCharge:
     public_key = signed.public_key if pinned is None else pinned.public_key
-    return _charge([await vault.evidence.open(record) for record in signed.records], public_key)
-
-
-def _charge(records: Sequence[str], public_key: str) -> VerifiedCharge:
-    """Verify the records with each other; the registers they must match are their own, the MSP saw no others."""
-    readings = [reading for text in records for reading in verify(text, public_key).readings]
-    begins = [reading.energy_wh for reading in readings if reading.is_begin]
-    ends = [reading.energy_wh for reading in readings if reading.is_end]
-    return verify_charge(
-        records,
-        public_key_hex=public_key,
-        begin_wh=min(begins, default=0),
-        end_wh=max(ends, default=0),
-    )
+    records = [await vault.evidence.open(record) for record in signed.records]
+    return verify_charge_alone(records, public_key_hex=public_key)
 
 
 async def _pin_at_first_use(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, public_key: str) -> None:

@@ -17,6 +17,7 @@ from emobility.domain.cdr_check import CDRFinding
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.domain.quote import RetailQuote
+from emobility.domain.receipt.lines import ReceiptLine
 from emobility.domain.retail_account import RetailAccount
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.retail import RetailPlan
@@ -274,18 +275,6 @@ class DisputeRecord:
     findings: tuple[CDRFinding, ...]
     disputed_at: datetime
     resolution: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptLine:
-    """One line of a bill: what, how much of it at which price, and the exact amount before and after tax."""
-
-    what: str
-    quantity: str
-    unit_price: str
-    vat_percent: str | None
-    excl: str
-    incl: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ exactly what decides a price and nothing that travels with it:
 - in: owner, id, currency, type, validity, limits, and every element in order with its components and restrictions;
 - out: `last_updated` (a receiver may raise it, OCPI cuts it to seconds) and texts for people.
 
+The form can be read back (`tariff_of`), so a document may carry a tariff in it and have the price recomputed.
+
 Numbers are written without trailing zeros (0.10 is 0.1), instants in UTC to the second, times of day to the minute's
 second, ids in upper case (CiString), `step_size` 0 as the 1 it means, days in the order of the week.
 """
@@ -14,15 +16,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from emobility.domain.errors import MalformedInput
+from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
-from emobility.domain.tariff.tariff import DayOfWeek, PriceComponent, Tariff, TariffElement, TariffRestrictions
+from emobility.domain.tariff.tariff import (
+    DayOfWeek,
+    PriceComponent,
+    Reservation,
+    Tariff,
+    TariffDimension,
+    TariffElement,
+    TariffRestrictions,
+    TariffType,
+)
+
+T = TypeVar("T")
 
 CANONICAL_FORM: Final = "wattroam-tariff-1"
 """Hashed along: a change of the form changes every hash, and says so."""
+
+
+class NoCanonicalTariff(MalformedInput):
+    """A document that should be a tariff in canonical form is none."""
 
 
 def tariff_hash(tariff: Tariff) -> str:
@@ -32,6 +52,11 @@ def tariff_hash(tariff: Tariff) -> str:
 
 def canonical_bytes(tariff: Tariff) -> bytes:
     """Return what is hashed: compact JSON with sorted keys and without absent fields."""
+    return json.dumps(canonical_document(tariff), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def canonical_document(tariff: Tariff) -> dict[str, Any]:
+    """Return the canonical form before it is written as bytes."""
     document = {
         "form": CANONICAL_FORM,
         "party": tariff.party_id.code,
@@ -44,7 +69,36 @@ def canonical_bytes(tariff: Tariff) -> bytes:
         "max": _limit(tariff.price_max),
         "elements": [_element(element) for element in tariff.elements],
     }
-    return json.dumps(_present(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _present(document)
+
+
+def tariff_of(document: dict[str, Any]) -> Tariff:
+    """Read a canonical form back into a tariff that charges the same.
+
+    Its `last_updated`, which is not in the form, is the earliest moment there is.
+
+    Raises:
+        NoCanonicalTariff: the document is not exactly the canonical form of a tariff.
+    """
+    try:
+        tariff = Tariff(
+            party_id=PartyId(document["party"]),
+            tariff_id=document["id"],
+            currency=document["currency"],
+            elements=tuple(_read_element(element) for element in document["elements"]),
+            last_updated=datetime.min.replace(tzinfo=UTC),
+            tariff_type=_read(document, "type", TariffType),
+            price_min=_read(document, "min", _read_limit),
+            price_max=_read(document, "max", _read_limit),
+            valid_from=_read(document, "from", datetime.fromisoformat),
+            valid_until=_read(document, "until", datetime.fromisoformat),
+        )
+        is_whole = canonical_document(tariff) == document
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MalformedInput) as error:
+        raise NoCanonicalTariff(str(error)) from error
+    if not is_whole:
+        raise NoCanonicalTariff("a part of it is written in another way, or is not of the form")
+    return tariff
 
 
 def is_in_force(tariff: Tariff, at: datetime) -> bool:
@@ -90,6 +144,52 @@ def _restrictions(r: TariffRestrictions) -> dict[str, Any]:
         "days": [day.value for day in DayOfWeek if day in r.days_of_week] or None,
         "reservation": None if r.reservation is None else r.reservation.value,
     }
+
+
+def _read(document: dict[str, Any], name: str, kind: Callable[[Any], T]) -> T | None:
+    return kind(document[name]) if name in document else None
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int:
+        raise TypeError(f"{number!r} is no whole number")
+    return number
+
+
+def _read_limit(document: dict[str, Any]) -> Price:
+    return Price(excl_e4=_whole(document["excl_e4"]), incl_e4=_read(document, "incl_e4", _whole))
+
+
+def _read_element(document: dict[str, Any]) -> TariffElement:
+    components = tuple(
+        PriceComponent(
+            dimension=TariffDimension(component["dimension"]),
+            price=Decimal(component["price"]),
+            step_size=_whole(component["step"]),
+            vat_percent=_read(component, "vat", Decimal),
+        )
+        for component in document["components"]
+    )
+    return TariffElement(components=components, restrictions=_read_restrictions(document.get("restrictions", {})))
+
+
+def _read_restrictions(r: dict[str, Any]) -> TariffRestrictions:
+    return TariffRestrictions(
+        start_time=_read(r, "start_time", time.fromisoformat),
+        end_time=_read(r, "end_time", time.fromisoformat),
+        start_date=_read(r, "start_date", date.fromisoformat),
+        end_date=_read(r, "end_date", date.fromisoformat),
+        energy_wh_min=_read(r, "energy_wh_min", _whole),
+        energy_wh_max=_read(r, "energy_wh_max", _whole),
+        current_a_min=_read(r, "current_a_min", Decimal),
+        current_a_max=_read(r, "current_a_max", Decimal),
+        power_w_min=_read(r, "power_w_min", _whole),
+        power_w_max=_read(r, "power_w_max", _whole),
+        duration_s_min=_read(r, "duration_s_min", _whole),
+        duration_s_max=_read(r, "duration_s_max", _whole),
+        days_of_week=tuple(DayOfWeek(day) for day in r.get("days", ())),
+        reservation=_read(r, "reservation", Reservation),
+    )
 
 
 def _present(document: dict[str, Any]) -> dict[str, Any]:

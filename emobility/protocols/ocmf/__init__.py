@@ -1,12 +1,13 @@
 """OCMF: what a meter signed, verified against the key pinned for it. Open Charge Metering Format 1.4.1.
 
 `verify` checks one record, `verify_charge` the records of one charge against the registers that OCPP reported,
-`mask` makes a copy that a driver may show around.
+`verify_charge_alone` against each other, `mask` makes a copy that a driver may show around, and `showing` puts a
+charge's records into a receipt.
 """
 
 from __future__ import annotations
 
-from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge
+from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge, verify_charge_alone
 from emobility.protocols.ocmf.masking import MaskedOCMF, mask
 from emobility.protocols.ocmf.record import VerifiedOCMF, VerifiedReading, payload_hash, verify
 from emobility.protocols.ocmf.refusals import OCMFRefused
@@ -21,4 +22,5 @@ __all__ = [
     "payload_hash",
     "verify",
     "verify_charge",
+    "verify_charge_alone",
 ]

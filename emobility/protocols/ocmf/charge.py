@@ -48,6 +48,21 @@ def verify_charge(records: Sequence[str], *, public_key_hex: str, begin_wh: int,
     return VerifiedCharge(begin=begin, end=end, payload_hashes=tuple(page.payload_sha256 for page in pages))
 
 
+def verify_charge_alone(records: Sequence[str], *, public_key_hex: str) -> VerifiedCharge:
+    """Check all records of a charge with each other, for whoever saw no other register values.
+
+    Raises:
+        OCMFRefused: as `verify_charge`.
+    """
+    readings = [reading for text in records for reading in verify(text, public_key_hex).readings]
+    return verify_charge(
+        records,
+        public_key_hex=public_key_hex,
+        begin_wh=min((reading.energy_wh for reading in readings if reading.is_begin), default=0),
+        end_wh=max((reading.energy_wh for reading in readings if reading.is_end), default=0),
+    )
+
+
 def _refuse_two_meters(pages: Sequence[VerifiedOCMF]) -> None:
     meters = sorted({page.meter for page in pages})
     if len(meters) > 1:

@@ -90,10 +90,20 @@ class VerifiedOCMF:
     public_key_hex: str
 
 
+def payload_of(record_text: str) -> str:
+    """Return what the meter signed, as it wrote it. Raises `OCMFRefused`."""
+    return _sections(record_text)[0]
+
+
 def payload_hash(record_text: str) -> str:
     """Return SHA-256 (hex) of what the meter signed. Raises `OCMFRefused`."""
-    payload, _ = _sections(record_text)
-    return hashlib.sha256(payload.encode()).hexdigest()
+    return hashlib.sha256(payload_of(record_text).encode()).hexdigest()
+
+
+def stated_readings(payload_text: str) -> tuple[VerifiedReading, ...]:
+    """Return the readings that a payload states, **without** a signature to vouch for them. Raises `OCMFRefused`."""
+    _strict_json(payload_text)
+    return _readings(_parsed(f'{_PREFIX}{payload_text}|{{"SD":"00"}}'))
 
 
 def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:

@@ -25,7 +25,14 @@ from emobility.domain.tariff.tariff import (
     TariffRestrictions,
     TariffType,
 )
-from emobility.domain.tariff.version import canonical_bytes, is_in_force, tariff_hash
+from emobility.domain.tariff.version import (
+    NoCanonicalTariff,
+    canonical_bytes,
+    canonical_document,
+    is_in_force,
+    tariff_hash,
+    tariff_of,
+)
 from emobility.events.codec import decode, encode
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.mapping import period_from_ocpi, period_to_ocpi, tariff_from_ocpi, tariff_to_ocpi
@@ -186,3 +193,44 @@ def test_the_canonical_form_is_pinned() -> None:
 def test_a_tariff_is_in_force_from_its_start_until_before_its_end(at: datetime, *, expected: bool) -> None:
     assert is_in_force(FULL, at) is expected
     assert is_in_force(replace(FULL, valid_from=None, valid_until=None), at)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_a_tariff_read_back_from_its_canonical_form_charges_the_same(seed: int) -> None:
+    drawn = case(seed)
+    read = tariff_of(json.loads(canonical_bytes(drawn.tariff)))
+
+    first, second = (
+        price_session(one, drawn.periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+        for one in (drawn.tariff, read)
+    )
+    assert tariff_hash(read) == tariff_hash(drawn.tariff)
+    assert (second.total, [line.excl for line in second.lines]) == (first.total, [line.excl for line in first.lines])
+
+
+def test_every_field_of_the_canonical_form_is_read_back() -> None:
+    assert canonical_document(tariff_of(canonical_document(FULL))) == canonical_document(FULL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"form": "wattroam-tariff-2"},
+        {"currency": "eur"},
+        {"party": "nobody"},
+        {"elements": [{}]},
+        {"elements": [{"components": [{"dimension": "ENERGY", "price": "0.10", "step": 1}]}]},
+        {"elements": [{"components": [{"dimension": "ENERGY", "price": "0.1", "step": "1"}]}]},
+        {"elements": [{"components": [{"dimension": "ENERGY", "price": "0.1", "step": True}]}]},
+        {"elements": [{"components": [{"dimension": "ENERGY", "price": "0.1", "step": 1, "discount": "1"}]}]},
+        {"elements": [{"components": [{"dimension": "HOPE", "price": "0.1", "step": 1}]}]},
+        {"elements": [{"components": [{"dimension": "ENERGY", "price": "much", "step": 1}]}]},
+        {"elements": 7},
+        {"min": {}},
+        {"from": "soon"},
+        {"text": "more"},
+    ],
+)
+def test_what_is_not_exactly_the_canonical_form_is_not_read(change: dict[str, Any]) -> None:
+    with pytest.raises(NoCanonicalTariff):
+        tariff_of({**canonical_document(FULL), **change})

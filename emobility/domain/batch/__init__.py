@@ -1,0 +1,1 @@
+"""What two parties sign for a period: leaves, trees, proofs, statements. Byte for byte what the contracts compute."""

@@ -1,0 +1,164 @@
+"""EIP-712: what the parties sign for a settlement book, as `settlement_contracts/src/SettlementBook.sol` checks it.
+
+Every digest names chain and contract, so that a signature for one book means nothing in another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Final
+
+from emobility.domain.batch.hashing import HASH_BYTES, keccak256
+from emobility.domain.errors import MalformedInput
+
+BOOK_NAME: Final = "SettlementBook"
+BOOK_VERSION: Final = "1"
+ADDRESS_BYTES: Final = 20
+BATCH_ID_FORM: Final = b"wattroam-batch-1"
+DOMAIN_TYPE: Final = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+AGREEMENT_TYPE: Final = (
+    "Agreement(bytes32 document,uint32 cpo,uint32 msp,bytes3 currency,uint8 mode,uint64 creditLimitE4,uint64 deadline)"
+)
+ACCEPTANCE_TYPE: Final = "Acceptance(bytes32 batchId,bytes32 pairsHash,uint32 party,uint256 pairs)"
+DISCHARGE_TYPE: Final = "Discharge(bytes32 agreement,uint24 number,int64 amountE4)"
+_DOMAIN_HASH: Final = keccak256(DOMAIN_TYPE.encode())
+_AGREEMENT_HASH: Final = keccak256(AGREEMENT_TYPE.encode())
+_ACCEPTANCE_HASH: Final = keccak256(ACCEPTANCE_TYPE.encode())
+_DISCHARGE_HASH: Final = keccak256(DISCHARGE_TYPE.encode())
+
+
+class MalformedTypedData(MalformedInput):
+    """A value does not fit its EIP-712 type."""
+
+
+class BookMode(IntEnum):
+    """How a book meets obligations, as the contract counts its modes."""
+
+    PREFUNDED = 0
+    CREDIT_LINE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """A settlement book: one currency's contract on one chain. `address`: 20 bytes."""
+
+    chain_id: int
+    address: bytes
+
+    @property
+    def domain_separator(self) -> bytes:
+        """What makes signatures for this book useless elsewhere."""
+        return keccak256(
+            _DOMAIN_HASH
+            + keccak256(BOOK_NAME.encode())
+            + keccak256(BOOK_VERSION.encode())
+            + _uint(self.chain_id, 256)
+            + _address(self.address)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementTerms:
+    """An agreement as it is opened in a book.
+
+    Attributes:
+        document: Hash of the roaming agreement that the two signed.
+        cpo: Party number of the CPO in the registry.
+        msp: Party number of the MSP.
+        currency: ISO 4217.
+        credit_limit_e4: Most that the MSP may owe on a credit line, in ten-thousandths of `currency`; else 0.
+        deadline: Until when it can be opened.
+    """
+
+    document: bytes
+    cpo: int
+    msp: int
+    currency: str
+    mode: BookMode
+    credit_limit_e4: int
+    deadline: datetime
+
+
+def agreement_id(terms: AgreementTerms) -> bytes:
+    """Return the agreement's id in the book: the struct hash of its terms. Raises `MalformedTypedData`."""
+    if not (terms.currency.isascii() and len(terms.currency) == 3):
+        raise MalformedTypedData(f"{terms.currency!r} is no currency")
+    return keccak256(
+        _AGREEMENT_HASH
+        + _hash(terms.document)
+        + _uint(terms.cpo, 32)
+        + _uint(terms.msp, 32)
+        + terms.currency.encode().ljust(32, b"\0")
+        + _uint(terms.mode, 8)
+        + _uint(terms.credit_limit_e4, 64)
+        + _uint(int(terms.deadline.astimezone(UTC).timestamp()), 64)
+    )
+
+
+def agreement_digest(book: Book, terms: AgreementTerms) -> bytes:
+    """Return what both parties sign to open an agreement. Raises `MalformedTypedData`."""
+    return _digest(book, agreement_id(terms))
+
+
+def acceptance_digest(book: Book, *, batch_id: bytes, pairs_hash: bytes, party: int, pairs: int) -> bytes:
+    """Return what a party signs to accept its statements of a batch.
+
+    Args:
+        book: Where the batch is proposed.
+        batch_id: See `batch_id_of`.
+        pairs_hash: See `statement.pairs_hash`.
+        party: Its number in the registry.
+        pairs: Bit i stands for the batch's statement i.
+
+    Raises:
+        MalformedTypedData: a value does not fit its type.
+    """
+    words = _hash(batch_id) + _hash(pairs_hash) + _uint(party, 32) + _uint(pairs, 256)
+    return _digest(book, keccak256(_ACCEPTANCE_HASH + words))
+
+
+def discharge_digest(book: Book, *, agreement: bytes, number: int, amount_e4: int) -> bytes:
+    """Return what both parties sign when an obligation was paid outside the chain.
+
+    Args:
+        book: Where it is owed.
+        agreement: The agreement's id.
+        number: How many discharges it has had.
+        amount_e4: Paid by the MSP, in ten-thousandths; below zero paid by the CPO.
+
+    Raises:
+        MalformedTypedData: a value does not fit its type.
+    """
+    if not -(2**63) <= amount_e4 < 2**63:
+        raise MalformedTypedData(f"{amount_e4} does not fit 64 bits")
+    signed = amount_e4.to_bytes(32, "big", signed=True)
+    return _digest(book, keccak256(_DISCHARGE_HASH + _hash(agreement) + _uint(number, 24) + signed))
+
+
+def batch_id_of(book: Book, pairs_hash: bytes) -> bytes:
+    """Return a batch's id: the same statements have the same one, so proposing them again is recognised."""
+    return keccak256(BATCH_ID_FORM + book.domain_separator + _hash(pairs_hash))
+
+
+def _digest(book: Book, struct_hash: bytes) -> bytes:
+    return keccak256(b"\x19\x01" + book.domain_separator + struct_hash)
+
+
+def _uint(number: int, bits: int) -> bytes:
+    if not 0 <= number < 1 << bits:
+        raise MalformedTypedData(f"{number} does not fit {bits} bits")
+    return number.to_bytes(32, "big")
+
+
+def _hash(value: bytes) -> bytes:
+    if len(value) != HASH_BYTES:
+        raise MalformedTypedData(f"a hash has {HASH_BYTES} bytes, not {len(value)}")
+    return value
+
+
+def _address(value: bytes) -> bytes:
+    if len(value) != ADDRESS_BYTES:
+        raise MalformedTypedData(f"an address has {ADDRESS_BYTES} bytes, not {len(value)}")
+    return value.rjust(32, b"\0")

@@ -1,0 +1,84 @@
+"""Compare a receipt with what a chain says: that the statement it names was proposed, signed by both, and is final.
+
+The batch's statements are read from the transaction that proposed them, and the book itself confirms that these are
+they. So a receipt need not show what the two companies owe each other, and no logs are searched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emobility.domain.batch.calls import BatchState, Proposal
+from emobility.domain.batch.statement import UnsuitableBatch, pairs_hash
+from emobility.domain.identifiers import PartyId
+from emobility.domain.receipt.checking import Check, Finding, Verdict
+from emobility.domain.receipt.document import Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainAnswers:
+    """What an endpoint answered; None where the chain does not know the thing.
+
+    Attributes:
+        chain_id: The chain's own.
+        called: The contract that the receipt's transaction called.
+        proposal: What it proposed.
+        batch: What the receipt's book says of the receipt's batch, at a final block.
+        parties: Registered CPO and MSP of the receipt's agreement in that book.
+    """
+
+    chain_id: int
+    called: bytes | None
+    proposal: Proposal | None
+    batch: BatchState | None
+    parties: tuple[PartyId, PartyId] | None
+
+
+def chain_finding(receipt: Receipt, answers: ChainAnswers) -> Finding:
+    """Return the `CHAIN` check of a receipt that passed the others.
+
+    It trusts the book that the receipt names, so compare that with the address its operator publishes.
+    """
+    shown, statement = receipt.chain, receipt.statement
+    if answers.chain_id != shown.chain_id:
+        return _refused(f"The endpoint is chain {answers.chain_id}; the receipt was settled on chain {shown.chain_id}.")
+    if answers.called is None or answers.proposal is None:
+        return _refused("The chain does not know the transaction that the receipt names.")
+    proposal, batch = answers.proposal, answers.batch
+    if answers.called.hex() != shown.book or proposal.batch_id.hex() != shown.batch_id:
+        return _refused("The transaction that the receipt names proposed another batch, or in another book.")
+    if batch is None or not _is_bound(proposal, batch):
+        return _refused("The book does not hold these statements.")
+    if shown.position >= len(proposal.statements):
+        return _refused("The batch has no such position.")
+    proposed = proposal.statements[shown.position]
+    named = (proposed.agreement.hex(), proposed.sequence, proposed.evidence_root.hex(), proposed.count)
+    if named != (statement.agreement, statement.sequence, statement.evidence_root, receipt.place.count):
+        return _refused("The statement at that position is another one.")
+    if not batch.is_final(shown.position):
+        return _refused("The statement was proposed, but it is not final yet.")
+    named_parties = (PartyId(receipt.record.charge_point_operator), PartyId(receipt.record.seller))
+    if answers.parties != named_parties:
+        return _refused(f"The statement is not one of {named_parties[0]} and {named_parties[1]}.")
+    says = (
+        f"Statement {statement.sequence} is final in book 0x{shown.book} on chain {shown.chain_id}: "
+        f"{named_parties[0]} and {named_parties[1]} both signed it, and neither can take it back."
+    )
+    return Finding(check=Check.CHAIN, verdict=Verdict.HOLDS, says=says)
+
+
+def not_asked() -> Finding:
+    """Return the `CHAIN` check when no endpoint was asked."""
+    says = "No chain was asked, so whether the companies settled this statement is not shown here."
+    return Finding(check=Check.CHAIN, verdict=Verdict.UNPROVEN, says=says)
+
+
+def _is_bound(proposal: Proposal, batch: BatchState) -> bool:
+    try:
+        return pairs_hash(proposal.statements) == batch.pairs_hash
+    except UnsuitableBatch:
+        return False
+
+
+def _refused(says: str) -> Finding:
+    return Finding(check=Check.CHAIN, verdict=Verdict.REFUSED, says=says)

@@ -1,0 +1,71 @@
+"""Ask a chain about a receipt, reading only: any endpoint will do, its owner needs no trust but for the answers."""
+
+from __future__ import annotations
+
+from emobility.domain.batch.calls import (
+    REGISTRY,
+    BatchState,
+    Proposal,
+    agreement_query,
+    batch_query,
+    party_query,
+    read_agreement,
+    read_batch,
+    read_party,
+    read_proposal,
+    read_registry,
+)
+from emobility.domain.errors import MalformedInput
+from emobility.domain.identifiers import PartyId
+from emobility.domain.receipt.checking import Finding
+from emobility.domain.receipt.document import Receipt
+from emobility.domain.receipt.settled import ChainAnswers, chain_finding
+from emobility.ports.chain import CallReverted, ChainReader
+
+
+async def verify_on_chain(receipt: Receipt, chain: ChainReader) -> Finding:
+    """Return whether the receipt's statement is final, as the youngest final block has it.
+
+    Raises:
+        ChainUnavailable: the endpoint did not answer.
+    """
+    shown = receipt.chain
+    chain_id = await chain.chain_id()
+    transaction = await chain.transaction(bytes.fromhex(shown.transaction)) if chain_id == shown.chain_id else None
+    answers = ChainAnswers(
+        chain_id=chain_id,
+        called=None if transaction is None else transaction.to,
+        proposal=None if transaction is None else _proposal(transaction.calldata),
+        batch=None if transaction is None else await _batch(receipt, chain),
+        parties=None if transaction is None else await _parties(receipt, chain),
+    )
+    return chain_finding(receipt, answers)
+
+
+def _proposal(calldata: bytes) -> Proposal | None:
+    try:
+        return read_proposal(calldata)
+    except MalformedInput:
+        return None
+
+
+async def _batch(receipt: Receipt, chain: ChainReader) -> BatchState | None:
+    book, batch_id = bytes.fromhex(receipt.chain.book), bytes.fromhex(receipt.chain.batch_id)
+    at_block = (await chain.finalized()).number
+    try:
+        return read_batch(await chain.call(book, batch_query(batch_id), at_block=at_block))
+    except (MalformedInput, CallReverted):
+        return None
+
+
+async def _parties(receipt: Receipt, chain: ChainReader) -> tuple[PartyId, PartyId] | None:
+    book, agreement = bytes.fromhex(receipt.chain.book), bytes.fromhex(receipt.statement.agreement)
+    try:
+        cpo, msp = read_agreement(await chain.call(book, agreement_query(agreement)))
+        registry = read_registry(await chain.call(book, REGISTRY))
+        return (
+            read_party(await chain.call(registry, party_query(cpo))),
+            read_party(await chain.call(registry, party_query(msp))),
+        )
+    except (MalformedInput, CallReverted):
+        return None
