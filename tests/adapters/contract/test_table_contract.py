@@ -147,6 +147,21 @@ async def test_a_freed_unique_value_can_be_taken_in_the_same_unit(world: World) 
     assert [row.thing_id for row in await world.rows()] == ["two"]
 
 
+async def test_a_record_is_deleted_only_while_its_fields_are_as_asked(world: World) -> None:
+    async with world.units.begin() as unit:
+        await unit.table(world.things).put(world.thing("one", number=2))
+        await unit.commit(is_repeatable=True)
+
+    async with world.units.begin() as unit:
+        things = unit.table(world.things)
+        assert await things.delete(PARTY, "one", where={"number": 1}) is False
+        assert await things.delete(PARTY, "one", where={"number": 2}) is True
+        await unit.commit(is_repeatable=True)
+
+    async with world.units.begin() as unit:
+        assert await unit.table(world.things).get(PARTY, "one") is None
+
+
 async def test_a_unit_sees_its_own_changes_and_others_do_not_before_the_commit(world: World) -> None:
     async with world.units.begin() as writer:
         await writer.table(world.things).insert(world.thing("one"))
