@@ -75,6 +75,9 @@ class Table(Protocol[R]):
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""
 
+    async def remove(self, *key: Any, where: Mapping[str, Any] | None = None) -> None:
+        """Remove a record, if it is there and its fields equal `where`; cheaper than `delete`, for nobody is told."""
+
     async def select(
         self,
         where: Mapping[str, Any] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from emobility.domain.errors import Unavailable
 from emobility.events.event import Envelope
@@ -58,6 +58,12 @@ class Units(Protocol):
     @property
     def commits(self) -> int:
         """How many units of this process were committed; while it stays the same, nothing moved here."""
+
+    def on_change(self, spec: TableSpec[Any], told: Callable[[], None]) -> None:
+        """Have `told()` called after the commit of each unit of this process that wrote records of a table.
+
+        What other processes write is not told, so whoever follows a table also looks now and then.
+        """
 
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a unit; it rolls back when its context is left without `commit`."""

@@ -40,6 +40,7 @@ from emobility.protocols.station_control.messages import (
     StationCommand,
     StopTransaction,
 )
+from emobility.runtime.backlog import Backlog
 from services.charging_operations.authorizing import keep_authorization
 from services.charging_operations.office import Office, agreement_at, short_hash
 from services.charging_operations.records import (
@@ -78,6 +79,10 @@ class CommandDesk:
 
     office: Office
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _backlog: Backlog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._backlog = Backlog(self.office.ports.units, COMMAND, {"state": _IN_FLIGHT})
 
     # Receiving
 
@@ -222,8 +227,7 @@ class CommandDesk:
 
     async def pending(self) -> int:
         """Count commands whose result is not known yet."""
-        async with self.office.ports.units.begin() as unit:
-            return await unit.table(COMMAND).count({"state": _IN_FLIGHT})
+        return await self._backlog.count()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what was taken until `stop` is set."""

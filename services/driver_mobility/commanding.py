@@ -28,6 +28,7 @@ from emobility.protocols.ocpi.v221 import (
     InterfaceRole,
     ModuleID,
 )
+from emobility.runtime.backlog import Backlog
 from services.driver_mobility.quoting import QuoteUsed, Quoting
 from services.driver_mobility.records import (
     COMMAND,
@@ -84,6 +85,7 @@ class Commanding:
         self._quoting = quoting
         self._host: OCPIHost | None = None
         self._watches: set[asyncio.Task[None]] = set()
+        self._backlog = Backlog(ports.units, COMMAND, {"state": CommandState.SENT})
 
     def use(self, host: OCPIHost) -> None:
         """Speak through `host`; it is made after this object, whose interface it serves."""
@@ -136,12 +138,9 @@ class Commanding:
             raise UnknownSession(session_id)
         return running[0]
 
-    async def in_flight(self, emsp_ids: tuple[PartyId, ...]) -> int:
+    async def in_flight(self) -> int:
         """Count commands whose result is still awaited."""
-        if not emsp_ids:
-            return 0
-        async with self._ports.units.begin() as unit:
-            return await unit.table(COMMAND).count({"party_id": emsp_ids, "state": CommandState.SENT})
+        return await self._backlog.count()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch commands that were under way before a restart; drop all watches when `stop` is set."""

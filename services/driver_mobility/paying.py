@@ -7,6 +7,8 @@ refuses stays FAILED, and the bill outstanding, until the driver gives another c
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
@@ -22,6 +24,7 @@ from emobility.events.retail import PaymentFailed, PaymentSettled
 from emobility.ports.payments import IdempotencyKeyReused, PaymentDeclined, PaymentProviderUnavailable, UnknownPayment
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.runtime.backlog import Backlog
 from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import refund_credited
 from services.driver_mobility.facts import fact
@@ -39,9 +42,8 @@ from services.driver_mobility.records import (
 
 ORDERS_AT_ONCE: Final = 4
 ROWS_AT_ONCE: Final = 64
-IDLE_S: Final = 0.05
-"""How soon the worker looks for new orders when there was none."""
-IDLE_S_MAX: Final = 0.5
+IDLE_S_MAX: Final = 2.0
+"""How soon the worker looks without being told: for what another process ordered."""
 PAUSE_S_MIN: Final = 0.2
 PAUSE_S_MAX: Final = 30.0
 
@@ -56,6 +58,9 @@ class PaymentWorker:
         self._answers = metrics.counter(
             "payment_orders_total", "Answers of the payment provider, by kind of order and result.", ("kind", "result")
         )
+        self._woken = asyncio.Event()
+        ports.units.on_change(PAYMENT_ORDER, self._woken.set)
+        self._backlog = Backlog(ports.units, PAYMENT_ORDER, {"state": PaymentState.PENDING})
         self._silences: dict[str, int] = {}
         self._not_before_s: dict[str, float] = {}
         self._acts: dict[PaymentKind, Callable[[PaymentOrder], Awaitable[str | None]]] = {
@@ -67,44 +72,65 @@ class PaymentWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Carry out orders until `stop` is set."""
-        idle_s = IDLE_S
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._woken.set())
         while not stop.is_set():
+            self._woken.clear()
+            idle_s = IDLE_S_MAX
             try:
-                done = await self.work_once()
+                if await self.work_once() == ROWS_AT_ONCE:
+                    continue
+                idle_s = self._idle_s()
             except Unavailable as error:
                 _log.warning("payment_round_failed", reason=str(error))
-                done = 0
-            idle_s = IDLE_S if done else min(idle_s * 2, IDLE_S_MAX)
-            if not done:
-                await _pause(stop, idle_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(idle_s):
+                    await self._woken.wait()
+
+    def _idle_s(self) -> float:
+        """Return for how long nothing is due unless told."""
+        now_s = self._ports.timer.monotonic_s()
+        return min([IDLE_S_MAX, *(due_s - now_s for due_s in self._not_before_s.values())])
+
+    async def pending(self) -> int:
+        """Count orders that were not answered yet."""
+        return await self._backlog.count()
 
     async def work_once(self) -> int:
-        """Carry out what is due now; return how many orders the provider answered."""
-        async with self._ports.units.begin() as unit:
-            pending = await unit.table(PAYMENT_ORDER).select(
-                {"state": PaymentState.PENDING}, order_by=("ordered_at",), limit=ROWS_AT_ONCE
-            )
-        now_s = self._ports.timer.monotonic_s()
-        due = [order for order in pending if self._not_before_s.get(order.order_id, 0.0) <= now_s]
-        answered = 0
+        """Carry out what is due now, at most `ROWS_AT_ONCE` orders; return how many."""
+        due = await self._due()
         for first in range(0, len(due), ORDERS_AT_ONCE):
-            together = [self._carry_out(order) for order in due[first : first + ORDERS_AT_ONCE]]
-            answered += sum(await asyncio.gather(*together))
-        return answered
+            await asyncio.gather(*map(self._carry_out, due[first : first + ORDERS_AT_ONCE]))
+        return len(due)
 
-    async def _carry_out(self, order: PaymentOrder) -> bool:
+    async def _due(self) -> list[PaymentOrder]:
+        """Return orders to carry out, the oldest first, past all that are put off, however many those are."""
+        due: list[PaymentOrder] = []
+        now_s = self._ports.timer.monotonic_s()
+        async with self._ports.units.begin() as unit:
+            for offset in itertools.count(0, ROWS_AT_ONCE):
+                page = await unit.table(PAYMENT_ORDER).select(
+                    {"state": PaymentState.PENDING}, order_by=("ordered_at",), offset=offset, limit=ROWS_AT_ONCE
+                )
+                due += [order for order in page if self._not_before_s.get(order.order_id, 0.0) <= now_s]
+                if len(page) < ROWS_AT_ONCE or len(due) >= ROWS_AT_ONCE:
+                    break
+        self._not_before_s = {order_id: at_s for order_id, at_s in self._not_before_s.items() if at_s > now_s}
+        return due[:ROWS_AT_ONCE]
+
+    async def _carry_out(self, order: PaymentOrder) -> None:
         try:
             payment_id = await self._acts[order.kind](order)
         except PaymentProviderUnavailable as error:
             self._count(order, "silent")
             self._put_off(order, str(error))
-            return False
+            return
         except IdempotencyKeyReused as error:
             # Something was asked under this key that we did not enter; it may have moved money, so it is no failure.
             self._count(order, "key_reused")
             self._put_off(order, str(error))
             _log.error("payment_key_reused", order_id=order.order_id, kind=order.kind.value, attempt=order.attempt)
-            return False
+            return
         except RuleBroken as refusal:
             code = refusal.code if isinstance(refusal, PaymentDeclined) else type(refusal).__name__
             self._count(order, "refused")
@@ -113,8 +139,6 @@ class PaymentWorker:
             self._count(order, "done")
             await self._enter_success(order, payment_id)
         self._silences.pop(order.order_id, None)
-        self._not_before_s.pop(order.order_id, None)
-        return True
 
     def _count(self, order: PaymentOrder, result: str) -> None:
         self._answers.labels(kind=order.kind.value, result=result).inc()
@@ -335,11 +359,3 @@ def _money(order: PaymentOrder) -> Money:
 
 def _key(order: PaymentOrder, step: str) -> str:
     return f"{order.party_id}/{order.order_id}/{order.attempt}/{step}"
-
-
-async def _pause(stop: asyncio.Event, duration_s: float) -> None:
-    try:
-        async with asyncio.timeout(duration_s):
-            await stop.wait()
-    except TimeoutError:
-        return

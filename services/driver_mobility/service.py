@@ -27,7 +27,6 @@ from services.driver_mobility.page import Page
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.quoting import Quoting
 from services.driver_mobility.receiving import Receiving
-from services.driver_mobility.records import PAYMENT_ORDER, PaymentState
 from services.driver_mobility.station_search import StationSearch
 from services.driver_mobility.tokens import Tokens
 
@@ -86,10 +85,7 @@ class DriverMobility:
 
     async def backlog(self) -> int:
         """Count deliveries to send, payments to move and commands without a result."""
-        async with self._ports.units.begin() as unit:
-            parties = await hosted_msps(unit)
-            payments = await unit.table(PAYMENT_ORDER).count({"party_id": parties, "state": PaymentState.PENDING})
-        return payments + await self.host.pending() + await self._commanding.in_flight(parties)
+        return await self._payments.pending() + await self.host.pending() + await self._commanding.in_flight()
 
     async def sweep(self) -> None:
         """Dispute what waited in vain, accept what nobody looked at in time, end unused quotes and restrictions."""

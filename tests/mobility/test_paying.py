@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard, Sand
 from emobility.domain.money import Money
 from emobility.ports.payments import Hold, IdempotencyKeyReused, PaymentProviderUnavailable
 from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility import paying
 from services.driver_mobility.paying import try_failed_again
 from services.driver_mobility.records import BILL, PAYMENT_ORDER, PaymentState
 
@@ -81,6 +83,37 @@ async def test_a_key_that_came_before_with_other_parameters_is_no_failure(
     await asked_again.wait()
 
     assert [order.state for order in await orders(memory_world)] == [PaymentState.PENDING]
+
+
+async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await memory_world.enrol()
+    monkeypatch.setattr(paying, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(paying, "PAUSE_S_MIN", paying.PAUSE_S_MAX)
+    await charged(memory_world)
+    await memory_world.quiet()
+    (done,) = await orders(memory_world)
+    silent = [
+        replace(
+            done, order_id=f"silent-{n}", state=PaymentState.PENDING, ordered_at=done.ordered_at - timedelta(days=1)
+        )
+        for n in range(5)
+    ]
+    real = SandboxPayments.capture
+
+    async def capture(self: SandboxPayments, payment_id: str, amount: Money, *, idempotency_key: str) -> Hold:
+        if "silent" in idempotency_key:
+            raise PaymentProviderUnavailable("no answer")
+        return await real(self, payment_id, amount, idempotency_key=idempotency_key)
+
+    monkeypatch.setattr(SandboxPayments, "capture", capture)
+    async with memory_world.ports.units.begin() as unit:
+        for order in silent:
+            await unit.table(PAYMENT_ORDER).put(order)
+        await unit.table(PAYMENT_ORDER).put(replace(done, state=PaymentState.PENDING, attempt=2))
+        await unit.commit()
+    async with asyncio.timeout(1):
+        while [each.state for each in await orders(memory_world)].count(PaymentState.PENDING) > len(silent):
+            await asyncio.sleep(0)  # noqa: ASYNC110 - nobody sets an event for it
 
 
 async def test_an_earlier_attempt_that_took_the_money_after_all_is_not_made_again(

@@ -223,6 +223,10 @@ class MemoryTable(Generic[R]):
         self.changes[key] = None
         return True
 
+    async def remove(self, *key: Any, where: Mapping[str, Any] | None = None) -> None:
+        """Remove a record, if it is there and its fields equal `where`."""
+        await self.delete(*key, where=where)
+
     async def _refuse_duplicate(self, key: tuple[Any, ...], record: R) -> None:
         for group, values in enumerate(self.rows.unique_values(record)):
             if values is None:

@@ -63,6 +63,7 @@ class MemoryState:
         self.tables: dict[str, Rows] = {}
         self.partitions: dict[tuple[str, int], MemoryPartition] = {}
         self.on_append: list[Any] = []
+        self.followers: dict[str, list[Callable[[], None]]] = {}
         self.commits = 0
 
     def rows(self, spec: TableSpec[Any]) -> Rows:
@@ -140,7 +141,9 @@ class MemoryUnit:
         del is_repeatable  # nothing here outlives the process
         self.refuse_if_over()
         self._state.commits += 1
-        for table in self._tables.values():
+        for name, table in self._tables.items():
+            if table.changes:
+                self._told += self._state.followers.get(name, ())
             table.rows.apply(table.changes)
         if self._emitted:
             self._state.append(self._emitted)
@@ -198,6 +201,10 @@ class MemoryUnits:
     def commits(self) -> int:
         """How many units were committed."""
         return self._state.commits
+
+    def on_change(self, spec: TableSpec[Any], told: Callable[[], None]) -> None:
+        """Have `told()` called after each commit that wrote records of a table."""
+        self._state.followers.setdefault(spec.name, []).append(told)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[MemoryUnit]:

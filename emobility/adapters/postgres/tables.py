@@ -17,8 +17,8 @@ R = TypeVar("R")
 
 Execute = Callable[[bytes, Mapping[str, Any]], Awaitable[AsyncCursor[Any]]]
 ExecuteLater = Callable[[bytes, Mapping[str, Any]], Awaitable[None]]
-Changing = Callable[[ReferenceTable], None]
-"""Told before a unit changes a reference table."""
+Changing = Callable[[], None]
+"""Told before a unit changes the table."""
 
 
 class PostgresTable(Generic[R]):
@@ -32,7 +32,7 @@ class PostgresTable(Generic[R]):
         execute_later: ExecuteLater,
         *,
         reference: ReferenceTable | None = None,
-        changing: Changing = lambda _: None,
+        changing: Changing,
     ) -> None:
         self._spec = spec
         self._statements = statements
@@ -64,20 +64,16 @@ class PostgresTable(Generic[R]):
         row = await cursor.fetchone()
         return None if row is None else self._statements.mapping.record_of(row)
 
-    def _change(self) -> None:
-        if self._reference is not None:
-            self._changing(self._reference)
-
     async def insert(self, record: R) -> None:
         """Add a record. Raises `RecordExists`; the unit stays usable."""
-        self._change()
+        self._changing()
         cursor = await self._execute(self._statements.insert, self._statements.mapping.row_of(record))
         if cursor.rowcount == 0:
             raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record))
 
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
-        self._change()
+        self._changing()
         row = self._statements.mapping.row_of(record)
         if not self._spec.unique:
             await self._execute_later(self._statements.put, row)
@@ -94,9 +90,14 @@ class PostgresTable(Generic[R]):
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""
-        self._change()
+        self._changing()
         cursor = await self._execute(*self._statements.delete(key, where or {}))
         return cursor.rowcount > 0
+
+    async def remove(self, *key: Any, where: Mapping[str, Any] | None = None) -> None:
+        """Remove a record, if it is there and its fields equal `where`."""
+        self._changing()
+        await self._execute_later(*self._statements.delete(key, where or {}))
 
     async def select(
         self,

@@ -41,6 +41,9 @@ class PostgresUnit:
         self._has_begun = False
         self._ahead: list[tuple[bytes, Mapping[str, Any]]] = []
         self._changing: dict[str, ReferenceTable] = {}
+        self._followed: dict[str, None] = {}
+        self._has_parked = True
+        """False: nothing of the topic is parked, and who may park in this partition waits for this unit's cursor."""
         self.is_over = False
 
     async def execute(self, statement: bytes, values: Mapping[str, Any]) -> AsyncCursor[Any]:
@@ -86,15 +89,15 @@ class PostgresUnit:
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
         statements = self._units.statements(spec)
-        if not spec.is_reference:
-            return PostgresTable(spec, statements, self.execute, self.execute_later)
+        reference = self._units.reference_rows.of(spec.name) if spec.is_reference else None
 
-        def changing(reference: ReferenceTable) -> None:
-            if spec.name not in self._changing:
+        def changing() -> None:
+            if spec.name in self._units.followers:
+                self._followed[spec.name] = None
+            if reference is not None and spec.name not in self._changing:
                 self._changing[spec.name] = reference
                 reference.begin_change()
 
-        reference = self._units.reference_rows.of(spec.name)
         return PostgresTable(spec, statements, self.execute, self.execute_later, reference=reference, changing=changing)
 
     def end(self) -> None:
@@ -141,6 +144,8 @@ class PostgresUnit:
             await self._commit(is_repeatable=is_repeatable)
         finally:
             self._units.commits += 1
+        for name in self._followed:
+            self._told += self._units.followers[name]
         for told in self._told:
             told()
 
@@ -171,11 +176,14 @@ class PostgresUnit:
             b"UPDATE group_cursor SET next_offset = %(to)s WHERE (group_name, topic, partition) IN ("
             b" SELECT group_name, topic, partition FROM group_cursor WHERE group_name = %(group)s"
             b" AND topic = %(topic)s AND partition = %(partition)s AND next_offset = %(expected)s"
-            b" FOR UPDATE SKIP LOCKED)",
+            b" FOR UPDATE SKIP LOCKED) RETURNING EXISTS ("
+            b" SELECT FROM parked_key WHERE group_name = %(group)s AND topic = %(topic)s)",
             {"to": to, "expected": expected, **_values(place)},
         )
-        if not moved.rowcount:
+        row = await moved.fetchone()
+        if row is None:
             raise CursorMoved(f"{place} does not stand at {expected} any more, or another worker has it")
+        self._has_parked = row[0]
 
     async def fresh(self, place: Place, events: Sequence[LoggedEvent]) -> Sequence[LoggedEvent]:
         """This log repeats nothing."""
@@ -184,6 +192,8 @@ class PostgresUnit:
 
     async def parked_keys(self, place: Place, keys: Sequence[str]) -> frozenset[str]:
         """Return which of `keys` are parked, locked until this unit ends."""
+        if not self._has_parked:
+            return frozenset()
         parked = await self.execute(
             b"SELECT key FROM parked_key WHERE group_name = %(group)s AND topic = %(topic)s"
             b" AND key = ANY(%(keys)s) ORDER BY key FOR UPDATE",
@@ -242,6 +252,7 @@ class PostgresUnits:
         self._statements: dict[str, TableStatements[Any]] = {}
         self._specs: dict[str, TableSpec[Any]] = {}
         self.commits = 0
+        self.followers: dict[str, list[Callable[[], None]]] = {}
         self.reference_rows = reference_rows
         self.appender = appender
         self.clock = clock
@@ -255,6 +266,10 @@ class PostgresUnits:
         elif self._specs[spec.name] != spec:
             raise AssertionError(f"table {spec.name} has two specs: {self._specs[spec.name]} and {spec}")
         return statements
+
+    def on_change(self, spec: TableSpec[Any], told: Callable[[], None]) -> None:
+        """Have `told()` called after each commit that wrote records of a table."""
+        self.followers.setdefault(spec.name, []).append(told)
 
     def begin(self) -> AbstractAsyncContextManager[PostgresUnit]:
         """Open a unit; it rolls back when its context is left without `commit`. Raises `DatabaseUnavailable`."""

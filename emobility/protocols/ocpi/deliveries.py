@@ -93,6 +93,7 @@ class Deliveries:
         self._ports = ports
         self._positions: Iterator[int] | None = None
         self._wakers: list[Callable[[PartyId, PartyId], None]] = []
+        self._may_wait = True
 
     def on_entry(self, wake: Callable[[PartyId, PartyId], None]) -> None:
         """Have `wake(own_party, to_party)` called for each entry, once its unit is committed."""
@@ -170,10 +171,13 @@ class Deliveries:
         return entry.delivery_id
 
     async def pending(self, unit: UnitOfWork, own_parties: Sequence[PartyId]) -> int:
-        """Count messages that still have to be sent."""
-        if not own_parties:
+        """Count messages that still have to be sent; none, without asking, if none was entered here since none was."""
+        if not own_parties or not self._may_wait:
             return 0
-        return await unit.table(DELIVERY).count({"own_party": tuple(own_parties), "state": DeliveryState.PENDING})
+        self._may_wait = False  # before the question, so that what is entered meanwhile counts
+        waiting = await unit.table(DELIVERY).count({"own_party": tuple(own_parties), "state": DeliveryState.PENDING})
+        self._may_wait = self._may_wait or waiting > 0
+        return waiting
 
     async def failed(self, unit: UnitOfWork, own_party: PartyId) -> list[Delivery]:
         """Return what counterparties refused, in order."""
@@ -192,6 +196,7 @@ class Deliveries:
         unit.on_commit(lambda: self._wake(own_party, entry.to_party))
 
     def _wake(self, own_party: PartyId, to_party: PartyId) -> None:
+        self._may_wait = True
         for wake in self._wakers:
             wake(own_party, to_party)
 

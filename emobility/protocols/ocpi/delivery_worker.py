@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ class DeliveryWorker:
         self._deliveries = deliveries
         self._own_parties = own_parties
         self._connect = connect
+        self._departures = _Departures(ports)
         self._channels: dict[tuple[PartyId, PartyId], _Channel] = {}
         self._discovered = asyncio.Event()
         deliveries.on_entry(self._wake)
@@ -72,7 +74,12 @@ class DeliveryWorker:
         channel = self._channels.get((own_party, to_party))
         if channel is None:
             channel = self._channels[own_party, to_party] = _Channel(
-                self._ports, self._deliveries, self._connect, own_party=own_party, to_party=to_party
+                self._ports,
+                self._deliveries,
+                self._departures,
+                self._connect,
+                own_party=own_party,
+                to_party=to_party,
             )
             self._discovered.set()
         return channel
@@ -80,6 +87,8 @@ class DeliveryWorker:
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set; a message under way is finished or runs into its time-out."""
         running: dict[tuple[PartyId, PartyId], asyncio.Task[None]] = {}
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._wake_all())
         try:
             while not stop.is_set():
                 await self._scan()
@@ -87,9 +96,15 @@ class DeliveryWorker:
                 for pair, channel in list(self._channels.items()):
                     if pair not in running or running[pair].done():
                         running[pair] = asyncio.create_task(channel.run(stop))
-                await _first_of(self._discovered, stop, within_s=SCAN_S)
+                await _wait(self._discovered, within_s=SCAN_S)
         finally:
+            stopping.cancel()
             await asyncio.gather(*running.values(), return_exceptions=True)
+
+    def _wake_all(self) -> None:
+        self._discovered.set()
+        for channel in self._channels.values():
+            channel.wake()
 
     async def _scan(self) -> None:
         try:
@@ -100,15 +115,39 @@ class DeliveryWorker:
             _log.warning("delivery_scan_failed", reason=str(error))
 
 
-async def _first_of(event: asyncio.Event, stop: asyncio.Event, *, within_s: float) -> None:
-    """Return when either is set or the time is over."""
-    waiters = [asyncio.create_task(event.wait()), asyncio.create_task(stop.wait())]
-    try:
-        await asyncio.wait(waiters, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for waiter in waiters:
-            waiter.cancel()
-        await asyncio.gather(*waiters, return_exceptions=True)
+async def _wait(event: asyncio.Event, *, within_s: float) -> None:
+    """Return when it is set or the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
+
+
+class _Departures:
+    """Takes what was delivered out of the queue: one unit for all that was delivered while the last was under way."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._entries: list[Delivery] = []
+        self._next: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def enter(self, entry: Delivery) -> None:
+        """Return once the message left the queue. Raises `Unavailable`: it may have."""
+        self._entries.append(entry)
+        if self._next is None:
+            self._next = asyncio.create_task(self._remove())
+        await asyncio.shield(self._next)
+
+    async def _remove(self) -> None:
+        async with self._one_at_a_time:
+            entries, self._entries, self._next = self._entries, [], None
+            async with self._ports.units.begin() as unit:
+                for entry in entries:
+                    # If a newer state replaced it while it was under way, that one is still to be sent.
+                    await unit.table(DELIVERY).remove(
+                        entry.own_party, entry.delivery_id, where={"revision": entry.revision}
+                    )
+                await unit.commit(is_repeatable=True)  # lost, they are sent once more, and have no effect there
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,6 +157,15 @@ class _Trouble:
     failures: int = 0
     paused_until_s: float = 0.0
     delivered: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What a look at the queue found: what to send, what must not be sent, and whether more than that waits."""
+
+    due: list[Delivery]
+    blocked: list[tuple[Delivery, str]]
+    leaves_some: bool
 
 
 class _Channel:
@@ -130,10 +178,18 @@ class _Channel:
     """
 
     def __init__(
-        self, ports: Ports, deliveries: Deliveries, connect: Connect, *, own_party: PartyId, to_party: PartyId
+        self,
+        ports: Ports,
+        deliveries: Deliveries,
+        departures: _Departures,
+        connect: Connect,
+        *,
+        own_party: PartyId,
+        to_party: PartyId,
     ) -> None:
         self._ports = ports
         self._deliveries = deliveries
+        self._departures = departures
         self._connect = connect
         self._own_party = own_party
         self._to_party = to_party
@@ -147,6 +203,10 @@ class _Channel:
         self._pauses = 0
         """Pauses of the whole channel since anything was delivered; 0: the counterparty is up, as far as we know."""
         self._down_until_s = 0.0
+        self._leaves_some = True
+        """Whether the round under way may leave, or the last one left, more than it began to send."""
+        self._has_failed = True
+        """Whether messages that must not be lost may have failed for good; only then others wait behind them."""
 
     def wake(self) -> None:
         self._woken.set()
@@ -155,12 +215,13 @@ class _Channel:
         try:
             while not stop.is_set():
                 self._woken.clear()
+                self._leaves_some = True
                 try:
                     idle_s = await self._round(stop)
                 except Unavailable as error:
                     _log.warning("delivery_round_failed", own_party=str(self._own_party), reason=str(error))
                     idle_s = IDLE_POLL_S
-                await _first_of(self._woken, stop, within_s=idle_s)
+                await _wait(self._woken, within_s=idle_s)
         finally:
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
@@ -170,13 +231,12 @@ class _Channel:
             self._under_way.pop(key).result()
         if self._is_down:
             # While it is down, one round of tries per pause, whatever is entered meanwhile.
-            await _first_of(asyncio.Event(), stop, within_s=self._down_until_s - self._now_s)
+            await _wait(stop, within_s=self._down_until_s - self._now_s)
         async with self._ports.units.begin() as unit:
-            due, blocked = await self._due(unit)
-        for entry, reason in blocked:
+            look = await self._look(unit)
+        for entry, reason in look.blocked:
             await self._note(entry, reason=reason, attempts=entry.attempts, state=DeliveryState.FAILED)
-        if self._pauses:
-            due = due[: OBJECTS_AT_ONCE - len(self._under_way)]
+        due = look.due[: OBJECTS_AT_ONCE - len(self._under_way)] if self._pauses else look.due
         if not due:
             return IDLE_POLL_S if self._places.locked() else self._idle_s()
         try:
@@ -191,10 +251,12 @@ class _Channel:
                 self._places.release()
                 break
             self._under_way[entry.object_key] = asyncio.create_task(self._attempt(client, entry))
+        else:
+            self._leaves_some = look.leaves_some or len(due) < len(look.due)
         return self._idle_s()
 
-    async def _due(self, unit: UnitOfWork) -> tuple[list[Delivery], list[tuple[Delivery, str]]]:
-        """Return the first message of each object that may be sent now, and what may not be sent, with the reason.
+    async def _look(self, unit: UnitOfWork) -> _Look:
+        """Find the first message of each object that may be sent now, and what may not be sent, with the reason.
 
         Looks past whatever pauses or is under way, to the end of the queue if need be. What failed before comes last.
         """
@@ -211,7 +273,7 @@ class _Channel:
                 offset=offset,
                 limit=ROWS_AT_ONCE,
             )
-            behind = await _behind_failed(unit, waiting)
+            behind = await self._behind_failed(unit, waiting)
             blocked += behind.values()
             for entry in waiting:
                 key = entry.object_key
@@ -229,18 +291,22 @@ class _Channel:
                 self._troubled = {key: each for key, each in self._troubled.items() if key in seen}
                 break
         tried.sort(key=lambda entry: self._troubled[entry.object_key].failures)
-        return (untried + tried)[:ROWS_AT_ONCE], blocked
+        due = (untried + tried)[:ROWS_AT_ONCE]
+        return _Look(due=due, blocked=blocked, leaves_some=bool(offset) or len(due) < len(waiting))
 
     async def _attempt(self, client: OCPIClient, entry: Delivery) -> None:
+        is_through = False
         try:
-            if await self._send(client, entry):
-                self._troubled.pop(entry.object_key, None)
+            is_through = await self._send(client, entry)
         except Unavailable as error:  # our own database, most likely: the row is as it was
             self._doubt(entry)
             _log.warning("delivery_not_noted", own_party=str(self._own_party), reason=str(error))
         finally:
             self._places.release()
-            self._woken.set()
+            if is_through:
+                self._troubled.pop(entry.object_key, None)
+            if self._leaves_some or not is_through:
+                self._woken.set()
 
     async def _send(self, client: OCPIClient, entry: Delivery) -> bool:
         """Send one message; tell whether it left the queue."""
@@ -262,22 +328,14 @@ class _Channel:
             return await self._not_through(entry, _reason(error))
         except SubjectErased:
             # Nobody can read it any more, so it is owed to nobody.
-            await self._remove(entry)
+            await self._departures.enter(entry)
             return True
         except EmobilityError as error:
             await self._give_up(entry, _reason(error))
             return True
         self._is_up()
-        await self._remove(entry)
+        await self._departures.enter(entry)
         return True
-
-    async def _remove(self, entry: Delivery) -> None:
-        async with self._ports.units.begin() as unit:
-            # If a newer state replaced it while it was under way, that one is still to be sent.
-            if await unit.table(DELIVERY).delete(
-                entry.own_party, entry.delivery_id, where={"revision": entry.revision}
-            ):
-                await unit.commit(is_repeatable=True)  # lost, it is sent once more, and has no effect there
 
     def _is_up(self) -> None:
         """Something was delivered: the counterparty is up, and what an outage put off is due."""
@@ -342,6 +400,33 @@ class _Channel:
         ]
         return min([IDLE_POLL_S, *paused])
 
+    async def _behind_failed(self, unit: UnitOfWork, waiting: Sequence[Delivery]) -> dict[str, tuple[Delivery, str]]:
+        """Return, by id, what may not overtake a failed message of its object that must not be lost, and why.
+
+        A credit means nothing to who never got the CDR. It fails with the message it waits for, so an operator sees
+        both.
+        """
+        if not self._has_failed or not waiting:
+            return {}
+        of_channel = {
+            "own_party": self._own_party,
+            "to_party": self._to_party,
+            "state": DeliveryState.FAILED,
+            "is_replaceable": False,
+        }
+        self._has_failed = False  # before the question, so that what fails meanwhile is not forgotten
+        if not await unit.table(DELIVERY).count(of_channel):
+            return {}
+        self._has_failed = True
+        keys = tuple(dict.fromkeys(each.object_key for each in waiting))
+        failed = await unit.table(DELIVERY).select(of_channel | {"object_key": keys}, order_by=("-position",))
+        first = {each.object_key: each for each in failed}
+        return {
+            each.delivery_id: (each, f"it waits for delivery {first[each.object_key].delivery_id}, which failed")
+            for each in waiting
+            if not each.is_replaceable and each.object_key in first and first[each.object_key].position < each.position
+        }
+
     async def _give_up(self, entry: Delivery, reason: str) -> None:
         _log.error(
             "delivery_refused",
@@ -364,6 +449,7 @@ class _Channel:
     ) -> None:
         if entry.reason == reason and attempts is None:
             return
+        self._has_failed = self._has_failed or state is DeliveryState.FAILED
         async with self._ports.units.begin() as unit:
             current = await unit.table(DELIVERY).get_for_update(entry.own_party, entry.delivery_id)
             if current is not None and current.revision == entry.revision:
@@ -376,31 +462,6 @@ class _Channel:
         longest = min(PAUSE_S_MIN * (1 << min(failures - 1, 16)), PAUSE_S_MAX)
         chance = int.from_bytes(self._ports.randomness.token_bytes(2), "big") / 65536
         return longest * (1 - chance / 2)
-
-
-async def _behind_failed(unit: UnitOfWork, waiting: Sequence[Delivery]) -> dict[str, tuple[Delivery, str]]:
-    """Return, by id, what may not overtake a failed message of its object that must not be lost, and why.
-
-    A credit means nothing to who never got the CDR. It fails with the message it waits for, so an operator sees both.
-    """
-    if not waiting:
-        return {}
-    failed = await unit.table(DELIVERY).select(
-        {
-            "own_party": waiting[0].own_party,
-            "to_party": waiting[0].to_party,
-            "object_key": tuple(dict.fromkeys(each.object_key for each in waiting)),
-            "state": DeliveryState.FAILED,
-            "is_replaceable": False,
-        },
-        order_by=("-position",),
-    )
-    first = {each.object_key: each for each in failed}
-    return {
-        each.delivery_id: (each, f"it waits for delivery {first[each.object_key].delivery_id}, which failed")
-        for each in waiting
-        if not each.is_replaceable and each.object_key in first and first[each.object_key].position < each.position
-    }
 
 
 def _reason(error: EmobilityError) -> str:

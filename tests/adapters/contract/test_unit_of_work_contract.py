@@ -110,6 +110,25 @@ async def test_units_on_different_rows_do_not_wait_for_each_other(world: World) 
     assert [row.thing_id for row in await world.rows()] == ["inner", "outer"]
 
 
+async def test_who_follows_a_table_is_told_of_commits_that_wrote_it_and_of_nothing_else(world: World) -> None:
+    told: list[str] = []
+    world.units.on_change(world.things, lambda: told.append("told"))
+
+    async with world.units.begin() as unit:
+        await unit.table(world.things).insert(world.thing("rolled back"))
+    async with world.units.begin() as unit:
+        await unit.table(world.things).select()
+        await unit.commit()
+    before = len(told)
+    async with world.units.begin() as unit:
+        await unit.table(world.things).insert(world.thing("one"))
+        await unit.table(world.things).put(world.thing("two"))
+        still = len(told)
+        await unit.commit()
+
+    assert (before, still, told) == (0, 0, ["told"])
+
+
 async def test_a_unit_is_over_after_its_commit(world: World) -> None:
     async with world.units.begin() as unit:
         await unit.commit()
