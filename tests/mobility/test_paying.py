@@ -112,8 +112,8 @@ async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, mon
         await unit.table(PAYMENT_ORDER).put(replace(done, state=PaymentState.PENDING, attempt=2))
         await unit.commit()
     async with asyncio.timeout(1):
-        while [each.state for each in await orders(memory_world)].count(PaymentState.PENDING) > len(silent):
-            await asyncio.sleep(0)  # noqa: ASYNC110 - nobody sets an event for it
+        while [each.state for each in await orders(memory_world)].count(PaymentState.PENDING) > len(silent):  # noqa: ASYNC110 - nobody sets an event for it
+            await asyncio.sleep(0)
 
 
 async def test_an_earlier_attempt_that_took_the_money_after_all_is_not_made_again(
