@@ -30,6 +30,9 @@ SESSION_TIMEOUT_MS: Final = 10_000
 FETCH_BYTES_MAX: Final = 8_388_608
 """Most bytes the client buffers per fetch; what a paused partition holds is bounded by it."""
 ASSIGNMENT_TIMEOUT_S: Final = 20.0
+METADATA_AGE_MS: Final = 5_000
+"""How soon what a consumer knows of its topics is asked again. The leader of a group hands out only partitions that it
+knows, and of a topic made just now it may know none; kafka-python's five minutes would leave them all unread."""
 
 Partition = tuple[str, int]
 
@@ -125,8 +128,11 @@ class Poller(threading.Thread):
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             request_timeout_ms=SESSION_TIMEOUT_MS + REQUEST_TIMEOUT_MS,
             bootstrap_timeout_ms=REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=METADATA_AGE_MS,
         )
         try:
+            for topic in self._topics:
+                consumer.partitions_for_topic(topic)  # asks the brokers, so that a leader knows them from the start
             consumer.subscribe(self._topics, listener=_Rebalance(self, consumer))
             while not self._is_stopping.is_set():
                 self._obey(consumer)
