@@ -139,7 +139,8 @@ class ProcessTree:
         self._planned = tuple(children)
         self._timer = timer
         self._on_change = on_change
-        self._launched: list[Server] = []
+        self._launched: list[tuple[Server, ...]] = []
+        """In the order in which they were started; what was started side by side is stopped so."""
         self._supervisions: list[asyncio.Task[None]] = []
         self._deaths: dict[str, int] = {}
         self._stop = asyncio.Event()
@@ -165,7 +166,7 @@ class ProcessTree:
         Raises:
             ServerFailed: what it raised.
         """
-        self._launched += servers
+        self._launched.append(servers)
         starting = [asyncio.create_task(server.start()) for server in servers]
         try:
             await asyncio.gather(*starting)
@@ -198,19 +199,22 @@ class ProcessTree:
         await asyncio.gather(*self._supervisions, return_exceptions=True)
         self._supervisions.clear()
         while self._launched:
-            await self._launched.pop().stop()
+            await asyncio.gather(*(server.stop() for server in self._launched.pop()))
 
     def kill(self) -> None:
         """End every child at once."""
         self._stop.set()
-        for server in reversed(self._launched):
+        for server in reversed(self._servers()):
             server.kill()
+
+    def _servers(self) -> list[Server]:
+        return [server for together in self._launched for server in together]
 
     def status(self) -> tuple[ChildStatus, ...]:
         """Tell how each child does."""
         return tuple(
             ChildStatus(name=server.name, pid=server.pid, deaths=self._deaths.get(server.name, 0))
-            for server in self._launched
+            for server in self._servers()
         )
 
     async def _supervise(self, server: Server) -> None:

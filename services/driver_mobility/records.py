@@ -419,7 +419,7 @@ class ErasureRecord:
 MSP: Final = TableSpec(name="emsp_party", record=HostedMSP, key=("party_id",), is_reference=True)
 PLAN: Final = TableSpec(name="emsp_plan", record=PlanRecord, key=("party_id", "plan_id"), is_reference=True)
 DRIVER: Final = TableSpec(name="emsp_driver", record=Driver, key=("party_id", "driver_id"))
-TOKEN: Final = TableSpec(name="emsp_token", record=DriverToken, key=("party_id", "token_subject"))
+TOKEN: Final = TableSpec(name="emsp_token", record=DriverToken, key=("party_id", "token_subject"), is_reference=True)
 AGREEMENT: Final = TableSpec(
     name="emsp_agreement", record=AgreementRecord, key=("party_id", "agreement_id", "version"), is_reference=True
 )

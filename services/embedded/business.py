@@ -20,7 +20,7 @@ from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from services.embedded.live_page import LivePage
 
-QUIET_POLL_S: Final = 0.005
+QUIET_POLL_S: Final = 0.003
 LOOK_ANYWAY_S: Final = 0.25
 """Whoever waits for rest looks again this late although nothing was committed here, or work did not stop."""
 QUIET_HOLD_S: Final = 2.0

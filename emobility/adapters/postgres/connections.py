@@ -87,6 +87,8 @@ def connection_options(*, durable: bool) -> dict[str, Any]:
 
 async def _configure(connection: Connection) -> None:
     connection.adapters.register_loader("jsonb", _BytesAsText)
+    # Statements are composed once and come again and again, on each of several connections.
+    connection.prepare_threshold = 1
     connection.prepared_max = 500
 
 
