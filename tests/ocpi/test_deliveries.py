@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.identifiers import PartyId, Role
-from emobility.protocols.ocpi.deliveries import DELIVERY, DeliveryState
-from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX, PAUSE_S_MAX, ROWS_AT_ONCE
+from emobility.protocols.ocpi.client import OCPIClient
+from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery, DeliveryState, Message
+from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX, PAUSE_S_MAX, ROWS_AT_ONCE, DeliveryWorker
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from tests.hub.world import CPO, MSP, OK, Heard, Platform, World, bare_world, running, until
 
@@ -470,5 +471,56 @@ def test_path_and_body_lie_sealed_in_the_row() -> None:
         assert row.state is DeliveryState.PENDING
         assert "04A2B3C4" not in repr(row)
         assert bytes((await sender.host.deliveries.open(row)).body) == b'{"uid":"04A2B3C4"}'
+
+    in_virtual_time(scenario)
+
+
+def test_a_fault_of_ours_in_one_message_fails_that_one_and_no_other() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        opened = sender.host.deliveries.open
+
+        async def broken(entry: Delivery) -> Message:
+            if entry.object_key == "tariff/bad":
+                raise ValueError("our own fault")
+            return await opened(entry)
+
+        object.__setattr__(sender.host.deliveries, "open", broken)
+        async with running(sender.host):
+            await enqueue(sender, 1, key="tariff/bad")
+            await enqueue(sender, 2, key="tariff/good")
+            await sent(sender)
+            async with sender.host.ports.units.begin() as unit:
+                [failed] = await sender.host.deliveries.failed(unit, CPO)
+
+        assert failed.object_key == "tariff/bad"
+        assert "ValueError" in (failed.reason or "")
+        assert numbers(receiver) == [2]
+
+    in_virtual_time(scenario)
+
+
+def test_what_fails_in_the_background_ends_the_worker_even_while_a_message_hangs() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        receiver.script = failing_on(lambda n: n == 0, times_out=True)
+        host = sender.host
+
+        async def connect(own_party: PartyId, to_party: PartyId) -> OCPIClient:
+            if to_party == OTHER:
+                raise LookupError("our own fault")
+            return await host.connect(own_party, to_party)
+
+        worker = DeliveryWorker(host.ports, host.deliveries, own_parties=host.parties, connect=connect)
+        run = asyncio.create_task(worker.run(asyncio.Event()))
+        await enqueue(sender, 0)
+        await until(lambda: arrived(receiver, 0), what="a message is under way")
+        await enqueue(sender, 1, to=OTHER)
+
+        async with asyncio.timeout(1):
+            with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
+                await run
 
     in_virtual_time(scenario)

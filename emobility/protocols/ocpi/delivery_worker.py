@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from emobility.domain.errors import EmobilityError, Unavailable
+from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
 from emobility.ports.http import ResponseTooLarge
@@ -31,7 +31,6 @@ from emobility.protocols.ocpi.deliveries import (
     DeliveryState,
     parties_with_pending,
 )
-from emobility.protocols.ocpi.peers import NoRoute
 
 OBJECTS_AT_ONCE: Final = 4
 """Messages to one counterparty under way together; also how many probe one that is down."""
@@ -85,21 +84,24 @@ class DeliveryWorker:
         return channel
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until `stop` is set; a message under way is finished or runs into its time-out."""
-        running: dict[tuple[PartyId, PartyId], asyncio.Task[None]] = {}
+        """Send until `stop` is set; a message under way is finished or runs into its time-out.
+
+        What fails for another reason than a message or its counterparty fails this: whoever runs us must hear of it.
+        """
+        running: set[tuple[PartyId, PartyId]] = set()
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._wake_all())
         try:
-            while not stop.is_set():
-                await self._scan()
-                self._discovered.clear()
-                for pair, channel in list(self._channels.items()):
-                    if pair not in running or running[pair].done():
-                        running[pair] = asyncio.create_task(channel.run(stop))
-                await _wait(self._discovered, within_s=SCAN_S)
+            async with asyncio.TaskGroup() as channels:
+                while not stop.is_set():
+                    await self._scan()
+                    self._discovered.clear()
+                    for pair in self._channels.keys() - running:
+                        channels.create_task(self._channels[pair].run(stop))
+                        running.add(pair)
+                    await _wait(self._discovered, within_s=SCAN_S)
         finally:
             stopping.cancel()
-            await asyncio.gather(*running.values(), return_exceptions=True)
 
     def _wake_all(self) -> None:
         self._discovered.set()
@@ -212,23 +214,20 @@ class _Channel:
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        try:
+        async with asyncio.TaskGroup() as attempts:
             while not stop.is_set():
                 self._woken.clear()
                 self._leaves_some = True
                 try:
-                    idle_s = await self._round(stop)
+                    idle_s = await self._round(attempts, stop)
                 except Unavailable as error:
                     _log.warning("delivery_round_failed", own_party=str(self._own_party), reason=str(error))
                     idle_s = IDLE_POLL_S
                 await _wait(self._woken, within_s=idle_s)
-        finally:
-            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _round(self, stop: asyncio.Event) -> float:
+    async def _round(self, attempts: asyncio.TaskGroup, stop: asyncio.Event) -> float:
         """Start what is due; return for how long there is nothing to do unless woken, in s."""
-        for key in [key for key, task in self._under_way.items() if task.done()]:
-            self._under_way.pop(key).result()
+        self._under_way = {key: task for key, task in self._under_way.items() if not task.done()}
         if self._is_down:
             # While it is down, one round of tries per pause, whatever is entered meanwhile.
             await _wait(stop, within_s=self._down_until_s - self._now_s)
@@ -241,8 +240,8 @@ class _Channel:
             return IDLE_POLL_S if self._places.locked() else self._idle_s()
         try:
             client = await self._connect(self._own_party, self._to_party)
-        except NoRoute as error:
-            await self._note(due[0], reason=str(error))
+        except RuleBroken as error:  # there is no route, or what leads there can't be read
+            await self._note(due[0], reason=_reason(error))
             self._pause_all()
             return 0.0
         for entry in due:
@@ -250,7 +249,7 @@ class _Channel:
             if stop.is_set() or self._is_down:
                 self._places.release()
                 break
-            self._under_way[entry.object_key] = asyncio.create_task(self._attempt(client, entry))
+            self._under_way[entry.object_key] = attempts.create_task(self._attempt(client, entry))
         else:
             self._leaves_some = look.leaves_some or len(due) < len(look.due)
         return self._idle_s()
@@ -332,6 +331,10 @@ class _Channel:
             return True
         except EmobilityError as error:
             await self._give_up(entry, _reason(error))
+            return True
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one message must not end the others
+            _log.error("delivery_failed", delivery_id=entry.delivery_id, exc_info=error)
+            await self._give_up(entry, f"it can't be sent: {type(error).__name__}")
             return True
         self._is_up()
         await self._departures.enter(entry)
