@@ -34,6 +34,7 @@ from emobility.ports.http import (
     HttpResponse,
     PeerTimedOut,
     ResponseTooLarge,
+    header_line,
 )
 
 URL_CHARACTERS_MAX: Final = 2_048
@@ -45,7 +46,6 @@ _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 _NAME: Final = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
-_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"accept-encoding", "connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"}
 )
@@ -275,8 +275,8 @@ def _written(method: str, origin: Origin, target: str, headers: Mapping[str, str
     for name, value in headers.items():
         if name.lower() in _OUR_HEADERS:
             continue
-        line = f"{name}: {value}"
-        if not _HEADER.fullmatch(line):
+        line = header_line(name, value)
+        if line is None:
             raise _NotCalled(f"header {name!r} is not plainly written")
         lines.append(line)
     lines.append("accept-encoding: identity\r\n\r\n")

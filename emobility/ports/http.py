@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -10,6 +11,7 @@ from emobility.domain.errors import RuleBroken, Unavailable
 
 TIMEOUT_S: Final = 5.0
 RESPONSE_BYTES_MAX: Final = 1_048_576
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
 
 
 class PeerUnreachable(Unavailable):
@@ -21,12 +23,18 @@ class PeerTimedOut(Unavailable):
 
 
 class EgressRefused(RuleBroken):
-    """The guard refused the URL: scheme, host not registered, or an address inside."""
+    """The guard refused: scheme, host not registered, an address inside, or a header not plainly written."""
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url
         self.reason = reason
         super().__init__(f"{url} is not called: {reason}")
+
+
+def header_line(name: str, value: str) -> str | None:
+    """Return a header as it is sent; None for one that could be read as another or as more than one."""
+    line = f"{name}: {value}"
+    return line if _HEADER.fullmatch(line) else None
 
 
 class ResponseTooLarge(RuleBroken):
@@ -57,7 +65,7 @@ class HttpClient(Protocol):
         """Call a URL once.
 
         Raises:
-            EgressRefused: the guard refused the URL.
+            EgressRefused: the guard refused the URL, or a header (`header_line`).
             PeerUnreachable: no connection.
             PeerTimedOut: no answer in `timeout_s`.
             ResponseTooLarge: the body exceeds the limit.

@@ -17,6 +17,7 @@ from emobility.ports.http import (
     PeerTimedOut,
     PeerUnreachable,
     ResponseTooLarge,
+    header_line,
 )
 
 
@@ -68,6 +69,9 @@ class MemoryHttp:
         app = self._apps.get(origin)
         if app is None and origin not in self._allowed:
             raise EgressRefused(url, "its origin was never registered")
+        for name, value in headers.items():
+            if header_line(name, value) is None:
+                raise EgressRefused(url, f"header {name!r} is not plainly written")
         if app is None or origin in self._cut:
             raise PeerUnreachable(f"{origin} does not answer")
         task = asyncio.create_task(_call(app, method, url, headers, body))
