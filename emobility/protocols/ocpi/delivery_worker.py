@@ -17,12 +17,7 @@ from emobility.domain.personal import SubjectErased
 from emobility.ports.http import ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.client import (
-    HubCouldNotDeliver,
-    NotAuthenticatedAtPeer,
-    OCPIClient,
-    PeerFailed,
-)
+from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import (
     DELIVERY,
     REASON_CHARACTERS_MAX,
@@ -39,7 +34,7 @@ OBJECTS_UNTIL_DOWN: Final = 4
 ROWS_AT_ONCE: Final = 64
 """Rows a channel reads at once, and messages it starts in one round."""
 ATTEMPTS_MAX: Final = 12
-"""Tries of one object before it counts as FAILED: its receiver fails on it (HTTP 5xx, S 3xxx), or only others pass."""
+"""Tries of one object that others got past before it counts as FAILED; what must not be lost is tried on."""
 PAUSE_S_MIN: Final = 0.25
 PAUSE_S_MAX: Final = 30.0
 IDLE_POLL_S: Final = 2.0
@@ -319,9 +314,7 @@ class _Channel:
                 to_party=entry.to_party if entry.is_routed else None,
                 correlation_id=entry.correlation_id,
             )
-        except (HubCouldNotDeliver, NotAuthenticatedAtPeer) as error:
-            return await self._not_through(entry, _reason(error))
-        except (PeerFailed, ResponseTooLarge) as error:
+        except ResponseTooLarge as error:
             return await self._failed_on(entry, _reason(error))
         except Unavailable as error:
             return await self._not_through(entry, _reason(error))
@@ -351,17 +344,22 @@ class _Channel:
         self._down_until_s = 0.0
 
     async def _failed_on(self, entry: Delivery, reason: str) -> bool:
-        """The receiver answered that it fails on this object; it is given up in the end."""
+        """The receiver fails on this object, not on all: it is given up in the end, if a newer state may replace it."""
         attempts = entry.attempts + 1
-        if attempts >= ATTEMPTS_MAX:
+        if attempts >= ATTEMPTS_MAX and entry.is_replaceable:
             await self._give_up(entry, reason)
             return True
+        if attempts == ATTEMPTS_MAX:
+            self._log_trouble("delivery_stuck", entry, reason)
         self._pause(entry)
         await self._note(entry, reason=reason, attempts=attempts)
         return False
 
     async def _not_through(self, entry: Delivery, reason: str) -> bool:
-        """The message or the counterparty is the trouble. Only what others got past counts against the message."""
+        """The message or the counterparty is the trouble. Only what others got past counts against the message.
+
+        An HTTP 503 says no more than silence does: an overloaded or restarting platform gives it to everything.
+        """
         trouble = self._troubled.get(entry.object_key)
         if trouble is not None and self._delivered > trouble.delivered:
             self._failing.add(entry.object_key)
@@ -431,8 +429,12 @@ class _Channel:
         }
 
     async def _give_up(self, entry: Delivery, reason: str) -> None:
+        self._log_trouble("delivery_refused", entry, reason)
+        await self._note(entry, reason=reason, attempts=entry.attempts + 1, state=DeliveryState.FAILED)
+
+    def _log_trouble(self, what: str, entry: Delivery, reason: str) -> None:
         _log.error(
-            "delivery_refused",
+            what,
             own_party=str(entry.own_party),
             to_party=str(entry.to_party),
             module=entry.module,
@@ -440,7 +442,6 @@ class _Channel:
             correlation_id=entry.correlation_id,
             reason=reason,
         )
-        await self._note(entry, reason=reason, attempts=entry.attempts + 1, state=DeliveryState.FAILED)
 
     async def _note(
         self,
