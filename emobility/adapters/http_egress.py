@@ -35,6 +35,7 @@ from emobility.ports.http import (
     PeerTimedOut,
     ResponseTooLarge,
     header_line,
+    origin_text,
 )
 
 URL_CHARACTERS_MAX: Final = 2_048
@@ -147,11 +148,12 @@ class GuardedHttpClient:
             async with asyncio.timeout(timeout_s):
                 return await self._pool.exchange(method, origin, _written(method, origin, target, headers, body))
         except TimeoutError:
-            raise PeerTimedOut(f"{method} {url} took more than {timeout_s} s") from None
+            raise PeerTimedOut(f"{method} at {origin_text(url)} took more than {timeout_s} s") from None
         except AnswerBroken as error:
-            raise PeerTimedOut(f"{method} {url}: the connection broke before an answer came: {error}") from error
+            broken = f"{method} at {origin_text(url)}: the connection broke before an answer came: {error}"
+            raise PeerTimedOut(broken) from error
         except ResponseTooLarge as error:
-            raise ResponseTooLarge(f"{method} {url}: {error}") from None
+            raise ResponseTooLarge(f"{method} at {origin_text(url)}: {error}") from None
         except _NotCalled as refusal:
             raise self._refused(url, str(refusal)) from None
 
@@ -205,7 +207,7 @@ class GuardedHttpClient:
 
     def _refused(self, url: str, reason: str) -> EgressRefused:
         self._on_refused(reason)
-        return EgressRefused(url[:URL_CHARACTERS_MAX], reason)
+        return EgressRefused(url, reason)
 
 
 class _NotCalled(Exception):

@@ -18,6 +18,7 @@ from emobility.ports.http import (
     PeerUnreachable,
     ResponseTooLarge,
     header_line,
+    origin_text,
 )
 
 
@@ -80,7 +81,7 @@ class MemoryHttp:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
         if not done:
             task.add_done_callback(_forget_outcome)
-            raise PeerTimedOut(f"{method} {url} took more than {timeout_s} s")
+            raise PeerTimedOut(f"{method} at {origin_text(url)} took more than {timeout_s} s")
         return task.result()
 
 
@@ -94,6 +95,6 @@ async def _call(app: Any, method: str, url: str, headers: Mapping[str, str], bod
     async with httpx.AsyncClient(transport=transport, follow_redirects=False, timeout=None) as client:  # noqa: S113 - the caller's time-out is around this task
         answer = await client.request(method, url, headers=dict(headers), content=body)
     if len(answer.content) > RESPONSE_BYTES_MAX:
-        raise ResponseTooLarge(f"{url} answered {len(answer.content)} bytes")
+        raise ResponseTooLarge(f"{method} at {origin_text(url)}: the answer has {len(answer.content)} bytes")
     lower = {name.lower(): value for name, value in answer.headers.items()}
     return HttpResponse(status=answer.status_code, headers=lower, body=answer.content)
