@@ -338,13 +338,11 @@ class GatewayService:
     async def run(self, stop: asyncio.Event) -> None:
         """Make events durable until `stop` is set; then drain: finish what is in progress and close in waves."""
         commit_stop = asyncio.Event()
-        committing = asyncio.create_task(self._group_commit.run(commit_stop))
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._group_commit.run(commit_stop))
             await stop.wait()
             await self._drain()
-        finally:
             commit_stop.set()
-            await committing
 
     async def _drain(self) -> None:
         self._is_draining = True

@@ -8,9 +8,11 @@ what has to be sealed, numbered or authorised gets a task of its own, so no answ
 from __future__ import annotations
 
 import asyncio
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import structlog
 from msgspec.structs import replace
@@ -302,7 +304,7 @@ class StationSession:
             charging_station_id=context.charging_station_id,
             id_token=question.id_token,
             kind=question.kind,
-            correlation_id=_correlation_id(context),
+            correlation_id=_correlation_id(context.station_key, context.message_id),
             ocpp_evse_id=question.ocpp_evse_id,
             connector_id=question.connector_id,
             transaction_id=question.transaction_id,
@@ -336,7 +338,7 @@ class StationSession:
             "message_not_handled",
             station=self.identity.key,
             action=action,
-            correlation_id=f"{self.identity.key}/{call.message_id}",
+            correlation_id=_correlation_id(self.identity.key, call.message_id),
             error=type(error).__name__,
             exc_info=None if isinstance(error, Unavailable) else error,
         )
@@ -353,13 +355,16 @@ class StationSession:
         )
 
     def _envelopes(self, facts: tuple[Fact, ...], context: Context) -> list[Envelope]:
-        correlation_id = _correlation_id(context)
+        correlation_id = _correlation_id(context.station_key, context.message_id)
         return [
             Envelope(event=fact.event, event_id=fact.event_id, correlation_id=correlation_id, recorded_at=context.now)
             for fact in facts
         ]
 
 
-def _correlation_id(context: Context) -> str:
-    """Return what joins all that one CALL brings about: its message id is unique per station."""
-    return f"{context.station_key}/{context.message_id}"
+def _correlation_id(station_key: str, message_id: str) -> str:
+    """Return what joins all that one CALL brings about: its message id is unique per station.
+
+    It leaves as a header (OCPI 2.2.1, 4.1.5), so it is printable ASCII whatever characters a station's ids have.
+    """
+    return f"{station_key}/{quote(message_id, safe=string.punctuation, errors='replace')}"

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from emobility.domain.errors import EmobilityError, RuleBroken
+from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -95,7 +95,10 @@ class Presence:
             try:
                 await asyncio.wait_for(stop.wait(), timeout=PROBE_S)
             except TimeoutError:
-                await self._probe()
+                try:
+                    await self._probe()
+                except Unavailable as error:
+                    _log.warning("probe_failed", reason=str(error))
 
     async def _probe(self) -> None:
         since_s = self._ports.timer.monotonic_s() - PROBE_S

@@ -34,6 +34,8 @@ from emobility.ports.http import (
     HttpResponse,
     PeerTimedOut,
     ResponseTooLarge,
+    header_line,
+    origin_text,
 )
 
 URL_CHARACTERS_MAX: Final = 2_048
@@ -45,7 +47,6 @@ _PRINTABLE: Final = re.compile(r"[\x21-\x7e]+")
 _NAME: Final = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
-_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"accept-encoding", "connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"}
 )
@@ -147,11 +148,12 @@ class GuardedHttpClient:
             async with asyncio.timeout(timeout_s):
                 return await self._pool.exchange(method, origin, _written(method, origin, target, headers, body))
         except TimeoutError:
-            raise PeerTimedOut(f"{method} {url} took more than {timeout_s} s") from None
+            raise PeerTimedOut(f"{method} at {origin_text(url)} took more than {timeout_s} s") from None
         except AnswerBroken as error:
-            raise PeerTimedOut(f"{method} {url}: the connection broke before an answer came: {error}") from error
+            broken = f"{method} at {origin_text(url)}: the connection broke before an answer came: {error}"
+            raise PeerTimedOut(broken) from error
         except ResponseTooLarge as error:
-            raise ResponseTooLarge(f"{method} {url}: {error}") from None
+            raise ResponseTooLarge(f"{method} at {origin_text(url)}: {error}") from None
         except _NotCalled as refusal:
             raise self._refused(url, str(refusal)) from None
 
@@ -205,7 +207,7 @@ class GuardedHttpClient:
 
     def _refused(self, url: str, reason: str) -> EgressRefused:
         self._on_refused(reason)
-        return EgressRefused(url[:URL_CHARACTERS_MAX], reason)
+        return EgressRefused(url, reason)
 
 
 class _NotCalled(Exception):
@@ -275,8 +277,8 @@ def _written(method: str, origin: Origin, target: str, headers: Mapping[str, str
     for name, value in headers.items():
         if name.lower() in _OUR_HEADERS:
             continue
-        line = f"{name}: {value}"
-        if not _HEADER.fullmatch(line):
+        line = header_line(name, value)
+        if line is None:
             raise _NotCalled(f"header {name!r} is not plainly written")
         lines.append(line)
     lines.append("accept-encoding: identity\r\n\r\n")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 from emobility.domain.errors import RuleBroken, Unavailable
 
 TIMEOUT_S: Final = 5.0
 RESPONSE_BYTES_MAX: Final = 1_048_576
+HOST_CHARACTERS_MAX: Final = 260
+"""Of a host and its port, where a URL is told of; a name has 253 at most."""
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*")
 
 
 class PeerUnreachable(Unavailable):
@@ -21,12 +26,27 @@ class PeerTimedOut(Unavailable):
 
 
 class EgressRefused(RuleBroken):
-    """The guard refused the URL: scheme, host not registered, or an address inside."""
+    """The guard refused: scheme, host not registered, an address inside, or a header not plainly written."""
 
     def __init__(self, url: str, reason: str) -> None:
-        self.url = url
+        self.origin = origin_text(url)
         self.reason = reason
-        super().__init__(f"{url} is not called: {reason}")
+        super().__init__(f"{self.origin} is not called: {reason}")
+
+
+def origin_text(url: str) -> str:
+    """Return all that errors, logs and rows may tell of a URL, as it was written: its path may name a token."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a URL that is none"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2][:HOST_CHARACTERS_MAX]}"
+
+
+def header_line(name: str, value: str) -> str | None:
+    """Return a header as it is sent; None for one that could be read as another or as more than one."""
+    line = f"{name}: {value}"
+    return line if _HEADER.fullmatch(line) else None
 
 
 class ResponseTooLarge(RuleBroken):
@@ -57,7 +77,7 @@ class HttpClient(Protocol):
         """Call a URL once.
 
         Raises:
-            EgressRefused: the guard refused the URL.
+            EgressRefused: the guard refused the URL, or a header (`header_line`).
             PeerUnreachable: no connection.
             PeerTimedOut: no answer in `timeout_s`.
             ResponseTooLarge: the body exceeds the limit.

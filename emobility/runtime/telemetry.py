@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from types import TracebackType
 from typing import Any, Final, TextIO
 
 import structlog
@@ -82,6 +83,18 @@ def configure_logging(*, process: str, level: int = logging.INFO, stream: TextIO
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for noisy in ("httpx", "httpcore", "kafka", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    sys.excepthook = log_death
+
+
+def log_death(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends this process, each cause of a task group by itself (a `sys.excepthook`)."""
+    if isinstance(error, BaseExceptionGroup):
+        for cause in error.exceptions:
+            log_death(type(cause), cause, cause.__traceback__)
+    elif isinstance(error, Exception):
+        structlog.get_logger(__name__).critical("process_failed", reason=str(error), exc_info=error)
+    else:
+        sys.__excepthook__(kind, error, trace)  # Ctrl-C
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

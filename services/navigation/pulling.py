@@ -73,6 +73,9 @@ class Puller:
                     if isinstance(error, RuleBroken):
                         break
                     await self._ports.timer.sleep(PAUSE_S * attempt)
+                except Exception as error:  # noqa: BLE001 - what one CPO publishes must not end the pulls of others
+                    _log.error("pull_broken", nsp=str(nsp_id), cpo=str(cpo_id), exc_info=error)
+                    break
         finally:
             self._asked.pop((nsp_id, cpo_id), None)
             self._is_pulling = False

@@ -495,6 +495,45 @@ async def test_a_peer_that_says_nothing_times_out_and_frees_its_connection() -> 
         await hung_up.wait()
 
 
+@pytest.mark.parametrize(
+    ("answered", "headers", "error"),
+    [
+        (None, {}, PeerTimedOut),
+        (b"HTTP/1.1 200", {}, PeerTimedOut),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (RESPONSE_BYTES_MAX + 1), {}, ResponseTooLarge),
+        (b"", {"X-Trace": "\u010a"}, EgressRefused),
+    ],
+)
+async def test_no_error_tells_whose_token_the_url_names(
+    answered: bytes | None, headers: dict[str, str], error: type[Exception]
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        if answered is None:
+            await reader.read()
+        else:
+            writer.write(answered)
+
+    async with serving(serve) as port, GuardedHttpClient(embedded_origins=[f"http://127.0.0.1:{port}"]) as client:
+        url = f"http://127.0.0.1:{port}/tokens/NL/EMA/04AABBCCDD11?uid=04AABBCCDD11"
+        with pytest.raises(error) as failure:
+            await client.request("PUT", url, headers=headers, timeout_s=1)
+
+    assert f"http://127.0.0.1:{port}" in str(failure.value)
+    assert "04AABBCCDD11" not in f"{failure.value!r} {vars(failure.value)}"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:04AABB@[::1/", "04AABB", "https:/04AABB", "//u:04AABB@x", "https://04AABB@partner.example"]
+)
+async def test_what_is_told_of_a_url_that_is_none_names_nobody(url: str) -> None:
+    async with GuardedHttpClient() as client:
+        with pytest.raises(EgressRefused) as refusal:
+            await client.request("GET", url, headers={})
+
+    assert "04AABB" not in str(refusal.value)
+
+
 async def test_a_peer_that_drips_its_answer_times_out_as_a_whole() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

@@ -158,6 +158,18 @@ EVENT = {
 }
 
 
+async def test_a_gateway_that_can_store_nothing_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise LookupError("our own fault")
+
+    monkeypatch.setattr(GroupCommit, "run", fail)
+
+    async with asyncio.timeout(5):
+        with pytest.RaisesGroup(LookupError):
+            async with running_world():
+                await asyncio.sleep(0)
+
+
 async def test_no_call_result_leaves_before_the_event_is_durable() -> None:
     log = ScriptedLog()
     async with running_world(event_log=log) as world:

@@ -22,6 +22,7 @@ from emobility.events.charging import (
 )
 from emobility.events.event import EVENT_ID_CHARACTERS_MAX
 from emobility.ports.authorizer import AuthorizationStatus
+from emobility.ports.http import header_line
 from tests.gateway.conftest import until
 
 AT = "2022-03-27T01:00:00Z"
@@ -41,6 +42,23 @@ def event_201(kind: str, seq_no: int, **changes: Any) -> dict[str, Any]:
         "transactionInfo": {"transactionId": "tx-1"},
         **changes,
     }
+
+
+@pytest.mark.parametrize(
+    ("message_id", "written"),
+    [("a1-{7}/%", "a1-{7}/%"), ("\u00e9 1", "%C3%A9%201"), ("\U0001f50c" * 36, "%F0%9F%94%8C" * 36)],
+)
+async def test_any_message_id_becomes_a_correlation_id_that_can_leave_as_a_header(
+    world: Any, message_id: str, written: str
+) -> None:
+    station = await world.dial("ocpp1.6")
+
+    answer = await station.call("StartTransaction", start_16(), message_id=message_id)
+
+    assert answer[:2] == [3, message_id]
+    correlation_ids = {each.envelope.correlation_id async for each in world.adapters.event_log.read(("charging",))}
+    assert correlation_ids == {f"NL-TNM/CS-1/{written}"}
+    assert header_line("X-Correlation-ID", *correlation_ids) is not None
 
 
 async def test_a_1_6_boot_is_accepted_and_becomes_an_event(world: Any) -> None:

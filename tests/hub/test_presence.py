@@ -10,6 +10,7 @@ import pytest
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.identifiers import PartyId, Role
+from emobility.ports.event_log import LogUnavailable
 from emobility.ports.http import PeerUnreachable
 from emobility.protocols.ocpi.peers import PEER
 from emobility.protocols.ocpi.v221 import ConnectionStatus
@@ -108,6 +109,25 @@ def test_a_silent_party_is_probed_and_goes_offline_when_it_does_not_answer() -> 
             await asyncio.sleep(3 * PROBE_S)
 
         assert ("DE-MSP", "OFFLINE") not in well
+        assert told(cpo)[-1] == ("DE-MSP", "OFFLINE")
+
+    run_virtual(scenario())
+
+
+def test_a_database_that_is_away_for_a_probe_does_not_end_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise LogUnavailable("the database is away")
+
+    async def scenario() -> None:
+        world = bare_world()
+        async with running(world.hub):
+            cpo, msp = await world.join(CPO, Role.CPO), await world.join(MSP, Role.EMSP)
+            world.http.cut(msp.origin)
+            with monkeypatch.context() as patched:
+                patched.setattr(world.hub.presence, "_set", away)
+                await asyncio.sleep(1.5 * PROBE_S)
+            await asyncio.sleep(2 * PROBE_S)
+
         assert told(cpo)[-1] == ("DE-MSP", "OFFLINE")
 
     run_virtual(scenario())

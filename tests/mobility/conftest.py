@@ -545,7 +545,13 @@ async def _set_up(world: World) -> None:
             unit, own_party=CPO, peer_id="ema", versions_url=f"{BASE}/mobility/{MSP}/ocpi/versions"
         )
         await unit.commit()
-    registration = {"versions_url": f"{CPO_BASE}/{CPO}/ocpi/versions", "token_a": token_a, "peer_id": "tnm"}
+    registration = {
+        "versions_url": f"{CPO_BASE}/{CPO}/ocpi/versions",
+        "token_a": token_a,
+        "peer_id": "tnm",
+        "expected_party": CPO.code,
+        "expected_role": Role.CPO,
+    }
     await world.call("POST", f"/{MSP}/ocpi-register", registration)
     await sign(world, agreement())
     await world.cpo.publish()

@@ -258,6 +258,22 @@ async def test_a_cpo_that_joins_later_is_fetched_from(finder: Finder) -> None:
     await until(is_found, what="the new CPO's location is found")
 
 
+async def test_a_pull_that_breaks_does_not_end_the_next(finder: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise LookupError("our own fault")
+
+    finder.cpo.script = publishing([location(1)], [])
+    with monkeypatch.context() as patched:
+        patched.setattr("services.navigation.pulling.store_location", broken)
+        await finder.request("POST", f"/{NSP}/pulls")
+        await finder.settled()
+
+    await finder.request("POST", f"/{NSP}/pulls")
+    await finder.settled()
+
+    assert [each["location_id"] for each in await finder.find()] == ["L1"]
+
+
 async def test_objects_of_another_owner_are_ignored_in_a_pull(finder: Finder) -> None:
     foreign = msgspec.structs.replace(location(), country_code="FR", party_id="BAD")
     finder.cpo.script = publishing([foreign, location(2)], [])

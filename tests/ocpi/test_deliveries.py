@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from starlette.responses import Response
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.identifiers import PartyId, Role
-from emobility.protocols.ocpi.deliveries import DELIVERY, DeliveryState
-from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX, PAUSE_S_MAX, ROWS_AT_ONCE
+from emobility.protocols.ocpi.client import OCPIClient
+from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery, DeliveryState, Message
+from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX, PAUSE_S_MAX, ROWS_AT_ONCE, DeliveryWorker
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from tests.hub.world import CPO, MSP, OK, Heard, Platform, World, bare_world, running, until
 
@@ -291,15 +293,15 @@ def test_a_receiver_that_fails_on_one_object_gets_the_others_and_the_one_is_give
 
         receiver.script = fail_on_one
         async with running(sender.host):
-            for n in range(4):
+            for n in range(200):
                 await enqueue(sender, n, key=f"tariff/{n}")
+                await asyncio.sleep(5)
             await sent(sender)
             async with sender.host.ports.units.begin() as unit:
                 [failed] = await sender.host.deliveries.failed(unit, CPO)
 
         assert failed.attempts == ATTEMPTS_MAX
-        assert sorted(set(numbers(receiver))) == [0, 1, 2, 3]
-        assert numbers(receiver).count(1) == ATTEMPTS_MAX
+        assert sorted(set(numbers(receiver))) == list(range(200))
 
     in_virtual_time(scenario)
 
@@ -470,5 +472,115 @@ def test_path_and_body_lie_sealed_in_the_row() -> None:
         assert row.state is DeliveryState.PENDING
         assert "04A2B3C4" not in repr(row)
         assert bytes((await sender.host.deliveries.open(row)).body) == b'{"uid":"04A2B3C4"}'
+
+    in_virtual_time(scenario)
+
+
+def test_a_fault_of_ours_in_one_message_fails_that_one_and_no_other() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        opened = sender.host.deliveries.open
+
+        async def broken(entry: Delivery) -> Message:
+            if entry.object_key == "tariff/bad":
+                raise ValueError("our own fault")
+            return await opened(entry)
+
+        object.__setattr__(sender.host.deliveries, "open", broken)
+        async with running(sender.host):
+            await enqueue(sender, 1, key="tariff/bad")
+            await enqueue(sender, 2, key="tariff/good")
+            await sent(sender)
+            async with sender.host.ports.units.begin() as unit:
+                [failed] = await sender.host.deliveries.failed(unit, CPO)
+
+        assert failed.object_key == "tariff/bad"
+        assert "ValueError" in (failed.reason or "")
+        assert numbers(receiver) == [2]
+
+    in_virtual_time(scenario)
+
+
+def test_what_fails_in_the_background_ends_the_worker_even_while_a_message_hangs() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+        receiver.script = failing_on(lambda n: n == 0, times_out=True)
+        host = sender.host
+
+        async def connect(own_party: PartyId, to_party: PartyId) -> OCPIClient:
+            if to_party == OTHER:
+                raise LookupError("our own fault")
+            return await host.connect(own_party, to_party)
+
+        worker = DeliveryWorker(host.ports, host.deliveries, own_parties=host.parties, connect=connect)
+        run = asyncio.create_task(worker.run(asyncio.Event()))
+        await enqueue(sender, 0)
+        await until(lambda: arrived(receiver, 0), what="a message is under way")
+        await enqueue(sender, 1, to=OTHER)
+
+        async with asyncio.timeout(1):
+            with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
+                await run
+
+    in_virtual_time(scenario)
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+def test_a_platform_that_answers_everything_with_an_error_for_an_hour_costs_no_message(status: int) -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+
+        async def fail(_: Heard) -> Response:
+            return Response(b'{"status_code":3000,"timestamp":"2026-03-01T12:00:00Z"}', status_code=status)
+
+        receiver.script = fail
+        async with running(sender.host):
+            for n in range(100):
+                await enqueue(sender, n, key=f"tariff/{n}", is_replaceable=n % 2 == 0)
+            await asyncio.sleep(3_600)
+            tried = len(receiver.heard)
+            receiver.heard.clear()
+            receiver.script = world.platforms[OTHER].script
+            await sent(sender)
+            async with sender.host.ports.units.begin() as unit:
+                failed = await sender.host.deliveries.failed(unit, CPO)
+
+        assert failed == []
+        assert sorted(numbers(receiver)) == list(range(100))
+        assert tried < 4 * 300  # four per pause of 15 to 30 s
+
+    in_virtual_time(scenario)
+
+
+def test_what_must_not_be_lost_is_never_given_up_while_its_receiver_fails_on_it() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender, receiver = world.platforms[CPO], world.platforms[MSP]
+
+        async def fail_on_the_cdr(heard: Heard) -> Response:
+            if n_of(heard) == 0:
+                return Response(b'{"status_code":3000,"timestamp":"2026-03-01T12:00:00Z"}', status_code=500)
+            return Response(OK, media_type="application/json")
+
+        receiver.script = fail_on_the_cdr
+        async with running(sender.host):
+            with structlog.testing.capture_logs() as logged:
+                await enqueue(sender, 0, key="cdr/1", is_replaceable=False)
+                for n in range(1, 400):
+                    await enqueue(sender, n, key=f"tariff/{n}")
+                    await asyncio.sleep(5)
+            async with sender.host.ports.units.begin() as unit:
+                [waiting] = await unit.table(DELIVERY).select()
+            receiver.heard.clear()
+            receiver.script = world.platforms[OTHER].script
+            await sent(sender)
+
+        assert waiting.state is DeliveryState.PENDING
+        assert waiting.attempts > 2 * ATTEMPTS_MAX
+        assert [each["object_key"] for each in logged if each["event"] == "delivery_stuck"] == ["cdr/1"]
+        assert numbers(receiver) == [0]
 
     in_virtual_time(scenario)

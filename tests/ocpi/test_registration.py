@@ -15,11 +15,12 @@ from starlette.routing import Route
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
 from emobility.protocols.ocpi.headers import authorization
-from emobility.protocols.ocpi.peers import INCOMING_TOKEN, PEER
+from emobility.protocols.ocpi.peers import INCOMING_TOKEN, PEER, PeerState, roles_of
 from emobility.protocols.ocpi.registration import RegistrationRefused
+from emobility.protocols.ocpi.status import OCPIError
 from emobility.protocols.ocpi.v221 import Credentials, VersionDetails, read, write
 from roaming_hub.service import HUB
-from tests.hub.world import CPO, HUB_ORIGIN, MSP, START, World, bare_world, status_code
+from tests.hub.world import CPO, HUB_ORIGIN, MSP, START, Platform, World, bare_world, status_code
 
 VERSIONS = f"{HUB_ORIGIN}/hub/ocpi/versions"
 CREDENTIALS = f"{HUB_ORIGIN}/hub/ocpi/2.2.1/credentials"
@@ -38,7 +39,13 @@ class Stranger:
         ]
         self.endpoints: Any = [{"identifier": "credentials", "role": "SENDER", "url": f"{origin}/c"}]
         self.presented: list[str] = []
-        world.http.mount(origin, Starlette(routes=[Route("/versions", self._versions), Route("/v", self._details)]))
+        self.roles: Any = self.credentials()["roles"]
+        routes = [
+            Route("/versions", self._versions),
+            Route("/v", self._details),
+            Route("/c", self._credentials, methods=["POST", "PUT"]),
+        ]
+        world.http.mount(origin, Starlette(routes=routes))
 
     async def _versions(self, request: Request) -> Response:
         self.presented.append(base64.b64decode(request.headers["authorization"][6:]).decode())
@@ -48,13 +55,17 @@ class Stranger:
         details = {"version": "2.2.1", "endpoints": self.endpoints}
         return JSONResponse({"data": details, "status_code": 1000, "timestamp": "2026-03-01T12:00:00Z"})
 
+    async def _credentials(self, _: Request) -> Response:
+        answer = self.credentials(token="token-c", roles=self.roles)
+        return JSONResponse({"data": answer, "status_code": 1000, "timestamp": "2026-03-01T12:00:00Z"})
+
     async def call(self, method: str, url: str, token: str, body: Any = None) -> HttpResponse:
         headers = {"Authorization": authorization(token), "X-Request-ID": "r", "X-Correlation-ID": "c"}
         return await self.world.http.request(method, url, headers=headers, body=b"" if body is None else write(body))
 
     def credentials(self, token: str = "token-b", party: str = "ABC", role: str = "EMSP", **more: Any) -> Any:
         one = {"role": role, "party_id": party, "country_code": "FR", "business_details": {"name": "Stranger"}}
-        return {"token": token, "url": f"{self.origin}/versions", "roles": [one], **more}
+        return {"token": token, "url": f"{self.origin}/versions", "roles": [one]} | more
 
     async def invited(self) -> str:
         return await self.world.invite(STRANGER, Role.EMSP, f"{self.origin}/versions")
@@ -469,6 +480,64 @@ async def test_a_hosted_party_does_not_register_twice(world: World) -> None:
 
     with pytest.raises(RegistrationRefused):
         await platform.host.register(CPO, versions_url=VERSIONS, token_a=await platform.token())
+
+
+async def register_at(stranger: Stranger, platform: Platform, **expected: Any) -> HttpResponse:
+    """As the operator of a hosted party that connects to a partner without a hub."""
+    asked = {"versions_url": f"{stranger.origin}/versions", "token_a": "token-a", "peer_id": "stranger"} | expected
+    url = f"{platform.origin}/platform/{platform.party}/ocpi-register"
+    return await stranger.world.http.request("POST", url, headers={}, body=write(asked))
+
+
+async def known_of(platform: Platform) -> tuple[PeerState, list[str]]:
+    async with platform.host.ports.units.begin() as unit:
+        peer = await unit.table(PEER).get(platform.party, "stranger")
+        assert peer is not None
+        return peer.state, [f"{each.role} {each.party_id}" for each in await roles_of(unit, peer)]
+
+
+OTHER_ROLES = [("ABC", "HUB"), ("ABC", "CPO"), ("XYZ", "EMSP")]
+
+
+@pytest.mark.parametrize(("party", "role"), OTHER_ROLES)
+async def test_a_partner_that_answers_as_another_party_or_role_too_is_not_registered(
+    stranger: Stranger, party: str, role: str
+) -> None:
+    platform = await stranger.world.join(CPO, Role.CPO)
+    stranger.roles += stranger.credentials(party=party, role=role)["roles"]
+
+    answer = await register_at(stranger, platform, expected_party=STRANGER.code, expected_role="EMSP")
+
+    assert answer.status == 502
+    assert await known_of(platform) == (PeerState.REGISTERING, [])
+
+
+@pytest.mark.parametrize(("party", "role"), OTHER_ROLES)
+async def test_a_registered_partner_takes_no_other_role_when_tokens_are_renewed(
+    stranger: Stranger, party: str, role: str
+) -> None:
+    platform = await stranger.world.join(CPO, Role.CPO)
+    answer = await register_at(stranger, platform, expected_party=STRANGER.code, expected_role="EMSP")
+    stranger.roles += stranger.credentials(party=party, role=role)["roles"]
+    async with platform.host.ports.units.begin() as unit:
+        peer = await unit.table(PEER).get(CPO, "stranger")
+    assert peer is not None
+
+    with pytest.raises(OCPIError, match="expected"):
+        await platform.host.rotate(peer)
+
+    assert answer.status == 200
+    assert await known_of(platform) == (PeerState.REGISTERED, [f"EMSP {STRANGER}"])
+
+
+async def test_a_partner_is_no_hub_unless_it_is_registered_as_one(stranger: Stranger) -> None:
+    platform = await stranger.world.join(CPO, Role.CPO)
+
+    unnamed = await register_at(stranger, platform, expected_role="EMSP")
+    as_hub = await register_at(stranger, platform)
+
+    assert (unnamed.status, as_hub.status) == (422, 502)
+    assert await known_of(platform) == (PeerState.REGISTERING, [])
 
 
 async def test_the_mounts_do_not_mix_parties(world: World) -> None:

@@ -494,6 +494,8 @@ async def _register(here: World) -> None:
                 "versions_url": f"{partner.host.ocpi_url(party)}/versions",
                 "token_a": token_a,
                 "peer_id": str(party).lower(),
+                "expected_party": party.code,
+                "expected_role": role,
             },
         )
         assert answer.status_code == 200, answer.text

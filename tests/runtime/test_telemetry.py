@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +21,13 @@ CANARY = "c4n4ry7f3a9b"
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, excepthook = root.handlers[:], root.level, sys.excepthook
     stream = io.StringIO()
     configure_logging(process="gateway", stream=stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+    sys.excepthook = excepthook
     structlog.reset_defaults()
 
 
@@ -47,6 +49,18 @@ def test_libraries_log_the_same_way(lines: io.StringIO) -> None:
 
     (line,) = parsed(lines)
     assert line["event"] == f"connecting to postgresql://me:{REDACTED}@host/db"
+
+
+def test_what_ends_a_process_is_logged_cause_by_cause(lines: io.StringIO) -> None:
+    causes = ExceptionGroup("inner", [LookupError("no cursor"), RuntimeError(f"Authorization: Bearer {CANARY}")])
+    death = ExceptionGroup("outer", [causes])
+
+    sys.excepthook(type(death), death, None)
+
+    first, second = parsed(lines)
+    assert (first["event"], first["level"], first["reason"]) == ("process_failed", "critical", "no cursor")
+    assert "LookupError: no cursor" in first["exception"]
+    assert CANARY not in json.dumps(second)
 
 
 def test_a_traceback_is_redacted(lines: io.StringIO) -> None:

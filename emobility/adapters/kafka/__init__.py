@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
+from emobility.adapters.background import alongside
 from emobility.adapters.kafka.broker import Admin, Producer
 from emobility.adapters.kafka.event_log import KafkaEventLog
 from emobility.adapters.kafka.relay import Relay
@@ -41,16 +42,10 @@ async def open_kafka(
     """
     producer, admin = Producer(bootstrap), Admin(bootstrap)
     log = KafkaEventLog(bootstrap, postgres, producer, admin, prefix=prefix, retention_age=retention_age)
-    stop = asyncio.Event()
     try:
         await log.ensure_topics({event.topic for event in CATALOGUE.values()})
-        relay = asyncio.create_task(Relay(postgres, producer, prefix=prefix).run(stop))
-        try:
+        async with alongside(Relay(postgres, producer, prefix=prefix).run(asyncio.Event())):
             yield log
-        finally:
-            stop.set()
-            relay.cancel()
-            await asyncio.gather(relay, return_exceptions=True)
     finally:
         await producer.close()
         await admin.close()

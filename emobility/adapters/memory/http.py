@@ -17,6 +17,8 @@ from emobility.ports.http import (
     PeerTimedOut,
     PeerUnreachable,
     ResponseTooLarge,
+    header_line,
+    origin_text,
 )
 
 
@@ -68,6 +70,9 @@ class MemoryHttp:
         app = self._apps.get(origin)
         if app is None and origin not in self._allowed:
             raise EgressRefused(url, "its origin was never registered")
+        for name, value in headers.items():
+            if header_line(name, value) is None:
+                raise EgressRefused(url, f"header {name!r} is not plainly written")
         if app is None or origin in self._cut:
             raise PeerUnreachable(f"{origin} does not answer")
         task = asyncio.create_task(_call(app, method, url, headers, body))
@@ -76,7 +81,7 @@ class MemoryHttp:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
         if not done:
             task.add_done_callback(_forget_outcome)
-            raise PeerTimedOut(f"{method} {url} took more than {timeout_s} s")
+            raise PeerTimedOut(f"{method} at {origin_text(url)} took more than {timeout_s} s")
         return task.result()
 
 
@@ -90,6 +95,6 @@ async def _call(app: Any, method: str, url: str, headers: Mapping[str, str], bod
     async with httpx.AsyncClient(transport=transport, follow_redirects=False, timeout=None) as client:  # noqa: S113 - the caller's time-out is around this task
         answer = await client.request(method, url, headers=dict(headers), content=body)
     if len(answer.content) > RESPONSE_BYTES_MAX:
-        raise ResponseTooLarge(f"{url} answered {len(answer.content)} bytes")
+        raise ResponseTooLarge(f"{method} at {origin_text(url)}: the answer has {len(answer.content)} bytes")
     lower = {name.lower(): value for name, value in answer.headers.items()}
     return HttpResponse(status=answer.status_code, headers=lower, body=answer.content)

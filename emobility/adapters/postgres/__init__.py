@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from emobility.adapters.background import alongside
 from emobility.adapters.postgres.appending import SEGMENT_OFFSETS, Appender
 from emobility.adapters.postgres.connections import (
     UNIT_CONNECTIONS_MAX,
@@ -86,23 +86,20 @@ async def open_postgres(
         )
         wakeups = Wakeups(database, reference_rows)
         appender.on_append.append(wakeups.appended)
-        tasks = [asyncio.create_task(wakeups.listen()), asyncio.create_task(wakeups.notify_others())]
         try:
-            yield PostgresAdapters(
-                event_log=PostgresEventLog(
-                    database, units, appender, wakeups, clock=clock, retention_age=retention_age
-                ),
-                units=units,
-                vault=PostgresVault(database, master_key=master_key, clock=clock, randomness=randomness),
-                database=database,
-                appender=appender,
-                wakeups=wakeups,
-                clock=clock,
-            )
+            async with alongside(wakeups.listen(), wakeups.notify_others()):
+                yield PostgresAdapters(
+                    event_log=PostgresEventLog(
+                        database, units, appender, wakeups, clock=clock, retention_age=retention_age
+                    ),
+                    units=units,
+                    vault=PostgresVault(database, master_key=master_key, clock=clock, randomness=randomness),
+                    database=database,
+                    appender=appender,
+                    wakeups=wakeups,
+                    clock=clock,
+                )
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await appender.close()
 
 

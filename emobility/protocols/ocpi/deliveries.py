@@ -3,8 +3,8 @@
 Objects keep their order; the newest state of an object replaces one that still waits, unless the body must not be lost
 (CDRs, command results, disputes: `is_replaceable=False`). Counterparties are served side by side. An object that does
 not get through is tried again with growing, jittered pauses and holds up no other; a counterparty that takes none is
-probed with a few (`delivery_worker`). What it refuses (HTTP 4xx, S 2xxx) is kept as FAILED with its reason until an
-operator retries it.
+probed with a few (`delivery_worker`). What it refuses (HTTP 4xx, S 2xxx), and what it fails on while others get past
+unless that must not be lost, is kept as FAILED with its reason until an operator retries it.
 
 OCPI says messages SHOULD NOT be queued (4.5). This is the sender's own memory of a newest state, and a CDR that is
 forgotten is money lost; pull still works, as every sender interface serves the same state. A time-out is tried again

@@ -11,18 +11,13 @@ from typing import Final
 
 import structlog
 
-from emobility.domain.errors import EmobilityError, Unavailable
+from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
 from emobility.ports.http import ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.client import (
-    HubCouldNotDeliver,
-    NotAuthenticatedAtPeer,
-    OCPIClient,
-    PeerFailed,
-)
+from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import (
     DELIVERY,
     REASON_CHARACTERS_MAX,
@@ -31,7 +26,6 @@ from emobility.protocols.ocpi.deliveries import (
     DeliveryState,
     parties_with_pending,
 )
-from emobility.protocols.ocpi.peers import NoRoute
 
 OBJECTS_AT_ONCE: Final = 4
 """Messages to one counterparty under way together; also how many probe one that is down."""
@@ -40,7 +34,7 @@ OBJECTS_UNTIL_DOWN: Final = 4
 ROWS_AT_ONCE: Final = 64
 """Rows a channel reads at once, and messages it starts in one round."""
 ATTEMPTS_MAX: Final = 12
-"""Tries of one object before it counts as FAILED: its receiver fails on it (HTTP 5xx, S 3xxx), or only others pass."""
+"""Tries of one object that others got past before it counts as FAILED; what must not be lost is tried on."""
 PAUSE_S_MIN: Final = 0.25
 PAUSE_S_MAX: Final = 30.0
 IDLE_POLL_S: Final = 2.0
@@ -85,21 +79,24 @@ class DeliveryWorker:
         return channel
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until `stop` is set; a message under way is finished or runs into its time-out."""
-        running: dict[tuple[PartyId, PartyId], asyncio.Task[None]] = {}
+        """Send until `stop` is set; a message under way is finished or runs into its time-out.
+
+        What fails for another reason than a message or its counterparty fails this: whoever runs us must hear of it.
+        """
+        running: set[tuple[PartyId, PartyId]] = set()
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._wake_all())
         try:
-            while not stop.is_set():
-                await self._scan()
-                self._discovered.clear()
-                for pair, channel in list(self._channels.items()):
-                    if pair not in running or running[pair].done():
-                        running[pair] = asyncio.create_task(channel.run(stop))
-                await _wait(self._discovered, within_s=SCAN_S)
+            async with asyncio.TaskGroup() as channels:
+                while not stop.is_set():
+                    await self._scan()
+                    self._discovered.clear()
+                    for pair in self._channels.keys() - running:
+                        channels.create_task(self._channels[pair].run(stop))
+                        running.add(pair)
+                    await _wait(self._discovered, within_s=SCAN_S)
         finally:
             stopping.cancel()
-            await asyncio.gather(*running.values(), return_exceptions=True)
 
     def _wake_all(self) -> None:
         self._discovered.set()
@@ -212,23 +209,20 @@ class _Channel:
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        try:
+        async with asyncio.TaskGroup() as attempts:
             while not stop.is_set():
                 self._woken.clear()
                 self._leaves_some = True
                 try:
-                    idle_s = await self._round(stop)
+                    idle_s = await self._round(attempts, stop)
                 except Unavailable as error:
                     _log.warning("delivery_round_failed", own_party=str(self._own_party), reason=str(error))
                     idle_s = IDLE_POLL_S
                 await _wait(self._woken, within_s=idle_s)
-        finally:
-            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _round(self, stop: asyncio.Event) -> float:
+    async def _round(self, attempts: asyncio.TaskGroup, stop: asyncio.Event) -> float:
         """Start what is due; return for how long there is nothing to do unless woken, in s."""
-        for key in [key for key, task in self._under_way.items() if task.done()]:
-            self._under_way.pop(key).result()
+        self._under_way = {key: task for key, task in self._under_way.items() if not task.done()}
         if self._is_down:
             # While it is down, one round of tries per pause, whatever is entered meanwhile.
             await _wait(stop, within_s=self._down_until_s - self._now_s)
@@ -241,8 +235,8 @@ class _Channel:
             return IDLE_POLL_S if self._places.locked() else self._idle_s()
         try:
             client = await self._connect(self._own_party, self._to_party)
-        except NoRoute as error:
-            await self._note(due[0], reason=str(error))
+        except RuleBroken as error:  # there is no route, or what leads there can't be read
+            await self._note(due[0], reason=_reason(error))
             self._pause_all()
             return 0.0
         for entry in due:
@@ -250,7 +244,7 @@ class _Channel:
             if stop.is_set() or self._is_down:
                 self._places.release()
                 break
-            self._under_way[entry.object_key] = asyncio.create_task(self._attempt(client, entry))
+            self._under_way[entry.object_key] = attempts.create_task(self._attempt(client, entry))
         else:
             self._leaves_some = look.leaves_some or len(due) < len(look.due)
         return self._idle_s()
@@ -320,9 +314,7 @@ class _Channel:
                 to_party=entry.to_party if entry.is_routed else None,
                 correlation_id=entry.correlation_id,
             )
-        except (HubCouldNotDeliver, NotAuthenticatedAtPeer) as error:
-            return await self._not_through(entry, _reason(error))
-        except (PeerFailed, ResponseTooLarge) as error:
+        except ResponseTooLarge as error:
             return await self._failed_on(entry, _reason(error))
         except Unavailable as error:
             return await self._not_through(entry, _reason(error))
@@ -332,6 +324,10 @@ class _Channel:
             return True
         except EmobilityError as error:
             await self._give_up(entry, _reason(error))
+            return True
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one message must not end the others
+            _log.error("delivery_failed", delivery_id=entry.delivery_id, exc_info=error)
+            await self._give_up(entry, f"it can't be sent: {type(error).__name__}")
             return True
         self._is_up()
         await self._departures.enter(entry)
@@ -348,17 +344,22 @@ class _Channel:
         self._down_until_s = 0.0
 
     async def _failed_on(self, entry: Delivery, reason: str) -> bool:
-        """The receiver answered that it fails on this object; it is given up in the end."""
+        """The receiver fails on this object, not on all: it is given up in the end, if a newer state may replace it."""
         attempts = entry.attempts + 1
-        if attempts >= ATTEMPTS_MAX:
+        if attempts >= ATTEMPTS_MAX and entry.is_replaceable:
             await self._give_up(entry, reason)
             return True
+        if attempts == ATTEMPTS_MAX:
+            self._log_trouble("delivery_stuck", entry, reason)
         self._pause(entry)
         await self._note(entry, reason=reason, attempts=attempts)
         return False
 
     async def _not_through(self, entry: Delivery, reason: str) -> bool:
-        """The message or the counterparty is the trouble. Only what others got past counts against the message."""
+        """The message or the counterparty is the trouble. Only what others got past counts against the message.
+
+        An HTTP 503 says no more than silence does: an overloaded or restarting platform gives it to everything.
+        """
         trouble = self._troubled.get(entry.object_key)
         if trouble is not None and self._delivered > trouble.delivered:
             self._failing.add(entry.object_key)
@@ -428,8 +429,12 @@ class _Channel:
         }
 
     async def _give_up(self, entry: Delivery, reason: str) -> None:
+        self._log_trouble("delivery_refused", entry, reason)
+        await self._note(entry, reason=reason, attempts=entry.attempts + 1, state=DeliveryState.FAILED)
+
+    def _log_trouble(self, what: str, entry: Delivery, reason: str) -> None:
         _log.error(
-            "delivery_refused",
+            what,
             own_party=str(entry.own_party),
             to_party=str(entry.to_party),
             module=entry.module,
@@ -437,7 +442,6 @@ class _Channel:
             correlation_id=entry.correlation_id,
             reason=reason,
         )
-        await self._note(entry, reason=reason, attempts=entry.attempts + 1, state=DeliveryState.FAILED)
 
     async def _note(
         self,

@@ -116,10 +116,18 @@ class Caller:
     roles: tuple[PeerRole, ...]
 
 
+class PartnerNotNamed(MalformedInput):
+    """A partner may speak for itself alone, so a registration at one that is no hub says which party it is."""
+
+
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before."""
+
     versions_url: str
     token_a: str
     peer_id: str = HUB_PEER_ID
+    expected_party: str | None = None
+    expected_role: Role = Role.HUB
 
 
 class OCPIHost:
@@ -232,11 +240,27 @@ class OCPIHost:
         await self._worker.run(stop)
 
     async def register(
-        self, own_party: PartyId, *, versions_url: str, token_a: str, peer_id: str = HUB_PEER_ID
+        self,
+        own_party: PartyId,
+        *,
+        versions_url: str,
+        token_a: str,
+        peer_id: str = HUB_PEER_ID,
+        expected_party: PartyId | None = None,
+        expected_role: Role = Role.HUB,
     ) -> Peer:
-        """Register a hosted party at a platform. Raises as `Registrar.register` does."""
+        """Register a hosted party at a platform. Raises `PartnerNotNamed`, and as `Registrar.register` does."""
+        if expected_party is None and expected_role is not Role.HUB:
+            raise PartnerNotNamed(f"expected_party says which {expected_role} it is")
         own = await self._identity(own_party)
-        peer = await self.registrar.register(own, peer_id=peer_id, versions_url=versions_url, token_a=token_a)
+        peer = await self.registrar.register(
+            own,
+            peer_id=peer_id,
+            versions_url=versions_url,
+            token_a=token_a,
+            expected_party=expected_party,
+            expected_role=expected_role,
+        )
         await self.tell_connected(own_party, peer)
         return peer
 
@@ -458,7 +482,12 @@ class OCPIHost:
         asked = read(await body_of(request), _RegisterRequest)
         origin_of(asked.versions_url)
         peer = await self.register(
-            own_party, versions_url=asked.versions_url, token_a=asked.token_a, peer_id=asked.peer_id
+            own_party,
+            versions_url=asked.versions_url,
+            token_a=asked.token_a,
+            peer_id=asked.peer_id,
+            expected_party=None if asked.expected_party is None else PartyId(asked.expected_party),
+            expected_role=asked.expected_role,
         )
         return {"peer_id": peer.peer_id, "state": peer.state, "endpoints": len(peer.endpoints)}
 

@@ -208,11 +208,21 @@ class Registrar:
 
     # As the one who calls
 
-    async def register(self, own: OwnIdentity, *, peer_id: str, versions_url: str, token_a: str) -> Peer:
+    async def register(
+        self,
+        own: OwnIdentity,
+        *,
+        peer_id: str,
+        versions_url: str,
+        token_a: str,
+        expected_party: PartyId | None,
+        expected_role: Role,
+    ) -> Peer:
         """Register `own` at a platform whose operator gave us its versions URL and TOKEN_A.
 
         Raises:
-            RegistrationRefused: it has no 2.2.1, no credentials endpoint, or its answer can't be used.
+            RegistrationRefused: `own` is registered there already.
+            OCPIError: it has no 2.2.1, no credentials endpoint, or answers as another party or role (`RoleTaken`).
             PeerRefused, PeerFailed, PeerUnreachable, EgressRefused: see `OCPIClient.send`.
         """
         self.ports.http.allow_origin(versions_url)
@@ -225,6 +235,8 @@ class Registrar:
             endpoints=(),
             outgoing_token=None,
             last_updated=self.ports.clock.now(),
+            expected_party=expected_party,
+            expected_role=expected_role,
         )
         endpoints = await self._endpoints_at(self._client(own.party_id, token_a), peer, versions_url)
         async with self.ports.units.begin() as unit:
@@ -279,6 +291,7 @@ class Registrar:
             correlation_id=self.ports.randomness.uuid(),
         )
         theirs = answer.as_(Credentials)
+        self._refuse_foreign(peer, theirs)
         sealed = await self.ports.vault.seal(theirs.token, identifier=_vault_identifier(peer))
         registered = replace(
             peer,
@@ -311,9 +324,9 @@ class Registrar:
 
     def _refuse_foreign(self, peer: Peer, posted: Credentials) -> None:
         if peer.expected_party is not None and any(role.owner != peer.expected_party for role in posted.roles):
-            raise OCPIError(StatusCode.INVALID_PARAMETERS, f"this token was issued to {peer.expected_party}")
+            raise OCPIError(StatusCode.INVALID_PARAMETERS, f"only {peer.expected_party} is expected here")
         if peer.expected_role is not None and any(role.role is not peer.expected_role for role in posted.roles):
-            raise OCPIError(StatusCode.INVALID_PARAMETERS, f"this token was issued for the role {peer.expected_role}")
+            raise OCPIError(StatusCode.INVALID_PARAMETERS, f"only the role {peer.expected_role} is expected here")
         try:
             is_at_home = origin_of(posted.url) == peer.origin
         except NotAnOrigin:

@@ -162,6 +162,14 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def test_http_in_memory_refuses_a_header_that_the_real_one_refuses() -> None:
+    http = MemoryHttp()
+    http.mount("http://cpo.test", _echo)
+
+    with pytest.raises(EgressRefused, match="header"):
+        await http.request("GET", "http://cpo.test/", headers={"X-Correlation-ID": "\u00e9-1"})
+
+
 def test_http_in_memory_answers_times_out_and_refuses_as_the_real_one() -> None:
     async def call() -> tuple[Any, ...]:
         http = MemoryHttp()
