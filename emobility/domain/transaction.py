@@ -149,7 +149,7 @@ class Transaction:
         opening = self._opening
         if opening is None or opening.kind is ReportKind.STARTED or opening.seq_no is None:
             return True
-        return all(number > opening.seq_no for number in missing_sequence_numbers(self))
+        return all(gap.start > opening.seq_no for gap in sequence_gaps(self))
 
     @property
     def _opening(self) -> Report | None:
@@ -175,20 +175,22 @@ def with_authorization(transaction: Transaction, note: AuthorizationNote) -> Tra
     return transaction if ordered == transaction.authorizations else replace(transaction, authorizations=ordered)
 
 
-def missing_sequence_numbers(transaction: Transaction) -> tuple[int, ...]:
-    """Return the numbers between 0 and the highest known that no report carries; OCPP 1.6 has none to miss.
+def sequence_gaps(transaction: Transaction) -> tuple[range, ...]:
+    """Return the stretches of numbers from 0 to the highest known that no report carries; OCPP 1.6 has none to miss.
 
-    OCPP 2.0.1, part 2, E01: a station counts a transaction's events from 0 without leaving one out.
+    OCPP 2.0.1, part 2, E01: a station counts a transaction's events from 0 without leaving one out. A number costs
+    nothing by its size: a station may say any that JSON can.
     """
-    known = {report.seq_no for report in transaction.reports if report.seq_no is not None}
-    return tuple(number for number in range(max(known, default=-1)) if number not in known)
+    known = sorted({-1, *(report.seq_no for report in transaction.reports if report.seq_no is not None)})
+    gaps = (range(max(earlier, -1) + 1, later) for earlier, later in itertools.pairwise(known))
+    return tuple(gap for gap in gaps if gap)
 
 
 def is_complete(transaction: Transaction) -> bool:
     """Tell whether nothing more is expected: start and end are known and, under 2.x, all numbers between them."""
     if transaction.started is None or transaction.ended is None:
         return False
-    return not missing_sequence_numbers(transaction)
+    return not sequence_gaps(transaction)
 
 
 def has_conflict(transaction: Transaction) -> bool:

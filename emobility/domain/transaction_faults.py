@@ -13,8 +13,8 @@ from emobility.domain.transaction import (
     Transaction,
     has_conflict,
     metered_wh,
-    missing_sequence_numbers,
     readings_in_order,
+    sequence_gaps,
 )
 
 TRANSACTION_DURATION_MAX: Final = timedelta(days=31)
@@ -26,6 +26,8 @@ READING_SLACK: Final = timedelta(minutes=5)
 """How far outside its transaction a reading's timestamp may lie: stations round and correct their clocks."""
 CLOCK_AHEAD_MAX: Final = timedelta(minutes=15)
 """How far ahead of its arrival an end may lie: a station that sets its clock by our answers is seconds off."""
+GAPS_TOLD: Final = 20
+"""How many stretches of missing numbers a fault names."""
 POWER_SLACK_PERCENT: Final = 10
 """A connector's rated power is nominal; voltage may be 10 % above it (EN 50160)."""
 
@@ -161,9 +163,10 @@ def _implausible_energy(transaction: Transaction, power_w_max: int | None) -> Fa
 
 
 def _gap(transaction: Transaction) -> Fault | None:
-    missing = missing_sequence_numbers(transaction)
-    if missing:
-        return Fault(reason=FaultReason.SEQUENCE_GAP, detail=f"seq_no {', '.join(map(str, missing[:20]))} never came")
+    gaps = sequence_gaps(transaction)
+    if gaps:
+        told = [str(gap.start) if len(gap) == 1 else f"{gap.start} to {gap.stop - 1}" for gap in gaps[:GAPS_TOLD]]
+        return Fault(reason=FaultReason.SEQUENCE_GAP, detail=f"seq_no {', '.join(told)} never came")
     if transaction.started is None:
         return Fault(reason=FaultReason.SEQUENCE_GAP, detail="the start never came")
     return None

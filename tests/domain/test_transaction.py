@@ -20,7 +20,7 @@ from emobility.domain.transaction import (
     has_conflict,
     is_complete,
     metered_wh,
-    missing_sequence_numbers,
+    sequence_gaps,
     session_id_of,
 )
 from emobility.domain.transaction_faults import CLOCK_AHEAD_MAX, FaultReason, faults
@@ -206,9 +206,27 @@ def test_a_start_that_comes_after_its_end_completes_the_transaction() -> None:
 def test_a_missing_sequence_number_keeps_the_transaction_open() -> None:
     transaction = fold([started(seq_no=0), updated(10, seq_no=1), ended(60, 5_000, seq_no=3)])
 
-    assert missing_sequence_numbers(transaction) == (2,)
+    assert sequence_gaps(transaction) == (range(2, 3),)
     assert not is_complete(transaction)
     assert [fault.reason for fault in faults(transaction)] == [FaultReason.SEQUENCE_GAP]
+
+
+@given(known=st.sets(st.integers(-3, 40), max_size=12))
+def test_the_gaps_hold_each_number_below_the_highest_that_no_report_carries(known: set[int]) -> None:
+    transaction = fold([started(seq_no=0), *(updated(number + 4, seq_no=number) for number in known)])
+
+    missing = [number for gap in sequence_gaps(transaction) for number in gap]
+
+    assert missing == [number for number in range(max({0, *known})) if number not in known | {0}]
+
+
+def test_an_absurd_sequence_number_costs_nothing_by_its_size() -> None:
+    transaction = fold([started(seq_no=0), updated(10, seq_no=2), ended(60, 5_000, seq_no=2**53 - 1)])
+
+    (fault,) = faults(transaction)
+
+    assert not is_complete(transaction)
+    assert fault.detail == f"seq_no 1, 3 to {2**53 - 2} never came"
 
 
 def test_the_late_event_closes_the_gap() -> None:
