@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from emobility.domain.meter import MeterReading
 from emobility.domain.transaction import (
+    READINGS_MAX,
     Transaction,
     has_conflict,
+    is_overfull,
     metered_wh,
     readings_in_order,
     sequence_gaps,
@@ -51,6 +52,7 @@ class FaultReason(StrEnum):
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     SIGNATURE_MISSING = "SIGNATURE_MISSING"
     TIME_IMPLAUSIBLE = "TIME_IMPLAUSIBLE"
+    TOO_MANY_READINGS = "TOO_MANY_READINGS"
     UNKNOWN_EVSE = "UNKNOWN_EVSE"
 
 
@@ -73,6 +75,7 @@ def faults(
         end_arrived_at: When we first heard of its end; None: not known, so the end is not compared with it.
     """
     found = (
+        _too_many(transaction),
         _conflicting(transaction),
         _out_of_time(transaction, end_arrived_at),
         _not_a_number(transaction),
@@ -82,6 +85,13 @@ def faults(
         _gap(transaction),
     )
     return tuple(fault for fault in found if fault is not None)
+
+
+def _too_many(transaction: Transaction) -> Fault | None:
+    if not is_overfull(transaction):
+        return None
+    detail = f"of one kind of report {READINGS_MAX} readings came, and perhaps more, which were not kept"
+    return Fault(reason=FaultReason.TOO_MANY_READINGS, detail=detail)
 
 
 def _conflicting(transaction: Transaction) -> Fault | None:
@@ -112,34 +122,31 @@ def _out_of_time(transaction: Transaction, end_arrived_at: datetime | None) -> F
     if end_arrived_at is not None and ended.occurred_at - end_arrived_at > CLOCK_AHEAD_MAX:
         ahead = f"{seen}, which we heard at {end_arrived_at.isoformat()} already"
         return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=ahead)
-    for placed in readings_in_order(transaction):
+    for reading in readings_in_order(transaction):
         # Differences: a moment at the calendar's edge less the slack would be outside of it.
-        if max(started.occurred_at - placed.at, placed.at - ended.occurred_at) > READING_SLACK:
-            return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"{seen}, read {placed.at.isoformat()}")
+        if max(started.occurred_at - reading.at, reading.at - ended.occurred_at) > READING_SLACK:
+            return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"{seen}, read {reading.at.isoformat()}")
     return None
 
 
-def _readings(transaction: Transaction) -> list[MeterReading]:
-    return [placed.reading for placed in readings_in_order(transaction)]
-
-
 def _not_a_number(transaction: Transaction) -> Fault | None:
-    broken = [reading.fault for reading in _readings(transaction) if reading.fault is not None]
+    broken = [reading.fault for reading in readings_in_order(transaction) if reading.fault is not None]
     return Fault(reason=FaultReason.NOT_A_NUMBER, detail=broken[0]) if broken else None
 
 
 def _without_values(transaction: Transaction) -> Fault | None:
     if transaction.ended is None:
         return None
-    registers = [reading for reading in _readings(transaction) if reading.import_wh is not None]
+    registers = [reading for reading in readings_in_order(transaction) if reading.import_wh is not None]
     if len(registers) >= 2:
         return None
     return Fault(reason=FaultReason.METER_VALUES_MISSING, detail=f"{len(registers)} register values, two are needed")
 
 
 def _backwards(transaction: Transaction) -> Fault | None:
+    readings = readings_in_order(transaction)
     for direction in ("import_wh", "export_wh"):
-        values = [value for reading in _readings(transaction) if (value := getattr(reading, direction)) is not None]
+        values = [value for reading in readings if (value := getattr(reading, direction)) is not None]
         for earlier, later in itertools.pairwise(values):
             if later < earlier:
                 return Fault(reason=FaultReason.METER_RAN_BACKWARDS, detail=f"{direction} fell {earlier} to {later}")

@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from emobility.domain import transaction
 from emobility.domain.charging_periods import charging_periods
 from emobility.domain.meter import ReadingContext
 from emobility.domain.session import SessionStatus
@@ -99,6 +100,16 @@ async def test_what_is_too_large_for_a_cdr_is_quarantined_and_the_station_goes_o
         bill = {"outcome": "BILL", "who": "op", "why": "it is true"}
         answer = await here.api("POST", f"/{CPO}/quarantine/{row.quarantine_id}/resolve", bill)
         assert answer.status_code == 409, answer.text
+
+
+async def test_a_charge_with_more_readings_than_are_kept_is_quarantined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "READINGS_MAX", 40)
+    async with open_for_business() as here:
+        await charge(here, minutes=120, per_message=10)
+
+        (row,) = await here.quarantine()
+        assert (row.reasons, row.energy_import_wh) == (("TOO_MANY_READINGS",), 120 * WH_PER_MINUTE)
+        assert await here.ledger() == Ledger(metered=120 * WH_PER_MINUTE, quarantined=120 * WH_PER_MINUTE)
 
 
 async def test_the_largest_cdr_leaves_room_in_every_event_that_carries_it() -> None:
