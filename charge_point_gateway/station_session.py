@@ -31,6 +31,7 @@ from charge_point_gateway.connection import (
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message import Context, Fact, Message, PersonalText, Question
 from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.portions import in_portions
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
@@ -358,7 +359,7 @@ class StationSession:
         correlation_id = _correlation_id(context.station_key, context.message_id)
         return [
             Envelope(event=fact.event, event_id=fact.event_id, correlation_id=correlation_id, recorded_at=context.now)
-            for fact in facts
+            for fact in in_portions(facts)
         ]
 
 

@@ -62,16 +62,16 @@ def _stretches(transaction: Transaction) -> list[_Stretch]:
     energies: list[list[int]] = [[0, 0]]
     powers: list[list[int]] = [[]]
     registers: list[int | None] = [None, None]
-    for placed in readings_in_order(transaction):
+    for reading in readings_in_order(transaction):
         # A reading outside the transaction's time keeps its energy; only its moment is moved inside.
-        at = min(max(whole_second(placed.at), first_at), last_at)
+        at = min(max(whole_second(reading.at), first_at), last_at)
         if at > moments[-1]:
             moments.append(at)
             energies.append([0, 0])
             powers.append([])
-        if placed.reading.power_w is not None:
-            powers[-1].append(placed.reading.power_w)
-        for direction, value in enumerate((placed.reading.import_wh, placed.reading.export_wh)):
+        if reading.power_w is not None:
+            powers[-1].append(reading.power_w)
+        for direction, value in enumerate((reading.import_wh, reading.export_wh)):
             if value is None:
                 continue
             before = registers[direction]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +23,11 @@ from emobility.domain.personal import Sealed
 
 SESSION_ID_CHARACTERS: Final = 30
 """Leaves room for `-R99` in OCPI's 36 characters of a CDR id."""
+READINGS_MAX: Final = 12_000
+"""Readings of each kind of report that are kept, the first in order; a report without one counts as one.
+
+Eight days read each minute, or a month each five. The whole transaction is read and written with each report.
+"""
 STOP_AUTHORIZED: Final = "StopAuthorized"
 """OCPP 2.0.1 triggerReason of a report whose token only stops the transaction."""
 
@@ -31,6 +38,9 @@ class ReportKind(StrEnum):
     STARTED = "STARTED"
     UPDATED = "UPDATED"
     ENDED = "ENDED"
+
+
+_RANK: Final = {ReportKind.STARTED: 0, ReportKind.UPDATED: 1, ReportKind.ENDED: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +159,7 @@ class Transaction:
         opening = self._opening
         if opening is None or opening.kind is ReportKind.STARTED or opening.seq_no is None:
             return True
-        return all(number > opening.seq_no for number in missing_sequence_numbers(self))
+        return all(gap.start > opening.seq_no for gap in sequence_gaps(self))
 
     @property
     def _opening(self) -> Report | None:
@@ -162,10 +172,13 @@ def empty(*, party_id: PartyId, charging_station_id: str, transaction_id: str) -
 
 
 def with_report(transaction: Transaction, report: Report) -> Transaction:
-    """Add a report; a repeated one changes nothing."""
-    if report in transaction.reports:
+    """Add a report; a repeated one changes nothing, and neither does one behind more than `READINGS_MAX`."""
+    reports = transaction.reports
+    place = bisect_left(reports, _order(report), key=_order)
+    if place < len(reports) and reports[place] == report:
         return transaction
-    return replace(transaction, reports=tuple(sorted((*transaction.reports, report), key=_order)))
+    kept = _within_bounds([*reports[:place], report, *reports[place:]], report.kind)
+    return transaction if kept == reports else replace(transaction, reports=kept)
 
 
 def with_authorization(transaction: Transaction, note: AuthorizationNote) -> Transaction:
@@ -175,20 +188,30 @@ def with_authorization(transaction: Transaction, note: AuthorizationNote) -> Tra
     return transaction if ordered == transaction.authorizations else replace(transaction, authorizations=ordered)
 
 
-def missing_sequence_numbers(transaction: Transaction) -> tuple[int, ...]:
-    """Return the numbers between 0 and the highest known that no report carries; OCPP 1.6 has none to miss.
+def sequence_gaps(transaction: Transaction) -> tuple[range, ...]:
+    """Return the stretches of numbers from 0 to the highest known that no report carries; OCPP 1.6 has none to miss.
 
-    OCPP 2.0.1, part 2, E01: a station counts a transaction's events from 0 without leaving one out.
+    OCPP 2.0.1, part 2, E01: a station counts a transaction's events from 0 without leaving one out. A number costs
+    nothing by its size: a station may say any that JSON can.
     """
-    known = {report.seq_no for report in transaction.reports if report.seq_no is not None}
-    return tuple(number for number in range(max(known, default=-1)) if number not in known)
+    known = sorted({-1, *(report.seq_no for report in transaction.reports if report.seq_no is not None)})
+    gaps = (range(max(earlier, -1) + 1, later) for earlier, later in itertools.pairwise(known))
+    return tuple(gap for gap in gaps if gap)
 
 
 def is_complete(transaction: Transaction) -> bool:
-    """Tell whether nothing more is expected: start and end are known and, under 2.x, all numbers between them."""
+    """Tell whether nothing more is expected: start and end are known and, under 2.x, all numbers between them.
+
+    Of one that has more reports than are kept nothing is expected but its start and its end.
+    """
     if transaction.started is None or transaction.ended is None:
         return False
-    return not missing_sequence_numbers(transaction)
+    return is_overfull(transaction) or not sequence_gaps(transaction)
+
+
+def is_overfull(transaction: Transaction) -> bool:
+    """Tell whether there are, or may be, reports that were not kept."""
+    return any(_readings_of(transaction.reports, kind) >= READINGS_MAX for kind in ReportKind)
 
 
 def has_conflict(transaction: Transaction) -> bool:
@@ -199,28 +222,14 @@ def has_conflict(transaction: Transaction) -> bool:
     return kinds.count(ReportKind.STARTED) > 1 or kinds.count(ReportKind.ENDED) > 1 or repeated_number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedReading:
-    """A reading with its place in the transaction: `order` decides between readings of the same moment."""
-
-    at: datetime
-    order: tuple[int, int, int]
-    reading: MeterReading
-
-
-def readings_in_order(transaction: Transaction) -> tuple[PlacedReading, ...]:
+def readings_in_order(transaction: Transaction) -> tuple[MeterReading, ...]:
     """Return all readings by their own timestamps; at the same moment by report, begin first and end last."""
-    rank = {ReportKind.STARTED: 0, ReportKind.UPDATED: 1, ReportKind.ENDED: 2}
     placed = [
-        PlacedReading(
-            at=reading.at,
-            order=(report.seq_no if report.seq_no is not None else rank[report.kind], place, index),
-            reading=reading,
-        )
+        (reading.at, report.seq_no if report.seq_no is not None else _RANK[report.kind], place, index, reading)
         for place, report in enumerate(transaction.reports)
         for index, reading in enumerate(report.readings)
     ]
-    return tuple(sorted(placed, key=lambda each: (each.at, each.order)))
+    return tuple(reading for *_, reading in sorted(placed))
 
 
 def metered_wh(transaction: Transaction) -> Metered:
@@ -232,8 +241,8 @@ def metered_wh(transaction: Transaction) -> Metered:
     """
     readings = readings_in_order(transaction)
     return Metered(
-        import_wh=_risen([each.reading.import_wh for each in readings if each.reading.import_wh is not None]),
-        export_wh=_risen([each.reading.export_wh for each in readings if each.reading.export_wh is not None]),
+        import_wh=_risen([each.import_wh for each in readings if each.import_wh is not None]),
+        export_wh=_risen([each.export_wh for each in readings if each.export_wh is not None]),
     )
 
 
@@ -241,6 +250,26 @@ def session_id_of(party_id: PartyId, charging_station_id: str, transaction_id: s
     """Return the session's id: the same wherever and however often it is worked out, at most 36 characters."""
     text = "\n".join([str(party_id), charging_station_id, transaction_id, started_at.isoformat()])
     return hashlib.sha256(text.encode()).hexdigest()[:SESSION_ID_CHARACTERS]
+
+
+def _within_bounds(reports: list[Report], kind: ReportKind) -> tuple[Report, ...]:
+    """Drop the last reports of a kind that those before them leave no room for, whatever the order they came in.
+
+    What is kept reaches `READINGS_MAX` once it was exceeded, so nothing that was dropped could ever come back.
+    """
+    readings = _readings_of(reports, kind)
+    for place in range(len(reports) - 1, -1, -1):
+        if readings < READINGS_MAX:
+            break
+        if reports[place].kind is kind:
+            readings -= max(1, len(reports[place].readings))
+            if readings >= READINGS_MAX:
+                del reports[place]
+    return tuple(reports)
+
+
+def _readings_of(reports: Iterable[Report], kind: ReportKind) -> int:
+    return sum(max(1, len(report.readings)) for report in reports if report.kind is kind)
 
 
 def _risen(registers: list[int]) -> int:
@@ -278,12 +307,12 @@ def _content(report: Report) -> str:
         report.charging_state,
         report.stopped_reason,
         report.trigger,
+        report.seq_no,
     )
     return repr(parts)
 
 
 def _order(report: Report) -> tuple[int, str, int, str]:
     # OCPP 2.0.1: stations queue events while offline, so seq_no decides the order, not arrival; 1.6 has only time.
-    rank = {ReportKind.STARTED: 0, ReportKind.UPDATED: 1, ReportKind.ENDED: 2}
     number = -1 if report.seq_no is None else report.seq_no
-    return (number, report.occurred_at.isoformat(), rank[report.kind], _content(report))
+    return (number, report.occurred_at.isoformat(), _RANK[report.kind], _content(report))

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from emobility.domain.meter import MeterReading
 from emobility.domain.transaction import (
+    READINGS_MAX,
     Transaction,
     has_conflict,
+    is_overfull,
     metered_wh,
-    missing_sequence_numbers,
     readings_in_order,
+    sequence_gaps,
 )
 
 TRANSACTION_DURATION_MAX: Final = timedelta(days=31)
@@ -26,6 +27,8 @@ READING_SLACK: Final = timedelta(minutes=5)
 """How far outside its transaction a reading's timestamp may lie: stations round and correct their clocks."""
 CLOCK_AHEAD_MAX: Final = timedelta(minutes=15)
 """How far ahead of its arrival an end may lie: a station that sets its clock by our answers is seconds off."""
+GAPS_TOLD: Final = 20
+"""How many stretches of missing numbers a fault names."""
 POWER_SLACK_PERCENT: Final = 10
 """A connector's rated power is nominal; voltage may be 10 % above it (EN 50160)."""
 
@@ -35,6 +38,7 @@ class FaultReason(StrEnum):
 
     CONFLICTING_CONTENT = "CONFLICTING_CONTENT"
     CDR_CREDITED = "CDR_CREDITED"
+    CDR_TOO_LARGE = "CDR_TOO_LARGE"
     ENERGY_IMPLAUSIBLE = "ENERGY_IMPLAUSIBLE"
     LATE_EVENT_AFTER_CDR = "LATE_EVENT_AFTER_CDR"
     METER_RAN_BACKWARDS = "METER_RAN_BACKWARDS"
@@ -48,6 +52,7 @@ class FaultReason(StrEnum):
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     SIGNATURE_MISSING = "SIGNATURE_MISSING"
     TIME_IMPLAUSIBLE = "TIME_IMPLAUSIBLE"
+    TOO_MANY_READINGS = "TOO_MANY_READINGS"
     UNKNOWN_EVSE = "UNKNOWN_EVSE"
 
 
@@ -70,6 +75,7 @@ def faults(
         end_arrived_at: When we first heard of its end; None: not known, so the end is not compared with it.
     """
     found = (
+        _too_many(transaction),
         _conflicting(transaction),
         _out_of_time(transaction, end_arrived_at),
         _not_a_number(transaction),
@@ -79,6 +85,13 @@ def faults(
         _gap(transaction),
     )
     return tuple(fault for fault in found if fault is not None)
+
+
+def _too_many(transaction: Transaction) -> Fault | None:
+    if not is_overfull(transaction):
+        return None
+    detail = f"of one kind of report {READINGS_MAX} readings came, and perhaps more, which were not kept"
+    return Fault(reason=FaultReason.TOO_MANY_READINGS, detail=detail)
 
 
 def _conflicting(transaction: Transaction) -> Fault | None:
@@ -109,34 +122,31 @@ def _out_of_time(transaction: Transaction, end_arrived_at: datetime | None) -> F
     if end_arrived_at is not None and ended.occurred_at - end_arrived_at > CLOCK_AHEAD_MAX:
         ahead = f"{seen}, which we heard at {end_arrived_at.isoformat()} already"
         return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=ahead)
-    for placed in readings_in_order(transaction):
+    for reading in readings_in_order(transaction):
         # Differences: a moment at the calendar's edge less the slack would be outside of it.
-        if max(started.occurred_at - placed.at, placed.at - ended.occurred_at) > READING_SLACK:
-            return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"{seen}, read {placed.at.isoformat()}")
+        if max(started.occurred_at - reading.at, reading.at - ended.occurred_at) > READING_SLACK:
+            return Fault(reason=FaultReason.TIME_IMPLAUSIBLE, detail=f"{seen}, read {reading.at.isoformat()}")
     return None
 
 
-def _readings(transaction: Transaction) -> list[MeterReading]:
-    return [placed.reading for placed in readings_in_order(transaction)]
-
-
 def _not_a_number(transaction: Transaction) -> Fault | None:
-    broken = [reading.fault for reading in _readings(transaction) if reading.fault is not None]
+    broken = [reading.fault for reading in readings_in_order(transaction) if reading.fault is not None]
     return Fault(reason=FaultReason.NOT_A_NUMBER, detail=broken[0]) if broken else None
 
 
 def _without_values(transaction: Transaction) -> Fault | None:
     if transaction.ended is None:
         return None
-    registers = [reading for reading in _readings(transaction) if reading.import_wh is not None]
+    registers = [reading for reading in readings_in_order(transaction) if reading.import_wh is not None]
     if len(registers) >= 2:
         return None
     return Fault(reason=FaultReason.METER_VALUES_MISSING, detail=f"{len(registers)} register values, two are needed")
 
 
 def _backwards(transaction: Transaction) -> Fault | None:
+    readings = readings_in_order(transaction)
     for direction in ("import_wh", "export_wh"):
-        values = [value for reading in _readings(transaction) if (value := getattr(reading, direction)) is not None]
+        values = [value for reading in readings if (value := getattr(reading, direction)) is not None]
         for earlier, later in itertools.pairwise(values):
             if later < earlier:
                 return Fault(reason=FaultReason.METER_RAN_BACKWARDS, detail=f"{direction} fell {earlier} to {later}")
@@ -161,9 +171,10 @@ def _implausible_energy(transaction: Transaction, power_w_max: int | None) -> Fa
 
 
 def _gap(transaction: Transaction) -> Fault | None:
-    missing = missing_sequence_numbers(transaction)
-    if missing:
-        return Fault(reason=FaultReason.SEQUENCE_GAP, detail=f"seq_no {', '.join(map(str, missing[:20]))} never came")
+    gaps = sequence_gaps(transaction)
+    if gaps:
+        told = [str(gap.start) if len(gap) == 1 else f"{gap.start} to {gap.stop - 1}" for gap in gaps[:GAPS_TOLD]]
+        return Fault(reason=FaultReason.SEQUENCE_GAP, detail=f"seq_no {', '.join(told)} never came")
     if transaction.started is None:
         return Fault(reason=FaultReason.SEQUENCE_GAP, detail="the start never came")
     return None

@@ -18,7 +18,7 @@ SESSIONS: Final = "sessions"
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionChanged(Event):
-    """A CPO's session opened, moved on or closed; the whole session as it stands now."""
+    """A CPO's session opened, moved on or closed; the whole session as it stands now, its periods once it is closed."""
 
     wire_name: ClassVar[str] = "sessions.session_changed.v1"
     topic: ClassVar[str] = SESSIONS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emobility.domain.identifiers import PartyId
-from emobility.domain.transaction import missing_sequence_numbers
+from emobility.domain.transaction import sequence_gaps
 from emobility.events.charging import CHARGING, station_key
 from emobility.ports.event_log import partition_of
 from services.audit.books import Books
@@ -30,4 +30,4 @@ def is_recomputable(books: Books, key: tuple[str, str, str]) -> bool:
     if bounds is None or bounds.first == 0:
         return True
     transaction = books.logged_transactions.get((party_id, key[1], key[2]))
-    return transaction is not None and transaction.started is not None and not missing_sequence_numbers(transaction)
+    return transaction is not None and transaction.started is not None and not sequence_gaps(transaction)

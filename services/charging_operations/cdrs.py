@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from emobility.domain.cdr import CDR, SignedMeterData, credit_of
 from emobility.domain.charging_periods import charging_periods, whole_second
 from emobility.domain.errors import EmobilityError
 from emobility.domain.session import ChargingPeriod, SessionStatus
+from emobility.domain.tariff.merging import merge_alike
 from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PricedSession
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.transaction import Transaction
+from emobility.domain.transaction_faults import Fault, FaultReason
+from emobility.events import codec
 from emobility.events.cdr import CDRIssued, SessionChanged
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi
@@ -25,15 +29,33 @@ from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.charging_operations.office import NotAllowedNow, Office
 from services.charging_operations.records import CDRS, SESSION, CDRRecord, SessionRecord
 
+PERIODS_UNMERGED_MAX: Final = 1_000
+"""A session of more charging periods is told in fewer: one per quarter of an hour and price."""
+CDR_BYTES_MAX: Final = 900_000
+"""Encoded content of a CDR; leaves `EVENT_BYTES_MAX` room for the rest of the event, at whoever receives it too."""
+
 
 def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:
-    """Return the periods so far, cut where the frozen tariff changes its price."""
-    return split_at_price_changes(
-        record.tariff,
-        charging_periods(transaction),
-        ended_at=whole_second(transaction.last_at),
-        time_zone=record.location.time_zone,
+    """Return the periods so far, cut where the frozen tariff changes its price; very many are merged where it can't."""
+    ended_at, time_zone = whole_second(transaction.last_at), record.location.time_zone
+    periods = split_at_price_changes(
+        record.tariff, charging_periods(transaction), ended_at=ended_at, time_zone=time_zone
     )
+    if len(periods) <= PERIODS_UNMERGED_MAX:
+        return periods
+    return merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
+
+
+def too_large(
+    record: SessionRecord, periods: Sequence[ChargingPeriod], signed_data: SignedMeterData | None = None
+) -> Fault | None:
+    """Return the fault of a session whose CDR would be larger than its receiver has to take."""
+    content = (replace(record.session, periods=()), record.location, record.tariff, periods, signed_data)
+    taken = len(codec.encode(content))
+    if taken <= CDR_BYTES_MAX:
+        return None
+    detail = f"{len(periods)} periods, the tariff and the signed records take {taken} bytes, more than {CDR_BYTES_MAX}"
+    return Fault(reason=FaultReason.CDR_TOO_LARGE, detail=detail)
 
 
 def priced(record: SessionRecord, periods: Sequence[ChargingPeriod], ended_at: datetime) -> PricedSession:
@@ -59,6 +81,8 @@ class CDRDesk:
     ) -> SessionRecord:
         """Store, make a fact and push the session as it stands now."""
         now = self.office.now()
+        # Only what is neither billed nor priced can be too large; the eMSP is told of it without its periods.
+        told = () if too_large(record, periods) else tuple(periods)
         try:
             total_cost = priced(record, periods, ended_at).total
         except EmobilityError:
@@ -69,7 +93,7 @@ class CDRDesk:
             ended_at=None if status is SessionStatus.ACTIVE else ended_at,
             energy_import_wh=sum(period.energy_import_wh for period in periods),
             energy_export_wh=sum(period.energy_export_wh for period in periods),
-            periods=tuple(periods),
+            periods=told,
             total_cost=total_cost,
             status=status,
             last_updated=now,
@@ -77,7 +101,9 @@ class CDRDesk:
         changed = replace(record, session=session, revision=record.revision + 1, last_updated=now, pushed_at=now)
         await unit.table(SESSION).put(changed)
         event_id = f"session/{record.party_id}/{record.session_id}/{changed.revision}"
-        unit.emit(self.office.fact(SessionChanged(session=session), event_id=event_id, correlation_id=correlation_id))
+        # While it runs its periods would stand in the log again and again, up to here each time.
+        fact = SessionChanged(session=replace(session, periods=()) if status is SessionStatus.ACTIVE else session)
+        unit.emit(self.office.fact(fact, event_id=event_id, correlation_id=correlation_id))
         await self.office.host.deliveries.enqueue(
             unit,
             own_party=record.party_id,
@@ -107,11 +133,13 @@ class CDRDesk:
         """Close the session with a CDR over `periods`.
 
         Raises:
-            NotAllowedNow: an uncredited CDR of the session stands.
+            NotAllowedNow: an uncredited CDR of the session stands, or it would be larger than `CDR_BYTES_MAX`.
             MalformedInput, RuleBroken: the periods can't be priced.
         """
         if await live_cdr(unit, record) is not None:
             raise NotAllowedNow(f"session {record.session_id} has a CDR that was not credited")
+        if fault := too_large(record, periods, signed_data):
+            raise NotAllowedNow(f"session {record.session_id} can't be billed: {fault.detail}")
         # What the eMSP saw of the session and what it is charged must agree, so the session is told first.
         record = await self.session_changed(
             unit,

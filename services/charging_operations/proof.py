@@ -48,11 +48,8 @@ async def prove(
         return NOT_SIGNED
     if not sealed:
         return _missing("the EVSE's meter signs, and no signed record came")
-    registers = [
-        placed.reading.import_wh
-        for placed in readings_in_order(record.transaction)
-        if placed.reading.import_wh is not None
-    ]
+    readings = readings_in_order(record.transaction)
+    registers = [reading.import_wh for reading in readings if reading.import_wh is not None]
     try:
         texts = [await office.ports.vault.evidence.open(each) for each in sealed]
         charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
@@ -75,9 +72,9 @@ async def prove(
 def signed_records(transaction: Transaction) -> Sequence[Sealed]:
     """Return the signed records in the order of their readings, each once."""
     found: dict[bytes, Sealed] = {}
-    for placed in readings_in_order(transaction):
-        if placed.reading.signed_record is not None:
-            found.setdefault(placed.reading.signed_record.box, placed.reading.signed_record)
+    for reading in readings_in_order(transaction):
+        if reading.signed_record is not None:
+            found.setdefault(reading.signed_record.box, reading.signed_record)
     return list(found.values())
 
 

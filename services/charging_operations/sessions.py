@@ -27,7 +27,7 @@ from emobility.events.charging import (
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
-from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced
+from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -247,6 +247,8 @@ class SessionDesk:
                 priced(session, periods, whole_second(record.last_at))
             except EmobilityError as error:
                 found.append(Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}"))
+            if fault := too_large(session, periods, proof.signed_data):
+                found.append(fault)
         return Verdict(faults=tuple(found), periods=periods, proof=proof)
 
     async def _policy(self, unit: UnitOfWork, session: SessionRecord) -> SignedMeterPolicy | None:

@@ -818,7 +818,7 @@ def test_energy_that_was_discarded_with_its_event_is_a_part_of_what_was_metered(
     """The log holds a last reading of 40 Wh more; the CPO discarded the event that carried it."""
     key = next(key for key, each in books.logged_transactions.items() if metered_wh(each).import_wh)
     whole = books.logged_transactions[key]
-    last = max(readings_in_order(whole), key=lambda each: each.reading.import_wh or 0).reading
+    last = max(readings_in_order(whole), key=lambda each: each.import_wh or 0)
     assert last.import_wh is not None
     more = replace(
         whole.reports[-1], readings=(replace(last, import_wh=last.import_wh + 40),), occurred_at=whole.last_at

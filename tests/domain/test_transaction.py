@@ -10,17 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emobility.domain import transaction as transaction_module
 from emobility.domain.charging_periods import charging_periods
 from emobility.domain.identifiers import PartyId
 from emobility.domain.meter import MeterReading, ReadingContext
 from emobility.domain.personal import Sealed
 from emobility.domain.transaction import (
     Metered,
+    Report,
+    ReportKind,
     Transaction,
     has_conflict,
     is_complete,
     metered_wh,
-    missing_sequence_numbers,
+    sequence_gaps,
     session_id_of,
 )
 from emobility.domain.transaction_faults import CLOCK_AHEAD_MAX, FaultReason, faults
@@ -206,9 +209,80 @@ def test_a_start_that_comes_after_its_end_completes_the_transaction() -> None:
 def test_a_missing_sequence_number_keeps_the_transaction_open() -> None:
     transaction = fold([started(seq_no=0), updated(10, seq_no=1), ended(60, 5_000, seq_no=3)])
 
-    assert missing_sequence_numbers(transaction) == (2,)
+    assert sequence_gaps(transaction) == (range(2, 3),)
     assert not is_complete(transaction)
     assert [fault.reason for fault in faults(transaction)] == [FaultReason.SEQUENCE_GAP]
+
+
+@given(known=st.sets(st.integers(-3, 40), max_size=12))
+def test_the_gaps_hold_each_number_below_the_highest_that_no_report_carries(known: set[int]) -> None:
+    transaction = fold([started(seq_no=0), *(updated(number + 4, seq_no=number) for number in known)])
+
+    missing = [number for gap in sequence_gaps(transaction) for number in gap]
+
+    assert missing == [number for number in range(max({0, *known})) if number not in known | {0}]
+
+
+def test_an_absurd_sequence_number_costs_nothing_by_its_size() -> None:
+    transaction = fold([started(seq_no=0), updated(10, seq_no=2), ended(60, 5_000, seq_no=2**53 - 1)])
+
+    (fault,) = faults(transaction)
+
+    assert not is_complete(transaction)
+    assert fault.detail == f"seq_no 1, 3 to {2**53 - 2} never came"
+
+
+@given(events=histories(), seed=st.integers(0, 2**32), most=st.integers(1, 6))
+def test_of_too_many_readings_the_same_are_kept_in_any_order(
+    events: list[TransactionReport | AuthorizationDecided], seed: int, most: int
+) -> None:
+    chance = random.Random(seed)
+    shuffled = [*events, *chance.choices(events, k=len(events))]
+    chance.shuffle(shuffled)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transaction_module, "READINGS_MAX", most)
+        kept, again = fold(events), fold(shuffled)
+
+    assert kept == again
+    assert kept.started is not None
+    assert kept.ended is not None
+    assert len(kept.reports) <= len(ReportKind) * most
+
+
+def test_a_transaction_of_too_many_readings_is_bounded_named_and_keeps_its_energy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transaction_module, "READINGS_MAX", 50)
+    events: list[TransactionReport | AuthorizationDecided] = [
+        started(1_000, seq_no=0),
+        *(updated(number, read(number, 1_000 + number), seq_no=number) for number in range(1, 300)),
+        ended(300, 1_300, seq_no=300),
+    ]
+
+    transaction = fold(events)
+
+    assert len(transaction.reports) == 52
+    assert is_complete(transaction)
+    assert metered_wh(transaction).import_wh == 300
+    assert faults(transaction)[0].reason is FaultReason.TOO_MANY_READINGS
+    assert apply(transaction, updated(299, read(299, 1_299), seq_no=299)) is transaction
+
+
+def test_a_report_is_placed_without_looking_at_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    transaction = fold([started(seq_no=0), *(updated(number, seq_no=number) for number in range(1, 1_000))])
+    looked_at = 0
+    order = transaction_module._order
+
+    def counted(report: Report) -> tuple[int, str, int, str]:
+        nonlocal looked_at
+        looked_at += 1
+        return order(report)
+
+    monkeypatch.setattr(transaction_module, "_order", counted)
+    apply(transaction, updated(1_000, seq_no=1_000))
+
+    assert looked_at < 15
 
 
 def test_the_late_event_closes_the_gap() -> None:

@@ -40,6 +40,7 @@ from emobility.domain.tariff.selection import (
     PriceBook,
     compiled,
     first_match,
+    only_reserves,
     require_likely,
     state,
     zone_of,
@@ -147,7 +148,7 @@ class _Run:
     def charge(self, periods: Sequence[ChargingPeriod], ended_at: datetime) -> None:
         """Tally every period under the components active at its start."""
         reservations = [index for index, period in enumerate(periods) if period.reserved_s]
-        has_charge = not reservations or not all(_only_reserves(period) for period in periods)
+        has_charge = not reservations or not all(only_reserves(period) for period in periods)
         if reservations:
             book = self._tariff.reserved if has_charge else self._tariff.expired
             self._charge_reservation(book, periods, reservations)
@@ -165,7 +166,7 @@ class _Run:
         for index, period in enumerate(periods):
             period_ended_at = periods[index + 1].started_at if index + 1 < len(periods) else ended_at
             local_end = None if zone is None else book.local(period_ended_at, zone)
-            if not period.reserved_s or not _only_reserves(period):
+            if not period.reserved_s or not only_reserves(period):
                 started_at = started_at or period.started_at
                 if book.looks_at_state:
                     moment = state(period, energy_wh=energy_wh, elapsed=period.started_at - started_at)
@@ -277,12 +278,6 @@ class _Run:
 
 
 _RESERVATION: Final = 4
-
-
-def _only_reserves(period: ChargingPeriod) -> bool:
-    return bool(period.reserved_s) and not (
-        period.energy_import_wh or period.energy_export_wh or period.charging_s or period.parking_s
-    )
 
 
 def _line(tally: _Tally) -> PricedLine:

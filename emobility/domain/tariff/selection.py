@@ -320,6 +320,13 @@ def state(period: ChargingPeriod, *, energy_wh: int, elapsed: timedelta) -> Mome
     )
 
 
+def only_reserves(period: ChargingPeriod) -> bool:
+    """Whether the EVSE was only held in a period: the session has not begun, or was never to."""
+    return bool(period.reserved_s) and not (
+        period.energy_import_wh or period.energy_export_wh or period.charging_s or period.parking_s
+    )
+
+
 def first_match(candidates: tuple[Candidate, ...], moment: Moment | None) -> Candidate | None:
     """The active component of one dimension, or None where the dimension is free."""
     for candidate in candidates:
