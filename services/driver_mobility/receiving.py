@@ -119,6 +119,8 @@ class Receiving:
             document = _fields(v221.write(row.location))
             _change(document, call.path, body, is_whole=is_whole)
             changed = v221.read(v221.write(document), v221.Location)
+            if (changed.owner, changed.id) != (row.cpo_id, row.location_id):
+                raise InvalidParameters("a location can't get another id or owner")
             await unit.table(LOCATION).put(_location_row(call.own_party, changed))
             await unit.commit()
         return Reply()
@@ -209,7 +211,10 @@ class Receiving:
             known = await self._session(unit, call)
             open_form = await session_to_ocpi(known.session, self._ports.vault)
             document = _fields(v221.write(open_form))
-            periods = [*document.get("charging_periods", []), *changes.get("charging_periods", [])]
+            added = changes.get("charging_periods", [])
+            if not isinstance(added, list):
+                raise InvalidParameters("charging_periods is no list")
+            periods = [*document.get("charging_periods", []), *added]
             document |= {**changes, "charging_periods": periods}
             changed = v221.read(v221.write(document), v221.Session)
             _refuse_foreign_token(changed.cdr_token, call)
@@ -395,17 +400,23 @@ def _location_row(emsp_id: PartyId, location: v221.Location) -> LocationRecord:
     )
 
 
+_BELOW: Final = (("evses", "uid", "evse_uid"), ("connectors", "id", "connector_id"))
+"""Levels below a location: the field that lists them, their id, and what a path calls it."""
+
+
 def _change(document: dict[str, Any], path: Mapping[str, str], body: Mapping[str, Any], *, is_whole: bool) -> None:
     """Change a location, one of its EVSEs or one of their connectors in place; parents take over `last_updated`."""
+    below = [level for level in _BELOW if level[2] in path]
     chain = [document]
-    if "evse_uid" in path:
-        chain.append(_child(document, "evses", "uid", path["evse_uid"], body, may_add=is_whole))
-    if "connector_id" in path:
-        chain.append(_child(chain[-1], "connectors", "id", path["connector_id"], body, may_add=is_whole))
+    for field, id_field, name in below:
+        chain.append(_child(chain[-1], field, id_field, path[name], body, may_add=is_whole))
     target = chain[-1]
     if is_whole:
         target.clear()
     target |= body
+    for _, id_field, name in below[-1:]:
+        if str(target.get(id_field, "")).lower() != path[name].lower():
+            raise InvalidParameters(f"{id_field} differs between URL and body")
     for parent in chain[:-1]:
         parent["last_updated"] = body.get("last_updated", parent["last_updated"])
 

@@ -23,6 +23,7 @@ from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.driver_mobility.records import (
     CDRS,
+    LOCATION,
     QUOTE,
     TARIFF,
     CDRRecord,
@@ -301,6 +302,58 @@ async def test_a_patch_without_last_updated_is_2001(memory_world: Any) -> None:
                 correlation_id="c",
             )
         assert refusal.value.status_code == 2001
+
+
+@pytest.mark.parametrize("periods", [None, 5, {"start_date_time": "2022-03-27T08:00:00Z"}])
+async def test_a_patch_whose_charging_periods_are_no_list_is_2001(memory_world: Any, periods: Any) -> None:
+    await memory_world.enrol()
+    info = await memory_world.cpo.authorize()
+    session, _ = await memory_world.cpo.charge("S1", reference=info.authorization_reference)
+    await memory_world.cpo.begin(session)
+    client = await memory_world.cpo.client()
+
+    with pytest.raises(PeerRefused) as refusal:
+        await client.patch(
+            ModuleID.SESSIONS,
+            InterfaceRole.RECEIVER,
+            owner_path(CPO, "S1"),
+            {"charging_periods": periods, "last_updated": session.last_updated},
+            to_party=MSP,
+            correlation_id="c",
+        )
+
+    assert refusal.value.status_code == 2001
+
+
+@pytest.mark.parametrize(
+    ("below", "identity"),
+    [
+        ((), {"party_id": "VIC"}),
+        ((), {"id": "VICTIM"}),
+        (("E1",), {"uid": "E2"}),
+        (("E1", "1"), {"id": "2"}),
+    ],
+)
+async def test_a_patch_can_not_make_a_location_another_or_anothers(
+    memory_world: Any, below: tuple[str, ...], identity: dict[str, str]
+) -> None:
+    client = await memory_world.cpo.client()
+    async with memory_world.ports.units.begin() as unit:
+        before = await unit.table(LOCATION).select()
+
+    with pytest.raises(PeerRefused) as refusal:
+        await client.patch(
+            ModuleID.LOCATIONS,
+            InterfaceRole.RECEIVER,
+            owner_path(CPO, "LOC1", *below),
+            {**identity, "last_updated": memory_world.clock.now()},
+            to_party=MSP,
+            correlation_id="c",
+        )
+
+    assert refusal.value.status_code == 2001
+    async with memory_world.ports.units.begin() as unit:
+        assert await unit.table(LOCATION).select() == before
 
 
 async def test_an_evse_status_patch_raises_the_locations_last_updated(memory_world: Any) -> None:
