@@ -21,6 +21,7 @@ from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.selection import UnlikelyMoment, require_likely
 from emobility.events.cdr import CDRReceived
 from emobility.ports.ports import Ports
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.mapping import (
@@ -296,19 +297,28 @@ class Receiving:
         starts = (period.start_date_time for period in posted.charging_periods)
         _refuse_unlikely(posted.start_date_time, posted.end_date_time, posted.last_updated, *starts)
         content_hash = hashlib.sha256(v221.write(posted)).hexdigest()
+        try:
+            is_new = await self._take_cdr(call, posted, content_hash)
+        except RecordExists:
+            # It was posted twice at once, and the other was first: by now its row is there to compare with.
+            is_new = await self._take_cdr(call, posted, content_hash)
         location = {"Location": f"{call.url.rstrip('/')}/{posted.id}"}
+        return Reply(http_status=201 if is_new else 200, headers=location)
+
+    async def _take_cdr(self, call: OCPICall, posted: v221.CDR, content_hash: str) -> bool:
+        """Enter a CDR and tell whether it is new. Raises as `_post_cdr` does, and `RecordExists`."""
         async with self._ports.units.begin() as unit:
             known = await unit.table(CDRS).get(call.own_party, posted.owner, posted.id)
             if known is not None and known.content_hash != content_hash:
                 raise InvalidParameters(f"CDR {posted.id} came before with other content; a CDR can't be changed")
             if known is not None:
-                return Reply(headers=location)
+                return False
             agreement = await self._agreement(unit, call.own_party, posted.owner, posted.start_date_time)
             time_zone = await self._time_zone(unit, call.own_party, posted, agreement)
             cdr = await cdr_from_ocpi(posted, self._ports.vault, time_zone=time_zone)
             await self._enter_cdr(unit, call, cdr, agreement, content_hash)
             await unit.commit()
-        return Reply(http_status=201, headers=location)
+        return True
 
     async def _enter_cdr(
         self, unit: UnitOfWork, call: OCPICall, cdr: CDR, agreement: RoamingAgreement | None, content_hash: str

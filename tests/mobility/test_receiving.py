@@ -64,6 +64,18 @@ async def test_the_same_cdr_twice_is_one(world: Any) -> None:
     assert sum(isinstance(event, CDRReceived) for event in received) == 1
 
 
+async def test_the_same_cdr_posted_twice_at_once_is_taken_twice_and_kept_once(world: Any) -> None:
+    driver_id = await world.enrol()
+    cdr = await charged(world)
+    world.cpo.pass_until(cdr.issued_at)
+
+    answers = await asyncio.gather(*(world.cpo.post_cdr(cdr) for _ in range(4)))
+    await world.quiet()
+
+    assert [status_code(answer) for answer in answers] == [1000] * 4
+    assert (await world.account(driver_id))["billed_e4"] == 54_450
+
+
 async def test_another_content_under_the_same_id_is_refused_and_the_first_stands(memory_world: Any) -> None:
     driver_id = await memory_world.enrol()
     cdr = await charged(memory_world)
