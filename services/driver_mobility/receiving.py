@@ -19,7 +19,9 @@ from emobility.domain.quote import gross_e4
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.selection import UnlikelyMoment, require_likely
+from emobility.events import codec
 from emobility.events.cdr import CDRReceived
+from emobility.ports.event_log import EVENT_BYTES_MAX
 from emobility.ports.ports import Ports
 from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
@@ -56,6 +58,8 @@ from services.driver_mobility.terms import agreement_at, tariff_versions, versio
 NO_AGREEMENT: Final = "no-agreement"
 """Stands for the agreement of CDRs that come without one; they are disputed."""
 DECISION_PERIOD_DEFAULT: Final = timedelta(days=30)
+CDR_BYTES_MAX: Final = EVENT_BYTES_MAX - 1_000
+"""Largest CDR that is taken in, as the event of its receipt: that of its acceptance says all of it again, and more."""
 
 
 class Receiving:
@@ -287,7 +291,8 @@ class Receiving:
 
         Raises:
             NotAnOCPIObject, NotInOurWords: S 2001.
-            InvalidParameters: it is not the caller's, not for this MSP, or its id came before with other content.
+            InvalidParameters: it is not the caller's, not for this MSP, too large, or its id came before with other
+                content.
             TermsNotKnownYet: HTTP 503; send it again later.
         """
         posted = call.read(v221.CDR)
@@ -354,7 +359,10 @@ class Receiving:
             agreement_id=agreement_id, cpo_id=cdr.party_id, emsp_id=call.own_party, cdr=cdr, received_at=now
         )
         parts = (call.own_party.code, cdr.party_id.code, cdr.cdr_id)
-        unit.emit(fact(event, *parts, correlation_id=call.correlation_id, at=now))
+        received = fact(event, *parts, correlation_id=call.correlation_id, at=now)
+        if len(codec.encode_envelope(received)) > CDR_BYTES_MAX:
+            raise InvalidParameters(f"CDR {cdr.cdr_id} takes more than {CDR_BYTES_MAX} bytes here; send fewer periods")
+        unit.emit(received)
 
     async def _agreement(
         self, unit: UnitOfWork, emsp_id: PartyId, cpo_id: PartyId, at: datetime

@@ -16,11 +16,15 @@ from emobility.domain.cdr_check import CDRFault
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.session import AuthMethod, SessionStatus
-from emobility.events.cdr import CDRReceived
+from emobility.events import codec
+from emobility.events.cdr import CDRAccepted, CDRReceived
+from emobility.ports.event_log import EVENT_BYTES_MAX
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerFailed, PeerRefused
+from emobility.protocols.ocpi.headers import MESSAGE_ID_CHARACTERS_MAX
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi, tariff_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from services.driver_mobility import receiving
 from services.driver_mobility.records import (
     CDRS,
     LOCATION,
@@ -428,6 +432,30 @@ async def test_an_invalid_session_gives_the_hold_back(memory_world: Any) -> None
     assert charge["state"] == "REFUSED"
     again = await memory_world.cpo.authorize()
     assert again.allowed == "ALLOWED"
+
+
+async def test_a_cdr_whose_acceptance_would_fit_in_no_event_is_refused(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await memory_world.enrol()
+    cdr = await charged(memory_world)
+    monkeypatch.setattr(receiving, "CDR_BYTES_MAX", 1_000)
+
+    answer = await memory_world.cpo.post_cdr(cdr)
+
+    assert (answer.status, status_code(answer)) == (200, 2001)
+    assert await memory_world.cdr_states() == {}
+
+
+async def test_what_is_taken_in_leaves_room_for_its_acceptance(memory_world: Any) -> None:
+    await memory_world.enrol()
+    await memory_world.cpo.post_cdr(await charged(memory_world))
+    await memory_world.quiet()
+
+    logged = [each.envelope async for each in memory_world.ports.event_log.read(["cdrs"])]
+    size = {type(each.event): len(codec.encode_envelope(each)) for each in logged}
+
+    assert size[CDRAccepted] - size[CDRReceived] + MESSAGE_ID_CHARACTERS_MAX < EVENT_BYTES_MAX - receiving.CDR_BYTES_MAX
 
 
 async def test_what_nobody_decides_in_time_counts_as_accepted(world: Any) -> None:
