@@ -47,6 +47,7 @@ from services.driver_mobility.records import (
     QuoteRecord,
 )
 from services.driver_mobility.session_quotes import frozen_hashes
+from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.terms import agreement_at, known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
@@ -281,9 +282,11 @@ class CDRChecking:
             due = await unit.table(CDRS).select(
                 {"party_id": emsp_id, "state": CDRState.WAITING}, before=("decide_by", before)
             )
-        for row in due:
-            await self.look_again(emsp_id, row.cpo_id, row.session_id)
-        return len(due)
+        return await deal_with_each(due, self._look_a_last_time, name=_name)
+
+    async def _look_a_last_time(self, row: CDRRecord) -> bool:
+        await self.look_again(row.party_id, row.cpo_id, row.session_id)
+        return True
 
     async def deem_accepted(self, emsp_id: PartyId) -> int:
         """Accept what nobody looked at by the end of its dispute period; return how many."""
@@ -291,7 +294,7 @@ class CDRChecking:
             due = await unit.table(CDRS).select(
                 {"party_id": emsp_id, "state": CDRState.RECEIVED}, before=("decide_by", self._ports.clock.now())
             )
-        return sum([await self._deem_accepted(row) for row in due if not row.cdr.is_credit])
+        return await deal_with_each([row for row in due if not row.cdr.is_credit], self._deem_accepted, name=_name)
 
     async def _deem_accepted(self, row: CDRRecord) -> bool:
         """Accept a CDR, unless its driver would pay twice or can't be billed: no lapse of time makes that owed."""
@@ -323,6 +326,10 @@ async def _lock_cdrs_of(unit: UnitOfWork, session: SessionKey) -> list[CDRRecord
     rows = await table.select({"party_id": emsp_id, "cpo_id": cpo_id, "session_id": session_id}, order_by=("cdr_id",))
     locked = [await table.get_for_update(emsp_id, cpo_id, row.cdr_id) for row in rows]
     return [row for row in locked if row is not None]
+
+
+def _name(record: CDRRecord) -> str:
+    return f"CDR {record.cpo_id}/{record.cdr_id} at {record.party_id}"
 
 
 def _waits(record: CDRRecord) -> bool:

@@ -42,6 +42,7 @@ from services.driver_mobility.records import (
     QuoteState,
     RetentionDuty,
 )
+from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.tokens import Tokens
 
 R = TypeVar("R")
@@ -108,8 +109,10 @@ class Erasing:
                 before=("restricted_until", self._ports.clock.now()),
                 limit=SWEPT_AT_ONCE,
             )
-        for record in (*pending, *over):
-            await self._deal_with_keys(record)
+        await deal_with_each([*pending, *over], self._finish, name=lambda each: f"erasure of {each.driver_id}")
+
+    async def _finish(self, record: ErasureRecord) -> bool:
+        return await self._deal_with_keys(record) != record
 
     async def _enter(self, unit: UnitOfWork, driver: Driver) -> ErasureRecord:
         """End the contract, tell the CPOs, clear what need not be kept, and write down what becomes of the keys."""

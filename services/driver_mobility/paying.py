@@ -119,6 +119,16 @@ class PaymentWorker:
         return due[:ROWS_AT_ONCE]
 
     async def _carry_out(self, order: PaymentOrder) -> None:
+        """Ask and enter the answer; an order that breaks something is put off, and no other waits for it."""
+        try:
+            await self._ask(order)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, other drivers' money goes on
+            _log.exception("payment_order_failed", order_id=order.order_id, kind=order.kind.value)
+            self._put_off(order, repr(error))
+
+    async def _ask(self, order: PaymentOrder) -> None:
         try:
             payment_id = await self._acts[order.kind](order)
         except PaymentProviderUnavailable as error:

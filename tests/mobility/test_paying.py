@@ -85,7 +85,10 @@ async def test_a_key_that_came_before_with_other_parameters_is_no_failure(
     assert [order.state for order in await orders(memory_world)] == [PaymentState.PENDING]
 
 
-async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [PaymentProviderUnavailable("no answer"), AssertionError("an order is broken")])
+async def test_orders_that_get_no_answer_or_break_hold_up_no_other(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     await memory_world.enrol()
     monkeypatch.setattr(paying, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(paying, "PAUSE_S_MIN", paying.PAUSE_S_MAX)
@@ -102,7 +105,7 @@ async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, mon
 
     async def capture(self: SandboxPayments, payment_id: str, amount: Money, *, idempotency_key: str) -> Hold:
         if "silent" in idempotency_key:
-            raise PaymentProviderUnavailable("no answer")
+            raise failure
         return await real(self, payment_id, amount, idempotency_key=idempotency_key)
 
     monkeypatch.setattr(SandboxPayments, "capture", capture)
@@ -111,7 +114,7 @@ async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, mon
             await unit.table(PAYMENT_ORDER).put(order)
         await unit.table(PAYMENT_ORDER).put(replace(done, state=PaymentState.PENDING, attempt=2))
         await unit.commit()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(paying.PAUSE_S_MAX / 2):
         while [each.state for each in await orders(memory_world)].count(PaymentState.PENDING) > len(silent):  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0)
 

@@ -18,13 +18,14 @@ from emobility.domain.money import Price
 from emobility.domain.session import AuthMethod, SessionStatus
 from emobility.events import codec
 from emobility.events.cdr import CDRAccepted, CDRReceived
-from emobility.ports.event_log import EVENT_BYTES_MAX
+from emobility.ports.event_log import EVENT_BYTES_MAX, EventTooLarge
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerFailed, PeerRefused
 from emobility.protocols.ocpi.headers import MESSAGE_ID_CHARACTERS_MAX
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi, tariff_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.driver_mobility import receiving
+from services.driver_mobility.checking import CDRChecking
 from services.driver_mobility.records import (
     CDRS,
     LOCATION,
@@ -456,6 +457,34 @@ async def test_what_is_taken_in_leaves_room_for_its_acceptance(memory_world: Any
     size = {type(each.event): len(codec.encode_envelope(each)) for each in logged}
 
     assert size[CDRAccepted] - size[CDRReceived] + MESSAGE_ID_CHARACTERS_MAX < EVENT_BYTES_MAX - receiving.CDR_BYTES_MAX
+
+
+async def test_a_cdr_that_breaks_the_sweep_keeps_no_other_from_being_decided(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = CDRChecking._accept
+
+    async def nobody_looks(*_: object) -> None:
+        return None
+
+    async def breaks(self: CDRChecking, unit: Any, record: CDRRecord, **how: Any) -> None:
+        if record.cdr_id == "S1":
+            raise EventTooLarge(record.cdr_id)
+        await accept(self, unit, record, **how)
+
+    monkeypatch.setattr(CDRChecking, "_decide", nobody_looks)
+    monkeypatch.setattr(CDRChecking, "_accept", breaks)
+    await memory_world.enrol()
+    for session_id, started_at in (("S1", T0), ("S2", T0 + timedelta(days=1))):
+        session, cdr = await memory_world.cpo.charge(session_id, reference=None, started_at=started_at)
+        await memory_world.cpo.push_session(session)
+        await memory_world.cpo.post_cdr(cdr)
+    await memory_world.quiet()
+
+    memory_world.clock.step_by(timedelta(hours=80))
+    await memory_world.service.sweep()
+
+    assert await memory_world.cdr_states() == {"S1": "RECEIVED", "S2": "ACCEPTED"}
 
 
 async def test_what_nobody_decides_in_time_counts_as_accepted(world: Any) -> None:
