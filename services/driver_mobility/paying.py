@@ -26,7 +26,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.backlog import Backlog
 from emobility.runtime.telemetry import Metrics
-from services.driver_mobility.billing import refund_credited
+from services.driver_mobility.billing import ask_for_rest, refund_credited
 from services.driver_mobility.facts import fact
 from services.driver_mobility.quoting import account_for_update, card_of, hold_key
 from services.driver_mobility.records import (
@@ -310,6 +310,7 @@ class PaymentWorker:
                 account = await account_for_update(unit, order.party_id, order.driver_id, order.currency)
                 account = withdraw_demand(account, amount_e4=order.amount_e4, currency=order.currency)
                 await unit.table(ACCOUNT).put(account)
+                await ask_for_rest(unit, bill, at=now)
             await unit.table(PAYMENT_ORDER).put(failed)
             if order.bill_id is not None:
                 event = PaymentFailed(

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard, SandboxPayments
+from emobility.domain.cdr import CDR, credit_of
 from emobility.domain.money import Money
 from emobility.ports.payments import Hold, IdempotencyKeyReused, PaymentProviderUnavailable
 from emobility.ports.unit_of_work import UnitOfWork
@@ -19,14 +20,20 @@ from services.driver_mobility.records import BILL, PAYMENT_ORDER, PaymentState
 
 MSP = "NL-EMA"
 ANOTHER_CARD = "5555555555554444"
+BILL_OF_8_KWH_E4 = 43_560
 
 
-async def charged(world: Any) -> None:
+async def charged(world: Any, session_id: str = "S1", **changes: Any) -> CDR:
+    """A charge that was reported and billed; its payment may be under way."""
     info = await world.cpo.authorize()
-    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
+    started_at = world.clock.now()
+    session, cdr = await world.cpo.charge(
+        session_id, reference=info.authorization_reference, started_at=started_at, **changes
+    )
     await world.cpo.push_session(session)
     await world.cpo.post_cdr(cdr)
     await world.caught_up()
+    return cast("CDR", cdr)
 
 
 async def taken_e4(world: Any) -> list[int]:
@@ -180,3 +187,29 @@ async def test_a_credited_bill_is_not_asked_for_again(memory_world: Any) -> None
         await unit.table(BILL).put(replace(bill, credited_incl_e4=bill.total_incl_e4))
 
         assert await try_failed_again(unit, bill.party_id, driver_id) == 0
+
+
+async def test_a_bill_that_was_set_off_against_a_payment_that_failed_is_asked_for(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver_id = await world.enrol(card=SandboxCard.DECLINED.value)
+    real, answers = SandboxPayments.authorize, asyncio.Event()
+
+    async def authorize(self: SandboxPayments, card: str, amount: Money, *, idempotency_key: str) -> Hold:
+        if not answers.is_set():
+            raise PaymentProviderUnavailable("no answer yet")
+        return await real(self, card, amount, idempotency_key=idempotency_key)
+
+    monkeypatch.setattr(SandboxPayments, "authorize", authorize)
+    first = await charged(world)
+    await world.cpo.post_cdr(credit_of(first, cdr_id="S1-C", issued_at=first.issued_at, remark="taken back"))
+    await charged(world, "S2", energy_wh=8_000)
+    set_off = await world.account(driver_id)
+    answers.set()
+    await world.quiet()
+    failed = await world.account(driver_id)
+    await world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": ANOTHER_CARD})
+    await world.quiet()
+
+    assert set_off["outstanding_e4"] == failed["outstanding_e4"] == BILL_OF_8_KWH_E4
+    assert await taken_e4(world) == [BILL_OF_8_KWH_E4 - BILL_OF_8_KWH_E4 % 100]
