@@ -59,16 +59,19 @@ def add_bill(account: RetailAccount, *, total_incl_e4: int, currency: str) -> tu
         CurrencyMismatch: the bill is in another currency.
     """
     _refuse_other_currency(account, currency)
-    open_e4 = account.carry_e4 + total_incl_e4
-    asked_e4 = _whole_cents(open_e4) if open_e4 > 0 else 0
-    return _balanced(
-        replace(
-            account,
-            billed_e4=account.billed_e4 + total_incl_e4,
-            due_e4=account.due_e4 + asked_e4,
-            carry_e4=open_e4 - asked_e4,
-        )
-    ), asked_e4
+    return ask_carried(
+        replace(account, billed_e4=account.billed_e4 + total_incl_e4, carry_e4=account.carry_e4 + total_incl_e4)
+    )
+
+
+def ask_carried(account: RetailAccount) -> tuple[RetailAccount, int]:
+    """Return the account and the whole cents of what it carries to ask of the card now, in e4 (0: nothing).
+
+    After a bill, and after every credit and withdrawn demand: a bill may have asked less for what it was set off
+    against, and nobody would ask for the difference.
+    """
+    asked_e4 = _whole_cents(max(0, account.carry_e4))
+    return _balanced(replace(account, due_e4=account.due_e4 + asked_e4, carry_e4=account.carry_e4 - asked_e4)), asked_e4
 
 
 def add_credit(account: RetailAccount, *, credit_incl_e4: int, currency: str) -> RetailAccount:

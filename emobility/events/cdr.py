@@ -129,6 +129,20 @@ class CDRAccepted(AgreementEvent):
 
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CDRWithdrawn(AgreementEvent):
+    """A CPO credited a CDR that its MSP had not accepted: of the two nothing is owed, either way.
+
+    The credit of an accepted CDR is `CDRAccepted` itself, so the accepted ones of an agreement add up to what is owed.
+    """
+
+    wire_name: ClassVar[str] = "cdrs.cdr_withdrawn.v1"
+    cdr_id: str
+    credit_id: str
+    withdrawn_at: datetime
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CDRDisputed(AgreementEvent):
     """An MSP quarrels with a CDR, for a machine-readable reason."""
 

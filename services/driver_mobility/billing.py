@@ -14,13 +14,14 @@ from emobility.domain.cdr import CDR
 from emobility.domain.identifiers import PartyId
 from emobility.domain.quote import gross_e4
 from emobility.domain.receipt.lines import receipt_lines, receipt_notes
-from emobility.domain.retail_account import add_bill, add_credit, plan_refund, withdraw_demand
+from emobility.domain.retail_account import add_bill, add_credit, ask_carried, plan_refund, withdraw_demand
 from emobility.domain.tariff.pricing import price_session
 from emobility.events.event import Envelope
 from emobility.events.retail import RetailBilled, RetailCredited
 from emobility.ports.unit_of_work import UnitOfWork
 from services.driver_mobility.facts import fact
 from services.driver_mobility.payment_orders import (
+    order_carried,
     order_collection,
     order_refund,
     order_release,
@@ -111,6 +112,7 @@ async def credit_cdr(
     account = add_credit(account, credit_incl_e4=bill.total_incl_e4, currency=bill.currency)
     await unit.table(ACCOUNT).put(account)
     await refund_credited(unit, bill, at=at)
+    await ask_for_rest(unit, bill, at=at)
     unit.emit(
         fact(
             RetailCredited(
@@ -145,6 +147,20 @@ async def refund_credited(unit: UnitOfWork, bill: BillRecord, *, at: datetime) -
             await order_refund(unit, order, amount_e4=refund_e4, at=at)
             await unit.table(PAYMENT_ORDER).put(replace(order, refunded_e4=order.refunded_e4 + refund_e4))
     await unit.table(ACCOUNT).put(account)
+
+
+async def ask_for_rest(unit: UnitOfWork, credited: BillRecord, *, at: datetime) -> None:
+    """Ask the driver's card for what later bills left to be asked, because this one was credited but never paid.
+
+    Without a bill that stands there is nothing to ask it for: the next one does.
+    """
+    account = await account_for_update(unit, credited.party_id, credited.driver_id, credited.currency)
+    account, asked_e4 = ask_carried(account)
+    of_driver = {"party_id": account.party_id, "driver_id": account.driver_id, "currency": account.currency}
+    standing = await unit.table(BILL).select(of_driver | {"credited_incl_e4": 0}, order_by=("-billed_at",), limit=1)
+    if asked_e4 and standing:
+        await unit.table(ACCOUNT).put(account)
+        await order_carried(unit, standing[0], amount_e4=asked_e4, at=at)
 
 
 def _billed(bill: BillRecord, correlation_id: str) -> Envelope:

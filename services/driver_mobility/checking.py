@@ -28,8 +28,8 @@ from emobility.domain.cdr_check import (
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
-from emobility.events.cdr import CDRAccepted, CDRReceived
-from emobility.events.event import LoggedEvent
+from emobility.events.cdr import CDRAccepted, CDRReceived, CDRWithdrawn
+from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
@@ -47,6 +47,7 @@ from services.driver_mobility.records import (
     QuoteRecord,
 )
 from services.driver_mobility.session_quotes import frozen_hashes
+from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.terms import agreement_at, known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
@@ -188,22 +189,13 @@ class CDRChecking:
         self, unit: UnitOfWork, record: CDRRecord, *, correlation_id: str, is_deemed: bool = False
     ) -> None:
         now = self._ports.clock.now()
-        if not record.cdr.is_credit:
-            await use_up(unit, self._ports.vault, record.party_id, record.cdr)
-        await unit.table(CDRS).put(replace(record, state=CDRState.ACCEPTED, is_deemed=is_deemed))
-        event = CDRAccepted(
-            agreement_id=record.agreement_id,
-            cpo_id=record.cpo_id,
-            emsp_id=record.party_id,
-            cdr=record.cdr,
-            accepted_at=now,
-            is_deemed=is_deemed,
-        )
-        parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
-        unit.emit(fact(event, *parts, correlation_id=correlation_id, at=now))
+        accepted = replace(record, state=CDRState.ACCEPTED, is_deemed=is_deemed)
+        await unit.table(CDRS).put(accepted)
         if record.cdr.is_credit:
-            await self._credit(unit, record, correlation_id=correlation_id, at=now)
+            await self._credit(unit, accepted, correlation_id=correlation_id, at=now)
             return
+        await use_up(unit, self._ports.vault, record.party_id, record.cdr)
+        unit.emit(_accepted(accepted, correlation_id=correlation_id, at=now))
         quote = await quote_of_cdr(unit, record)
         if quote is None:
             raise AssertionError(f"CDR {record.cdr_id} was accepted without a driver to bill")
@@ -214,6 +206,8 @@ class CDRChecking:
         original = await unit.table(CDRS).get_for_update(record.party_id, record.cpo_id, record.cdr.credit_reference_id)
         if original is None:
             raise AssertionError(f"credit {record.cdr_id} was accepted without its original")
+        was_owed = original.state is CDRState.ACCEPTED
+        unit.emit((_accepted if was_owed else _withdrawn)(record, correlation_id=correlation_id, at=at))
         await unit.table(CDRS).put(replace(original, state=CDRState.CREDITED, credited_by=record.cdr_id))
         await self._disputes.resolve(unit, original, resolution=f"credited by {record.cdr_id}")
         quote = await quote_of_cdr(unit, original)
@@ -281,9 +275,11 @@ class CDRChecking:
             due = await unit.table(CDRS).select(
                 {"party_id": emsp_id, "state": CDRState.WAITING}, before=("decide_by", before)
             )
-        for row in due:
-            await self.look_again(emsp_id, row.cpo_id, row.session_id)
-        return len(due)
+        return await deal_with_each(due, self._look_a_last_time, name=_name)
+
+    async def _look_a_last_time(self, row: CDRRecord) -> bool:
+        await self.look_again(row.party_id, row.cpo_id, row.session_id)
+        return True
 
     async def deem_accepted(self, emsp_id: PartyId) -> int:
         """Accept what nobody looked at by the end of its dispute period; return how many."""
@@ -291,7 +287,7 @@ class CDRChecking:
             due = await unit.table(CDRS).select(
                 {"party_id": emsp_id, "state": CDRState.RECEIVED}, before=("decide_by", self._ports.clock.now())
             )
-        return sum([await self._deem_accepted(row) for row in due if not row.cdr.is_credit])
+        return await deal_with_each([row for row in due if not row.cdr.is_credit], self._deem_accepted, name=_name)
 
     async def _deem_accepted(self, row: CDRRecord) -> bool:
         """Accept a CDR, unless its driver would pay twice or can't be billed: no lapse of time makes that owed."""
@@ -323,6 +319,40 @@ async def _lock_cdrs_of(unit: UnitOfWork, session: SessionKey) -> list[CDRRecord
     rows = await table.select({"party_id": emsp_id, "cpo_id": cpo_id, "session_id": session_id}, order_by=("cdr_id",))
     locked = [await table.get_for_update(emsp_id, cpo_id, row.cdr_id) for row in rows]
     return [row for row in locked if row is not None]
+
+
+def _accepted(record: CDRRecord, *, correlation_id: str, at: datetime) -> Envelope:
+    """The fact that the MSP owes what a CDR says, or that much less where it is a credit."""
+    event = CDRAccepted(
+        agreement_id=record.agreement_id,
+        cpo_id=record.cpo_id,
+        emsp_id=record.party_id,
+        cdr=record.cdr,
+        accepted_at=at,
+        is_deemed=record.is_deemed,
+    )
+    parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
+    return fact(event, *parts, correlation_id=correlation_id, at=at)
+
+
+def _withdrawn(credit: CDRRecord, *, correlation_id: str, at: datetime) -> Envelope:
+    """The fact that a credit ended what was never owed."""
+    original_id = credit.cdr.credit_reference_id
+    assert original_id is not None
+    event = CDRWithdrawn(
+        agreement_id=credit.agreement_id,
+        cpo_id=credit.cpo_id,
+        emsp_id=credit.party_id,
+        cdr_id=original_id,
+        credit_id=credit.cdr_id,
+        withdrawn_at=at,
+    )
+    parts = (credit.party_id.code, credit.cpo_id.code, original_id)
+    return fact(event, *parts, correlation_id=correlation_id, at=at)
+
+
+def _name(record: CDRRecord) -> str:
+    return f"CDR {record.cpo_id}/{record.cdr_id} at {record.party_id}"
 
 
 def _waits(record: CDRRecord) -> bool:

@@ -38,10 +38,12 @@ from services.driver_mobility.records import (
     DriverToken,
     ErasureRecord,
     ErasureState,
+    PaymentKind,
     PaymentState,
     QuoteState,
     RetentionDuty,
 )
+from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.tokens import Tokens
 
 R = TypeVar("R")
@@ -108,8 +110,10 @@ class Erasing:
                 before=("restricted_until", self._ports.clock.now()),
                 limit=SWEPT_AT_ONCE,
             )
-        for record in (*pending, *over):
-            await self._deal_with_keys(record)
+        await deal_with_each([*pending, *over], self._finish, name=lambda each: f"erasure of {each.driver_id}")
+
+    async def _finish(self, record: ErasureRecord) -> bool:
+        return await self._deal_with_keys(record) != record
 
     async def _enter(self, unit: UnitOfWork, driver: Driver) -> ErasureRecord:
         """End the contract, tell the CPOs, clear what need not be kept, and write down what becomes of the keys."""
@@ -119,9 +123,9 @@ class Erasing:
         tokens = await _all(unit, TOKEN, of_driver)
         kept = await self._kept(unit, driver, tokens)
         await self._end_tokens(unit, tokens)
-        await self._clear(unit, of_driver)
+        await self._clear(unit, driver, of_driver)
         if kept.duties:
-            # Name and contract id stand on bills. The card of a payment under way is in its order.
+            # Name and contract id stand on bills.
             ended = replace(driver, is_blocked=True, card=None, card_last4=None, password_hash=None)
             await unit.table(DRIVER).put(ended)
         else:
@@ -178,15 +182,30 @@ class Erasing:
             await self._tokens.push_to_all(unit, self._deliveries, ended, correlation_id=correlation_id, is_last=True)
             await unit.table(TOKEN).delete(token.party_id, token.token_subject)
 
-    async def _clear(self, unit: UnitOfWork, of_driver: Mapping[str, Any]) -> None:
+    async def _clear(self, unit: UnitOfWork, driver: Driver, of_driver: Mapping[str, Any]) -> None:
+        """Forget logins, open offers and cards, but for the cards that payments and releases under way will ask."""
         for login in await _all(unit, LOGIN, of_driver):
             await unit.table(LOGIN).delete(login.party_id, login.cookie_hash)
+        hold_cards = {}
         for quote in await _all(unit, QUOTE, of_driver):
+            hold_cards[quote.quote_id] = quote.hold_card
             state = QuoteState.EXPIRED if quote.state is QuoteState.OFFERED else quote.state
             await unit.table(QUOTE).put(replace(quote, state=state, hold_card=None))
-        for order in await _all(unit, PAYMENT_ORDER, of_driver):
+        for account in await unit.table(ACCOUNT).select(of_driver):
+            # Before the orders, as payments lock them.
+            await unit.table(ACCOUNT).get_for_update(account.party_id, account.driver_id, account.currency)
+        for seen in await _all(unit, PAYMENT_ORDER, of_driver):
+            order = await unit.table(PAYMENT_ORDER).get_for_update(seen.party_id, seen.order_id)
+            assert order is not None
             if order.state is not PaymentState.PENDING:
-                await unit.table(PAYMENT_ORDER).put(replace(order, card=None))
+                cleared = replace(order, card=None, kept_card=None)
+            elif order.kind is PaymentKind.CHARGE and order.card is None:
+                cleared = replace(order, kept_card=driver.card)
+            elif order.kind is PaymentKind.RELEASE and order.payment_id is None:
+                cleared = replace(order, kept_card=hold_cards.get(order.quote_id))
+            else:
+                continue
+            await unit.table(PAYMENT_ORDER).put(cleared)
 
     async def _is_shared(self, unit: UnitOfWork, driver: Driver, subject: str) -> bool:
         """Tell whether another contract is sealed under the key: nobody erases another MSP's driver, or another's card.

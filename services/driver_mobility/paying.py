@@ -26,7 +26,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.backlog import Backlog
 from emobility.runtime.telemetry import Metrics
-from services.driver_mobility.billing import refund_credited
+from services.driver_mobility.billing import ask_for_rest, refund_credited
 from services.driver_mobility.facts import fact
 from services.driver_mobility.quoting import account_for_update, card_of, hold_key
 from services.driver_mobility.records import (
@@ -119,6 +119,16 @@ class PaymentWorker:
         return due[:ROWS_AT_ONCE]
 
     async def _carry_out(self, order: PaymentOrder) -> None:
+        """Ask and enter the answer; an order that breaks something is put off, and no other waits for it."""
+        try:
+            await self._ask(order)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, other drivers' money goes on
+            _log.exception("payment_order_failed", order_id=order.order_id, kind=order.kind.value)
+            self._put_off(order, repr(error))
+
+    async def _ask(self, order: PaymentOrder) -> None:
         try:
             payment_id = await self._acts[order.kind](order)
         except PaymentProviderUnavailable as error:
@@ -194,9 +204,10 @@ class PaymentWorker:
         """Enter which card this attempt asks, before it is asked: asking again must be the same call."""
         async with self._ports.units.begin() as unit:
             driver = await unit.table(DRIVER).get(order.party_id, order.driver_id)
-        if driver is None or driver.card is None:
+        card = order.kept_card if driver is None or driver.card is None else driver.card
+        if card is None:
             raise PaymentDeclined(code="no_card")
-        return await self._change(order, card=driver.card, payment_id=None)
+        return await self._change(order, card=card, kept_card=None, payment_id=None)
 
     async def _change(self, order: PaymentOrder, **changes: Sealed | str | None) -> PaymentOrder:
         """Enter what this attempt asked or got; another worker may have been first, and then its word stands."""
@@ -219,14 +230,17 @@ class PaymentWorker:
         """Find a hold whose answer was never seen, by asking for it again under its key."""
         async with self._ports.units.begin() as unit:
             quote = await unit.table(QUOTE).get(order.party_id, order.quote_id)
-        if quote is None or quote.hold_card is None:
+        if quote is None:
+            return None
+        card = quote.hold_card or order.kept_card
+        if card is None:
             return None
         amount_e4 = -(-quote.exposure_e4 // 100) * 100
         if amount_e4 == 0:
             return None
         try:
             hold = await self._ports.payments.authorize(
-                await card_of(self._ports, quote.hold_card),
+                await card_of(self._ports, card),
                 Money(amount_e4=amount_e4, currency=order.currency),
                 idempotency_key=hold_key(quote),
             )
@@ -247,7 +261,9 @@ class PaymentWorker:
             current = await self._pending(unit, order)
             if current is None:
                 return
-            await unit.table(PAYMENT_ORDER).put(replace(current, state=PaymentState.DONE, payment_id=payment_id))
+            await unit.table(PAYMENT_ORDER).put(
+                replace(current, state=PaymentState.DONE, payment_id=payment_id, kept_card=None)
+            )
             if current.kind is not PaymentKind.RELEASE and payment_id is not None:
                 await self._settle(unit, current, payment_id)
                 await self._refund_if_credited(unit, current)
@@ -294,12 +310,13 @@ class PaymentWorker:
             if current is None:
                 return
             bill = None if order.bill_id is None else await unit.table(BILL).get(order.party_id, order.bill_id)
-            failed = replace(current, state=PaymentState.FAILED, failure=code)
+            failed = replace(current, state=PaymentState.FAILED, failure=code, kept_card=None)
             if bill is not None and bill.credited_incl_e4 and order.kind is not PaymentKind.REFUND:
                 failed = replace(failed, state=PaymentState.WITHDRAWN)
                 account = await account_for_update(unit, order.party_id, order.driver_id, order.currency)
                 account = withdraw_demand(account, amount_e4=order.amount_e4, currency=order.currency)
                 await unit.table(ACCOUNT).put(account)
+                await ask_for_rest(unit, bill, at=now)
             await unit.table(PAYMENT_ORDER).put(failed)
             if order.bill_id is not None:
                 event = PaymentFailed(

@@ -8,6 +8,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.unit_of_work import UnitOfWork
 from services.driver_mobility.records import (
     PAYMENT_ORDER,
+    BillRecord,
     PaymentKind,
     PaymentOrder,
     PaymentState,
@@ -28,6 +29,30 @@ async def order_collection(unit: UnitOfWork, quote: QuoteRecord, *, bill_id: str
     if amount_e4 > from_hold_e4:
         order = _order(quote, PaymentKind.CHARGE, f"{bill_id}-charge", amount_e4 - from_hold_e4, at, bill_id=bill_id)
         await unit.table(PAYMENT_ORDER).insert(order)
+
+
+async def order_carried(unit: UnitOfWork, bill: BillRecord, *, amount_e4: int, at: datetime) -> None:
+    """Ask the card for what a bill left to be asked (whole cents): it was set off against money that never came."""
+    earlier = await unit.table(PAYMENT_ORDER).count({"party_id": bill.party_id, "bill_id": bill.bill_id})
+    order = PaymentOrder(
+        party_id=bill.party_id,
+        order_id=f"{bill.bill_id}-carried-{earlier + 1}",
+        driver_id=bill.driver_id,
+        quote_id=bill.quote_id,
+        bill_id=bill.bill_id,
+        kind=PaymentKind.CHARGE,
+        payment_id=None,
+        card=None,
+        kept_card=None,
+        amount_e4=amount_e4,
+        refunded_e4=0,
+        currency=bill.currency,
+        state=PaymentState.PENDING,
+        attempt=1,
+        failure=None,
+        ordered_at=at,
+    )
+    await unit.table(PAYMENT_ORDER).insert(order)
 
 
 async def order_release(unit: UnitOfWork, quote: QuoteRecord, *, at: datetime) -> None:
@@ -52,6 +77,7 @@ async def order_refund(unit: UnitOfWork, taken: PaymentOrder, *, amount_e4: int,
         kind=PaymentKind.REFUND,
         payment_id=taken.payment_id,
         card=None,
+        kept_card=None,
         amount_e4=amount_e4,
         refunded_e4=0,
         currency=taken.currency,
@@ -81,6 +107,7 @@ def _order(
         kind=kind,
         payment_id=None if kind is PaymentKind.CHARGE else quote.payment_id,
         card=None,
+        kept_card=None,
         amount_e4=amount_e4,
         refunded_e4=0,
         currency=quote.quote.tariff.currency,

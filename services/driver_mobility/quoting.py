@@ -36,6 +36,7 @@ from services.driver_mobility.records import (
     QuoteRecord,
     QuoteState,
 )
+from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.terms import Place, vat_percent
 
 VALIDITY: Final = timedelta(minutes=15)
@@ -50,6 +51,7 @@ ENERGY_WH_MAX: Final = 200_000
 """Most energy an estimate is made for."""
 ID_CHARACTERS_MAX: Final = 36
 CENT_E4: Final = 100
+UNUSED_QUOTE_STATES: Final = (QuoteState.OFFERED, QuoteState.HOLDING, QuoteState.AUTHORIZED)
 
 
 _FIRST_STATE: Final = {
@@ -313,21 +315,27 @@ class Quoting:
         await unit.table(QUOTE).put(replace(current, state=QuoteState.REFUSED, refusal=reason, held_e4=0))
 
     async def expire_unused(self, emsp_id: PartyId) -> int:
-        """Expire authorised quotes under which no charge began; their holds are released. Returns how many."""
-        now = self._ports.clock.now()
+        """End quotes under which no charge began, and their holds; offers nobody took go. Returns how many."""
         async with self._ports.units.begin() as unit:
             found = await unit.table(QUOTE).select(
-                {"party_id": emsp_id, "state": (QuoteState.HOLDING, QuoteState.AUTHORIZED)},
-                before=("valid_until", now - START_GRACE),
+                {"party_id": emsp_id, "state": UNUSED_QUOTE_STATES},
+                before=("valid_until", self._ports.clock.now() - START_GRACE),
             )
-            for each in found:
-                current = await unit.table(QUOTE).get_for_update(emsp_id, each.quote_id)
-                if current is None or not _has_lapsed(current, now):
-                    continue
+        return await deal_with_each(found, self._expire, name=lambda quote: f"quote {quote.quote_id} of {emsp_id}")
+
+    async def _expire(self, quote: QuoteRecord) -> bool:
+        now = self._ports.clock.now()
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(QUOTE).get_for_update(quote.party_id, quote.quote_id)
+            if current is None or not _has_lapsed(current, now):
+                return False
+            if current.state is QuoteState.OFFERED:
+                await unit.table(QUOTE).remove(quote.party_id, quote.quote_id)
+            else:
                 await order_release(unit, current, at=now)
                 await unit.table(QUOTE).put(replace(current, state=QuoteState.EXPIRED, held_e4=0))
             await unit.commit()
-        return len(found)
+        return True
 
 
 async def card_of(ports: Ports, card: Sealed | None) -> str:
@@ -343,7 +351,8 @@ def hold_key(record: QuoteRecord) -> str:
 
 
 def _has_lapsed(quote: QuoteRecord, now: datetime) -> bool:
-    return quote.state is not QuoteState.RUNNING and now > quote.valid_until + START_GRACE
+    """Tell whether no charge began under a quote while it counted."""
+    return quote.state in UNUSED_QUOTE_STATES and now > quote.valid_until + START_GRACE
 
 
 def _estimate(tariff: Tariff, place: Place, wish: Wish, starts_at: datetime) -> Estimate:

@@ -19,8 +19,11 @@ from emobility.domain.quote import gross_e4
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.selection import UnlikelyMoment, require_likely
+from emobility.events import codec
 from emobility.events.cdr import CDRReceived
+from emobility.ports.event_log import EVENT_BYTES_MAX
 from emobility.ports.ports import Ports
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.mapping import (
@@ -55,6 +58,8 @@ from services.driver_mobility.terms import agreement_at, tariff_versions, versio
 NO_AGREEMENT: Final = "no-agreement"
 """Stands for the agreement of CDRs that come without one; they are disputed."""
 DECISION_PERIOD_DEFAULT: Final = timedelta(days=30)
+CDR_BYTES_MAX: Final = EVENT_BYTES_MAX - 1_000
+"""Largest CDR that is taken in, as the event of its receipt: that of its acceptance says all of it again, and more."""
 
 
 class Receiving:
@@ -119,6 +124,8 @@ class Receiving:
             document = _fields(v221.write(row.location))
             _change(document, call.path, body, is_whole=is_whole)
             changed = v221.read(v221.write(document), v221.Location)
+            if (changed.owner, changed.id) != (row.cpo_id, row.location_id):
+                raise InvalidParameters("a location can't get another id or owner")
             await unit.table(LOCATION).put(_location_row(call.own_party, changed))
             await unit.commit()
         return Reply()
@@ -209,7 +216,10 @@ class Receiving:
             known = await self._session(unit, call)
             open_form = await session_to_ocpi(known.session, self._ports.vault)
             document = _fields(v221.write(open_form))
-            periods = [*document.get("charging_periods", []), *changes.get("charging_periods", [])]
+            added = changes.get("charging_periods", [])
+            if not isinstance(added, list):
+                raise InvalidParameters("charging_periods is no list")
+            periods = [*document.get("charging_periods", []), *added]
             document |= {**changes, "charging_periods": periods}
             changed = v221.read(v221.write(document), v221.Session)
             _refuse_foreign_token(changed.cdr_token, call)
@@ -281,7 +291,8 @@ class Receiving:
 
         Raises:
             NotAnOCPIObject, NotInOurWords: S 2001.
-            InvalidParameters: it is not the caller's, not for this MSP, or its id came before with other content.
+            InvalidParameters: it is not the caller's, not for this MSP, too large, or its id came before with other
+                content.
             TermsNotKnownYet: HTTP 503; send it again later.
         """
         posted = call.read(v221.CDR)
@@ -291,19 +302,28 @@ class Receiving:
         starts = (period.start_date_time for period in posted.charging_periods)
         _refuse_unlikely(posted.start_date_time, posted.end_date_time, posted.last_updated, *starts)
         content_hash = hashlib.sha256(v221.write(posted)).hexdigest()
+        try:
+            is_new = await self._take_cdr(call, posted, content_hash)
+        except RecordExists:
+            # It was posted twice at once, and the other was first: by now its row is there to compare with.
+            is_new = await self._take_cdr(call, posted, content_hash)
         location = {"Location": f"{call.url.rstrip('/')}/{posted.id}"}
+        return Reply(http_status=201 if is_new else 200, headers=location)
+
+    async def _take_cdr(self, call: OCPICall, posted: v221.CDR, content_hash: str) -> bool:
+        """Enter a CDR and tell whether it is new. Raises as `_post_cdr` does, and `RecordExists`."""
         async with self._ports.units.begin() as unit:
             known = await unit.table(CDRS).get(call.own_party, posted.owner, posted.id)
             if known is not None and known.content_hash != content_hash:
                 raise InvalidParameters(f"CDR {posted.id} came before with other content; a CDR can't be changed")
             if known is not None:
-                return Reply(headers=location)
+                return False
             agreement = await self._agreement(unit, call.own_party, posted.owner, posted.start_date_time)
             time_zone = await self._time_zone(unit, call.own_party, posted, agreement)
             cdr = await cdr_from_ocpi(posted, self._ports.vault, time_zone=time_zone)
             await self._enter_cdr(unit, call, cdr, agreement, content_hash)
             await unit.commit()
-        return Reply(http_status=201, headers=location)
+        return True
 
     async def _enter_cdr(
         self, unit: UnitOfWork, call: OCPICall, cdr: CDR, agreement: RoamingAgreement | None, content_hash: str
@@ -339,7 +359,10 @@ class Receiving:
             agreement_id=agreement_id, cpo_id=cdr.party_id, emsp_id=call.own_party, cdr=cdr, received_at=now
         )
         parts = (call.own_party.code, cdr.party_id.code, cdr.cdr_id)
-        unit.emit(fact(event, *parts, correlation_id=call.correlation_id, at=now))
+        received = fact(event, *parts, correlation_id=call.correlation_id, at=now)
+        if len(codec.encode_envelope(received)) > CDR_BYTES_MAX:
+            raise InvalidParameters(f"CDR {cdr.cdr_id} takes more than {CDR_BYTES_MAX} bytes here; send fewer periods")
+        unit.emit(received)
 
     async def _agreement(
         self, unit: UnitOfWork, emsp_id: PartyId, cpo_id: PartyId, at: datetime
@@ -395,17 +418,23 @@ def _location_row(emsp_id: PartyId, location: v221.Location) -> LocationRecord:
     )
 
 
+_BELOW: Final = (("evses", "uid", "evse_uid"), ("connectors", "id", "connector_id"))
+"""Levels below a location: the field that lists them, their id, and what a path calls it."""
+
+
 def _change(document: dict[str, Any], path: Mapping[str, str], body: Mapping[str, Any], *, is_whole: bool) -> None:
     """Change a location, one of its EVSEs or one of their connectors in place; parents take over `last_updated`."""
+    below = [level for level in _BELOW if level[2] in path]
     chain = [document]
-    if "evse_uid" in path:
-        chain.append(_child(document, "evses", "uid", path["evse_uid"], body, may_add=is_whole))
-    if "connector_id" in path:
-        chain.append(_child(chain[-1], "connectors", "id", path["connector_id"], body, may_add=is_whole))
+    for field, id_field, name in below:
+        chain.append(_child(chain[-1], field, id_field, path[name], body, may_add=is_whole))
     target = chain[-1]
     if is_whole:
         target.clear()
     target |= body
+    for _, id_field, name in below[-1:]:
+        if str(target.get(id_field, "")).lower() != path[name].lower():
+            raise InvalidParameters(f"{id_field} differs between URL and body")
     for parent in chain[:-1]:
         parent["last_updated"] = body.get("last_updated", parent["last_updated"])
 

@@ -324,7 +324,7 @@ class PaymentOrder:
 
     `attempt` enters the idempotency key: a retry after a refusal is a new call, a retry after silence is not. `card` is
     the one this attempt of a CHARGE asks, whatever the driver does meanwhile; None: it was not asked yet, and a
-    `payment_id` is an earlier attempt's.
+    `payment_id` is an earlier attempt's. `kept_card` is the one to ask where the driver was erased before that.
     """
 
     party_id: PartyId
@@ -335,6 +335,7 @@ class PaymentOrder:
     kind: PaymentKind
     payment_id: str | None
     card: Sealed | None
+    kept_card: Sealed | None
     amount_e4: int
     refunded_e4: int
     currency: str

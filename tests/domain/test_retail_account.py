@@ -12,6 +12,7 @@ from emobility.domain.retail_account import (
     RetailAccount,
     add_bill,
     add_credit,
+    ask_carried,
     plan_refund,
     settle,
     withdraw_demand,
@@ -85,6 +86,18 @@ def test_an_account_out_of_balance_is_never_written() -> None:
 
     with pytest.raises(AssertionError):
         add_bill(broken, total_incl_e4=100, currency="EUR")
+
+
+def test_what_was_set_off_against_a_payment_that_never_came_is_asked_for() -> None:
+    """A bill is credited while its payment is under way, the next one is set off, then the payment is declined."""
+    now, first_e4 = add_bill(account(), total_incl_e4=100_000, currency="EUR")
+    now = add_credit(now, credit_incl_e4=100_000, currency="EUR")
+    now, second_e4 = add_bill(now, total_incl_e4=80_000, currency="EUR")
+
+    now, asked_e4 = ask_carried(withdraw_demand(now, amount_e4=first_e4, currency="EUR"))
+
+    assert (second_e4, asked_e4) == (0, 80_000)
+    assert (now.outstanding_e4, now.due_e4, now.carry_e4) == (80_000, 80_000, 0)
 
 
 @given(steps=st.lists(st.tuples(BILL_E4, st.booleans(), st.booleans()), max_size=30))

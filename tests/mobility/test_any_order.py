@@ -14,7 +14,9 @@ from emobility.adapters.memory import run_virtual
 from emobility.adapters.payments.test_provider import PAYMENT
 from emobility.domain.cdr import CDR, credit_of
 from emobility.domain.identifiers import PartyId
+from emobility.domain.money import Price
 from emobility.domain.session import Session
+from emobility.events.cdr import CDRAccepted, CDRWithdrawn
 from services.driver_mobility.checking import LAST_LOOK
 from services.driver_mobility.records import ACCOUNT, BILL, CDRS, CDRRecord, CDRState
 from tests.mobility.conftest import agreement, sign
@@ -25,6 +27,8 @@ LATER = timedelta(hours=1)
 CENT_E4 = 100
 BILLED_E4 = 43_560
 """8 kWh at 0.45 and 21 % VAT."""
+OWED_E4 = 24_000
+"""8 kWh at 0.30, net."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,13 @@ async def refuse_other_books(world: Any, driver_id: str) -> None:
     assert all(payment.held_e4 == 0 for payment in payments)
     disputes = await world.call("GET", f"/{MSP}/disputes")
     assert all(dispute["resolution"] for dispute in disputes)
+    assert await accepted_e4(world) == OWED_E4
+
+
+async def accepted_e4(world: Any) -> int:
+    """What the facts of acceptance add up to; who settles adds up nothing else."""
+    events = [each.envelope.event async for each in world.ports.event_log.read(["cdrs"])]
+    return sum(event.cdr.total_cost.excl_e4 for event in events if isinstance(event, CDRAccepted))
 
 
 @settings(
@@ -125,6 +136,24 @@ async def test_the_books_are_the_same_on_a_database(world: Any, order: tuple[str
         await world.quiet()
 
     await refuse_other_books(world, driver_id)
+
+
+async def test_a_disputed_cdr_that_is_credited_was_never_owed_and_its_credit_is_not_either(memory_world: Any) -> None:
+    await memory_world.enrol()
+    documents = await corrected(memory_world)
+    dearer = replace(documents.original, total_cost=Price(excl_e4=990_000), total_energy_cost=Price(excl_e4=990_000))
+    await documents.arrive(memory_world, "session")
+
+    await memory_world.cpo.post_cdr(dearer)
+    await memory_world.quiet()
+    credit = credit_of(dearer, cdr_id="S1-C", issued_at=dearer.issued_at + LATER, remark="taken back")
+    await memory_world.cpo.post_cdr(credit)
+    await memory_world.quiet()
+
+    assert await accepted_e4(memory_world) == 0
+    events = [each.envelope.event async for each in memory_world.ports.event_log.read(["cdrs"])]
+    withdrawn = [(event.cdr_id, event.credit_id) for event in events if isinstance(event, CDRWithdrawn)]
+    assert withdrawn == [("S1", "S1-C")]
 
 
 async def test_a_credit_that_came_first_ends_its_original_before_it_is_billed(memory_world: Any) -> None:

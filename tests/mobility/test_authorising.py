@@ -124,6 +124,20 @@ async def test_an_authorisation_nobody_used_frees_the_credit_again(memory_world:
     assert await quote_state(memory_world, first.authorization_reference) is QuoteState.EXPIRED
 
 
+async def test_an_offer_nobody_took_is_not_kept(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol()
+    taken = await memory_world.quote(driver_id)
+    await memory_world.call("POST", f"/{MSP}/drivers/{driver_id}/sessions", {"quote_id": taken["quote_id"]})
+    await memory_world.quote(driver_id)
+
+    memory_world.clock.step_by(timedelta(minutes=31))
+    await memory_world.service.sweep()
+
+    async with memory_world.ports.units.begin() as unit:
+        kept = await unit.table(QUOTE).select()
+    assert [quote.quote_id for quote in kept] == [taken["quote_id"]]
+
+
 async def test_an_unpaid_bill_uses_up_the_credit_until_another_card_pays(world: Any) -> None:
     driver_id = await world.enrol(credit_limit_e4=100_000, card=SandboxCard.DECLINED_AT_CAPTURE.value)
     info = await world.cpo.authorize()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from emobility.adapters.payments.test_provider import SandboxCard
+from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard, SandboxPayments
 from emobility.domain.cdr import credit_of
 from emobility.domain.identifiers import PartyId
+from emobility.domain.money import Money
 from emobility.domain.personal import SubjectErased, SubjectRestricted
+from emobility.ports.payments import Hold, PaymentProviderUnavailable
 from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.client import PeerFailed
 from emobility.protocols.ocpi.deliveries import DELIVERY
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi
+from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.records import (
     BILL,
     CDRS,
@@ -25,6 +30,7 @@ from services.driver_mobility.records import (
     TOKEN,
     ErasureRecord,
     ErasureState,
+    PaymentState,
 )
 
 MSP = PartyId("NL-EMA")
@@ -40,13 +46,13 @@ async def erase(world: Any, driver_id: str, **more: Any) -> Any:
     return await world.call("POST", f"/{MSP}/drivers/{driver_id}/erase", **more)
 
 
-async def charged(world: Any) -> Any:
+async def charged(world: Any, *, is_paid: bool = True) -> Any:
     """Let the driver's card charge once; returns the CDR."""
     info = await world.cpo.authorize()
     session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
     await world.cpo.push_session(session)
     await world.cpo.post_cdr(cdr)
-    await world.quiet()
+    await (world.quiet() if is_paid else world.caught_up())
     return cdr
 
 
@@ -144,6 +150,54 @@ async def test_what_is_unpaid_is_a_duty_of_its_own(memory_world: Any) -> None:
     await charged(world)
 
     assert (await erase(world, driver_id))["duties"] == ["FISCAL", "UNPAID"]
+
+
+@pytest.mark.parametrize("is_retry", [False, True])
+async def test_a_bill_that_was_not_asked_for_yet_is_taken_from_the_card_of_whom_was_erased(
+    world: Any, monkeypatch: pytest.MonkeyPatch, *, is_retry: bool
+) -> None:
+    driver_id = await world.enrol(card=SandboxCard.DECLINED_AT_CAPTURE.value if is_retry else SandboxCard.GOOD.value)
+    with monkeypatch.context() as nobody_pays:
+        if is_retry:
+            await charged(world)
+        nobody_pays.setattr(PaymentWorker, "work_once", nothing_done)
+        if is_retry:
+            await world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": SandboxCard.GOOD.value})
+        else:
+            await charged(world, is_paid=False)
+        told = await erase(world, driver_id)
+    await world.quiet()
+
+    assert told["duties"] == ["FISCAL", "UNPAID"]
+    assert [(order.state, order.kept_card) for order in await rows(world, PAYMENT_ORDER)] == [(PaymentState.DONE, None)]
+    assert (await world.account(driver_id))["paid_e4"] == 54_400
+
+
+async def test_a_hold_whose_answer_was_never_seen_is_given_up_for_whom_was_erased(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver_id = await world.enrol(plan_id="plus")
+    real = SandboxPayments.authorize
+
+    async def authorize(self: SandboxPayments, card: str, amount: Money, *, idempotency_key: str) -> Hold:
+        await real(self, card, amount, idempotency_key=idempotency_key)
+        raise PaymentProviderUnavailable("the answer was lost")
+
+    with monkeypatch.context() as nobody_pays:
+        nobody_pays.setattr(PaymentWorker, "work_once", nothing_done)
+        nobody_pays.setattr(SandboxPayments, "authorize", authorize)
+        with suppress(PeerFailed):
+            await world.cpo.authorize()
+        world.clock.step_by(timedelta(hours=1))
+        await world.service.sweep()
+        await erase(world, driver_id)
+    await world.quiet()
+
+    assert [payment.is_open for payment in await rows(world, PAYMENT)] == [False]
+
+
+async def nothing_done(_: PaymentWorker) -> int:
+    return 0
 
 
 async def test_a_charge_under_way_is_waited_for(memory_world: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard, SandboxPayments
+from emobility.domain.cdr import CDR, credit_of
 from emobility.domain.money import Money
 from emobility.ports.payments import Hold, IdempotencyKeyReused, PaymentProviderUnavailable
 from emobility.ports.unit_of_work import UnitOfWork
@@ -19,14 +20,20 @@ from services.driver_mobility.records import BILL, PAYMENT_ORDER, PaymentState
 
 MSP = "NL-EMA"
 ANOTHER_CARD = "5555555555554444"
+BILL_OF_8_KWH_E4 = 43_560
 
 
-async def charged(world: Any) -> None:
+async def charged(world: Any, session_id: str = "S1", **changes: Any) -> CDR:
+    """A charge that was reported and billed; its payment may be under way."""
     info = await world.cpo.authorize()
-    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
+    started_at = world.clock.now()
+    session, cdr = await world.cpo.charge(
+        session_id, reference=info.authorization_reference, started_at=started_at, **changes
+    )
     await world.cpo.push_session(session)
     await world.cpo.post_cdr(cdr)
     await world.caught_up()
+    return cast("CDR", cdr)
 
 
 async def taken_e4(world: Any) -> list[int]:
@@ -85,7 +92,10 @@ async def test_a_key_that_came_before_with_other_parameters_is_no_failure(
     assert [order.state for order in await orders(memory_world)] == [PaymentState.PENDING]
 
 
-async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [PaymentProviderUnavailable("no answer"), AssertionError("an order is broken")])
+async def test_orders_that_get_no_answer_or_break_hold_up_no_other(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     await memory_world.enrol()
     monkeypatch.setattr(paying, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(paying, "PAUSE_S_MIN", paying.PAUSE_S_MAX)
@@ -102,7 +112,7 @@ async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, mon
 
     async def capture(self: SandboxPayments, payment_id: str, amount: Money, *, idempotency_key: str) -> Hold:
         if "silent" in idempotency_key:
-            raise PaymentProviderUnavailable("no answer")
+            raise failure
         return await real(self, payment_id, amount, idempotency_key=idempotency_key)
 
     monkeypatch.setattr(SandboxPayments, "capture", capture)
@@ -111,7 +121,7 @@ async def test_orders_that_get_no_answer_hold_up_no_other(memory_world: Any, mon
             await unit.table(PAYMENT_ORDER).put(order)
         await unit.table(PAYMENT_ORDER).put(replace(done, state=PaymentState.PENDING, attempt=2))
         await unit.commit()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(paying.PAUSE_S_MAX / 2):
         while [each.state for each in await orders(memory_world)].count(PaymentState.PENDING) > len(silent):  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0)
 
@@ -177,3 +187,29 @@ async def test_a_credited_bill_is_not_asked_for_again(memory_world: Any) -> None
         await unit.table(BILL).put(replace(bill, credited_incl_e4=bill.total_incl_e4))
 
         assert await try_failed_again(unit, bill.party_id, driver_id) == 0
+
+
+async def test_a_bill_that_was_set_off_against_a_payment_that_failed_is_asked_for(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver_id = await world.enrol(card=SandboxCard.DECLINED.value)
+    real, answers = SandboxPayments.authorize, asyncio.Event()
+
+    async def authorize(self: SandboxPayments, card: str, amount: Money, *, idempotency_key: str) -> Hold:
+        if not answers.is_set():
+            raise PaymentProviderUnavailable("no answer yet")
+        return await real(self, card, amount, idempotency_key=idempotency_key)
+
+    monkeypatch.setattr(SandboxPayments, "authorize", authorize)
+    first = await charged(world)
+    await world.cpo.post_cdr(credit_of(first, cdr_id="S1-C", issued_at=first.issued_at, remark="taken back"))
+    await charged(world, "S2", energy_wh=8_000)
+    set_off = await world.account(driver_id)
+    answers.set()
+    await world.quiet()
+    failed = await world.account(driver_id)
+    await world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": ANOTHER_CARD})
+    await world.quiet()
+
+    assert set_off["outstanding_e4"] == failed["outstanding_e4"] == BILL_OF_8_KWH_E4
+    assert await taken_e4(world) == [BILL_OF_8_KWH_E4 - BILL_OF_8_KWH_E4 % 100]

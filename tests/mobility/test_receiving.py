@@ -16,13 +16,19 @@ from emobility.domain.cdr_check import CDRFault
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.session import AuthMethod, SessionStatus
-from emobility.events.cdr import CDRReceived
+from emobility.events import codec
+from emobility.events.cdr import CDRAccepted, CDRReceived
+from emobility.ports.event_log import EVENT_BYTES_MAX, EventTooLarge
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerFailed, PeerRefused
+from emobility.protocols.ocpi.headers import MESSAGE_ID_CHARACTERS_MAX
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi, tariff_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from services.driver_mobility import receiving
+from services.driver_mobility.checking import CDRChecking
 from services.driver_mobility.records import (
     CDRS,
+    LOCATION,
     QUOTE,
     TARIFF,
     CDRRecord,
@@ -61,6 +67,18 @@ async def test_the_same_cdr_twice_is_one(world: Any) -> None:
     assert (await world.account(driver_id))["billed_e4"] == 54_450
     received = [e.envelope.event async for e in world.ports.event_log.read(["cdrs"])]
     assert sum(isinstance(event, CDRReceived) for event in received) == 1
+
+
+async def test_the_same_cdr_posted_twice_at_once_is_taken_twice_and_kept_once(world: Any) -> None:
+    driver_id = await world.enrol()
+    cdr = await charged(world)
+    world.cpo.pass_until(cdr.issued_at)
+
+    answers = await asyncio.gather(*(world.cpo.post_cdr(cdr) for _ in range(4)))
+    await world.quiet()
+
+    assert [status_code(answer) for answer in answers] == [1000] * 4
+    assert (await world.account(driver_id))["billed_e4"] == 54_450
 
 
 async def test_another_content_under_the_same_id_is_refused_and_the_first_stands(memory_world: Any) -> None:
@@ -303,6 +321,58 @@ async def test_a_patch_without_last_updated_is_2001(memory_world: Any) -> None:
         assert refusal.value.status_code == 2001
 
 
+@pytest.mark.parametrize("periods", [None, 5, {"start_date_time": "2022-03-27T08:00:00Z"}])
+async def test_a_patch_whose_charging_periods_are_no_list_is_2001(memory_world: Any, periods: Any) -> None:
+    await memory_world.enrol()
+    info = await memory_world.cpo.authorize()
+    session, _ = await memory_world.cpo.charge("S1", reference=info.authorization_reference)
+    await memory_world.cpo.begin(session)
+    client = await memory_world.cpo.client()
+
+    with pytest.raises(PeerRefused) as refusal:
+        await client.patch(
+            ModuleID.SESSIONS,
+            InterfaceRole.RECEIVER,
+            owner_path(CPO, "S1"),
+            {"charging_periods": periods, "last_updated": session.last_updated},
+            to_party=MSP,
+            correlation_id="c",
+        )
+
+    assert refusal.value.status_code == 2001
+
+
+@pytest.mark.parametrize(
+    ("below", "identity"),
+    [
+        ((), {"party_id": "VIC"}),
+        ((), {"id": "VICTIM"}),
+        (("E1",), {"uid": "E2"}),
+        (("E1", "1"), {"id": "2"}),
+    ],
+)
+async def test_a_patch_can_not_make_a_location_another_or_anothers(
+    memory_world: Any, below: tuple[str, ...], identity: dict[str, str]
+) -> None:
+    client = await memory_world.cpo.client()
+    async with memory_world.ports.units.begin() as unit:
+        before = await unit.table(LOCATION).select()
+
+    with pytest.raises(PeerRefused) as refusal:
+        await client.patch(
+            ModuleID.LOCATIONS,
+            InterfaceRole.RECEIVER,
+            owner_path(CPO, "LOC1", *below),
+            {**identity, "last_updated": memory_world.clock.now()},
+            to_party=MSP,
+            correlation_id="c",
+        )
+
+    assert refusal.value.status_code == 2001
+    async with memory_world.ports.units.begin() as unit:
+        assert await unit.table(LOCATION).select() == before
+
+
 async def test_an_evse_status_patch_raises_the_locations_last_updated(memory_world: Any) -> None:
     client = await memory_world.cpo.client()
     at = memory_world.clock.now() + timedelta(minutes=1)
@@ -363,6 +433,58 @@ async def test_an_invalid_session_gives_the_hold_back(memory_world: Any) -> None
     assert charge["state"] == "REFUSED"
     again = await memory_world.cpo.authorize()
     assert again.allowed == "ALLOWED"
+
+
+async def test_a_cdr_whose_acceptance_would_fit_in_no_event_is_refused(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await memory_world.enrol()
+    cdr = await charged(memory_world)
+    monkeypatch.setattr(receiving, "CDR_BYTES_MAX", 1_000)
+
+    answer = await memory_world.cpo.post_cdr(cdr)
+
+    assert (answer.status, status_code(answer)) == (200, 2001)
+    assert await memory_world.cdr_states() == {}
+
+
+async def test_what_is_taken_in_leaves_room_for_its_acceptance(memory_world: Any) -> None:
+    await memory_world.enrol()
+    await memory_world.cpo.post_cdr(await charged(memory_world))
+    await memory_world.quiet()
+
+    logged = [each.envelope async for each in memory_world.ports.event_log.read(["cdrs"])]
+    size = {type(each.event): len(codec.encode_envelope(each)) for each in logged}
+
+    assert size[CDRAccepted] - size[CDRReceived] + MESSAGE_ID_CHARACTERS_MAX < EVENT_BYTES_MAX - receiving.CDR_BYTES_MAX
+
+
+async def test_a_cdr_that_breaks_the_sweep_keeps_no_other_from_being_decided(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = CDRChecking._accept
+
+    async def nobody_looks(*_: object) -> None:
+        return None
+
+    async def breaks(self: CDRChecking, unit: Any, record: CDRRecord, **how: Any) -> None:
+        if record.cdr_id == "S1":
+            raise EventTooLarge(record.cdr_id)
+        await accept(self, unit, record, **how)
+
+    monkeypatch.setattr(CDRChecking, "_decide", nobody_looks)
+    monkeypatch.setattr(CDRChecking, "_accept", breaks)
+    await memory_world.enrol()
+    for session_id, started_at in (("S1", T0), ("S2", T0 + timedelta(days=1))):
+        session, cdr = await memory_world.cpo.charge(session_id, reference=None, started_at=started_at)
+        await memory_world.cpo.push_session(session)
+        await memory_world.cpo.post_cdr(cdr)
+    await memory_world.quiet()
+
+    memory_world.clock.step_by(timedelta(hours=80))
+    await memory_world.service.sweep()
+
+    assert await memory_world.cdr_states() == {"S1": "RECEIVED", "S2": "ACCEPTED"}
 
 
 async def test_what_nobody_decides_in_time_counts_as_accepted(world: Any) -> None:
