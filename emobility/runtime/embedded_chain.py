@@ -45,6 +45,9 @@ MINING_POLL_S: Final = 0.05
 HARDFORK: Final = "prague"
 FUNDED_ACCOUNTS: Final = 10
 """Accounts of the mnemonic (m/44'/60'/0'/0/i) that have money for fees from the beginning."""
+GAS_LIMIT: Final = 30_000_000
+"""Gas of a block at least; each chain of ours adds a little of its own."""
+_GAS_LIMIT_SPREAD: Final = 2**20
 _CHAIN_ID_FIRST: Final = 1_000_000_000
 """Ids below belong to known chains; each chain of ours draws its own, so no signature fits two."""
 
@@ -220,6 +223,9 @@ class EmbeddedChain:
             *("--host", LOOPBACK, "--port", str(self._port), "--no-cors"),
             # Anvil makes a genesis at every start; were it another one, either might be taken for block 0 later.
             *("--chain-id", str(self.chain_id), "--timestamp", str(self._genesis()["timestamp"])),
+            # Without something of its own in block 0, chains that begin in the same second have the same one, and one
+            # that lost its state could not be told from itself.
+            *("--gas-limit", str(GAS_LIMIT + self.chain_id % _GAS_LIMIT_SPREAD)),
             *("--hardfork", HARDFORK),
             *("--no-mining", "--slots-in-an-epoch", "1"),
             *("--cache-path", str(self._folder / "cache"), "--quiet"),  # not quiet, it logs the private keys

@@ -276,3 +276,16 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
         find_foundry("anvil")
 
     assert "\n" not in str(missing.value)
+
+
+async def test_chains_that_begin_in_the_same_second_have_different_first_blocks(
+    chain: EmbeddedChain, clock: FixedClock, tmp_path: Path
+) -> None:
+    await chain.start()
+    other = a_chain(tmp_path / "other", clock)
+    await other.start()
+
+    genesis = [(await block(each, "0x0"))["hash"] for each in (chain, other)]
+
+    await other.stop()
+    assert genesis[0] != genesis[1]

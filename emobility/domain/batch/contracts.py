@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from emobility.domain.batch.abi import Function
+from emobility.domain.batch.hashing import keccak256
 
 SIGNATURE: Final = "(bytes32,bytes32)"
 STATEMENT: Final = "(bytes32,bytes32,bytes32,uint256)"
@@ -19,6 +20,13 @@ PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
 
 # Roles, of every contract
 
+ADMIN_ROLE: Final = bytes(32)
+ISSUER_ROLE: Final = keccak256(b"ISSUER_ROLE")
+BOOK_ROLE: Final = keccak256(b"BOOK_ROLE")
+PROPOSER_ROLE: Final = keccak256(b"PROPOSER_ROLE")
+PAUSER_ROLE: Final = keccak256(b"PAUSER_ROLE")
+MINTER_ROLE: Final = keccak256(b"MINTER_ROLE")
+ROLE_GRANTED: Final = Function("RoleGranted(bytes32,address,address)")
 GRANT_ROLE: Final = Function("grantRole(bytes32,address)")
 HAS_ROLE: Final = Function("hasRole(bytes32,address)", "(bool)")
 NOT_IN_ROLE: Final = Function("AccessControlUnauthorizedAccount(address,bytes32)")
@@ -43,6 +51,8 @@ REGISTRY_WRONG_SIGNER: Final = Function("PartyRegistryWrongSigner(address)")
 
 MINT: Final = Function("mint(address,uint256)")
 APPROVE: Final = Function("approve(address,uint256)", "(bool)")
+TRANSFER: Final = Function("Transfer(address,address,uint256)")
+APPROVAL: Final = Function("Approval(address,address,uint256)")
 TOKENS_OF: Final = Function("balanceOf(address)", "(uint256)")
 DECIMALS: Final = Function("decimals()", "(uint8)")
 TOKENS_SHORT: Final = Function("ERC20InsufficientBalance(address,uint256,uint256)")
@@ -95,6 +105,8 @@ MALFORMED_FIGURES: Final = Function("SettlementBookMalformedFigures(uint256)")
 STALE_SEQUENCE: Final = Function("SettlementBookStaleSequence(uint256,uint32)")
 OTHER_STATEMENTS: Final = Function("SettlementBookOtherStatements(bytes32)")
 DISCHARGE_EXCEEDS_OWED: Final = Function("SettlementBookDischargeExceedsOwed(bytes32,int64,int64)")
-PAUSED: Final = Function("EnforcedPause()")
-NOT_PAUSED: Final = Function("ExpectedPause()")
+PAUSED: Final = Function("Paused(address)")
+UNPAUSED: Final = Function("Unpaused(address)")
+IS_PAUSED: Final = Function("EnforcedPause()")
+IS_NOT_PAUSED: Final = Function("ExpectedPause()")
 EMPTY_TREE: Final = Function("MerkleTreeEmpty()")
