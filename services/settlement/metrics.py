@@ -7,7 +7,7 @@ audit's business, not these figures'.
 from __future__ import annotations
 
 from emobility.runtime.telemetry import Metrics
-from services.settlement.records import LeafRecord, StatementRecord
+from services.settlement.records import LeafRecord, StatementRecord, StatementState
 
 
 class SettlementMetrics:
@@ -18,6 +18,26 @@ class SettlementMetrics:
         self._statements = metrics.counter(
             "settlement_statements_total", "Statements, by what became of them", ("what",)
         )
+
+        self._lost = metrics.counter("settlement_final_blocks_lost_total", "Times that the chain lost final blocks")
+        self._waiting = metrics.gauge("settlement_chain_unavailable", "1 while the chain does not answer")
+        self._alarm = metrics.gauge("settlement_chain_alarm", "1 while the chain is another one than before")
+
+    def waits(self, *, is_waiting: bool) -> None:
+        """The chain answered, or it did not."""
+        self._waiting.set(int(is_waiting))
+
+    def became(self, state: StatementState) -> None:
+        """A statement became final or unfunded."""
+        self._statements.labels(state.value.lower()).inc()
+
+    def lost_blocks(self) -> None:
+        """Final blocks were gone."""
+        self._lost.inc()
+
+    def alarmed(self, *, is_alarmed: bool) -> None:
+        """The chain was looked at."""
+        self._alarm.set(int(is_alarmed))
 
     def closed(self, record: StatementRecord) -> None:
         """A statement was closed."""

@@ -13,6 +13,7 @@ from typing import Final
 from emobility.domain.agreement import RoamingAgreement, SettlementMode
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
+from emobility.events.settlement import StatementName
 from emobility.ports.stores import TableSpec
 
 
@@ -154,6 +155,114 @@ class StatementRecord:
     final_at: datetime | None
 
 
+class BatchState(StrEnum):
+    """Life of a batch."""
+
+    COLLECTING = "COLLECTING"
+    """It waits for its parties' signatures."""
+    SENDING = "SENDING"
+    """All signed; its proposal is queued or on its way."""
+    FINAL = "FINAL"
+    """Its proposal is in a final block; what became of each statement stands with the statement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRecord:
+    """Statements that are proposed together, each at its position; `proposed_in`: hash of the transaction."""
+
+    batch_id: bytes
+    currency: str
+    chain_id: int
+    book: bytes
+    pairs_hash: bytes
+    statements: tuple[StatementName, ...]
+    state: BatchState
+    waiting: str | None
+    proposed_in: bytes | None
+    formed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptanceRecord:
+    """A party's signature over its statements of a batch; `pairs`: 32 bytes, bit i for the statement at i."""
+
+    batch_id: bytes
+    party_id: PartyId
+    number: int
+    pairs: bytes
+    signature: bytes
+    signed_at: datetime
+
+
+class TransactionKind(StrEnum):
+    """What a transaction does."""
+
+    PROPOSE = "PROPOSE"
+    FUND = "FUND"
+    """Try again to make final what lacked cover."""
+
+
+class TransactionState(StrEnum):
+    """Life of a transaction. When blocks are gone it goes back to SENT, and the same bytes are sent again."""
+
+    QUEUED = "QUEUED"
+    SIGNED = "SIGNED"
+    """Its bytes and nonce are stored; nothing was sent before."""
+    SENT = "SENT"
+    MINED = "MINED"
+    FINAL = "FINAL"
+
+
+IN_FLIGHT: Final = (
+    TransactionState.QUEUED,
+    TransactionState.SIGNED,
+    TransactionState.SENT,
+    TransactionState.MINED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionRecord:
+    """A call of a contract on its way into the chain; `waiting`: what it waits for, for people."""
+
+    transaction_id: str
+    kind: TransactionKind
+    batch_id: bytes
+    chain_id: int
+    account: bytes
+    receiver: bytes
+    calldata: bytes
+    state: TransactionState
+    nonce: int | None
+    raw: bytes | None
+    hash: bytes | None
+    block_number: int | None
+    block_hash: bytes | None
+    gas_used: int | None
+    waiting: str | None
+    queued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRecord:
+    """An account that sends. Whoever holds this row's lock is the one owner of its next nonce."""
+
+    chain_id: int
+    account: bytes
+    next_nonce: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainRecord:
+    """What we saw of a chain: its genesis and its youngest final block. `alarm`: why nothing is sent to it any more."""
+
+    chain_id: int
+    genesis_hash: bytes
+    final_number: int
+    final_hash: bytes
+    alarm: str | None
+
+
 PARTY: Final = TableSpec(name="settlement_party", record=SettledParty, key=("party_id",))
 AGREEMENT: Final = TableSpec(name="settlement_agreement", record=PairAgreement, key=("cpo_id", "agreement_id"))
 OPENING: Final = TableSpec(name="settlement_opening", record=Opening, key=("cpo_id", "agreement_id", "version"))
@@ -164,3 +273,13 @@ STATEMENT: Final = TableSpec(
     key=("cpo_id", "agreement_id", "version", "sequence"),
     unique=(("statement_hash",),),
 )
+BATCH: Final = TableSpec(name="settlement_batch", record=BatchRecord, key=("batch_id",))
+ACCEPTANCE: Final = TableSpec(name="settlement_acceptance", record=AcceptanceRecord, key=("batch_id", "party_id"))
+TRANSACTION: Final = TableSpec(
+    name="settlement_transaction",
+    record=TransactionRecord,
+    key=("transaction_id",),
+    unique=(("chain_id", "account", "nonce"),),
+)
+ACCOUNT: Final = TableSpec(name="settlement_account", record=AccountRecord, key=("chain_id", "account"))
+CHAIN: Final = TableSpec(name="settlement_chain", record=ChainRecord, key=("chain_id",))
