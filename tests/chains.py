@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 import settlement_contracts
 from emobility.adapters.chain_signing import mnemonic_signer
 from emobility.adapters.ethereum import open_ethereum
@@ -24,6 +26,7 @@ from emobility.runtime.embedded_chain import EmbeddedChain
 T0: Final = datetime(2022, 3, 28, tzinfo=UTC)
 DEADLINE_S: Final = 30.0
 GAS_LIMIT: Final = 5_000_000
+KINDS: Final = ("fake", pytest.param("anvil", marks=pytest.mark.chain))
 MNEMONIC: Final = "test test test test test test test test test test test junk"
 
 
@@ -153,3 +156,13 @@ async def an_anvil(folder: Path) -> AsyncIterator[AnvilWorld]:
             yield AnvilWorld(server, clock, chain, folder)
     finally:
         await server.stop()
+
+
+@asynccontextmanager
+async def a_chain_world(kind: str, folder: Path) -> AsyncIterator[ChainWorld]:
+    """A `fake` chain or an `anvil`."""
+    if kind == "fake":
+        yield FakeWorld()
+        return
+    async with an_anvil(folder) as anvil:
+        yield anvil

@@ -13,18 +13,15 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import CallReverted, ChainUnavailable, TransactionNotTaken
 from emobility.protocols.eip1559 import created_address
-from tests.chains import T0, ChainWorld, FakeWorld, an_anvil
+from tests.chains import KINDS, T0, ChainWorld, a_chain_world
 
 HOLDER: Final = b"\x11" * 20
 
 
-@pytest.fixture(params=["fake", pytest.param("anvil", marks=pytest.mark.chain)])
+@pytest.fixture(params=KINDS)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ChainWorld]:
-    if request.param == "fake":
-        yield FakeWorld()
-        return
-    async with an_anvil(tmp_path / "chain") as anvil:
-        yield anvil
+    async with a_chain_world(request.param, tmp_path / "chain") as made:
+        yield made
 
 
 async def test_a_chain_has_an_id_and_a_beginning(world: ChainWorld) -> None:
