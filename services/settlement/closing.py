@@ -23,6 +23,7 @@ from emobility.events.settlement import StatementClosed, StatementName
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.crash_points import CrashPoint, Reached
 from services.settlement.facts import fact
 from services.settlement.intake import openings_of
 from services.settlement.metrics import SettlementMetrics
@@ -65,9 +66,10 @@ class Waiting:
 class Closing:
     """Closes statements, one unit each."""
 
-    def __init__(self, ports: Ports, metrics: SettlementMetrics) -> None:
+    def __init__(self, ports: Ports, metrics: SettlementMetrics, reached: Reached = lambda _: None) -> None:
         self._ports = ports
         self._metrics = metrics
+        self._reached = reached
 
     async def close_due(self) -> int:
         """Close every period that is over; return how many statements came of it."""
@@ -87,6 +89,7 @@ class Closing:
         closed = 0
         until = _next_second(self._ports.clock.now())
         while await self._close_one(pair, at_once=until if at_once else None):
+            self._reached(CrashPoint.STATEMENT_CLOSED)
             closed += 1
         return closed
 

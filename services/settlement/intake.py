@@ -174,6 +174,7 @@ async def _open_anew_if_changed(unit: UnitOfWork, terms: RoamingAgreement) -> No
         mode=terms.settlement_mode,
         credit_limit_e4=limit_e4,
         document=bytes.fromhex(document_hash(terms)),
+        deadline=None,
         book_agreement=None,
         waiting=None,
         last_sequence=0,

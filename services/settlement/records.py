@@ -15,6 +15,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.events.settlement import StatementName
 from emobility.ports.stores import TableSpec
+from services.settlement.deployment import Deployment
 
 
 class SigningPolicy(StrEnum):
@@ -64,6 +65,7 @@ class Opening:
     Attributes:
         credit_limit_e4: In ten-thousandths of `currency`; 0 under PREFUNDED.
         document: SHA-256 of the version under which it is opened (`domain/agreement.document_hash`).
+        deadline: Until when it can be opened; part of its id, so it is stored before anybody signs.
         book_agreement: Its id in the book; None: not open yet.
         waiting: Why not.
         last_sequence: Of the last statement that was closed under it.
@@ -77,6 +79,7 @@ class Opening:
     mode: SettlementMode
     credit_limit_e4: int
     document: bytes
+    deadline: datetime | None
     book_agreement: bytes | None
     waiting: str | None
     last_sequence: int
@@ -263,6 +266,14 @@ class ChainRecord:
     alarm: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentRecord:
+    """Where the settlement contracts are."""
+
+    chain_id: int
+    deployment: Deployment
+
+
 PARTY: Final = TableSpec(name="settlement_party", record=SettledParty, key=("party_id",))
 AGREEMENT: Final = TableSpec(name="settlement_agreement", record=PairAgreement, key=("cpo_id", "agreement_id"))
 OPENING: Final = TableSpec(name="settlement_opening", record=Opening, key=("cpo_id", "agreement_id", "version"))
@@ -273,6 +284,7 @@ STATEMENT: Final = TableSpec(
     key=("cpo_id", "agreement_id", "version", "sequence"),
     unique=(("statement_hash",),),
 )
+DEPLOYMENT: Final = TableSpec(name="settlement_deployment", record=DeploymentRecord, key=("chain_id",))
 BATCH: Final = TableSpec(name="settlement_batch", record=BatchRecord, key=("batch_id",))
 ACCEPTANCE: Final = TableSpec(name="settlement_acceptance", record=AcceptanceRecord, key=("batch_id", "party_id"))
 TRANSACTION: Final = TableSpec(

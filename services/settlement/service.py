@@ -24,14 +24,16 @@ from services.settlement.access import ChainAccess
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing
-from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.crash_points import Reached
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import Openings
 from services.settlement.records import (
     BATCH,
     IN_FLIGHT,
+    OPENING,
     STATEMENT,
     TRANSACTION,
     BatchState,
@@ -57,14 +59,20 @@ _log = structlog.get_logger(__name__)
 class Settlement:
     """What it serves (`app`), what it does by itself (`run`), what is still under way (`backlog`)."""
 
-    def __init__(self, settings: Settings, ports: Ports, access: ChainAccess | None, reached: Reached) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ports: Ports,
+        access: ChainAccess | None,
+        openings: Openings | None,
+        reached: Reached,
+    ) -> None:
         self._ports = ports
         self.metrics = Metrics()
         metrics = SettlementMetrics(self.metrics)
         self.intake = Intake(ports, metrics)
-        self.closing = Closing(ports, metrics)
-        self._reached = reached
-        self.follower = None if access is None else Follower(ports, access, metrics, reached)
+        self.closing = Closing(ports, metrics, reached)
+        self.follower = None if access is None else Follower(ports, access, metrics, reached, openings)
         guard = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = FastAPI(title="Wattroam settlement", openapi_url=None, docs_url=None, redoc_url=None)
         self.app.router.routes += health_routes(self.metrics)
@@ -89,13 +97,13 @@ class Settlement:
             closed = await unit.table(STATEMENT).count(
                 {"state": StatementState.CLOSED, "batch_id": None, "waiting": None}
             )
-        return moving + signing + closed
+            opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
+        return moving + signing + closed + (opening if self.follower is not None else 0)
 
     async def _sweep_for_ever(self) -> None:
         while True:
             try:
-                if await self.closing.close_due():
-                    self._reached(CrashPoint.STATEMENT_CLOSED)
+                await self.closing.close_due()
             except Unavailable as error:
                 _log.warning("settlement_sweep_failed", reason=str(error))
             await self._ports.clock.sleep_until(self._ports.clock.now() + SWEEP)
@@ -104,13 +112,21 @@ class Settlement:
 class Follower:
     """Brings closed statements to finality, one step after another."""
 
-    def __init__(self, ports: Ports, access: ChainAccess, metrics: SettlementMetrics, reached: Reached) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        access: ChainAccess,
+        metrics: SettlementMetrics,
+        reached: Reached,
+        openings: Openings | None = None,
+    ) -> None:
         self._ports = ports
         self._metrics = metrics
         self._batching = Batching(ports, access, reached)
         self._finality = Finality(ports, access, metrics)
         self._sending = Sending(ports, access, self._finality, reached)
         self._funding = Funding(ports, access)
+        self._openings = openings
         self._watched_at_s: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -140,7 +156,8 @@ class Follower:
         if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
             await self._finality.watch()
             self._watched_at_s = now_s
-        steps = await self._batching.advance() + await self._sending.advance() + await self._funding.advance()
+        steps = 0 if self._openings is None else await self._openings.advance()
+        steps += await self._batching.advance() + await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             return steps > 0 or await unit.table(TRANSACTION).count({"state": IN_FLIGHT}) > 0
 
@@ -157,7 +174,20 @@ class Follower:
 
 
 def build(
-    settings: Settings, ports: Ports, access: ChainAccess | None = None, *, reached: Reached = lambda _: None
+    settings: Settings,
+    ports: Ports,
+    access: ChainAccess | None = None,
+    openings: Openings | None = None,
+    *,
+    reached: Reached = lambda _: None,
 ) -> Settlement:
-    """Put the service together; nothing runs yet."""
-    return Settlement(settings, ports, access, reached)
+    """Put the service together; nothing runs yet.
+
+    Args:
+        settings: Ours.
+        ports: What every service is given.
+        access: The chain and its keys; None: CDRs are taken in, and wait.
+        openings: Brings agreements into the contracts; None: somebody else does.
+        reached: Told at each crash point.
+    """
+    return Settlement(settings, ports, access, openings, reached)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from emobility.adapters.chain_signing import party_signer, proposer_signer, recovered_address
@@ -16,8 +16,10 @@ from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.runtime.telemetry import Metrics
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
+from services.settlement.books import StoredBooks
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import Openings
 from services.settlement.records import BATCH, TRANSACTION, BatchRecord, TransactionRecord
 from services.settlement.service import Follower
 from tests.chains import ChainWorld, FakeWorld
@@ -63,14 +65,19 @@ class Settling:
     def acceptances(self) -> Acceptances:
         return Acceptances(self.world.ports, self.access)
 
-    def follower(self, *, dies_at: CrashPoint | None = None) -> Follower:
-        """Start a process; one that died before leaves nothing but rows."""
+    def follower(self, *, dies_at: CrashPoint | None = None, opens: bool = False) -> Follower:
+        """Start a process; one that died before leaves nothing but rows. `opens`: it administers the contracts."""
 
         def reached(point: CrashPoint) -> None:
             if point is dies_at:
                 raise Crashed(point)
 
-        return Follower(self.world.ports, self.access, SettlementMetrics(Metrics()), reached)
+        ports, openings, access = self.world.ports, None, self.access
+        if opens:
+            books = StoredBooks(ports.units)
+            access = replace(access, books=books)
+            openings = Openings(ports, access, books, self.market.deployer)
+        return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings)
 
     async def sign(self, *agreements: RoamingAgreement, outside: PartyId | None = None) -> None:
         """Sign agreements and open them; `outside` keeps its own key."""
@@ -100,8 +107,8 @@ class Settling:
             nonce=nonce,
             gas_limit=100_000,
             fees=await chain.fees(),
-            to=self.market.token,
-            calldata=contracts.APPROVE.call(self.market.token, 1),
+            to=self.market.contracts.token,
+            calldata=contracts.APPROVE.call(self.market.contracts.token, 1),
         )
         await chain.send_raw(await self.proposer.sign_transaction(transaction))
 
@@ -124,7 +131,7 @@ class Settling:
     async def proposed(self) -> list[Log]:
         """What the book itself says was proposed."""
         head = await self.chain.chain.head()
-        book, topic = self.market.deployed.book.address, contracts.BATCH_PROPOSED.topic
+        book, topic = self.market.contracts.book, contracts.BATCH_PROPOSED.topic
         return list(await self.chain.chain.logs(book, [topic], from_block=0, to_block=head.number))
 
 

@@ -28,6 +28,7 @@ CREATE TABLE settlement_opening (
     mode TEXT NOT NULL,
     credit_limit_e4 BIGINT NOT NULL,
     document BYTEA NOT NULL,
+    deadline TIMESTAMPTZ,
     book_agreement BYTEA,
     waiting TEXT,
     last_sequence BIGINT NOT NULL,

@@ -68,3 +68,9 @@ CREATE TABLE settlement_chain (
     alarm TEXT,
     PRIMARY KEY (chain_id)
 );
+
+CREATE TABLE settlement_deployment (
+    chain_id BIGINT NOT NULL,
+    deployment JSONB NOT NULL,
+    PRIMARY KEY (chain_id)
+);
