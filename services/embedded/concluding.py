@@ -19,6 +19,8 @@ from services.audit.report import AuditReport
 from services.embedded.deterministic import run_in_memory
 from services.embedded.progress import Progress
 from services.embedded.screen import show
+from services.embedded.settling import settle_everything
+from services.settlement.ledger import SettlementLedger, settlement_ledger
 
 AUDIT_DIFFERS: Final = 1
 
@@ -26,8 +28,17 @@ AUDIT_DIFFERS: Final = 1
 class Conclusion:
     """The books of a demo, audited. `simulated` is the simulator's own report."""
 
-    def __init__(self, books: Books, report: AuditReport, simulated: dict[str, Any], *, event_log: str) -> None:
+    def __init__(
+        self,
+        books: Books,
+        report: AuditReport,
+        simulated: dict[str, Any],
+        settled: SettlementLedger,
+        *,
+        event_log: str,
+    ) -> None:
         self._books = books
+        self._settled = settled
         self._report = report
         self._simulated = simulated
         self._event_log = event_log
@@ -36,7 +47,9 @@ class Conclusion:
         """Print it to standard output; return 0 when every equation holds, else 1."""
         figures = figures_of(self._books)
         if json:
-            document = figures.as_json() | {
+            document = figures.as_json() | settled_json(self._settled)
+            document["energy_wh"] |= {"settled": sum(pair.final_wh for pair in self._settled.pairs)}
+            document |= {
                 "event_log": self._event_log,
                 "audit": self._report.as_json(),
                 "simulation": self._simulated,
@@ -44,15 +57,18 @@ class Conclusion:
             }
             sys.stdout.write(json_module.dumps(document, indent=1) + "\n")
         else:
-            show(Console(), figures, self._report, self._simulated, duration_s)
+            show(Console(), figures, self._settled, self._report, self._simulated, duration_s)
         return 0 if self._report.is_clean else AUDIT_DIFFERS
 
 
 async def conclude(settings: Settings, *, truth: dict[str, Any], simulated: dict[str, Any]) -> Conclusion:
     """Audit what a running system has stored against what the simulator knows."""
     async with open_ports(settings) as ports:
+        if settings.chain_rpc_url is not None:
+            await settle_everything(ports, settings)
+        settled = await settlement_ledger(ports.units)
         books = await gather_books(ports.units, ports.event_log)
-    return Conclusion(books, audit(books, truth), simulated, event_log=settings.event_log)
+    return Conclusion(books, audit(books, truth), simulated, settled, event_log=settings.event_log)
 
 
 def conclude_in_memory(seed: int, progress: Progress) -> Conclusion:
@@ -60,4 +76,17 @@ def conclude_in_memory(seed: int, progress: Progress) -> Conclusion:
     configure_logging(process="demo", level=logging.ERROR)
     run = run_in_memory(seed, progress=progress.tell)
     report = audit(run.books, run.report.truth.as_json())
-    return Conclusion(run.books, report, run.report.figures(), event_log="memory")
+    return Conclusion(run.books, report, run.report.figures(), run.settled, event_log="memory")
+
+
+def settled_json(settled: SettlementLedger) -> dict[str, Any]:
+    """Return what is settled, as the demo's JSON has it; amounts in ten-thousandths."""
+    return {
+        "parties": [
+            {"id": each.party_id.code, "currency": each.currency, "net_e4": each.net_e4} for each in settled.parties
+        ],
+        "batches": [
+            {"id": each.batch_id.hex(), "pairs": each.pairs, "sessions": each.sessions, "gas": each.gas}
+            for each in settled.batches
+        ],
+    }

@@ -25,7 +25,7 @@ async def test_money_is_where_its_statement_stands() -> None:
 
         ledger = await settlement_ledger(here.world.ports.units)
 
-    ours, theirs = ledger.pairs
+    theirs, ours = ledger.pairs
     assert (ours.final_e4, ours.proposed_e4, ours.unbatched_e4, ours.accepted_e4) == (7_000, 0, 500, 7_500)
     assert (ours.final_wh, ours.final_cdrs, ours.cdrs, ours.statements) == (2_000, 3, 4, 1)
     assert (theirs.final_e4, theirs.proposed_e4) == (0, 1_000)
