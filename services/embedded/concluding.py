@@ -57,7 +57,7 @@ class Conclusion:
             }
             sys.stdout.write(json_module.dumps(document, indent=1) + "\n")
         else:
-            show(Console(), figures, self._settled, self._report, self._simulated, duration_s)
+            show(Console(), figures, self._settled, self._report, simulated=self._simulated, duration_s=duration_s)
         return 0 if self._report.is_clean else AUDIT_DIFFERS
 
 

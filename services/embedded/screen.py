@@ -23,6 +23,7 @@ def show(
     figures: Figures,
     settled: SettlementLedger,
     report: AuditReport,
+    *,
     simulated: dict[str, Any],
     duration_s: float,
 ) -> None:

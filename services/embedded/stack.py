@@ -1,4 +1,4 @@
-"""An embedded installation as a tree of processes: PostgreSQL, a chain, perhaps Kafka, gateway, business, settlement."""
+"""An embedded installation as a tree of processes: PostgreSQL, a chain, Kafka, gateway, business, settlement."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ and until it is, its CDRs wait with the reason.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -70,15 +71,19 @@ class Closing:
         self._ports = ports
         self._metrics = metrics
         self._reached = reached
+        self.under_way: Final = asyncio.Lock()
+        """Held while pairs are closed one after the other: what is closed together is proposed together."""
 
     async def close_due(self) -> int:
         """Close every period that is over; return how many statements came of it."""
-        return sum([await self._close_pair(pair, at_once=False) for pair in await self._pairs()])
+        async with self.under_way:
+            return sum([await self._close_pair(pair, at_once=False) for pair in await self._pairs()])
 
     async def close_now(self, pair: PairKey | None = None) -> int:
         """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
-        pairs = await self._pairs() if pair is None else [pair]
-        return sum([await self._close_pair(each, at_once=True) for each in pairs])
+        async with self.under_way:
+            pairs = await self._pairs() if pair is None else [pair]
+            return sum([await self._close_pair(each, at_once=True) for each in pairs])
 
     async def _pairs(self) -> list[PairKey]:
         async with self._ports.units.begin() as unit:

@@ -72,7 +72,9 @@ class Settlement:
         metrics = SettlementMetrics(self.metrics)
         self.intake = Intake(ports, metrics)
         self.closing = Closing(ports, metrics, reached)
-        self.follower = None if access is None else Follower(ports, access, metrics, reached, openings)
+        self.follower = (
+            None if access is None else Follower(ports, access, metrics, reached, openings, closing=self.closing)
+        )
         guard = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = FastAPI(title="Wattroam settlement", openapi_url=None, docs_url=None, redoc_url=None)
         self.app.router.routes += health_routes(self.metrics)
@@ -119,8 +121,11 @@ class Follower:
         metrics: SettlementMetrics,
         reached: Reached,
         openings: Openings | None = None,
+        *,
+        closing: Closing | None = None,
     ) -> None:
         self._ports = ports
+        self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
         self._batching = Batching(ports, access, reached)
         self._finality = Finality(ports, access, metrics)
@@ -157,7 +162,9 @@ class Follower:
             await self._finality.watch()
             self._watched_at_s = now_s
         steps = 0 if self._openings is None else await self._openings.advance()
-        steps += await self._batching.advance() + await self._sending.advance() + await self._funding.advance()
+        async with self._closing.under_way:
+            steps += await self._batching.advance()
+        steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             return steps > 0 or await unit.table(TRANSACTION).count({"state": IN_FLIGHT}) > 0
 

@@ -22,7 +22,8 @@ def shown(report: AuditReport | None = None) -> str:
     run = full_memory_run()
     told = io.StringIO()
     audited = report or audit(run.books, run.report.truth.as_json())
-    show(Console(file=told, width=WIDTH), figures_of(run.books), run.settled, audited, run.report.figures(), 41.2)
+    console = Console(file=told, width=WIDTH)
+    show(console, figures_of(run.books), run.settled, audited, simulated=run.report.figures(), duration_s=41.2)
     return told.getvalue()
 
 
