@@ -36,6 +36,7 @@ from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import bill_cdr, credit_cdr, give_up_unbilled
 from services.driver_mobility.disputing import Disputes
+from services.driver_mobility.evidence import keep_evidence
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
 from services.driver_mobility.records import (
@@ -191,6 +192,7 @@ class CDRChecking:
         if not record.cdr.is_credit:
             await use_up(unit, self._ports.vault, record.party_id, record.cdr)
         await unit.table(CDRS).put(replace(record, state=CDRState.ACCEPTED, is_deemed=is_deemed))
+        quote = await _quote_billed(unit, record)
         event = CDRAccepted(
             agreement_id=record.agreement_id,
             cpo_id=record.cpo_id,
@@ -198,13 +200,13 @@ class CDRChecking:
             cdr=record.cdr,
             accepted_at=now,
             is_deemed=is_deemed,
+            commitment=None if quote is None else await keep_evidence(unit, self._ports, quote, record.cdr),
         )
         parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
         unit.emit(fact(event, *parts, correlation_id=correlation_id, at=now))
         if record.cdr.is_credit:
             await self._credit(unit, record, correlation_id=correlation_id, at=now)
             return
-        quote = await quote_of_cdr(unit, record)
         if quote is None:
             raise AssertionError(f"CDR {record.cdr_id} was accepted without a driver to bill")
         await bill_cdr(unit, quote, record.cdr, correlation_id=correlation_id, at=now)
@@ -314,6 +316,14 @@ class CDRChecking:
 async def quote_of_cdr(unit: UnitOfWork, record: CDRRecord) -> QuoteRecord | None:
     """Return the quote a CDR is billed under, locked; None: its token is nobody's here."""
     return None if record.quote_id is None else await unit.table(QUOTE).get_for_update(record.party_id, record.quote_id)
+
+
+async def _quote_billed(unit: UnitOfWork, record: CDRRecord) -> QuoteRecord | None:
+    """Return the quote under which a CDR, or the one that a credit takes back, is billed, locked."""
+    if not record.cdr.is_credit:
+        return await quote_of_cdr(unit, record)
+    original = await unit.table(CDRS).get(record.party_id, record.cpo_id, record.cdr.credit_reference_id)
+    return None if original is None else await quote_of_cdr(unit, original)
 
 
 async def _lock_cdrs_of(unit: UnitOfWork, session: SessionKey) -> list[CDRRecord]:
