@@ -37,6 +37,7 @@ from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 from services.audit.books import Books, gather_books
 from services.embedded.business import Business, build
+from services.embedded.receipts import ReceiptFigures, issue_and_verify
 from services.embedded.settling import settle
 from services.settlement.access import ChainAccess
 from services.settlement.books import StoredBooks
@@ -68,6 +69,7 @@ class MemoryRun:
     report: SimulationReport
     books: Books
     settled: SettlementLedger
+    receipts: ReceiptFigures
     log: bytes
 
 
@@ -135,7 +137,8 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
     gateway, business = charge_point_gateway.gateway.build(settings, ports), build(settings, ports)
     http.mount(GATEWAY_API_URL, gateway.app)
     http.mount(BUSINESS_URL, business.app)
-    settlement = _settlement(settings, ports)
+    chain = FakeChain(clock=clock, randomness=randomness, execute=settlement_contracts_in_python())
+    settlement = _settlement(settings, ports, chain)
     addresses = Addresses(
         business_url=BUSINESS_URL,
         gateway_api_url=GATEWAY_API_URL,
@@ -162,14 +165,14 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
         await settle(ports, pending=settlement.backlog, close=settlement.closing.close_now)
         stop.set()
     settled = await settlement_ledger(memory.units)
+    receipts = await issue_and_verify(ports, chain, folder=None)
     books = await gather_books(memory.units, memory.event_log)
-    return MemoryRun(report=report, books=books, settled=settled, log=memory.event_log.dump())
+    return MemoryRun(report=report, books=books, settled=settled, receipts=receipts, log=memory.event_log.dump())
 
 
-def _settlement(settings: Settings, ports: Ports) -> Settlement:
-    """Put the settlement together on a chain in memory, which it administers."""
+def _settlement(settings: Settings, ports: Ports, chain: FakeChain) -> Settlement:
+    """Put the settlement together on a chain that it administers."""
     key, books = settings.master_key_bytes, StoredBooks(ports.units)
-    chain = FakeChain(clock=ports.clock, randomness=ports.randomness, execute=settlement_contracts_in_python())
     access = ChainAccess(
         chain=chain,
         proposer=proposer_signer(key),

@@ -10,6 +10,7 @@ from rich.table import Table
 from emobility.domain.money import decimal_from_e4
 from services.audit.figures import Figures
 from services.audit.report import AuditReport
+from services.embedded.receipts import ReceiptFigures
 from services.settlement.ledger import SettlementLedger
 
 
@@ -21,9 +22,10 @@ def money(amount_e4: int, currency: str) -> str:
 def show(
     console: Console,
     figures: Figures,
-    settled: SettlementLedger,
     report: AuditReport,
     *,
+    settled: SettlementLedger,
+    settlement: str,
     simulated: dict[str, Any],
     duration_s: float,
 ) -> None:
@@ -32,7 +34,7 @@ def show(
     console.print(_sessions(figures, simulated))
     console.print(_energy(figures))
     console.print(_wholesale(figures, settled))
-    console.print(_settled(settled))
+    console.print(settlement)
     console.print(_retail(figures))
     console.print(_exceptions(figures, simulated))
     verdict = "every equation holds" if report.is_clean else f"{len(report.differences)} differences"
@@ -89,13 +91,15 @@ def _wholesale(figures: Figures, settled: SettlementLedger) -> Table:
     return table
 
 
-def _settled(settled: SettlementLedger) -> str:
-    """Say who gets what on balance, and what it cost."""
+def settlement_lines(settled: SettlementLedger, receipts: ReceiptFigures) -> str:
+    """Say who gets what on balance, what it cost, and that drivers can check it."""
     nets = ", ".join(f"{each.party_id} {money(each.net_e4, each.currency)}" for each in settled.parties)
     count = sum(each.pairs for each in settled.batches)
+    where = "" if receipts.folder is None else f" in {receipts.folder}"
     return (
-        f"settled, net: {nets or 'nothing'}\n{count} statements in {len(settled.batches)} batches, "
-        f"{settled.gas_per_session:,} gas per session"
+        f"settled, net: {nets or 'nothing'}\n"
+        f"{count} statements in {len(settled.batches)} batches, {settled.gas_per_session:,} gas per session; "
+        f"{receipts.issued} receipts issued, {receipts.verified} verified{where}"
     )
 
 
