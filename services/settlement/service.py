@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 
-from emobility.domain.errors import Unavailable
+from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.ports.ports import Ports
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
@@ -135,13 +135,17 @@ class Follower:
         self._watched_at_s: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow until `stop` is set; a chain that does not answer is asked again, ever more rarely."""
+        """Follow until `stop` is set; what can't go on now is tried again, ever more rarely.
+
+        Whatever the chain or its contracts refuse, this process lives on: CDRs are taken in and closed meanwhile.
+        """
         back_off_s = POLL_S
         while not stop.is_set():
             try:
                 is_busy = await self.step()
-            except Unavailable as error:
-                _log.warning("settlement_waits_for_chain", reason=str(error), wait_s=back_off_s)
+            except EmobilityError as error:
+                rule = type(error).__name__
+                _log.warning("settlement_waits_for_chain", rule=rule, reason=str(error), wait_s=back_off_s)
                 self._metrics.waits(is_waiting=True)
                 await self._pause(stop, back_off_s)
                 back_off_s = min(2 * back_off_s, BACK_OFF_S_MAX)

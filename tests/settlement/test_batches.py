@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import BatchProposed, StatementFinal, StatementUnfunded
 from emobility.ports.chain import ChainUnavailable
 from services.settlement.crash_points import CrashPoint
+from services.settlement.deployment import DeploymentGone
 from services.settlement.finality import OtherGenesis
 from services.settlement.records import (
     CHAIN,
@@ -270,6 +272,26 @@ async def test_a_nonce_that_something_else_used_is_given_up_and_another_taken(he
     (final,) = await here.transactions()
     assert (final.state, final.nonce) == (TransactionState.FINAL, (stored.nonce or 0) + 1)
     assert len(await here.proposed()) == 1
+
+
+@pytest.mark.parametrize("refusal", [ChainUnavailable("down"), DeploymentGone("other code"), OtherGenesis(1)])
+async def test_whatever_the_chain_refuses_the_process_lives_on_and_tries_again(
+    here: Settling, refusal: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, stop, tried = here.follower(), asyncio.Event(), 0
+
+    async def step() -> bool:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise refusal
+        stop.set()
+        return False
+
+    monkeypatch.setattr(follower, "step", step)
+    await follower.run(stop)
+
+    assert tried == 2
 
 
 async def forget_the_sending(here: Settling) -> None:
