@@ -20,7 +20,7 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 p
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: runtime ## Two days of charging from plug to accepted CDR, every component, one screen at the end
+demo: foundry ## Two days of charging from plug to settled CDR, every component, one screen at the end
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
 # Two workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final
 
+from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.cdr import CDR
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import Session
@@ -99,6 +100,17 @@ class AgreementEvent(Event):
 
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementSigned(AgreementEvent):
+    """A party that is hosted here (`holder`) has a version of the agreement with both signatures."""
+
+    wire_name: ClassVar[str] = "cdrs.agreement_signed.v1"
+    holder: PartyId
+    agreement: RoamingAgreement
+    signed_at: datetime
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CDRIssued(AgreementEvent):
     """A CPO closed and priced a session, or credited an earlier CDR (`cdr.is_credit`)."""
 
@@ -119,12 +131,16 @@ class CDRReceived(AgreementEvent):
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CDRAccepted(AgreementEvent):
-    """An MSP owes what the CDR says: it re-priced it, or the dispute period ran out (`is_deemed`)."""
+    """An MSP owes what the CDR says: it re-priced it, or the dispute period ran out (`is_deemed`).
+
+    `commitment` stands for the evidence record of the driver's receipt, which only the MSP has.
+    """
 
     wire_name: ClassVar[str] = "cdrs.cdr_accepted.v1"
     cdr: CDR
     accepted_at: datetime
     is_deemed: bool = False
+    commitment: bytes | None = None
 
 
 @catalogued

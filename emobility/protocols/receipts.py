@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emobility.domain.batch.calls import (
-    REGISTRY,
+    REGISTRY_QUERY,
     BatchState,
     Proposal,
     agreement_query,
@@ -61,11 +61,11 @@ async def _batch(receipt: Receipt, chain: ChainReader) -> BatchState | None:
 async def _parties(receipt: Receipt, chain: ChainReader) -> tuple[PartyId, PartyId] | None:
     book, agreement = bytes.fromhex(receipt.chain.book), bytes.fromhex(receipt.statement.agreement)
     try:
-        cpo, msp = read_agreement(await chain.call(book, agreement_query(agreement)))
-        registry = read_registry(await chain.call(book, REGISTRY))
+        state = read_agreement(await chain.call(book, agreement_query(agreement)))
+        registry = read_registry(await chain.call(book, REGISTRY_QUERY))
         return (
-            read_party(await chain.call(registry, party_query(cpo))),
-            read_party(await chain.call(registry, party_query(msp))),
+            read_party(await chain.call(registry, party_query(state.cpo))),
+            read_party(await chain.call(registry, party_query(state.msp))),
         )
     except (MalformedInput, CallReverted):
         return None

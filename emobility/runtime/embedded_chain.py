@@ -45,6 +45,9 @@ MINING_POLL_S: Final = 0.05
 HARDFORK: Final = "prague"
 FUNDED_ACCOUNTS: Final = 10
 """Accounts of the mnemonic (m/44'/60'/0'/0/i) that have money for fees from the beginning."""
+GAS_LIMIT: Final = 30_000_000
+"""Gas of a block at least; each chain of ours adds a little of its own."""
+_GAS_LIMIT_SPREAD: Final = 2**20
 _CHAIN_ID_FIRST: Final = 1_000_000_000
 """Ids below belong to known chains; each chain of ours draws its own, so no signature fits two."""
 
@@ -220,6 +223,9 @@ class EmbeddedChain:
             *("--host", LOOPBACK, "--port", str(self._port), "--no-cors"),
             # Anvil makes a genesis at every start; were it another one, either might be taken for block 0 later.
             *("--chain-id", str(self.chain_id), "--timestamp", str(self._genesis()["timestamp"])),
+            # Without something of its own in block 0, chains that begin in the same second have the same one, and one
+            # that lost its state could not be told from itself.
+            *("--gas-limit", str(GAS_LIMIT + self.chain_id % _GAS_LIMIT_SPREAD)),
             *("--hardfork", HARDFORK),
             *("--no-mining", "--slots-in-an-epoch", "1"),
             *("--cache-path", str(self._folder / "cache"), "--quiet"),  # not quiet, it logs the private keys
@@ -244,13 +250,18 @@ class EmbeddedChain:
     async def _mine_on_demand(self) -> None:
         while True:
             if await self._is_work_waiting():
-                while await self._is_work_waiting():
+                empty_blocks = 0
+                # A transaction may come into a block that was to be empty; then two must follow that one.
+                while empty_blocks < FINALITY_BLOCKS:
                     await self._mine(1)
-                await self._mine(FINALITY_BLOCKS)
+                    empty_blocks = 0 if await self._has_head_transactions() else empty_blocks + 1
             await self._timer.sleep(MINING_POLL_S)
 
     async def _is_work_waiting(self) -> bool:
         return int((await self._call("txpool_status"))["pending"], 16) > 0
+
+    async def _has_head_transactions(self) -> bool:
+        return bool((await self._call("eth_getBlockByNumber", "latest", False))["transactions"])
 
     async def _stop_mining(self) -> None:
         if self._miner is not None:

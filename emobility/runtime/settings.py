@@ -37,6 +37,12 @@ class Settings(BaseSettings):
         gateway_api_url: How our own processes reach that API.
         business_host: Address the business process listens on.
         business_port: Its port.
+        settlement_url: How our own processes reach the settlement.
+        settlement_host: Address the settlement process listens on.
+        settlement_port: Its port.
+        chain_rpc_url: JSON-RPC endpoint of the chain that is settled on; None: accepted CDRs wait.
+        chain_mnemonic: BIP-39 words of a chain of our own: account 0 deploys and administers, account 1 proposes.
+        settlement_crash_point: Where the settlement kills itself, for tests (`services/settlement/crash_points`).
         internal_token: Bearer token of our own processes; full rights.
         master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
         clock_file: The stepped clock's file; None means real time. Only in `development`.
@@ -63,6 +69,12 @@ class Settings(BaseSettings):
     gateway_api_url: str = "http://127.0.0.1:8888"
     business_host: str = "127.0.0.1"
     business_port: int = 8080
+    settlement_url: str = "http://127.0.0.1:8081"
+    settlement_host: str = "127.0.0.1"
+    settlement_port: int = 8081
+    chain_rpc_url: str | None = None
+    chain_mnemonic: SecretStr | None = None
+    settlement_crash_point: str | None = None
     internal_token: SecretStr = SecretStr("")
     master_key: SecretStr = SecretStr("")
     clock_file: Path | None = None
@@ -87,6 +99,10 @@ class Settings(BaseSettings):
             return self
         if self.clock_file is not None:
             raise ValueError("WATTROAM_CLOCK_FILE: a stepped clock is refused outside WATTROAM_ENVIRONMENT=development")
+        if self.settlement_crash_point is not None:
+            raise ValueError("WATTROAM_SETTLEMENT_CRASH_POINT is refused outside WATTROAM_ENVIRONMENT=development")
+        if self.chain_mnemonic is not None and self.environment == "production":
+            raise ValueError("WATTROAM_CHAIN_MNEMONIC: a chain of our own is refused in production")
         if self.embedded_origins and self.environment == "production":
             raise ValueError("WATTROAM_EMBEDDED_ORIGINS is refused in WATTROAM_ENVIRONMENT=production")
         if not all(_is_on_loopback(origin) for origin in self.embedded_origins):
@@ -104,7 +120,9 @@ class Settings(BaseSettings):
     @property
     def own_origins(self) -> tuple[str, ...]:
         """Where our own processes are reached, each once."""
-        return tuple(dict.fromkeys((self.business_url, self.gateway_api_url, *self.internal_origins)))
+        return tuple(
+            dict.fromkeys((self.business_url, self.gateway_api_url, self.settlement_url, *self.internal_origins))
+        )
 
     @property
     def master_key_bytes(self) -> bytes:

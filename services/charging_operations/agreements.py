@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from emobility.domain.agreement import RoamingAgreement, signing_bytes
 from emobility.domain.identifiers import PartyId
+from emobility.events.cdr import AgreementSigned
+from emobility.events.event import Envelope
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.office import NotAllowedNow, NotUnderstood, Office, require_hosted
 from services.charging_operations.publishing import Publisher
@@ -67,7 +69,20 @@ class AgreementDesk:
         await unit.table(AGREEMENT).put(record)
         if record.state is AgreementState.SIGNED and (known is None or known.state is not AgreementState.SIGNED):
             await self.publisher.publish_everything(unit, party_id, agreement.emsp_id, correlation_id=correlation_id)
+            unit.emit(self._signed(signed, correlation_id))
         return record
+
+    def _signed(self, agreement: RoamingAgreement, correlation_id: str) -> Envelope:
+        event = AgreementSigned(
+            agreement_id=agreement.agreement_id,
+            cpo_id=agreement.cpo_id,
+            emsp_id=agreement.emsp_id,
+            holder=agreement.cpo_id,
+            agreement=agreement,
+            signed_at=self.office.now(),
+        )
+        event_id = f"agreement/{agreement.cpo_id}/{agreement.agreement_id}/{agreement.version}"
+        return self.office.fact(event, event_id=event_id, correlation_id=correlation_id)
 
     @staticmethod
     def _refuse_change(known: AgreementRecord | None, proposal: AgreementProposal, message: bytes) -> None:

@@ -115,6 +115,14 @@ def mobility() -> None:
 
 
 @app.command()
+def settlement() -> None:
+    """Run the settlement alone."""
+    from services.settlement.__main__ import main as run
+
+    run()
+
+
+@app.command()
 def navigation() -> None:
     """Run the NSP alone."""
     from services.navigation.__main__ import main as run

@@ -36,6 +36,7 @@ from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import bill_cdr, credit_cdr, give_up_unbilled
 from services.driver_mobility.disputing import Disputes
+from services.driver_mobility.evidence import keep_evidence
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
 from services.driver_mobility.records import (
@@ -195,10 +196,10 @@ class CDRChecking:
             await self._credit(unit, accepted, correlation_id=correlation_id, at=now)
             return
         await use_up(unit, self._ports.vault, record.party_id, record.cdr)
-        unit.emit(_accepted(accepted, correlation_id=correlation_id, at=now))
         quote = await quote_of_cdr(unit, record)
         if quote is None:
             raise AssertionError(f"CDR {record.cdr_id} was accepted without a driver to bill")
+        await self._tell_accepted(unit, accepted, quote, correlation_id=correlation_id, at=now)
         await bill_cdr(unit, quote, record.cdr, correlation_id=correlation_id, at=now)
 
     async def _credit(self, unit: UnitOfWork, record: CDRRecord, *, correlation_id: str, at: datetime) -> None:
@@ -206,11 +207,13 @@ class CDRChecking:
         original = await unit.table(CDRS).get_for_update(record.party_id, record.cpo_id, record.cdr.credit_reference_id)
         if original is None:
             raise AssertionError(f"credit {record.cdr_id} was accepted without its original")
-        was_owed = original.state is CDRState.ACCEPTED
-        unit.emit((_accepted if was_owed else _withdrawn)(record, correlation_id=correlation_id, at=at))
+        quote = await quote_of_cdr(unit, original)
+        if original.state is CDRState.ACCEPTED:
+            await self._tell_accepted(unit, record, quote, correlation_id=correlation_id, at=at)
+        else:
+            unit.emit(_withdrawn(record, correlation_id=correlation_id, at=at))
         await unit.table(CDRS).put(replace(original, state=CDRState.CREDITED, credited_by=record.cdr_id))
         await self._disputes.resolve(unit, original, resolution=f"credited by {record.cdr_id}")
-        quote = await quote_of_cdr(unit, original)
         if quote is not None:
             await give_up_unbilled(unit, quote, at=at)
         await credit_cdr(
@@ -221,6 +224,22 @@ class CDRChecking:
             correlation_id=correlation_id,
             at=at,
         )
+
+    async def _tell_accepted(
+        self, unit: UnitOfWork, record: CDRRecord, quote: QuoteRecord | None, *, correlation_id: str, at: datetime
+    ) -> None:
+        """Enter the fact that the MSP owes what a CDR says, or that much less where it is a credit."""
+        event = CDRAccepted(
+            agreement_id=record.agreement_id,
+            cpo_id=record.cpo_id,
+            emsp_id=record.party_id,
+            cdr=record.cdr,
+            accepted_at=at,
+            is_deemed=record.is_deemed,
+            commitment=None if quote is None else await keep_evidence(unit, self._ports, quote, record.cdr),
+        )
+        parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
+        unit.emit(fact(event, *parts, correlation_id=correlation_id, at=at))
 
     # An operator's word, and nobody's
 
@@ -319,20 +338,6 @@ async def _lock_cdrs_of(unit: UnitOfWork, session: SessionKey) -> list[CDRRecord
     rows = await table.select({"party_id": emsp_id, "cpo_id": cpo_id, "session_id": session_id}, order_by=("cdr_id",))
     locked = [await table.get_for_update(emsp_id, cpo_id, row.cdr_id) for row in rows]
     return [row for row in locked if row is not None]
-
-
-def _accepted(record: CDRRecord, *, correlation_id: str, at: datetime) -> Envelope:
-    """The fact that the MSP owes what a CDR says, or that much less where it is a credit."""
-    event = CDRAccepted(
-        agreement_id=record.agreement_id,
-        cpo_id=record.cpo_id,
-        emsp_id=record.party_id,
-        cdr=record.cdr,
-        accepted_at=at,
-        is_deemed=record.is_deemed,
-    )
-    parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
-    return fact(event, *parts, correlation_id=correlation_id, at=at)
 
 
 def _withdrawn(credit: CDRRecord, *, correlation_id: str, at: datetime) -> Envelope:

@@ -10,9 +10,12 @@ from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.tariff.retail import RetailPlan
 from emobility.domain.token import TokenType, Whitelist
+from emobility.events.cdr import AgreementSigned
+from emobility.events.event import Envelope
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import OCPIHost
+from services.driver_mobility.facts import fact
 from services.driver_mobility.passwords import hash_password
 from services.driver_mobility.paying import try_failed_again
 from services.driver_mobility.quoting import driver_for_update
@@ -260,15 +263,26 @@ class Enrolment:
             await table.put(record)
             is_new = known is None or known.state is not AgreementState.SIGNED
             if record.state is AgreementState.SIGNED and is_new:
+                correlation_id = self._ports.randomness.uuid()
                 await self._tokens.push_all_to(
-                    unit,
-                    self._host.deliveries,
-                    emsp_id,
-                    agreement.cpo_id,
-                    correlation_id=self._ports.randomness.uuid(),
+                    unit, self._host.deliveries, emsp_id, agreement.cpo_id, correlation_id=correlation_id
                 )
+                unit.emit(self._signed(signed, correlation_id))
             await unit.commit()
         return record
+
+    def _signed(self, agreement: RoamingAgreement, correlation_id: str) -> Envelope:
+        now, emsp_id = self._ports.clock.now(), agreement.emsp_id
+        event = AgreementSigned(
+            agreement_id=agreement.agreement_id,
+            cpo_id=agreement.cpo_id,
+            emsp_id=emsp_id,
+            holder=emsp_id,
+            agreement=agreement,
+            signed_at=now,
+        )
+        parts = (emsp_id.code, agreement.agreement_id, str(agreement.version))
+        return fact(event, *parts, correlation_id=correlation_id, at=now)
 
     def _refuse_signature(self, signature: str | None, public_key: str, message: bytes) -> None:
         if signature is None:

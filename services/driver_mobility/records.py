@@ -297,6 +297,17 @@ class BillRecord:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceKept:
+    """What a receipt of an accepted CDR shows, with its salts; of a credit `bill_id` is that of the bill taken back."""
+
+    party_id: PartyId
+    cpo_id: PartyId
+    cdr_id: str
+    bill_id: str
+    evidence: Sealed
+
+
 class PaymentKind(StrEnum):
     """What is asked of the payment provider."""
 
@@ -434,6 +445,7 @@ SESSION: Final = TableSpec(name="emsp_session", record=SessionRecord, key=("part
 CDRS: Final = TableSpec(name="emsp_cdr", record=CDRRecord, key=("party_id", "cpo_id", "cdr_id"))
 DISPUTE: Final = TableSpec(name="emsp_dispute", record=DisputeRecord, key=("party_id", "cpo_id", "cdr_id"))
 BILL: Final = TableSpec(name="emsp_bill", record=BillRecord, key=("party_id", "bill_id"))
+EVIDENCE: Final = TableSpec(name="emsp_evidence", record=EvidenceKept, key=("party_id", "cpo_id", "cdr_id"))
 ACCOUNT: Final = TableSpec(name="emsp_account", record=RetailAccount, key=("party_id", "driver_id", "currency"))
 PAYMENT_ORDER: Final = TableSpec(name="emsp_payment_order", record=PaymentOrder, key=("party_id", "order_id"))
 METER_KEY: Final = TableSpec(name="emsp_meter_key", record=MeterKey, key=("party_id", "cpo_id", "evse_uid"))

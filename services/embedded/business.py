@@ -107,8 +107,10 @@ class Business:
             before = units.commits
 
     async def _look(self, moved: tuple[int, int]) -> int:
-        # Another process may append; what services have to deliver grows by what happens here alone.
-        if lag := sum((await self._ports.event_log.lag()).values()):
+        # Another process may append; what services have to deliver grows by what happens here alone. Groups of other
+        # processes don't count: settlement changes nothing here.
+        lags = await self._ports.event_log.lag()
+        if lag := sum(behind for group, behind in lags.items() if group in self.handlers):
             return lag
         if moved == self._rested:
             return 0

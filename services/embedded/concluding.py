@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from emobility.adapters.ethereum import open_ethereum
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import configure_logging
 from emobility.wiring import open_ports
@@ -18,25 +19,43 @@ from services.audit.figures import figures_of
 from services.audit.report import AuditReport
 from services.embedded.deterministic import run_in_memory
 from services.embedded.progress import Progress
-from services.embedded.screen import show
+from services.embedded.receipts import ReceiptFigures, issue_and_verify
+from services.embedded.screen import settlement_lines, show
+from services.embedded.settling import settle_everything
+from services.settlement.ledger import SettlementLedger, settlement_ledger
 
 AUDIT_DIFFERS: Final = 1
+RECEIPTS: Final = "receipts"
+"""Folder of the receipts, in the run folder."""
 
 
 class Conclusion:
     """The books of a demo, audited. `simulated` is the simulator's own report."""
 
-    def __init__(self, books: Books, report: AuditReport, simulated: dict[str, Any], *, event_log: str) -> None:
+    def __init__(
+        self,
+        books: Books,
+        report: AuditReport,
+        simulated: dict[str, Any],
+        settled: SettlementLedger,
+        receipts: ReceiptFigures,
+        *,
+        event_log: str,
+    ) -> None:
         self._books = books
+        self._settled = settled
+        self._receipts = receipts
         self._report = report
         self._simulated = simulated
         self._event_log = event_log
 
     def tell(self, *, json: bool, duration_s: float) -> int:
-        """Print it to standard output; return 0 when every equation holds, else 1."""
+        """Print it to standard output; return 0 when every equation and every receipt holds, else 1."""
         figures = figures_of(self._books)
         if json:
-            document = figures.as_json() | {
+            document = figures.as_json() | settled_json(self._settled, self._receipts)
+            document["energy_wh"] |= {"settled": sum(pair.final_wh for pair in self._settled.pairs)}
+            document |= {
                 "event_log": self._event_log,
                 "audit": self._report.as_json(),
                 "simulation": self._simulated,
@@ -44,15 +63,30 @@ class Conclusion:
             }
             sys.stdout.write(json_module.dumps(document, indent=1) + "\n")
         else:
-            show(Console(), figures, self._report, self._simulated, duration_s)
-        return 0 if self._report.is_clean else AUDIT_DIFFERS
+            show(
+                Console(),
+                figures,
+                self._report,
+                settlement=settlement_lines(self._settled, self._receipts),
+                settled=self._settled,
+                simulated=self._simulated,
+                duration_s=duration_s,
+            )
+        holds = self._report.is_clean and self._receipts.issued == self._receipts.verified
+        return 0 if holds else AUDIT_DIFFERS
 
 
 async def conclude(settings: Settings, *, truth: dict[str, Any], simulated: dict[str, Any]) -> Conclusion:
     """Audit what a running system has stored against what the simulator knows."""
     async with open_ports(settings) as ports:
+        receipts = ReceiptFigures()
+        if settings.chain_rpc_url is not None:
+            await settle_everything(ports, settings)
+            async with open_ethereum(settings.chain_rpc_url) as chain:
+                receipts = await issue_and_verify(ports, chain, folder=settings.run_folder / RECEIPTS)
+        settled = await settlement_ledger(ports.units)
         books = await gather_books(ports.units, ports.event_log)
-    return Conclusion(books, audit(books, truth), simulated, event_log=settings.event_log)
+    return Conclusion(books, audit(books, truth), simulated, settled, receipts, event_log=settings.event_log)
 
 
 def conclude_in_memory(seed: int, progress: Progress) -> Conclusion:
@@ -60,4 +94,22 @@ def conclude_in_memory(seed: int, progress: Progress) -> Conclusion:
     configure_logging(process="demo", level=logging.ERROR)
     run = run_in_memory(seed, progress=progress.tell)
     report = audit(run.books, run.report.truth.as_json())
-    return Conclusion(run.books, report, run.report.figures(), event_log="memory")
+    return Conclusion(run.books, report, run.report.figures(), run.settled, run.receipts, event_log="memory")
+
+
+def settled_json(settled: SettlementLedger, receipts: ReceiptFigures) -> dict[str, Any]:
+    """Return what is settled, as the demo's JSON has it; amounts in ten-thousandths."""
+    return {
+        "parties": [
+            {"id": each.party_id.code, "currency": each.currency, "net_e4": each.net_e4} for each in settled.parties
+        ],
+        "batches": [
+            {"id": each.batch_id.hex(), "pairs": each.pairs, "sessions": each.sessions, "gas": each.gas}
+            for each in settled.batches
+        ],
+        "receipts": {
+            "issued": receipts.issued,
+            "verified": receipts.verified,
+            "folder": None if receipts.folder is None else str(receipts.folder),
+        },
+    }

@@ -10,12 +10,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from pydantic import SecretStr
 
 import charge_point_gateway.gateway
+import services.settlement.service
 from charge_point_gateway.gateway import GatewayService, StationRefused
+from emobility.adapters.chain_signing import mnemonic_signer, party_signer, proposer_signer, recovered_address
 from emobility.adapters.memory import (
     LoopTimer,
     MemoryHttp,
@@ -25,6 +28,8 @@ from emobility.adapters.memory import (
     memory_frame_pair,
     run_virtual,
 )
+from emobility.adapters.memory.chain import FakeChain
+from emobility.adapters.memory.contracts import settlement_contracts_in_python
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.signing import Ed25519Signer
 from emobility.ports.frames import FrameSocket, SocketClosed
@@ -32,6 +37,14 @@ from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 from services.audit.books import Books, gather_books
 from services.embedded.business import Business, build
+from services.embedded.receipts import ReceiptFigures, issue_and_verify
+from services.embedded.settling import settle
+from services.settlement.access import ChainAccess
+from services.settlement.books import StoredBooks
+from services.settlement.deployment import Deployer
+from services.settlement.ledger import SettlementLedger, settlement_ledger
+from services.settlement.opening import Openings
+from services.settlement.service import Settlement
 from simulator.api_client import Addresses
 from simulator.backstage import HttpBackstage
 from simulator.planning import plan_scenario
@@ -42,6 +55,8 @@ from simulator.simulation import Simulation
 BUSINESS_URL: Final = "http://business.invalid"
 GATEWAY_API_URL: Final = "http://gateway.invalid"
 GATEWAY_URL: Final = "ws://gateway.invalid"
+MNEMONIC: Final = "test test test test test test test test test test test junk"
+"""Of the account that administers a chain which is gone after the run."""
 QUIET_POLL_S: Final = 0.01
 """Virtual seconds between two looks whether anything still moves."""
 BEFORE_THE_BEGINNING: Final = timedelta(hours=1)
@@ -49,10 +64,12 @@ BEFORE_THE_BEGINNING: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRun:
-    """What a run leaves: the simulator's report, the books and every byte of the event log."""
+    """What a run leaves: the simulator's report, the books, what is settled and every byte of the event log."""
 
     report: SimulationReport
     books: Books
+    settled: SettlementLedger
+    receipts: ReceiptFigures
     log: bytes
 
 
@@ -120,6 +137,8 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
     gateway, business = charge_point_gateway.gateway.build(settings, ports), build(settings, ports)
     http.mount(GATEWAY_API_URL, gateway.app)
     http.mount(BUSINESS_URL, business.app)
+    chain = FakeChain(clock=clock, randomness=randomness, execute=settlement_contracts_in_python())
+    settlement = _settlement(settings, ports, chain)
     addresses = Addresses(
         business_url=BUSINESS_URL,
         gateway_api_url=GATEWAY_API_URL,
@@ -140,11 +159,29 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(gateway.run(stop))
         tasks.create_task(business.run(stop))
+        tasks.create_task(settlement.run(stop))
         report = await simulation.run()
         await _quiet(gateway, business)
+        await settle(ports, pending=settlement.backlog, close=settlement.closing.close_now)
         stop.set()
+    settled = await settlement_ledger(memory.units)
+    receipts = await issue_and_verify(ports, chain, folder=None)
     books = await gather_books(memory.units, memory.event_log)
-    return MemoryRun(report=report, books=books, log=memory.event_log.dump())
+    return MemoryRun(report=report, books=books, settled=settled, receipts=receipts, log=memory.event_log.dump())
+
+
+def _settlement(settings: Settings, ports: Ports, chain: FakeChain) -> Settlement:
+    """Put the settlement together on a chain that it administers."""
+    key, books = settings.master_key_bytes, StoredBooks(ports.units)
+    access = ChainAccess(
+        chain=chain,
+        proposer=proposer_signer(key),
+        signer_of=partial(party_signer, key),
+        recovered_address=recovered_address,
+        books=books,
+    )
+    deployer = Deployer(chain, mnemonic_signer(MNEMONIC, 0), ports.timer)
+    return services.settlement.service.build(settings, ports, access, Openings(ports, access, books, deployer))
 
 
 async def _quiet(gateway: GatewayService, business: Business) -> None:

@@ -59,5 +59,5 @@ def settings_of(installation: Installation, *, clock_file: Path | None = None) -
     }
     return Settings(
         **given,  # type: ignore[arg-type]  # pydantic reads each from its text
-        embedded_origins=(installation.business_url, installation.gateway_api_url),
+        embedded_origins=installation.origins,
     )

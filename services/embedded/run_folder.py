@@ -20,7 +20,7 @@ from emobility.runtime.folder_lock import FolderLock
 SECRET_BYTES: Final = 32
 INSTALLATION_FILE: Final = "installation.json"
 LOOPBACK: Final = "127.0.0.1"
-SERVER_FOLDERS: Final = ("postgres", "kafka")
+SERVER_FOLDERS: Final = ("postgres", "kafka", "chain")
 
 
 class NothingHere(Unavailable):
@@ -58,8 +58,11 @@ class Installation:
     business_port: int
     gateway_ocpp_port: int
     gateway_api_port: int
+    settlement_port: int = 0
     database_url: str | None = field(default=None, repr=False)
     kafka_bootstrap: str | None = None
+    chain_rpc_url: str | None = None
+    chain_mnemonic: str | None = field(default=None, repr=False)
 
     @classmethod
     def open_or_make(cls, folder: Path, *, event_log: str) -> Self:
@@ -83,7 +86,7 @@ class Installation:
         if (folder / INSTALLATION_FILE).exists():
             raise InstallationExists(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        ports = _free_ports(3)
+        ports = _free_ports(4)
         randomness = SystemRandomness()
         made = cls(
             folder=folder,
@@ -93,6 +96,7 @@ class Installation:
             business_port=ports[0],
             gateway_ocpp_port=ports[1],
             gateway_api_port=ports[2],
+            settlement_port=ports[3],
         )
         made.save()
         return made
@@ -105,6 +109,7 @@ class Installation:
             stored = json.loads((folder / INSTALLATION_FILE).read_text())
         except FileNotFoundError:
             raise NothingHere(folder) from None
+        stored.setdefault("settlement_port", _free_ports(1)[0])  # made before there was a settlement
         return cls(folder=folder, **stored)
 
     def save(self) -> None:
@@ -126,6 +131,16 @@ class Installation:
         """Base URL of the gateway's HTTP API."""
         return f"http://{LOOPBACK}:{self.gateway_api_port}"
 
+    @property
+    def settlement_url(self) -> str:
+        """Base URL of the settlement process."""
+        return f"http://{LOOPBACK}:{self.settlement_port}"
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Where its own processes are reached."""
+        return self.business_url, self.gateway_api_url, self.settlement_url
+
     def environment(self, *, clock_file: Path | None = None, seed: int = 0) -> dict[str, str]:
         """Return the variables every process of this installation is started with.
 
@@ -144,16 +159,21 @@ class Installation:
             "GATEWAY_OCPP_PORT": str(self.gateway_ocpp_port),
             "GATEWAY_API_PORT": str(self.gateway_api_port),
             "GATEWAY_API_URL": self.gateway_api_url,
+            "SETTLEMENT_URL": self.settlement_url,
+            "SETTLEMENT_HOST": LOOPBACK,
+            "SETTLEMENT_PORT": str(self.settlement_port),
             "INTERNAL_TOKEN": self.internal_token,
             "MASTER_KEY": self.master_key,
             "RUN_FOLDER": str(self.folder),
             "SEED": str(seed),
-            "EMBEDDED_ORIGINS": json.dumps([self.business_url, self.gateway_api_url]),
+            "EMBEDDED_ORIGINS": json.dumps(self.origins),
         }
         if self.database_url is not None:
             variables["DATABASE_URL"] = self.database_url
         if self.kafka_bootstrap is not None:
             variables["KAFKA_BOOTSTRAP"] = self.kafka_bootstrap
+        if self.chain_rpc_url is not None and self.chain_mnemonic is not None:
+            variables |= {"CHAIN_RPC_URL": self.chain_rpc_url, "CHAIN_MNEMONIC": self.chain_mnemonic}
         if clock_file is not None:
             variables["CLOCK_FILE"] = str(clock_file)
         return {f"WATTROAM_{name}": value for name, value in variables.items()}

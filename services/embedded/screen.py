@@ -10,6 +10,8 @@ from rich.table import Table
 from emobility.domain.money import decimal_from_e4
 from services.audit.figures import Figures
 from services.audit.report import AuditReport
+from services.embedded.receipts import ReceiptFigures
+from services.settlement.ledger import SettlementLedger
 
 
 def money(amount_e4: int, currency: str) -> str:
@@ -17,12 +19,22 @@ def money(amount_e4: int, currency: str) -> str:
     return f"{decimal_from_e4(amount_e4):,.4f} {currency}"
 
 
-def show(console: Console, figures: Figures, report: AuditReport, simulated: dict[str, Any], duration_s: float) -> None:
+def show(
+    console: Console,
+    figures: Figures,
+    report: AuditReport,
+    *,
+    settled: SettlementLedger,
+    settlement: str,
+    simulated: dict[str, Any],
+    duration_s: float,
+) -> None:
     """Print one screen."""
     console.print()
     console.print(_sessions(figures, simulated))
     console.print(_energy(figures))
-    console.print(_wholesale(figures))
+    console.print(_wholesale(figures, settled))
+    console.print(settlement)
     console.print(_retail(figures))
     console.print(_exceptions(figures, simulated))
     verdict = "every equation holds" if report.is_clean else f"{len(report.differences)} differences"
@@ -63,15 +75,32 @@ def _energy(figures: Figures) -> Table:
     return table
 
 
-def _wholesale(figures: Figures) -> Table:
+def _wholesale(figures: Figures, settled: SettlementLedger) -> Table:
     table = Table(title="wholesale: what each MSP owes each CPO, net of tax and of credits", title_justify="left")
     for name in ("CPO", "MSP"):
         table.add_column(name)
-    for name in ("CDRs", "Wh", "net"):
+    for name in ("CDRs", "Wh", "net", "statements", "final"):
         table.add_column(name, justify="right")
+    of_pair = {(each.cpo_id.code, each.emsp_id.code, each.currency): each for each in settled.pairs}
     for pair in figures.wholesale:
-        table.add_row(pair.cpo, pair.emsp, str(pair.cdrs), f"{pair.energy_wh:,}", money(pair.net_e4, pair.currency))
+        final = of_pair.get((pair.cpo, pair.emsp, pair.currency))
+        table.add_row(
+            *(pair.cpo, pair.emsp, str(pair.cdrs), f"{pair.energy_wh:,}", money(pair.net_e4, pair.currency)),
+            *(("0", "-") if final is None else (str(final.statements), money(final.final_e4, pair.currency))),
+        )
     return table
+
+
+def settlement_lines(settled: SettlementLedger, receipts: ReceiptFigures) -> str:
+    """Say who gets what on balance, what it cost, and that drivers can check it."""
+    nets = ", ".join(f"{each.party_id} {money(each.net_e4, each.currency)}" for each in settled.parties)
+    count = sum(each.pairs for each in settled.batches)
+    where = "" if receipts.folder is None else f" in {receipts.folder}"
+    return (
+        f"settled, net: {nets or 'nothing'}\n"
+        f"{count} statements in {len(settled.batches)} batches, {settled.gas_per_session:,} gas per session; "
+        f"{receipts.issued} receipts issued, {receipts.verified} verified{where}"
+    )
 
 
 def _retail(figures: Figures) -> Table:

@@ -1,4 +1,4 @@
-"""An embedded installation as a tree of processes: PostgreSQL, Kafka if asked for, gateway, business."""
+"""An embedded installation as a tree of processes: PostgreSQL, a chain, Kafka, gateway, business, settlement."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from emobility.adapters.postgres import migrate
-from emobility.adapters.system import SystemRandomness, SystemTimer
+from emobility.adapters.system import SteppedClock, SystemClock, SystemRandomness, SystemTimer
+from emobility.runtime.embedded_chain import EmbeddedChain
 from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
 from emobility.runtime.process_tree import CommandServer, ProcessTree
+from emobility.runtime.supervision import ComponentMissing
 from services.embedded.run_folder import Installation
 
 PROBE_TIMEOUT_S: Final = 1.0
@@ -62,9 +64,10 @@ async def running(
             on_change("starting Apache Kafka")
             await tree.launch(kafka)
             installation = replace(installation, kafka_bootstrap=kafka.bootstrap)
+        installation = await _with_chain(installation, tree, clock_file, on_change)
         installation.save()
         environment = os.environ | installation.environment(clock_file=clock_file, seed=seed)
-        on_change("starting gateway and back offices")
+        on_change("starting gateway, back offices and settlement")
         await tree.launch(
             *(
                 CommandServer(
@@ -79,10 +82,27 @@ async def running(
                 for name, module, url in (
                     ("gateway", "charge_point_gateway", installation.gateway_api_url),
                     ("business", "services.embedded.business_process", installation.business_url),
+                    ("settlement", "services.settlement", installation.settlement_url),
                 )
             )
         )
         yield Stack(installation=installation, tree=tree, clock_file=clock_file)
+
+
+async def _with_chain(
+    installation: Installation, tree: ProcessTree, clock_file: Path | None, on_change: Callable[[str], None]
+) -> Installation:
+    """Start a chain of our own; without anvil accepted CDRs wait for one, and everything else goes on."""
+    clock = SystemClock() if clock_file is None else SteppedClock(clock_file)
+    timer, randomness = SystemTimer(), SystemRandomness()
+    chain = EmbeddedChain(installation.folder / "chain", clock=clock, timer=timer, randomness=randomness)
+    try:
+        on_change("starting a chain")
+        await tree.launch(chain)
+    except ComponentMissing as missing:
+        on_change(f"nothing will be settled: {missing}")
+        return replace(installation, chain_rpc_url=None, chain_mnemonic=None)
+    return replace(installation, chain_rpc_url=chain.rpc_url, chain_mnemonic=chain.mnemonic)
 
 
 def answers(url: str) -> Callable[[], Awaitable[bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ def test_the_figures_it_prints_follow_from_what_it_stored_and_are_those_of_memor
     demo: Demo, memory_books: Books
 ) -> None:
     printed = {name: demo.document[name] for name in figures_of(memory_books).as_json()}
+    printed["energy_wh"] = {name: wh for name, wh in printed["energy_wh"].items() if name != "settled"}
 
     assert printed == figures_of(demo.books).as_json() == figures_of(memory_books).as_json()
 
@@ -62,6 +64,20 @@ def test_the_printed_figures_have_the_promised_fields_and_add_up(demo: Demo) -> 
     assert document["disputes"] == 1
     assert document["duration_s"] > 0
     assert document["simulation"]["call_errors"] == []
+
+
+def test_everything_owed_is_final_on_its_chain_and_every_receipt_holds(demo: Demo) -> None:
+    document, settled = demo.document, full_memory_run().settled
+
+    assert document["energy_wh"]["settled"] == document["energy_wh"]["cdr"]
+    assert {each["id"]: each["net_e4"] for each in document["parties"]} == {
+        each.party_id.code: each.net_e4 for each in settled.parties
+    }
+    assert sum(each["net_e4"] for each in document["parties"]) == 0
+    sessions = sum(each["sessions"] for each in document["batches"])
+    assert document["receipts"]["issued"] == document["receipts"]["verified"] == sessions
+    assert len(list(Path(document["receipts"]["folder"]).glob("*.json"))) == sessions
+    assert all(each["gas"] > 0 for each in document["batches"])
 
 
 def test_its_audit_finds_nothing_with_the_stations_word_beside_the_books(demo: Demo) -> None:

@@ -17,7 +17,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.session import AuthMethod, SessionStatus
 from emobility.events import codec
-from emobility.events.cdr import CDRAccepted, CDRReceived
+from emobility.events.cdr import AgreementSigned, CDRAccepted, CDRReceived
 from emobility.ports.event_log import EVENT_BYTES_MAX, EventTooLarge
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerFailed, PeerRefused
@@ -37,7 +37,7 @@ from services.driver_mobility.records import (
     PaymentOrder,
     QuoteOrigin,
 )
-from tests.mobility.conftest import T0, energy_tariff
+from tests.mobility.conftest import T0, agreement, energy_tariff, sign
 
 MSP = PartyId("NL-EMA")
 CPO = PartyId("NL-TNM")
@@ -627,3 +627,14 @@ async def test_another_msps_driver_does_not_exist_here(memory_world: Any) -> Non
 
     await memory_world.call("GET", f"/NL-EMB/drivers/{driver_id}/sessions", expect=404)
     await memory_world.call("GET", f"/NL-EMB/drivers/{driver_id}/account", expect=404)
+
+
+async def test_an_agreement_that_both_signed_is_told_once_by_the_msp(world: Any) -> None:
+    terms = agreement()
+    await sign(world, terms)
+    await sign(world, replace(terms, version=2, dispute_period_h=1))
+
+    events = [e.envelope.event async for e in world.ports.event_log.read(["cdrs"])]
+
+    told = [event for event in events if isinstance(event, AgreementSigned)]
+    assert [(event.holder, event.agreement.version) for event in told] == [(MSP, 1), (MSP, 2)]

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from emobility.domain.agreement import is_signed
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.identifiers import PartyId, Role
+from emobility.events.cdr import AgreementSigned
 from emobility.events.charging import ConnectorStatusChanged
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
@@ -226,6 +228,18 @@ async def test_signed_terms_do_not_change_under_their_version() -> None:
     async with open_for_business() as here:
         assert (await here.sign(agreement(dispute_period_h=1))).status_code == 409
         assert (await here.sign(agreement(version=2, dispute_period_h=1))).status_code == 200
+
+
+async def test_a_version_that_both_signed_is_told_once_with_its_terms() -> None:
+    async with open_for_business() as here:
+        again = await here.sign(agreement())
+        await here.sign(agreement(version=2, dispute_period_h=1))
+
+        logged = [each.envelope.event async for each in here.ports.event_log.read(["cdrs"])]
+        told = [event for event in logged if isinstance(event, AgreementSigned)]
+    assert again.status_code == 200
+    assert [(event.holder, event.agreement.version) for event in told] == [(CPO, 1), (CPO, 2)]
+    assert all(is_signed(event.agreement) for event in told)
 
 
 async def test_the_gateway_gets_a_stations_password() -> None:

@@ -276,3 +276,37 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
         find_foundry("anvil")
 
     assert "\n" not in str(missing.value)
+
+
+async def test_a_transaction_that_comes_into_a_block_after_the_last_one_becomes_final_too(
+    chain: EmbeddedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chain.start()
+    asked, blocks, late = chain._call, 0, ""
+
+    async def call_with_a_late_transaction(method: str, *params: Any) -> Any:
+        nonlocal blocks, late
+        blocks += method == "evm_mine"
+        if blocks == 1 + FINALITY_BLOCKS and not late:
+            late = await send(chain, value=2)
+        return await asked(method, *params)
+
+    monkeypatch.setattr(chain, "_call", call_with_a_late_transaction)
+
+    first = await mined(chain, await send(chain))
+
+    second = await mined(chain, late)
+    assert int(second["blockNumber"], 16) == int(first["blockNumber"], 16) + FINALITY_BLOCKS
+
+
+async def test_chains_that_begin_in_the_same_second_have_different_first_blocks(
+    chain: EmbeddedChain, clock: FixedClock, tmp_path: Path
+) -> None:
+    await chain.start()
+    other = a_chain(tmp_path / "other", clock)
+    await other.start()
+
+    genesis = [(await block(each, "0x0"))["hash"] for each in (chain, other)]
+
+    await other.stop()
+    assert genesis[0] != genesis[1]

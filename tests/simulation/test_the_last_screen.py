@@ -11,7 +11,7 @@ from rich.console import Console
 from services.audit.audit import audit
 from services.audit.figures import figures_of
 from services.audit.report import AuditReport, Check, Difference
-from services.embedded.screen import show
+from services.embedded.screen import settlement_lines, show
 from tests.journeys.runs import full_memory_run
 
 pytestmark = pytest.mark.timeout(900)
@@ -22,7 +22,16 @@ def shown(report: AuditReport | None = None) -> str:
     run = full_memory_run()
     told = io.StringIO()
     audited = report or audit(run.books, run.report.truth.as_json())
-    show(Console(file=told, width=WIDTH), figures_of(run.books), audited, run.report.figures(), 41.2)
+    console = Console(file=told, width=WIDTH)
+    show(
+        console,
+        figures_of(run.books),
+        audited,
+        settled=run.settled,
+        settlement=settlement_lines(run.settled, run.receipts),
+        simulated=run.report.figures(),
+        duration_s=41.2,
+    )
     return told.getvalue()
 
 

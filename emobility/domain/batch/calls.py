@@ -1,28 +1,34 @@
-"""What a book is called with and what it answers, as far as a verifier needs it: no library, bytes in and bytes out."""
+"""What a settlement book is called with and what it answers, in the domain's own terms."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch import contracts
+from emobility.domain.batch.abi import MalformedCall
 from emobility.domain.batch.statement import STATEMENTS_MAX, PairStatement
-from emobility.domain.errors import MalformedInput
+from emobility.domain.batch.typed_data import AgreementTerms, BookMode
 from emobility.domain.identifiers import PartyId
 
-PROPOSE: Final = keccak256(
-    b"propose(bytes32,(bytes32,bytes32,bytes32,uint256)[],(uint32,uint256,(bytes32,bytes32))[])"
-)[:4]
-BATCH: Final = keccak256(b"batch(bytes32)")[:4]
-AGREEMENT_STATE: Final = keccak256(b"agreementState(bytes32)")[:4]
-REGISTRY: Final = keccak256(b"registry()")[:4]
-PARTY: Final = keccak256(b"party(uint32)")[:4]
-_WORD: Final = 32
-_STATEMENT_WORDS: Final = 4
+REGISTRY_QUERY: Final = contracts.REGISTRY.call()
+"""The call that asks a book for its registry."""
 
 
-class NotOfABook(MalformedInput):
-    """Bytes that should be a book's call or answer are not."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """A party's word on a batch.
+
+    Attributes:
+        party: Its number in the registry.
+        pairs: Bit i stands for the batch's statement i; of these only its own count.
+        signature: Compact, over `typed_data.acceptance_digest`.
+    """
+
+    party: int
+    pairs: int
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,81 +41,139 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchState:
-    """Where a batch stands; bit i of `final_pairs` stands for its statement i. `pairs_hash` zero: there is none."""
+    """Where a batch stands; bit i of a set stands for its statement i. `pairs_hash` zero: there is none.
+
+    What one side accepted is told until the pair is final.
+    """
 
     pairs_hash: bytes
     final_pairs: int
+    accepted_by_cpo: int = 0
+    accepted_by_msp: int = 0
 
     def is_final(self, position: int) -> bool:
         """Whether the statement at this position is final."""
         return bool(self.final_pairs >> position & 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementState:
+    """Where an agreement stands in a book.
+
+    Attributes:
+        cpo: Number of the CPO in the registry.
+        msp: Number of the MSP.
+        mode: How obligations are met.
+        credit_limit_e4: Most that the MSP may owe.
+        last_sequence: Sequence of the last final statement, 0 before the first.
+        discharges: Number of payments outside the chain.
+        owed_e4: What the MSP owes on a credit line; below zero the CPO owes.
+    """
+
+    cpo: int
+    msp: int
+    mode: BookMode
+    credit_limit_e4: int
+    last_sequence: int
+    discharges: int
+    owed_e4: int
+
+
+def propose_call(batch_id: bytes, statements: Sequence[PairStatement], acceptances: Iterable[Acceptance]) -> bytes:
+    """Return the call that proposes a batch, with whatever acceptances there are."""
+    return contracts.PROPOSE.call(batch_id, _words(statements), _accepted(acceptances))
+
+
+def accept_call(batch_id: bytes, statements: Sequence[PairStatement], acceptances: Iterable[Acceptance]) -> bytes:
+    """Return the call that adds acceptances to a batch; the statements go with it, because no book stores them."""
+    return contracts.ACCEPT.call(batch_id, _words(statements), _accepted(acceptances))
+
+
+def fund_call(batch_id: bytes, statements: Sequence[PairStatement]) -> bytes:
+    """Return the call that tries again to make final what both sides accepted."""
+    return contracts.FUND.call(batch_id, _words(statements))
+
+
+def open_agreement_call(terms: AgreementTerms, *, by_cpo: bytes, by_msp: bytes) -> bytes:
+    """Return the call that opens an agreement, with both parties' compact signatures of `agreement_digest`."""
+    return contracts.OPEN_AGREEMENT.call(terms.words, _halves(by_cpo), _halves(by_msp))
+
+
 def read_proposal(calldata: bytes) -> Proposal:
     """Read the call that proposed a batch. Raises `MalformedInput`."""
-    if calldata[:4] != PROPOSE:
-        raise NotOfABook("it proposes no batch")
-    arguments = calldata[4:]
-    at = _number(arguments, _WORD)
-    count = _number(arguments, at)
-    if count > STATEMENTS_MAX:
-        raise NotOfABook(f"{count} statements")
-    starts = (at + _WORD * (1 + _STATEMENT_WORDS * place) for place in range(count))
-    return Proposal(batch_id=_word(arguments, 0), statements=tuple(_statement(arguments, start) for start in starts))
+    batch_id, statements, _ = contracts.PROPOSE.arguments(calldata)
+    if len(statements) > STATEMENTS_MAX:
+        raise MalformedCall(f"{len(statements)} statements")
+    return Proposal(batch_id=batch_id, statements=tuple(map(read_statement, statements)))
+
+
+def read_statement(words: tuple[bytes, bytes, bytes, int]) -> PairStatement:
+    """Read a statement as it stands in a call. Raises `MalformedStatement`."""
+    agreement, evidence_root, sum_root, figures = words
+    return PairStatement.of_words(agreement=agreement, evidence_root=evidence_root, sum_root=sum_root, figures=figures)
 
 
 def batch_query(batch_id: bytes) -> bytes:
     """Return the call that asks where a batch stands."""
-    return BATCH + batch_id
+    return contracts.BATCH.call(batch_id)
 
 
 def read_batch(answer: bytes) -> BatchState:
-    """Read the answer to `batch_query`. Raises `NotOfABook`."""
-    return BatchState(pairs_hash=_word(answer, 0), final_pairs=_number(answer, _WORD))
+    """Read the answer to `batch_query`. Raises `MalformedCall`."""
+    ((pairs_hash, final_pairs, by_cpo, by_msp),) = contracts.BATCH.answer(answer)
+    return BatchState(pairs_hash=pairs_hash, final_pairs=final_pairs, accepted_by_cpo=by_cpo, accepted_by_msp=by_msp)
 
 
 def agreement_query(agreement: bytes) -> bytes:
-    """Return the call that asks a book who is party to an agreement."""
-    return AGREEMENT_STATE + agreement
+    """Return the call that asks a book where an agreement stands; it reverts where none is open."""
+    return contracts.AGREEMENT_STATE.call(agreement)
 
 
-def read_agreement(answer: bytes) -> tuple[int, int]:
-    """Return the numbers of CPO and MSP from the answer to `agreement_query`. Raises `NotOfABook`."""
-    return _number(answer, 0), _number(answer, _WORD)
+def read_agreement(answer: bytes) -> AgreementState:
+    """Read the answer to `agreement_query`. Raises `MalformedCall`."""
+    ((cpo, msp, mode, limit, last_sequence, discharges, owed),) = contracts.AGREEMENT_STATE.answer(answer)
+    if mode not in set(BookMode):
+        raise MalformedCall(f"{mode} is no mode")
+    return AgreementState(
+        cpo=cpo,
+        msp=msp,
+        mode=BookMode(mode),
+        credit_limit_e4=limit,
+        last_sequence=last_sequence,
+        discharges=discharges,
+        owed_e4=owed,
+    )
 
 
 def read_registry(answer: bytes) -> bytes:
-    """Return the registry's address from the answer to `REGISTRY`. Raises `NotOfABook`."""
-    return _word(answer, 0)[12:]
+    """Return the registry's address from the answer to `REGISTRY_QUERY`. Raises `MalformedCall`."""
+    (address,) = contracts.REGISTRY.answer(answer)
+    return bytes(address)
 
 
 def party_query(number: int) -> bytes:
-    """Return the call that asks the registry who has a number."""
-    return PARTY + number.to_bytes(_WORD, "big")
+    """Return the call that asks the registry who has a number; it reverts where nobody has."""
+    return contracts.PARTY.call(number)
 
 
 def read_party(answer: bytes) -> PartyId:
     """Return the party from the answer to `party_query`. Raises `MalformedInput`."""
-    country_code, party_id = _word(answer, 0)[:2], _word(answer, _WORD)[:3]
+    ((country_code, party_id, *_),) = contracts.PARTY.answer(answer)
     return PartyId.of(country_code.decode("latin-1"), party_id.decode("latin-1"))
 
 
-def _statement(arguments: bytes, at: int) -> PairStatement:
-    agreement, evidence_root, sum_root = (_word(arguments, at + _WORD * place) for place in range(3))
-    return PairStatement.of_words(
-        agreement=agreement,
-        evidence_root=evidence_root,
-        sum_root=sum_root,
-        figures=_number(arguments, at + 3 * _WORD),
-    )
+def statement_words(statement: PairStatement) -> tuple[bytes, bytes, bytes, int]:
+    """Return a statement as it stands in a call."""
+    return statement.agreement, statement.evidence_root, statement.sum_root, statement.figures
 
 
-def _word(data: bytes, at: int) -> bytes:
-    word = data[at : at + _WORD]
-    if len(word) != _WORD:
-        raise NotOfABook("it ends too early")
-    return word
+def _words(statements: Sequence[PairStatement]) -> tuple[tuple[bytes, bytes, bytes, int], ...]:
+    return tuple(map(statement_words, statements))
 
 
-def _number(data: bytes, at: int) -> int:
-    return int.from_bytes(_word(data, at), "big")
+def _accepted(acceptances: Iterable[Acceptance]) -> tuple[tuple[int, int, tuple[bytes, bytes]], ...]:
+    return tuple((each.party, each.pairs, _halves(each.signature)) for each in acceptances)
+
+
+def _halves(signature: bytes) -> tuple[bytes, bytes]:
+    return signature[:32], signature[32:]

@@ -78,9 +78,7 @@ class PairStatement:
     @property
     def struct_hash(self) -> bytes:
         """The EIP-712 struct hash."""
-        return keccak256(
-            _TYPE_HASH + self.agreement + self.evidence_root + self.sum_root + self.figures.to_bytes(32, "big")
-        )
+        return struct_hash_of(self.agreement, self.evidence_root, self.sum_root, self.figures)
 
     @classmethod
     def of_words(cls, *, agreement: bytes, evidence_root: bytes, sum_root: bytes, figures: int) -> PairStatement:
@@ -97,6 +95,11 @@ class PairStatement:
             sequence=figures >> 40 & 0xFFFF_FFFF,
             period_end=_moment(figures & 0xFF_FFFF_FFFF),
         )
+
+
+def struct_hash_of(agreement: bytes, evidence_root: bytes, sum_root: bytes, figures: int) -> bytes:
+    """Return the EIP-712 struct hash of a statement's words, whatever they say."""
+    return keccak256(_TYPE_HASH + agreement + evidence_root + sum_root + figures.to_bytes(32, "big"))
 
 
 def statement_of(trees: StatementTrees, *, agreement: bytes, sequence: int, period_end: datetime) -> PairStatement:

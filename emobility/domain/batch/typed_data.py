@@ -1,4 +1,4 @@
-"""EIP-712: what the parties sign for a settlement book, as `settlement_contracts/src/SettlementBook.sol` checks it.
+"""EIP-712: what the parties sign, as `SettlementBook.sol` and `PartyRegistry.sol` in `settlement_contracts` check it.
 
 Every digest names chain and contract, so that a signature for one book means nothing in another.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from emobility.domain.batch.hashing import HASH_BYTES, keccak256
 from emobility.domain.errors import MalformedInput
+from emobility.domain.identifiers import PartyId
 
-BOOK_NAME: Final = "SettlementBook"
-BOOK_VERSION: Final = "1"
+DOMAIN_VERSION: Final = "1"
 ADDRESS_BYTES: Final = 20
 BATCH_ID_FORM: Final = b"wattroam-batch-1"
 DOMAIN_TYPE: Final = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
@@ -23,10 +23,16 @@ AGREEMENT_TYPE: Final = (
 )
 ACCEPTANCE_TYPE: Final = "Acceptance(bytes32 batchId,bytes32 pairsHash,uint32 party,uint256 pairs)"
 DISCHARGE_TYPE: Final = "Discharge(bytes32 agreement,uint24 number,int64 amountE4)"
+REGISTRATION_TYPE: Final = (
+    "Registration(bytes2 countryCode,bytes3 partyId,address signer,address payout,uint64 deadline)"
+)
+ROTATION_TYPE: Final = "SignerRotation(uint32 number,address signer,uint32 nonce,uint64 deadline)"
 _DOMAIN_HASH: Final = keccak256(DOMAIN_TYPE.encode())
 _AGREEMENT_HASH: Final = keccak256(AGREEMENT_TYPE.encode())
 _ACCEPTANCE_HASH: Final = keccak256(ACCEPTANCE_TYPE.encode())
 _DISCHARGE_HASH: Final = keccak256(DISCHARGE_TYPE.encode())
+_REGISTRATION_HASH: Final = keccak256(REGISTRATION_TYPE.encode())
+_ROTATION_HASH: Final = keccak256(ROTATION_TYPE.encode())
 
 
 class MalformedTypedData(MalformedInput):
@@ -41,22 +47,37 @@ class BookMode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Book:
-    """A settlement book: one currency's contract on one chain. `address`: 20 bytes."""
+class Verifier:
+    """A contract on one chain that checks signatures. `address`: 20 bytes."""
 
+    name: ClassVar[str]
     chain_id: int
     address: bytes
 
     @property
     def domain_separator(self) -> bytes:
-        """What makes signatures for this book useless elsewhere."""
+        """What makes signatures for this contract useless elsewhere."""
         return keccak256(
             _DOMAIN_HASH
-            + keccak256(BOOK_NAME.encode())
-            + keccak256(BOOK_VERSION.encode())
+            + keccak256(self.name.encode())
+            + keccak256(DOMAIN_VERSION.encode())
             + _uint(self.chain_id, 256)
             + _address(self.address)
         )
+
+
+class Book(Verifier):
+    """A settlement book: one currency's contract."""
+
+    __slots__ = ()
+    name = "SettlementBook"
+
+
+class Registry(Verifier):
+    """A party registry."""
+
+    __slots__ = ()
+    name = "PartyRegistry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +101,19 @@ class AgreementTerms:
     credit_limit_e4: int
     deadline: datetime
 
+    @property
+    def words(self) -> tuple[bytes, int, int, bytes, int, int, int]:
+        """The terms as they stand in a call of the contract."""
+        return (
+            self.document,
+            self.cpo,
+            self.msp,
+            self.currency.encode(),
+            int(self.mode),
+            self.credit_limit_e4,
+            _seconds(self.deadline),
+        )
+
 
 def agreement_id(terms: AgreementTerms) -> bytes:
     """Return the agreement's id in the book: the struct hash of its terms. Raises `MalformedTypedData`."""
@@ -93,7 +127,7 @@ def agreement_id(terms: AgreementTerms) -> bytes:
         + terms.currency.encode().ljust(32, b"\0")
         + _uint(terms.mode, 8)
         + _uint(terms.credit_limit_e4, 64)
-        + _uint(int(terms.deadline.astimezone(UTC).timestamp()), 64)
+        + _uint(_seconds(terms.deadline), 64)
     )
 
 
@@ -137,13 +171,54 @@ def discharge_digest(book: Book, *, agreement: bytes, number: int, amount_e4: in
     return _digest(book, keccak256(_DISCHARGE_HASH + _hash(agreement) + _uint(number, 24) + signed))
 
 
+def registration_digest(
+    registry: Registry, *, party_id: PartyId, signer: bytes, payout: bytes, deadline: datetime
+) -> bytes:
+    """Return what a party's signer signs to be registered.
+
+    Args:
+        registry: Where.
+        party_id: The party.
+        signer: Who signs for it from then on.
+        payout: Where withdrawn collateral goes.
+        deadline: Until when it can be registered.
+
+    Raises:
+        MalformedTypedData: an address has not 20 bytes.
+    """
+    party = party_id.country_code.encode().ljust(32, b"\0") + party_id.party_id.encode().ljust(32, b"\0")
+    words = party + _address(signer) + _address(payout) + _uint(_seconds(deadline), 64)
+    return _digest(registry, keccak256(_REGISTRATION_HASH + words))
+
+
+def signer_rotation_digest(registry: Registry, *, number: int, signer: bytes, nonce: int, deadline: datetime) -> bytes:
+    """Return what a party's present signer signs to be replaced.
+
+    Args:
+        registry: Where.
+        number: The party's number.
+        signer: Who signs for it from then on.
+        nonce: How often its signer was replaced before.
+        deadline: Until when.
+
+    Raises:
+        MalformedTypedData: a value does not fit its type.
+    """
+    words = _uint(number, 32) + _address(signer) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
+    return _digest(registry, keccak256(_ROTATION_HASH + words))
+
+
 def batch_id_of(book: Book, pairs_hash: bytes) -> bytes:
     """Return a batch's id: the same statements have the same one, so proposing them again is recognised."""
     return keccak256(BATCH_ID_FORM + book.domain_separator + _hash(pairs_hash))
 
 
-def _digest(book: Book, struct_hash: bytes) -> bytes:
-    return keccak256(b"\x19\x01" + book.domain_separator + struct_hash)
+def _digest(verifier: Verifier, struct_hash: bytes) -> bytes:
+    return keccak256(b"\x19\x01" + verifier.domain_separator + struct_hash)
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.astimezone(UTC).timestamp())
 
 
 def _uint(number: int, bits: int) -> bytes:

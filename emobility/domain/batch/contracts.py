@@ -1,0 +1,112 @@
+"""The functions, events and errors of the settlement contracts that Python calls, reads or models.
+
+A test holds each against the committed ABI.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from emobility.domain.batch.abi import Function
+from emobility.domain.batch.hashing import keccak256
+
+SIGNATURE: Final = "(bytes32,bytes32)"
+STATEMENT: Final = "(bytes32,bytes32,bytes32,uint256)"
+ACCEPTANCE: Final = f"(uint32,uint256,{SIGNATURE})"
+TERMS: Final = "(bytes32,uint32,uint32,bytes3,uint8,uint64,uint64)"
+EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32)"
+SUM_NODE: Final = "(bytes32,uint128,uint128)"
+PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
+
+# Roles, of every contract
+
+ADMIN_ROLE: Final = bytes(32)
+ISSUER_ROLE: Final = keccak256(b"ISSUER_ROLE")
+BOOK_ROLE: Final = keccak256(b"BOOK_ROLE")
+PROPOSER_ROLE: Final = keccak256(b"PROPOSER_ROLE")
+PAUSER_ROLE: Final = keccak256(b"PAUSER_ROLE")
+MINTER_ROLE: Final = keccak256(b"MINTER_ROLE")
+ROLE_GRANTED: Final = Function("RoleGranted(bytes32,address,address)")
+GRANT_ROLE: Final = Function("grantRole(bytes32,address)")
+HAS_ROLE: Final = Function("hasRole(bytes32,address)", "(bool)")
+NOT_IN_ROLE: Final = Function("AccessControlUnauthorizedAccount(address,bytes32)")
+
+# PartyRegistry
+
+REGISTER: Final = Function(f"register(bytes2,bytes3,address,address,uint64,{SIGNATURE})", "(uint32)")
+ROTATE_SIGNER: Final = Function(f"rotateSigner(uint32,address,uint64,{SIGNATURE})")
+PARTY: Final = Function("party(uint32)", "((bytes2,bytes3,uint32,address,address))")
+NUMBER_OF: Final = Function("numberOf(bytes2,bytes3)", "(uint32)")
+SIGNER_OF: Final = Function("signerOf(uint32)", "(address)")
+PARTY_REGISTERED: Final = Function("PartyRegistered(uint32,bytes2,bytes3,address,address)")
+SIGNER_ROTATED: Final = Function("SignerRotated(uint32,address,address)")
+KNOWN_PARTY: Final = Function("PartyRegistryKnownParty(uint32)")
+UNKNOWN_PARTY: Final = Function("PartyRegistryUnknownParty(uint32)")
+MALFORMED_ID: Final = Function("PartyRegistryMalformedId(bytes2,bytes3)")
+ZERO_ADDRESS: Final = Function("PartyRegistryZeroAddress()")
+REGISTRY_EXPIRED: Final = Function("PartyRegistryExpired(uint64)")
+REGISTRY_WRONG_SIGNER: Final = Function("PartyRegistryWrongSigner(address)")
+
+# EmbeddedCurrency
+
+MINT: Final = Function("mint(address,uint256)")
+APPROVE: Final = Function("approve(address,uint256)", "(bool)")
+TRANSFER: Final = Function("Transfer(address,address,uint256)")
+APPROVAL: Final = Function("Approval(address,address,uint256)")
+TOKENS_OF: Final = Function("balanceOf(address)", "(uint256)")
+DECIMALS: Final = Function("decimals()", "(uint8)")
+TOKENS_SHORT: Final = Function("ERC20InsufficientBalance(address,uint256,uint256)")
+ALLOWANCE_SHORT: Final = Function("ERC20InsufficientAllowance(address,uint256,uint256)")
+
+# CollateralVault
+
+DEPOSIT: Final = Function("deposit(uint32,uint256)")
+COLLATERAL_OF: Final = Function("balanceOf(uint32)", "(uint256)")
+TOTAL_COLLATERAL: Final = Function("totalBalance()", "(uint256)")
+TOKEN: Final = Function("token()", "(address)")
+UNITS_PER_E4: Final = Function("unitsPerE4()", "(uint256)")
+DEPOSITED: Final = Function("Deposited(uint32,address,uint256)")
+ZERO_AMOUNT: Final = Function("CollateralVaultZeroAmount()")
+
+# SettlementBook
+
+OPEN_AGREEMENT: Final = Function(f"openAgreement({TERMS},{SIGNATURE},{SIGNATURE})", "(bytes32)")
+PROPOSE: Final = Function(f"propose(bytes32,{STATEMENT}[],{ACCEPTANCE}[])")
+ACCEPT: Final = Function(f"accept(bytes32,{STATEMENT}[],{ACCEPTANCE}[])")
+FUND: Final = Function(f"fund(bytes32,{STATEMENT}[])")
+DISCHARGE: Final = Function(f"discharge(bytes32,int64,{SIGNATURE},{SIGNATURE})")
+PAUSE: Final = Function("pause()")
+UNPAUSE: Final = Function("unpause()")
+AGREEMENT_STATE: Final = Function("agreementState(bytes32)", "((uint32,uint32,uint8,uint64,uint32,uint24,int64))")
+BATCH: Final = Function("batch(bytes32)", "((bytes32,uint256,uint256,uint256))")
+IS_FINAL: Final = Function("isFinal(bytes32,uint32)", "(bool)")
+IS_STATEMENT_FINAL: Final = Function(f"isStatementFinal({STATEMENT},{PLACE})", "(bool)")
+VERIFY_EVIDENCE: Final = Function(f"verifyEvidence({STATEMENT},{EVIDENCE_LEAF},uint256,bytes32[])", "(bool)")
+VERIFY_SUM: Final = Function(f"verifySum({STATEMENT},bytes32,uint64,uint64,uint256,{SUM_NODE}[])", "(bool)")
+AGREEMENT_ID: Final = Function(f"agreementId({TERMS})", "(bytes32)")
+PAIRS_HASH: Final = Function(f"pairsHash({STATEMENT}[])", "(bytes32)")
+CURRENCY: Final = Function("currency()", "(bytes3)")
+REGISTRY: Final = Function("registry()", "(address)")
+VAULT: Final = Function("vault()", "(address)")
+AGREEMENT_OPENED: Final = Function("AgreementOpened(bytes32,uint32,uint32,bytes32,uint8,uint64)")
+BATCH_PROPOSED: Final = Function("BatchProposed(bytes32,bytes32,uint256)")
+PAIRS_FINAL: Final = Function("PairsFinal(bytes32,uint256)")
+PAIRS_UNFUNDED: Final = Function("PairsUnfunded(bytes32,uint256)")
+OBLIGATION_DISCHARGED: Final = Function("ObligationDischarged(bytes32,uint24,int64,int64)")
+KNOWN_AGREEMENT: Final = Function("SettlementBookKnownAgreement(bytes32)")
+UNKNOWN_AGREEMENT: Final = Function("SettlementBookUnknownAgreement(bytes32)")
+UNSUITABLE_TERMS: Final = Function("SettlementBookUnsuitableTerms(bytes32)")
+BOOK_EXPIRED: Final = Function("SettlementBookExpired(uint64)")
+BOOK_WRONG_SIGNER: Final = Function("SettlementBookWrongSigner(uint32)")
+BATCH_EXISTS: Final = Function("SettlementBookBatchExists(bytes32)")
+UNSUITABLE_COUNT: Final = Function("SettlementBookUnsuitableCount(uint256)")
+NOT_ASCENDING: Final = Function("SettlementBookNotAscending(uint256)")
+MALFORMED_FIGURES: Final = Function("SettlementBookMalformedFigures(uint256)")
+STALE_SEQUENCE: Final = Function("SettlementBookStaleSequence(uint256,uint32)")
+OTHER_STATEMENTS: Final = Function("SettlementBookOtherStatements(bytes32)")
+DISCHARGE_EXCEEDS_OWED: Final = Function("SettlementBookDischargeExceedsOwed(bytes32,int64,int64)")
+PAUSED: Final = Function("Paused(address)")
+UNPAUSED: Final = Function("Unpaused(address)")
+IS_PAUSED: Final = Function("EnforcedPause()")
+IS_NOT_PAUSED: Final = Function("ExpectedPause()")
+EMPTY_TREE: Final = Function("MerkleTreeEmpty()")

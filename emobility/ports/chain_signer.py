@@ -1,0 +1,43 @@
+"""Signatures that a chain checks: secp256k1 over Keccak-256. Keys stay with whoever implements this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from emobility.ports.chain import Fees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsignedTransaction:
+    """A transaction as its sender means it. It moves no coins: settlement's money is a token.
+
+    Attributes:
+        chain_id: On another chain its signature means nothing.
+        nonce: How many transactions the sender sent before.
+        gas_limit: Most gas that it may take.
+        fees: What is offered for gas.
+        to: The contract, 20 bytes; None makes one.
+        calldata: The call, or the creation code with its arguments.
+    """
+
+    chain_id: int
+    nonce: int
+    gas_limit: int
+    fees: Fees
+    to: bytes | None
+    calldata: bytes
+
+
+class ChainSigner(Protocol):
+    """Signs for one account. An account that sends transactions has one sender, or two would take the same nonce."""
+
+    @property
+    def address(self) -> bytes:
+        """The account, 20 bytes."""
+
+    async def sign_transaction(self, transaction: UnsignedTransaction) -> bytes:
+        """Return the signed transaction, raw: the same bytes for the same transaction."""
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        """Return the compact signature of an EIP-712 digest: 64 bytes r and vs (EIP-2098)."""

@@ -1,0 +1,80 @@
+"""What a driver's receipt will show of an accepted CDR, kept sealed; the settlement gets the commitment to it alone.
+
+Record and salts lie in one box under the contract's key: once that is destroyed, the commitment on chain means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from emobility.domain.batch.hashing import SALT_BYTES
+from emobility.domain.cdr import CDR
+from emobility.domain.errors import EmobilityError
+from emobility.domain.personal import SubjectErased
+from emobility.domain.receipt.document import EvidenceRecord, MeterShown, canonical, read
+from emobility.domain.receipt.making import evidence_record, record_commitment
+from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.ports.vault import Vault
+from emobility.protocols.ocmf.showing import meter_shown
+from services.driver_mobility.billing import bill_id_of
+from services.driver_mobility.records import EVIDENCE, METER_KEY, EvidenceKept, QuoteRecord
+
+SALT_DIGITS: Final = 2 * SALT_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedEvidence:
+    """A record as its receipt shows it; `meter_salt` opens masked meter values to whom the driver sends."""
+
+    record: EvidenceRecord
+    salt: bytes
+    meter_salt: bytes
+
+
+async def keep_evidence(unit: UnitOfWork, ports: Ports, quote: QuoteRecord, cdr: CDR) -> bytes | None:
+    """Keep what a receipt of this CDR will show, in this unit, and return the commitment to it.
+
+    None where the driver's key is destroyed: nothing is written about somebody who was erased.
+    """
+    salt, meter_salt = ports.randomness.token_bytes(SALT_BYTES), ports.randomness.token_bytes(SALT_BYTES)
+    record = evidence_record(
+        quote.quote,
+        cdr,
+        bill_id=bill_id_of(quote.party_id, cdr.party_id, cdr.credit_reference_id or cdr.cdr_id),
+        seller_key=await ports.signer.public_key(quote.party_id),
+        meter=await _meter(unit, ports.vault.evidence, quote, cdr, salt=meter_salt),
+    )
+    text = salt.hex() + meter_salt.hex() + canonical(record).decode()
+    try:
+        box = await ports.vault.seal_under(text, subject=cdr.token.contract_id.subject)
+    except SubjectErased:
+        return None
+    kept = EvidenceKept(
+        party_id=quote.party_id, cpo_id=cdr.party_id, cdr_id=cdr.cdr_id, bill_id=record.bill_id, evidence=box
+    )
+    await unit.table(EVIDENCE).put(kept)
+    return record_commitment(record, salt=salt)
+
+
+async def opened(vault: Vault, kept: EvidenceKept) -> OpenedEvidence:
+    """Return what was kept. Raises `SubjectErased`, `SubjectRestricted`."""
+    text = await vault.open(kept.evidence)
+    salts, written = bytes.fromhex(text[: 2 * SALT_DIGITS]), text[2 * SALT_DIGITS :]
+    return OpenedEvidence(
+        record=read(written.encode(), EvidenceRecord), salt=salts[:SALT_BYTES], meter_salt=salts[SALT_BYTES:]
+    )
+
+
+async def _meter(unit: UnitOfWork, vault: Vault, quote: QuoteRecord, cdr: CDR, *, salt: bytes) -> MeterShown | None:
+    """Return signed meter values as they may be shown; what is no record of a meter is not shown."""
+    if cdr.signed_data is None or not cdr.signed_data.records:
+        return None
+    pinned = await unit.table(METER_KEY).get(quote.party_id, cdr.party_id, cdr.location.evse_uid)
+    try:
+        texts = [await vault.open(record) for record in cdr.signed_data.records]
+        key = cdr.signed_data.public_key if pinned is None else pinned.public_key
+        return meter_shown(texts, public_key=key, salt=salt)
+    except EmobilityError:
+        return None

@@ -1,0 +1,19 @@
+"""`python -m services.settlement`: the settlement alone, with settings from WATTROAM_* variables."""
+
+from __future__ import annotations
+
+import uvloop
+
+from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import configure_logging
+from services.settlement.wiring import run
+
+
+def main() -> None:
+    """Entry point."""
+    configure_logging(process="settlement")
+    uvloop.run(run(Settings()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""Close statements: a period of a pair is over, or an operator says so, and what was accepted by then is bound.
+
+What is late goes into the next statement with its own date; nothing is left out for ever. A CDR stands in one statement
+only, and a credit in none before its original's. Closing asks no chain: an agreement is opened in its book beforehand,
+and until it is, its CDRs wait with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from emobility.domain.agreement import RoamingAgreement
+from emobility.domain.batch.leaf import Leaf, LeafKind
+from emobility.domain.batch.period import period_at
+from emobility.domain.batch.statement import PairStatement, statement_of
+from emobility.domain.batch.trees import StatementTrees
+from emobility.domain.identifiers import PartyId
+from emobility.events.event import Envelope
+from emobility.events.settlement import StatementClosed, StatementName
+from emobility.ports.ports import Ports
+from emobility.ports.stores import SELECT_ROWS_MAX
+from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.facts import fact
+from services.settlement.intake import openings_of
+from services.settlement.metrics import SettlementMetrics
+from services.settlement.records import (
+    AGREEMENT,
+    LEAF,
+    OPENING,
+    STATEMENT,
+    LeafRecord,
+    Opening,
+    PairAgreement,
+    StatementRecord,
+    StatementState,
+)
+
+LEAVES_MAX: Final = 100_000
+"""Most CDRs in one statement; what is more goes into the next, closed at once."""
+SECOND: Final = timedelta(seconds=1)
+
+PairKey = tuple[PartyId, str]
+"""CPO and agreement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The stretch of time that a statement covers; its end is excluded."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A CDR in no statement yet, and from when it counts."""
+
+    row: LeafRecord
+    counts_from: datetime
+
+
+class Closing:
+    """Closes statements, one unit each."""
+
+    def __init__(self, ports: Ports, metrics: SettlementMetrics, reached: Reached = lambda _: None) -> None:
+        self._ports = ports
+        self._metrics = metrics
+        self._reached = reached
+        self.under_way: Final = asyncio.Lock()
+        """Held while pairs are closed one after the other: what is closed together is proposed together."""
+
+    async def close_due(self) -> int:
+        """Close every period that is over; return how many statements came of it."""
+        async with self.under_way:
+            return sum([await self._close_pair(pair, at_once=False) for pair in await self._pairs()])
+
+    async def close_now(self, pair: PairKey | None = None) -> int:
+        """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
+        async with self.under_way:
+            pairs = await self._pairs() if pair is None else [pair]
+            return sum([await self._close_pair(each, at_once=True) for each in pairs])
+
+    async def _pairs(self) -> list[PairKey]:
+        async with self._ports.units.begin() as unit:
+            rows = await unit.table(AGREEMENT).select(order_by=("cpo_id", "agreement_id"))
+        return [(row.cpo_id, row.agreement_id) for row in rows]
+
+    async def _close_pair(self, pair: PairKey, *, at_once: bool) -> int:
+        closed = 0
+        until = _next_second(self._ports.clock.now())
+        while await self._close_one(pair, at_once=until if at_once else None):
+            self._reached(CrashPoint.STATEMENT_CLOSED)
+            closed += 1
+        return closed
+
+    async def _close_one(self, pair: PairKey, *, at_once: datetime | None) -> bool:
+        """Close the pair's next statement, if there is one to close."""
+        async with self._ports.units.begin() as unit:
+            agreement = await unit.table(AGREEMENT).get_for_update(*pair)
+            if agreement is None or agreement.terms is None:
+                return False
+            # Of the openings in one currency only the newest takes CDRs.
+            newest = {each.currency: each for each in reversed(await openings_of(unit, *pair))}
+            for opening in newest.values():
+                if opening.book_agreement is None:
+                    continue
+                due = await self._due(unit, agreement, agreement.terms, opening.currency, at_once=at_once)
+                if due is not None:
+                    await self._bind(unit, agreement, opening, *due)
+                    await unit.commit()
+                    return True
+        return False
+
+    async def _due(
+        self,
+        unit: UnitOfWork,
+        agreement: PairAgreement,
+        terms: RoamingAgreement,
+        currency: str,
+        *,
+        at_once: datetime | None,
+    ) -> tuple[Span, Sequence[LeafRecord]] | None:
+        """Return the span of the next statement and its CDRs; None: nothing waits, or its period still runs."""
+        running, _ = period_at(terms.statement_period, terms.time_zone, self._ports.clock.now())
+        until = at_once or running
+        waiting = await _closable(unit, agreement, currency, before=until)
+        if not waiting:
+            return None
+        # What was accepted before the last close and came late belongs to the period that runs since.
+        closed_until = agreement.closed_until or waiting[0].counts_from
+        counts_from = max(waiting[0].counts_from, closed_until)
+        if counts_from >= until and at_once is None:
+            return None
+        start, end = period_at(terms.statement_period, terms.time_zone, counts_from)
+        end = min(end, until)
+        if agreement.closed_until is not None:
+            start = max(start, agreement.closed_until)
+        rows = [each.row for each in waiting if each.counts_from < end]
+        return Span(start=min(start, end - SECOND), end=end), rows[:LEAVES_MAX]
+
+    async def _bind(
+        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, rows: Sequence[LeafRecord]
+    ) -> None:
+        """Make the statement of these CDRs, all in this unit."""
+        assert opening.book_agreement is not None
+        trees = StatementTrees([leaf_in_tree(row) for row in rows])
+        statement = statement_of(
+            trees,
+            agreement=opening.book_agreement,
+            sequence=opening.last_sequence + 1,
+            period_end=span.end,
+        )
+        record = self._record(opening, statement, span)
+        await unit.table(STATEMENT).put(record)
+        places = {leaf.cdr_key: place for place, leaf in enumerate(trees.leaves)}
+        for row in rows:
+            in_it = replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key])
+            await unit.table(LEAF).put(in_it)
+        await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
+        closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
+        await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
+        unit.emit(self._closed(record))
+        self._metrics.closed(record)
+
+    def _record(self, opening: Opening, statement: PairStatement, span: Span) -> StatementRecord:
+        return StatementRecord(
+            cpo_id=opening.cpo_id,
+            agreement_id=opening.agreement_id,
+            version=opening.version,
+            sequence=statement.sequence,
+            emsp_id=opening.emsp_id,
+            currency=opening.currency,
+            state=StatementState.CLOSED,
+            statement_hash=statement.struct_hash,
+            book_agreement=statement.agreement,
+            evidence_root=statement.evidence_root,
+            sum_root=statement.sum_root,
+            due_e4=statement.due_e4,
+            credit_e4=statement.credit_e4,
+            count=statement.count,
+            period_start=span.start,
+            period_end=span.end,
+            closed_at=self._ports.clock.now(),
+            batch_id=None,
+            position=None,
+            waiting=None,
+            final_at=None,
+        )
+
+    def _closed(self, record: StatementRecord) -> Envelope:
+        event = StatementClosed(
+            statement=name_of(record),
+            emsp_id=record.emsp_id,
+            currency=record.currency,
+            statement_hash=record.statement_hash,
+            period_start=record.period_start,
+            period_end=record.period_end,
+            due_e4=record.due_e4,
+            credit_e4=record.credit_e4,
+            count=record.count,
+            evidence_root=record.evidence_root,
+            sum_root=record.sum_root,
+            closed_at=record.closed_at,
+        )
+        return fact(event, record.statement_hash.hex(), at=record.closed_at)
+
+
+def name_of(record: StatementRecord) -> StatementName:
+    """Return what events call a statement."""
+    return StatementName(
+        cpo_id=record.cpo_id, agreement_id=record.agreement_id, version=record.version, sequence=record.sequence
+    )
+
+
+def leaf_in_tree(row: LeafRecord) -> Leaf:
+    """Return a row's leaf."""
+    return Leaf(
+        kind=LeafKind.CREDIT if row.is_credit else LeafKind.CHARGE,
+        cdr_key=row.cdr_key,
+        import_wh=row.import_wh,
+        export_wh=row.export_wh,
+        commitment=row.commitment,
+        due_e4=row.due_e4,
+        credit_e4=row.credit_e4,
+    )
+
+
+def pair_statement(record: StatementRecord) -> PairStatement:
+    """Return what the parties sign."""
+    return PairStatement(
+        agreement=record.book_agreement,
+        evidence_root=record.evidence_root,
+        sum_root=record.sum_root,
+        due_e4=record.due_e4,
+        credit_e4=record.credit_e4,
+        count=record.count,
+        sequence=record.sequence,
+        period_end=record.period_end,
+    )
+
+
+async def leaves_of(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecord]:
+    """Return a statement's CDRs in the order of their places."""
+    where = {
+        "cpo_id": record.cpo_id,
+        "agreement_id": record.agreement_id,
+        "version": record.version,
+        "sequence": record.sequence,
+    }
+    rows: list[LeafRecord] = []
+    while len(rows) < record.count:
+        page = await unit.table(LEAF).select(where, order_by=("place",), offset=len(rows))
+        if not page:
+            raise AssertionError(f"{name_of(record)} counts {record.count} CDRs and has {len(rows)}")
+        rows += page
+    return rows
+
+
+async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *, before: datetime) -> list[Waiting]:
+    """Return unbatched CDRs that count before a moment, in that order: a credit never before its original."""
+    rows: list[LeafRecord] = []
+    while len(rows) < LEAVES_MAX:
+        page = await unit.table(LEAF).select(
+            _unbatched(agreement, currency),
+            before=("accepted_at", before),
+            order_by=("accepted_at",),
+            offset=len(rows),
+        )
+        rows += page
+        if len(page) < SELECT_ROWS_MAX:
+            break
+    originals: dict[str | None, LeafRecord] = {row.cdr_id: row for row in rows if not row.is_credit}
+    missing = tuple(
+        {row.credit_reference_id: None for row in rows if row.is_credit and row.credit_reference_id not in originals}
+    )
+    for start in range(0, len(missing), SELECT_ROWS_MAX):
+        ids = missing[start : start + SELECT_ROWS_MAX]
+        for row in await unit.table(LEAF).select({"cpo_id": agreement.cpo_id, "cdr_id": ids}):
+            originals[row.cdr_id] = row
+    waiting = [
+        Waiting(row=row, counts_from=counts_from) for row in rows if (counts_from := _counts_from(row, originals))
+    ]
+    waiting.sort(key=lambda each: (each.counts_from, each.row.is_credit, each.row.cdr_id))
+    return [each for each in waiting if each.counts_from < before]
+
+
+def _counts_from(row: LeafRecord, originals: Mapping[str | None, LeafRecord]) -> datetime | None:
+    """Return from when a CDR may stand in a statement; None: a credit whose original is not here yet."""
+    if not row.is_credit:
+        return row.accepted_at
+    original = originals.get(row.credit_reference_id)
+    return None if original is None else max(row.accepted_at, original.accepted_at)
+
+
+def _unbatched(agreement: PairAgreement, currency: str) -> dict[str, object]:
+    return {
+        "cpo_id": agreement.cpo_id,
+        "agreement_id": agreement.agreement_id,
+        "currency": currency,
+        "sequence": None,
+    }
+
+
+def _next_second(at: datetime) -> datetime:
+    """A period ends at a whole second, excluded, so this one still takes what was accepted just now."""
+    return at.replace(microsecond=0) + SECOND

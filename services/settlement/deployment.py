@@ -1,0 +1,349 @@
+"""Put the settlement contracts on a chain and bring parties, test money and agreements into them.
+
+For chains of our own and for tests: one account makes everything, administers it and mints the money. It sends nothing
+else and nobody else sends from it, so its nonces are the chain's. Everything here can be asked for again after a cut:
+what is there already is found and left alone. Contracts whose making was cut before `deploy` returned stay unused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+import settlement_contracts
+from emobility.domain.batch import contracts
+from emobility.domain.batch.abi import encode
+from emobility.domain.batch.calls import agreement_query, open_agreement_call
+from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch.typed_data import (
+    AgreementTerms,
+    Book,
+    Registry,
+    agreement_digest,
+    agreement_id,
+    registration_digest,
+)
+from emobility.domain.errors import RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import CallReverted, Chain, ChainUnavailable, TransactionNotTaken, TransactionReceipt
+from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.ports.clock import Timer
+
+WITHDRAWAL_DELAY_S: Final = 24 * 3600
+"""Partners have a day to see a withdrawal coming."""
+CONSENT_VALID_FOR: Final = timedelta(days=1)
+GAS_HEADROOM_PERCENT: Final = 25
+"""Others change the state between an estimate and its transaction."""
+FINAL_TIMEOUT_S: Final = 120.0
+POLL_S: Final = 0.05
+SENT_TOGETHER_MAX: Final = 64
+"""Transactions under way at once."""
+_Call: TypeAlias = "tuple[bytes | None, bytes]"
+"""A contract, None to make one, and what it is called with."""
+
+
+class DeploymentGone(RuleBroken):
+    """The chain does not hold what was deployed on it: another chain, one that lost its state, or other code."""
+
+
+class StepRefused(RuleBroken):
+    """A transaction was mined and refused, though it had been estimated."""
+
+    def __init__(self, transaction_hash: bytes) -> None:
+        self.transaction_hash = transaction_hash
+        super().__init__(f"transaction 0x{transaction_hash.hex()} was refused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrencyContracts:
+    """What settles one currency (ISO 4217). Addresses have 20 bytes."""
+
+    currency: str
+    token: bytes
+    vault: bytes
+    book: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Where the contracts are. It is stored; `Deployment` and chain together tell whether they are still there.
+
+    Attributes:
+        genesis_hash: Of the chain, so that one that lost its state is not taken for this one.
+        code_hash: Over the code of all contracts, in the order of the fields.
+    """
+
+    chain_id: int
+    genesis_hash: bytes
+    registry: bytes
+    anchor: bytes
+    passport: bytes
+    currencies: tuple[CurrencyContracts, ...]
+    code_hash: bytes
+
+    def of(self, currency: str) -> CurrencyContracts | None:
+        """Return what settles a currency; None: nothing does."""
+        return next((each for each in self.currencies if each.currency == currency), None)
+
+    def book(self, currency: str) -> Book | None:
+        """Return a currency's book, as signatures name it."""
+        found = self.of(currency)
+        return None if found is None else Book(chain_id=self.chain_id, address=found.book)
+
+
+class Deployer:
+    """The administering account at work: its only sender."""
+
+    def __init__(self, chain: Chain, signer: ChainSigner, timer: Timer) -> None:
+        """Take the account; it must be able to pay fees."""
+        self._chain = chain
+        self._signer = signer
+        self._timer = timer
+
+    async def deploy(
+        self, currencies: Sequence[str], *, proposer: bytes, known: Deployment | None = None
+    ) -> Deployment:
+        """Return where the contracts are, making them if none are known; all is final.
+
+        Args:
+            currencies: ISO 4217; each gets a token of play money, a vault and a book.
+            proposer: Account that may propose batches.
+            known: What an earlier call returned; then nothing is made.
+
+        Raises:
+            DeploymentGone: the chain does not hold `known`.
+        """
+        if known is not None:
+            await self.recognise(known)
+            return known
+        admin, ordered = self._signer.address, sorted(set(currencies))
+        registry, passport, *tokens = await self._make(
+            ("PartyRegistry", encode("(address)", (admin,))),
+            ("BatteryPassport", encode("(address)", (admin,))),
+            *(
+                ("EmbeddedCurrency", encode("(string,string,address)", (each.encode(), each.encode(), admin)))
+                for each in ordered
+            ),
+        )
+        anchor, *vaults = await self._make(
+            ("RootAnchor", encode("(address,address)", (registry, admin))),
+            *(
+                (
+                    "CollateralVault",
+                    encode("(address,address,uint64,address)", (token, registry, WITHDRAWAL_DELAY_S, admin)),
+                )
+                for token in tokens
+            ),
+        )
+        books = await self._make(
+            *(
+                (
+                    "SettlementBook",
+                    encode("(bytes3,address,address,address)", (each.encode(), registry, vault, admin)),
+                )
+                for each, vault in zip(ordered, vaults, strict=True)
+            )
+        )
+        await self._send(
+            (registry, contracts.GRANT_ROLE.call(contracts.ISSUER_ROLE, admin)),
+            *(
+                (vault, contracts.GRANT_ROLE.call(contracts.BOOK_ROLE, book))
+                for vault, book in zip(vaults, books, strict=True)
+            ),
+            *((book, contracts.GRANT_ROLE.call(contracts.PROPOSER_ROLE, proposer)) for book in books),
+            *((book, contracts.GRANT_ROLE.call(contracts.PAUSER_ROLE, admin)) for book in books),
+        )
+        made = Deployment(
+            chain_id=await self._chain.chain_id(),
+            genesis_hash=await self._chain.genesis_hash(),
+            registry=registry,
+            anchor=anchor,
+            passport=passport,
+            currencies=tuple(
+                CurrencyContracts(currency=each, token=token, vault=vault, book=book)
+                for each, token, vault, book in zip(ordered, tokens, vaults, books, strict=True)
+            ),
+            code_hash=b"",
+        )
+        return replace(made, code_hash=await self._code_hash(_addresses(made)))
+
+    async def recognise(self, deployment: Deployment) -> None:
+        """Make sure that the chain holds a deployment. Raises `DeploymentGone`."""
+        if await self._chain.chain_id() != deployment.chain_id:
+            raise DeploymentGone("it is on another chain")
+        if await self._chain.genesis_hash() != deployment.genesis_hash:
+            raise DeploymentGone("the chain has lost its state")
+        if await self._code_hash(_addresses(deployment)) != deployment.code_hash:
+            raise DeploymentGone("a contract is not there, or it is another one")
+
+    async def register_parties(
+        self, deployment: Deployment, signers: Mapping[PartyId, ChainSigner]
+    ) -> dict[PartyId, int]:
+        """Return the parties' numbers, registering those that have none; collateral is paid out to the signer.
+
+        Args:
+            deployment: Where.
+            signers: Who signs for each from then on, and consents to it.
+        """
+        numbers = {each: await self._number_of(deployment, each) for each in signers}
+        registry = Registry(chain_id=deployment.chain_id, address=deployment.registry)
+        deadline = _moment((await self._chain.head()).timestamp_s) + CONSENT_VALID_FOR
+        calls = []
+        for party_id, signer in signers.items():
+            if numbers[party_id]:
+                continue
+            digest = registration_digest(
+                registry, party_id=party_id, signer=signer.address, payout=signer.address, deadline=deadline
+            )
+            consent = await signer.sign_digest(digest)
+            call = contracts.REGISTER.call(
+                *_codes(party_id),
+                signer.address,
+                signer.address,
+                int(deadline.timestamp()),
+                (consent[:32], consent[32:]),
+            )
+            calls.append((deployment.registry, call))
+        await self._send(*calls)
+        return {each: numbers[each] or await self._number_of(deployment, each) for each in signers}
+
+    async def deposit(self, into: CurrencyContracts, at_least_e4: Mapping[int, int]) -> None:
+        """Bring collateral up to an amount with new play money. After a settlement it fills up what was paid.
+
+        Args:
+            into: The currency.
+            at_least_e4: What each party, by number, shall have at least, in ten-thousandths of the currency.
+        """
+        missing = {party: amount - await self.collateral_of(into, party) for party, amount in at_least_e4.items()}
+        missing = {party: amount for party, amount in missing.items() if amount > 0}
+        if missing:
+            total = sum(missing.values())
+            await self._send(
+                (into.token, contracts.MINT.call(self._signer.address, total)),
+                (into.token, contracts.APPROVE.call(into.vault, total)),
+            )
+            await self._send(
+                *((into.vault, contracts.DEPOSIT.call(party, amount)) for party, amount in missing.items())
+            )
+
+    async def collateral_of(self, where: CurrencyContracts, party: int) -> int:
+        """Return a party's collateral, in ten-thousandths of the currency."""
+        (balance,) = contracts.COLLATERAL_OF.answer(
+            await self._chain.call(where.vault, contracts.COLLATERAL_OF.call(party))
+        )
+        return int(balance)
+
+    async def open_agreements(
+        self, deployment: Deployment, agreements: Sequence[tuple[AgreementTerms, ChainSigner, ChainSigner]]
+    ) -> list[bytes]:
+        """Return the agreements' ids in their books, opening those that are not open.
+
+        Args:
+            deployment: Where.
+            agreements: Terms, and who signs for CPO and MSP. The same terms, deadline included, are the same agreement.
+
+        Raises:
+            DeploymentGone: no book settles an agreement's currency.
+        """
+        calls = []
+        for terms, cpo, msp in agreements:
+            book = deployment.book(terms.currency)
+            if book is None:
+                raise DeploymentGone(f"no book settles {terms.currency}")
+            if not await self._is_open(book, agreement_id(terms)):
+                digest = agreement_digest(book, terms)
+                by_cpo, by_msp = await cpo.sign_digest(digest), await msp.sign_digest(digest)
+                calls.append((book.address, open_agreement_call(terms, by_cpo=by_cpo, by_msp=by_msp)))
+        await self._send(*calls)
+        return [agreement_id(terms) for terms, _, _ in agreements]
+
+    # Looking
+
+    async def _number_of(self, deployment: Deployment, party_id: PartyId) -> int:
+        asked = contracts.NUMBER_OF.call(*_codes(party_id))
+        (number,) = contracts.NUMBER_OF.answer(await self._chain.call(deployment.registry, asked))
+        return int(number)
+
+    async def _is_open(self, book: Book, agreement: bytes) -> bool:
+        try:
+            await self._chain.call(book.address, agreement_query(agreement))
+        except CallReverted:
+            return False
+        return True
+
+    async def _code_hash(self, addresses: Sequence[bytes]) -> bytes:
+        hashes = [keccak256(code) if (code := await self._chain.code(each)) else bytes(32) for each in addresses]
+        return keccak256(b"".join(hashes))
+
+    # Sending
+
+    async def _make(self, *made: tuple[str, bytes]) -> list[bytes]:
+        """Make contracts, each by its name and constructor's arguments; return where they are."""
+        receipts = await self._send(
+            *((None, bytes.fromhex(settlement_contracts.bytecode(name)[2:]) + arguments) for name, arguments in made)
+        )
+        return [receipt.contract_address for receipt in receipts if receipt.contract_address is not None]
+
+    async def _send(self, *calls: _Call) -> list[TransactionReceipt]:
+        """Send calls that don't build on each other; return when all are final.
+
+        Raises:
+            CallReverted: a contract refuses one; none was sent.
+            StepRefused: it refused one only when it was mined.
+        """
+        receipts: list[TransactionReceipt] = []
+        for start in range(0, len(calls), SENT_TOGETHER_MAX):
+            raws = await self._signed(calls[start : start + SENT_TOGETHER_MAX])
+            for raw in raws:
+                await self._chain.send_raw(raw)
+            receipts.extend([await self._final(raw) for raw in raws])
+        return receipts
+
+    async def _signed(self, calls: Sequence[_Call]) -> list[bytes]:
+        account, chain_id, fees = self._signer.address, await self._chain.chain_id(), await self._chain.fees()
+        estimates = [await self._chain.estimate_gas(account, to, calldata) for to, calldata in calls]
+        first = await self._chain.nonce(account, with_waiting=True)
+        return [
+            await self._signer.sign_transaction(
+                UnsignedTransaction(
+                    chain_id=chain_id,
+                    nonce=first + place,
+                    gas_limit=estimate * (100 + GAS_HEADROOM_PERCENT) // 100,
+                    fees=fees,
+                    to=to,
+                    calldata=calldata,
+                )
+            )
+            for place, ((to, calldata), estimate) in enumerate(zip(calls, estimates, strict=True))
+        ]
+
+    async def _final(self, raw: bytes) -> TransactionReceipt:
+        """Wait until a transaction is final, handing it over again while it is in no block."""
+        transaction_hash, give_up_s = keccak256(raw), self._timer.monotonic_s() + FINAL_TIMEOUT_S
+        while self._timer.monotonic_s() < give_up_s:
+            receipt = await self._chain.receipt(transaction_hash)
+            if receipt is None:
+                with suppress(TransactionNotTaken):  # it is known
+                    await self._chain.send_raw(raw)
+            elif receipt.block_number <= (await self._chain.finalized()).number:
+                if not receipt.has_succeeded:
+                    raise StepRefused(transaction_hash)
+                return receipt
+            await self._timer.sleep(POLL_S)
+        raise ChainUnavailable(f"transaction 0x{transaction_hash.hex()} is not final after {FINAL_TIMEOUT_S:.0f} s")
+
+
+def _addresses(deployment: Deployment) -> tuple[bytes, ...]:
+    of_currencies = (address for each in deployment.currencies for address in (each.token, each.vault, each.book))
+    return deployment.registry, deployment.anchor, deployment.passport, *of_currencies
+
+
+def _codes(party_id: PartyId) -> tuple[bytes, bytes]:
+    return party_id.country_code.encode(), party_id.party_id.encode()
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

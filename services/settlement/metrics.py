@@ -1,0 +1,49 @@
+"""What the settlement shows of its work. Labels are bounded: kinds, states and reasons, never a party or a CDR.
+
+Counted when it happens inside a unit of work: a unit that is rolled back and tried again counts twice. Books are the
+audit's business, not these figures'.
+"""
+
+from __future__ import annotations
+
+from emobility.runtime.telemetry import Metrics
+from services.settlement.records import LeafRecord, StatementRecord, StatementState
+
+
+class SettlementMetrics:
+    """Counters of leaves and statements."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._leaves = metrics.counter("settlement_leaves_total", "Accepted CDRs taken in", ("kind",))
+        self._statements = metrics.counter(
+            "settlement_statements_total", "Statements, by what became of them", ("what",)
+        )
+
+        self._lost = metrics.counter("settlement_final_blocks_lost_total", "Times that the chain lost final blocks")
+        self._waiting = metrics.gauge("settlement_chain_unavailable", "1 while the chain does not answer")
+        self._alarm = metrics.gauge("settlement_chain_alarm", "1 while the chain is another one than before")
+
+    def waits(self, *, is_waiting: bool) -> None:
+        """The chain answered, or it did not."""
+        self._waiting.set(int(is_waiting))
+
+    def became(self, state: StatementState) -> None:
+        """A statement became final or unfunded."""
+        self._statements.labels(state.value.lower()).inc()
+
+    def lost_blocks(self) -> None:
+        """Final blocks were gone."""
+        self._lost.inc()
+
+    def alarmed(self, *, is_alarmed: bool) -> None:
+        """The chain was looked at."""
+        self._alarm.set(int(is_alarmed))
+
+    def closed(self, record: StatementRecord) -> None:
+        """A statement was closed."""
+        del record
+        self._statements.labels("closed").inc()
+
+    def taken(self, leaf: LeafRecord) -> None:
+        """A CDR was booked."""
+        self._leaves.labels("credit" if leaf.is_credit else "charge").inc()

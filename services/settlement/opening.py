@@ -1,0 +1,197 @@
+"""Bring parties and agreements into the contracts: numbers, cover in play money, agreements with both signatures.
+
+On a chain of our own we deploy and administer; elsewhere an operator does, and what we need is looked up. What waits
+for it says so. Nothing here holds up taking CDRs in; they wait for their agreement to be open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from emobility.domain.agreement import SettlementMode
+from emobility.domain.batch import contracts
+from emobility.domain.batch.typed_data import AgreementTerms, BookMode
+from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import CallReverted
+from emobility.ports.ports import Ports
+from services.settlement.access import ChainAccess
+from services.settlement.books import StoredBooks
+from services.settlement.deployment import CurrencyContracts, Deployer, Deployment
+from services.settlement.records import DEPLOYMENT, OPENING, PARTY, DeploymentRecord, Opening, SettledParty
+from services.settlement.sending import error_name
+
+VALID_FOR: Final = timedelta(days=90)
+"""How long the signatures under an opening are good; after that it is signed anew."""
+PLAY_MONEY_E4: Final = 10**10
+"""Cover of each prefunded party on a chain of our own, in ten-thousandths: a million."""
+BOOK_MODES: Final = {
+    SettlementMode.PREFUNDED: BookMode.PREFUNDED,
+    SettlementMode.CREDIT_LINE: BookMode.CREDIT_LINE,
+}
+
+
+class Openings:
+    """Opens what is not open yet; one `advance` after the other."""
+
+    def __init__(self, ports: Ports, access: ChainAccess, books: StoredBooks, deployer: Deployer | None) -> None:
+        self._ports = ports
+        self._access = access
+        self._books = books
+        self._deployer = deployer
+
+    async def advance(self) -> int:
+        """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
+        async with self._ports.units.begin() as unit:
+            unopened = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))
+        if not unopened:
+            return 0
+        deployment = await self._deployment({each.currency for each in unopened})
+        if deployment is None:
+            return await self._wait(unopened, "no contracts are known on this chain")
+        parties = await self._parties(deployment, unopened)
+        return sum([await self._open_in(deployment, each, unopened, parties) for each in _currencies(unopened)])
+
+    async def _deployment(self, currencies: set[str]) -> Deployment | None:
+        known = await self._books.deployment()
+        if known is not None or self._deployer is None:
+            return known
+        made = await self._deployer.deploy(sorted(currencies), proposer=self._access.proposer.address)
+        async with self._ports.units.begin() as unit:
+            await unit.table(DEPLOYMENT).put(DeploymentRecord(chain_id=made.chain_id, deployment=made))
+            await unit.commit()
+        return made
+
+    # Parties
+
+    async def _parties(self, deployment: Deployment, openings: Sequence[Opening]) -> dict[PartyId, SettledParty]:
+        """Return whom agreements are about, registering those we sign for where we may."""
+        concerned = tuple(sorted({party for each in openings for party in (each.cpo_id, each.emsp_id)}))
+        async with self._ports.units.begin() as unit:
+            parties = await unit.table(PARTY).select({"party_id": concerned})
+        missing = [each for each in parties if each.number is None]
+        found: dict[PartyId, int] = {}
+        if self._deployer is not None:
+            ours = {each.party_id: self._access.signer_of(each.party_id) for each in missing if each.is_hosted}
+            found = await self._deployer.register_parties(deployment, ours) if ours else {}
+        for each in missing:
+            if each.party_id not in found and (number := await self._registered(deployment, each.party_id)):
+                found[each.party_id] = number
+        async with self._ports.units.begin() as unit:
+            for party_id, number in found.items():
+                known = await unit.table(PARTY).get_for_update(party_id)
+                assert known is not None, f"{party_id} is gone"
+                await unit.table(PARTY).put(replace(known, number=number))
+            await unit.commit()
+        return {each.party_id: replace(each, number=found.get(each.party_id, each.number)) for each in parties}
+
+    async def _registered(self, deployment: Deployment, party_id: PartyId) -> int:
+        codes = party_id.country_code.encode(), party_id.party_id.encode()
+        answer = await self._access.chain.call(deployment.registry, contracts.NUMBER_OF.call(*codes))
+        return int(contracts.NUMBER_OF.answer(answer)[0])
+
+    # Agreements
+
+    async def _open_in(
+        self, deployment: Deployment, currency: str, unopened: Sequence[Opening], parties: dict[PartyId, SettledParty]
+    ) -> int:
+        of_currency = [each for each in unopened if each.currency == currency]
+        into = deployment.of(currency)
+        if into is None:
+            return await self._wait(of_currency, f"no book settles {currency}")
+        ready = []
+        for each in of_currency:
+            reason = _refusal(each, parties)
+            if reason is None:
+                ready.append(await self._with_deadline(each))
+            else:
+                await self._wait([each], reason)
+        if self._deployer is None or not ready:
+            return await self._wait(ready, "an operator opens agreements on this chain")
+        await self._cover(into, ready, parties)
+        return sum([await self._open(self._deployer, deployment, each, parties) for each in ready])
+
+    async def _with_deadline(self, opening: Opening) -> Opening:
+        """Store until when it can be opened, before anybody signs: it is part of the agreement's id."""
+        now = self._ports.clock.now().replace(microsecond=0)
+        if opening.deadline is not None and opening.deadline > now:
+            return opening
+        dated = replace(opening, deadline=now + VALID_FOR)
+        async with self._ports.units.begin() as unit:
+            await unit.table(OPENING).put(dated)
+            await unit.commit()
+        return dated
+
+    async def _cover(
+        self, into: CurrencyContracts, openings: Sequence[Opening], parties: dict[PartyId, SettledParty]
+    ) -> None:
+        assert self._deployer is not None
+        prefunded = {
+            number_of(parties, party): PLAY_MONEY_E4
+            for each in openings
+            if each.mode is SettlementMode.PREFUNDED
+            for party in (each.cpo_id, each.emsp_id)
+        }
+        await self._deployer.deposit(into, prefunded)
+
+    async def _open(
+        self, deployer: Deployer, deployment: Deployment, opening: Opening, parties: dict[PartyId, SettledParty]
+    ) -> int:
+        assert opening.deadline is not None
+        terms = book_terms(opening, parties, deadline=opening.deadline)
+        signers = self._access.signer_of(opening.cpo_id), self._access.signer_of(opening.emsp_id)
+        try:
+            (agreement,) = await deployer.open_agreements(deployment, [(terms, *signers)])
+        except CallReverted as refusal:
+            return await self._wait([opening], f"the book refuses: {error_name(refusal.data)}")
+        async with self._ports.units.begin() as unit:
+            await unit.table(OPENING).put(replace(opening, book_agreement=agreement, waiting=None))
+            await unit.commit()
+        return 1
+
+    async def _wait(self, openings: Sequence[Opening], reason: str) -> int:
+        """Say why agreements are not open; nothing was done."""
+        async with self._ports.units.begin() as unit:
+            for each in openings:
+                if each.waiting != reason:
+                    await unit.table(OPENING).put(replace(each, waiting=reason))
+            await unit.commit()
+        return 0
+
+
+def number_of(parties: dict[PartyId, SettledParty], party_id: PartyId) -> int:
+    """Return the number of a party that is registered."""
+    number = parties[party_id].number
+    assert number is not None, f"{party_id} has no number"
+    return number
+
+
+def book_terms(opening: Opening, parties: dict[PartyId, SettledParty], *, deadline: datetime) -> AgreementTerms:
+    """Return an agreement as its two parties sign it for the book."""
+    return AgreementTerms(
+        document=opening.document,
+        cpo=number_of(parties, opening.cpo_id),
+        msp=number_of(parties, opening.emsp_id),
+        currency=opening.currency,
+        mode=BOOK_MODES[opening.mode],
+        credit_limit_e4=opening.credit_limit_e4,
+        deadline=deadline,
+    )
+
+
+def _refusal(opening: Opening, parties: dict[PartyId, SettledParty]) -> str | None:
+    """Return why we can't open an agreement."""
+    if opening.mode not in BOOK_MODES:
+        return f"no book settles by {opening.mode}"
+    both = [parties[each] for each in (opening.cpo_id, opening.emsp_id)]
+    if absent := [str(each.party_id) for each in both if each.number is None]:
+        return f"the registration of {' and '.join(absent)}"
+    if outside := [str(each.party_id) for each in both if not each.is_hosted]:
+        return f"the signature of {' and '.join(outside)} under the agreement"
+    return None
+
+
+def _currencies(openings: Sequence[Opening]) -> list[str]:
+    return sorted({each.currency for each in openings})

@@ -1,0 +1,237 @@
+"""Carry transactions into the chain: QUEUED, SIGNED (bytes stored first), SENT, MINED, FINAL.
+
+A process that dies in between loses nothing and sends nothing else: what is stored are the very bytes, and sending
+them twice is as once. What the node says about bytes it knows is not believed; the chain is looked at instead, for the
+transaction and, if that is not there, for the batch itself. Nonces are given under the lock of the account's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from emobility.domain.batch import contracts
+from emobility.domain.batch.abi import Function
+from emobility.domain.batch.calls import BatchState as BookedBatch
+from emobility.domain.batch.calls import batch_query, read_batch
+from emobility.domain.batch.hashing import keccak256
+from emobility.ports.chain import Block, CallReverted, TransactionNotTaken, TransactionReceipt
+from emobility.ports.chain_signer import UnsignedTransaction
+from emobility.ports.ports import Ports
+from services.settlement.access import ChainAccess
+from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.finality import Finality
+from services.settlement.records import (
+    ACCOUNT,
+    IN_FLIGHT,
+    TRANSACTION,
+    AccountRecord,
+    TransactionRecord,
+    TransactionState,
+)
+
+GAS_HEADROOM: Final = 5
+"""A transaction may take this many quarters of what was estimated: others change the state in between."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Sending:
+    """Moves transactions; a step at a time, each in a unit of its own."""
+
+    def __init__(self, ports: Ports, access: ChainAccess, finality: Finality, reached: Reached) -> None:
+        self._ports = ports
+        self._access = access
+        self._chain = access.chain
+        self._finality = finality
+        self._reached = reached
+
+    async def advance(self) -> int:
+        """Move every transaction as far as it goes now; return how many steps were made. Raises `ChainUnavailable`."""
+        steps = 0
+        for row in await self._in_flight():
+            current: TransactionRecord | None = row
+            while current is not None and (moved := await self._advance(current)) is not None:
+                current, steps = moved, steps + 1
+        return steps
+
+    async def _in_flight(self) -> Sequence[TransactionRecord]:
+        """Return what is under way, in the order of nonces: a gap would hold up all that follow."""
+        async with self._ports.units.begin() as unit:
+            rows = await unit.table(TRANSACTION).select({"state": IN_FLIGHT}, order_by=("queued_at",))
+        return sorted(rows, key=lambda row: (row.nonce is None, row.nonce or 0))
+
+    async def _advance(self, row: TransactionRecord) -> TransactionRecord | None:
+        """Return the row after one step; None: it can't go on now."""
+        match row.state:
+            case TransactionState.QUEUED:
+                return await self._sign(row)
+            case TransactionState.SIGNED:
+                return await self._send(row)
+            case TransactionState.SENT:
+                return await self._look(row)
+            case TransactionState.MINED:
+                return await self._settle(row)
+            case _:
+                return None
+
+    # Signing
+
+    async def _sign(self, row: TransactionRecord) -> TransactionRecord | None:
+        """Give it a nonce and store its signed bytes, in one unit."""
+        try:
+            gas = await self._chain.estimate_gas(row.account, row.receiver, row.calldata)
+        except CallReverted as refusal:
+            return await self._refused(row, refusal)
+        fees = await self._chain.fees()
+        on_chain = await self._chain.nonce(row.account, with_waiting=True)
+        async with self._ports.units.begin() as unit:
+            locked = await unit.table(TRANSACTION).get_for_update(row.transaction_id)
+            account = await unit.table(ACCOUNT).get_for_update(row.chain_id, row.account)
+            if locked is None or locked.state is not TransactionState.QUEUED:
+                return None
+            # The chain may have lost what we sent, and we may have been restored from a copy: the higher one is free.
+            nonce = on_chain if account is None else max(on_chain, account.next_nonce)
+            transaction = UnsignedTransaction(
+                chain_id=row.chain_id,
+                nonce=nonce,
+                gas_limit=gas * GAS_HEADROOM // 4,
+                fees=fees,
+                to=row.receiver,
+                calldata=row.calldata,
+            )
+            raw = await self._access.proposer.sign_transaction(transaction)
+            signed = replace(
+                locked, state=TransactionState.SIGNED, nonce=nonce, raw=raw, hash=keccak256(raw), waiting=None
+            )
+            await unit.table(TRANSACTION).put(signed)
+            await unit.table(ACCOUNT).put(
+                AccountRecord(chain_id=row.chain_id, account=row.account, next_nonce=nonce + 1)
+            )
+            self._reached(CrashPoint.BYTES_SIGNED)
+            await unit.commit()
+        self._reached(CrashPoint.BYTES_STORED)
+        return signed
+
+    async def _refused(self, row: TransactionRecord, refusal: CallReverted) -> TransactionRecord | None:
+        """A call that can't succeed is not sent: what it should do is done already, or it waits with the reason."""
+        if refusal.data[:4] == contracts.BATCH_EXISTS.selector:
+            return await self._adopt(row)
+        reason = f"the book refuses: {error_name(refusal.data)}"
+        if reason != row.waiting:
+            _log.warning("settlement_call_refused", transaction=row.transaction_id, reason=reason)
+            await self._put(row, replace(row, waiting=reason))
+        return None
+
+    async def _adopt(self, row: TransactionRecord) -> TransactionRecord | None:
+        """Take over the transaction that proposed this batch before, which we forgot."""
+        logs = await self._chain.logs(
+            row.receiver,
+            [contracts.BATCH_PROPOSED.topic, row.batch_id],
+            from_block=0,
+            to_block=(await self._chain.head()).number,
+        )
+        if not logs:
+            return None
+        _log.info("settlement_batch_adopted", transaction=row.transaction_id)
+        return await self._put(row, replace(row, state=TransactionState.SENT, hash=logs[-1].transaction_hash))
+
+    # Sending
+
+    async def _send(self, row: TransactionRecord) -> TransactionRecord | None:
+        assert row.raw is not None
+        await self._hand_over(row.raw)
+        self._reached(CrashPoint.BYTES_SENT)
+        sent = await self._put(row, replace(row, state=TransactionState.SENT))
+        self._reached(CrashPoint.SENDING_NOTED)
+        return sent
+
+    async def _hand_over(self, raw: bytes) -> None:
+        """Send bytes. That the node does not take them says nothing yet: `_look` finds out what became of them."""
+        try:
+            await self._chain.send_raw(raw)
+        except TransactionNotTaken as refusal:
+            _log.info("settlement_bytes_not_taken", reason=refusal.reason)
+
+    async def _look(self, row: TransactionRecord) -> TransactionRecord | None:
+        """Note the block of what was sent; send the same bytes again where the chain does not know them."""
+        assert row.hash is not None
+        receipt = await self._chain.receipt(row.hash)
+        if receipt is not None:
+            self._reached(CrashPoint.BLOCK_SEEN)
+            mined = replace(
+                row,
+                state=TransactionState.MINED,
+                block_number=receipt.block_number,
+                block_hash=receipt.block_hash,
+                gas_used=receipt.gas_used,
+            )
+            return await self._put(row, mined)
+        if await self._chain.transaction(row.hash) is not None:
+            return None
+        if row.raw is None:  # adopted from the chain, and gone with its blocks
+            return await self._put(row, replace(row, state=TransactionState.QUEUED, hash=None))
+        assert row.nonce is not None
+        if await self._chain.nonce(row.account, with_waiting=False) > row.nonce:
+            # Another transaction of the account took the nonce, so these bytes can never be mined.
+            return await self._put(row, _from_the_start(row))
+        _log.info("settlement_bytes_sent_again", transaction=row.transaction_id)
+        await self._hand_over(row.raw)
+        return None
+
+    # Finality
+
+    async def _settle(self, row: TransactionRecord) -> TransactionRecord | None:
+        """Note what came of a transaction once its block is final; if its block is gone, it is on its way again."""
+        assert row.hash is not None
+        receipt = await self._chain.receipt(row.hash)
+        if receipt is None or receipt.block_hash != row.block_hash:
+            return await self._put(row, lost(row))
+        finalized = await self._chain.finalized()
+        if receipt.block_number > finalized.number or not await self._is_in_chain(receipt):
+            return None
+        if not receipt.has_succeeded:
+            _log.warning("settlement_call_failed", transaction=row.transaction_id)
+            return await self._put(row, _from_the_start(row))
+        booked = await self.booked(row, finalized)
+        self._reached(CrashPoint.FINALITY_SEEN)
+        final = await self._finality.note(row, receipt, booked, finalized)
+        self._reached(CrashPoint.FINALITY_NOTED)
+        return final
+
+    async def booked(self, row: TransactionRecord, at: Block) -> BookedBatch:
+        """Return where the book says a batch stands in a block."""
+        return read_batch(await self._chain.call(row.receiver, batch_query(row.batch_id), at_block=at.number))
+
+    async def _is_in_chain(self, receipt: TransactionReceipt) -> bool:
+        block = await self._chain.block(receipt.block_number)
+        return block is not None and block.hash == receipt.block_hash
+
+    async def _put(self, before: TransactionRecord, after: TransactionRecord) -> TransactionRecord | None:
+        """Store a step, unless somebody else made one."""
+        async with self._ports.units.begin() as unit:
+            if await unit.table(TRANSACTION).get_for_update(before.transaction_id) != before:
+                return None
+            await unit.table(TRANSACTION).put(after)
+            await unit.commit()
+        return after
+
+
+def lost(row: TransactionRecord) -> TransactionRecord:
+    """Return a transaction whose block is gone."""
+    return replace(row, state=TransactionState.SENT, block_number=None, block_hash=None, gas_used=None)
+
+
+def _from_the_start(row: TransactionRecord) -> TransactionRecord:
+    """Return a transaction that needs another nonce."""
+    return replace(lost(row), state=TransactionState.QUEUED, nonce=None, raw=None, hash=None)
+
+
+def error_name(data: bytes) -> str:
+    """Return what the contracts call an error, or its bytes."""
+    known = (each for each in vars(contracts).values() if isinstance(each, Function))
+    names = [each.signature.partition("(")[0] for each in known if each.selector == data[: len(each.selector)]]
+    return names[0] if names else f"0x{data.hex()}"

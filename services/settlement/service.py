@@ -1,0 +1,204 @@
+"""The settlement as one deployable: `build(settings, ports, access)` gives an ASGI app and its background work.
+
+Without a chain it takes CDRs in and closes nothing. With one that does not answer it waits: charging, roaming and
+billing do not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+
+from emobility.domain.errors import EmobilityError, Unavailable
+from emobility.ports.ports import Ports
+from emobility.runtime.access import Access
+from emobility.runtime.settings import Settings
+from emobility.runtime.telemetry import Metrics, health_routes
+from services.settlement.acceptances import Acceptances
+from services.settlement.access import ChainAccess
+from services.settlement.api import API
+from services.settlement.batching import Batching
+from services.settlement.closing import Closing
+from services.settlement.crash_points import Reached
+from services.settlement.finality import Finality
+from services.settlement.funding import Funding
+from services.settlement.intake import Intake
+from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import Openings
+from services.settlement.records import (
+    BATCH,
+    IN_FLIGHT,
+    OPENING,
+    STATEMENT,
+    TRANSACTION,
+    BatchState,
+    StatementState,
+)
+from services.settlement.sending import Sending
+
+SERVICE: Final = "settlement"
+SWEEP: Final = timedelta(minutes=15)
+"""Business time between two looks for periods that are over."""
+POLL_S: Final = 0.1
+"""Between two looks at the chain while something is on its way."""
+IDLE_S: Final = 1.0
+"""Between two looks while nothing is."""
+BACK_OFF_S_MAX: Final = 30.0
+"""Longest wait while the chain does not answer."""
+WATCH_S: Final = 10.0
+"""Between two looks whether what was final still is."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Settlement:
+    """What it serves (`app`), what it does by itself (`run`), what is still under way (`backlog`)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ports: Ports,
+        access: ChainAccess | None,
+        openings: Openings | None,
+        reached: Reached,
+    ) -> None:
+        self._ports = ports
+        self.metrics = Metrics()
+        metrics = SettlementMetrics(self.metrics)
+        self.intake = Intake(ports, metrics)
+        self.closing = Closing(ports, metrics, reached)
+        self.follower = (
+            None if access is None else Follower(ports, access, metrics, reached, openings, closing=self.closing)
+        )
+        guard = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
+        self.app = FastAPI(title="Wattroam settlement", openapi_url=None, docs_url=None, redoc_url=None)
+        self.app.router.routes += health_routes(self.metrics)
+        acceptances = None if access is None else Acceptances(ports, access)
+        API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take CDRs in, close what is due and follow the chain until `stop` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.intake.run(stop))
+            if self.follower is not None:
+                tasks.create_task(self.follower.run(stop))
+            sweeping = tasks.create_task(self._sweep_for_ever())
+            await stop.wait()
+            sweeping.cancel()
+
+    async def backlog(self) -> int:
+        """Count what moves by itself: batches to sign or send, and transactions that are not final."""
+        async with self._ports.units.begin() as unit:
+            moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
+            signing = await unit.table(BATCH).count({"state": BatchState.COLLECTING, "waiting": None})
+            closed = await unit.table(STATEMENT).count(
+                {"state": StatementState.CLOSED, "batch_id": None, "waiting": None}
+            )
+            opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
+        return moving + signing + closed + (opening if self.follower is not None else 0)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                await self.closing.close_due()
+            except Unavailable as error:
+                _log.warning("settlement_sweep_failed", reason=str(error))
+            await self._ports.clock.sleep_until(self._ports.clock.now() + SWEEP)
+
+
+class Follower:
+    """Brings closed statements to finality, one step after another."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        access: ChainAccess,
+        metrics: SettlementMetrics,
+        reached: Reached,
+        openings: Openings | None = None,
+        *,
+        closing: Closing | None = None,
+    ) -> None:
+        self._ports = ports
+        self._closing = closing or Closing(ports, metrics)
+        self._metrics = metrics
+        self._batching = Batching(ports, access, reached)
+        self._finality = Finality(ports, access, metrics)
+        self._sending = Sending(ports, access, self._finality, reached)
+        self._funding = Funding(ports, access)
+        self._openings = openings
+        self._watched_at_s: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow until `stop` is set; what can't go on now is tried again, ever more rarely.
+
+        Whatever the chain or its contracts refuse, this process lives on: CDRs are taken in and closed meanwhile.
+        """
+        back_off_s = POLL_S
+        while not stop.is_set():
+            try:
+                is_busy = await self.step()
+            except EmobilityError as error:
+                rule = type(error).__name__
+                _log.warning("settlement_waits_for_chain", rule=rule, reason=str(error), wait_s=back_off_s)
+                self._metrics.waits(is_waiting=True)
+                await self._pause(stop, back_off_s)
+                back_off_s = min(2 * back_off_s, BACK_OFF_S_MAX)
+            else:
+                self._metrics.waits(is_waiting=False)
+                back_off_s = POLL_S
+                await self._pause(stop, POLL_S if is_busy else IDLE_S)
+
+    async def step(self) -> bool:
+        """Do what can be done now; tell whether anything moves.
+
+        Raises:
+            ChainUnavailable: the chain does not answer.
+            OtherGenesis: it is another chain.
+        """
+        now_s = self._ports.timer.monotonic_s()
+        if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
+            await self._finality.watch()
+            self._watched_at_s = now_s
+        steps = 0 if self._openings is None else await self._openings.advance()
+        async with self._closing.under_way:
+            steps += await self._batching.advance()
+        steps += await self._sending.advance() + await self._funding.advance()
+        async with self._ports.units.begin() as unit:
+            return steps > 0 or await unit.table(TRANSACTION).count({"state": IN_FLIGHT}) > 0
+
+    async def _pause(self, stop: asyncio.Event, duration_s: float) -> None:
+        waiting = asyncio.ensure_future(self._ports.timer.sleep(duration_s))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (waiting, stopping):
+                each.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await each
+
+
+def build(
+    settings: Settings,
+    ports: Ports,
+    access: ChainAccess | None = None,
+    openings: Openings | None = None,
+    *,
+    reached: Reached = lambda _: None,
+) -> Settlement:
+    """Put the service together; nothing runs yet.
+
+    Args:
+        settings: Ours.
+        ports: What every service is given.
+        access: The chain and its keys; None: CDRs are taken in, and wait.
+        openings: Brings agreements into the contracts; None: somebody else does.
+        reached: Told at each crash point.
+    """
+    return Settlement(settings, ports, access, openings, reached)

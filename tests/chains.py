@@ -1,0 +1,168 @@
+"""Chains for tests: one in memory and a real one (anvil), alike but for what is behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import settlement_contracts
+from emobility.adapters.chain_signing import mnemonic_signer
+from emobility.adapters.ethereum import open_ethereum
+from emobility.adapters.memory import SeededRandomness, VirtualClock
+from emobility.adapters.memory.chain import FakeChain
+from emobility.adapters.memory.contracts import settlement_contracts_in_python
+from emobility.adapters.system import SystemRandomness, SystemTimer
+from emobility.domain.batch.abi import encode
+from emobility.ports.chain import Chain, Fees, TransactionReceipt
+from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.runtime.embedded_chain import EmbeddedChain
+
+T0: Final = datetime(2022, 3, 28, tzinfo=UTC)
+DEADLINE_S: Final = 30.0
+GAS_LIMIT: Final = 5_000_000
+KINDS: Final = ("fake", pytest.param("anvil", marks=pytest.mark.chain))
+MNEMONIC: Final = "test test test test test test test test test test test junk"
+
+
+class ChainWorld:
+    """A chain, an account that can pay on it, and ways to make it misbehave."""
+
+    chain: Chain
+    payer: ChainSigner
+    clock: VirtualClock
+
+    def held(self) -> AbstractContextManager[None]:
+        """Have transactions wait."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Have nobody answer."""
+        raise NotImplementedError
+
+    async def restart_without_state(self) -> None:
+        """Begin anew at the same address."""
+        raise NotImplementedError
+
+    async def signed(
+        self,
+        to: bytes | None,
+        calldata: bytes,
+        *,
+        nonce: int | None = None,
+        chain_id: int | None = None,
+        bid: int = 100,
+    ) -> bytes:
+        """Sign a transaction; `bid`: percent of what is to be offered now."""
+        fees = await self.chain.fees()
+        return await self.payer.sign_transaction(
+            UnsignedTransaction(
+                chain_id=await self.chain.chain_id() if chain_id is None else chain_id,
+                nonce=await self.chain.nonce(self.payer.address, with_waiting=True) if nonce is None else nonce,
+                gas_limit=GAS_LIMIT,
+                fees=Fees(
+                    max_fee_per_gas=fees.max_fee_per_gas * bid // 100,
+                    max_priority_fee_per_gas=fees.max_priority_fee_per_gas * bid // 100,
+                ),
+                to=to,
+                calldata=calldata,
+            )
+        )
+
+    async def sent(self, to: bytes | None, calldata: bytes) -> bytes:
+        return await self.chain.send_raw(await self.signed(to, calldata))
+
+    async def final(self, transaction_hash: bytes) -> TransactionReceipt:
+        """Wait until a transaction is in a block that is final."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                receipt = await self.chain.receipt(transaction_hash)
+                if receipt is not None and receipt.block_number <= (await self.chain.finalized()).number:
+                    return receipt
+                await asyncio.sleep(0.02)
+
+    async def currency(self) -> bytes:
+        """Make a currency that the payer can mint."""
+        arguments = encode("(string,string,address)", (b"Euro", b"EUR", self.payer.address))
+        code = bytes.fromhex(settlement_contracts.bytecode("EmbeddedCurrency")[2:])
+        receipt = await self.final(await self.sent(None, code + arguments))
+        assert receipt.contract_address is not None
+        return receipt.contract_address
+
+
+class FakeWorld(ChainWorld):
+    def __init__(self) -> None:
+        self.clock = VirtualClock(T0)
+        self.fake = FakeChain(
+            clock=self.clock, randomness=SeededRandomness(1), execute=settlement_contracts_in_python()
+        )
+        self.chain = self.fake
+        self.payer = mnemonic_signer(MNEMONIC, 0)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.fake.is_held = True
+        yield
+        self.fake.is_held = False
+        self.fake.mine(3)
+
+    async def stop(self) -> None:
+        self.fake.is_down = True
+
+    async def restart_without_state(self) -> None:
+        self.fake.forget()
+
+
+class AnvilWorld(ChainWorld):
+    def __init__(self, server: EmbeddedChain, clock: VirtualClock, chain: Chain, folder: Path) -> None:
+        self.server = server
+        self.clock = clock
+        self.chain = chain
+        self.folder = folder
+        self.payer = mnemonic_signer(server.mnemonic, 0)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        waiting = self.server._is_work_waiting
+
+        async def none() -> bool:
+            return False
+
+        self.server._is_work_waiting = none  # type: ignore[method-assign]
+        yield
+        self.server._is_work_waiting = waiting  # type: ignore[method-assign]
+
+    async def stop(self) -> None:
+        self.server.kill()
+
+    async def restart_without_state(self) -> None:
+        self.server.kill()
+        (self.folder / "state.json").unlink()
+        await self.server.start()
+
+
+@asynccontextmanager
+async def an_anvil(folder: Path) -> AsyncIterator[AnvilWorld]:
+    clock = VirtualClock(T0)
+    server = EmbeddedChain(folder, clock=clock, timer=SystemTimer(), randomness=SystemRandomness())
+    await server.start()
+    try:
+        async with open_ethereum(server.rpc_url) as chain:
+            yield AnvilWorld(server, clock, chain, folder)
+    finally:
+        await server.stop()
+
+
+@asynccontextmanager
+async def a_chain_world(kind: str, folder: Path) -> AsyncIterator[ChainWorld]:
+    """A `fake` chain or an `anvil`."""
+    if kind == "fake":
+        yield FakeWorld()
+        return
+    async with an_anvil(folder) as anvil:
+        yield anvil

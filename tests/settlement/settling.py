@@ -1,0 +1,144 @@
+"""A settlement with a chain: in memory, or over a database and anvil."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from emobility.adapters.chain_signing import party_signer, proposer_signer, recovered_address
+from emobility.domain.agreement import RoamingAgreement
+from emobility.domain.batch import contracts
+from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import Log
+from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.runtime.telemetry import Metrics
+from services.settlement.acceptances import Acceptances
+from services.settlement.access import ChainAccess
+from services.settlement.books import StoredBooks
+from services.settlement.crash_points import CrashPoint
+from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import Openings
+from services.settlement.records import BATCH, TRANSACTION, BatchRecord, TransactionRecord
+from services.settlement.service import Follower
+from tests.chains import ChainWorld, FakeWorld
+from tests.settlement.market import MASTER_KEY, Market, a_market
+from tests.settlement.world import World, open_world, signed
+
+STEPS_MAX: Final = 200
+
+
+class Crashed(BaseException):
+    """The process died here; nothing may catch it."""
+
+
+@dataclass
+class Settling:
+    """A settlement, its chain, and a process that follows it and can die."""
+
+    world: World
+    market: Market
+    proposer: ChainSigner
+    numbers: dict[PartyId, int] = field(default_factory=dict)
+
+    @property
+    def chain(self) -> ChainWorld:
+        return self.market.world
+
+    @property
+    def fake(self) -> FakeWorld:
+        assert isinstance(self.market.world, FakeWorld)
+        return self.market.world
+
+    @property
+    def access(self) -> ChainAccess:
+        return ChainAccess(
+            chain=self.chain.chain,
+            proposer=self.proposer,
+            signer_of=lambda party_id: party_signer(MASTER_KEY, party_id),
+            recovered_address=recovered_address,
+            books=self.market,
+        )
+
+    @property
+    def acceptances(self) -> Acceptances:
+        return Acceptances(self.world.ports, self.access)
+
+    def follower(self, *, dies_at: CrashPoint | None = None, opens: bool = False) -> Follower:
+        """Start a process; one that died before leaves nothing but rows. `opens`: it administers the contracts."""
+
+        def reached(point: CrashPoint) -> None:
+            if point is dies_at:
+                raise Crashed(point)
+
+        ports, openings, access = self.world.ports, None, self.access
+        if opens:
+            books = StoredBooks(ports.units)
+            access = replace(access, books=books)
+            openings = Openings(ports, access, books, self.market.deployer)
+        return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings)
+
+    async def sign(self, *agreements: RoamingAgreement, outside: PartyId | None = None) -> None:
+        """Sign agreements and open them; `outside` keeps its own key."""
+        for each in agreements:
+            holders = [party for party in (each.cpo_id, each.emsp_id) if party != outside]
+            await self.world.take(*[signed(each, holder=party) for party in holders])
+
+    async def follow(self, follower: Follower | None = None) -> None:
+        """Step until nothing moves."""
+        following = follower or self.follower()
+        for _ in range(STEPS_MAX):
+            if not await following.step():
+                return
+        raise AssertionError(f"it still moves after {STEPS_MAX} steps")
+
+    async def follow_steps(self, count: int) -> None:
+        """Make so many steps with one process."""
+        following = self.follower()
+        for _ in range(count):
+            await following.step()
+
+    async def use_nonce(self, nonce: int) -> None:
+        """Have the proposer's account send something else under a nonce."""
+        chain = self.chain.chain
+        transaction = UnsignedTransaction(
+            chain_id=await chain.chain_id(),
+            nonce=nonce,
+            gas_limit=100_000,
+            fees=await chain.fees(),
+            to=self.market.contracts.token,
+            calldata=contracts.APPROVE.call(self.market.contracts.token, 1),
+        )
+        await chain.send_raw(await self.proposer.sign_transaction(transaction))
+
+    async def restore(self, earlier: Callable[[TransactionRecord], TransactionRecord]) -> None:
+        """Change the rows of transactions, as a database that was restored from a copy has older ones."""
+        rows = await self.transactions()
+        async with self.world.ports.units.begin() as unit:
+            for row in rows:
+                await unit.table(TRANSACTION).put(earlier(row))
+            await unit.commit()
+
+    async def transactions(self) -> list[TransactionRecord]:
+        async with self.world.ports.units.begin() as unit:
+            return await unit.table(TRANSACTION).select(order_by=("nonce",))
+
+    async def batches(self) -> list[BatchRecord]:
+        async with self.world.ports.units.begin() as unit:
+            return await unit.table(BATCH).select(order_by=("formed_at",))
+
+    async def proposed(self) -> list[Log]:
+        """What the book itself says was proposed."""
+        head = await self.chain.chain.head()
+        book, topic = self.market.contracts.book, contracts.BATCH_PROPOSED.topic
+        return list(await self.chain.chain.logs(book, [topic], from_block=0, to_block=head.number))
+
+
+@asynccontextmanager
+async def open_settling(dsn: str | None = None, chain: ChainWorld | None = None) -> AsyncIterator[Settling]:
+    """Open a settlement over a store and a chain, with contracts, but no party."""
+    proposer = proposer_signer(MASTER_KEY)
+    async with open_world(dsn) as world:
+        market = await a_market(chain or FakeWorld(), proposer.address)
+        yield Settling(world=world, market=market, proposer=proposer)

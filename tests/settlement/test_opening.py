@@ -1,0 +1,88 @@
+"""Parties and agreements enter the contracts by themselves on a chain of our own, and say what they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from emobility.domain.agreement import SettlementMode
+from emobility.domain.identifiers import PartyId
+from services.settlement.opening import PLAY_MONEY_E4
+from services.settlement.records import DEPLOYMENT, OPENING, PARTY, Opening, StatementState
+from tests.settlement.settling import Settling, open_settling
+from tests.settlement.world import CPO, MSP, a_cdr, accepted, terms
+
+OTHER_MSP = PartyId("NL-WIN")
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Settling]:
+    async with open_settling() as opened:
+        yield opened
+
+
+async def openings(here: Settling) -> dict[PartyId, Opening]:
+    async with here.world.ports.units.begin() as unit:
+        return {each.emsp_id: each for each in await unit.table(OPENING).select()}
+
+
+async def test_from_nothing_to_a_final_statement(here: Settling) -> None:
+    await here.sign(terms())
+    await here.follow(here.follower(opens=True))
+    await here.world.take(accepted(a_cdr("s1")))
+    await here.world.closing.close_now()
+
+    await here.follow(here.follower(opens=True))
+
+    assert [each.state for each in await here.world.statements()] == [StatementState.FINAL]
+    async with here.world.ports.units.begin() as unit:
+        (deployed,) = await unit.table(DEPLOYMENT).select()
+        numbers = {each.party_id: each.number or 0 for each in await unit.table(PARTY).select()}
+    contracts = deployed.deployment.of("EUR")
+    assert contracts is not None
+    deployer = here.market.deployer
+    assert await deployer.collateral_of(contracts, numbers[MSP]) == PLAY_MONEY_E4 - 15_000
+    assert await deployer.collateral_of(contracts, numbers[CPO]) == PLAY_MONEY_E4 + 15_000
+
+
+async def test_an_agreement_that_comes_later_is_opened_in_the_same_contracts(here: Settling) -> None:
+    await here.sign(terms())
+    await here.follow(here.follower(opens=True))
+    await here.sign(terms(CPO, OTHER_MSP))
+
+    await here.follow(here.follower(opens=True))
+
+    async with here.world.ports.units.begin() as unit:
+        assert await unit.table(DEPLOYMENT).count() == 1
+    ids = {each.book_agreement for each in (await openings(here)).values()}
+    assert len(ids) == 2
+    assert None not in ids
+
+
+async def test_what_can_not_be_opened_says_why_and_holds_up_no_other(here: Settling) -> None:
+    guaranteed = terms(CPO, OTHER_MSP, settlement_mode=SettlementMode.GUARANTEE)
+    stranger = terms(CPO, PartyId("FR-EXT"))
+    unlimited = terms(CPO, PartyId("NL-NUL"), settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=0)
+    await here.sign(terms(), guaranteed, unlimited)
+    await here.sign(stranger, outside=stranger.emsp_id)
+
+    await here.follow(here.follower(opens=True))
+
+    found = await openings(here)
+    assert found[MSP].book_agreement is not None
+    assert {each: found[each].waiting for each in (OTHER_MSP, stranger.emsp_id, unlimited.emsp_id)} == {
+        OTHER_MSP: "no book settles by GUARANTEE",
+        stranger.emsp_id: "the registration of FR-EXT",
+        unlimited.emsp_id: "the book refuses: SettlementBookUnsuitableTerms",
+    }
+
+
+async def test_a_currency_without_a_book_waits(here: Settling) -> None:
+    await here.sign(terms())
+    await here.follow(here.follower(opens=True))
+    await here.sign(terms(CPO, OTHER_MSP, currency="CHF"))
+
+    await here.follow(here.follower(opens=True))
+
+    assert (await openings(here))[OTHER_MSP].waiting == "no book settles CHF"
