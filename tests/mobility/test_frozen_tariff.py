@@ -49,6 +49,7 @@ async def test_a_version_announced_between_quote_and_start_is_owed_and_the_drive
     started_at = T0 + timedelta(minutes=10)
     session, cdr = await world.cpo.charge("S1", reference=quote["quote_id"], started_at=started_at)
 
+    await world.cpo.begin(session)
     await world.cpo.push_session(session)
     await world.cpo.post_cdr(cdr)
     await world.quiet()
