@@ -34,10 +34,11 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
-from services.driver_mobility.billing import bill_cdr, credit_cdr, give_up_unbilled
+from services.driver_mobility.billing import bill_cdr, credit_cdr
 from services.driver_mobility.disputing import Disputes
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
+from services.driver_mobility.quoting import end_unbilled
 from services.driver_mobility.records import (
     CDRS,
     QUOTE,
@@ -212,7 +213,7 @@ class CDRChecking:
         await self._disputes.resolve(unit, original, resolution=f"credited by {record.cdr_id}")
         quote = await quote_of_cdr(unit, original)
         if quote is not None:
-            await give_up_unbilled(unit, quote, at=at)
+            await end_unbilled(unit, quote, reason="the charge was taken back", at=at)
         await credit_cdr(
             unit,
             original.cdr,

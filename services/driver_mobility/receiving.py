@@ -37,8 +37,7 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON
 from services.driver_mobility.facts import fact
-from services.driver_mobility.payment_orders import order_release
-from services.driver_mobility.quoting import Quoting
+from services.driver_mobility.quoting import Quoting, end_unbilled
 from services.driver_mobility.records import (
     CDRS,
     LOCATION,
@@ -240,7 +239,7 @@ class Receiving:
         token = await token_of(unit, emsp_id, session.token.uid.subject)
         if token is None:
             raise OCPIError(StatusCode.UNKNOWN_TOKEN, "the token is no token of this MSP")
-        quote = await self._quotes.for_session(unit, token, session)
+        quote = await self._quotes.for_session(unit, token, session, known, at=self._ports.clock.now())
         running_e4 = _running_cost_e4(quote, session)
         await unit.table(SESSION).put(
             SessionRecord(
@@ -252,6 +251,7 @@ class Receiving:
                 status=session.status,
                 started_at=session.started_at,
                 last_updated=session.last_updated,
+                heard_at=self._ports.clock.now(),
                 session=session,
                 running_cost_e4=running_e4,
             )
@@ -263,12 +263,11 @@ class Receiving:
         if quote.state is not QuoteState.RUNNING:
             return
         if session.status is SessionStatus.INVALID:
-            await order_release(unit, quote, at=self._ports.clock.now())
-            changed = replace(quote, state=QuoteState.REFUSED, refusal="the session was invalid", held_e4=0)
-        else:
-            is_closed = session.status is SessionStatus.COMPLETED
-            changed = replace(quote, exposure_e4=running_e4 if is_closed else max(quote.exposure_e4, running_e4))
-        await unit.table(QUOTE).put(changed)
+            await end_unbilled(unit, quote, reason="the session was invalid", at=self._ports.clock.now())
+            return
+        is_closed = session.status is SessionStatus.COMPLETED
+        exposure_e4 = running_e4 if is_closed else max(quote.exposure_e4, running_e4)
+        await unit.table(QUOTE).put(replace(quote, exposure_e4=exposure_e4))
 
     # CDRs
 

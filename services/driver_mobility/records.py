@@ -212,7 +212,10 @@ class CommandRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """A CPO's session of one of our drivers as last pushed, with what it costs the driver so far (gross)."""
+    """A CPO's session of one of our drivers as last pushed, with what it costs the driver so far (gross).
+
+    `last_updated` is the CPO's word, `heard_at` our clock's.
+    """
 
     party_id: PartyId
     cpo_id: PartyId
@@ -222,6 +225,7 @@ class SessionRecord:
     status: SessionStatus
     started_at: datetime
     last_updated: datetime
+    heard_at: datetime
     session: Session
     running_cost_e4: int
 
