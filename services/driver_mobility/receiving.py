@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, disputable_until
 from emobility.domain.cdr import CDR
@@ -57,8 +58,12 @@ from services.driver_mobility.terms import agreement_at, tariff_versions, versio
 NO_AGREEMENT: Final = "no-agreement"
 """Stands for the agreement of CDRs that come without one; they are disputed."""
 DECISION_PERIOD_DEFAULT: Final = timedelta(days=30)
+NEXT_VERSION: Final = timedelta(microseconds=1)
+"""How much later the second of two tariff versions begins that its CPO dates the same: none is ever overwritten."""
 CDR_BYTES_MAX: Final = EVENT_BYTES_MAX - 1_000
 """Largest CDR that is taken in, as the event of its receipt: that of its acceptance says all of it again, and more."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Receiving:
@@ -152,8 +157,11 @@ class Receiving:
         version = version_of(tariff, call.own_party, received_at=self._ports.clock.now())
         async with self._ports.units.begin() as unit:
             versions = await tariff_versions(unit, call.own_party, version.cpo_id, version.tariff_id)
-            key = (version.in_force_from, version.tariff_hash)
-            if key not in [(known.in_force_from, known.tariff_hash) for known in versions]:
+            hashes = {known.in_force_from: known.tariff_hash for known in versions}
+            while hashes.get(version.in_force_from, version.tariff_hash) != version.tariff_hash:
+                version = replace(version, in_force_from=version.in_force_from + NEXT_VERSION)
+                _log.warning("tariff_versions_dated_the_same", cpo=version.cpo_id.code, tariff_id=version.tariff_id)
+            if version.in_force_from not in hashes:
                 await unit.table(TARIFF).put(version)
             await unit.commit()
         return Reply(http_status=200 if versions else 201)

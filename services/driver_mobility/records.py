@@ -116,7 +116,8 @@ class LocationRecord:
 class TariffVersion:
     """A version of a CPO's tariff; all that were ever pushed are kept. `ended_at`: when it was withdrawn.
 
-    `in_force_from` is the CPO's word, `received_at` our clock's: nobody backdates a price that we were not sent yet.
+    `in_force_from` is the CPO's word, a microsecond later for each other version that it dates the same; `received_at`
+    is our clock's: nobody backdates a price that we were not sent yet.
     """
 
     party_id: PartyId
