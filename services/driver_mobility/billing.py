@@ -31,7 +31,6 @@ from services.driver_mobility.quoting import account_for_update
 from services.driver_mobility.records import (
     ACCOUNT,
     BILL,
-    OPEN_QUOTE_STATES,
     PAYMENT_ORDER,
     QUOTE,
     BillRecord,
@@ -85,15 +84,6 @@ async def bill_cdr(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR, *, correlatio
     await unit.table(QUOTE).put(closed)
     unit.emit(_billed(bill, correlation_id))
     return bill
-
-
-async def give_up_unbilled(unit: UnitOfWork, quote: QuoteRecord, *, at: datetime) -> None:
-    """Free the driver's card and credit of a charge whose CDR was taken back; what was billed is closed already."""
-    if quote.state not in OPEN_QUOTE_STATES:
-        return
-    await order_release(unit, quote, at=at)
-    refused = replace(quote, state=QuoteState.REFUSED, refusal="the charge was taken back", held_e4=0)
-    await unit.table(QUOTE).put(refused)
 
 
 async def credit_cdr(

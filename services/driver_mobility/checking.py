@@ -34,11 +34,12 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
-from services.driver_mobility.billing import bill_cdr, credit_cdr, give_up_unbilled
+from services.driver_mobility.billing import bill_cdr, credit_cdr
 from services.driver_mobility.disputing import Disputes
 from services.driver_mobility.evidence import keep_evidence
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
+from services.driver_mobility.quoting import end_unbilled
 from services.driver_mobility.records import (
     CDRS,
     QUOTE,
@@ -215,7 +216,7 @@ class CDRChecking:
         await unit.table(CDRS).put(replace(original, state=CDRState.CREDITED, credited_by=record.cdr_id))
         await self._disputes.resolve(unit, original, resolution=f"credited by {record.cdr_id}")
         if quote is not None:
-            await give_up_unbilled(unit, quote, at=at)
+            await end_unbilled(unit, quote, reason="the charge was taken back", at=at)
         await credit_cdr(
             unit,
             original.cdr,

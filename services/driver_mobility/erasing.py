@@ -6,21 +6,20 @@ in between forgets none. See docs/decisions/0006-erasure.md.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
-from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
 from services.driver_mobility.enrolment import require_hosted
+from services.driver_mobility.pages import every
 from services.driver_mobility.quoting import driver_for_update
 from services.driver_mobility.records import (
     ACCOUNT,
@@ -45,8 +44,6 @@ from services.driver_mobility.records import (
 )
 from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.tokens import Tokens
-
-R = TypeVar("R")
 
 SWEPT_AT_ONCE: Final = 100
 """Erasures one sweep takes on per MSP; the next takes the rest."""
@@ -95,7 +92,7 @@ class Erasing:
         """Return all erasures, newest first. Raises `NotHostedHere`."""
         async with self._ports.units.begin() as unit:
             await require_hosted(unit, emsp_id)
-            found = await _all(unit, ERASURE, {"party_id": emsp_id})
+            found = await every(unit, ERASURE, {"party_id": emsp_id})
         return sorted(found, key=lambda each: each.asked_at, reverse=True)
 
     async def sweep(self, emsp_id: PartyId) -> None:
@@ -120,7 +117,7 @@ class Erasing:
         of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
         if await unit.table(QUOTE).count(of_driver | {"state": OPEN_QUOTE_STATES}):
             raise ChargeUnderWay(f"a charge of driver {driver.driver_id} is not billed yet")
-        tokens = await _all(unit, TOKEN, of_driver)
+        tokens = await every(unit, TOKEN, of_driver)
         kept = await self._kept(unit, driver, tokens)
         await self._end_tokens(unit, tokens)
         await self._clear(unit, driver, of_driver)
@@ -151,8 +148,8 @@ class Erasing:
         of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
         now = self._ports.clock.now()
         subjects = tuple(token.token_subject for token in tokens)
-        cdrs = await _all(unit, CDRS, {"party_id": driver.party_id, "token_subject": subjects}) if subjects else []
-        bills = await _all(unit, BILL, of_driver)
+        cdrs = await every(unit, CDRS, {"party_id": driver.party_id, "token_subject": subjects}) if subjects else []
+        bills = await every(unit, BILL, of_driver)
         documents = [*(bill.billed_at for bill in bills), *(cdr.received_at for cdr in cdrs)]
         accounts = await unit.table(ACCOUNT).select(of_driver)
         found = {
@@ -184,17 +181,17 @@ class Erasing:
 
     async def _clear(self, unit: UnitOfWork, driver: Driver, of_driver: Mapping[str, Any]) -> None:
         """Forget logins, open offers and cards, but for the cards that payments and releases under way will ask."""
-        for login in await _all(unit, LOGIN, of_driver):
+        for login in await every(unit, LOGIN, of_driver):
             await unit.table(LOGIN).delete(login.party_id, login.cookie_hash)
         hold_cards = {}
-        for quote in await _all(unit, QUOTE, of_driver):
+        for quote in await every(unit, QUOTE, of_driver):
             hold_cards[quote.quote_id] = quote.hold_card
             state = QuoteState.EXPIRED if quote.state is QuoteState.OFFERED else quote.state
             await unit.table(QUOTE).put(replace(quote, state=state, hold_card=None))
         for account in await unit.table(ACCOUNT).select(of_driver):
             # Before the orders, as payments lock them.
             await unit.table(ACCOUNT).get_for_update(account.party_id, account.driver_id, account.currency)
-        for seen in await _all(unit, PAYMENT_ORDER, of_driver):
+        for seen in await every(unit, PAYMENT_ORDER, of_driver):
             order = await unit.table(PAYMENT_ORDER).get_for_update(seen.party_id, seen.order_id)
             assert order is not None
             if order.state is not PaymentState.PENDING:
@@ -238,13 +235,3 @@ class Erasing:
                 await unit.commit()
             _log.info("driver_erased", emsp=record.party_id.code, state=done.state.value, until=str(until))
         return done
-
-
-async def _all(unit: UnitOfWork, spec: TableSpec[R], where: Mapping[str, Any]) -> list[R]:
-    found: list[R] = []
-    for offset in itertools.count(0, SELECT_ROWS_MAX):
-        page = await unit.table(spec).select(where, offset=offset, limit=SELECT_ROWS_MAX)
-        found += page
-        if len(page) < SELECT_ROWS_MAX:
-            return found
-    raise AssertionError("a count has no end")

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from emobility.domain.errors import RuleBroken
+from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
+from services.driver_mobility.login_tries import REST, LoginTries
 from services.driver_mobility.passwords import is_password
 from services.driver_mobility.records import DRIVER, LOGIN, Driver, Login
 
 COOKIE_BYTES: Final = 32
 LIFETIME: Final = timedelta(hours=12)
-FAILURES_MAX: Final = 5
-"""Wrong passwords in a row before an account rests."""
-REST: Final = timedelta(minutes=5)
+FAILURES_MAX: Final = 50
+"""Wrong passwords in a row, from all addresses, before an account rests: far above what one address may try."""
+HASHED_AT_ONCE: Final = 2
+"""Passwords compared at once; each takes a core and 19 MiB."""
+WAITING_MAX: Final = 50
+"""Logins that are compared or wait for it: about a second's work."""
 DRIVER_ID_CHARACTERS_MAX: Final = 64
 
 
 class WrongLogin(RuleBroken):
-    """Driver number and password do not belong together, or the account rests after too many tries."""
+    """Driver number and password do not belong together, or the account or the caller rests after too many tries."""
 
     def __init__(self) -> None:
         super().__init__("driver number and password do not belong together")
+
+
+class LoginsBusy(Unavailable):
+    """`WAITING_MAX` logins are being looked at."""
+
+    def __init__(self) -> None:
+        super().__init__("too many logins at once")
 
 
 class Logins:
@@ -34,37 +46,67 @@ class Logins:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._tries = LoginTries()
+        self._hashing = asyncio.Semaphore(HASHED_AT_ONCE)
+        self._waiting = 0
 
-    async def open(self, emsp_id: PartyId, driver_id: str, password: str) -> str:
-        """Log a driver in and return the cookie's value.
+    async def open(self, emsp_id: PartyId, driver_id: str, password: str, *, address: str) -> str:
+        """Log a driver in who calls from `address`, and return the cookie's value. No unit may be open.
 
         Raises:
             WrongLogin: whatever was wrong; which of it is not told.
+            LoginsBusy: too many are being looked at.
         """
-        now = self._ports.clock.now()
+        driver_id = driver_id[:DRIVER_ID_CHARACTERS_MAX]
+        if not self._tries.may_try(emsp_id, driver_id, address, now=self._ports.clock.now()):
+            raise WrongLogin
         async with self._ports.units.begin() as unit:
-            driver = await unit.table(DRIVER).get_for_update(emsp_id, driver_id[:DRIVER_ID_CHARACTERS_MAX])
-            is_right = is_password(password, None if driver is None else driver.password_hash)
-            if driver is None:
+            driver = await unit.table(DRIVER).get(emsp_id, driver_id)
+        if driver is not None and self._rests(driver):
+            raise WrongLogin
+        is_right = await self._is_password(password, None if driver is None else driver.password_hash)
+        if driver is None:
+            raise WrongLogin
+        cookie = await self._enter(driver, is_right=is_right)
+        self._tries.forget(emsp_id, driver_id, address)
+        return cookie
+
+    async def _is_password(self, password: str, password_hash: str | None) -> bool:
+        """Compare in a thread: it takes tens of milliseconds, for which all else of this process would wait."""
+        if self._waiting >= WAITING_MAX:
+            raise LoginsBusy
+        self._waiting += 1
+        try:
+            async with self._hashing:
+                return await asyncio.to_thread(is_password, password, password_hash)
+        finally:
+            self._waiting -= 1
+
+    async def _enter(self, compared: Driver, *, is_right: bool) -> str:
+        """Enter a login, or a wrong password, unless the account changed while they were compared."""
+        async with self._ports.units.begin() as unit:
+            driver = await unit.table(DRIVER).get_for_update(compared.party_id, compared.driver_id)
+            if driver is None or driver.password_hash != compared.password_hash or self._rests(driver):
                 raise WrongLogin
-            is_resting = driver.locked_until is not None and now < driver.locked_until
-            if is_resting or not is_right:
-                if not is_resting:
-                    await unit.table(DRIVER).put(self._after_failure(driver))
-                    await unit.commit()
+            if not is_right:
+                await unit.table(DRIVER).put(self._after_failure(driver))
+                await unit.commit()
                 raise WrongLogin
             await unit.table(DRIVER).put(replace(driver, failed_logins=0, locked_until=None))
             cookie = self._ports.randomness.token_bytes(COOKIE_BYTES).hex()
             login = Login(
-                party_id=emsp_id,
+                party_id=driver.party_id,
                 cookie_hash=_hash(cookie),
                 driver_id=driver.driver_id,
                 csrf_token=self._ports.randomness.token_bytes(COOKIE_BYTES).hex(),
-                expires_at=now + LIFETIME,
+                expires_at=self._ports.clock.now() + LIFETIME,
             )
             await unit.table(LOGIN).insert(login)
             await unit.commit()
         return cookie
+
+    def _rests(self, driver: Driver) -> bool:
+        return driver.locked_until is not None and self._ports.clock.now() < driver.locked_until
 
     def _after_failure(self, driver: Driver) -> Driver:
         failures = driver.failed_logins + 1

@@ -25,7 +25,7 @@ from emobility.ports.ports import Ports
 from services.driver_mobility.api import party_of, status_of
 from services.driver_mobility.driving import Charge, Driving
 from services.driver_mobility.ledger import statements_of
-from services.driver_mobility.logins import LIFETIME, Logins, WrongLogin, is_csrf_token
+from services.driver_mobility.logins import LIFETIME, Logins, LoginsBusy, WrongLogin, is_csrf_token
 from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, render
 from services.driver_mobility.quoting import ASSUMED_ENERGY_WH, ENERGY_WH_MAX, UnknownQuote, Wish
 from services.driver_mobility.records import MSP, HostedMSP, Login, QuoteRecord
@@ -140,10 +140,12 @@ class Page:
         form = await request.form()
         if not _is_same_origin(request):
             return _login_page(msp, base, problem="Please log in from this page.", status_code=403)
+        driver_id, password = str(form.get("driver_id", "")), str(form.get("password", ""))
+        address = "" if request.client is None else request.client.host
         try:
-            cookie = await self._logins.open(
-                msp.party_id, str(form.get("driver_id", "")), str(form.get("password", ""))
-            )
+            cookie = await self._logins.open(msp.party_id, driver_id, password, address=address)
+        except LoginsBusy:
+            return _login_page(msp, base, problem="Too many log in just now. Please try again.", status_code=503)
         except WrongLogin:
             problem = "Driver number and password do not belong together, or there were too many tries."
             return _login_page(msp, base, problem=problem, status_code=401)

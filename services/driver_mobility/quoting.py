@@ -338,6 +338,19 @@ class Quoting:
         return True
 
 
+async def end_unbilled(unit: UnitOfWork, quote: QuoteRecord, *, reason: str, at: datetime) -> QuoteRecord:
+    """Free the card and the credit of a charge that is not billed under this quote, and return the quote.
+
+    One that is closed stays as it is. A CDR that comes after all is billed, and charged to the card anew.
+    """
+    if quote.state not in OPEN_QUOTE_STATES:
+        return quote
+    await order_release(unit, quote, at=at)
+    ended = replace(quote, state=QuoteState.REFUSED, refusal=reason, held_e4=0)
+    await unit.table(QUOTE).put(ended)
+    return ended
+
+
 async def card_of(ports: Ports, card: Sealed | None) -> str:
     """Return a card's number, also of who was erased and still owes. Raises `PaymentDeclined` when there is none."""
     if card is None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, disputable_until
 from emobility.domain.cdr import CDR
@@ -37,8 +38,7 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON
 from services.driver_mobility.facts import fact
-from services.driver_mobility.payment_orders import order_release
-from services.driver_mobility.quoting import Quoting
+from services.driver_mobility.quoting import Quoting, end_unbilled
 from services.driver_mobility.records import (
     CDRS,
     LOCATION,
@@ -58,8 +58,12 @@ from services.driver_mobility.terms import agreement_at, tariff_versions, versio
 NO_AGREEMENT: Final = "no-agreement"
 """Stands for the agreement of CDRs that come without one; they are disputed."""
 DECISION_PERIOD_DEFAULT: Final = timedelta(days=30)
+NEXT_VERSION: Final = timedelta(microseconds=1)
+"""How much later the second of two tariff versions begins that its CPO dates the same: none is ever overwritten."""
 CDR_BYTES_MAX: Final = EVENT_BYTES_MAX - 1_000
 """Largest CDR that is taken in, as the event of its receipt: that of its acceptance says all of it again, and more."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Receiving:
@@ -153,8 +157,11 @@ class Receiving:
         version = version_of(tariff, call.own_party, received_at=self._ports.clock.now())
         async with self._ports.units.begin() as unit:
             versions = await tariff_versions(unit, call.own_party, version.cpo_id, version.tariff_id)
-            key = (version.in_force_from, version.tariff_hash)
-            if key not in [(known.in_force_from, known.tariff_hash) for known in versions]:
+            hashes = {known.in_force_from: known.tariff_hash for known in versions}
+            while hashes.get(version.in_force_from, version.tariff_hash) != version.tariff_hash:
+                version = replace(version, in_force_from=version.in_force_from + NEXT_VERSION)
+                _log.warning("tariff_versions_dated_the_same", cpo=version.cpo_id.code, tariff_id=version.tariff_id)
+            if version.in_force_from not in hashes:
                 await unit.table(TARIFF).put(version)
             await unit.commit()
         return Reply(http_status=200 if versions else 201)
@@ -240,7 +247,7 @@ class Receiving:
         token = await token_of(unit, emsp_id, session.token.uid.subject)
         if token is None:
             raise OCPIError(StatusCode.UNKNOWN_TOKEN, "the token is no token of this MSP")
-        quote = await self._quotes.for_session(unit, token, session)
+        quote = await self._quotes.for_session(unit, token, session, known, at=self._ports.clock.now())
         running_e4 = _running_cost_e4(quote, session)
         await unit.table(SESSION).put(
             SessionRecord(
@@ -252,6 +259,7 @@ class Receiving:
                 status=session.status,
                 started_at=session.started_at,
                 last_updated=session.last_updated,
+                heard_at=self._ports.clock.now(),
                 session=session,
                 running_cost_e4=running_e4,
             )
@@ -263,12 +271,11 @@ class Receiving:
         if quote.state is not QuoteState.RUNNING:
             return
         if session.status is SessionStatus.INVALID:
-            await order_release(unit, quote, at=self._ports.clock.now())
-            changed = replace(quote, state=QuoteState.REFUSED, refusal="the session was invalid", held_e4=0)
-        else:
-            is_closed = session.status is SessionStatus.COMPLETED
-            changed = replace(quote, exposure_e4=running_e4 if is_closed else max(quote.exposure_e4, running_e4))
-        await unit.table(QUOTE).put(changed)
+            await end_unbilled(unit, quote, reason="the session was invalid", at=self._ports.clock.now())
+            return
+        is_closed = session.status is SessionStatus.COMPLETED
+        exposure_e4 = running_e4 if is_closed else max(quote.exposure_e4, running_e4)
+        await unit.table(QUOTE).put(replace(quote, exposure_e4=exposure_e4))
 
     # CDRs
 

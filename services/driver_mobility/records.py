@@ -116,7 +116,8 @@ class LocationRecord:
 class TariffVersion:
     """A version of a CPO's tariff; all that were ever pushed are kept. `ended_at`: when it was withdrawn.
 
-    `in_force_from` is the CPO's word, `received_at` our clock's: nobody backdates a price that we were not sent yet.
+    `in_force_from` is the CPO's word, a microsecond later for each other version that it dates the same; `received_at`
+    is our clock's: nobody backdates a price that we were not sent yet.
     """
 
     party_id: PartyId
@@ -212,7 +213,10 @@ class CommandRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """A CPO's session of one of our drivers as last pushed, with what it costs the driver so far (gross)."""
+    """A CPO's session of one of our drivers as last pushed, with what it costs the driver so far (gross).
+
+    `last_updated` is the CPO's word, `heard_at` our clock's.
+    """
 
     party_id: PartyId
     cpo_id: PartyId
@@ -222,6 +226,7 @@ class SessionRecord:
     status: SessionStatus
     started_at: datetime
     last_updated: datetime
+    heard_at: datetime
     session: Session
     running_cost_e4: int
 

@@ -27,6 +27,7 @@ from services.driver_mobility.page import Page
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.quoting import Quoting
 from services.driver_mobility.receiving import Receiving
+from services.driver_mobility.silent_charges import SilentCharges
 from services.driver_mobility.station_search import StationSearch
 from services.driver_mobility.tokens import Tokens
 
@@ -56,6 +57,7 @@ class DriverMobility:
         self.metrics = Metrics()
         self.checking = CDRChecking(ports, self.host.deliveries, self.metrics)
         self._payments = PaymentWorker(ports, self.metrics)
+        self._silent_charges = SilentCharges(ports)
         ports.http.allow_origin(settings.business_url)
         driving = Driving(ports, self._quoting, self._commanding)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
@@ -88,16 +90,17 @@ class DriverMobility:
         return await self._payments.pending() + await self.host.pending() + await self._commanding.in_flight()
 
     async def sweep(self) -> None:
-        """Dispute what waited in vain, accept what nobody looked at in time, end unused quotes and restrictions."""
+        """Decide on CDRs whose time is over, end unused quotes, silent charges and restrictions."""
         async with self._ports.units.begin() as unit:
             parties = await hosted_msps(unit)
         for emsp_id in parties:
             waited = await self.checking.end_waiting(emsp_id)
             deemed = await self.checking.deem_accepted(emsp_id)
             expired = await self._quoting.expire_unused(emsp_id)
+            silent = await self._silent_charges.end(emsp_id)
             await self._erasing.sweep(emsp_id)
-            if waited or deemed or expired:
-                _log.debug("swept", emsp=emsp_id.code, waited=waited, deemed=deemed, expired=expired)
+            if waited or deemed or expired or silent:
+                _log.debug("swept", emsp=emsp_id.code, waited=waited, deemed=deemed, expired=expired, silent=silent)
 
     async def _look_again(self, emsp_id: PartyId, cpo_id: PartyId, session_id: str) -> None:
         await self.checking.look_again(emsp_id, cpo_id, session_id)

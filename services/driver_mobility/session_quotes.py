@@ -14,7 +14,7 @@ from emobility.domain.session import Session
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.version import tariff_hash
 from emobility.ports.unit_of_work import UnitOfWork
-from services.driver_mobility.quoting import Quoting, driver_for_update
+from services.driver_mobility.quoting import Quoting, driver_for_update, end_unbilled
 from services.driver_mobility.records import (
     OPEN_QUOTE_STATES,
     QUOTE,
@@ -24,6 +24,7 @@ from services.driver_mobility.records import (
     QuoteOrigin,
     QuoteRecord,
     QuoteState,
+    SessionRecord,
 )
 from services.driver_mobility.terms import (
     NoTariffKnown,
@@ -51,17 +52,30 @@ class SessionQuotes:
     def __init__(self, quoting: Quoting) -> None:
         self._quoting = quoting
 
-    async def for_session(self, unit: UnitOfWork, token: DriverToken, session: Session) -> QuoteRecord:
+    async def for_session(
+        self, unit: UnitOfWork, token: DriverToken, session: Session, known: SessionRecord | None, *, at: datetime
+    ) -> QuoteRecord:
         """Return the quote of a session, RUNNING unless it is closed.
+
+        `known` is the session as it was. Where its CPO names another quote by now, the charge leaves the first, with
+        its hold; once it is billed it stays where it is.
 
         Raises:
             TermsNotKnownYet: there is none, and none can be made yet.
         """
+        earlier = None if known is None else await unit.table(QUOTE).get_for_update(token.party_id, known.quote_id)
+        is_billed = earlier is not None and earlier.state is QuoteState.BILLED
+        if earlier is not None and is_billed and earlier.driver_id == token.driver_id:
+            return earlier
+        quote = await self._named_or_made(unit, token, session)
+        if earlier is not None and not is_billed and earlier.quote_id != quote.quote_id:
+            left = await end_unbilled(unit, earlier, reason="the charge runs under another quote", at=at)
+            await unit.table(QUOTE).put(replace(left, session_id=None))
+        return quote
+
+    async def _named_or_made(self, unit: UnitOfWork, token: DriverToken, session: Session) -> QuoteRecord:
         known = await self._promised(unit, token, session.party_id, session.authorization_reference)
-        if known is None:
-            return await self._make_for_session(unit, token, session)
-        is_begun = known.session_id in {None, session.session_id}
-        if not is_begun:
+        if known is None or known.session_id not in {None, session.session_id}:
             return await self._make_for_session(unit, token, session)
         state = QuoteState.RUNNING if known.state in _MAY_RUN else known.state
         running = replace(known, state=state, session_id=session.session_id)

@@ -21,6 +21,7 @@ from emobility.protocols.ocpi.mapping import owner_path, token_to_ocpi
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import NoSuchObject, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import AllowedType, InterfaceRole, ModuleID
+from services.driver_mobility.pages import every
 from services.driver_mobility.quoting import (
     CreditExhausted,
     DriverBlocked,
@@ -109,7 +110,7 @@ class Tokens:
         self, unit: UnitOfWork, deliveries: Deliveries, emsp_id: PartyId, cpo_id: PartyId, *, correlation_id: str
     ) -> None:
         """Enter every token for a CPO whose agreement was signed just now."""
-        for token in await unit.table(TOKEN).select({"party_id": emsp_id}, order_by=("last_updated",)):
+        for token in await every(unit, TOKEN, {"party_id": emsp_id}):
             await self.push(unit, deliveries, token, cpo_id, correlation_id=correlation_id)
 
     async def _list(self, call: OCPICall) -> Reply:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emobility.adapters.payments.test_provider import SandboxCard
+from emobility.adapters.payments.test_provider import PAYMENT, SandboxCard
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import SessionStatus
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
@@ -24,6 +24,7 @@ from services.driver_mobility.records import (
     QuoteRecord,
     QuoteState,
 )
+from services.driver_mobility.silent_charges import SILENCE_MAX
 
 MSP = "NL-EMA"
 RFID = "04AABBCCDD11"
@@ -316,3 +317,65 @@ async def test_the_running_cost_is_the_retail_price_so_far(memory_world: Any) ->
 
     charge = (await memory_world.call("GET", f"/{MSP}/drivers/{driver_id}/sessions"))[0]
     assert (charge["running_cost_e4"], charge["energy_wh"]) == (10_890, 2_000)
+
+
+async def test_a_charge_that_moves_to_another_quote_leaves_the_first_with_its_hold(world: Any) -> None:
+    driver_id = await world.enrol(plan_id="plus")
+    first = (await world.cpo.authorize()).authorization_reference
+    second = (await world.cpo.authorize()).authorization_reference
+    session, cdr = await world.cpo.charge("S1", reference=second)
+
+    await world.cpo.begin(replace(session, authorization_reference=first))
+    await world.cpo.push_session(session)
+    left = await quote_state(world, first)
+    await world.cpo.post_cdr(cdr)
+    await world.quiet()
+    await world.cpo.push_session(replace(session, authorization_reference=first, last_updated=world.clock.now()))
+
+    assert left is QuoteState.REFUSED
+    assert (await quote_state(world, first), await quote_state(world, second)) == (left, QuoteState.BILLED)
+    async with world.ports.units.begin() as unit:
+        assert not [payment for payment in await unit.table(PAYMENT).select() if payment.is_open]
+    assert len(await world.call("GET", f"/{MSP}/drivers/{driver_id}/receipts")) == 1
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_a_charge_that_nothing_is_heard_of_frees_card_and_credit_and_its_late_cdr_is_billed(
+    world: Any, *, has_ended: bool
+) -> None:
+    driver_id = await world.enrol(plan_id="plus")
+    reference = (await world.cpo.authorize()).authorization_reference
+    session, cdr = await world.cpo.charge("S1", reference=reference)
+    await (world.cpo.push_session(session) if has_ended else world.cpo.begin(session))
+
+    world.clock.step_by(SILENCE_MAX - timedelta(hours=1))
+    await world.service.sweep()
+    before = await quote_state(world, reference)
+    world.clock.step_by(timedelta(hours=2))
+    await world.service.sweep()
+    await world.quiet()
+
+    assert (before, await quote_state(world, reference)) == (QuoteState.RUNNING, QuoteState.REFUSED)
+    async with world.ports.units.begin() as unit:
+        assert not [payment for payment in await unit.table(PAYMENT).select() if payment.is_open]
+    await world.cpo.push_session(replace(session, last_updated=world.clock.now()))
+    await world.cpo.post_cdr(cdr)
+    await world.quiet()
+    await world.call("POST", f"/{MSP}/cdrs/NL-TNM/S1/accept")
+    await world.quiet()
+    account = await world.account(driver_id)
+    assert 0 < account["paid_e4"] <= account["billed_e4"] < account["paid_e4"] + 100
+
+
+async def test_a_charge_whose_cdr_is_disputed_is_not_forgotten(memory_world: Any) -> None:
+    await memory_world.enrol(plan_id="plus")
+    reference = (await memory_world.cpo.authorize()).authorization_reference
+    session, cdr = await memory_world.cpo.charge("S1", reference=reference)
+    await memory_world.cpo.push_session(session)
+    await memory_world.cpo.post_cdr(replace(cdr, total_cost=replace(cdr.total_cost, excl_e4=1)))
+    await memory_world.quiet()
+
+    memory_world.clock.step_by(2 * SILENCE_MAX)
+    await memory_world.service.sweep()
+
+    assert await quote_state(memory_world, reference) is QuoteState.RUNNING

@@ -9,7 +9,8 @@ from typing import Any
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import AuthMethod
-from services.driver_mobility.records import QUOTE
+from emobility.domain.tariff.version import tariff_hash
+from services.driver_mobility.records import QUOTE, TARIFF
 from tests.mobility.conftest import T0, agreement, energy_tariff, sign
 
 MSP = PartyId("NL-EMA")
@@ -49,12 +50,35 @@ async def test_a_version_announced_between_quote_and_start_is_owed_and_the_drive
     started_at = T0 + timedelta(minutes=10)
     session, cdr = await world.cpo.charge("S1", reference=quote["quote_id"], started_at=started_at)
 
+    await world.cpo.begin(session)
     await world.cpo.push_session(session)
     await world.cpo.post_cdr(cdr)
     await world.quiet()
 
     assert await world.cdr_states() == {"S1": "ACCEPTED"}
     assert (await world.account(driver_id))["billed_e4"] == PLUS_E4
+
+
+async def test_a_version_with_the_date_of_another_overwrites_none_and_what_was_frozen_is_owed(world: Any) -> None:
+    await world.enrol()
+    first = world.cpo.tariff
+    world.clock.step_by(timedelta(hours=1))
+    info = await world.cpo.authorize()
+    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference, started_at=world.clock.now())
+    await world.cpo.begin(session)
+    world.clock.step_by(timedelta(minutes=30))
+    dearer = energy_tariff("0.90", at=first.last_updated)
+
+    for tariff in (dearer, first, dearer):
+        await world.cpo.push_tariff(tariff)
+    await world.cpo.push_session(session)
+    await world.cpo.post_cdr(cdr)
+    await world.quiet()
+
+    assert await world.cdr_states() == {"S1": "ACCEPTED"}
+    async with world.ports.units.begin() as unit:
+        kept = await unit.table(TARIFF).select(order_by=("in_force_from",))
+    assert [version.tariff_hash for version in kept] == [tariff_hash(first), tariff_hash(dearer)]
 
 
 async def test_a_charge_by_whitelist_is_priced_by_a_tariff_that_its_connector_carries(memory_world: Any) -> None:
