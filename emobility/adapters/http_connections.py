@@ -22,11 +22,12 @@ import httptools
 from emobility.ports.http import RESPONSE_BYTES_MAX, HttpResponse, PeerUnreachable, ResponseTooLarge
 
 CONNECTIONS_MAX: Final = 200
-"""Opening, in use or kept; for one more, the one kept longest is closed."""
+"""Opening, in use or kept; for one more, the one kept longest is closed. Of calls, those under way."""
 CONNECTIONS_PER_ORIGIN_MAX: Final = 32
-"""A slow counterparty holds up only itself."""
+CONNECTIONS_PER_ORIGIN_MIN: Final = 4
+"""Calls that an origin may have under way whatever others have, so that slow counterparties hold up only themselves."""
 KEEP_ALIVE_S: Final = 10.0
-"""Shorter than servers' usual 30 s or more, so that we, not they, close an idle connection."""
+"""An idle connection is closed then: before servers do, which usually wait for 30 s or more."""
 HEAD_BYTES_MAX: Final = 65_536
 """Of an answer's status line and headers, give or take what one read brings."""
 FRAMING_BYTES_PER_BODY_BYTE_MAX: Final = 8
@@ -64,7 +65,9 @@ class ConnectionPool:
         self._connect = connect
         self._ssl_context = ssl_context
         self._peers: dict[Origin, _Peer] = {}
-        self._turn = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._in_use = 0
+        self._waiting: dict[asyncio.Future[None], _Peer] = {}
+        self._closing_idle: asyncio.TimerHandle | None = None
         self._opening = 0
         self._open: set[_Connection] = set()
 
@@ -77,7 +80,8 @@ class ConnectionPool:
             ResponseTooLarge: the answer's body exceeds its limit.
         """
         peer = self._peers.setdefault(origin, _Peer())
-        async with peer.turn, self._turn:
+        await self._turn(peer)
+        try:
             kept = peer.take_kept()
             if kept is not None:
                 try:
@@ -86,19 +90,71 @@ class ConnectionPool:
                     if method not in IDEMPOTENT:
                         raise
             return await self._exchange_on(await self._opened(origin, peer), peer, request)
+        finally:
+            self._end_turn(peer)
 
     async def close(self) -> None:
         """Close all connections, also those in use, and wait until they are."""
+        if self._closing_idle is not None:
+            self._closing_idle.cancel()
         for connection in self._open:
             connection.close()
         if self._open:
             await asyncio.wait([connection.lost for connection in self._open])
 
+    async def _turn(self, peer: _Peer) -> None:
+        """Return once a call to this origin may be under way; who waits is handed a turn that another ended."""
+        if self._may_have_turn(peer):
+            self._count_turn(peer)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = peer
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.pop(turn, None)
+            else:
+                self._end_turn(peer)  # it was handed over at that very moment
+            raise
+
+    def _end_turn(self, peer: _Peer) -> None:
+        peer.in_use -= 1
+        self._in_use -= 1
+        for turn, waiting in list(self._waiting.items()):
+            if self._may_have_turn(waiting):
+                del self._waiting[turn]
+                if not turn.done():
+                    self._count_turn(waiting)
+                    turn.set_result(None)
+
+    def _may_have_turn(self, peer: _Peer) -> bool:
+        if peer.in_use < CONNECTIONS_PER_ORIGIN_MIN:
+            return True
+        return peer.in_use < CONNECTIONS_PER_ORIGIN_MAX and self._in_use < CONNECTIONS_MAX
+
+    def _count_turn(self, peer: _Peer) -> None:
+        peer.in_use += 1
+        self._in_use += 1
+
     async def _exchange_on(self, connection: _Connection, peer: _Peer, request: bytes) -> HttpResponse:
         answer = await connection.exchange(request)
         if connection.may_follow:
             peer.keep(connection)
+            if self._closing_idle is None:
+                self._closing_idle = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._close_idle)
         return answer
+
+    def _close_idle(self) -> None:
+        """Close what was kept for long enough, and come back when the next one was."""
+        loop = asyncio.get_running_loop()
+        kept = [connection for peer in self._peers.values() for connection in peer.kept]
+        kept_no_longer = loop.time() - KEEP_ALIVE_S
+        for connection in kept:
+            if connection.kept_since <= kept_no_longer:
+                connection.close()
+        left_s = [each.kept_since - kept_no_longer for each in kept if each.kept_since > kept_no_longer]
+        self._closing_idle = loop.call_later(min(left_s), self._close_idle) if left_s else None
 
     async def _opened(self, origin: Origin, peer: _Peer) -> _Connection:
         if len(self._open) + self._opening >= CONNECTIONS_MAX:
@@ -140,7 +196,7 @@ class ConnectionPool:
 class _Peer:
     """What the pool has with one origin; of the connections kept, the last one used stands last."""
 
-    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS_PER_ORIGIN_MAX))
+    in_use: int = 0
     kept: dict[_Connection, None] = field(default_factory=dict)
 
     def take_kept(self) -> _Connection | None:

@@ -107,3 +107,9 @@ class Table(Protocol[R]):
         before: tuple[str, datetime] | None = None,
     ) -> int:
         """Count what `select` without `limit` would return."""
+
+    async def distinct(self, fields: Sequence[str], where: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return the different values that these fields have together in the records `select(where)` would return.
+
+        In the order of the values, at most `SELECT_ROWS_MAX` of them; the rows themselves are not read.
+        """

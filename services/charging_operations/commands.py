@@ -79,6 +79,7 @@ class CommandDesk:
 
     office: Office
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _under_way: int = 0
     _backlog: Backlog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -237,6 +238,7 @@ class CommandDesk:
             while not stop.is_set():
                 self._wake.clear()
                 for record in await self._persist(self._claim, stop) or []:
+                    self._under_way += 1
                     tasks.create_task(self._execute(record, stop))
                 woken = tasks.create_task(self._wake.wait())
                 await asyncio.wait({woken, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -257,13 +259,16 @@ class CommandDesk:
         async with self.office.ports.units.begin() as unit:
             sent = await unit.table(COMMAND).select({"state": CommandState.SENT})
         for record in sent:
-            await self._finish(record, CommandOutcome(result=CommandResult.TIMED_OUT))
+            await self._tell(record, CommandOutcome(result=CommandResult.TIMED_OUT))
 
     async def _claim(self) -> list[CommandRecord]:
+        """Take as many of the commands that wait as there are places."""
         claimed: list[CommandRecord] = []
+        if not self._places:
+            return claimed
         async with self.office.ports.units.begin() as unit:
             waiting = await unit.table(COMMAND).select(
-                {"state": CommandState.ACCEPTED}, order_by=("received_at",), limit=self.office.limits.commands_at_once
+                {"state": CommandState.ACCEPTED}, order_by=("received_at",), limit=self._places
             )
             for each in waiting:
                 record = await unit.table(COMMAND).get_for_update(each.party_id, each.command_id)
@@ -282,7 +287,14 @@ class CommandDesk:
         except (RuleBroken, Unavailable) as error:
             _log.warning("command_failed", correlation_id=record.correlation_id, reason=str(error))
             outcome = CommandOutcome(result=CommandResult.REJECTED)
-        await self._persist(lambda: self._finish(record, outcome), stop)
+        await self._persist(lambda: self._tell(record, outcome), stop)
+        if not self._places:
+            self._wake.set()  # others may wait for this place
+        self._under_way -= 1
+
+    @property
+    def _places(self) -> int:
+        return self.office.limits.commands_at_once - self._under_way
 
     async def _send(self, record: CommandRecord) -> CommandOutcome:
         station_id = record.charging_station_id or ""
@@ -303,6 +315,15 @@ class CommandDesk:
         return await self.office.stations.command(
             record.party_id, station_id, replace(command, start_transaction=start)
         )
+
+    async def _tell(self, record: CommandRecord, outcome: CommandOutcome) -> None:
+        """Finish a command; one that can't be finished is seen in the log and holds up no other."""
+        try:
+            await self._finish(record, outcome)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.error("command_not_finished", correlation_id=record.correlation_id, exc_info=error)
 
     async def _finish(self, record: CommandRecord, outcome: CommandOutcome) -> None:
         """Tell the eMSP, and let a start that failed authorise nothing."""

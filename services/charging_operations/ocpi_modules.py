@@ -171,7 +171,7 @@ class OCPIModules:
                 raise InvalidParameters("a PATCH states last_updated")
             known = await self._known_token(call, owner)
             whole = msgspec.to_builtins(await token_to_ocpi(_token(known), self.ports.vault)) | changes
-            token = msgspec.convert(whole, v221.Token)
+            token = v221.read(v221.write(whole), v221.Token)
             if token.owner != owner or token.uid.casefold() != call.path["token_uid"].casefold():
                 raise InvalidParameters("a PATCH does not rename a token")
             return await self._keep_token(call.own_party, token)

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from emobility.adapters import http_connections
 from emobility.adapters.http_connections import (
+    CONNECTIONS_MAX,
+    CONNECTIONS_PER_ORIGIN_MAX,
     HEAD_BYTES_MAX,
     AnswerBroken,
     AnswerReader,
@@ -226,7 +228,7 @@ class Network:
 @asynccontextmanager
 async def connected() -> AsyncIterator[Network]:
     peer = Peer()
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, backlog=1_000)  # clients connect without waiting
     port = server.sockets[0].getsockname()[1]
 
     async def connect(_: Origin) -> socket.socket:
@@ -405,6 +407,60 @@ async def test_for_one_connection_too_many_the_one_kept_longest_is_closed(monkey
         await network.call(origin=first)
 
     assert len(network.peer.connections) == 4
+
+
+@on_both_loops
+async def test_slow_origins_hold_up_only_themselves() -> None:
+    slow = [Origin("http", f"slow{n}.example", 80) for n in range(7)]
+    async with connected() as network:
+        network.peer.answers = lambda _: b""
+        crowd = [asyncio.create_task(network.call(origin=each)) for each in slow for _ in range(40)]
+        async with asyncio.timeout(10):
+            while network.peer.asked < CONNECTIONS_MAX:  # noqa: ASYNC110 - the peer has no event for so many
+                await asyncio.sleep(0.01)
+
+        network.peer.answers = lambda _: OK
+        answers = await asyncio.gather(*(network.call() for _ in range(40)))
+
+        assert network.peer.asked == CONNECTIONS_MAX + 40
+        assert {answer.body for answer in answers} == {b"ok"}
+        for call in crowd:
+            call.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert (await network.call(origin=slow[0])).body == b"ok"
+        assert network.pool._in_use == 0
+
+
+@on_both_loops
+async def test_an_origin_has_no_more_calls_under_way_than_its_limit() -> None:
+    async with connected() as network:
+        network.peer.answers = lambda _: b""
+        calls = [asyncio.create_task(network.call("POST")) for _ in range(CONNECTIONS_PER_ORIGIN_MAX + 5)]
+        async with asyncio.timeout(10):
+            while network.peer.asked < CONNECTIONS_PER_ORIGIN_MAX:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        network.peer.answers = lambda _: OK
+        calls[-1].cancel()
+        calls[0].cancel()
+        await asyncio.wait(calls[CONNECTIONS_PER_ORIGIN_MAX:])
+
+        assert [call.cancelled() for call in calls[CONNECTIONS_PER_ORIGIN_MAX:]] == [False] * 4 + [True]
+        assert network.peer.asked == CONNECTIONS_PER_ORIGIN_MAX + 4
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+@on_both_loops
+async def test_an_idle_connection_is_closed_though_nobody_calls_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connections, "KEEP_ALIVE_S", 0.05)
+    async with connected() as network:
+        await network.call()
+        async with asyncio.timeout(10):
+            await network.peer.ended.wait()
+        await network.call()
+
+        assert len(network.peer.connections) == 2
 
 
 @on_both_loops

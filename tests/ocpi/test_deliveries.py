@@ -14,7 +14,7 @@ from starlette.responses import Response
 from emobility.adapters.memory import run_virtual
 from emobility.domain.identifiers import PartyId, Role
 from emobility.protocols.ocpi.client import OCPIClient
-from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery, DeliveryState, Message
+from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery, DeliveryState, Message, parties_with_pending
 from emobility.protocols.ocpi.delivery_worker import ATTEMPTS_MAX, PAUSE_S_MAX, ROWS_AT_ONCE, DeliveryWorker
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from tests.hub.world import CPO, MSP, OK, Heard, Platform, World, bare_world, running, until
@@ -582,5 +582,23 @@ def test_what_must_not_be_lost_is_never_given_up_while_its_receiver_fails_on_it(
         assert waiting.attempts > 2 * ATTEMPTS_MAX
         assert [each["object_key"] for each in logged if each["event"] == "delivery_stuck"] == ["cdr/1"]
         assert numbers(receiver) == [0]
+
+    in_virtual_time(scenario)
+
+
+def test_who_has_messages_to_send_is_found_without_reading_any() -> None:
+    async def scenario() -> None:
+        world = await three()
+        sender = world.platforms[CPO]
+        for n in range(3):
+            await enqueue(sender, n, key=f"tariff/{n}")
+            await enqueue(sender, n, key=f"tariff/{n}", to=OTHER)
+
+        async with sender.host.ports.units.begin() as unit:
+            pairs = await parties_with_pending(unit, [CPO, MSP])
+            nobody = await parties_with_pending(unit, [MSP])
+
+        assert pairs == [(CPO, MSP), (CPO, OTHER)]
+        assert nobody == []
 
     in_virtual_time(scenario)

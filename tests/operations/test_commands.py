@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,12 @@ from emobility.protocols.ocpi.client import PeerRefused
 from emobility.protocols.ocpi.v221 import ModuleID
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from services.charging_operations.commands import CommandDesk
-from services.charging_operations.records import AUTHORIZATION, COMMAND, SESSION, CommandState
+from services.charging_operations.office import Limits
+from services.charging_operations.records import AUTHORIZATION, COMMAND, SESSION, CommandRecord, CommandState
 from tests.operations.world import GATEWAY, PARTNERS, START, World, open_for_business
 
 APP_TOKEN = "APP-0001"
+DEADLINE_S = 10.0
 
 
 def start_session(**changes: Any) -> v221.StartSession:
@@ -181,6 +184,46 @@ async def test_a_command_that_a_crash_left_half_sent_is_a_timeout_and_is_not_sen
 
         assert [body["result"] for body in here.emsp.got("result")] == ["ACCEPTED", "TIMEOUT"]
         assert len(here.gateway.commands) == 1
+
+
+async def test_commands_beyond_those_at_once_follow_without_another_command() -> None:
+    async with open_for_business(limits=Limits(commands_at_once=3)) as here:
+        here.gateway.may_answer.clear()
+        for n in range(8):
+            command = start_session(response_url=f"{PARTNERS}/emsp/results/c{n}", authorization_reference=f"q{n}")
+            await here.ocpi("POST", ModuleID.COMMANDS, "/START_SESSION", command)
+        async with asyncio.timeout(DEADLINE_S):
+            while len(here.gateway.commands) < 3:  # noqa: ASYNC110 - the gateway has no event for so many
+                await asyncio.sleep(0.002)
+        at_once = len(here.gateway.commands)
+        here.gateway.may_answer.set()
+        await here.settle()
+
+        assert at_once == 3
+        assert len(here.gateway.commands) == 8
+        assert [body["result"] for body in here.emsp.got("result")] == ["ACCEPTED"] * 8
+
+
+async def test_a_command_that_can_not_be_finished_holds_up_no_other_after_a_crash() -> None:
+    async with open_for_business() as here:
+        for n in range(2):
+            await send(here, start_session(response_url=f"{PARTNERS}/emsp/results/c{n}"))
+        finish, failures = CommandDesk._finish, iter([True])
+
+        async def failing(desk: CommandDesk, record: CommandRecord, outcome: CommandOutcome) -> None:
+            if next(failures, False):
+                raise LookupError("our own fault")
+            await finish(desk, record, outcome)
+
+        async with here.ports.units.begin() as unit:
+            for record in await unit.table(COMMAND).select():
+                await unit.table(COMMAND).put(replace(record, state=CommandState.SENT, result=None))
+            await unit.commit()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CommandDesk, "_finish", failing)
+            await here.operations.commands._give_up_unknown()
+
+        assert sorted(row.state for row in await here.rows(COMMAND)) == [CommandState.DONE, CommandState.SENT]
 
 
 async def test_a_database_that_is_away_for_a_moment_loses_no_command() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -167,6 +168,17 @@ async def test_tokens_are_fetched_and_patched_by_their_owner() -> None:
             await here.ocpi("PATCH", ModuleID.TOKENS, path, {"valid": True})
         with pytest.raises(MissingAtPeer):
             await here.ocpi("GET", ModuleID.TOKENS, "/DE/EMX/04A1B2C3D4")
+
+
+@pytest.mark.parametrize("wrong", [{"last_updated": "yesterday"}, {"last_updated": None}, {"valid": 5}, {"type": []}])
+async def test_a_token_patched_with_what_is_none_is_2001(wrong: dict[str, Any]) -> None:
+    async with open_for_business() as here:
+        changes = {"last_updated": "2022-03-27T09:00:00Z"} | wrong
+
+        with pytest.raises(PeerRefused) as refusal:
+            await here.ocpi("PATCH", ModuleID.TOKENS, "/NL/EMP/04A1B2C3D4", changes)
+
+        assert refusal.value.status_code == 2001
 
 
 async def test_an_older_state_of_a_token_never_replaces_a_newer_one() -> None:

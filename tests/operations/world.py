@@ -107,6 +107,10 @@ class Gateway:
     commands: list[StationCommand] = field(default_factory=list)
     credentials: list[str] = field(default_factory=list)
     outcome: CommandOutcome = field(default_factory=lambda: CommandOutcome(result=CommandResult.ACCEPTED))
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
 
     def app(self) -> Starlette:
         """Return the API."""
@@ -114,6 +118,7 @@ class Gateway:
         async def command(request: Request) -> Response:
             assert request.headers["authorization"] == f"Bearer {INTERNAL_TOKEN}"
             self.commands.append(codec.decode(await request.body(), StationCommand))
+            await self.may_answer.wait()
             return Response(codec.encode(self.outcome))
 
         async def credential(request: Request) -> Response:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields as fields_of
 from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -40,7 +40,7 @@ _READERS: Final[dict[tuple[type[Any], str], Callable[[Any], Any]]] = {}
 
 
 def _new_reader(record: type[Any], field: str) -> Callable[[Any], Any]:
-    names = {each.name for each in fields(record)}
+    names = {each.name for each in fields_of(record)}
     if field in names:
         return attrgetter(field)
     sealed = field.removesuffix(_SUBJECT)
@@ -274,6 +274,12 @@ class MemoryTable(Generic[R]):
     ) -> int:
         """Count what `select` without `limit` would return."""
         return len(self._matching(where, since, before))
+
+    async def distinct(self, fields: Sequence[str], where: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return the different values of these fields; see the port."""
+        readers = [field_reader(self.rows.spec.record, field) for field in fields]
+        found = {tuple(read(row) for read in readers) for row in self._matching(where, None, None)}
+        return sorted(found, key=lambda values: [_sortable(value) for value in values])[:SELECT_ROWS_MAX]
 
     def _matching(
         self,

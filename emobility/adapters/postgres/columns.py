@@ -155,3 +155,9 @@ class RecordMapping(Generic[R]):
                 values[field.name] = None if value is None else field.load(value)
                 at += 1
         return self.spec.record(**values)
+
+    def values_of(self, names: Sequence[str], row: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the values of columns that may be asked for, from a row of these alone."""
+        loads = {field.name: field.load for field in self._fields}
+        pairs = zip(names, row, strict=True)
+        return tuple(None if value is None else loads.get(name, _same)(value) for name, value in pairs)

@@ -115,6 +115,25 @@ class TableStatements(Generic[R]):
             )
         return statement, values
 
+    def distinct(self, fields: Sequence[str], where: Mapping[str, Any]) -> Question:
+        """Return the statement of `Table.distinct` and its values."""
+        shape, values = self._asked(where, None, None)
+        shape = ("distinct", shape, tuple(fields))
+        statement = self._composed.get(shape)
+        if statement is None:
+            names = sql.SQL(", ").join(sql.Identifier(self.mapping.column(field).name) for field in fields)
+            # Not SELECT DISTINCT, which can't be ordered by another collation.
+            statement = self._composed[shape] = _bytes(
+                sql.SQL("SELECT {0} FROM {1}{2} GROUP BY {0} ORDER BY {3} LIMIT {4}").format(
+                    names,
+                    self._table,
+                    self._conditions(where, None, None),
+                    sql.SQL(", ").join(self._order(field) for field in fields),
+                    sql.Literal(SELECT_ROWS_MAX),
+                )
+            )
+        return statement, values
+
     def _asked(
         self, where: Mapping[str, Any], since: tuple[str, datetime] | None, before: tuple[str, datetime] | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:

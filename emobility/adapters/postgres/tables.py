@@ -139,3 +139,8 @@ class PostgresTable(Generic[R]):
         statement, values = self._statements.count(where or {}, since=since, before=before)
         row = await (await self._execute(statement, values)).fetchone()
         return int(row[0]) if row is not None else 0
+
+    async def distinct(self, fields: Sequence[str], where: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Return the different values of these fields; see the port."""
+        cursor = await self._execute(*self._statements.distinct(fields, where or {}))
+        return [self._statements.mapping.values_of(fields, row) for row in await cursor.fetchall()]

@@ -26,7 +26,7 @@ from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.ports.ports import Ports
-from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
+from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.v221 import InterfaceRole, read, write
 
@@ -74,6 +74,7 @@ class Delivery:
     entered_at: datetime
 
 
+PAIR: Final = ("own_party", "to_party")
 DELIVERY: Final = TableSpec(name="ocpi_delivery", record=Delivery, key=("own_party", "delivery_id"))
 
 
@@ -224,16 +225,8 @@ class Deliveries:
 
 
 async def parties_with_pending(unit: UnitOfWork, own_parties: Sequence[PartyId]) -> list[tuple[PartyId, PartyId]]:
-    """Return the (own party, counterparty) pairs with messages to send, in the order they were entered."""
+    """Return the (own party, counterparty) pairs with messages to send; asked often, so no message is read."""
     if not own_parties:
         return []
-    pairs: dict[tuple[PartyId, PartyId], None] = {}
-    offset = 0
-    while True:
-        found = await unit.table(DELIVERY).select(
-            {"own_party": tuple(own_parties), "state": DeliveryState.PENDING}, order_by=("position",), offset=offset
-        )
-        pairs |= dict.fromkeys((each.own_party, each.to_party) for each in found)
-        offset += len(found)
-        if len(found) < SELECT_ROWS_MAX:
-            return list(pairs)
+    where = {"own_party": tuple(own_parties), "state": DeliveryState.PENDING}
+    return [(own_party, to_party) for own_party, to_party in await unit.table(DELIVERY).distinct(PAIR, where)]

@@ -206,6 +206,33 @@ async def test_select_filters_orders_and_pages(world: World) -> None:
         assert await things.count({"number": 2}, since=("made_at", start), before=("made_at", start + day)) == 1
 
 
+async def test_distinct_gives_each_combination_of_values_once_and_in_order(world: World) -> None:
+    red, green = world.colours.RED, world.colours.GREEN
+    subject = Sealed(subject="cd" * 32, box=b"x")
+    await _stored(
+        world,
+        world.thing("a", number=2, colour=red, made_at=world.clock.now(), person=subject),
+        world.thing("b", number=2, colour=red),
+        world.thing("c", number=1, colour=red),
+        world.thing("d", number=2),
+        world.thing("e", number=3, colour=green),
+    )
+
+    async with world.units.begin() as unit:
+        things = unit.table(world.things)
+        await things.delete(PARTY, "e")
+        await things.insert(world.thing("f", number=0, colour=green))
+
+        assert await things.distinct(("party_id",)) == [(PARTY,)]
+        assert await things.distinct(("colour", "number")) == [(green, 0), (red, 1), (red, 2), (None, 2)]
+        assert await things.distinct(("colour",), {"number": (2, 3)}) == [(red,), (None,)]
+        assert await things.distinct(("made_at",)) == [(world.clock.now(),), (None,)]
+        assert await things.distinct(("person_subject",)) == [(subject.subject,), (None,)]
+        assert await things.distinct(("number",), {"number": 7}) == []
+        with pytest.raises(AssertionError):
+            await things.distinct(("colour_of_the_day",))
+
+
 async def test_questions_that_no_column_answers_are_refused(world: World) -> None:
     async with world.units.begin() as unit:
         things = unit.table(world.things)
