@@ -29,6 +29,7 @@ from services.audit.books import CPO_GROUP, Books
 from services.audit.command import print_report
 from services.audit.figures import figures_of
 from services.audit.report import Difference, Pruned
+from services.charging_operations.cdrs import delivery_key
 from services.charging_operations.records import QuarantineState, TransactionState
 from services.driver_mobility.records import CDRState, PaymentKind, PaymentState, QuoteRecord, QuoteState
 from tests.journeys.runs import SEED, SMALL, memory_runs
@@ -105,7 +106,7 @@ def delivery(books: Books, number: int, *, state: DeliveryState, reason: str | N
         own_party=row.party_id,
         delivery_id="d-1",
         to_party=row.emsp_id,
-        object_key=f"cdr/{row.session_id}",
+        object_key=delivery_key(row.session_id),
         position=1,
         revision=0,
         is_replaceable=False,
