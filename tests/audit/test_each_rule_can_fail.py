@@ -651,6 +651,19 @@ def test_a_bill_for_a_charge_on_another_contract_is_found(books: Books) -> None:
     assert f"CDR {row.cdr_id} names a token of driver another" in {each.cause for each in differences}
 
 
+def test_the_bill_of_an_erased_driver_is_no_difference_unless_its_quote_names_another(books: Books) -> None:
+    bill, other = books.bills[0], next(each for each in books.bills if each.driver_id != books.bills[0].driver_id)
+    books.erased_drivers = {(bill.party_id.code, bill.driver_id)}
+    books.tokens = {
+        key: token for key, token in books.tokens.items() if (key[0], token.driver_id) not in books.erased_drivers
+    }
+
+    assert ITS_DRIVERS not in found_in(books)
+    number = books.bills.index(bill)
+    books.bills[number] = replace(bill, quote_id=other.quote_id)
+    assert ITS_DRIVERS in found_in(books)
+
+
 def test_a_cdr_billed_twice_is_found(books: Books) -> None:
     books.bills.append(replace(books.bills[0], bill_id="again"))
 
