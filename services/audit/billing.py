@@ -80,6 +80,9 @@ def _of_another(books: Books, bill: BillRecord, quote: QuoteRecord, row: CDRReco
     """Say which of a bill's parts belong to somebody else."""
     token = books.tokens.get((row.party_id.code, row.token_subject))
     holder = "nobody" if token is None else f"driver {token.driver_id}"
+    held_by = None if token is None else token.driver_id
+    if (bill.party_id.code, bill.driver_id) in books.erased_drivers:
+        held_by = quote.driver_id  # whose token it was went with their data; the quote was signed for them
     sides = (
         (quote.driver_id, bill.driver_id, f"quote {quote.quote_id} was given to driver {quote.driver_id}"),
         (quote.quote.driver_id, quote.driver_id, f"quote {quote.quote_id} was signed for {quote.quote.driver_id}"),
@@ -87,7 +90,7 @@ def _of_another(books: Books, bill: BillRecord, quote: QuoteRecord, row: CDRReco
         (quote.session_id, bill.session_id, f"quote {quote.quote_id} belongs to session {quote.session_id}"),
         (row.quote_id, bill.quote_id, f"CDR {row.cdr_id} is billed under quote {row.quote_id}"),
         (row.session_id, bill.session_id, f"CDR {row.cdr_id} is of session {row.session_id}"),
-        (None if token is None else token.driver_id, bill.driver_id, f"CDR {row.cdr_id} names a token of {holder}"),
+        (held_by, bill.driver_id, f"CDR {row.cdr_id} names a token of {holder}"),
     )
     return [cause for expected, found, cause in sides if expected != found]
 

@@ -44,6 +44,7 @@ class Books:
     cpo_disputes: list[cpo.DisputeRecord] = field(default_factory=list)
     emsp_tariffs: list[emsp.TariffVersion] = field(default_factory=list)
     tokens: dict[tuple[str, str], emsp.DriverToken] = field(default_factory=dict)
+    erased_drivers: set[tuple[str, str]] = field(default_factory=set)
     emsp_cdrs: list[emsp.CDRRecord] = field(default_factory=list)
     emsp_disputes: list[emsp.DisputeRecord] = field(default_factory=list)
     quotes: dict[tuple[str, str], emsp.QuoteRecord] = field(default_factory=dict)
@@ -86,6 +87,7 @@ async def gather_books(units: Units, event_log: EventLog) -> Books:
         books.cpo_disputes = await all_rows(unit, cpo.DISPUTE)
         books.emsp_tariffs = await all_rows(unit, emsp.TARIFF)
         books.tokens = {(row.party_id.code, row.token_subject): row for row in await all_rows(unit, emsp.TOKEN)}
+        books.erased_drivers = {(row.party_id.code, row.driver_id) for row in await all_rows(unit, emsp.ERASURE)}
         books.emsp_cdrs = await all_rows(unit, emsp.CDRS)
         books.emsp_disputes = await all_rows(unit, emsp.DISPUTE)
         books.quotes = {(row.party_id.code, row.quote_id): row for row in await all_rows(unit, emsp.QUOTE)}

@@ -14,6 +14,7 @@ from emobility.protocols.ocpi.v221 import ModuleID
 from roaming_hub.records import CDRForward, ForwardOutcome
 from services.audit.books import Books
 from services.audit.report import Check, Difference
+from services.charging_operations.cdrs import delivery_key
 
 MONEY_MODULES: Final = (ModuleID.CDRS, ModuleID.DISPUTES)
 """What is refused in these is money in question until an operator sees to it."""
@@ -87,9 +88,11 @@ def waiting_for(books: Books, key: _Route) -> str:
     """Return, as the end of a sentence, why a CDR (CPO, MSP, id) has not arrived as far as the rows know."""
     session_of = {(row.party_id.code, row.cdr_id): row.session_id for row in books.cpo_cdrs}
     session_id = session_of.get((key[0], key[2]))
+    if session_id is None:
+        return ""
     for each in books.deliveries:
-        is_its = (each.own_party.code, each.to_party.code) == key[:2] and each.object_key == f"cdr/{session_id}"
-        if is_its:
+        is_between = (each.own_party.code, each.to_party.code) == key[:2]
+        if is_between and each.module == ModuleID.CDRS and each.object_key == delivery_key(session_id):
             return f"; {_told(each)}"
     return ""
 

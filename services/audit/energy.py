@@ -94,7 +94,7 @@ def _parts_of(
 
 def check_energy(books: Books) -> Check:
     """Compare, transaction by transaction and direction by direction, the log with where the rows say it went."""
-    differences = []
+    differences = _billed_of_nothing(books)
     keys = {(row.party_id.code, row.charging_station_id, row.transaction_id) for row in books.cpo_transactions}
     keys |= {_in_text(key) for key in books.logged_transactions}
     recomputable = sorted(key for key in keys if is_recomputable(books, key))
@@ -123,6 +123,23 @@ def check_energy(books: Books) -> Check:
         unknown=len(keys) - len(recomputable),
         differences=tuple(differences),
     )
+
+
+def _billed_of_nothing(books: Books) -> list[Difference]:
+    """Return the CDRs and credits of sessions that are no transaction's: no station ever told of them."""
+    sessions = {(row.party_id, row.session_id) for row in books.cpo_transactions}
+    return [
+        Difference(
+            rule="energy is conserved",
+            scope=f"{row.party_id}/{row.cdr_id}",
+            expected=0,
+            found=row.energy_import_wh + row.energy_export_wh,
+            unit="Wh",
+            cause=f"no transaction has session {row.session_id} of this document",
+        )
+        for row in books.cpo_cdrs
+        if (row.party_id, row.session_id) not in sessions
+    ]
 
 
 def check_quarantine(books: Books) -> Check:

@@ -148,12 +148,14 @@ def _retail(books: Books) -> tuple[RetailFigures, ...]:
     for row in books.emsp_cdrs:
         if row.state is CDRState.ACCEPTED and not row.cdr.is_credit and row.credited_by is None:
             margins[row.party_id.code, row.cdr.currency] -= row.cdr.total_cost.excl_e4
-    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for account in books.accounts:
         each = sums[account.party_id.code, account.currency]
         each[0] += 1
         each[1] += account.billed_e4 - account.credited_e4
         each[2] += account.paid_e4
+        # Not billed less paid: that billed = paid + outstanding is what the figures are to show.
+        each[3] += account.due_e4 + account.carry_e4
     return tuple(
         RetailFigures(
             emsp=key[0],
@@ -162,8 +164,8 @@ def _retail(books: Books) -> tuple[RetailFigures, ...]:
             bills=bills[key],
             billed_e4=billed_e4,
             paid_e4=paid_e4,
-            outstanding_e4=billed_e4 - paid_e4,
+            outstanding_e4=outstanding_e4,
             margin_e4=margins[key],
         )
-        for key, (drivers, billed_e4, paid_e4) in sorted(sums.items())
+        for key, (drivers, billed_e4, paid_e4, outstanding_e4) in sorted(sums.items())
     )

@@ -20,17 +20,22 @@ def check_accounts(books: Books) -> Check:
     for bill in books.bills:
         billed[bill.party_id.code, bill.driver_id, bill.currency] += bill.total_incl_e4
         credited[bill.party_id.code, bill.driver_id, bill.currency] += bill.credited_incl_e4
+    accounts = {(row.party_id.code, row.driver_id, row.currency): row for row in books.accounts}
     differences = []
-    for account in books.accounts:
-        key = (account.party_id.code, account.driver_id, account.currency)
+    for key in sorted(billed.keys() | accounts.keys()):
+        account, scope, currency = accounts.get(key), "/".join(key), key[2]
+        if account is None:
+            cause = "the driver has bills and no account"
+            differences.append(amount_difference(rule, scope, (billed[key] - credited[key], 0), currency, cause))
+            continue
         for expected, found, cause in (
             (billed[key], account.billed_e4, "the bills do not add up to the account"),
             (credited[key], account.credited_e4, "the credits do not add up to the account"),
             (account.outstanding_e4, account.due_e4 + account.carry_e4, "due and carried do not add up"),
         ):
             if expected != found:
-                differences.append(amount_difference(rule, "/".join(key), (expected, found), account.currency, cause))
-    return Check(rule=rule, compared=len(books.accounts), differences=tuple(differences))
+                differences.append(amount_difference(rule, scope, (expected, found), currency, cause))
+    return Check(rule=rule, compared=len(billed.keys() | accounts.keys()), differences=tuple(differences))
 
 
 def check_provider(books: Books) -> Check:

@@ -46,6 +46,11 @@ def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[C
     return merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
 
 
+def delivery_key(session_id: str) -> str:
+    """Return the key of a session's messages: no CDR overtakes its session, no credit its original."""
+    return f"session/{session_id}"
+
+
 def too_large(
     record: SessionRecord, periods: Sequence[ChargingPeriod], signed_data: SignedMeterData | None = None
 ) -> Fault | None:
@@ -112,7 +117,7 @@ class CDRDesk:
             module=ModuleID.SESSIONS.value,
             interface_role=InterfaceRole.RECEIVER,
             path=owner_path(record.party_id, record.session_id),
-            object_key=f"session/{record.session_id}",
+            object_key=delivery_key(record.session_id),
             body=await session_to_ocpi(session, self.office.ports.vault.evidence),
             correlation_id=correlation_id,
             subject=session.token.uid.subject,
@@ -238,8 +243,7 @@ class CDRDesk:
             module=ModuleID.CDRS.value,
             interface_role=InterfaceRole.RECEIVER,
             path="",
-            # The session's own key: no CDR overtakes its session, no credit its original, no replacement its credit.
-            object_key=f"session/{record.session_id}",
+            object_key=delivery_key(record.session_id),
             body=await cdr_to_ocpi(cdr, self.office.ports.vault.evidence),
             correlation_id=correlation_id,
             is_replaceable=False,

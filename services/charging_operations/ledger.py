@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from emobility.domain.identifiers import PartyId
-from emobility.domain.transaction import Transaction, metered_wh
+from emobility.domain.transaction import Transaction, metered_wh, session_id_of
 from emobility.events.cdr import CDRIssued, QuarantineResolved, SessionQuarantined
 from emobility.events.charging import TransactionEnded, TransactionStarted, TransactionUpdated
 from emobility.events.event import Event
@@ -93,7 +93,8 @@ async def _all(unit: UnitOfWork, spec: TableSpec[R], party_id: PartyId) -> list[
 class LogLedger:
     """Adds up the log's events, in any order of topics; tell it of each event once, or more often.
 
-    `open` is what the log says of no session: metered and not yet billed, quarantined, waived or written off.
+    `open` is what the transactions metered of which no session was billed or quarantined yet: worked out by itself, so
+    that `difference_wh` can tell of energy that is nowhere, or in two places.
     """
 
     transactions: dict[TransactionKey, Transaction] = field(default_factory=dict)
@@ -124,12 +125,15 @@ class LogLedger:
         def one(imported: int, exported: int) -> int:
             return imported if is_import else exported
 
-        metered = sum(
-            one(energy.import_wh, energy.export_wh)
-            for (party, _, _), transaction in self.transactions.items()
-            if party == party_id
-            for energy in (metered_wh(transaction),)
-        )
+        closed = {event.cdr.session_id for (party, _), event in self.cdrs.items() if party == party_id}
+        closed |= {event.session_id for (party, _), event in self.quarantined.items() if party == party_id}
+        metered = still_open = 0
+        for (party, _, _), transaction in self.transactions.items():
+            if party == party_id:
+                energy = metered_wh(transaction)
+                metered += one(energy.import_wh, energy.export_wh)
+                if closed.isdisjoint(_possible_sessions(transaction)):
+                    still_open += one(energy.import_wh, energy.export_wh)
         cdr = sum(
             (-1 if event.cdr.is_credit else 1) * one(event.cdr.total_energy_import_wh, event.cdr.total_energy_export_wh)
             for (party, _), event in self.cdrs.items()
@@ -153,8 +157,14 @@ class LogLedger:
             quarantined=quarantined,
             waived=waived,
             written_off=written_off,
-            open=metered - cdr - quarantined - waived - written_off,
+            open=still_open,
         )
+
+
+def _possible_sessions(transaction: Transaction) -> set[str]:
+    """Return the ids that its session may have: it was named by the first moment that was known when it was named."""
+    station = transaction.party_id, transaction.charging_station_id, transaction.transaction_id
+    return {session_id_of(*station, report.occurred_at) for report in transaction.reports}
 
 
 def ledger_from_log(

@@ -27,7 +27,9 @@ from roaming_hub.records import ForwardOutcome
 from services.audit.audit import audit
 from services.audit.books import CPO_GROUP, Books
 from services.audit.command import print_report
+from services.audit.figures import figures_of
 from services.audit.report import Difference, Pruned
+from services.charging_operations.cdrs import delivery_key
 from services.charging_operations.records import QuarantineState, TransactionState
 from services.driver_mobility.records import CDRState, PaymentKind, PaymentState, QuoteRecord, QuoteState
 from tests.journeys.runs import SEED, SMALL, memory_runs
@@ -104,7 +106,7 @@ def delivery(books: Books, number: int, *, state: DeliveryState, reason: str | N
         own_party=row.party_id,
         delivery_id="d-1",
         to_party=row.emsp_id,
-        object_key=f"cdr/{row.session_id}",
+        object_key=delivery_key(row.session_id),
         position=1,
         revision=0,
         is_replaceable=False,
@@ -180,6 +182,24 @@ def test_a_transaction_left_open_beside_its_cdr_is_told_by_the_wh_it_still_holds
 
     assert set(found) == {CONSERVED}
     assert found[CONSERVED].expected - found[CONSERVED].found == 2
+
+
+def test_a_cdr_that_both_sides_hold_and_no_transaction_stands_behind_is_found(books: Books) -> None:
+    row = books.cpo_cdrs[plain_cdr(books)]
+    received = books.emsp_cdrs[at_msp(books, row.cdr_id)]
+    forward = next(each for each in books.hub_forwards if each.cdr_id == row.cdr_id)
+    ghost: dict[str, Any] = {"cdr_id": "GHOST", "session_id": "GHOST"}
+    cdr = replace(row.cdr, **ghost)
+    books.cpo_cdrs.append(replace(row, cdr=cdr, **ghost))
+    books.emsp_cdrs.append(replace(received, cdr=cdr, state=CDRState.RECEIVED, **ghost))
+    books.hub_forwards.append(replace(forward, cdr_id="GHOST"))
+
+    found = found_in(books)
+
+    assert set(found) == {CONSERVED}
+    assert (found[CONSERVED].expected, found[CONSERVED].found) == (0, row.energy_import_wh)
+    assert found[CONSERVED].scope == f"{row.party_id}/GHOST"
+    assert found[CONSERVED].cause == "no transaction has session GHOST of this document"
 
 
 def test_quarantined_energy_that_is_dropped_is_missed(books: Books) -> None:
@@ -631,6 +651,19 @@ def test_a_bill_for_a_charge_on_another_contract_is_found(books: Books) -> None:
     assert f"CDR {row.cdr_id} names a token of driver another" in {each.cause for each in differences}
 
 
+def test_the_bill_of_an_erased_driver_is_no_difference_unless_its_quote_names_another(books: Books) -> None:
+    bill, other = books.bills[0], next(each for each in books.bills if each.driver_id != books.bills[0].driver_id)
+    books.erased_drivers = {(bill.party_id.code, bill.driver_id)}
+    books.tokens = {
+        key: token for key, token in books.tokens.items() if (key[0], token.driver_id) not in books.erased_drivers
+    }
+
+    assert ITS_DRIVERS not in found_in(books)
+    number = books.bills.index(bill)
+    books.bills[number] = replace(bill, quote_id=other.quote_id)
+    assert ITS_DRIVERS in found_in(books)
+
+
 def test_a_cdr_billed_twice_is_found(books: Books) -> None:
     books.bills.append(replace(books.bills[0], bill_id="again"))
 
@@ -648,6 +681,28 @@ def test_a_credit_that_is_on_no_bill_is_found(books: Books) -> None:
 
     assert set(found) == {BALANCED}
     assert found[BALANCED].cause == "the credits do not add up to the account"
+
+
+def test_an_account_that_is_missing_is_found_by_its_bills(books: Books) -> None:
+    number = place(books.accounts, lambda row: row.billed_e4 > row.credited_e4)
+    gone = books.accounts.pop(number)
+
+    found = found_in(books)
+
+    assert found[BALANCED].scope == f"{gone.party_id}/{gone.driver_id}/{gone.currency}"
+    assert (found[BALANCED].expected, found[BALANCED].found) == (gone.billed_e4 - gone.credited_e4, 0)
+    assert found[BALANCED].cause == "the driver has bills and no account"
+
+
+def test_what_is_outstanding_is_told_as_the_accounts_have_it_and_not_as_the_rest(books: Books) -> None:
+    (before, *_) = figures_of(books).retail
+    number = place(books.accounts, lambda row: (row.party_id.code, row.currency) == (before.emsp, before.currency))
+    books.accounts[number] = replace(books.accounts[number], due_e4=books.accounts[number].due_e4 + 3)
+
+    (after, *_) = figures_of(books).retail
+
+    assert before.billed_e4 == before.paid_e4 + before.outstanding_e4
+    assert after.paid_e4 + after.outstanding_e4 - after.billed_e4 == 3
 
 
 def test_an_account_out_of_balance_is_found(books: Books) -> None:
