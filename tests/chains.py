@@ -34,8 +34,17 @@ class ChainWorld:
     """A chain, an account that can pay on it, and ways to make it misbehave."""
 
     chain: Chain
-    payer: ChainSigner
+    mnemonic: str
     clock: VirtualClock
+
+    @property
+    def payer(self) -> ChainSigner:
+        """The first account that can pay."""
+        return self.account(0)
+
+    def account(self, index: int) -> ChainSigner:
+        """Return one of the accounts that can pay."""
+        return mnemonic_signer(self.mnemonic, index)
 
     def held(self) -> AbstractContextManager[None]:
         """Have transactions wait."""
@@ -54,16 +63,17 @@ class ChainWorld:
         to: bytes | None,
         calldata: bytes,
         *,
+        by: ChainSigner | None = None,
         nonce: int | None = None,
         chain_id: int | None = None,
         bid: int = 100,
     ) -> bytes:
-        """Sign a transaction; `bid`: percent of what is to be offered now."""
-        fees = await self.chain.fees()
-        return await self.payer.sign_transaction(
+        """Sign a transaction, by the payer if nobody else is named; `bid`: percent of what is to be offered now."""
+        signer, fees = by or self.payer, await self.chain.fees()
+        return await signer.sign_transaction(
             UnsignedTransaction(
                 chain_id=await self.chain.chain_id() if chain_id is None else chain_id,
-                nonce=await self.chain.nonce(self.payer.address, with_waiting=True) if nonce is None else nonce,
+                nonce=await self.chain.nonce(signer.address, with_waiting=True) if nonce is None else nonce,
                 gas_limit=GAS_LIMIT,
                 fees=Fees(
                     max_fee_per_gas=fees.max_fee_per_gas * bid // 100,
@@ -74,8 +84,8 @@ class ChainWorld:
             )
         )
 
-    async def sent(self, to: bytes | None, calldata: bytes) -> bytes:
-        return await self.chain.send_raw(await self.signed(to, calldata))
+    async def sent(self, to: bytes | None, calldata: bytes, *, by: ChainSigner | None = None) -> bytes:
+        return await self.chain.send_raw(await self.signed(to, calldata, by=by))
 
     async def final(self, transaction_hash: bytes) -> TransactionReceipt:
         """Wait until a transaction is in a block that is final."""
@@ -96,13 +106,16 @@ class ChainWorld:
 
 
 class FakeWorld(ChainWorld):
-    def __init__(self) -> None:
+    def __init__(self, *, mnemonic: str = MNEMONIC, chain_id: int | None = None) -> None:
+        self.mnemonic = mnemonic
         self.clock = VirtualClock(T0)
         self.fake = FakeChain(
-            clock=self.clock, randomness=SeededRandomness(1), execute=settlement_contracts_in_python()
+            clock=self.clock,
+            randomness=SeededRandomness(1),
+            execute=settlement_contracts_in_python(),
+            chain_id=chain_id,
         )
         self.chain = self.fake
-        self.payer = mnemonic_signer(MNEMONIC, 0)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -124,7 +137,7 @@ class AnvilWorld(ChainWorld):
         self.clock = clock
         self.chain = chain
         self.folder = folder
-        self.payer = mnemonic_signer(server.mnemonic, 0)
+        self.mnemonic = server.mnemonic
 
     @contextmanager
     def held(self) -> Iterator[None]:

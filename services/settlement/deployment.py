@@ -298,7 +298,8 @@ class Deployer:
         for start in range(0, len(calls), SENT_TOGETHER_MAX):
             raws = await self._signed(calls[start : start + SENT_TOGETHER_MAX])
             for raw in raws:
-                await self._chain.send_raw(raw)
+                with suppress(ChainUnavailable):  # it may have arrived; if not, it is handed over again
+                    await self._chain.send_raw(raw)
             receipts.extend([await self._final(raw) for raw in raws])
         return receipts
 
@@ -321,19 +322,28 @@ class Deployer:
         ]
 
     async def _final(self, raw: bytes) -> TransactionReceipt:
-        """Wait until a transaction is final, handing it over again while it is in no block."""
-        transaction_hash, give_up_s = keccak256(raw), self._timer.monotonic_s() + FINAL_TIMEOUT_S
+        """Wait until a transaction is final, through silence of the endpoint."""
+        give_up_s = self._timer.monotonic_s() + FINAL_TIMEOUT_S
         while self._timer.monotonic_s() < give_up_s:
-            receipt = await self._chain.receipt(transaction_hash)
-            if receipt is None:
-                with suppress(TransactionNotTaken):  # it is known
-                    await self._chain.send_raw(raw)
-            elif receipt.block_number <= (await self._chain.finalized()).number:
-                if not receipt.has_succeeded:
-                    raise StepRefused(transaction_hash)
-                return receipt
+            with suppress(ChainUnavailable):
+                receipt = await self._final_receipt(raw)
+                if receipt is not None:
+                    return receipt
             await self._timer.sleep(POLL_S)
-        raise ChainUnavailable(f"transaction 0x{transaction_hash.hex()} is not final after {FINAL_TIMEOUT_S:.0f} s")
+        raise ChainUnavailable(f"transaction 0x{keccak256(raw).hex()} is not final after {FINAL_TIMEOUT_S:.0f} s")
+
+    async def _final_receipt(self, raw: bytes) -> TransactionReceipt | None:
+        """Return what became of a transaction once that is final; hand it over again while it is in no block."""
+        receipt = await self._chain.receipt(keccak256(raw))
+        if receipt is None:
+            with suppress(TransactionNotTaken):  # it is known
+                await self._chain.send_raw(raw)
+            return None
+        if receipt.block_number > (await self._chain.finalized()).number:
+            return None
+        if not receipt.has_succeeded:
+            raise StepRefused(receipt.transaction_hash)
+        return receipt
 
 
 def _addresses(deployment: Deployment) -> tuple[bytes, ...]:

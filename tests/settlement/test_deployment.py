@@ -21,9 +21,9 @@ from emobility.domain.batch.calls import (
 )
 from emobility.domain.batch.typed_data import AgreementTerms, BookMode, agreement_id
 from emobility.domain.identifiers import PartyId
-from emobility.ports.chain import CallReverted, Chain
+from emobility.ports.chain import CallReverted, Chain, ChainUnavailable
 from services.settlement.deployment import Deployer, Deployment, DeploymentGone, StepRefused
-from tests.chains import KINDS, T0, ChainWorld, a_chain_world
+from tests.chains import KINDS, T0, ChainWorld, FakeWorld, a_chain_world
 
 MASTER_KEY: Final = bytes(range(32))
 CPO: Final = PartyId("NL-TUL")
@@ -187,3 +187,22 @@ async def test_a_step_that_is_refused_only_when_it_is_mined_is_told(deployed: De
 
     with pytest.raises(StepRefused):
         await deployed.deployer.open_agreements(deployed.deployment, twice)
+
+
+async def test_lost_answers_hold_up_no_deployment() -> None:
+    world = FakeWorld()
+    world.fake.answers_lost = 2
+    deployer = Deployer(world.chain, world.payer, SystemTimer())
+
+    deployment = await deployer.deploy(["EUR"], proposer=PROPOSER.address)
+
+    await deployer.recognise(deployment)
+    assert world.fake.answers_lost == 0
+
+
+async def test_an_endpoint_that_is_down_is_told() -> None:
+    world = FakeWorld()
+    world.fake.is_down = True
+
+    with pytest.raises(ChainUnavailable):
+        await Deployer(world.chain, world.payer, SystemTimer()).deploy(["EUR"], proposer=PROPOSER.address)

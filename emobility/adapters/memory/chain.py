@@ -92,14 +92,23 @@ class FakeChain:
         answers_lost: So many transactions to come are taken, but their sender hears nothing.
     """
 
-    def __init__(self, *, clock: Clock, randomness: Randomness, execute: Execute) -> None:
+    def __init__(self, *, clock: Clock, randomness: Randomness, execute: Execute, chain_id: int | None = None) -> None:
+        """Begin a chain.
+
+        Args:
+            clock: Gives blocks their time.
+            randomness: Draws the genesis, and the chain's id if none is given.
+            execute: What contracts do.
+            chain_id: Its id.
+        """
+        drawn = _CHAIN_ID_FIRST + int.from_bytes(randomness.token_bytes(8), "big") % _CHAIN_ID_FIRST
         self.is_held = False
         self.is_down = False
         self.answers_lost = 0
         self._clock = clock
         self._randomness = randomness
         self._execute = execute
-        self._chain_id = _CHAIN_ID_FIRST + int.from_bytes(randomness.token_bytes(8), "big") % _CHAIN_ID_FIRST
+        self._chain_id = drawn if chain_id is None else chain_id
         self._begin()
 
     # Mishaps
