@@ -16,6 +16,7 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.deployment import DeploymentGone
 from services.settlement.finality import OtherGenesis
 from services.settlement.records import (
+    ACCOUNT,
     CHAIN,
     LEAF,
     BatchState,
@@ -272,6 +273,23 @@ async def test_a_nonce_that_something_else_used_is_given_up_and_another_taken(he
     (final,) = await here.transactions()
     assert (final.state, final.nonce) == (TransactionState.FINAL, (stored.nonce or 0) + 1)
     assert len(await here.proposed()) == 1
+
+
+async def test_a_nonce_that_a_restored_database_forgot_is_not_given_again(here: Settling) -> None:
+    await one_pair(here)
+    await here.follow()
+    async with here.world.ports.units.begin() as unit:
+        (account,) = await unit.table(ACCOUNT).select()
+        await unit.table(ACCOUNT).put(replace(account, next_nonce=0))
+        await unit.commit()
+    await here.use_nonce(account.next_nonce)
+    await here.world.take(accepted(a_cdr("s2")))
+    await here.world.closing.close_now()
+
+    with pytest.raises(Crashed):
+        await here.follow(here.follower(dies_at=CrashPoint.BYTES_STORED))
+
+    assert [each.nonce for each in await here.transactions()] == [0, 2]
 
 
 @pytest.mark.parametrize("refusal", [ChainUnavailable("down"), DeploymentGone("other code"), OtherGenesis(1)])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.identifiers import PartyId
-from services.settlement.opening import PLAY_MONEY_E4
+from services.settlement.opening import PLAY_MONEY_E4, VALID_FOR
 from services.settlement.records import DEPLOYMENT, OPENING, PARTY, Opening, StatementState
 from tests.settlement.settling import Settling, open_settling
-from tests.settlement.world import CPO, MSP, a_cdr, accepted, terms
+from tests.settlement.world import CPO, MSP, T0, a_cdr, accepted, terms
 
 OTHER_MSP = PartyId("NL-WIN")
 
@@ -86,3 +88,38 @@ async def test_a_currency_without_a_book_waits(here: Settling) -> None:
     await here.follow(here.follower(opens=True))
 
     assert (await openings(here))[OTHER_MSP].waiting == "no book settles CHF"
+
+
+async def test_an_opening_that_was_cut_short_goes_on_under_the_same_id(here: Settling) -> None:
+    await here.sign(terms())
+    follower = here.follower(opens=True)
+    await here.follow(follower)
+    (opened,) = (await openings(here)).values()
+    async with here.world.ports.units.begin() as unit:
+        await unit.table(OPENING).put(replace(opened, book_agreement=None))
+        await unit.commit()
+    here.world.clock.step_by(timedelta(days=1))
+
+    await here.follow(here.follower(opens=True))
+
+    assert await openings(here) == {MSP: opened}
+
+
+async def test_signatures_that_ran_out_before_it_was_open_are_given_anew(here: Settling) -> None:
+    await here.sign(terms())
+    await here.follow(here.follower(opens=True))
+    (opened,) = (await openings(here)).values()
+    assert opened.deadline is not None
+    late = terms(CPO, OTHER_MSP)
+    await here.sign(late)
+    async with here.world.ports.units.begin() as unit:
+        (fresh,) = [each for each in await unit.table(OPENING).select() if each.book_agreement is None]
+        await unit.table(OPENING).put(replace(fresh, deadline=T0))
+        await unit.commit()
+    here.world.clock.step_by(timedelta(days=1))
+
+    await here.follow(here.follower(opens=True))
+
+    found = (await openings(here))[OTHER_MSP]
+    assert found.book_agreement is not None
+    assert found.deadline == here.world.clock.now() + VALID_FOR
