@@ -1,4 +1,4 @@
-"""Any chain that speaks Ethereum's JSON-RPC (`Chain`). The only home of web3, which takes seconds to import."""
+"""Any chain that speaks Ethereum's JSON-RPC (`Chain`)."""
 
 from __future__ import annotations
 

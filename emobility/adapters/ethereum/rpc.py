@@ -1,16 +1,17 @@
-"""JSON-RPC over web3's HTTP provider, and nothing more of web3.
+"""JSON-RPC over HTTP, by hand: an answer is either well-formed or the endpoint is unavailable.
 
-Its formatters guess at answers and raise what they like for those of a hostile endpoint; here an answer is either
-well-formed or the endpoint is unavailable. Nothing is tried again: who asked knows whether that is wise.
+Not by web3: its HTTP provider takes a lock of the whole process in a thread, and a call that is cancelled meanwhile
+leaves it locked, so that every later call hangs (8.0.0); its formatters raise what they like for nonsense of an
+endpoint; and importing it takes seconds. Nothing is tried again: who asked knows whether that is wise.
 """
 
 from __future__ import annotations
 
+import asyncio
+from itertools import count
 from typing import Any, Final
 
-from aiohttp import ClientError, ClientTimeout
-from web3 import AsyncHTTPProvider
-from web3.types import RPCEndpoint
+import httpx
 
 from emobility.ports.chain import ChainUnavailable
 
@@ -31,9 +32,10 @@ class JSONRPC:
     """One endpoint."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._provider = AsyncHTTPProvider(
-            url, request_kwargs={"timeout": ClientTimeout(total=timeout_s)}, exception_retry_configuration=None
-        )
+        self._url = url
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(trust_env=False, timeout=timeout_s)
+        self._ids = count()
 
     async def ask(self, method: str, *params: Any) -> Any:
         """Return the result of a call.
@@ -42,9 +44,12 @@ class JSONRPC:
             ChainUnavailable: no answer in time, or none that is JSON-RPC.
             RPCRefused: an error.
         """
+        request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
         try:
-            answer: Any = await self._provider.make_request(RPCEndpoint(method), params)
-        except (ClientError, TimeoutError, OSError, ValueError) as error:
+            async with asyncio.timeout(self._timeout_s):  # httpx knows no time for a whole call
+                response = await self._http.post(self._url, json=request)
+            answer: Any = response.raise_for_status().json()
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError) as error:
             # Not the error's own words: they may hold the URL, and that a key.
             raise ChainUnavailable(f"{method}: no answer ({type(error).__name__})") from None
         if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
@@ -55,7 +60,7 @@ class JSONRPC:
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._provider.disconnect()
+        await self._http.aclose()
 
 
 def _refusal(error: Any) -> RPCRefused:

@@ -142,3 +142,14 @@ async def test_a_chain_without_a_final_block_promises_its_first() -> None:
     chain = EthereumChain(NoneFinal())  # type: ignore[arg-type]  # asks like one
 
     assert (await chain.finalized()).number == 0
+
+
+async def test_a_call_that_is_cancelled_holds_up_no_other() -> None:
+    async with an_endpoint(a_result("0x7")) as chain:
+        for _ in range(20):
+            cancelled = asyncio.ensure_future(chain.chain_id())
+            await asyncio.sleep(0)
+            cancelled.cancel()
+
+        async with asyncio.timeout(5):
+            assert await chain.chain_id() == 7
