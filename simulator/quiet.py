@@ -8,12 +8,19 @@ from typing import Final
 from emobility.domain.errors import Unavailable
 from emobility.ports.clock import Timer
 from emobility.ports.http import HttpClient
-from simulator.api_client import Addresses, ApiClient
+from simulator.api_client import Addresses, ApiClient, CallRefused
 
 POLL_FIRST_S: Final = 0.005
 POLL_MAX_S: Final = 0.05
 QUIET_WITHIN_S: Final = 120.0
 """A system that is still busy after this will not come to rest: a message is sent over and over."""
+
+
+UP_WITHIN_S: Final = 60.0
+
+
+class NeverUp(Unavailable):
+    """The system that is to be played on does not come up."""
 
 
 class NeverQuiet(Unavailable):
@@ -25,6 +32,21 @@ class NeverQuiet(Unavailable):
         super().__init__(
             f"after {QUIET_WITHIN_S:.0f} s {gateway} calls at the gateway and {business} back-office tasks are left"
         )
+
+
+async def until_up(addresses: Addresses, *, http: HttpClient, timer: Timer) -> None:
+    """Return once gateway and business process answer. Raises `NeverUp`."""
+    ends_at_s = timer.monotonic_s() + UP_WITHIN_S
+    for base_url in (addresses.gateway_api_url, addresses.business_url):
+        api = ApiClient(http, base_url=base_url, token=addresses.internal_token)
+        while True:
+            try:
+                await api.call("GET", "/livez")
+                break
+            except (Unavailable, CallRefused) as error:
+                if timer.monotonic_s() >= ends_at_s:
+                    raise NeverUp(f"{base_url} does not answer after {UP_WITHIN_S:.0f} s: {error}") from error
+            await timer.sleep(POLL_MAX_S)
 
 
 def quiet_by_http(addresses: Addresses, *, http: HttpClient, timer: Timer) -> Callable[[], Awaitable[None]]:

@@ -18,7 +18,7 @@ from simulator.journal import AcknowledgementJournal
 from simulator.load import LoadPlan, LoadReport, LoadRun
 from simulator.network import load_scenario
 from simulator.planning import plan_scenario
-from simulator.quiet import quiet_by_http
+from simulator.quiet import quiet_by_http, until_up
 from simulator.report import REPORT_FILE, TRUTH_FILE, SimulationReport
 from simulator.simulation import Simulation
 
@@ -56,7 +56,8 @@ async def run_scenario(
     Raises:
         ClockNotStepped: the settings name no stepped clock.
         CallRefused: an operator's or driver's API refused what has to succeed.
-        NeverQuiet: the system does not come to rest.
+        NeverUp: the system does not come up.
+        NeverQuiet: it does not come to rest.
     """
     if settings.clock_file is None:
         raise ClockNotStepped
@@ -64,6 +65,7 @@ async def run_scenario(
     clock, timer, addresses = SteppedClock(settings.clock_file), SystemTimer(), addresses_of(settings)
     async with GuardedHttpClient(embedded_origins=_origins(settings)) as http:
         backstage = HttpBackstage(scenario, addresses=addresses, http=http, now=clock.now)
+        await until_up(addresses, http=http, timer=timer)
         report = await Simulation(
             scenario,
             clock=clock,

@@ -73,8 +73,11 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     SteppedClock.create(clock_file, at=plan_scenario(seed).begins_at)
     stop = asyncio.Event()
     with Progress() as progress, stopping_on_signals(stop):
-        async with running(installation, clock_file=clock_file, seed=seed, on_change=progress.say) as stack:
-            conclusion = await _play(stack, seed, progress, stop)
+        player = _Player(seed, clock_file)
+        async with running(
+            installation, clock_file=clock_file, seed=seed, on_change=progress.say, beside=player.start
+        ) as stack:
+            conclusion = await player.played(stack, progress, stop)
             progress.close()
             code = conclusion.tell(json=json, duration_s=round(time.monotonic() - began, 1))
             if keep:
@@ -84,34 +87,52 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     return code
 
 
-async def _play(stack: Stack, seed: int, progress: Progress, stop: asyncio.Event) -> Conclusion:
-    """Run the simulator as a process of its own, pass its progress on, then audit what was stored."""
-    folder = stack.installation.folder / SIMULATION_FOLDER
-    log = stack.installation.folder / "logs" / "simulator.log"
-    child = ChildProcess.spawn(
-        "simulator",
-        [sys.executable, "-m", "simulator", "--seed", str(seed), "--folder", str(folder), "scenario"],
-        log=log,
-        env=os.environ | stack.installation.environment(clock_file=stack.clock_file, seed=seed),
-    )
-    timer = SystemTimer()
-    try:
-        await asyncio.to_thread(importlib.import_module, CONCLUDING)
-        while child.exit_code is None:
-            if stop.is_set():
-                raise DemoStopped
-            progress.follow(child.last_lines(1))
-            await timer.sleep(POLL_S * 5)
-    finally:
-        child.kill()
-    if child.exit_code:
-        raise ServerFailed("simulator", f"ended with {child.exit_code}", log_tail=child.last_lines())
-    truth, simulated = (_read(folder / name) for name in (TRUTH_FILE, REPORT_FILE))
-    from services.embedded.concluding import conclude  # noqa: PLC0415 - see CONCLUDING
+class _Player:
+    """Runs the simulator as a process of its own, which waits for the system it plays on."""
 
-    return await conclude(
-        settings_of(stack.installation, clock_file=stack.clock_file), truth=truth, simulated=simulated
-    )
+    def __init__(self, seed: int, clock_file: Path) -> None:
+        self._seed = seed
+        self._clock_file = clock_file
+        self._folder = Path()
+        self._child: ChildProcess | None = None
+
+    def start(self, installation: Installation) -> None:
+        """Start it. Raises `OSError`."""
+        self._folder = installation.folder / SIMULATION_FOLDER
+        self._child = ChildProcess.spawn(
+            "simulator",
+            [sys.executable, "-m", "simulator", "--seed", str(self._seed), "--folder", str(self._folder), "scenario"],
+            log=installation.folder / "logs" / "simulator.log",
+            env=os.environ | installation.environment(clock_file=self._clock_file, seed=self._seed),
+        )
+
+    async def played(self, stack: Stack, progress: Progress, stop: asyncio.Event) -> Conclusion:
+        """Pass its progress on until it ends, then audit what was stored.
+
+        Raises:
+            DemoStopped: `stop` was set.
+            ServerFailed: the simulator or the settlement does not work.
+        """
+        child, timer = self._child, SystemTimer()
+        assert child is not None
+        try:
+            await asyncio.to_thread(importlib.import_module, CONCLUDING)
+            while child.exit_code is None:
+                if stop.is_set():
+                    raise DemoStopped
+                if stack.settling.done():
+                    stack.settling.result()
+                progress.follow(child.last_lines(1))
+                await timer.sleep(POLL_S * 5)
+        finally:
+            child.kill()
+        if child.exit_code:
+            raise ServerFailed("simulator", f"ended with {child.exit_code}", log_tail=child.last_lines())
+        truth, simulated = (_read(self._folder / name) for name in (TRUTH_FILE, REPORT_FILE))
+        from services.embedded.concluding import conclude  # noqa: PLC0415 - see CONCLUDING
+
+        settings = settings_of(await stack.settling, clock_file=self._clock_file)
+        return await conclude(settings, truth=truth, simulated=simulated)
 
 
 def _read(path: Path) -> Any:

@@ -172,11 +172,15 @@ class Installation:
             variables["DATABASE_URL"] = self.database_url
         if self.kafka_bootstrap is not None:
             variables["KAFKA_BOOTSTRAP"] = self.kafka_bootstrap
-        if self.chain_rpc_url is not None and self.chain_mnemonic is not None:
-            variables |= {"CHAIN_RPC_URL": self.chain_rpc_url, "CHAIN_MNEMONIC": self.chain_mnemonic}
         if clock_file is not None:
             variables["CLOCK_FILE"] = str(clock_file)
-        return {f"WATTROAM_{name}": value for name, value in variables.items()}
+        return {f"WATTROAM_{name}": value for name, value in variables.items()} | self.chain_environment()
+
+    def chain_environment(self) -> dict[str, str]:
+        """Return the variables that name the chain of our own; none when there is none."""
+        if self.chain_rpc_url is None or self.chain_mnemonic is None:
+            return {}
+        return {"WATTROAM_CHAIN_RPC_URL": self.chain_rpc_url, "WATTROAM_CHAIN_MNEMONIC": self.chain_mnemonic}
 
 
 def discard(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +27,16 @@ READY_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """A running installation."""
+    """A running installation.
+
+    Attributes:
+        settling: Chain and settlement, which may come up while others charge already; gives the installation with them.
+    """
 
     installation: Installation
     tree: ProcessTree
     clock_file: Path | None
+    settling: asyncio.Task[Installation]
 
 
 @asynccontextmanager
@@ -41,6 +46,7 @@ async def running(
     clock_file: Path | None = None,
     seed: int = 0,
     on_change: Callable[[str], None] = lambda _: None,
+    beside: Callable[[Installation], None] = lambda _: None,
 ) -> AsyncIterator[Stack]:
     """Start everything, bottom up, and stop it, top down, with the context.
 
@@ -49,10 +55,10 @@ async def running(
         clock_file: A stepped clock for all processes; None: real time.
         seed: Handed to the processes; only a simulation draws from it.
         on_change: Told in a sentence what starts, dies and comes back.
+        beside: Called when the database is up and all else is about to start.
     """
     timer, randomness = SystemTimer(), SystemRandomness()
-    logs = installation.folder / "logs"
-    logs.mkdir(exist_ok=True)
+    (installation.folder / "logs").mkdir(exist_ok=True)
     async with ProcessTree(timer=timer, on_change=on_change) as tree:
         postgres = EmbeddedPostgres(installation.folder / "postgres", timer=timer, randomness=randomness)
         on_change("starting PostgreSQL")
@@ -64,45 +70,62 @@ async def running(
             on_change("starting Apache Kafka")
             await tree.launch(kafka)
             installation = replace(installation, kafka_bootstrap=kafka.bootstrap)
-        installation = await _with_chain(installation, tree, clock_file, on_change)
         installation.save()
+        beside(installation)
         environment = os.environ | installation.environment(clock_file=clock_file, seed=seed)
-        on_change("starting gateway, back offices and settlement")
+        on_change("starting gateway and back offices")
         await tree.launch(
-            *(
-                CommandServer(
-                    name,
-                    [sys.executable, "-m", module],
-                    log=logs / f"{name}.log",
-                    timer=timer,
-                    is_ready=answers(f"{url}/livez"),
-                    env=environment,
-                    ready_timeout_s=READY_TIMEOUT_S,
-                )
-                for name, module, url in (
-                    ("gateway", "charge_point_gateway", installation.gateway_api_url),
-                    ("business", "services.embedded.business_process", installation.business_url),
-                    ("settlement", "services.settlement", installation.settlement_url),
-                )
-            )
+            _process(installation, "gateway", "charge_point_gateway", installation.gateway_api_url, environment),
+            _process(
+                installation, "business", "services.embedded.business_process", installation.business_url, environment
+            ),
         )
-        yield Stack(installation=installation, tree=tree, clock_file=clock_file)
+        settling = asyncio.create_task(_settle(installation, tree, environment, clock_file, on_change))
+        try:
+            yield Stack(installation=installation, tree=tree, clock_file=clock_file, settling=settling)
+        finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
 
 
-async def _with_chain(
-    installation: Installation, tree: ProcessTree, clock_file: Path | None, on_change: Callable[[str], None]
+async def _settle(
+    installation: Installation,
+    tree: ProcessTree,
+    environment: Mapping[str, str],
+    clock_file: Path | None,
+    on_change: Callable[[str], None],
 ) -> Installation:
-    """Start a chain of our own; without anvil accepted CDRs wait for one, and everything else goes on."""
+    """Start a chain of our own and the settlement; without anvil accepted CDRs wait, and everything else goes on."""
     clock = SystemClock() if clock_file is None else SteppedClock(clock_file)
     timer, randomness = SystemTimer(), SystemRandomness()
     chain = EmbeddedChain(installation.folder / "chain", clock=clock, timer=timer, randomness=randomness)
     try:
-        on_change("starting a chain")
         await tree.launch(chain)
     except ComponentMissing as missing:
         on_change(f"nothing will be settled: {missing}")
-        return replace(installation, chain_rpc_url=None, chain_mnemonic=None)
-    return replace(installation, chain_rpc_url=chain.rpc_url, chain_mnemonic=chain.mnemonic)
+        installation = replace(installation, chain_rpc_url=None, chain_mnemonic=None)
+    else:
+        installation = replace(installation, chain_rpc_url=chain.rpc_url, chain_mnemonic=chain.mnemonic)
+    installation.save()
+    environment = {**environment, **installation.chain_environment()}
+    await tree.launch(
+        _process(installation, "settlement", "services.settlement", installation.settlement_url, environment)
+    )
+    return installation
+
+
+def _process(
+    installation: Installation, name: str, module: str, url: str, environment: Mapping[str, str]
+) -> CommandServer:
+    return CommandServer(
+        name,
+        [sys.executable, "-m", module],
+        log=installation.folder / "logs" / f"{name}.log",
+        timer=SystemTimer(),
+        is_ready=answers(f"{url}/livez"),
+        env=environment,
+        ready_timeout_s=READY_TIMEOUT_S,
+    )
 
 
 def answers(url: str) -> Callable[[], Awaitable[bool]]:

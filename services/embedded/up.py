@@ -27,6 +27,7 @@ async def _serve(installation: Installation) -> None:
     stop = asyncio.Event()
     with stopping_on_signals(stop):
         async with running(installation, on_change=console.print) as stack:
+            await stack.settling
             console.print(f"stations:  ws://127.0.0.1:{installation.gateway_ocpp_port}/ocpp/PARTY/STATION")
             console.print(f"live page: {installation.business_url}/")
             console.print(f"parties:   {installation.business_url}  (token in {installation.folder}/installation.json)")
