@@ -73,11 +73,14 @@ def merge_alike(
     book, zone = compiled(tariff).session, zone_of(time_zone)
     require_likely(*(period.started_at for period in periods), ended_at)
     merged: list[_Placed] = []
+    before: _Standing | None = None
     for placed in _placed(periods, ended_at):
-        if merged and _are_alike(book, zone, merged[-1], placed):
+        standing = _standing_throughout(book, zone, placed)
+        if standing is not None and standing == before and _may_join(merged[-1], placed):
             merged[-1] = _joined(merged[-1], placed)
         else:
             merged.append(placed)
+        before = standing
     return tuple(placed.period for placed in merged)
 
 
@@ -96,13 +99,9 @@ def _placed(periods: Sequence[ChargingPeriod], ended_at: datetime) -> list[_Plac
     return placed
 
 
-def _are_alike(book: PriceBook, zone: ZoneInfo, one: _Placed, other: _Placed) -> bool:
-    if one.period.reserved_s or other.period.reserved_s or one.net_wh * other.net_wh < 0:
-        return False
-    if _interval(one.period.started_at) != _interval(other.period.started_at):
-        return False
-    ends = [moment for placed in (one, other) for moment in (_first(book, zone, placed), _last(book, zone, placed))]
-    return all(moment == ends[0] for moment in ends[1:])
+def _may_join(one: _Placed, other: _Placed) -> bool:
+    is_one_way = one.net_wh * other.net_wh >= 0
+    return is_one_way and _interval(one.period.started_at) == _interval(other.period.started_at)
 
 
 def _joined(one: _Placed, other: _Placed) -> _Placed:
@@ -121,24 +120,27 @@ def _joined(one: _Placed, other: _Placed) -> _Placed:
     return one._replace(period=whole, ended_at=other.ended_at)
 
 
-def _first(book: PriceBook, zone: ZoneInfo, placed: _Placed) -> _Standing:
-    return _standing(book, zone, placed, after=timedelta(0), after_wh=0)
+def _standing_throughout(book: PriceBook, zone: ZoneInfo, placed: _Placed) -> _Standing | None:
+    """Return where a period stands from its start to its last second and Wh; None: it moves, or holds the EVSE only.
 
-
-def _last(book: PriceBook, zone: ZoneInfo, placed: _Placed) -> _Standing:
-    """Where a period stands in its last second and before its last Wh: a threshold may be reached just as it ends."""
-    lasted = placed.ended_at - placed.period.started_at
+    What it reaches just as it ends is where the next one starts.
+    """
+    if placed.period.reserved_s:
+        return None
+    first = _standing(book, zone, placed, after=timedelta(0), after_wh=0)
     last_wh = (placed.net_wh > 0) - (placed.net_wh < 0)
-    return _standing(book, zone, placed, after=max(timedelta(0), lasted - _SECOND), after_wh=placed.net_wh - last_wh)
+    until = max(timedelta(0), placed.ended_at - placed.period.started_at - _SECOND)
+    last = _standing(book, zone, placed, after=until, after_wh=placed.net_wh - last_wh)
+    return first if first == last else None
 
 
 def _standing(book: PriceBook, zone: ZoneInfo, placed: _Placed, *, after: timedelta, after_wh: int) -> _Standing:
     period = placed.period
-    at = period.started_at + after
     clock = None
     if book.looks_at_clock:
-        local = book.local(at, zone)
-        clock = (at.astimezone(zone).utcoffset(), local.ordinal, local.stretch)
+        wall = (period.started_at + after).astimezone(zone)
+        local = book.local(wall, zone)
+        clock = (wall.utcoffset(), local.ordinal, local.stretch)
     powers_w, currents_a = book.power_thresholds_w, book.current_thresholds_a
     return _Standing(
         clock=clock,
