@@ -183,6 +183,21 @@ def audit(
 
 
 @app.command()
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Receipts, or folders of them.")],
+    *,
+    rpc: Annotated[
+        str | None, typer.Option(help="JSON-RPC endpoint of the chain: asks it whether the statement is final.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check receipts of charges and say in plain words what each check proves; exit 1 when one is refused."""
+    from services.cli.verifying import run_verify
+
+    sys.exit(run_verify(paths=files, rpc_url=rpc, json=json))
+
+
+@app.command()
 def prune(
     *,
     json: Json = False,

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SECRETS = {"WATTROAM_INTERNAL_TOKEN": "f" * 64, "WATTROAM_MASTER_KEY": "e" * 64}
 NOBODY_LISTENS = "postgresql://wattroam:secret@127.0.0.1:1/wattroam"
-DEPLOYABLES = ("gateway", "hub", "operations", "mobility", "navigation")
+DEPLOYABLES = ("gateway", "hub", "operations", "mobility", "navigation", "settlement")
 
 
 def wattroam(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +52,7 @@ def test_help_names_every_command_and_imports_neither_rich_nor_services() -> Non
 
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    own = ("demo", "up", "simulate", "migrate", "audit", "prune", "bench", "erase", "quarantine", "parked")
+    own = ("demo", "up", "simulate", "migrate", "audit", "verify", "prune", "bench", "erase", "quarantine", "parked")
     for command in (*own, *DEPLOYABLES):
         assert f"\n  {command} " in ended.stdout
     assert ended.stdout.endswith("loaded: [] 0\n")

@@ -61,6 +61,20 @@ def test_the_live_page_shows_figures_and_ways_on_and_nothing_about_a_person(on_p
         assert httpx.get(f"{on_postgres.business_url}{way}", trust_env=False).status_code == 200
 
 
+def test_every_receipt_is_accepted_from_its_file_and_by_the_chain(on_postgres: Demo) -> None:
+    told = on_postgres.document["receipts"]
+    rpc = json.loads((on_postgres.folder / "installation.json").read_text())["chain_rpc_url"]
+    for online in ((), ("--rpc", rpc)):
+        argv = [sys.executable, "-m", "services.cli", "verify", told["folder"], "--json", *online]
+        ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=ENOUGH_S, check=False)
+        verified = answer(ended)
+
+        assert len(verified) == told["issued"] == told["verified"] > 0
+        assert all(each["accepted"] for each in verified)
+        checks = {finding["check"]: finding["verdict"] for finding in verified[0]["findings"]}
+        assert checks.get("CHAIN") == ("HOLDS" if online else None)
+
+
 def test_a_quarantine_is_listed_billed_and_leaves_nothing_unaccounted_for(on_postgres: Demo) -> None:
     (row,) = [
         row

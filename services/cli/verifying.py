@@ -1,0 +1,120 @@
+"""`wattroam verify`: check receipts from their files alone and, with an endpoint, against the chain they name.
+
+Needs no database, no secret and no installation: whoever holds a receipt can run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from emobility.adapters.ethereum import open_ethereum
+from emobility.adapters.receipt_proofs import ReceiptProofs
+from emobility.domain.errors import RuleBroken
+from emobility.domain.receipt.checking import Check, Finding, Verdict, verify_receipt
+from emobility.ports.chain import ChainReader
+from emobility.protocols.receipts import verify_on_chain
+
+RECEIPT_BYTES_MAX: Final = 4_194_304
+"""No receipt is larger; a larger file is not read."""
+REFUSED: Final = 1
+OFFLINE: Final = "Whether the statement is final only the chain can tell: name an endpoint with --rpc."
+
+
+class NoReceipts(RuleBroken):
+    """A folder without receipts."""
+
+
+class FileTooLarge(RuleBroken):
+    """A file that can be no receipt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was found about one file."""
+
+    path: Path
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether nothing was refused, and the chain, if it was asked, confirms it."""
+        return all(
+            each.verdict is Verdict.HOLDS if each.check is Check.CHAIN else each.verdict is not Verdict.REFUSED
+            for each in self.findings
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        return {
+            "file": str(self.path),
+            "accepted": self.is_accepted,
+            "findings": [
+                {"check": each.check.value, "verdict": each.verdict.value, "says": each.says} for each in self.findings
+            ],
+        }
+
+
+def run_verify(*, paths: Sequence[Path], rpc_url: str | None, json: bool) -> int:
+    """Check receipts and tell what each check proves; return 0 when none is refused, else 1.
+
+    Raises:
+        NoReceipts: a folder holds none.
+        FileTooLarge: a file is larger than any receipt.
+        ChainUnavailable: the endpoint does not answer.
+        OSError: a file can't be read.
+    """
+    verified = asyncio.run(_verify(_files(paths), rpc_url))
+    if json:
+        sys.stdout.write(json_module.dumps([each.as_json() for each in verified], indent=1) + "\n")
+    else:
+        _tell(verified, is_online=rpc_url is not None)
+    return 0 if all(each.is_accepted for each in verified) else REFUSED
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not found:
+            raise NoReceipts(f"{path} holds no receipts (*.json)")
+        files += found
+    return files
+
+
+async def _verify(files: Sequence[Path], rpc_url: str | None) -> list[Verified]:
+    async with AsyncExitStack() as stack:
+        chain = None if rpc_url is None else await stack.enter_async_context(open_ethereum(rpc_url))
+        return [await _verified(path, chain) for path in files]
+
+
+async def _verified(path: Path, chain: ChainReader | None) -> Verified:
+    if path.stat().st_size > RECEIPT_BYTES_MAX:
+        raise FileTooLarge(f"{path} is larger than {RECEIPT_BYTES_MAX} bytes; no receipt is")
+    verification = verify_receipt(path.read_bytes(), ReceiptProofs())
+    findings = verification.findings
+    if chain is not None and verification.receipt is not None and verification.is_accepted:
+        findings = (*findings, await verify_on_chain(verification.receipt, chain))
+    return Verified(path=path, findings=findings)
+
+
+def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
+    """Tell all of one file; of several all that was refused, and one line of each other."""
+    write = sys.stdout.write
+    for each in verified:
+        write(f"{each.path}: {'accepted' if each.is_accepted else 'REFUSED'}\n")
+        if len(verified) > 1 and each.is_accepted:
+            continue
+        for finding in each.findings:
+            write(f"  {finding.check.value:<10}{finding.verdict.value:<10}{finding.says}\n")
+    if len(verified) > 1:
+        accepted = sum(each.is_accepted for each in verified)
+        write(f"{accepted} of {len(verified)} receipts accepted\n")
+    if not is_online:
+        write(f"{OFFLINE}\n")
