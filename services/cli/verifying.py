@@ -94,10 +94,14 @@ async def _verify(files: Sequence[Path], rpc_url: str | None) -> list[Verified]:
         return [await _verified(path, chain) for path in files]
 
 
-async def _verified(path: Path, chain: ChainReader | None) -> Verified:
+def _read(path: Path) -> bytes:
     if path.stat().st_size > RECEIPT_BYTES_MAX:
         raise FileTooLarge(f"{path} is larger than {RECEIPT_BYTES_MAX} bytes; no receipt is")
-    verification = verify_receipt(path.read_bytes(), ReceiptProofs())
+    return path.read_bytes()
+
+
+async def _verified(path: Path, chain: ChainReader | None) -> Verified:
+    verification = verify_receipt(_read(path), ReceiptProofs())
     findings = verification.findings
     if chain is not None and verification.receipt is not None and verification.is_accepted:
         findings = (*findings, await verify_on_chain(verification.receipt, chain))
