@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+import psycopg
 from psycopg import AsyncCursor
 from psycopg.pq import TransactionStatus
 
@@ -26,6 +28,7 @@ from emobility.ports.unit_of_work import Novelty
 
 R = TypeVar("R")
 
+_OPEN: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 INBOX_AGE: Final = timedelta(days=30)
 """How long an idempotency key is remembered at least; money hangs on it."""
 
@@ -286,7 +289,9 @@ class PostgresUnits:
         finally:
             unit.is_over = True
             try:
-                # The pool rolls back what is still open, and replaces the connection if it broke.
+                if connection.info.transaction_status in _OPEN:
+                    with contextlib.suppress(psycopg.Error):  # the pool replaces a connection that broke
+                        await connection.rollback()
                 await self._database.units.putconn(connection)
             finally:
                 unit.end()
