@@ -22,7 +22,8 @@ from ocpp.v201 import call_result as result201
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from charge_point_gateway.gateway import Admission, GatewayService, build
+from charge_point_gateway.connection import Limits
+from charge_point_gateway.gateway import Admission, GatewayOptions, GatewayService, build
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import station_identity
 from charge_point_gateway.server import FRAGMENTS_MAX, MESSAGES_BUFFERED_MAX, StationServer, WebSocketFrames
@@ -30,10 +31,19 @@ from emobility.adapters.memory import MemoryHttp
 from emobility.adapters.postgres import PostgresAdapters, open_postgres
 from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.events.charging import TransactionEnded, TransactionStarted
-from emobility.ports.frames import SocketClosed
+from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.ports import Ports
 from emobility.protocols.station_control.messages import CommandResult, Reset, StartTransaction, StationCommand
-from tests.gateway.conftest import PARTY, PASSWORD, STATION, FakeBackOffice, World, settings_for_tests, until
+from tests.gateway.conftest import (
+    PARTY,
+    PASSWORD,
+    STATION,
+    FakeBackOffice,
+    World,
+    running_world,
+    settings_for_tests,
+    until,
+)
 
 AT = "2022-03-27T01:00:00Z"
 
@@ -461,3 +471,28 @@ async def test_what_goes_wrong_with_a_message_is_the_readers_and_the_next_can_be
         await reader.outcome
 
     assert received == ["second"]
+
+
+class StandingTimer:
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    async def sleep(self, _duration_s: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_session_takes_no_frame_at_once_after_the_station_spent_its_credit() -> None:
+    taken: list[bool] = []
+
+    class HandingOver:
+        async def receive_while(self, handle: Callable[[str | bytes], bool]) -> None:
+            if taken:
+                raise SocketClosed(code=1000, reason="")
+            taken.extend(handle('[3,"never asked",{}]') for _ in range(2))
+
+    limits = Limits(frames_burst=2, frames_per_s=1)
+    async with running_world(GatewayOptions(limits=limits, drain_spread_s=0.01), timer=StandingTimer()) as world:
+        admission = Admission(station_identity(PARTY, STATION), OCPPVersion.V201)
+        await world.gateway.serve(admission, cast("FrameSocket", HandingOver()))
+
+    assert taken == [True, False]
