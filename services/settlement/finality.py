@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 import structlog
 
@@ -40,8 +39,6 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
-
-BLOCKS_GONE: Final = "the chain lost blocks that were final; sent again"
 
 _log = structlog.get_logger(__name__)
 
@@ -228,7 +225,7 @@ class Finality:
         async with self._ports.units.begin() as unit:
             if await unit.table(TRANSACTION).get_for_update(row.transaction_id) != row:
                 return
-            await unit.table(TRANSACTION).put(replace(sent, waiting=BLOCKS_GONE))
+            await unit.table(TRANSACTION).put(sent)
             await unit.commit()
 
     async def _see(self, unit: UnitOfWork, chain_id: int, finalized: Block, *, is_new: bool = False) -> None:

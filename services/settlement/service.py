@@ -51,7 +51,7 @@ IDLE_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 30.0
 """Longest wait while the chain does not answer."""
 WATCH_S: Final = 10.0
-"""Between two looks whether what was final still is."""
+"""Between two looks whether what was final still is; also whether anything moves that no commit of ours set off."""
 
 _log = structlog.get_logger(__name__)
 
@@ -133,6 +133,8 @@ class Follower:
         self._funding = Funding(ports, access)
         self._openings = openings
         self._watched_at_s: float | None = None
+        self._rested: int | None = None
+        """Commits of this process when nothing moved; while there are no more, there is nothing to look for."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop` is set; what can't go on now is tried again, ever more rarely.
@@ -165,12 +167,17 @@ class Follower:
         if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
             await self._finality.watch()
             self._watched_at_s = now_s
+        elif self._rested == self._ports.units.commits:
+            return False
         steps = 0 if self._openings is None else await self._openings.advance()
         async with self._closing.under_way:
             steps += await self._batching.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
-            return steps > 0 or await unit.table(TRANSACTION).count({"state": IN_FLIGHT}) > 0
+            moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
+        is_busy = steps > 0 or moving > 0
+        self._rested = None if is_busy else self._ports.units.commits
+        return is_busy
 
     async def _pause(self, stop: asyncio.Event, duration_s: float) -> None:
         waiting = asyncio.ensure_future(self._ports.timer.sleep(duration_s))

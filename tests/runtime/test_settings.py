@@ -114,7 +114,7 @@ def test_what_serves_on_one_machine_refuses_a_stepped_clock_and_needs_no_tls(
 
     settings = Settings()
 
-    assert settings.embedded_origins == (installation.business_url, installation.gateway_api_url)
+    assert settings.embedded_origins == installation.origins
     monkeypatch.setenv("WATTROAM_CLOCK_FILE", str(tmp_path / "clock"))
     with pytest.raises(ValidationError, match="stepped clock is refused"):
         Settings()

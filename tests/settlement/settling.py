@@ -112,6 +112,11 @@ class Settling:
         )
         await chain.send_raw(await self.proposer.sign_transaction(transaction))
 
+    async def pause(self, *, is_paused: bool) -> None:
+        """Stop the book's proposals, or allow them again, as its pauser does."""
+        call = contracts.PAUSE.call() if is_paused else contracts.UNPAUSE.call()
+        await self.chain.final(await self.chain.sent(self.market.contracts.book, call))
+
     async def restore(self, earlier: Callable[[TransactionRecord], TransactionRecord]) -> None:
         """Change the rows of transactions, as a database that was restored from a copy has older ones."""
         rows = await self.transactions()

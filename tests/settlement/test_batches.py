@@ -275,6 +275,42 @@ async def test_a_nonce_that_something_else_used_is_given_up_and_another_taken(he
     assert len(await here.proposed()) == 1
 
 
+async def test_a_call_that_the_book_refuses_waits_with_its_rule_and_goes_on_when_it_may(here: Settling) -> None:
+    await one_pair(here)
+    await here.pause(is_paused=True)
+
+    await here.follow()
+    (waiting,) = await here.transactions()
+    await here.pause(is_paused=False)
+    await here.follow()
+
+    assert (waiting.state, waiting.waiting) == (TransactionState.QUEUED, "the book refuses: EnforcedPause")
+    assert [each.state for each in await here.transactions()] == [TransactionState.FINAL]
+
+
+async def test_who_rests_looks_again_only_when_something_was_committed(
+    here: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_pair(here)
+    follower, looks = here.follower(), 0
+    await here.follow(follower)
+    advance = follower._funding.advance
+
+    async def counted() -> int:
+        nonlocal looks
+        looks += 1
+        return await advance()
+
+    monkeypatch.setattr(follower._funding, "advance", counted)
+    for _ in range(3):
+        await follower.step()
+    rested = looks
+    await here.world.take(accepted(a_cdr("s2")))
+    await follower.step()
+
+    assert (rested, looks) == (0, 1)
+
+
 async def test_a_nonce_that_a_restored_database_forgot_is_not_given_again(here: Settling) -> None:
     await one_pair(here)
     await here.follow()
