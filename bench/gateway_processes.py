@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from websockets.typing import Subprotocol
 
 from charge_point_gateway.connection import Limits
+from charge_point_gateway.garbage import collect_rarely
 from charge_point_gateway.gateway import GatewayOptions, build
 from charge_point_gateway.security import station_identity
 from charge_point_gateway.server import StationServer
@@ -51,6 +52,7 @@ async def serve_ours(dsn: str, stations: int) -> None:
         gateway = build(settings, ports, GatewayOptions(limits=UNLIMITED))
         for number in range(stations):
             await gateway.authenticator.set_password(station_identity("NL-TNM", f"BENCH-{number}"), PASSWORD, None)
+        collect_rarely()  # as `charge_point_gateway.wiring` does
         stop = asyncio.Event()
         running = asyncio.create_task(gateway.run(stop))
         server = StationServer(gateway, host="127.0.0.1", port=0)

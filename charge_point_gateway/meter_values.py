@@ -21,7 +21,7 @@ from charge_point_gateway.message import PersonalText
 from emobility.domain.errors import MalformedInput
 from emobility.domain.meter import MeterReading, ReadingContext
 from emobility.domain.personal import Sealed
-from emobility.domain.quantities import EnergyUnit, wh_from_register
+from emobility.domain.quantities import whole_wh
 
 FAULT_CHARACTERS_MAX: Final = 200
 OCMF_PREFIX: Final = "OCMF|"
@@ -92,11 +92,14 @@ def readings_of(
         identifier: Under which the signed records were sealed.
     """
     collected: dict[tuple[datetime, ReadingContext], _Collected] = {}
+    into: _Collected | None = None
     for sample in samples:
-        key = (sample.at, sample.context)
-        into = collected.get(key)
-        if into is None:
-            into = collected[key] = _Collected(sample.at, sample.context)
+        # The samples of a moment mostly come together; hashing an aware datetime costs more than the rest.
+        if into is None or sample.at is not into.at or sample.context is not into.context:
+            key = (sample.at, sample.context)
+            into = collected.get(key)
+            if into is None:
+                into = collected[key] = _Collected(sample.at, sample.context)
         _collect(sample, into)
     readings: list[MeterReading] = []
     for each in collected.values():
@@ -146,12 +149,12 @@ def _collect(sample: Sample, into: _Collected) -> None:
     except _ValueBreaksRule as fault:
         into.faults.append(str(fault))
         return
-    phase = None if sample.phase is None else _PHASES.get(sample.phase)
     if sample.phase is None:
         known = into.totals.setdefault(sample.measurand, value)
-    elif phase is None:
-        return  # neutral and line-to-line values add up to nothing
     else:
+        phase = _PHASES.get(sample.phase)
+        if phase is None:
+            return  # neutral and line-to-line values add up to nothing
         known = into.phases.setdefault(sample.measurand, {}).setdefault(phase, value)
     if known != value:
         into.faults.append(f"{sample.measurand} has two values at one moment")
@@ -176,6 +179,8 @@ def _value_of(sample: Sample) -> Decimal | int:
 
 
 def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier: str) -> list[MeterReading]:
+    if each.phases:
+        _add_up_phases(each)
     import_wh = _register(each, _IMPORT)
     export_wh = _register(each, _EXPORT)
     power_w = _power(each)
@@ -202,20 +207,19 @@ def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier:
     return [first, *(MeterReading(at=each.at, context=each.context, signed_record=record) for record in signed[1:])]
 
 
-def _total(each: _Collected, measurand: str) -> Decimal | int | None:
-    """Return the station's own total, or else the sum of its phases."""
-    total = each.totals.get(measurand)
-    if total is None and measurand in each.phases:
-        total = sum((Decimal(part) for part in each.phases[measurand].values()), Decimal(0))
-    return total
+def _add_up_phases(each: _Collected) -> None:
+    """Sum the phases of what the station gave no total of; percentages add up to nothing."""
+    for measurand, parts in each.phases.items():
+        if measurand != _SOC and measurand not in each.totals:
+            each.totals[measurand] = sum(map(Decimal, parts.values()), Decimal(0))
 
 
 def _register(each: _Collected, measurand: str) -> int | None:
-    total = _total(each, measurand)
+    total = each.totals.get(measurand)
     if total is None:
         return None
     try:
-        wh = wh_from_register(str(total), EnergyUnit.WH)
+        wh = whole_wh(total)
     except MalformedInput as error:
         each.faults.append(f"{measurand}: {error}")
         return None
@@ -226,7 +230,7 @@ def _register(each: _Collected, measurand: str) -> int | None:
 
 
 def _power(each: _Collected) -> int | None:
-    total = _total(each, _POWER)
+    total = each.totals.get(_POWER)
     if total is None:
         return None
     if not -_POWER_W_MAX <= total <= _POWER_W_MAX:

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import http
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -57,6 +57,7 @@ class StationConnection(ServerConnection):
         self._fragments: list[bytes] = []
         self._is_text = True
         self._reader: asyncio.Future[None] | None = None
+        self._handle: Callable[[str | bytes], bool] | None = None
         self._has_ended = False
 
     # -- what the library calls ---------------------------------------------------------------------------------------
@@ -92,13 +93,27 @@ class StationConnection(ServerConnection):
         else:
             data = bytes(frame.data)
         try:
-            self._messages.append(str(data, "utf-8") if self._is_text else data)
+            message = str(data, "utf-8") if self._is_text else data
         except UnicodeDecodeError:
             self.protocol.fail(CloseCode.INVALID_DATA, "text is UTF-8")
             self.send_data()
             return
+        if self._handle is not None:
+            self._hand_over(message, self._handle)
+            return
+        self._messages.append(message)
         if len(self._messages) >= MESSAGES_BUFFERED_MAX:
             self.transport.pause_reading()
+        self._wake()
+
+    def _hand_over(self, message: str | bytes, handle: Callable[[str | bytes], bool]) -> None:
+        try:
+            if handle(message):
+                return
+        except Exception as error:  # noqa: BLE001 - it is the reader's, not the transport's
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_exception(error)
+        self._handle = None
         self._wake()
 
     def _wake(self) -> None:
@@ -107,16 +122,37 @@ class StationConnection(ServerConnection):
 
     # -- FrameSocket --------------------------------------------------------------------------------------------------
 
+    async def receive_while(self, handle: Callable[[str | bytes], bool]) -> None:
+        """Hand over each message, at once, until `handle` returns False. Raises `SocketClosed`, what `handle` raises.
+
+        While nothing waits, the transport itself calls `handle`: a future and a task's turn for each message cost more
+        than its framing. After False, messages wait here, and TCP holds the station back, as ever.
+        """
+        while self._messages:
+            if len(self._messages) == MESSAGES_BUFFERED_MAX and not self._has_ended:
+                self.transport.resume_reading()
+            if not handle(self._messages.pop(0)):
+                return
+        if not self._has_ended:
+            self._handle = handle
+            self._reader = self.loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._handle = None
+        if self._has_ended and not self._messages:
+            raise _closed(self.protocol.close_exc)
+
     async def receive(self) -> str | bytes:
         """Return the next message. Raises `SocketClosed`."""
-        while not self._messages:
-            if self._has_ended:
-                raise _closed(self.protocol.close_exc)
-            self._reader = self.loop.create_future()
-            await self._reader
-        if len(self._messages) == MESSAGES_BUFFERED_MAX and not self._has_ended:
-            self.transport.resume_reading()
-        return self._messages.pop(0)
+        received: list[str | bytes] = []
+
+        def take_one(message: str | bytes) -> bool:
+            received.append(message)
+            return False
+
+        await self.receive_while(take_one)
+        return received[0]
 
     def send_now(self, frame: str) -> bool:
         """Write a text frame if that takes no waiting; tell whether it was written."""
@@ -130,11 +166,12 @@ class StationConnection(ServerConnection):
 class WebSocketFrames:
     """A station's connection as `emobility.ports.frames.FrameSocket`."""
 
-    __slots__ = ("_connection", "receive", "send_now")
+    __slots__ = ("_connection", "receive", "receive_while", "send_now")
 
     def __init__(self, connection: StationConnection) -> None:
         self._connection = connection
         self.receive = connection.receive
+        self.receive_while = connection.receive_while
         self.send_now = connection.send_now
 
     async def send(self, frame: str) -> None:

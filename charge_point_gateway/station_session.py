@@ -106,23 +106,36 @@ class StationSession:
 
     async def run(self) -> None:
         """Serve until the socket closes."""
-        timer = self._services.timer
+        # As with `send_now`: a real socket can hand over a frame without waking this task.
+        receive_while = getattr(self._socket, "receive_while", None)
         try:
             while True:
-                frame = await self._socket.receive()
-                now_s = timer.monotonic_s()
-                self._act(self._connection.receive(frame, now_s))
-                delay_s = self._connection.read_delay_s(now_s)
-                if delay_s > 0:
-                    await timer.sleep(delay_s)
-                if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
-                    await asyncio.wait({self._writer})
+                if receive_while is not None:
+                    await receive_while(self._take)
+                else:
+                    self._take(await self._socket.receive())
+                await self._rest()
         except SocketClosed:
             pass
         finally:
             if self._writer is not None:
                 self._writer.cancel()
             self._act(self._connection.abandon())
+
+    def _take(self, frame: str | bytes) -> bool:
+        """Act on a frame; tell whether the next may come at once."""
+        now_s = self._services.timer.monotonic_s()
+        self._act(self._connection.receive(frame, now_s))
+        return len(self._outbox) < OUTBOX_FRAMES_MAX and self._connection.read_delay_s(now_s) <= 0
+
+    async def _rest(self) -> None:
+        """Wait until the station may send again, and reads what is written to it."""
+        timer = self._services.timer
+        delay_s = self._connection.read_delay_s(timer.monotonic_s())
+        if delay_s > 0:
+            await timer.sleep(delay_s)
+        if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
+            await asyncio.wait({self._writer})
 
     async def call(self, action: str, payload: dict[str, Any], *, timeout_s: float) -> CallSettled:
         """Send a CALL and return what became of it.

@@ -18,8 +18,9 @@ def has_control_character(text: str) -> bool:
 
 def refuse_control_characters(identifiers: tuple[str, ...]) -> None:
     """Check identifiers: printable ASCII in 1.6 (CiString), `identifierString` in 2.0.1. Raises `CallRefused`."""
-    if any(has_control_character(text) for text in identifiers):
-        raise CallRefused(RPCError.PROPERTY, "an identifier has a control character")
+    for text in identifiers:  # no generator: this is asked of every message
+        if has_control_character(text):
+            raise CallRefused(RPCError.PROPERTY, "an identifier has a control character")
 
 
 def without_nul(value: Any) -> Any:

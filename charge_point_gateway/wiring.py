@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from charge_point_gateway.garbage import collect_rarely
 from charge_point_gateway.gateway import GatewayOptions, build
 from charge_point_gateway.server import StationServer
 from emobility.runtime.http_server import serve_app
@@ -22,6 +23,7 @@ async def run(settings: Settings, options: GatewayOptions | None = None) -> None
     async with open_ports(settings) as ports:
         gateway = build(settings, ports, options)
         stations = StationServer(gateway, host=settings.gateway_host, port=settings.gateway_ocpp_port)
+        collect_rarely()
         with stopping_on_signals(stop):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(

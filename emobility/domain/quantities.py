@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -10,7 +10,6 @@ from emobility.domain.errors import MalformedInput, MeterRanBackwards
 
 REGISTER_WH_MAX: Final = 10**15
 """No meter shows more than this; a value beyond it is noise (1e400 included)."""
-_ONE: Final = Decimal(1)
 
 
 class NotARegisterValue(MalformedInput):
@@ -29,7 +28,7 @@ class EnergyUnit(StrEnum):
 
 
 def wh_from_register(text: str, unit: EnergyUnit = EnergyUnit.WH) -> int:
-    """Round a register value to whole Wh, half to even: the only place where energy is rounded.
+    """Read a register value and round it to whole Wh (see `whole_wh`).
 
     Args:
         text: The number as the meter wrote it.
@@ -40,15 +39,25 @@ def wh_from_register(text: str, unit: EnergyUnit = EnergyUnit.WH) -> int:
     """
     try:
         value = Decimal(text.strip())
-    except ArithmeticError as error:
+        return whole_wh(value * 1000 if unit is EnergyUnit.KWH else value)
+    except (ArithmeticError, NotARegisterValue) as error:
         raise NotARegisterValue(text) from error
-    # Comparing never overflows; abs() does, on 1e999999999.
-    if not value.is_finite() or value.copy_abs() > REGISTER_WH_MAX:
-        raise NotARegisterValue(text)
-    wh = value * 1000 if unit is EnergyUnit.KWH else value
-    if abs(wh) > REGISTER_WH_MAX:
-        raise NotARegisterValue(text)
-    return int(wh.quantize(_ONE, rounding=ROUND_HALF_EVEN))
+
+
+def whole_wh(register_wh: Decimal | int) -> int:
+    """Round a register value in Wh to whole Wh, half to even: the only place where energy is rounded.
+
+    Raises:
+        NotARegisterValue: it is not finite or exceeds `REGISTER_WH_MAX`.
+    """
+    try:
+        # Comparing never overflows; abs() does, on 1e999999999.
+        is_of_a_meter = -REGISTER_WH_MAX <= register_wh <= REGISTER_WH_MAX
+    except ArithmeticError as error:  # NaN is compared with nothing
+        raise NotARegisterValue(str(register_wh)) from error
+    if not is_of_a_meter:
+        raise NotARegisterValue(str(register_wh))
+    return round(register_wh)
 
 
 def delivered_wh(*, start_wh: int, end_wh: int) -> int:

@@ -26,7 +26,7 @@ class IdTokenKind(StrEnum):
 
 def station_key(party_id: PartyId, charging_station_id: str) -> str:
     """Return the key of all that happens at one station: its events keep their order and lie in one partition."""
-    return f"{party_id}/{charging_station_id}"
+    return f"{party_id.code}/{charging_station_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

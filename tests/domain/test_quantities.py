@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from emobility.domain.quantities import (
     delivered_wh,
     kwh,
     wh_from_register,
+    whole_wh,
 )
 
 REGISTER_WH = st.integers(min_value=0, max_value=REGISTER_WH_MAX)
@@ -54,6 +55,33 @@ def test_a_value_that_is_too_large_only_in_kwh_is_refused() -> None:
     assert wh_from_register("1e13") == 10**13
     with pytest.raises(NotARegisterValue):
         wh_from_register("1e13", EnergyUnit.KWH)
+
+
+@given(
+    register_wh=st.decimals(min_value=-REGISTER_WH_MAX, max_value=REGISTER_WH_MAX, allow_nan=False)
+    | st.integers(min_value=-REGISTER_WH_MAX, max_value=REGISTER_WH_MAX)
+    | st.integers(-10, 10).map(lambda halves: Decimal(halves) / 2)
+)
+def test_a_number_is_rounded_as_its_text_and_as_decimal_arithmetic_rounds(register_wh: Decimal | int) -> None:
+    expected = int(Decimal(register_wh).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+
+    assert whole_wh(register_wh) == wh_from_register(str(register_wh)) == expected
+
+
+@pytest.mark.parametrize(
+    "register_wh",
+    [
+        REGISTER_WH_MAX + 1,
+        -REGISTER_WH_MAX - 1,
+        Decimal("1000000000000000.1"),
+        *map(Decimal, ("NaN", "sNaN", "Infinity", "-Infinity", "1e999999999")),
+    ],
+)
+def test_a_number_that_no_meter_shows_is_refused(register_wh: Decimal | int) -> None:
+    with pytest.raises(NotARegisterValue) as refusal:
+        whole_wh(register_wh)
+
+    assert refusal.value.text == str(register_wh)
 
 
 def test_a_refusal_quotes_no_more_than_a_line() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from charge_point_gateway.message import PersonalText
-from charge_point_gateway.meter_values import readings_of, signed_record_of, signed_texts
+from charge_point_gateway.message import PersonalText, moment
+from charge_point_gateway.meter_values import KEPT, Sample, readings_of, signed_record_of, signed_texts
 from charge_point_gateway.ocpp16 import meter_samples as samples_16
 from charge_point_gateway.ocpp201 import meter_samples as samples_201
 from emobility.domain.meter import MeterReading, ReadingContext
@@ -212,3 +214,37 @@ def test_a_record_whose_subject_was_erased_is_not_written_again() -> None:
 
     assert (reading.import_wh, reading.signed_record) == (9, None)
     assert signed_texts(samples, "tx") == (PersonalText(OCMF, "tx"),)
+
+
+SAMPLES = st.lists(
+    st.builds(
+        Sample,
+        at=st.sampled_from([moment(AT), moment("2022-03-27T01:00:01Z")]),
+        context=st.sampled_from([ReadingContext.SAMPLE_PERIODIC, ReadingContext.TRANSACTION_BEGIN]),
+        measurand=st.sampled_from([*KEPT, "Voltage"]),
+        number=st.none() | st.sampled_from(["7", "x", 7, 10**16, Decimal("7.5")]),
+        unit=st.sampled_from([None, "Wh", "kW"]),
+        phase=st.sampled_from([None, "L1", "L2-N", "N"]),
+        signed=st.sampled_from([None, OCMF]),
+    ),
+    max_size=8,
+)
+
+
+@given(samples=SAMPLES)
+def test_samples_of_equal_moments_come_together_whether_or_not_they_share_one_object(samples: list[Sample]) -> None:
+    apart = [replace(sample, at=datetime.fromisoformat(sample.at.isoformat())) for sample in samples]
+
+    assert read(samples) == read(apart)
+
+
+@given(samples=SAMPLES)
+def test_no_sample_is_gathered_into_another_moment_or_context(samples: list[Sample]) -> None:
+    keys = dict.fromkeys((sample.at, sample.context) for sample in samples)
+    by_key = [[sample for sample in samples if (sample.at, sample.context) == key] for key in keys]
+
+    assert read(samples) == tuple(reading for group in by_key for reading in read(group))
+
+
+def test_a_state_of_charge_by_phase_adds_up_to_nothing() -> None:
+    assert read_16(*({"value": "40", "measurand": "SoC", "phase": phase} for phase in ("L1", "L2"))) == ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import websockets
@@ -22,16 +22,28 @@ from ocpp.v201 import call_result as result201
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from charge_point_gateway.gateway import GatewayService, build
+from charge_point_gateway.connection import Limits
+from charge_point_gateway.gateway import Admission, GatewayOptions, GatewayService, build
+from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import station_identity
-from charge_point_gateway.server import FRAGMENTS_MAX, StationServer
+from charge_point_gateway.server import FRAGMENTS_MAX, MESSAGES_BUFFERED_MAX, StationServer, WebSocketFrames
 from emobility.adapters.memory import MemoryHttp
 from emobility.adapters.postgres import PostgresAdapters, open_postgres
 from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.events.charging import TransactionEnded, TransactionStarted
+from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.ports import Ports
 from emobility.protocols.station_control.messages import CommandResult, Reset, StartTransaction, StationCommand
-from tests.gateway.conftest import PARTY, PASSWORD, STATION, FakeBackOffice, World, settings_for_tests, until
+from tests.gateway.conftest import (
+    PARTY,
+    PASSWORD,
+    STATION,
+    FakeBackOffice,
+    World,
+    running_world,
+    settings_for_tests,
+    until,
+)
 
 AT = "2022-03-27T01:00:00Z"
 
@@ -385,3 +397,102 @@ async def test_a_message_of_countless_empty_fragments_ends_the_connection(
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1009
+
+
+# -- how messages are handed over -------------------------------------------------------------------------------------
+
+
+class ReaderInPlaceOfTheGateway:
+    """Lets everybody in, and reads as the test says."""
+
+    def __init__(self, read: Callable[[WebSocketFrames], Awaitable[None]]) -> None:
+        self._read = read
+        self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def admit(self, **_handshake: Any) -> Admission:
+        return Admission(station_identity(PARTY, STATION), OCPPVersion.V201)
+
+    def track(self, task: asyncio.Task[None]) -> None:
+        pass
+
+    async def serve(self, _admission: Admission, socket: WebSocketFrames) -> None:
+        try:
+            await self._read(socket)
+        except Exception as error:  # noqa: BLE001 - for the test to look at
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(None)
+
+
+async def test_a_reader_that_rests_gets_every_message_later_in_order() -> None:
+    received: list[str | bytes] = []
+    had_while_resting: list[int] = []
+    sent = [str(n) for n in range(3 * MESSAGES_BUFFERED_MAX)]
+
+    def handle(message: str | bytes) -> bool:
+        received.append(message)
+        return len(received) % 5 != 0
+
+    async def read(socket: WebSocketFrames) -> None:
+        while True:
+            await socket.receive_while(handle)
+            before = len(received)
+            for _ in range(5):
+                await asyncio.sleep(0)  # a turn of the loop, in which the transport reads
+            had_while_resting.append(len(received) - before)
+
+    reader = ReaderInPlaceOfTheGateway(read)
+    async with listening(cast("GatewayService", reader)) as url:
+        async with dialled(url) as connection:
+            for message in sent:
+                await connection.send(message)
+        with pytest.raises(SocketClosed):
+            await reader.outcome
+
+    assert received == sent
+    assert had_while_resting == [0] * (len(sent) // 5)
+
+
+async def test_what_goes_wrong_with_a_message_is_the_readers_and_the_next_can_be_read() -> None:
+    received: list[str | bytes] = []
+
+    def handle(message: str | bytes) -> bool:
+        raise AssertionError(message)
+
+    async def read(socket: WebSocketFrames) -> None:
+        with pytest.raises(AssertionError, match="first"):
+            await socket.receive_while(handle)
+        received.append(await socket.receive())
+
+    reader = ReaderInPlaceOfTheGateway(read)
+    async with listening(cast("GatewayService", reader)) as url, dialled(url) as connection:
+        for message in ("first", "second"):
+            await connection.send(message)
+        await reader.outcome
+
+    assert received == ["second"]
+
+
+class StandingTimer:
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    async def sleep(self, _duration_s: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_session_takes_no_frame_at_once_after_the_station_spent_its_credit() -> None:
+    taken: list[bool] = []
+
+    class HandingOver:
+        async def receive_while(self, handle: Callable[[str | bytes], bool]) -> None:
+            if taken:
+                raise SocketClosed(code=1000, reason="")
+            taken.extend(handle('[3,"never asked",{}]') for _ in range(2))
+
+    limits = Limits(frames_burst=2, frames_per_s=1)
+    async with running_world(GatewayOptions(limits=limits, drain_spread_s=0.01), timer=StandingTimer()) as world:
+        admission = Admission(station_identity(PARTY, STATION), OCPPVersion.V201)
+        await world.gateway.serve(admission, cast("FrameSocket", HandingOver()))
+
+    assert taken == [True, False]
