@@ -12,7 +12,6 @@ from pydantic import SecretStr
 from websockets.typing import Subprotocol
 
 from charge_point_gateway.connection import Limits
-from charge_point_gateway.garbage import collect_rarely
 from charge_point_gateway.gateway import GatewayOptions, build
 from charge_point_gateway.security import station_identity
 from charge_point_gateway.server import StationServer
@@ -20,6 +19,7 @@ from emobility.adapters.memory import MemoryHttp
 from emobility.adapters.postgres import open_postgres
 from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.ports.ports import Ports
+from emobility.runtime.garbage import collect_rarely
 from emobility.runtime.settings import Settings
 
 PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of stations that exist for seconds

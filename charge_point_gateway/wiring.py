@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from charge_point_gateway.garbage import collect_rarely
 from charge_point_gateway.gateway import GatewayOptions, build
 from charge_point_gateway.server import StationServer
+from emobility.runtime.garbage import collect_rarely
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.settings import Settings

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import uvloop
 
+from emobility.runtime.garbage import collect_rarely
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.settings import Settings
@@ -20,7 +20,7 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     async with open_ports(settings) as ports:
         business = build(settings, ports)
-        gc.freeze()  # what was imported and built stays: the collector need not walk it again and again
+        collect_rarely()
         with stopping_on_signals(stop):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(business.run(stop))

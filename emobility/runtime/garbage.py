@@ -1,8 +1,8 @@
-"""How often Python looks for garbage cycles in the gateway's process.
+"""How often Python looks for garbage cycles in a process that serves.
 
-A message leaves no cycle behind, but what it is made of lives until its event is durable. At the default threshold the
+A message leaves no cycle behind, but what it is made of lives until it is dealt with. At the default threshold the
 collector walks the messages in flight again and again, and from time to time all that was imported: a tenth of the
-process's CPU under load, to find nothing.
+gateway's CPU under load, to find nothing.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from charge_point_gateway.garbage import NEW_OBJECTS_MAX, collect_rarely
+from emobility.runtime.garbage import NEW_OBJECTS_MAX, collect_rarely
 
 
 @pytest.fixture(autouse=True)
