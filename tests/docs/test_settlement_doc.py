@@ -13,8 +13,13 @@ from typing import Final
 import pytest
 
 from emobility.adapters.receipt_proofs import ReceiptProofs
+from emobility.domain.batch.statement import STATEMENTS_MAX
 from emobility.domain.receipt.checking import verify_receipt
 from services.cli.verifying import run_verify
+from services.settlement.closing import LEAVES_MAX
+from services.settlement.crash_points import CrashPoint
+from services.settlement.deployment import WITHDRAWAL_DELAY_S
+from services.settlement.service import WATCH_S
 from tests.docs.settlement_example import Example, played
 
 ROOT: Final = Path(__file__).parents[2]
@@ -99,6 +104,12 @@ def test_a_table_of_a_statement_can_not_give_its_roots(example: Example) -> None
 
     assert {"commitment", "cdr_key"}.isdisjoint(head)
     assert {"due_e4", "credit_e4"} <= set(head)
+
+
+def test_the_bounds_that_the_document_states_are_the_systems() -> None:
+    stated = (11, 10, 100_000, 256, 24 * 3600)
+
+    assert stated == (len(CrashPoint), WATCH_S, LEAVES_MAX, STATEMENTS_MAX, WITHDRAWAL_DELAY_S)
 
 
 @pytest.mark.parametrize(("path", "name"), sorted(set(NAMED.findall(DOC))))
