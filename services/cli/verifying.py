@@ -18,11 +18,10 @@ from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.errors import RuleBroken
 from emobility.domain.receipt.checking import Check, Finding, Verdict, verify_receipt
+from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.chain import ChainReader
 from emobility.protocols.receipts import verify_on_chain
 
-RECEIPT_BYTES_MAX: Final = 4_194_304
-"""No receipt is larger; a larger file is not read."""
 REFUSED: Final = 1
 OFFLINE: Final = "Whether the statement is final only the chain can tell: name an endpoint with --rpc."
 

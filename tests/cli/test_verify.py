@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.chain import ChainUnavailable
-from services.cli.verifying import RECEIPT_BYTES_MAX, FileTooLarge, NoReceipts, run_verify
+from services.cli.verifying import FileTooLarge, NoReceipts, run_verify
 from tests.domain.receipt.world import a_file
 
 
