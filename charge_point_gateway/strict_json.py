@@ -6,6 +6,7 @@ Numbers with a fraction or an exponent become `Decimal`, so no digit of a meter 
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, DecimalException
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from emobility.domain.errors import MalformedInput
 
 DEPTH_MAX: Final = 16
 """Deepest nesting of a frame; the deepest message of OCPP 2.0.1 has 9 levels, the rest is room for customData."""
+BRACKETS_UNREAD_MAX: Final = 512
+"""With more, the depth is looked at before the text is parsed. The parser itself trusts Python's recursion limit, and
+a library that raises that for the whole process would let one frame overflow the stack and kill it."""
 EXPONENT_MAX: Final = 308
 """Largest power of ten a number may have: what an IEEE double holds (RFC 8259, section 6)."""
 
@@ -46,6 +50,7 @@ def _decimal(text: str) -> Decimal:
 
 
 _DECODER: Final = msgspec.json.Decoder(float_hook=_decimal)
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -58,9 +63,12 @@ def decode(text: str) -> tuple[Any, bytes]:
         NumberTooLarge: a number is out of range.
         DuplicateKey: an object has one key twice.
     """
+    opened = text.count("{") + text.count("[")
+    if opened > BRACKETS_UNREAD_MAX and _opens_deeper_than(text, DEPTH_MAX):
+        raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels")
     try:
         value = _DECODER.decode(text)
-        if text.count("{") + text.count("[") > DEPTH_MAX and _is_deeper_than(value, DEPTH_MAX):
+        if opened > DEPTH_MAX and _is_deeper_than(value, DEPTH_MAX):
             raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels")
         canonical = _ENCODER.encode(value)
     except RecursionError as error:
@@ -75,6 +83,19 @@ def decode(text: str) -> tuple[Any, bytes]:
     if text.count(":") != canonical.count(b":"):
         raise DuplicateKey("an object has one key twice")
     return value, canonical
+
+
+def _opens_deeper_than(text: str, limit: int) -> bool:
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+            if depth > limit:
+                return True
+        elif first != '"':
+            depth -= 1
+    return False
 
 
 def _is_deeper_than(value: Any, limit: int) -> bool:

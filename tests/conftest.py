@@ -11,6 +11,7 @@ import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -47,6 +48,8 @@ hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("pa
 hypothesis.settings.load_profile("patient")
 
 
+RECURSION_LIMIT: Final = 1_000
+"""Python's own. py_ecc, which eth-account brings and no process of ours imports, makes it 100,000 for all."""
 WARNINGS_OF_LIBRARIES: Final = (
     # kafka-python 3.0.12 reads its own schemas by functions that Python 3.11 alone calls deprecated.
     "ignore:(read|open)_text is deprecated:DeprecationWarning",
@@ -83,6 +86,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         tell(config, "left_out", f"WITHOUT={name}: {len(gone)} tests that need it are left out")
     if is_worker(config):
         items.sort(key=lambda item: started_at(item.nodeid, is_fault=item.get_closest_marker("fault") is not None))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Run each test at the recursion limit of our processes."""
+    del item
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
