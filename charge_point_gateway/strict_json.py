@@ -16,9 +16,6 @@ from emobility.domain.errors import MalformedInput
 
 DEPTH_MAX: Final = 16
 """Deepest nesting of a frame; the deepest message of OCPP 2.0.1 has 9 levels, the rest is room for customData."""
-BRACKETS_UNREAD_MAX: Final = 512
-"""With more, the depth is looked at before the text is parsed. The parser itself trusts Python's recursion limit, and
-a library that raises that for the whole process would let one frame overflow the stack and kill it."""
 EXPONENT_MAX: Final = 308
 """Largest power of ten a number may have: what an IEEE double holds (RFC 8259, section 6)."""
 
@@ -63,16 +60,13 @@ def decode(text: str) -> tuple[Any, bytes]:
         NumberTooLarge: a number is out of range.
         DuplicateKey: an object has one key twice.
     """
-    opened = text.count("{") + text.count("[")
-    if opened > BRACKETS_UNREAD_MAX and _opens_deeper_than(text, DEPTH_MAX):
+    # Before the text is parsed: the parser trusts Python's recursion limit, and where a library raised that for the
+    # whole process, one frame could overflow the stack and kill it.
+    if text.count("{") + text.count("[") > DEPTH_MAX and _opens_deeper_than(text, DEPTH_MAX):
         raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels")
     try:
         value = _DECODER.decode(text)
-        if opened > DEPTH_MAX and _is_deeper_than(value, DEPTH_MAX):
-            raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels")
         canonical = _ENCODER.encode(value)
-    except RecursionError as error:
-        raise NestedTooDeeply(f"JSON nests deeper than {DEPTH_MAX} levels") from error
     except (msgspec.MsgspecError, ValueError) as error:
         if isinstance(error.__cause__, NumberTooLarge):
             raise error.__cause__ from error
@@ -96,21 +90,6 @@ def _opens_deeper_than(text: str, limit: int) -> bool:
         elif first != '"':
             depth -= 1
     return False
-
-
-def _is_deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        below: list[Any] = []
-        for node in level:
-            if type(node) is dict:
-                below.extend(node.values())
-            elif type(node) is list:
-                below.extend(node)
-        if not below:
-            return False
-        level = below
-    return any(type(node) in (dict, list) for node in level)
 
 
 def _without_escapes(text: str) -> str:

@@ -350,14 +350,14 @@ class PaymentOrder:
     bill_id: str | None
     kind: PaymentKind
     payment_id: str | None
-    card: Sealed | None
-    kept_card: Sealed | None
+    card: Sealed | None = None
+    kept_card: Sealed | None = None
     amount_e4: int
-    refunded_e4: int
+    refunded_e4: int = 0
     currency: str
-    state: PaymentState
-    attempt: int
-    failure: str | None
+    state: PaymentState = PaymentState.PENDING
+    attempt: int = 1
+    failure: str | None = None
     ordered_at: datetime
 
 

@@ -74,16 +74,19 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     stop = asyncio.Event()
     with Progress() as progress, stopping_on_signals(stop):
         player = _Player(seed, clock_file)
-        async with running(
-            installation, clock_file=clock_file, seed=seed, on_change=progress.say, beside=player.start
-        ) as stack:
-            conclusion = await player.played(stack, progress, stop)
-            progress.close()
-            code = conclusion.tell(json=json, duration_s=round(time.monotonic() - began, 1))
-            if keep:
-                base = stack.installation.business_url
-                Console(stderr=True).print(f"still serving: {base}/ (Ctrl-C stops everything)")
-                await stack.tree.run(stop)
+        try:
+            async with running(
+                installation, clock_file=clock_file, seed=seed, on_change=progress.say, beside=player.start
+            ) as stack:
+                conclusion = await player.played(stack, progress, stop)
+                progress.close()
+                code = conclusion.tell(json=json, duration_s=round(time.monotonic() - began, 1))
+                if keep:
+                    base = stack.installation.business_url
+                    Console(stderr=True).print(f"still serving: {base}/ (Ctrl-C stops everything)")
+                    await stack.tree.run(stop)
+        finally:
+            player.end()  # also where the system it waits for did not come up
     return code
 
 
@@ -106,6 +109,11 @@ class _Player:
             env=os.environ | installation.environment(clock_file=self._clock_file, seed=self._seed),
         )
 
+    def end(self) -> None:
+        """End it at once if it runs."""
+        if self._child is not None:
+            self._child.kill()
+
     async def played(self, stack: Stack, progress: Progress, stop: asyncio.Event) -> Conclusion:
         """Pass its progress on until it ends, then audit what was stored.
 
@@ -125,7 +133,7 @@ class _Player:
                 progress.follow(child.last_lines(1))
                 await timer.sleep(POLL_S * 5)
         finally:
-            child.kill()
+            self.end()
         if child.exit_code:
             raise ServerFailed("simulator", f"ended with {child.exit_code}", log_tail=child.last_lines())
         truth, simulated = (_read(self._folder / name) for name in (TRUTH_FILE, REPORT_FILE))
