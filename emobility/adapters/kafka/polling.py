@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from emobility.adapters.kafka.connecting import REQUEST_TIMEOUT_MS, connected
-from emobility.ports.event_log import CursorOutsideLog, LogUnavailable
+from emobility.ports.event_log import PARTITIONS_PER_TOPIC, CursorOutsideLog, LogUnavailable
 
 POLL_MS: Final = 50
 POLL_RECORDS_MAX: Final = 1_000_000
@@ -30,9 +31,6 @@ SESSION_TIMEOUT_MS: Final = 10_000
 FETCH_BYTES_MAX: Final = 8_388_608
 """Most bytes the client buffers per fetch; what a paused partition holds is bounded by it."""
 ASSIGNMENT_TIMEOUT_S: Final = 20.0
-METADATA_AGE_MS: Final = 5_000
-"""How soon what a consumer knows of its topics is asked again. The leader of a group hands out only partitions that it
-knows, and of a topic made just now it may know none; kafka-python's five minutes would leave them all unread."""
 
 Partition = tuple[str, int]
 
@@ -128,11 +126,11 @@ class Poller(threading.Thread):
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
             request_timeout_ms=SESSION_TIMEOUT_MS + REQUEST_TIMEOUT_MS,
             bootstrap_timeout_ms=REQUEST_TIMEOUT_MS,
-            metadata_max_age_ms=METADATA_AGE_MS,
+            partition_assignment_strategy=[_AllPartitions],
         )
         try:
             for topic in self._topics:
-                consumer.partitions_for_topic(topic)  # asks the brokers, so that a leader knows them from the start
+                consumer.partitions_for_topic(topic)  # asks the brokers; learning it later costs another rebalance
             consumer.subscribe(self._topics, listener=_Rebalance(self, consumer))
             while not self._is_stopping.is_set():
                 self._obey(consumer)
@@ -229,6 +227,24 @@ class Poller(threading.Thread):
             if assigned is not None:
                 assigned.is_revoked = True
                 assigned.changed.set()
+
+
+class _AllPartitions(RangePartitionAssignor):  # type: ignore[misc]  # kafka-python is untyped
+    """Hands out every partition that a topic has by contract.
+
+    The range assignor hands out what the group's leader knows. Of a topic made just now that may be none, and
+    kafka-python 3.0.12 can take the answer that comes meanwhile for what it handed out, and never does so again.
+    """
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Any) -> Any:  # noqa: ARG003 - what the leader knows of the brokers
+        """Return each member's share."""
+        return super().assign(cls, members)
+
+    @staticmethod
+    def partitions_for_topic(_topic: str) -> range:
+        """In the place of the cluster's metadata."""
+        return range(PARTITIONS_PER_TOPIC)
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
