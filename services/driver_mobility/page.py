@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
@@ -22,12 +23,16 @@ from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
 from emobility.domain.quote import price_sheet
 from emobility.ports.ports import Ports
+from emobility.protocols.settled_charges import SettlementUnavailable, Stage
 from services.driver_mobility.api import party_of, status_of
 from services.driver_mobility.driving import Charge, Driving
 from services.driver_mobility.ledger import statements_of
 from services.driver_mobility.logins import LIFETIME, Logins, LoginsBusy, WrongLogin, is_csrf_token
-from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, render
+from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, file_answer, render
+from services.driver_mobility.qr_code import qr_svg
 from services.driver_mobility.quoting import ASSUMED_ENERGY_WH, ENERGY_WH_MAX, UnknownQuote, Wish
+from services.driver_mobility.receipt_checking import ReceiptChecking, shown_checks
+from services.driver_mobility.receipts import CREDIT_SUFFIX, BillDocument, NothingToShow, Receipts
 from services.driver_mobility.records import MSP, HostedMSP, Login, QuoteRecord
 from services.driver_mobility.showing import shown_charge, shown_receipt, shown_statement
 from services.driver_mobility.station_search import StationSearch
@@ -35,7 +40,17 @@ from services.driver_mobility.station_search import StationSearch
 COOKIE: Final = "wattroam_driver"
 MOVING: Final = frozenset({"STARTING", "RUNNING", "ENDED"})
 """States in which a page that shows a charge fetches itself again."""
+STAGES: Final = {
+    Stage.UNKNOWN: "it was billed just now and is on its way to the settlement",
+    Stage.COLLECTED: "it waits for the end of the period over which the two companies settle",
+    Stage.CLOSED: "it is counted in the companies' statement, which waits for their signatures",
+    Stage.PROPOSED: "both companies signed their statement, which is on its way into the chain",
+    Stage.UNFUNDED: "both companies signed their statement, which is not paid for yet; you owe nothing for that",
+}
+"""Where a charge is that is not final, for its driver."""
 _PLACE: Final = ("cpo_id", "location_id", "evse_uid")
+
+_log = structlog.get_logger(__name__)
 
 
 class NotAForm(RuleBroken):
@@ -69,12 +84,17 @@ Shown = Callable[[Visit], Awaitable[Response]]
 class Page:
     """Routes of the driver's page for all MSPs hosted here."""
 
-    def __init__(self, ports: Ports, driving: Driving, search: StationSearch, *, is_https: bool) -> None:
+    def __init__(
+        self, ports: Ports, driving: Driving, search: StationSearch, receipts: Receipts, *, public_url: str
+    ) -> None:
         self._ports = ports
         self._driving = driving
         self._search = search
+        self._receipts = receipts
+        self._checking = ReceiptChecking(ports)
+        self._public_url = public_url
         self._logins = Logins(ports)
-        self._is_https = is_https
+        self._is_https = public_url.startswith("https://")
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -89,6 +109,7 @@ class Page:
             ("POST", "/stop", self._stop),
             ("GET", "/charges", self._charges),
             ("GET", "/charges/{quote_id}", self._charge),
+            ("GET", "/receipts/{name}.json", self._receipt_file),
             ("GET", "/receipts/{bill_id}", self._receipt),
             ("GET", "/account", self._account),
         ):
@@ -96,20 +117,12 @@ class Page:
 
     # Who is there
 
-    async def _msp(self, request: Request) -> HostedMSP:
-        emsp_id = party_of(request.path_params["party"])
-        async with self._ports.units.begin() as unit:
-            msp = await unit.table(MSP).get(emsp_id)
-        if msp is None:
-            raise UnknownQuote(f"{emsp_id} is not hosted here")
-        return msp
-
     def _for_driver(self, shown: Shown) -> Callable[[Request], Awaitable[Response]]:
         """Serve a route to a driver who is logged in; others are led to the login; errors become pages."""
 
         async def serve(request: Request) -> Response:
-            msp = await self._msp(request)
-            base = _base(request, msp.party_id)
+            msp = await msp_of(request, self._ports)
+            base = base_of(request, msp.party_id)
             login = await self._logins.find(msp.party_id, request.cookies.get(COOKIE))
             if login is None:
                 return RedirectResponse(f"{base}/", status_code=303, headers=dict(HEADERS))
@@ -124,8 +137,8 @@ class Page:
         return serve
 
     async def _home(self, request: Request) -> Response:
-        msp = await self._msp(request)
-        base = _base(request, msp.party_id)
+        msp = await msp_of(request, self._ports)
+        base = base_of(request, msp.party_id)
         if await self._logins.find(msp.party_id, request.cookies.get(COOKIE)) is not None:
             return RedirectResponse(f"{base}/me/stations", status_code=303, headers=dict(HEADERS))
         return _login_page(msp, base)
@@ -135,8 +148,8 @@ class Page:
         return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
     async def _log_in(self, request: Request) -> Response:
-        msp = await self._msp(request)
-        base = _base(request, msp.party_id)
+        msp = await msp_of(request, self._ports)
+        base = base_of(request, msp.party_id)
         form = await request.form()
         if not _is_same_origin(request):
             return _login_page(msp, base, problem="Please log in from this page.", status_code=403)
@@ -228,7 +241,48 @@ class Page:
     async def _receipt(self, visit: Visit) -> Response:
         bill_id = visit.request.path_params["bill_id"]
         bill, quote = await self._driving.bill(visit.msp.party_id, visit.login.driver_id, bill_id)
-        return render("receipt.html", visit.values(receipt=shown_receipt(bill, quote, seller=visit.msp.name)))
+        documents: list[BillDocument] = []
+        is_silent = False
+        try:
+            documents = await self._receipts.documents(bill)
+        except SettlementUnavailable as error:
+            _log.warning("settlement_not_asked", emsp=visit.msp.party_id.code, reason=str(error))
+            is_silent = True
+        except NothingToShow:
+            pass
+        values = visit.values(
+            receipt=shown_receipt(bill, quote, seller=visit.msp.name),
+            documents=[await self._shown(visit, each) for each in documents],
+            stages=STAGES,
+            is_settlement_silent=is_silent,
+        )
+        return render("receipt.html", values)
+
+    async def _shown(self, visit: Visit, document: BillDocument) -> dict[str, Any]:
+        """Check a document as anybody could, and lay it out."""
+        shown: dict[str, Any] = {
+            "name": document.name,
+            "is_credit": document.is_credit,
+            "stage": document.standing.stage,
+        }
+        if document.receipt is None:
+            return shown
+        checked = await self._checking.check(visit.msp.party_id, document.receipt.written)
+        link = f"{self._public_url}/{visit.msp.party_id}/check/{document.receipt.fingerprint}"
+        return shown | {
+            "checks": shown_checks(checked),
+            "final_at": document.standing.final_at,
+            "block_number": document.standing.block_number,
+            "fingerprint": document.receipt.fingerprint,
+            "link": link,
+            "qr": qr_svg(link),
+        }
+
+    async def _receipt_file(self, visit: Visit) -> Response:
+        name = visit.request.path_params["name"]
+        bill_id = name.removesuffix(CREDIT_SUFFIX)
+        bill, _ = await self._driving.bill(visit.msp.party_id, visit.login.driver_id, bill_id)
+        return file_answer(await self._receipts.file(bill, is_credit=bill_id != name))
 
     async def _account(self, visit: Visit) -> Response:
         async with self._ports.units.begin() as unit:
@@ -254,8 +308,18 @@ class Page:
         return render("account.html", visit.values(accounts=accounts))
 
 
-def _base(request: Request, emsp_id: PartyId) -> str:
-    """The path below which this MSP's routes are reached."""
+async def msp_of(request: Request, ports: Ports) -> HostedMSP:
+    """Return the MSP that a path names. Raises `UnknownQuote` for one that is not hosted here."""
+    emsp_id = party_of(request.path_params["party"])
+    async with ports.units.begin() as unit:
+        msp = await unit.table(MSP).get(emsp_id)
+    if msp is None:
+        raise UnknownQuote(f"{emsp_id} is not hosted here")
+    return msp
+
+
+def base_of(request: Request, emsp_id: PartyId) -> str:
+    """Return the path below which this MSP's routes are reached."""
     return f"{request.scope.get('root_path', '')}/{emsp_id}"
 
 
