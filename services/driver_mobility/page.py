@@ -13,7 +13,6 @@ from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
@@ -23,16 +22,14 @@ from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
 from emobility.domain.quote import price_sheet
 from emobility.ports.ports import Ports
-from emobility.protocols.settled_charges import SettlementUnavailable, Stage
 from services.driver_mobility.api import party_of, status_of
 from services.driver_mobility.driving import Charge, Driving
 from services.driver_mobility.ledger import statements_of
 from services.driver_mobility.logins import LIFETIME, Logins, LoginsBusy, WrongLogin, is_csrf_token
 from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, file_answer, render
-from services.driver_mobility.qr_code import qr_svg
 from services.driver_mobility.quoting import ASSUMED_ENERGY_WH, ENERGY_WH_MAX, UnknownQuote, Wish
-from services.driver_mobility.receipt_checking import ReceiptChecking, shown_checks
-from services.driver_mobility.receipts import CREDIT_SUFFIX, BillDocument, NothingToShow, Receipts
+from services.driver_mobility.receipt_layout import ReceiptLayout
+from services.driver_mobility.receipts import CREDIT_SUFFIX, Receipts
 from services.driver_mobility.records import MSP, HostedMSP, Login, QuoteRecord
 from services.driver_mobility.showing import shown_charge, shown_receipt, shown_statement
 from services.driver_mobility.station_search import StationSearch
@@ -40,17 +37,7 @@ from services.driver_mobility.station_search import StationSearch
 COOKIE: Final = "wattroam_driver"
 MOVING: Final = frozenset({"STARTING", "RUNNING", "ENDED"})
 """States in which a page that shows a charge fetches itself again."""
-STAGES: Final = {
-    Stage.UNKNOWN: "it was billed just now and is on its way to the settlement",
-    Stage.COLLECTED: "it waits for the end of the period over which the two companies settle",
-    Stage.CLOSED: "it is counted in the companies' statement, which waits for their signatures",
-    Stage.PROPOSED: "both companies signed their statement, which is on its way into the chain",
-    Stage.UNFUNDED: "both companies signed their statement, which is not paid for yet; you owe nothing for that",
-}
-"""Where a charge is that is not final, for its driver."""
 _PLACE: Final = ("cpo_id", "location_id", "evse_uid")
-
-_log = structlog.get_logger(__name__)
 
 
 class NotAForm(RuleBroken):
@@ -91,8 +78,7 @@ class Page:
         self._driving = driving
         self._search = search
         self._receipts = receipts
-        self._checking = ReceiptChecking(ports)
-        self._public_url = public_url
+        self._layout = ReceiptLayout(ports, receipts, public_url=public_url)
         self._logins = Logins(ports)
         self._is_https = public_url.startswith("https://")
 
@@ -241,42 +227,8 @@ class Page:
     async def _receipt(self, visit: Visit) -> Response:
         bill_id = visit.request.path_params["bill_id"]
         bill, quote = await self._driving.bill(visit.msp.party_id, visit.login.driver_id, bill_id)
-        documents: list[BillDocument] = []
-        is_silent = False
-        try:
-            documents = await self._receipts.documents(bill)
-        except SettlementUnavailable as error:
-            _log.warning("settlement_not_asked", emsp=visit.msp.party_id.code, reason=str(error))
-            is_silent = True
-        except NothingToShow:
-            pass
-        values = visit.values(
-            receipt=shown_receipt(bill, quote, seller=visit.msp.name),
-            documents=[await self._shown(visit, each) for each in documents],
-            stages=STAGES,
-            is_settlement_silent=is_silent,
-        )
-        return render("receipt.html", values)
-
-    async def _shown(self, visit: Visit, document: BillDocument) -> dict[str, Any]:
-        """Check a document as anybody could, and lay it out."""
-        shown: dict[str, Any] = {
-            "name": document.name,
-            "is_credit": document.is_credit,
-            "stage": document.standing.stage,
-        }
-        if document.receipt is None:
-            return shown
-        checked = await self._checking.check(visit.msp.party_id, document.receipt.written)
-        link = f"{self._public_url}/{visit.msp.party_id}/check/{document.receipt.fingerprint}"
-        return shown | {
-            "checks": shown_checks(checked),
-            "final_at": document.standing.final_at,
-            "block_number": document.standing.block_number,
-            "fingerprint": document.receipt.fingerprint,
-            "link": link,
-            "qr": qr_svg(link),
-        }
+        shown = shown_receipt(bill, quote, seller=visit.msp.name)
+        return render("receipt.html", visit.values(receipt=shown, **await self._layout.of_bill(bill)))
 
     async def _receipt_file(self, visit: Visit) -> Response:
         name = visit.request.path_params["name"]
