@@ -91,6 +91,30 @@ async def test_what_lacks_cover_is_told_as_that() -> None:
         assert (await Proving(here.world.ports).standing(MSP, CPO, "s1")).stage is Stage.UNFUNDED
 
 
+async def test_a_proposal_that_a_chain_lost_is_named_as_it_was_made_again() -> None:
+    async with open_settling() as here:
+        await here.sign(terms())
+        await here.market.prepare(here.world.ports.units)
+        await settle(here, "s1")
+        proving = Proving(here.world.ports)
+        (lost,) = await here.transactions()
+        here.fake.fake.reorganise(3, keep_transactions=False)
+        assert lost.nonce is not None
+        await here.use_nonce(lost.nonce)
+
+        with here.fake.held():
+            await here.follow_steps(1)
+            meanwhile = await proving.standing(MSP, CPO, "s1")
+        await here.follow()
+        again = await proving.standing(MSP, CPO, "s1")
+
+        (found,) = await here.transactions()
+        assert found.hash not in {None, lost.hash}
+        assert (meanwhile.stage, meanwhile.block_number) == (Stage.FINAL, None)
+        assert again.settled is not None
+        assert (again.settled.chain.transaction, again.block_number) == ((found.hash or b"").hex(), found.block_number)
+
+
 async def test_nothing_is_proven_from_rows_that_were_changed() -> None:
     async with open_settling() as here:
         await here.sign(terms())
