@@ -18,7 +18,7 @@ from emobility.domain.personal import SubjectErased, SubjectRestricted
 from emobility.domain.receipt.document import SettledPlace, canonical, signing_bytes
 from emobility.domain.receipt.making import unsigned_receipt
 from emobility.ports.ports import Ports
-from emobility.protocols.settled_charges import CDRStanding, SettlementClient
+from emobility.protocols.cdr_standing import CDRStanding, SettlementClient
 from services.driver_mobility.evidence import opened
 from services.driver_mobility.records import EVIDENCE, BillRecord, EvidenceKept
 

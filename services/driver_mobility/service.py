@@ -14,7 +14,7 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.settled_charges import SettlementClient
+from emobility.protocols.cdr_standing import SettlementClient
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes

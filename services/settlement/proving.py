@@ -6,6 +6,7 @@ its tree is built once and kept for a while, for many drivers ask about one stat
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -18,7 +19,7 @@ from emobility.domain.receipt.document import SettledPlace
 from emobility.domain.receipt.making import settled_place
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.settled_charges import CDRStanding, Stage
+from emobility.protocols.cdr_standing import CDRStanding, Stage
 from services.settlement.batching import StatementDiffers, book_of, proposal_id
 from services.settlement.closing import leaf_in_tree, leaves_of, name_of, pair_statement
 from services.settlement.records import (
@@ -47,6 +48,7 @@ class Proving:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._trees: OrderedDict[bytes, HashTree] = OrderedDict()
+        self._building = asyncio.Lock()
 
     async def standing(self, party_id: PartyId, cpo_id: PartyId, cdr_id: str) -> CDRStanding:
         """Return where a CDR stands.
@@ -66,16 +68,20 @@ class Proving:
             assert statement is not None
             if statement.state is not StatementState.FINAL:
                 return CDRStanding(stage=Stage(statement.state.value))
-            return await final_standing(unit, leaf, statement, await self._tree(unit, statement))
+        tree = await self._tree(statement)
+        async with self._ports.units.begin() as unit:
+            return await final_standing(unit, leaf, statement, tree)
 
-    async def _tree(self, unit: UnitOfWork, statement: StatementRecord) -> HashTree:
-        tree = self._trees.get(statement.statement_hash)
-        if tree is None:
-            tree = evidence_tree(statement, await leaves_of(unit, statement))
-            self._trees[statement.statement_hash] = tree
-        self._trees.move_to_end(statement.statement_hash)
-        if len(self._trees) > TREES_KEPT_MAX:
-            self._trees.popitem(last=False)
+    async def _tree(self, statement: StatementRecord) -> HashTree:
+        async with self._building:  # whoever asks about the same statement meanwhile finds its tree built
+            tree = self._trees.get(statement.statement_hash)
+            if tree is None:
+                async with self._ports.units.begin() as unit:
+                    leaves = await leaves_of(unit, statement)
+                tree = self._trees[statement.statement_hash] = evidence_tree(statement, leaves)
+            self._trees.move_to_end(statement.statement_hash)
+            if len(self._trees) > TREES_KEPT_MAX:
+                self._trees.popitem(last=False)
         return tree
 
 

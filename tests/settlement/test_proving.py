@@ -14,7 +14,7 @@ from emobility.domain.batch.leaf import LeafKind, evidence_hash
 from emobility.domain.batch.trees import Proof, proven_root
 from emobility.domain.identifiers import PartyId
 from emobility.events import codec
-from emobility.protocols.settled_charges import CDRStanding, Stage
+from emobility.protocols.cdr_standing import CDRStanding, Stage
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from services.settlement.batching import StatementDiffers
