@@ -13,8 +13,8 @@ from fastapi.responses import Response
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
-from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.cdr_standing import SettlementClient
+from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes

@@ -16,8 +16,8 @@ from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.cdr import credit_of
 from emobility.domain.receipt.checking import Check, Verdict, verify_receipt
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX, Receipt, canonical, read
-from emobility.protocols.receipts import verify_on_chain
 from emobility.protocols.cdr_standing import SettlementUnavailable
+from emobility.protocols.receipts import verify_on_chain
 from services.driver_mobility import receipt_checking
 from services.driver_mobility.check_page import CHECKS_MAX
 from services.driver_mobility.qr_code import QUIET_ZONE

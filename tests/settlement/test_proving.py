@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -14,12 +15,15 @@ from emobility.domain.batch.leaf import LeafKind, evidence_hash
 from emobility.domain.batch.trees import Proof, proven_root
 from emobility.domain.identifiers import PartyId
 from emobility.events import codec
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.cdr_standing import CDRStanding, Stage
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
+from services.settlement import proving as proving_module
 from services.settlement.batching import StatementDiffers
+from services.settlement.closing import leaves_of
 from services.settlement.proving import TREES_KEPT_MAX, Proving, UnknownCDR
-from services.settlement.records import LEAF
+from services.settlement.records import LEAF, LeafRecord, StatementRecord
 from services.settlement.service import build
 from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import CPO, MASTER_KEY, MSP, a_cdr, accepted, terms
@@ -141,6 +145,25 @@ async def test_only_so_many_trees_are_kept() -> None:
 
         assert len(proving._trees) == TREES_KEPT_MAX
         assert (await proving.standing(MSP, CPO, "s0")).stage is Stage.FINAL
+
+
+async def test_who_asks_about_one_statement_at_once_has_it_read_once(
+    here: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await settle(here, "s1", "s2")
+    read: list[StatementRecord] = []
+
+    async def counted(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecord]:
+        read.append(record)
+        await asyncio.sleep(0)
+        return await leaves_of(unit, record)
+
+    monkeypatch.setattr(proving_module, "leaves_of", counted)
+    proving = Proving(here.world.ports)
+    answers = await asyncio.gather(*[proving.standing(MSP, CPO, cdr_id) for cdr_id in ("s1", "s2") * 3])
+
+    assert {each.stage for each in answers} == {Stage.FINAL}
+    assert len(read) == 1
 
 
 async def test_the_route_wants_the_partys_own_token_and_tells_no_amount() -> None:
