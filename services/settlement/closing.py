@@ -158,9 +158,11 @@ class Closing:
         record = self._record(opening, statement, span)
         await unit.table(STATEMENT).put(record)
         places = {leaf.cdr_key: place for place, leaf in enumerate(trees.leaves)}
-        for row in rows:
-            in_it = replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key])
-            await unit.table(LEAF).put(in_it)
+        in_it = [
+            replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key]) for row in rows
+        ]
+        for start in range(0, len(in_it), SELECT_ROWS_MAX):
+            await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
         closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
         await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))

@@ -107,15 +107,17 @@ class Intake:
         secret = bytes.fromhex(await self._ports.vault.open(pair.pair_secret))
         ids = tuple({event.cdr.cdr_id: None for event in events})
         booked = {row.cdr_id: row for row in await unit.table(LEAF).select({"cpo_id": first.cpo_id, "cdr_id": ids})}
+        taken = []
         for event in events:
             cdr_id = event.cdr.cdr_id
             leaf = self._leaf(event, secret, known=booked.get(cdr_id))
             if cdr_id not in booked:
                 booked[cdr_id] = leaf
-                await unit.table(LEAF).put(leaf)
-                self._metrics.taken(leaf)
+                taken.append(leaf)
             elif booked[cdr_id] != leaf:
                 raise LeafChanged(cpo_id=first.cpo_id, cdr_id=cdr_id)
+        await unit.table(LEAF).put_all(taken)
+        self._metrics.taken(taken)
 
     def _leaf(self, event: CDRAccepted, secret: bytes, known: LeafRecord | None) -> LeafRecord:
         """Return the CDR's row; of one that is booked, what stays when nothing changed."""

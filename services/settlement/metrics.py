@@ -6,6 +6,8 @@ audit's business, not these figures'.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from emobility.runtime.telemetry import Metrics
 from services.settlement.records import LeafRecord, StatementRecord, StatementState
 
@@ -44,6 +46,7 @@ class SettlementMetrics:
         del record
         self._statements.labels("closed").inc()
 
-    def taken(self, leaf: LeafRecord) -> None:
-        """A CDR was booked."""
-        self._leaves.labels("credit" if leaf.is_credit else "charge").inc()
+    def taken(self, leaves: Sequence[LeafRecord]) -> None:
+        """CDRs were booked."""
+        for kind, is_credit in (("credit", True), ("charge", False)):
+            self._leaves.labels(kind).inc(sum(leaf.is_credit is is_credit for leaf in leaves))
