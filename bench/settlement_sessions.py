@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 from time import perf_counter
 from typing import Final
 
@@ -24,6 +25,7 @@ from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.cdr import CDR
 from emobility.domain.identifiers import PartyId
 from emobility.events.event import Envelope
+from emobility.runtime.garbage import collect_rarely
 from services.settlement.intake import GROUP
 from services.settlement.records import LEAF, LeafRecord
 from tests.settlement.world import T0, World, a_cdr, accepted, open_world
@@ -68,9 +70,10 @@ async def run(*, short: bool) -> list[Figure]:
 
 async def _seconds(world: World, agreements: Sequence[RoamingAgreement], count: int, number: int) -> float:
     """Have so many sessions settled that lie in the log already."""
-    waiting = list(_envelopes(agreements, count, number))
-    for start in range(0, count, APPENDED_AT_ONCE):
-        await world.ports.event_log.append(waiting[start : start + APPENDED_AT_ONCE])
+    waiting = _envelopes(agreements, count, number)
+    while some := list(islice(waiting, APPENDED_AT_ONCE)):
+        await world.ports.event_log.append(some)
+    collect_rarely()  # as `services.settlement.wiring` does
     stop = asyncio.Event()
     began = perf_counter()
     taking_in = asyncio.create_task(world.intake.run(stop))

@@ -11,8 +11,8 @@ import gc
 from typing import Final
 
 NEW_OBJECTS_MAX: Final = 50_000
-"""New containers before they are searched for cycles, in place of 700. A message makes some sixty, and hundreds wait for
-one commit together; they are gone by then.
+"""New containers before they are searched for cycles, in place of 700. A message makes some sixty, and hundreds wait
+for one commit together; they are gone by then.
 
 Cycles, such as a closed connection with its handshake, hold some MB until they are found."""
 

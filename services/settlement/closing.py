@@ -18,7 +18,6 @@ from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
 from emobility.domain.batch.statement import PairStatement, statement_of
 from emobility.domain.batch.trees import StatementTrees
-from emobility.domain.identifiers import PartyId
 from emobility.events.event import Envelope
 from emobility.events.settlement import StatementClosed, StatementName
 from emobility.ports.ports import Ports
@@ -26,7 +25,7 @@ from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.crash_points import CrashPoint, Reached
 from services.settlement.facts import fact
-from services.settlement.intake import openings_of
+from services.settlement.intake import PairKey, openings_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     AGREEMENT,
@@ -43,9 +42,6 @@ from services.settlement.records import (
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
 SECOND: Final = timedelta(seconds=1)
-
-PairKey = tuple[PartyId, str]
-"""CPO and agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ audit's business, not these figures'.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from emobility.runtime.telemetry import Metrics
 from services.settlement.records import LeafRecord, StatementRecord, StatementState
@@ -46,7 +46,8 @@ class SettlementMetrics:
         del record
         self._statements.labels("closed").inc()
 
-    def taken(self, leaves: Sequence[LeafRecord]) -> None:
-        """CDRs were booked."""
+    def taken(self, leaves: Collection[LeafRecord], *, but_not: Collection[LeafRecord]) -> None:
+        """CDRs were booked, but for some that were before."""
         for kind, is_credit in (("credit", True), ("charge", False)):
-            self._leaves.labels(kind).inc(sum(leaf.is_credit is is_credit for leaf in leaves))
+            taken, known = (sum(leaf.is_credit is is_credit for leaf in some) for some in (leaves, but_not))
+            self._leaves.labels(kind).inc(taken - known)

@@ -209,6 +209,18 @@ class MemoryTable(Generic[R]):
         await self._refuse_duplicate(key, record)
         self.changes[key] = record
 
+    async def insert_all(self, records: Sequence[R]) -> list[R]:
+        """Add many, each key once; return those whose key or unique value is there already."""
+        for record in records:
+            refuse_nul_in_record(record, self.rows.spec.name)
+        known = []
+        for record in records:
+            try:
+                await self.insert(record)
+            except RecordExists:
+                known.append(record)
+        return known
+
     async def put_all(self, records: Sequence[R]) -> None:
         """Put many, each key once. Raises `RecordExists`, and then puts none."""
         before = dict(self.changes)

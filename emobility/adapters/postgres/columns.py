@@ -159,7 +159,7 @@ class RecordMapping(Generic[R]):
         return data.decode()
 
     def key_of(self, record: R) -> tuple[Any, ...]:
-        """Return a record's key, for people."""
+        """Return a record's key as a row holds it."""
         row = self.row_of(record)
         return tuple(row[name] for name in self.spec.key)
 

@@ -33,6 +33,8 @@ class TableStatements(Generic[R]):
         self.get_for_update = _bytes(select + sql.SQL(" FOR UPDATE"))
         self.insert = _bytes(self._insert() + sql.SQL(" ON CONFLICT DO NOTHING"))
         self.put = _bytes(self._insert() + self._on_conflict_replace())
+        returning_key = sql.SQL(", ").join(map(sql.Identifier, spec.key))
+        self.insert_all = _bytes(self._insert_all() + sql.SQL(" ON CONFLICT DO NOTHING RETURNING ") + returning_key)
         self.put_all = _bytes(self._insert_all() + self._on_conflict_replace())
 
     def key_values(self, key: Sequence[Any]) -> dict[str, Any]:

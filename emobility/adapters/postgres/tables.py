@@ -91,6 +91,18 @@ class PostgresTable(Generic[R]):
             raise RecordExists(table=self._spec.name, key=keys[0] if len(keys) == 1 else tuple(keys)) from error
         await self._execute_later(b"RELEASE SAVEPOINT before_put", {})
 
+    async def insert_all(self, records: Sequence[R]) -> list[R]:
+        """Add many, each key once, in one statement; return those whose key or unique value is there already."""
+        if not records:
+            return []
+        self._changing()
+        mapping = self._statements.mapping
+        cursor = await self._execute(self._statements.insert_all, {"rows": mapping.json_of(records)})
+        if cursor.rowcount == len(records):
+            return []
+        added = set(await cursor.fetchall())
+        return [record for record in records if mapping.key_of(record) not in added]
+
     async def put_all(self, records: Sequence[R]) -> None:
         """Put many, each key once, in one statement. Raises `RecordExists`, and then puts none."""
         if records:
