@@ -143,7 +143,7 @@ class Settling:
 @asynccontextmanager
 async def open_settling(dsn: str | None = None, chain: ChainWorld | None = None) -> AsyncIterator[Settling]:
     """Open a settlement over a store and a chain, with contracts, but no party."""
-    proposer = proposer_signer(MASTER_KEY)
+    proposer = proposer_signer(MASTER_KEY) if chain is None else chain.account(1)
     async with open_world(dsn) as world:
         market = await a_market(chain or FakeWorld(), proposer.address)
         yield Settling(world=world, market=market, proposer=proposer)
