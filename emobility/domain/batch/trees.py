@@ -4,12 +4,13 @@ The **evidence tree** has no sums: its proofs go to drivers and auditors. The **
 is credited; a proof in it shows amounts of neighbours, so it is for the two parties alone.
 
 Both are positional: leaf i keeps its place, two neighbours make a node, and an odd last node moves up unchanged (never
-doubled, which would let one leaf pass for two). A level is one byte string, so a million leaves fit in 200 MB and are
-hashed in a few seconds.
+doubled, which would let one leaf pass for two). A level's hashes are one byte string and its sums two arrays, so a
+million leaves fit in 200 MB and are hashed in a few seconds.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -33,8 +34,8 @@ LEAVES_MAX: Final = 2**32 - 1
 """A statement counts its CDRs in 32 bits, so a proof has at most 32 siblings."""
 SUM_NODE_BYTES: Final = HASH_BYTES + 32
 """Hash, due u128, credit u128."""
-_encode_sum_node: Final = Struct(">32s8xQ8xQ").pack
-"""While a tree is built, its sums are known to fit 64 bits."""
+_encode_sum_pair: Final = Struct(">c32s8xQ8xQ32s8xQ8xQ").pack
+"""Prefix, and two nodes: while a tree is built, its sums are known to fit 64 bits."""
 
 
 class MalformedProof(MalformedInput):
@@ -99,7 +100,9 @@ class HashTree:
 
     def proof(self, index: int) -> Proof:
         """Return the proof of the hash at `index`."""
-        return _proof(self._levels, HASH_BYTES, index, self.count)
+        places = _neighbours(index, self.count, len(self._levels))
+        hashes = (_hash_at(level, place) for level, place in zip(self._levels, places, strict=True))
+        return Proof(index=index, count=self.count, siblings=tuple(each for each in hashes if each))
 
 
 class StatementTrees:
@@ -127,7 +130,7 @@ class StatementTrees:
         ]
         self.evidence: Final = HashTree(hashes)
         self._sums: Final = _sum_levels(hashes, self.leaves)
-        self.sum_root: Final = SumNode.of(self._sums[-1])
+        self.sum_root: Final = self._sums[-1].node(0)
 
     @property
     def evidence_root(self) -> bytes:
@@ -145,7 +148,9 @@ class StatementTrees:
 
     def sum_proof(self, index: int) -> Proof:
         """Return the proof of the leaf's amounts: for the pair's eyes only."""
-        return _proof(self._sums, SUM_NODE_BYTES, index, self.count)
+        places = _neighbours(index, self.count, len(self._sums))
+        there = ((level, place) for level, place in zip(self._sums, places, strict=True) if place < len(level))
+        return Proof(index=index, count=self.count, siblings=tuple(level.node(place).encoded for level, place in there))
 
 
 def proven_root(leaf: bytes, proof: Proof) -> bytes:
@@ -198,46 +203,61 @@ def _path(proof: Proof, node_bytes: int) -> Iterable[tuple[bytes, bool]]:
         raise MalformedProof("there are more siblings than levels")
 
 
-def _proof(levels: Sequence[bytes], node_bytes: int, index: int, count: int) -> Proof:
+def _neighbours(index: int, count: int, height: int) -> list[int]:
+    """Return where the neighbour of each node on the way up would stand."""
     if not 0 <= index < count:
         raise IndexError(f"there is no leaf {index} of {count}")
-    nodes = (
-        level[(sibling := (index >> height) ^ 1) * node_bytes : (sibling + 1) * node_bytes]
-        for height, level in enumerate(levels)
-    )
-    return Proof(index=index, count=count, siblings=tuple(node for node in nodes if node))
+    return [(index >> level) ^ 1 for level in range(height)]
+
+
+def _hash_at(level: bytes, place: int) -> bytes:
+    """Return a level's hash at a place; nothing beyond its end."""
+    return level[place * HASH_BYTES : (place + 1) * HASH_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class _SumLevel:
+    """Nodes of one height, column by column: a node is put together only where it is asked for."""
+
+    hashes: bytes
+    due_e4: array[int]
+    credit_e4: array[int]
+
+    def __len__(self) -> int:
+        return len(self.due_e4)
+
+    def node(self, place: int) -> SumNode:
+        """Return the node at a place."""
+        hashed = _hash_at(self.hashes, place)
+        return SumNode(hash=hashed, due_e4=self.due_e4[place], credit_e4=self.credit_e4[place])
 
 
 def _hash_levels(hashes: Sequence[bytes]) -> list[bytes]:
     levels = [b"".join(hashes)]
     while len(levels[-1]) > HASH_BYTES:
-        pairs, odd = _paired(levels[-1], HASH_BYTES)
+        even = len(levels[-1]) // (2 * HASH_BYTES) * 2 * HASH_BYTES
+        pairs, odd = levels[-1][:even], levels[-1][even:]
         parents = [new_keccak256(NODE_PREFIX + pair).digest() for (pair,) in iter_unpack("64s", pairs)]
         levels.append(b"".join(parents) + odd)
     return levels
 
 
-def _sum_levels(evidence: Sequence[bytes], leaves: Sequence[Leaf]) -> list[bytes]:
+def _sum_levels(evidence: Sequence[bytes], leaves: Sequence[Leaf]) -> list[_SumLevel]:
     due, credit = [leaf.due_e4 for leaf in leaves], [leaf.credit_e4 for leaf in leaves]
     if max(sum(due), sum(credit)) > U64_MAX:
         raise SumOutOfRange(due_e4=sum(due), credit_e4=sum(credit))
     preimages = map(encode_sum_leaf, repeat(LEAF_PREFIX), evidence, due, credit)
     hashes = [new_keccak256(preimage).digest() for preimage in preimages]
-    levels = [b"".join(map(_encode_sum_node, hashes, due, credit))]
-    while len(levels[-1]) > SUM_NODE_BYTES:
-        pairs, odd = _paired(levels[-1], SUM_NODE_BYTES)
-        hashes = [new_keccak256(NODE_PREFIX + pair).digest() for (pair,) in iter_unpack("128s", pairs)]
+    levels = [_SumLevel(b"".join(hashes), array("Q", due), array("Q", credit))]
+    while len(hashes) > 1:
+        left, right = (hashes[::2], due[::2], credit[::2]), (hashes[1::2], due[1::2], credit[1::2])
+        preimages = map(_encode_sum_pair, repeat(NODE_PREFIX), *left, *right)  # ends before an odd last node
+        hashes = [new_keccak256(preimage).digest() for preimage in preimages] + hashes[len(hashes) & ~1 :]
         due, credit = _added(due), _added(credit)
-        levels.append(b"".join(map(_encode_sum_node, hashes, due, credit)) + odd)
+        levels.append(_SumLevel(b"".join(hashes), array("Q", due), array("Q", credit)))
     return levels
 
 
 def _added(sums: list[int]) -> list[int]:
     """Add neighbours; an odd last one stays."""
     return [*map(add, sums[::2], sums[1::2]), *sums[len(sums) & ~1 :]]
-
-
-def _paired(level: bytes, node_bytes: int) -> tuple[bytes, bytes]:
-    """Split off an odd last node."""
-    even = len(level) // (2 * node_bytes) * 2 * node_bytes
-    return level[:even], level[even:]
