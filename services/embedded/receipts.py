@@ -17,7 +17,7 @@ from emobility.domain.receipt.making import unsigned_receipt
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
 from emobility.protocols.receipts import verify_on_chain
-from services.audit.books import all_rows
+from services.audit.rows import all_rows
 from services.driver_mobility.evidence import opened
 from services.driver_mobility.records import EVIDENCE
 from services.settlement.batching import book_of
