@@ -148,7 +148,7 @@ def check_collateral(books: Books, sight: ChainSight) -> Check:
             if state is not None and state.mode is BookMode.PREFUNDED:
                 moved_e4[state.cpo] += each.net_e4
                 moved_e4[state.msp] -= each.net_e4
-        compared += len(book.collateral)
+        compared += len(book.collateral) + 1  # the balances, and their total
         for number, balance in sorted(book.collateral.items()):
             paid_in = book.deposited.get(number, 0) - book.withdrawn.get(number, 0)
             expected = paid_in + moved_e4[number] * book.units_per_e4
