@@ -46,10 +46,10 @@ class _Document:
 def _documents(books: Books) -> dict[CDRName, _Document]:
     """Return each CDR as its CPO has it, else its MSP, else the settlement alone."""
     found = {(leaf.cpo_id.code, leaf.cdr_id): _as_booked(leaf) for leaf in books.settlement.leaves}
-    issued = [(row.party_id.code, row.emsp_id.code, row.cdr) for row in books.cpo_cdrs]
-    received = [(row.cpo_id.code, row.party_id.code, row.cdr) for row in books.emsp_cdrs]
-    for cpo, emsp, cdr in (*received, *issued):
-        found[cpo, cdr.cdr_id] = _Document(
+    issued = [(row.party_id.code, row.emsp_id.code, row.cdr_id, row.cdr) for row in books.cpo_cdrs]
+    received = [(row.cpo_id.code, row.party_id.code, row.cdr_id, row.cdr) for row in books.emsp_cdrs]
+    for cpo, emsp, cdr_id, cdr in (*received, *issued):
+        found[cpo, cdr_id] = _Document(
             pair=(cpo, emsp),
             currency=cdr.currency,
             import_wh=cdr.signed_energy_import_wh,

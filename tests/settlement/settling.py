@@ -144,7 +144,7 @@ class Settling:
 async def open_settling(
     dsn: str | None = None, chain: ChainWorld | None = None, proposer: ChainSigner | None = None
 ) -> AsyncIterator[Settling]:
-    """Open a settlement over a store and a chain, with contracts, but no party; on a real chain a proposer needs money."""
+    """Open a settlement over a store and a chain, with contracts, but no party; a real chain wants a rich proposer."""
     proposer = proposer or proposer_signer(MASTER_KEY)
     async with open_world(dsn) as world:
         market = await a_market(chain or FakeWorld(), proposer.address)
