@@ -84,7 +84,8 @@ class Conclusion:
     def _faults(self, figures: Figures) -> Iterator[str]:
         """Say, line by line, what a sound run does not show."""
         if not self._report.is_clean:
-            yield f"the audit found {len(self._report.differences)} differences"
+            count = len(self._report.differences)
+            yield f"the audit found {count} difference{'' if count == 1 else 's'}"
         if self._receipts.issued != self._receipts.verified:
             yield f"of {self._receipts.issued} receipts only {self._receipts.verified} hold"
         settled_wh = sum(pair.final_wh for pair in self._settled.pairs)

@@ -15,11 +15,14 @@ from emobility.adapters.memory import VirtualClock
 from emobility.adapters.postgres import PostgresAdapters, open_postgres
 from emobility.adapters.system import SystemRandomness
 from emobility.domain.identifiers import PartyId
+from emobility.events.cdr import CDRS
 from emobility.events.charging import CHARGING, StationBooted
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Handler, partition_of
 from emobility.ports.unit_of_work import UnitOfWork
+from services.audit.books import SETTLEMENT_GROUP
 from tests.cli.test_commands import SECRETS, assert_one_clear_line, wattroam
+from tests.settlement.world import a_cdr, accepted, open_world
 
 pytestmark = pytest.mark.timeout(600)
 """Six processes after another, on a machine that others share."""
@@ -52,8 +55,10 @@ async def handle(_unit: UnitOfWork, _events: Sequence[LoggedEvent]) -> None:
     return
 
 
-async def logged(dsn: str, envelopes: Sequence[Envelope], handler: Handler) -> None:
-    """Append events long ago, in small segments, and let the CPO's group come to their end."""
+async def logged(
+    dsn: str, envelopes: Sequence[Envelope], handler: Handler, *, group: str = GROUP, topic: str = CHARGING
+) -> None:
+    """Append events long ago, in small segments, and let a group come to their end."""
     async with open_postgres(
         dsn,
         master_key=bytes.fromhex(SECRETS["WATTROAM_MASTER_KEY"]),
@@ -62,14 +67,14 @@ async def logged(dsn: str, envelopes: Sequence[Envelope], handler: Handler) -> N
         segment_offsets=2,
     ) as adapters:
         await adapters.event_log.append(envelopes)
-        await _consumed(adapters, handler)
+        await _consumed(adapters, handler, group, topic)
 
 
-async def _consumed(adapters: PostgresAdapters, handler: Handler) -> None:
+async def _consumed(adapters: PostgresAdapters, handler: Handler, group: str, topic: str) -> None:
     stop = asyncio.Event()
-    consumer = asyncio.create_task(adapters.event_log.consume(GROUP, [CHARGING], handler, stop=stop))
+    consumer = asyncio.create_task(adapters.event_log.consume(group, [topic], handler, stop=stop))
     async with asyncio.timeout(DEADLINE_S):
-        while (await adapters.event_log.lag()).get(GROUP) != 0:  # noqa: ASYNC110 - nobody sets an event for it
+        while (await adapters.event_log.lag()).get(group) != 0:  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)
     stop.set()
     await consumer
@@ -107,7 +112,8 @@ async def test_a_dead_letter_is_listed_discarded_with_a_reason_and_the_rest_of_i
     assert (discarded["who"], discarded["why"]) == (getpass.getuser(), "sent by a test bench")
     assert [each["scope"] for each in json.loads(report.stdout)["differences"]] == [f"{GROUP} charging/{PARTITION}@1"]
     assert replayed == {"handled": 1}
-    assert clean["clean"]
+    assert (clean["clean"], clean["full"]) == (True, False)
+    assert clean["why_quick"] == "no chain is named (WATTROAM_CHAIN_RPC_URL), and the run folder holds none"
     assert [(each["offset"], each["why"]) for each in clean["discarded"]] == [(0, "sent by a test bench")]
 
 
@@ -149,3 +155,31 @@ async def test_prune_says_what_would_go_and_drops_it_only_when_told_yes(postgres
     assert partial["pruned"] == [
         {"topic": CHARGING, "partition": partition, "events": 2} for partition in range(PARTITIONS_PER_TOPIC)
     ]
+
+
+async def test_an_accepted_cdr_that_settlement_could_not_take_is_listed_and_taken_when_it_is_replayed(
+    postgres_dsn: str,
+) -> None:
+    event = accepted(a_cdr("s1"))
+    envelope = Envelope(event=event, event_id="e1", correlation_id="c", recorded_at=LONG_AGO)
+    await logged(postgres_dsn, [envelope], refuse, group=SETTLEMENT_GROUP, topic=CDRS)
+
+    (listed,) = await told(postgres_dsn, "parked", "list", SETTLEMENT_GROUP, "--json")
+    replayed = await told(postgres_dsn, "parked", "replay", SETTLEMENT_GROUP, event.key)
+
+    assert (listed["key"], listed["fact"]) == (event.agreement_id, "cdrs.cdr_accepted.v1")
+    assert replayed == {"handled": 1}
+    async with open_world(postgres_dsn) as world:
+        assert [leaf.cdr_id for leaf in await world.leaves()] == ["s1"]
+
+
+@pytest.mark.parametrize(
+    ("rpc", "why"), [({}, "no chain is named"), ({"WATTROAM_CHAIN_RPC_URL": "http://127.0.0.1:1"}, "no answer")]
+)
+async def test_a_full_audit_without_a_chain_that_answers_is_refused(
+    postgres_dsn: str, rpc: dict[str, str], why: str
+) -> None:
+    arguments = ("audit", "--full")
+    ended = await asyncio.to_thread(wattroam, *arguments, WATTROAM_DATABASE_URL=postgres_dsn, **SECRETS, **rpc)
+
+    assert_one_clear_line(ended, "no full audit without the chain", why)
