@@ -204,7 +204,7 @@ def test_after_its_end_its_folder_passes_a_full_audit_which_leaves_the_chain_as_
     assert (report["clean"], report["full"], report["why_quick"]) == (True, True, None)
     compared = {check["rule"]: check["compared"] for check in report["checks"]}
     assert compared["final here is final on the chain, and the other way round"] > 0
-    assert {each["reason"] for each in report["waiting"]} <= {"its period runs"}
+    assert {each["reason"] for each in report["waiting"]} <= {"the MSP disputes it"}  # what was billed of a quarantine
     assert state.read_bytes() == before
     assert processes_of(on_postgres.folder) == []
 
