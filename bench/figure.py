@@ -41,6 +41,7 @@ def against_rival(
     rival_name: str,
     ratio_min: float | None = None,
     value_min: float | None = None,
+    value_max: float | None = None,
 ) -> Figure:
     """Return the medians of rounds that were measured in turns; the goal is a ratio, or a value, or there is none."""
     value, ratio = median(ours), median(one / other for one, other in zip(ours, rival, strict=True))
@@ -49,6 +50,8 @@ def against_rival(
         goal, holds = f">= {ratio_min:g}x rival", ratio >= ratio_min
     elif value_min is not None:
         goal, holds = f">= {value_min:,g} {unit}", value >= value_min
+    elif value_max is not None:
+        goal, holds = f"<= {value_max:,g} {unit}", value <= value_max
     return Figure(
         name=name,
         value=value,

@@ -381,4 +381,6 @@ def _correlation_id(station_key: str, message_id: str) -> str:
 
     It leaves as a header (OCPI 2.2.1, 4.1.5), so it is printable ASCII whatever characters a station's ids have.
     """
-    return f"{station_key}/{quote(message_id, safe=string.punctuation, errors='replace')}"
+    if not (message_id.isascii() and message_id.replace("-", "").isalnum()):  # most are UUIDs
+        message_id = quote(message_id, safe=string.punctuation, errors="replace")
+    return f"{station_key}/{message_id}"

@@ -72,7 +72,7 @@ def decode(text: str) -> tuple[Any, bytes]:
             raise error.__cause__ from error
         raise NotJSON(str(error)) from error
     # Every member has one colon. Escapes may hide the colons of a text, so such a text is written out first.
-    if "\\u" in text:
+    if "\\" in text and "\\u" in text:  # one character is found ten times as fast
         text = _without_escapes(text)
     if text.count(":") != canonical.count(b":"):
         raise DuplicateKey("an object has one key twice")

@@ -72,6 +72,12 @@ class Table(Protocol[R]):
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
 
+    async def insert_all(self, records: Sequence[R]) -> list[R]:
+        """Add many in one go, each key once; return those whose key or unique value is there already."""
+
+    async def put_all(self, records: Sequence[R]) -> None:
+        """Put many in one go, each key once. Raises `RecordExists` as `put` does, and then puts none."""
+
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""
 

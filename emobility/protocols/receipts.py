@@ -1,6 +1,11 @@
-"""Ask a chain about a receipt, reading only: any endpoint will do, its owner needs no trust but for the answers."""
+"""What checks a receipt beyond its arithmetic: OCMF of meters, and a chain.
+
+The chain is only read: any endpoint will do, its owner needs no trust but for the answers.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from emobility.domain.batch.calls import (
     REGISTRY_QUERY,
@@ -21,6 +26,20 @@ from emobility.domain.receipt.checking import Finding
 from emobility.domain.receipt.document import Receipt
 from emobility.domain.receipt.settled import ChainAnswers, chain_finding
 from emobility.ports.chain import CallReverted, ChainReader
+from emobility.protocols.ocmf import verify_charge_alone
+from emobility.protocols.ocmf.showing import shown_wh
+
+
+class MeterProofs:
+    """What `Proofs` says of meters; whose signatures of sellers count is said by whoever derives from it."""
+
+    def metered_wh(self, records: Sequence[str], *, public_key: str) -> int:
+        """Return the energy that whole signed records prove, in Wh. Raises `OCMFRefused`."""
+        return verify_charge_alone(records, public_key_hex=public_key).energy_wh
+
+    def shown_wh(self, masked: Sequence[str]) -> int:
+        """Return the energy that masked copies show, in Wh. Raises `OCMFRefused`."""
+        return shown_wh(masked)
 
 
 async def verify_on_chain(receipt: Receipt, chain: ChainReader) -> Finding:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-NEW_OBJECTS_MAX: Final = 10_000
-"""New containers before they are searched for cycles, in place of 700: the messages of a burst are gone by then.
+NEW_OBJECTS_MAX: Final = 50_000
+"""New containers before they are searched for cycles, in place of 700. A message makes some sixty, and hundreds wait
+for one commit together; they are gone by then.
 
-Cycles, such as a closed connection with its handshake, hold a few MB until they are found."""
+Cycles, such as a closed connection with its handshake, hold some MB until they are found."""
 
 
 def collect_rarely() -> None:

@@ -31,8 +31,9 @@ from services.driver_mobility.enrolment import Enrolment, NewDriver, NewToken, N
 from services.driver_mobility.erasing import Erasing
 from services.driver_mobility.ledger import retail_ledger, statements_of
 from services.driver_mobility.metering import SignedRecordReused
-from services.driver_mobility.page_rendering import receipt_page
+from services.driver_mobility.page_rendering import file_answer, receipt_page
 from services.driver_mobility.quoting import CreditExhausted, UnknownDriver, UnknownPlan, UnknownQuote, Wish
+from services.driver_mobility.receipts import CREDIT_SUFFIX, NothingToShow, Receipts
 from services.driver_mobility.records import CDRS, DISPUTE, CDRRecord, CDRState, ErasureRecord
 from services.driver_mobility.showing import (
     shown_bill,
@@ -59,6 +60,7 @@ _NOT_FOUND: Final = (
     UnknownPlace,
     UnknownPlan,
     NotHostedHere,
+    NothingToShow,
 )
 _PAYMENT_REQUIRED: Final = (PaymentDeclined, CreditExhausted)
 _CONFLICT: Final = (
@@ -165,6 +167,7 @@ class API:
         driving: Driving,
         checking: CDRChecking,
         erasing: Erasing,
+        receipts: Receipts,
     ) -> None:
         self._ports = ports
         self._access = access
@@ -172,6 +175,7 @@ class API:
         self._driving = driving
         self._checking = checking
         self._erasing = erasing
+        self._receipts = receipts
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes and the mapping of errors to HTTP."""
@@ -205,6 +209,7 @@ class API:
             ("POST", f"{driver}/sessions/{{session_id}}/stop", self.stop),
             ("GET", f"{driver}/commands/{{command_id}}", self.show_command),
             ("GET", f"{driver}/receipts", self.list_receipts),
+            ("GET", f"{driver}/receipts/{{name}}.json", self.receipt_file),
             ("GET", f"{driver}/receipts/{{bill_id}}", self.show_receipt),
             ("GET", f"{driver}/account", self.show_account),
         ]
@@ -403,6 +408,13 @@ class API:
         if "text/html" in request.headers.get("accept", ""):
             return receipt_page(receipt)
         return answer(receipt)
+
+    async def receipt_file(self, request: Request, emsp_id: PartyId) -> Response:
+        """Hand out the receipt of a settled charge, or of what took it back, as `wattroam verify` takes it."""
+        name = request.path_params["name"]
+        bill_id = name.removesuffix(CREDIT_SUFFIX)
+        bill, _ = await self._driving.bill(emsp_id, request.path_params["driver_id"], bill_id)
+        return file_answer(await self._receipts.file(bill, is_credit=bill_id != name))
 
     async def show_account(self, request: Request, emsp_id: PartyId) -> Response:
         """Show a driver's accounts: billed = paid + outstanding."""

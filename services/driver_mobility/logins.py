@@ -12,9 +12,9 @@ from typing import Final
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
-from services.driver_mobility.login_tries import REST, LoginTries
 from services.driver_mobility.passwords import is_password
 from services.driver_mobility.records import DRIVER, LOGIN, Driver, Login
+from services.driver_mobility.tries_by_address import REST, TriesByAddress
 
 COOKIE_BYTES: Final = 32
 LIFETIME: Final = timedelta(hours=12)
@@ -46,7 +46,7 @@ class Logins:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._tries = LoginTries()
+        self._tries = TriesByAddress()
         self._hashing = asyncio.Semaphore(HASHED_AT_ONCE)
         self._waiting = 0
 

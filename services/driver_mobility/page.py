@@ -26,8 +26,10 @@ from services.driver_mobility.api import party_of, status_of
 from services.driver_mobility.driving import Charge, Driving
 from services.driver_mobility.ledger import statements_of
 from services.driver_mobility.logins import LIFETIME, Logins, LoginsBusy, WrongLogin, is_csrf_token
-from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, render
+from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, file_answer, render
 from services.driver_mobility.quoting import ASSUMED_ENERGY_WH, ENERGY_WH_MAX, UnknownQuote, Wish
+from services.driver_mobility.receipt_layout import ReceiptLayout
+from services.driver_mobility.receipts import CREDIT_SUFFIX, Receipts
 from services.driver_mobility.records import MSP, HostedMSP, Login, QuoteRecord
 from services.driver_mobility.showing import shown_charge, shown_receipt, shown_statement
 from services.driver_mobility.station_search import StationSearch
@@ -69,12 +71,16 @@ Shown = Callable[[Visit], Awaitable[Response]]
 class Page:
     """Routes of the driver's page for all MSPs hosted here."""
 
-    def __init__(self, ports: Ports, driving: Driving, search: StationSearch, *, is_https: bool) -> None:
+    def __init__(
+        self, ports: Ports, driving: Driving, search: StationSearch, receipts: Receipts, *, public_url: str
+    ) -> None:
         self._ports = ports
         self._driving = driving
         self._search = search
+        self._receipts = receipts
+        self._layout = ReceiptLayout(ports, receipts, public_url=public_url)
         self._logins = Logins(ports)
-        self._is_https = is_https
+        self._is_https = public_url.startswith("https://")
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -89,6 +95,7 @@ class Page:
             ("POST", "/stop", self._stop),
             ("GET", "/charges", self._charges),
             ("GET", "/charges/{quote_id}", self._charge),
+            ("GET", "/receipts/{name}.json", self._receipt_file),
             ("GET", "/receipts/{bill_id}", self._receipt),
             ("GET", "/account", self._account),
         ):
@@ -96,20 +103,12 @@ class Page:
 
     # Who is there
 
-    async def _msp(self, request: Request) -> HostedMSP:
-        emsp_id = party_of(request.path_params["party"])
-        async with self._ports.units.begin() as unit:
-            msp = await unit.table(MSP).get(emsp_id)
-        if msp is None:
-            raise UnknownQuote(f"{emsp_id} is not hosted here")
-        return msp
-
     def _for_driver(self, shown: Shown) -> Callable[[Request], Awaitable[Response]]:
         """Serve a route to a driver who is logged in; others are led to the login; errors become pages."""
 
         async def serve(request: Request) -> Response:
-            msp = await self._msp(request)
-            base = _base(request, msp.party_id)
+            msp = await msp_of(request, self._ports)
+            base = base_of(request, msp.party_id)
             login = await self._logins.find(msp.party_id, request.cookies.get(COOKIE))
             if login is None:
                 return RedirectResponse(f"{base}/", status_code=303, headers=dict(HEADERS))
@@ -124,8 +123,8 @@ class Page:
         return serve
 
     async def _home(self, request: Request) -> Response:
-        msp = await self._msp(request)
-        base = _base(request, msp.party_id)
+        msp = await msp_of(request, self._ports)
+        base = base_of(request, msp.party_id)
         if await self._logins.find(msp.party_id, request.cookies.get(COOKIE)) is not None:
             return RedirectResponse(f"{base}/me/stations", status_code=303, headers=dict(HEADERS))
         return _login_page(msp, base)
@@ -135,8 +134,8 @@ class Page:
         return Response(css, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
     async def _log_in(self, request: Request) -> Response:
-        msp = await self._msp(request)
-        base = _base(request, msp.party_id)
+        msp = await msp_of(request, self._ports)
+        base = base_of(request, msp.party_id)
         form = await request.form()
         if not _is_same_origin(request):
             return _login_page(msp, base, problem="Please log in from this page.", status_code=403)
@@ -228,7 +227,14 @@ class Page:
     async def _receipt(self, visit: Visit) -> Response:
         bill_id = visit.request.path_params["bill_id"]
         bill, quote = await self._driving.bill(visit.msp.party_id, visit.login.driver_id, bill_id)
-        return render("receipt.html", visit.values(receipt=shown_receipt(bill, quote, seller=visit.msp.name)))
+        shown = shown_receipt(bill, quote, seller=visit.msp.name)
+        return render("receipt.html", visit.values(receipt=shown, **await self._layout.of_bill(bill)))
+
+    async def _receipt_file(self, visit: Visit) -> Response:
+        name = visit.request.path_params["name"]
+        bill_id = name.removesuffix(CREDIT_SUFFIX)
+        bill, _ = await self._driving.bill(visit.msp.party_id, visit.login.driver_id, bill_id)
+        return file_answer(await self._receipts.file(bill, is_credit=bill_id != name))
 
     async def _account(self, visit: Visit) -> Response:
         async with self._ports.units.begin() as unit:
@@ -254,8 +260,18 @@ class Page:
         return render("account.html", visit.values(accounts=accounts))
 
 
-def _base(request: Request, emsp_id: PartyId) -> str:
-    """The path below which this MSP's routes are reached."""
+async def msp_of(request: Request, ports: Ports) -> HostedMSP:
+    """Return the MSP that a path names. Raises `UnknownQuote` for one that is not hosted here."""
+    emsp_id = party_of(request.path_params["party"])
+    async with ports.units.begin() as unit:
+        msp = await unit.table(MSP).get(emsp_id)
+    if msp is None:
+        raise UnknownQuote(f"{emsp_id} is not hosted here")
+    return msp
+
+
+def base_of(request: Request, emsp_id: PartyId) -> str:
+    """Return the path below which this MSP's routes are reached."""
     return f"{request.scope.get('root_path', '')}/{emsp_id}"
 
 

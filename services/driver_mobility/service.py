@@ -13,11 +13,13 @@ from fastapi.responses import Response
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
+from emobility.protocols.cdr_standing import SettlementClient
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.driver_mobility.api import API, answer
+from services.driver_mobility.check_page import CheckPage
 from services.driver_mobility.checking import CDRChecking
 from services.driver_mobility.commanding import Commanding
 from services.driver_mobility.driving import Driving
@@ -26,6 +28,7 @@ from services.driver_mobility.erasing import Erasing
 from services.driver_mobility.page import Page
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.quoting import Quoting
+from services.driver_mobility.receipts import Receipts
 from services.driver_mobility.receiving import Receiving
 from services.driver_mobility.silent_charges import SilentCharges
 from services.driver_mobility.station_search import StationSearch
@@ -68,11 +71,25 @@ class DriverMobility:
         self.host.mount_on(self.app, authorize=access.party)
         enrolment = Enrolment(ports, self.host, tokens)
         self._erasing = Erasing(ports, self.host.deliveries, tokens, retention_years=settings.fiscal_retention_years)
+        settlement = SettlementClient(
+            ports.http,
+            settlement_url=settings.settlement_url,
+            internal_token=settings.internal_token.get_secret_value(),
+        )
+        receipts = Receipts(ports, settlement)
         API(
-            ports, access, enrolment=enrolment, driving=driving, checking=self.checking, erasing=self._erasing
+            ports,
+            access,
+            enrolment=enrolment,
+            driving=driving,
+            checking=self.checking,
+            erasing=self._erasing,
+            receipts=receipts,
         ).mount_on(self.app)
-        is_https = settings.public_url.startswith("https://")
-        Page(ports, driving, StationSearch(ports.http, settings), is_https=is_https).mount_on(self.app)
+        Page(ports, driving, StationSearch(ports.http, settings), receipts, public_url=self.host.base_url).mount_on(
+            self.app
+        )
+        CheckPage(ports).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check CDRs, move money, send deliveries, watch commands and deadlines until `stop` is set."""

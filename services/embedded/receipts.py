@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from emobility.adapters.receipt_proofs import ReceiptProofs
-from emobility.domain.batch.trees import StatementTrees
-from emobility.domain.errors import RuleBroken
 from emobility.domain.receipt.checking import Verdict, verify_receipt
-from emobility.domain.receipt.document import canonical, signing_bytes
-from emobility.domain.receipt.making import unsigned_receipt
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
 from emobility.protocols.receipts import verify_on_chain
 from services.audit.rows import all_rows
-from services.driver_mobility.evidence import opened
+from services.driver_mobility.receipts import IssuedReceipt, NothingToShow, issued
 from services.driver_mobility.records import EVIDENCE
-from services.settlement.batching import book_of
-from services.settlement.closing import leaf_in_tree, leaves_of, pair_statement
-from services.settlement.records import BATCH, STATEMENT, BatchRecord, StatementRecord, StatementState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedReceipt:
-    """A receipt's file. `name` is that of its bill, with `-credit` where the bill is taken back."""
-
-    name: str
-    written: bytes
+from services.settlement.closing import leaves_of
+from services.settlement.proving import evidence_tree, final_standing
+from services.settlement.records import STATEMENT, StatementRecord, StatementState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,41 +48,23 @@ async def issued_receipts(ports: Ports) -> AsyncIterator[IssuedReceipt]:
     """Yield the receipt of each final CDR whose evidence is kept here and can be read, signed by its MSP."""
     async with ports.units.begin() as unit:
         statements = [row for row in await all_rows(unit, STATEMENT) if row.state is StatementState.FINAL]
-        batches = {row.batch_id: row for row in await all_rows(unit, BATCH)}
     for statement in statements:
-        assert statement.batch_id is not None
-        async for receipt in _of_statement(ports, statement, batches[statement.batch_id]):
+        async for receipt in _of_statement(ports, statement):
             yield receipt
 
 
-async def _of_statement(ports: Ports, statement: StatementRecord, batch: BatchRecord) -> AsyncIterator[IssuedReceipt]:
+async def _of_statement(ports: Ports, statement: StatementRecord) -> AsyncIterator[IssuedReceipt]:
     async with ports.units.begin() as unit:
         leaves = await leaves_of(unit, statement)
+        tree = evidence_tree(statement, leaves)
+        standings = [await final_standing(unit, leaf, statement, tree) for leaf in leaves]
         kept = [await unit.table(EVIDENCE).get(leaf.emsp_id, leaf.cpo_id, leaf.cdr_id) for leaf in leaves]
-    trees = StatementTrees([leaf_in_tree(leaf) for leaf in leaves])
-    assert batch.proposed_in is not None
-    assert statement.position is not None
-    for place, (leaf, evidence) in enumerate(zip(leaves, kept, strict=True)):
+    for leaf, standing, evidence in zip(leaves, standings, kept, strict=True):
         if evidence is None:
             continue
-        try:
-            shown = await opened(ports.vault, evidence)
-        except RuleBroken:  # the driver was erased
-            continue
-        receipt = unsigned_receipt(
-            shown.record,
-            salt=shown.salt,
-            cdr_key=leaf.cdr_key,
-            proof=trees.evidence_proof(place),
-            statement=pair_statement(statement),
-            book=book_of(batch),
-            batch_id=batch.batch_id,
-            position=statement.position,
-            transaction=batch.proposed_in,
-        )
-        signature = await ports.signer.sign(leaf.emsp_id, signing_bytes(receipt))
-        name = f"{evidence.bill_id}-credit" if leaf.is_credit else evidence.bill_id
-        yield IssuedReceipt(name=name, written=canonical(msgspec.structs.replace(receipt, signature=signature)))
+        assert standing.settled is not None
+        with suppress(NothingToShow):  # the driver was erased
+            yield await issued(ports, evidence, standing.settled, is_credit=leaf.is_credit)
 
 
 def _write(receipt: IssuedReceipt, folder: Path) -> None:

@@ -23,6 +23,7 @@ from services.settlement.acceptances import (
 )
 from services.settlement.closing import Closing, leaves_of
 from services.settlement.documents import shown_statement, statement_csv, statement_document
+from services.settlement.proving import Proving, UnknownCDR
 from services.settlement.records import AGREEMENT, BATCH, STATEMENT, BatchRecord, StatementRecord
 
 T = TypeVar("T")
@@ -77,6 +78,7 @@ class API:
         self._closing = closing
         self._acceptances = acceptances
         self._backlog = backlog
+        self._proving = Proving(ports)
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes and the mapping of errors to HTTP."""
@@ -89,6 +91,7 @@ class API:
             ("GET", f"{statement}.csv", self.show_csv),
             ("GET", statement, self.show),
             ("POST", f"{statement}/acceptance", self.accept),
+            ("GET", "/{party}/cdrs/{cpo_id}/{cdr_id:path}", self.show_cdr),
         ):
             app.add_api_route(path, self._guarded(handler), methods=[method])
 
@@ -149,6 +152,11 @@ class API:
             record = await statement_of_party(unit, party_id, _hash_of(request))
             leaves = await leaves_of(unit, record)
         return Response(statement_csv(record, leaves), media_type="text/csv", headers={"Cache-Control": "no-store"})
+
+    async def show_cdr(self, request: Request, party_id: PartyId) -> Response:
+        """Say where a CDR stands and, once it is final, prove that: what the driver's receipt is made with."""
+        cpo_id = _party_of(request.path_params["cpo_id"])
+        return _answer(await self._proving.standing(party_id, cpo_id, request.path_params["cdr_id"]))
 
     async def accept(self, request: Request, party_id: PartyId) -> Response:
         """Take a party's own signature."""
@@ -214,7 +222,7 @@ def _answer(value: Any, status: int = 200) -> Response:
 
 async def _error_answer(_: Request, error: Exception) -> Response:
     body = {"error": type(error).__name__, "detail": str(error)}
-    if isinstance(error, UnknownStatement):
+    if isinstance(error, UnknownStatement | UnknownCDR):
         return _answer(body, 404)
     if isinstance(error, MalformedInput):
         return _answer(body, 422)

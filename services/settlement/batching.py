@@ -221,7 +221,7 @@ class Batching:
         return queued(
             batch,
             TransactionKind.PROPOSE,
-            f"propose/{batch.batch_id.hex()}",
+            proposal_id(batch.batch_id),
             calldata,
             account=self._access.proposer.address,
             ports=self._ports,
@@ -259,6 +259,11 @@ def queued(
         waiting=None,
         queued_at=ports.clock.now(),
     )
+
+
+def proposal_id(batch_id: bytes) -> str:
+    """Return the id of the transaction that proposes a batch."""
+    return f"propose/{batch_id.hex()}"
 
 
 def book_of(batch: BatchRecord) -> Book:

@@ -18,7 +18,6 @@ from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
 from emobility.domain.batch.statement import PairStatement, statement_of
 from emobility.domain.batch.trees import StatementTrees
-from emobility.domain.identifiers import PartyId
 from emobility.events.event import Envelope
 from emobility.events.settlement import StatementClosed, StatementName
 from emobility.ports.ports import Ports
@@ -26,7 +25,7 @@ from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.crash_points import CrashPoint, Reached
 from services.settlement.facts import fact
-from services.settlement.intake import openings_of
+from services.settlement.intake import PairKey, openings_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     AGREEMENT,
@@ -43,9 +42,6 @@ from services.settlement.records import (
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
 SECOND: Final = timedelta(seconds=1)
-
-PairKey = tuple[PartyId, str]
-"""CPO and agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +154,11 @@ class Closing:
         record = self._record(opening, statement, span)
         await unit.table(STATEMENT).put(record)
         places = {leaf.cdr_key: place for place, leaf in enumerate(trees.leaves)}
-        for row in rows:
-            in_it = replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key])
-            await unit.table(LEAF).put(in_it)
+        in_it = [
+            replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key]) for row in rows
+        ]
+        for start in range(0, len(in_it), SELECT_ROWS_MAX):
+            await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
         closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
         await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))

@@ -8,7 +8,6 @@ somebody looks. What an MSP accepted without terms that we know is booked too; i
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -37,6 +36,8 @@ from services.settlement.records import (
 )
 
 GROUP: Final = "settlement"
+PairKey = tuple[PartyId, str]
+"""CPO and agreement."""
 
 
 class LeafChanged(RuleBroken):
@@ -61,15 +62,14 @@ class Intake:
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take in what parties signed, then what they accepted."""
-        accepted: dict[tuple[PartyId, str], list[CDRAccepted]] = defaultdict(list)
+        accepted: list[CDRAccepted] = []
         for logged in batch:
             event = logged.envelope.event
             if isinstance(event, AgreementSigned):
                 await self._take_terms(unit, event)
             elif isinstance(event, CDRAccepted):
-                accepted[event.cpo_id, event.agreement_id].append(event)
-        for events in accepted.values():
-            await self._take_cdrs(unit, events)
+                accepted.append(event)
+        await self._take_cdrs(unit, accepted)
 
     # Terms
 
@@ -101,21 +101,34 @@ class Intake:
     # CDRs
 
     async def _take_cdrs(self, unit: UnitOfWork, events: Sequence[CDRAccepted]) -> None:
-        """Book the CDRs of one agreement. Raises `LeafChanged`."""
-        first = events[0]
-        pair = await self._pair(unit, first.cpo_id, first.agreement_id, first.emsp_id)
-        secret = bytes.fromhex(await self._ports.vault.open(pair.pair_secret))
-        ids = tuple({event.cdr.cdr_id: None for event in events})
-        booked = {row.cdr_id: row for row in await unit.table(LEAF).select({"cpo_id": first.cpo_id, "cdr_id": ids})}
+        """Book CDRs. Raises `LeafChanged`."""
+        secrets: dict[PairKey, bytes] = {}
+        leaves: dict[tuple[PartyId, str], LeafRecord] = {}
+        repeated: list[CDRAccepted] = []
         for event in events:
-            cdr_id = event.cdr.cdr_id
-            leaf = self._leaf(event, secret, known=booked.get(cdr_id))
-            if cdr_id not in booked:
-                booked[cdr_id] = leaf
-                await unit.table(LEAF).put(leaf)
-                self._metrics.taken(leaf)
-            elif booked[cdr_id] != leaf:
-                raise LeafChanged(cpo_id=first.cpo_id, cdr_id=cdr_id)
+            pair = event.cpo_id, event.agreement_id
+            if pair not in secrets:
+                secrets[pair] = await self._secret(unit, event)
+            key = event.cpo_id, event.cdr.cdr_id
+            if key in leaves:
+                repeated.append(event)
+            else:
+                leaves[key] = self._leaf(event, secrets[pair], known=None)
+        booked = await unit.table(LEAF).insert_all(list(leaves.values()))
+        self._metrics.taken(leaves.values(), but_not=booked)
+        known = {(leaf.cpo_id, leaf.cdr_id) for leaf in booked}
+        repeated += [event for event in events if (event.cpo_id, event.cdr.cdr_id) in known]
+        for event in repeated:
+            leaf = await unit.table(LEAF).get(event.cpo_id, event.cdr.cdr_id)
+            if leaf != self._leaf(event, secrets[event.cpo_id, event.agreement_id], known=leaf):
+                raise LeafChanged(cpo_id=event.cpo_id, cdr_id=event.cdr.cdr_id)
+
+    async def _secret(self, unit: UnitOfWork, event: CDRAccepted) -> bytes:
+        # Read without a lock, perhaps from memory: of a pair that is there, the secret never changes.
+        pair = await unit.table(AGREEMENT).get(event.cpo_id, event.agreement_id)
+        if pair is None:
+            pair = await self._pair(unit, event.cpo_id, event.agreement_id, event.emsp_id)
+        return bytes.fromhex(await self._ports.vault.open(pair.pair_secret))
 
     def _leaf(self, event: CDRAccepted, secret: bytes, known: LeafRecord | None) -> LeafRecord:
         """Return the CDR's row; of one that is booked, what stays when nothing changed."""

@@ -6,6 +6,8 @@ audit's business, not these figures'.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from emobility.runtime.telemetry import Metrics
 from services.settlement.records import LeafRecord, StatementRecord, StatementState
 
@@ -44,6 +46,8 @@ class SettlementMetrics:
         del record
         self._statements.labels("closed").inc()
 
-    def taken(self, leaf: LeafRecord) -> None:
-        """A CDR was booked."""
-        self._leaves.labels("credit" if leaf.is_credit else "charge").inc()
+    def taken(self, leaves: Collection[LeafRecord], *, but_not: Collection[LeafRecord]) -> None:
+        """CDRs were booked, but for some that were before."""
+        for kind, is_credit in (("credit", True), ("charge", False)):
+            taken, known = (sum(leaf.is_credit is is_credit for leaf in some) for some in (leaves, but_not))
+            self._leaves.labels(kind).inc(taken - known)

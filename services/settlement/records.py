@@ -275,7 +275,9 @@ class DeploymentRecord:
 
 
 PARTY: Final = TableSpec(name="settlement_party", record=SettledParty, key=("party_id",))
-AGREEMENT: Final = TableSpec(name="settlement_agreement", record=PairAgreement, key=("cpo_id", "agreement_id"))
+AGREEMENT: Final = TableSpec(
+    name="settlement_agreement", record=PairAgreement, key=("cpo_id", "agreement_id"), is_reference=True
+)
 OPENING: Final = TableSpec(name="settlement_opening", record=Opening, key=("cpo_id", "agreement_id", "version"))
 LEAF: Final = TableSpec(name="settlement_leaf", record=LeafRecord, key=("cpo_id", "cdr_id"))
 STATEMENT: Final = TableSpec(

@@ -143,18 +143,19 @@ class Sending:
 
     async def _send(self, row: TransactionRecord) -> TransactionRecord | None:
         assert row.raw is not None
-        await self._hand_over(row.raw)
+        await self._hand_over(row.raw)  # refused or not: `_look` finds out what became of it
         self._reached(CrashPoint.BYTES_SENT)
         sent = await self._put(row, replace(row, state=TransactionState.SENT))
         self._reached(CrashPoint.SENDING_NOTED)
         return sent
 
-    async def _hand_over(self, raw: bytes) -> None:
-        """Send bytes. That the node does not take them says nothing yet: `_look` finds out what became of them."""
+    async def _hand_over(self, raw: bytes) -> str | None:
+        """Send bytes; return why the node does not take them, if so."""
         try:
             await self._chain.send_raw(raw)
         except TransactionNotTaken as refusal:
-            _log.info("settlement_bytes_not_taken", reason=refusal.reason)
+            return str(refusal)
+        return None
 
     async def _look(self, row: TransactionRecord) -> TransactionRecord | None:
         """Note the block of what was sent; send the same bytes again where the chain does not know them."""
@@ -168,10 +169,11 @@ class Sending:
                 block_number=receipt.block_number,
                 block_hash=receipt.block_hash,
                 gas_used=receipt.gas_used,
+                waiting=None,
             )
             return await self._put(row, mined)
         if await self._chain.transaction(row.hash) is not None:
-            return None
+            return await self._put(row, replace(row, waiting=None)) if row.waiting else None
         if row.raw is None:  # adopted from the chain, and gone with its blocks
             return await self._put(row, replace(row, state=TransactionState.QUEUED, hash=None))
         assert row.nonce is not None
@@ -179,7 +181,9 @@ class Sending:
             # Another transaction of the account took the nonce, so these bytes can never be mined.
             return await self._put(row, _from_the_start(row))
         _log.info("settlement_bytes_sent_again", transaction=row.transaction_id)
-        await self._hand_over(row.raw)
+        refusal = await self._hand_over(row.raw)
+        if refusal != row.waiting:
+            await self._put(row, replace(row, waiting=refusal))
         return None
 
     # Finality

@@ -13,6 +13,7 @@ from emobility.adapters.chain_signing import mnemonic_signer, party_signer, prop
 from emobility.adapters.ethereum import open_ethereum
 from emobility.ports.chain import Chain
 from emobility.ports.ports import Ports
+from emobility.runtime.garbage import collect_rarely
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.settings import Settings
@@ -38,6 +39,7 @@ async def run(settings: Settings) -> None:
             chain = await stack.enter_async_context(open_ethereum(settings.chain_rpc_url))
         settlement = settlement_on(settings, ports, chain)
         app = Starlette(routes=[Mount(f"/{SERVICE}", app=settlement.app), Mount("/", app=settlement.app)])
+        collect_rarely()
         with stopping_on_signals(stop):
             async with asyncio.TaskGroup() as tasks:
                 host, port = settings.settlement_host, settings.settlement_port

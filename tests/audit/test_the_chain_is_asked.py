@@ -62,7 +62,7 @@ OWED_E4: Final = 60_000
 @asynccontextmanager
 async def settled(dsn: str, chain: ChainWorld) -> AsyncIterator[Settling]:
     """Two pairs, one prefunded and one on credit, with a final statement each."""
-    async with open_settling(dsn, chain, chain.account(1)) as here:
+    async with open_settling(dsn, chain) as here:
         await here.sign(terms(), ON_CREDIT)
         await settle(here)
         await here.world.take(accepted(a_cdr("s1")), accepted(a_cdr("s2")), accepted(a_credit(a_cdr("s2"))))

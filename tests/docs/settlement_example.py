@@ -43,7 +43,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price, decimal_from_e4
 from emobility.domain.receipt.checking import Finding
 from emobility.domain.receipt.document import canonical
-from emobility.domain.receipt.making import record_commitment, unsigned_receipt
+from emobility.domain.receipt.making import record_commitment, settled_place, unsigned_receipt
 from emobility.domain.session import ChargingPeriod
 from emobility.events import codec
 from emobility.ports.chain_signer import ChainSigner
@@ -273,13 +273,15 @@ class Example:
         unsigned = unsigned_receipt(
             a_record(cdr),
             salt=salt_of(cdr),
-            cdr_key=TREES.leaves[place].cdr_key,
-            proof=TREES.evidence_proof(place),
-            statement=self.statement,
-            book=self.book,
-            batch_id=batch_id_of(self.book, bound),
-            position=self.batch.index(self.statement),
-            transaction=self.transaction,
+            settled=settled_place(
+                cdr_key=TREES.leaves[place].cdr_key,
+                proof=TREES.evidence_proof(place),
+                statement=self.statement,
+                book=self.book,
+                batch_id=batch_id_of(self.book, bound),
+                position=self.batch.index(self.statement),
+                transaction=self.transaction,
+            ),
         )
         return canonical(sealed(unsigned))
 

@@ -16,6 +16,7 @@ from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.batch.statement import STATEMENTS_MAX
 from emobility.domain.receipt.checking import verify_receipt
 from services.cli.verifying import run_verify
+from services.driver_mobility.receipt_checking import EXPLAINED, VERDICTS
 from services.settlement.closing import LEAVES_MAX
 from services.settlement.crash_points import CrashPoint
 from services.settlement.deployment import WITHDRAWAL_DELAY_S
@@ -73,6 +74,17 @@ def test_the_verifier_says_what_the_document_shows(
     assert verified == 0
     assert capsys.readouterr().out in DOC
     assert f"  {finding.check:<10}{finding.verdict:<10}{finding.says}" in DOC
+
+
+def test_the_page_refuses_a_changed_price_as_the_document_shows(example: Example) -> None:
+    changed = example.receipt().replace(b'"price":"0.41"', b'"price":"0.51"', 1)
+    assert changed != example.receipt()
+
+    findings = verify_receipt(changed, ReceiptProofs()).findings
+
+    for finding in findings:
+        answer = f"{VERDICTS[finding.verdict]}. {finding.says}"
+        assert f"  {EXPLAINED[finding.check].asks:<42}{answer}\n" in DOC
 
 
 def test_the_documents_program_finds_the_roots_of_the_statement(example: Example, tmp_path: Path) -> None:

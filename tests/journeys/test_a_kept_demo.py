@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import psycopg
 import pytest
 
 from tests.journeys.runs import ENOUGH_S, ROOT, Demo, processes_of
+
+RECEIPTS_ASKED = 5
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.postgres]
 
@@ -73,6 +76,24 @@ def test_every_receipt_is_accepted_from_its_file_and_by_the_chain(on_postgres: D
         assert all(each["accepted"] for each in verified)
         checks = {finding["check"]: finding["verdict"] for finding in verified[0]["findings"]}
         assert checks.get("CHAIN") == ("HOLDS" if online else None)
+
+
+def test_the_running_system_hands_each_driver_the_receipt_that_the_demo_wrote(on_postgres: Demo) -> None:
+    files = sorted(Path(on_postgres.document["receipts"]["folder"]).glob("*.json"))[:RECEIPTS_ASKED]
+    token = json.loads((on_postgres.folder / "installation.json").read_text())["internal_token"]
+    for file in files:
+        record = json.loads(file.read_bytes())["record"]
+        mobility = f"{on_postgres.business_url}/mobility/{record['seller']}"
+        handed_out = httpx.get(
+            f"{mobility}/drivers/{record['quote']['driver_id']}/receipts/{file.name}",
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+        )
+        link = f"{mobility}/check/{hashlib.sha256(handed_out.content).hexdigest()}"
+        checked = httpx.post(link, files={"receipt": handed_out.content}, trust_env=False)
+
+        assert handed_out.content == file.read_bytes()
+        assert (checked.status_code, "nothing in it was changed" in checked.text) == (200, True)
 
 
 def test_a_quarantine_is_listed_billed_and_leaves_nothing_unaccounted_for(on_postgres: Demo) -> None:

@@ -17,7 +17,7 @@ from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.batch.typed_data import Book, BookMode, batch_id_of
 from emobility.domain.receipt.checking import Check, Verdict
 from emobility.domain.receipt.document import Receipt
-from emobility.domain.receipt.making import record_commitment, unsigned_receipt
+from emobility.domain.receipt.making import record_commitment, settled_place, unsigned_receipt
 from emobility.ports.chain import ChainUnavailable
 from emobility.protocols.receipts import verify_on_chain
 from tests.chains import KINDS, FakeWorld, a_chain_world
@@ -46,13 +46,15 @@ class Charge:
         return unsigned_receipt(
             RECORD,
             salt=SALT,
-            cdr_key=self.trees.leaves[self.index].cdr_key,
-            proof=self.trees.evidence_proof(self.index),
-            statement=self.statement,
-            book=book or self.settling.book,
-            batch_id=batch_id_of(self.settling.book, pairs_hash(self.batch)),
-            position=self.batch.index(self.statement),
-            transaction=transaction,
+            settled=settled_place(
+                cdr_key=self.trees.leaves[self.index].cdr_key,
+                proof=self.trees.evidence_proof(self.index),
+                statement=self.statement,
+                book=book or self.settling.book,
+                batch_id=batch_id_of(self.settling.book, pairs_hash(self.batch)),
+                position=self.batch.index(self.statement),
+                transaction=transaction,
+            ),
         )
 
 

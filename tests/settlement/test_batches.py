@@ -11,7 +11,7 @@ import pytest
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import BatchProposed, StatementFinal, StatementUnfunded
-from emobility.ports.chain import ChainUnavailable
+from emobility.ports.chain import ChainUnavailable, TransactionNotTaken
 from services.settlement.crash_points import CrashPoint
 from services.settlement.deployment import DeploymentGone
 from services.settlement.finality import OtherGenesis
@@ -70,6 +70,29 @@ async def test_a_statement_of_hosted_parties_becomes_final_and_is_paid(here: Set
     assert final.statement_hash == statement.statement_hash
     assert (final.transaction, final.batch_id) == (proposed.transaction, batch.batch_id)
     assert proposed.gas_used == transaction.gas_used
+
+
+async def test_what_the_node_does_not_take_waits_with_its_reason_and_goes_on_when_it_does(
+    here: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await one_pair(here)
+
+    async def poor(_raw: bytes) -> bytes:
+        raise TransactionNotTaken("insufficient funds for gas")
+
+    with monkeypatch.context() as without_funds:
+        without_funds.setattr(here.fake.fake, "send_raw", poor)
+        await here.follow()
+        (waiting,) = await here.transactions()
+
+    await here.follow()
+
+    assert (waiting.state, waiting.waiting) == (
+        TransactionState.SENT,
+        "the node did not take the transaction: insufficient funds for gas",
+    )
+    (final,) = await here.transactions()
+    assert (final.state, final.waiting) == (TransactionState.FINAL, None)
 
 
 async def test_pairs_hosted_here_go_together_in_one_transaction(here: Settling) -> None:

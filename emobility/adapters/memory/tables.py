@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from emobility.adapters.texts import refuse_nul, refuse_nul_in_record
-from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
+from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec, TextWithNUL
 from emobility.ports.unit_of_work import UnitConflict
 
 if TYPE_CHECKING:
@@ -208,6 +208,28 @@ class MemoryTable(Generic[R]):
         await self._lock(key)
         await self._refuse_duplicate(key, record)
         self.changes[key] = record
+
+    async def insert_all(self, records: Sequence[R]) -> list[R]:
+        """Add many, each key once; return those whose key or unique value is there already."""
+        for record in records:
+            refuse_nul_in_record(record, self.rows.spec.name)
+        known = []
+        for record in records:
+            try:
+                await self.insert(record)
+            except RecordExists:
+                known.append(record)
+        return known
+
+    async def put_all(self, records: Sequence[R]) -> None:
+        """Put many, each key once. Raises `RecordExists`, and then puts none."""
+        before = dict(self.changes)
+        try:
+            for record in records:
+                await self.put(record)
+        except (RecordExists, TextWithNUL):
+            self.changes = before
+            raise
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""

@@ -11,6 +11,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
 from emobility.adapters.texts import refuse_nul_in_json
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -27,6 +29,13 @@ _PLAIN: Final[dict[type, str]] = {
     Decimal: "NUMERIC",
     datetime: "TIMESTAMPTZ",
 }
+
+
+_IN_JSON: Final[dict[str, Callable[[Any], Any]]] = {
+    "BYTEA": lambda value: "\\x" + value.hex(),
+    "JSONB": lambda text: msgspec.Raw(text.encode()),
+}
+"""What JSON writes otherwise than PostgreSQL reads it."""
 
 
 def _same(value: Any) -> Any:
@@ -87,7 +96,7 @@ def _conversion(kind: Any) -> tuple[str, Callable[[Any], Any], Callable[[Any], A
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "TEXT", lambda value: str(value.value), kind
     if kind is PartyId:
-        return "TEXT", lambda value: value.code, PartyId
+        return "TEXT", lambda value: value.code, codec.party_id_of
     if kind is datetime:
         return "TIMESTAMPTZ", _same, _in_utc
     if kind in _PLAIN:
@@ -136,8 +145,21 @@ class RecordMapping(Generic[R]):
                 row[column.name] = None if value is None else column.dump(value)
         return row
 
+    def json_of(self, records: Sequence[R]) -> str:
+        """Return records as a JSON array of rows, for `json_to_recordset`. Raises `TextWithNUL`."""
+        rows = [self.row_of(record) for record in records]
+        for column in self.columns:
+            in_json = _IN_JSON.get(column.sql_type)
+            if in_json is not None:
+                for row in rows:
+                    value = row[column.name]
+                    row[column.name] = None if value is None else in_json(value)
+        data = codec.encode(rows)
+        refuse_nul_in_json(data, self.spec.name)
+        return data.decode()
+
     def key_of(self, record: R) -> tuple[Any, ...]:
-        """Return a record's key, for people."""
+        """Return a record's key as a row holds it."""
         row = self.row_of(record)
         return tuple(row[name] for name in self.spec.key)
 

@@ -73,20 +73,40 @@ class PostgresTable(Generic[R]):
 
     async def put(self, record: R) -> None:
         """Add a record or replace the one with its key. Raises `RecordExists` on another unique column."""
+        await self._put(self._statements.put, self._statements.mapping.row_of(record), record)
+
+    async def _put(self, statement: bytes, values: Mapping[str, Any], *records: R) -> None:
         self._changing()
-        row = self._statements.mapping.row_of(record)
         if not self._spec.unique:
-            await self._execute_later(self._statements.put, row)
+            await self._execute_later(statement, values)
             return
         # A further unique column may refuse; the savepoint keeps the unit usable then. It is written out because
         # psycopg's own block would commit the whole unit where this is its first statement.
         await self._execute_later(b"SAVEPOINT before_put", {})
         try:
-            await self._execute(self._statements.put, row)
+            await self._execute(statement, values)
         except psycopg.errors.UniqueViolation as error:
             await self._execute(b"ROLLBACK TO SAVEPOINT before_put", {})
-            raise RecordExists(table=self._spec.name, key=self._statements.mapping.key_of(record)) from error
+            keys = [self._statements.mapping.key_of(record) for record in records]
+            raise RecordExists(table=self._spec.name, key=keys[0] if len(keys) == 1 else tuple(keys)) from error
         await self._execute_later(b"RELEASE SAVEPOINT before_put", {})
+
+    async def insert_all(self, records: Sequence[R]) -> list[R]:
+        """Add many, each key once, in one statement; return those whose key or unique value is there already."""
+        if not records:
+            return []
+        self._changing()
+        mapping = self._statements.mapping
+        cursor = await self._execute(self._statements.insert_all, {"rows": mapping.json_of(records)})
+        if cursor.rowcount == len(records):
+            return []
+        added = set(await cursor.fetchall())
+        return [record for record in records if mapping.key_of(record) not in added]
+
+    async def put_all(self, records: Sequence[R]) -> None:
+        """Put many, each key once, in one statement. Raises `RecordExists`, and then puts none."""
+        if records:
+            await self._put(self._statements.put_all, {"rows": self._statements.mapping.json_of(records)}, *records)
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""

@@ -185,7 +185,7 @@ def _meter(record: EvidenceRecord, proofs: Proofs) -> Finding:
             f"without it, whose signature can't be checked; {record.seller} shows the driver the originals."
         )
         return Finding(check=Check.METER, verdict=Verdict.UNPROVEN, says=says)
-    return _holds(Check.METER, f"The meter's own signature proves {kwh(measured)} kWh.")
+    return _holds(Check.METER, f"The meter itself, with the key {meter.public_key[:16]}…, signed {kwh(measured)} kWh.")
 
 
 def _statement(receipt: Receipt) -> Finding:

@@ -173,6 +173,14 @@ class ChainShown(Document, frozen=True, kw_only=True):
     transaction: Hash
 
 
+class SettledPlace(Document, frozen=True, kw_only=True):
+    """All that a settlement adds to a record to make a receipt of it. It holds no amount and names nobody."""
+
+    place: PlaceShown
+    statement: StatementShown
+    chain: ChainShown
+
+
 class Receipt(Document, frozen=True, kw_only=True):
     """The file. `signature` is the seller's, over the canonical bytes of everything else."""
 

@@ -21,6 +21,7 @@ from emobility.domain.receipt.document import (
     PlaceShown,
     QuoteShown,
     Receipt,
+    SettledPlace,
     StatementShown,
     canonical,
 )
@@ -74,10 +75,8 @@ def record_commitment(record: EvidenceRecord, *, salt: bytes) -> bytes:
     return commitment(canonical(record), salt=salt)
 
 
-def unsigned_receipt(
-    record: EvidenceRecord,
+def settled_place(
     *,
-    salt: bytes,
     cdr_key: bytes,
     proof: Proof,
     statement: PairStatement,
@@ -85,12 +84,10 @@ def unsigned_receipt(
     batch_id: bytes,
     position: int,
     transaction: bytes,
-) -> Receipt:
-    """Return the receipt, which its seller signs next.
+) -> SettledPlace:
+    """Return where a leaf is settled, as its receipt names it.
 
     Args:
-        record: What the leaf's commitment stands for.
-        salt: That of the commitment.
         cdr_key: The leaf's.
         proof: Of the leaf in the evidence tree.
         statement: The pair's, final.
@@ -99,10 +96,7 @@ def unsigned_receipt(
         position: Its place in the batch.
         transaction: Hash of the transaction that proposed the batch.
     """
-    return Receipt(
-        form="wattroam-receipt-1",
-        record=record,
-        salt=salt.hex(),
+    return SettledPlace(
         place=PlaceShown(
             cdr_key=cdr_key.hex(),
             index=proof.index,
@@ -121,6 +115,18 @@ def unsigned_receipt(
             position=position,
             transaction=transaction.hex(),
         ),
+    )
+
+
+def unsigned_receipt(record: EvidenceRecord, *, salt: bytes, settled: SettledPlace) -> Receipt:
+    """Return the receipt, which its seller signs next; `salt` is that of the record's commitment."""
+    return Receipt(
+        form="wattroam-receipt-1",
+        record=record,
+        salt=salt.hex(),
+        place=settled.place,
+        statement=settled.statement,
+        chain=settled.chain,
     )
 
 

@@ -60,6 +60,56 @@ async def test_every_kind_of_field_comes_back_as_it_was(world: World) -> None:
         assert await things.get_for_update(PARTY, "absent") is None
 
 
+async def test_many_are_put_at_once_each_as_if_alone(world: World) -> None:
+    part = world.part_type(weight=Decimal("1.50"), at=world.clock.now())
+    many = [
+        world.thing(
+            f"{number:04}",
+            number=-(2**62) + number,
+            is_open=bool(number % 2),
+            colour=world.colours.GREEN if number % 3 else None,
+            made_at=world.clock.now() + timedelta(microseconds=number) if number % 5 else None,
+            price=Decimal("-0.1234567890123456789") if number % 7 else None,
+            content=bytes(range(256))[: number % 257],
+            person=Sealed(subject="ab" * 32, box=b"\0\xff") if number % 2 else None,
+            parts=(part,) * (number % 3),
+            words=("one", "two ' \" \\ ☃ \\u0000") if number % 2 else None,
+        )
+        for number in range(600)
+    ]
+    await _stored(world, world.thing("0001", number=1), world.thing("other"))
+
+    async with world.process.units.begin() as unit:
+        things = unit.table(world.things)
+        await things.put_all([])
+        await things.put_all(many)
+        await things.put_all(many[:2])
+        with pytest.raises(TextWithNUL):
+            await things.put_all([world.thing("fine"), world.thing("bad", words=("a\0b",))])
+        with pytest.raises(RecordExists):
+            await things.put_all([world.thing("fine", serial="s1"), world.thing("bad", serial="s1")])
+        await unit.commit()
+
+    assert await world.rows() == [*many, world.thing("other")]
+
+
+async def test_many_are_added_at_once_and_what_was_there_is_returned(world: World) -> None:
+    old = [world.thing("0001", number=1), world.thing("other", serial="s1")]
+    await _stored(world, *old)
+    many = [world.thing(f"{number:04}", number=-number, serial="s1" if number == 9 else None) for number in range(600)]
+
+    async with world.process.units.begin() as unit:
+        things = unit.table(world.things)
+        assert await things.insert_all([]) == []
+        assert await things.insert_all(many) == [many[1], many[9]]
+        with pytest.raises(TextWithNUL):
+            await things.insert_all([world.thing("fine"), world.thing("bad", words=("a\0b",))])
+        assert await things.insert_all([world.thing("last")]) == []
+        await unit.commit()
+
+    assert await world.rows() == [many[0], old[0], *many[2:9], *many[10:], world.thing("last"), old[1]]
+
+
 @pytest.mark.parametrize("fields", [{"serial": "a\0b"}, {"words": ("fine", "a\0b")}])
 async def test_a_nul_in_a_text_is_refused_by_name_and_the_unit_stays_usable(
     world: World, fields: dict[str, Any]

@@ -23,7 +23,7 @@ from emobility.domain.money import Price
 from emobility.domain.quote import Estimate, RetailQuote
 from emobility.domain.quote import signing_bytes as quote_signing_bytes
 from emobility.domain.receipt.document import EvidenceRecord, MeterShown, Receipt, canonical, signing_bytes
-from emobility.domain.receipt.making import evidence_record, record_commitment, unsigned_receipt
+from emobility.domain.receipt.making import evidence_record, record_commitment, settled_place, unsigned_receipt
 from emobility.domain.receipt.settled import ChainAnswers
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension, TariffElement
@@ -119,13 +119,15 @@ class Settled:
         return unsigned_receipt(
             self.record,
             salt=SALT,
-            cdr_key=self.trees.leaves[self.index].cdr_key,
-            proof=self.trees.evidence_proof(self.index),
-            statement=self.statement,
-            book=BOOK,
-            batch_id=self.batch_id,
-            position=1,
-            transaction=TRANSACTION,
+            settled=settled_place(
+                cdr_key=self.trees.leaves[self.index].cdr_key,
+                proof=self.trees.evidence_proof(self.index),
+                statement=self.statement,
+                book=BOOK,
+                batch_id=self.batch_id,
+                position=1,
+                transaction=TRANSACTION,
+            ),
         )
 
     def receipt(self, **changes: Any) -> Receipt:

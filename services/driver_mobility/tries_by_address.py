@@ -1,6 +1,7 @@
-"""Wrong passwords by the address they came from: who guesses at a driver's password rests, and the driver does not.
+"""Tries by the address they came from: who guesses at a driver's password rests, and the driver does not.
 
 Kept in this process alone. What it forgets or never saw, guesses from very many addresses, the account itself counts.
+Files that strangers have checked are counted the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TRIES_MAX: Final = 5
 """Wrong passwords in a row that one address may try at one driver before it rests."""
 REST: Final = timedelta(minutes=5)
 REMEMBERED_MAX: Final = 10_000
-"""Pairs of address and driver that are remembered; the longest unheard of go first."""
+"""Pairs of address and what it tried at that are remembered; the longest unheard of go first."""
 IPV6_PREFIX_BITS: Final = 64
 """Whoever has one IPv6 address has all with its first half."""
 
@@ -30,19 +31,23 @@ class _Tries:
     last_at: datetime
 
 
-class LoginTries:
-    """Counts tries from when they begin, so that many at once are no way around the limit."""
+class TriesByAddress:
+    """Counts tries from when they begin, so that many at once are no way around the limit.
 
-    def __init__(self) -> None:
+    `tries_max`: how many in a row one address has at one thing, a driver's password say, before it rests.
+    """
+
+    def __init__(self, tries_max: int = TRIES_MAX) -> None:
+        self._tries_max = tries_max
         self._tries: OrderedDict[Key, _Tries] = OrderedDict()
 
-    def may_try(self, emsp_id: PartyId, driver_id: str, address: str, *, now: datetime) -> bool:
-        """Tell whether an address may try a password, and count it as wrong until `forget` says otherwise."""
-        key = (emsp_id, driver_id, _holder_of(address))
+    def may_try(self, emsp_id: PartyId, thing: str, address: str, *, now: datetime) -> bool:
+        """Tell whether an address may try, and count it as in vain until `forget` says otherwise."""
+        key = (emsp_id, thing, _holder_of(address))
         earlier = self._tries.get(key)
         if earlier is None or now >= earlier.last_at + REST:
             earlier = _Tries(0, now)
-        if earlier.count >= TRIES_MAX:
+        if earlier.count >= self._tries_max:
             return False
         self._tries[key] = _Tries(earlier.count + 1, now)
         self._tries.move_to_end(key)
@@ -50,9 +55,9 @@ class LoginTries:
             self._tries.popitem(last=False)
         return True
 
-    def forget(self, emsp_id: PartyId, driver_id: str, address: str) -> None:
+    def forget(self, emsp_id: PartyId, thing: str, address: str) -> None:
         """Forget an address's tries: the password was right."""
-        self._tries.pop((emsp_id, driver_id, _holder_of(address)), None)
+        self._tries.pop((emsp_id, thing, _holder_of(address)), None)
 
 
 def _holder_of(address: str) -> str:
