@@ -14,6 +14,7 @@ DEAR: Final = {
     "tests/journeys/": "demo",
     "tests/simulation/": "demo",
     "tests/audit/test_each_rule_can_fail.py": "demo",
+    "tests/audit/test_settlement_rules_can_fail.py": "demo",
 }
 """Tests that share whole runs of the demo (`tests.journeys.runs`)."""
 

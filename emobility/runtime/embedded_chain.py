@@ -104,6 +104,11 @@ class EmbeddedChain:
         """Random BIP-39 words; the first `FUNDED_ACCOUNTS` accounts can pay fees. Anvil itself does not know them."""
         return (self._folder / "mnemonic").read_text()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a chain in the folder; if not, `start` makes one."""
+        return self._state.exists()
+
     async def start(self) -> None:
         """Start the chain, making its genesis first if there is none, and return once it answers and mines.
 
@@ -142,13 +147,18 @@ class EmbeddedChain:
             return f"mining failed: {miner.exception() if not miner.cancelled() else 'cancelled'}"
         return f"exit code {child.exit_code}"
 
-    async def stop(self) -> None:
-        """Save what is unsaved, stop it and give up the folder."""
+    async def stop(self, *, saves: bool = True) -> None:
+        """Save what is unsaved, stop it and give up the folder.
+
+        Args:
+            saves: False: whoever only looked leaves the chain as it was found.
+        """
         if self._miner is not None:
             self._miner.cancel()
             await asyncio.gather(self._miner, return_exceptions=True)
             with contextlib.suppress(ServerFailed, httpx.HTTPError):  # it may have gone down by itself
-                await self._save()
+                if saves:
+                    await self._save()
         await self._stop_mining()
         if self._child is not None:
             await self._child.stop(self._timer, grace_s=STOP_GRACE_S, first=signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from emobility.adapters.payments import test_provider
 from emobility.domain.retail_account import RetailAccount
@@ -13,17 +13,19 @@ from emobility.events.charging import CHARGING, AuthorizationDecided, Transactio
 from emobility.events.event import LoggedEvent
 from emobility.events.fold import TransactionKey, apply, transaction_key
 from emobility.ports.event_log import Bounds, DiscardedEvent, EventLog, ParkedEvent
-from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
-from emobility.ports.unit_of_work import UnitOfWork, Units
+from emobility.ports.unit_of_work import Units
+from emobility.ports.vault import Vault
 from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery
 from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, CDRForward
+from services.audit.rows import all_rows
+from services.audit.settlement_rows import SettlementRows, gather_settlement
+from services.audit.unsealing import Unsealed, unseal
 from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 
-R = TypeVar("R")
-
 CPO_GROUP: Final = "charging_operations"
-CONSUMER_GROUPS: Final = (CPO_GROUP, "driver_mobility")
+SETTLEMENT_GROUP: Final = "settlement"
+CONSUMER_GROUPS: Final = (CPO_GROUP, "driver_mobility", SETTLEMENT_GROUP)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Books:
     `has_hub`: a hub lives in this database; where it lives elsewhere, its records are audited there.
     `log_bounds`: what the log held after it was read, so that nothing is taken for held that was pruned meanwhile.
     `without_discarded`: transactions of which the CPO discarded events, as they are without those.
+    `unsealed`: what follows from sealed fields; None: nobody opened them.
     """
 
     cpo_transactions: list[cpo.TransactionRecord] = field(default_factory=list)
@@ -47,6 +50,7 @@ class Books:
     erased_drivers: set[tuple[str, str]] = field(default_factory=set)
     emsp_cdrs: list[emsp.CDRRecord] = field(default_factory=list)
     emsp_disputes: list[emsp.DisputeRecord] = field(default_factory=list)
+    evidence: list[emsp.EvidenceKept] = field(default_factory=list)
     quotes: dict[tuple[str, str], emsp.QuoteRecord] = field(default_factory=dict)
     bills: list[emsp.BillRecord] = field(default_factory=list)
     accounts: list[RetailAccount] = field(default_factory=list)
@@ -55,6 +59,8 @@ class Books:
     has_hub: bool = False
     hub_forwards: list[CDRForward] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
+    settlement: SettlementRows = field(default_factory=SettlementRows)
+    unsealed: Unsealed | None = None
     log_bounds: Mapping[tuple[str, int], Bounds] = field(default_factory=dict)
     logged_transactions: dict[TransactionKey, Transaction] = field(default_factory=dict)
     without_discarded: dict[TransactionKey, Transaction] = field(default_factory=dict)
@@ -64,20 +70,19 @@ class Books:
     discarded: list[DiscardedEvent] = field(default_factory=list)
 
 
-async def all_rows(unit: UnitOfWork, spec: TableSpec[R]) -> list[R]:
-    """Return every row of a table, in the order of its key."""
-    rows: list[R] = []
-    while True:
-        page = await unit.table(spec).select(order_by=spec.key, offset=len(rows))
-        rows += page
-        if len(page) < SELECT_ROWS_MAX:
-            return rows
+async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = None) -> Books:
+    """Read rows in one unit, then the log, which only grows at its end and is only pruned at its beginning.
 
+    What follows from another row is read before it: leaves before the CDRs that they stand for.
 
-async def gather_books(units: Units, event_log: EventLog) -> Books:
-    """Read rows in one unit, then the log, which only grows at its end and is only pruned at its beginning."""
+    Args:
+        units: Where the rows are.
+        event_log: Where the events are.
+        vault: Opens what is sealed, to recompute what follows from it; None: nobody does.
+    """
     books = Books(lag=await event_log.lag())
     async with units.begin() as unit:
+        books.settlement = await gather_settlement(unit)
         books.cpo_transactions = await all_rows(unit, cpo.TRANSACTION)
         books.cpo_tariffs = await all_rows(unit, cpo.TARIFF)
         books.cpo_newest_tariffs = await all_rows(unit, cpo.NEWEST_TARIFF)
@@ -90,6 +95,7 @@ async def gather_books(units: Units, event_log: EventLog) -> Books:
         books.erased_drivers = {(row.party_id.code, row.driver_id) for row in await all_rows(unit, emsp.ERASURE)}
         books.emsp_cdrs = await all_rows(unit, emsp.CDRS)
         books.emsp_disputes = await all_rows(unit, emsp.DISPUTE)
+        books.evidence = await all_rows(unit, emsp.EVIDENCE)
         books.quotes = {(row.party_id.code, row.quote_id): row for row in await all_rows(unit, emsp.QUOTE)}
         books.bills = await all_rows(unit, emsp.BILL)
         books.accounts = await all_rows(unit, emsp.ACCOUNT)
@@ -98,6 +104,8 @@ async def gather_books(units: Units, event_log: EventLog) -> Books:
         books.has_hub = await unit.table(HUB_CLIENT).count() > 0
         books.hub_forwards = await all_rows(unit, CDR_FORWARD)
         books.deliveries = await all_rows(unit, DELIVERY)
+    if vault is not None:
+        books.unsealed = await unseal(vault, books.settlement, books.evidence)
     for group in CONSUMER_GROUPS:
         books.discarded += await event_log.discarded(group)
     discarded = _discarded_by_cpo(books)

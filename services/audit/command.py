@@ -1,4 +1,4 @@
-"""`wattroam audit`: opens the database of an installation, audits it, prints what it found."""
+"""`wattroam audit`: what it is told and how it prints what was found."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emobility.domain.errors import MalformedInput
-from emobility.runtime.settings import Settings
-from emobility.wiring import open_ports
-from services.audit.audit import audit
-from services.audit.books import gather_books
+from emobility.domain.money import decimal_from_e4
 from services.audit.handling import place_of
 from services.audit.report import AuditReport
 
@@ -39,15 +36,8 @@ def read_truth(file: Path) -> dict[str, Any]:
     return known
 
 
-async def run_audit(settings: Settings, *, json: bool, truth: dict[str, Any] | None) -> int:
-    """Print the report; return 0 when every rule holds, 1 when not.
-
-    Raises:
-        DatabaseUnavailable: the data can't be read.
-        DatabaseNotNamed: nobody said where they are.
-    """
-    async with open_ports(settings) as ports:
-        report = audit(await gather_books(ports.units, ports.event_log), truth)
+def tell(report: AuditReport, *, json: bool) -> int:
+    """Print the report; return 0 when every rule holds, 1 when not."""
     if json:
         Console(soft_wrap=True).print_json(json_module.dumps(report.as_json()))
     else:
@@ -75,13 +65,18 @@ def print_report(report: AuditReport, console: Console) -> None:
 
 
 def _caveats(report: AuditReport) -> Iterator[str]:
-    """Say what the log can't tell any more, which rules are only partial for it, and what was discarded."""
+    """Say why it is a quick one, what waits, what the log can't tell any more, and what was discarded."""
+    if report.why_quick is not None:
+        yield f"quick: neither signatures nor the chain were looked at: {report.why_quick}"
+    for each in report.waiting:
+        amount = f"{each.energy_wh:,} Wh, {decimal_from_e4(each.net_e4):,.4f} {each.currency}"
+        yield f"not settled yet: {each.cdrs:,} CDRs, {amount}: {each.reason}"
     for gone in report.pruned:
         yield f"pruned: {gone.topic}/{gone.partition} offsets 0 to {gone.events - 1:,}"
     for check in report.checks:
         if check.unknown:
             of_all = f"{check.unknown:,} of {check.compared + check.unknown:,}"
-            yield f"partial: {check.rule}: {of_all} can't be recomputed from what the log still holds"
-    for each in report.discarded:
-        which, when = f"{each.parked.group} {place_of(each.parked.logged)}", f"{each.discarded_at:%Y-%m-%d %H:%M} UTC"
-        yield f"discarded: {which} ({each.parked.reason}) by {each.who}, {when}: {each.why}"
+            yield f"partial: {check.rule}: {of_all} can't be recomputed from what there is"
+    for dead in report.discarded:
+        which, when = f"{dead.parked.group} {place_of(dead.parked.logged)}", f"{dead.discarded_at:%Y-%m-%d %H:%M} UTC"
+        yield f"discarded: {which} ({dead.parked.reason}) by {dead.who}, {when}: {dead.why}"

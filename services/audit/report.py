@@ -45,6 +45,25 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """CDRs that are not settled yet for one reason; in a credit energy and money count with a minus sign.
+
+    Attributes:
+        reason: What they wait for.
+        currency: ISO 4217.
+        cdrs: How many.
+        energy_wh: Drawn from the grid, in Wh.
+        net_e4: What MSPs will owe, in ten-thousandths of the currency unit.
+    """
+
+    reason: str
+    currency: str
+    cdrs: int
+    energy_wh: int
+    net_e4: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One rule, on how many things it was tried, on how many it could not be (`unknown`), and where it failed."""
 
@@ -56,11 +75,23 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """All checks of one audit, what the log could not tell it any more, and what operators had discarded."""
+    """All checks of one audit, what the log could not tell it any more, and what operators had discarded.
+
+    Attributes:
+        waiting: What is not settled yet; no difference.
+        why_quick: Why neither signatures nor the chain were looked at; None: they were.
+    """
 
     checks: tuple[Check, ...]
     pruned: tuple[Pruned, ...] = ()
     discarded: tuple[DiscardedEvent, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    why_quick: str | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether signatures were recovered and the chain was compared."""
+        return self.why_quick is None
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -82,6 +113,8 @@ class AuditReport:
         return {
             "clean": self.is_clean,
             "complete": self.is_complete,
+            "full": self.is_full,
+            "why_quick": self.why_quick,
             "checks": [
                 {
                     "rule": check.rule,
@@ -91,6 +124,7 @@ class AuditReport:
                 }
                 for check in self.checks
             ],
+            "waiting": [asdict(each) for each in self.waiting],
             "pruned": [asdict(each) for each in self.pruned],
             "discarded": [_discard_as_json(each) for each in self.discarded],
             "differences": [asdict(difference) for difference in self.differences],

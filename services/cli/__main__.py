@@ -160,26 +160,31 @@ def migrate() -> None:
 def audit(
     *,
     json: Json = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Rows and log only: verdicts, prices, sums, roots.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Signatures and the chain as well; fails where there is no chain to look at.")
+    ] = False,
     run_folder: RunFolder = RUN_FOLDER,
     truth: Annotated[
         Path | None, typer.Option(help="What the simulator knows: acknowledged messages, true Wh.")
     ] = None,
 ) -> None:
-    """Recompute every conservation equation from the stored data; exit 1 on any difference, each with its cause."""
+    """Recompute every conservation equation; exit 1 on any difference, each with its cause.
+
+    Signatures and the chain are looked at, too, if there is one that answers or can be started; else it says why not.
+    """
     import asyncio
     import logging
 
-    from services.audit.command import read_truth, run_audit
-    from services.embedded.opening import opened
+    from services.audit.command import read_truth
+    from services.embedded.auditing import Depth, audit_installation
 
+    if quick and full:
+        raise typer.BadParameter("--quick and --full exclude each other")
     known = None if truth is None else read_truth(truth)
     logging.disable()  # what can't be reached is told in the end, once
-
-    async def run() -> int:
-        async with opened(run_folder) as settings:
-            return await run_audit(settings, json=json, truth=known)
-
-    sys.exit(asyncio.run(run()))
+    depth = Depth.QUICK if quick else Depth.FULL if full else Depth.AS_DEEP_AS_CAN_BE
+    sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))
 
 
 @app.command()

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
-from emobility.ports.event_log import DiscardedEvent, ParkedEvent
+from emobility.ports.event_log import DiscardedEvent, Handler, ParkedEvent
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 from emobility.wiring import open_ports
-from services.audit.books import CONSUMER_GROUPS
+from services.audit.books import CONSUMER_GROUPS, SETTLEMENT_GROUP
 from services.embedded.business import build
 from services.embedded.opening import opened
+from services.settlement.service import build as build_settlement
 
 T = TypeVar("T")
 
@@ -70,9 +71,8 @@ def replay_parked(*, group: str, key: str, run_folder: Path) -> int:
     _refuse_unknown(group)
 
     async def replay(ports: Ports, settings: Settings) -> int:
-        handler = build(settings, ports).handlers[group]
         try:
-            return await ports.event_log.replay_parked(group, key, handler)
+            return await ports.event_log.replay_parked(group, key, _handler_of(group, settings, ports))
         except Unavailable:
             raise
         except Exception as error:  # whatever a handler raises, an operator is to know of it
@@ -117,6 +117,13 @@ def _with_ports(run_folder: Path, act: Callable[[Ports, Settings], Awaitable[T]]
             return await act(ports, settings)
 
     return asyncio.run(run())
+
+
+def _handler_of(group: str, settings: Settings, ports: Ports) -> Handler:
+    """Return what the group does with its events. Settling needs no chain for that."""
+    if group == SETTLEMENT_GROUP:
+        return build_settlement(settings, ports).intake.handle
+    return build(settings, ports).handlers[group]
 
 
 def _refuse_unknown(group: str) -> None:

@@ -36,6 +36,7 @@ from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 from services.audit.books import Books, gather_books
+from services.audit.chain_sight import ChainSight, look_at_chain
 from services.embedded.business import Business, build
 from services.embedded.receipts import ReceiptFigures, issue_and_verify
 from services.embedded.settling import settle
@@ -64,10 +65,11 @@ BEFORE_THE_BEGINNING: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRun:
-    """What a run leaves: the simulator's report, the books, what is settled and every byte of the event log."""
+    """What a run leaves: the simulator's report, books, what the chain says and every byte of the event log."""
 
     report: SimulationReport
     books: Books
+    sight: ChainSight
     settled: SettlementLedger
     receipts: ReceiptFigures
     log: bytes
@@ -166,8 +168,15 @@ async def _run(scenario: Scenario, seed: int, progress: Callable[[str, int], Non
         stop.set()
     settled = await settlement_ledger(memory.units)
     receipts = await issue_and_verify(ports, chain, folder=None)
-    books = await gather_books(memory.units, memory.event_log)
-    return MemoryRun(report=report, books=books, settled=settled, receipts=receipts, log=memory.event_log.dump())
+    books = await gather_books(memory.units, memory.event_log, memory.vault)
+    return MemoryRun(
+        report=report,
+        books=books,
+        sight=await look_at_chain(chain, books),
+        settled=settled,
+        receipts=receipts,
+        log=memory.event_log.dump(),
+    )
 
 
 def _settlement(settings: Settings, ports: Ports, chain: FakeChain) -> Settlement:

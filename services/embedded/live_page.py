@@ -22,7 +22,7 @@ from emobility.domain.quantities import kwh
 from emobility.domain.retail_account import RetailAccount
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from services.audit.books import all_rows
+from services.audit.rows import all_rows
 from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 from services.navigation.records import LOCATION

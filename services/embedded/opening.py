@@ -7,13 +7,27 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from emobility.adapters.system import SystemRandomness, SystemTimer
+from emobility.adapters.ethereum import open_ethereum
+from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
+from emobility.domain.errors import Unavailable
+from emobility.ports.chain import ChainReader
+from emobility.runtime.embedded_chain import EmbeddedChain
 from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
 from emobility.runtime.folder_lock import FolderInUse
 from emobility.runtime.settings import Settings
 from services.embedded.run_folder import Installation
+
+DATABASE_VARIABLE: Final = "WATTROAM_DATABASE_URL"
+
+
+class NoChainHere(Unavailable):
+    """The installation has no chain that could be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__("no chain is named (WATTROAM_CHAIN_RPC_URL), and the run folder holds none")
 
 
 @asynccontextmanager
@@ -23,7 +37,7 @@ async def opened(run_folder: Path) -> AsyncIterator[Settings]:
     Raises:
         NothingHere: no database is named and the folder holds no installation.
     """
-    if "WATTROAM_DATABASE_URL" in os.environ:
+    if DATABASE_VARIABLE in os.environ:
         yield Settings()
         return
     installation = Installation.open(run_folder)
@@ -47,6 +61,42 @@ async def opened(run_folder: Path) -> AsyncIterator[Settings]:
                 stack.push_async_callback(kafka.stop)
                 installation = replace(installation, kafka_bootstrap=kafka.bootstrap)
         yield settings_of(installation)
+
+
+@asynccontextmanager
+async def opened_chain(run_folder: Path, settings: Settings) -> AsyncIterator[ChainReader]:
+    """Yield the installation's chain, for reading; one of its own that does not run is started from its stored state.
+
+    Nothing that happens to it meanwhile is kept.
+
+    Args:
+        run_folder: The installation's.
+        settings: As `opened` gave them.
+
+    Raises:
+        NoChainHere: there is none.
+        ComponentMissing: it does not run, and there is no anvil to start it.
+        ServerFailed: it does not come up.
+        ChainUnavailable: the endpoint does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        rpc_url = settings.chain_rpc_url
+        own = EmbeddedChain(
+            run_folder / "chain", clock=SystemClock(), timer=SystemTimer(), randomness=SystemRandomness()
+        )
+        if DATABASE_VARIABLE not in os.environ and own.has_begun:
+            try:
+                await own.start()
+            except FolderInUse:
+                pass  # it runs already; the settings know where
+            else:
+                stack.push_async_callback(own.stop, saves=False)
+                rpc_url = own.rpc_url
+        if rpc_url is None:
+            raise NoChainHere
+        chain = await stack.enter_async_context(open_ethereum(rpc_url))
+        await chain.chain_id()
+        yield chain
 
 
 def settings_of(installation: Installation, *, clock_file: Path | None = None) -> Settings:

@@ -12,7 +12,7 @@ from emobility.domain.receipt.checking import Verdict, verify_receipt
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
 from emobility.protocols.receipts import verify_on_chain
-from services.audit.books import all_rows
+from services.audit.rows import all_rows
 from services.driver_mobility.receipts import IssuedReceipt, NothingToShow, issued
 from services.driver_mobility.records import EVIDENCE
 from services.settlement.closing import leaves_of

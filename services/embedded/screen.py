@@ -40,7 +40,8 @@ def show(
     verdict = "every equation holds" if report.is_clean else f"{len(report.differences)} differences"
     compared = sum(check.compared for check in report.checks)
     style = "bold green" if report.is_clean else "bold red"
-    console.print(f"audit: {verdict} ({len(report.checks)} rules, {compared:,} comparisons)", style=style)
+    depth = "" if report.is_full else f", but the chain was not looked at: {report.why_quick}"
+    console.print(f"audit: {verdict} ({len(report.checks)} rules, {compared:,} comparisons){depth}", style=style)
     for each in report.differences:
         amounts = f"expected {each.expected:,}, found {each.found:,} {each.unit}"
         console.print(f"  {each.rule}: {each.scope}: {amounts}: {each.cause}", style="red", markup=False)

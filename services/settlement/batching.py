@@ -72,6 +72,18 @@ class Batching:
                 steps += signed + await self._queue(batch.batch_id)
         return steps
 
+    async def ready(self) -> int:
+        """Count what `advance` would move now, whatever it waited for when it was looked at last."""
+        async with self._ports.units.begin() as unit:
+            closed = await unit.table(STATEMENT).select({"state": StatementState.CLOSED, "batch_id": None})
+            collecting = await unit.table(BATCH).select({"state": BatchState.COLLECTING})
+            books = {each.currency: await self._access.books.book_of(each.currency) for each in closed}
+            moving = [each.waiting is None or await _is_signed(unit, each) for each in collecting]
+            moving += [
+                each.waiting is None or await _held_up(unit, each, books[each.currency]) is None for each in closed
+            ]
+        return sum(moving)
+
     # Forming
 
     async def _form(self) -> int:
@@ -92,7 +104,7 @@ class Batching:
             for each in [await unit.table(STATEMENT).get_for_update(*key_of(each)) for each in waiting]:
                 if each is None or each.batch_id is not None:
                     continue
-                held_up = "no book settles this currency" if deployed is None else await _held_up(unit, each)
+                held_up = await _held_up(unit, each, deployed)
                 if held_up is None:
                     ready.append(each)
                 elif held_up != each.waiting:
@@ -291,8 +303,15 @@ async def refuse_difference(unit: UnitOfWork, record: StatementRecord) -> None:
         raise StatementDiffers(name_of(record))
 
 
-async def _held_up(unit: UnitOfWork, record: StatementRecord) -> str | None:
+async def _is_signed(unit: UnitOfWork, batch: BatchRecord) -> bool:
+    """Tell whether all parties of a batch accepted it."""
+    return set(pairs_of(await statements_of(unit, batch))) <= set(await acceptances_of(unit, batch.batch_id))
+
+
+async def _held_up(unit: UnitOfWork, record: StatementRecord, deployed: DeployedBook | None) -> str | None:
     """Return why a statement can't be proposed yet."""
+    if deployed is None:
+        return "no book settles this currency"
     if record.sequence == 1:
         return None
     key = (record.cpo_id, record.agreement_id, record.version, record.sequence - 1)

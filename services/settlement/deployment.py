@@ -28,7 +28,14 @@ from emobility.domain.batch.typed_data import (
 )
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
-from emobility.ports.chain import CallReverted, Chain, ChainUnavailable, TransactionNotTaken, TransactionReceipt
+from emobility.ports.chain import (
+    CallReverted,
+    Chain,
+    ChainReader,
+    ChainUnavailable,
+    TransactionNotTaken,
+    TransactionReceipt,
+)
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.ports.clock import Timer
 
@@ -117,7 +124,7 @@ class Deployer:
             DeploymentGone: the chain does not hold `known`.
         """
         if known is not None:
-            await self.recognise(known)
+            await recognise(self._chain, known)
             return known
         admin, ordered = self._signer.address, sorted(set(currencies))
         registry, passport, *tokens = await self._make(
@@ -168,16 +175,7 @@ class Deployer:
             ),
             code_hash=b"",
         )
-        return replace(made, code_hash=await self._code_hash(_addresses(made)))
-
-    async def recognise(self, deployment: Deployment) -> None:
-        """Make sure that the chain holds a deployment. Raises `DeploymentGone`."""
-        if await self._chain.chain_id() != deployment.chain_id:
-            raise DeploymentGone("it is on another chain")
-        if await self._chain.genesis_hash() != deployment.genesis_hash:
-            raise DeploymentGone("the chain has lost its state")
-        if await self._code_hash(_addresses(deployment)) != deployment.code_hash:
-            raise DeploymentGone("a contract is not there, or it is another one")
+        return replace(made, code_hash=await _code_hash(self._chain, _addresses(made)))
 
     async def register_parties(
         self, deployment: Deployment, signers: Mapping[PartyId, ChainSigner]
@@ -274,10 +272,6 @@ class Deployer:
             return False
         return True
 
-    async def _code_hash(self, addresses: Sequence[bytes]) -> bytes:
-        hashes = [keccak256(code) if (code := await self._chain.code(each)) else bytes(32) for each in addresses]
-        return keccak256(b"".join(hashes))
-
     # Sending
 
     async def _make(self, *made: tuple[str, bytes]) -> list[bytes]:
@@ -344,6 +338,21 @@ class Deployer:
         if not receipt.has_succeeded:
             raise StepRefused(receipt.transaction_hash)
         return receipt
+
+
+async def recognise(chain: ChainReader, deployment: Deployment) -> None:
+    """Make sure that a chain holds a deployment. Raises `DeploymentGone`, `ChainUnavailable`."""
+    if await chain.chain_id() != deployment.chain_id:
+        raise DeploymentGone("it is on another chain")
+    if await chain.genesis_hash() != deployment.genesis_hash:
+        raise DeploymentGone("the chain has lost its state")
+    if await _code_hash(chain, _addresses(deployment)) != deployment.code_hash:
+        raise DeploymentGone("a contract is not there, or it is another one")
+
+
+async def _code_hash(chain: ChainReader, addresses: Sequence[bytes]) -> bytes:
+    hashes = [keccak256(code) if (code := await chain.code(each)) else bytes(32) for each in addresses]
+    return keccak256(b"".join(hashes))
 
 
 def _addresses(deployment: Deployment) -> tuple[bytes, ...]:

@@ -72,10 +72,13 @@ class Finality:
             if locked != row or batch is None:
                 return None
             await unit.table(TRANSACTION).put(final)
-            if row.kind is TransactionKind.PROPOSE and batch.state is not BatchState.FINAL:
+            if row.kind is TransactionKind.PROPOSE:
+                was_final = batch.state is BatchState.FINAL
+                # A proposal whose nonce something else took after blocks were lost was signed anew: another hash.
                 batch = replace(batch, state=BatchState.FINAL, proposed_in=receipt.transaction_hash, waiting=None)
                 await unit.table(BATCH).put(batch)
-                unit.emit(self._proposed(batch, receipt))
+                if not was_final:
+                    unit.emit(self._proposed(batch, receipt))
             for statement in await statements_of(unit, batch):
                 await self._note_statement(unit, batch, statement, booked, receipt)
             await self._see(unit, row.chain_id, finalized)

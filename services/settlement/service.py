@@ -31,13 +31,9 @@ from services.settlement.intake import Intake
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
 from services.settlement.records import (
-    BATCH,
     IN_FLIGHT,
     OPENING,
-    STATEMENT,
     TRANSACTION,
-    BatchState,
-    StatementState,
 )
 from services.settlement.sending import Sending
 
@@ -95,12 +91,8 @@ class Settlement:
         """Count what moves by itself: batches to sign or send, and transactions that are not final."""
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
-            signing = await unit.table(BATCH).count({"state": BatchState.COLLECTING, "waiting": None})
-            closed = await unit.table(STATEMENT).count(
-                {"state": StatementState.CLOSED, "batch_id": None, "waiting": None}
-            )
             opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
-        return moving + signing + closed + (opening if self.follower is not None else 0)
+        return moving + (0 if self.follower is None else opening + await self.follower.batching.ready())
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -127,7 +119,7 @@ class Follower:
         self._ports = ports
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
-        self._batching = Batching(ports, access, reached)
+        self.batching = Batching(ports, access, reached)
         self._finality = Finality(ports, access, metrics)
         self._sending = Sending(ports, access, self._finality, reached)
         self._funding = Funding(ports, access)
@@ -171,7 +163,7 @@ class Follower:
             return False
         steps = 0 if self._openings is None else await self._openings.advance()
         async with self._closing.under_way:
-            steps += await self._batching.advance()
+            steps += await self.batching.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})

@@ -144,6 +144,7 @@ def test_events_stay_where_they_began(tmp_path: Path) -> None:
     [
         ("demo", "--event-log", "paper"),
         ("demo", "--seed", "seven"),
+        ("audit", "--quick", "--full"),
         ("up", "--event-log", "memory"),
         ("quarantine", "resolve", "NL-TUL", "Q1", "--outcome", "FORGET", "--why", "because"),
         ("quarantine", "resolve", "NL-TUL", "Q1", "--outcome", "WAIVE"),

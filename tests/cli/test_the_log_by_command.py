@@ -15,11 +15,14 @@ from emobility.adapters.memory import VirtualClock
 from emobility.adapters.postgres import PostgresAdapters, open_postgres
 from emobility.adapters.system import SystemRandomness
 from emobility.domain.identifiers import PartyId
+from emobility.events.cdr import CDRS
 from emobility.events.charging import CHARGING, StationBooted
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Handler, partition_of
 from emobility.ports.unit_of_work import UnitOfWork
-from tests.cli.test_commands import SECRETS, assert_one_clear_line, wattroam
+from services.audit.books import SETTLEMENT_GROUP
+from tests.cli.test_commands import SECRETS, assert_one_clear_line, side_by_side, wattroam
+from tests.settlement.world import a_cdr, accepted, open_world
 
 pytestmark = pytest.mark.timeout(600)
 """Six processes after another, on a machine that others share."""
@@ -52,8 +55,10 @@ async def handle(_unit: UnitOfWork, _events: Sequence[LoggedEvent]) -> None:
     return
 
 
-async def logged(dsn: str, envelopes: Sequence[Envelope], handler: Handler) -> None:
-    """Append events long ago, in small segments, and let the CPO's group come to their end."""
+async def logged(
+    dsn: str, envelopes: Sequence[Envelope], handler: Handler, *, group: str = GROUP, topic: str = CHARGING
+) -> None:
+    """Append events long ago, in small segments, and let a group come to their end."""
     async with open_postgres(
         dsn,
         master_key=bytes.fromhex(SECRETS["WATTROAM_MASTER_KEY"]),
@@ -62,14 +67,14 @@ async def logged(dsn: str, envelopes: Sequence[Envelope], handler: Handler) -> N
         segment_offsets=2,
     ) as adapters:
         await adapters.event_log.append(envelopes)
-        await _consumed(adapters, handler)
+        await _consumed(adapters, handler, group, topic)
 
 
-async def _consumed(adapters: PostgresAdapters, handler: Handler) -> None:
+async def _consumed(adapters: PostgresAdapters, handler: Handler, group: str, topic: str) -> None:
     stop = asyncio.Event()
-    consumer = asyncio.create_task(adapters.event_log.consume(GROUP, [CHARGING], handler, stop=stop))
+    consumer = asyncio.create_task(adapters.event_log.consume(group, [topic], handler, stop=stop))
     async with asyncio.timeout(DEADLINE_S):
-        while (await adapters.event_log.lag()).get(GROUP) != 0:  # noqa: ASYNC110 - nobody sets an event for it
+        while (await adapters.event_log.lag()).get(group) != 0:  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0.01)
     stop.set()
     await consumer
@@ -149,3 +154,35 @@ async def test_prune_says_what_would_go_and_drops_it_only_when_told_yes(postgres
     assert partial["pruned"] == [
         {"topic": CHARGING, "partition": partition, "events": 2} for partition in range(PARTITIONS_PER_TOPIC)
     ]
+
+
+async def test_an_accepted_cdr_that_settlement_could_not_take_is_listed_and_taken_when_it_is_replayed(
+    postgres_dsn: str,
+) -> None:
+    event = accepted(a_cdr("s1"))
+    envelope = Envelope(event=event, event_id="e1", correlation_id="c", recorded_at=LONG_AGO)
+    await logged(postgres_dsn, [envelope], refuse, group=SETTLEMENT_GROUP, topic=CDRS)
+
+    (listed,) = await told(postgres_dsn, "parked", "list", SETTLEMENT_GROUP, "--json")
+    replayed = await told(postgres_dsn, "parked", "replay", SETTLEMENT_GROUP, event.key)
+
+    assert (listed["key"], listed["fact"]) == (event.agreement_id, "cdrs.cdr_accepted.v1")
+    assert replayed == {"handled": 1}
+    async with open_world(postgres_dsn) as world:
+        assert [leaf.cdr_id for leaf in await world.leaves()] == ["s1"]
+
+
+@pytest.mark.parametrize(
+    ("rpc", "why"), [({}, "no chain is named"), ({"WATTROAM_CHAIN_RPC_URL": "http://127.0.0.1:1"}, "no answer")]
+)
+async def test_without_a_chain_that_answers_an_audit_is_a_quick_one_and_a_full_one_is_refused(
+    postgres_dsn: str, rpc: dict[str, str], why: str
+) -> None:
+    commands: list[tuple[str, ...]] = [("audit", "--full"), ("audit", "--json")]
+    environment = {"WATTROAM_DATABASE_URL": postgres_dsn} | SECRETS | rpc
+    full, as_deep_as_can_be = await asyncio.to_thread(side_by_side, commands, **environment)
+
+    assert_one_clear_line(full, "no full audit without the chain", why)
+    report = json.loads(as_deep_as_can_be.stdout)
+    assert (as_deep_as_can_be.returncode, report["clean"], report["full"]) == (0, True, False)
+    assert why in report["why_quick"]

@@ -114,7 +114,7 @@ def test_a_quarantine_is_listed_billed_and_leaves_nothing_unaccounted_for(on_pos
     assert resolved["state"] == "BILLED"
     wait_until_quiet(on_postgres)
     code, report = audited(on_postgres)
-    assert (code, report["differences"]) == (0, [])
+    assert (code, report["differences"], report["full"]) == (0, [], True)
     before = len(on_postgres.books.cpo_cdrs)
     on_postgres_now = Demo(folder=on_postgres.folder, process=on_postgres.process)
     on_postgres_now.read_books()
@@ -141,7 +141,9 @@ def test_a_group_that_there_is_not_is_named(on_postgres: Demo) -> None:
     ended = wattroam(on_postgres, "parked", "replay", "nobody", "key")
 
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == ("wattroam: no group is called nobody; known: charging_operations, driver_mobility\n")
+    assert ended.stderr == (
+        "wattroam: no group is called nobody; known: charging_operations, driver_mobility, settlement\n"
+    )
 
 
 def test_of_a_young_log_nothing_may_be_pruned(on_postgres: Demo) -> None:
@@ -176,6 +178,19 @@ def test_the_audit_ends_with_1_and_names_what_somebody_changed_behind_its_back(o
     assert audited(on_postgres)[0] == 0
 
 
+def test_the_audit_names_a_statement_that_somebody_changed_and_the_chain_it_differs_from(on_postgres: Demo) -> None:
+    with psycopg.connect(on_postgres.installation["database_url"], autocommit=True) as connection:
+        where = b"WHERE statement_hash = (SELECT min(statement_hash) FROM settlement_statement)"
+        connection.execute(b"UPDATE settlement_statement SET due_e4 = due_e4 + 1 " + where)
+        code, report = audited(on_postgres)
+        connection.execute(b"UPDATE settlement_statement SET due_e4 = due_e4 - 1 " + where)
+
+    assert code == 1
+    first = next(each for each in report["differences"] if each["rule"] == "a statement is what its CDRs make it")
+    assert first["found"] - first["expected"] == 1
+    assert "an agreement stands in its book as it does here" in {each["rule"] for each in report["differences"]}
+
+
 def test_a_second_demo_in_the_same_folder_is_refused_while_it_serves(on_postgres: Demo) -> None:
     ended = wattroam(on_postgres, "demo")
 
@@ -196,6 +211,23 @@ def test_ctrl_c_in_the_middle_of_a_demo_stops_everything(server_folder: Path) ->
     assert demo.process.wait(60) == 130
     assert "Traceback" not in demo.stderr
     assert processes_of(demo.folder) == []
+
+
+def test_after_its_end_its_folder_passes_a_full_audit_which_leaves_the_chain_as_it_was(on_postgres: Demo) -> None:
+    """Ends the demo that the tests above look at, so it is the last of them."""
+    on_postgres.process.send_signal(signal.SIGINT)
+    assert on_postgres.process.wait(ENOUGH_S) == 0
+    state = on_postgres.folder / "chain" / "state.json"
+    before = state.read_bytes()
+
+    report = answer(wattroam(on_postgres, "audit", "--full", "--json", "--truth", str(on_postgres.truth_file)))
+
+    assert (report["clean"], report["full"], report["why_quick"]) == (True, True, None)
+    compared = {check["rule"]: check["compared"] for check in report["checks"]}
+    assert compared["final here is final on the chain, and the other way round"] > 0
+    assert {each["reason"] for each in report["waiting"]} <= {"the MSP disputes it"}  # what was billed of a quarantine
+    assert state.read_bytes() == before
+    assert processes_of(on_postgres.folder) == []
 
 
 def wait_until_quiet(demo: Demo) -> None:

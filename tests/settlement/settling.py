@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from pydantic import SecretStr
+
 from emobility.adapters.chain_signing import party_signer, proposer_signer, recovered_address
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch import contracts
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Log
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
@@ -21,7 +24,7 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
 from services.settlement.records import BATCH, TRANSACTION, BatchRecord, TransactionRecord
-from services.settlement.service import Follower
+from services.settlement.service import Follower, Settlement, build
 from tests.chains import ChainWorld, FakeWorld
 from tests.settlement.market import MASTER_KEY, Market, a_market
 from tests.settlement.world import World, open_world, signed
@@ -78,6 +81,16 @@ class Settling:
             access = replace(access, books=books)
             openings = Openings(ports, access, books, self.market.deployer)
         return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings)
+
+    def service(self) -> Settlement:
+        """Return the settlement as it is deployed, over the same rows and chain; nothing of it runs."""
+        settings = Settings(
+            environment="development",
+            event_log="memory",
+            internal_token=SecretStr("i" * 40),
+            master_key=SecretStr(MASTER_KEY.hex()),
+        )
+        return build(settings, self.world.ports, self.access)
 
     async def sign(self, *agreements: RoamingAgreement, outside: PartyId | None = None) -> None:
         """Sign agreements and open them; `outside` keeps its own key."""

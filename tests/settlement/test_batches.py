@@ -19,6 +19,7 @@ from services.settlement.records import (
     ACCOUNT,
     CHAIN,
     LEAF,
+    STATEMENT,
     BatchState,
     StatementState,
     TransactionKind,
@@ -160,6 +161,25 @@ async def test_the_next_statement_is_proposed_when_the_one_before_is_final(here:
     assert (await cover(here, MSP), await cover(here, CPO)) == (15_000, 10_000)
 
 
+async def test_what_waited_for_the_statement_before_it_counts_as_moving_once_that_is_final(here: Settling) -> None:
+    """Whoever waits until nothing moves looks between two steps, when the reason that is stored holds no more."""
+    await one_pair(here, cover_e4=10_000)
+    await here.follow()
+    await here.world.take(accepted(a_cdr("s2", 1_000)))
+    await here.world.closing.close_now()
+    await here.follow()
+    held_up = await here.service().backlog()
+    first, second = await here.world.statements()
+    async with here.world.ports.units.begin() as unit:
+        await unit.table(STATEMENT).put(replace(first, state=StatementState.FINAL, final_at=first.closed_at))
+        await unit.commit()
+
+    moving = await here.service().backlog()
+
+    assert second.waiting == "statement 1 is not final"
+    assert (held_up, moving) == (0, 1)
+
+
 async def test_a_leaf_that_was_changed_is_not_signed(here: Settling) -> None:
     await one_pair(here)
     (leaf,) = await here.world.leaves()
@@ -252,6 +272,23 @@ async def test_final_blocks_that_are_gone_are_seen_and_the_same_bytes_sent_again
     assert len(await here.proposed()) == 1
     assert len(await here.world.told(StatementFinal)) == 1
     assert await cover(here, CPO) == COVER_E4 + 15_000
+
+
+async def test_a_proposal_that_is_signed_anew_after_blocks_were_lost_is_named_by_its_batch(here: Settling) -> None:
+    """The nonce of the bytes that are gone was taken meanwhile, so the batch is proposed under another hash."""
+    await one_pair(here)
+    await here.follow()
+    (before,) = await here.transactions()
+    here.fake.fake.reorganise(3, keep_transactions=False)
+    await here.use_nonce(before.nonce or 0)
+
+    await here.follow()
+
+    (after,), (batch,) = await here.transactions(), await here.batches()
+    assert (after.state, batch.state) == (TransactionState.FINAL, BatchState.FINAL)
+    assert batch.proposed_in == after.hash != before.hash
+    assert len(await here.world.told(BatchProposed)) == 1
+    assert [each.state for each in await here.world.statements()] == [StatementState.FINAL]
 
 
 async def test_another_genesis_stops_with_an_alarm_and_nothing_is_sent(here: Settling) -> None:

@@ -22,7 +22,7 @@ from emobility.domain.batch.calls import (
 from emobility.domain.batch.typed_data import AgreementTerms, BookMode, agreement_id
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import CallReverted, Chain, ChainUnavailable
-from services.settlement.deployment import Deployer, Deployment, DeploymentGone, StepRefused
+from services.settlement.deployment import Deployer, Deployment, DeploymentGone, StepRefused, recognise
 from tests.chains import KINDS, T0, ChainWorld, FakeWorld, a_chain_world
 
 MASTER_KEY: Final = bytes(range(32))
@@ -109,7 +109,7 @@ async def test_a_chain_that_lost_its_state_holds_no_deployment(deployed: Deploye
     await deployed.world.restart_without_state()
 
     with pytest.raises(DeploymentGone, match=r"another chain|lost its state"):
-        await deployed.deployer.recognise(deployed.deployment)
+        await recognise(deployed.world.chain, deployed.deployment)
 
 
 async def test_another_contract_at_an_address_is_noticed(deployed: Deployed) -> None:
@@ -118,7 +118,7 @@ async def test_another_contract_at_an_address_is_noticed(deployed: Deployed) -> 
 
     for each in (changed, empty):
         with pytest.raises(DeploymentGone, match="another one"):
-            await deployed.deployer.recognise(each)
+            await recognise(deployed.world.chain, each)
 
 
 async def test_parties_are_registered_once_under_their_own_keys(deployed: Deployed) -> None:
@@ -196,7 +196,7 @@ async def test_lost_answers_hold_up_no_deployment() -> None:
 
     deployment = await deployer.deploy(["EUR"], proposer=PROPOSER.address)
 
-    await deployer.recognise(deployment)
+    await recognise(world.chain, deployment)
     assert world.fake.answers_lost == 0
 
 

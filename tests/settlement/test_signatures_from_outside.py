@@ -123,11 +123,13 @@ async def test_a_signed_statement_becomes_final_and_the_signature_may_come_again
     signature = await outside.signature(batch)
 
     taken = await outside.accept(batch, signature)
+    moving = await outside.service.backlog()
     again = await outside.accept(batch, signature)
     await outside.here.follow()
     late = await outside.accept(batch, signature)
 
     assert [taken.status_code, again.status_code, late.status_code] == [204, 204, 204]
+    assert moving == 1
     assert (await outside.statement()).state is StatementState.FINAL
 
 

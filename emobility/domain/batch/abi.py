@@ -63,6 +63,16 @@ class Function:
         """Return the values of an answer. Raises `MalformedCall`."""
         return decode(self.returns, returned)
 
+    def told(self, topics: Sequence[bytes], data: bytes) -> tuple[Any, ...]:
+        """Return the values of an event whose indexed parameters come first, none of them longer than a word.
+
+        Raises:
+            MalformedCall: it is another event, or its values are not of these types.
+        """
+        if not topics or topics[0] != self.topic:
+            raise MalformedCall(f"it is no {self.signature.partition('(')[0]}")
+        return decode(self.takes, b"".join(topics[1:]) + data)
+
 
 def encode(types: str, values: Sequence[Any]) -> bytes:
     """Return values in the form of a tuple type. Raises `MalformedCall`."""

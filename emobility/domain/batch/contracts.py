@@ -66,6 +66,7 @@ TOTAL_COLLATERAL: Final = Function("totalBalance()", "(uint256)")
 TOKEN: Final = Function("token()", "(address)")
 UNITS_PER_E4: Final = Function("unitsPerE4()", "(uint256)")
 DEPOSITED: Final = Function("Deposited(uint32,address,uint256)")
+WITHDRAWN: Final = Function("Withdrawn(uint32,address,uint256)")
 ZERO_AMOUNT: Final = Function("CollateralVaultZeroAmount()")
 
 # SettlementBook

@@ -1,0 +1,107 @@
+"""What the settlement has stored, gathered once: leaves, statements, batches, signatures and transactions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from emobility.domain.identifiers import PartyId
+from emobility.ports.unit_of_work import UnitOfWork
+from services.audit.rows import all_rows
+from services.settlement.batching import key_of
+from services.settlement.records import (
+    ACCEPTANCE,
+    ACCOUNT,
+    AGREEMENT,
+    BATCH,
+    CHAIN,
+    DEPLOYMENT,
+    IN_FLIGHT,
+    LEAF,
+    OPENING,
+    PARTY,
+    STATEMENT,
+    TRANSACTION,
+    AcceptanceRecord,
+    AccountRecord,
+    BatchRecord,
+    ChainRecord,
+    DeploymentRecord,
+    LeafRecord,
+    Opening,
+    PairAgreement,
+    SettledParty,
+    StatementRecord,
+    TransactionRecord,
+)
+
+READS_MAX: Final = 5
+"""Rows are read this often at most, until no statement moved meanwhile; each query sees its own moment."""
+
+StatementKey: TypeAlias = tuple[PartyId, str, int, int]
+"""CPO, agreement, version, sequence."""
+CDRName: TypeAlias = tuple[str, str]
+"""CPO and CDR id."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SettlementRows:
+    """Rows as they are stored."""
+
+    parties: list[SettledParty] = field(default_factory=list)
+    agreements: list[PairAgreement] = field(default_factory=list)
+    openings: list[Opening] = field(default_factory=list)
+    leaves: list[LeafRecord] = field(default_factory=list)
+    statements: list[StatementRecord] = field(default_factory=list)
+    batches: list[BatchRecord] = field(default_factory=list)
+    acceptances: list[AcceptanceRecord] = field(default_factory=list)
+    transactions: list[TransactionRecord] = field(default_factory=list)
+    accounts: list[AccountRecord] = field(default_factory=list)
+    deployments: list[DeploymentRecord] = field(default_factory=list)
+    chains: list[ChainRecord] = field(default_factory=list)
+
+    def statements_by_key(self) -> dict[StatementKey, StatementRecord]:
+        """Return the statements by their keys."""
+        return {key_of(each): each for each in self.statements}
+
+    def statements_by_batch(self) -> dict[bytes, list[StatementRecord]]:
+        """Return each batch's statements by position."""
+        found: dict[bytes, list[StatementRecord]] = defaultdict(list)
+        for each in sorted(self.statements, key=lambda each: -1 if each.position is None else each.position):
+            if each.batch_id is not None:
+                found[each.batch_id].append(each)
+        return dict(found)
+
+    def in_flight(self) -> frozenset[bytes]:
+        """Return the batches with a transaction on its way, for the first time or again."""
+        return frozenset(each.batch_id for each in self.transactions if each.state in IN_FLIGHT)
+
+
+def statement_of(leaf: LeafRecord) -> StatementKey | None:
+    """Return the key of the statement that a leaf stands in; None: in none yet."""
+    if leaf.version is None or leaf.sequence is None:
+        return None
+    return leaf.cpo_id, leaf.agreement_id, leaf.version, leaf.sequence
+
+
+async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
+    """Read everything, once more where a statement or a transaction moved in between."""
+    for _ in range(READS_MAX):
+        rows = SettlementRows(
+            statements=await all_rows(unit, STATEMENT),
+            batches=await all_rows(unit, BATCH),
+            transactions=await all_rows(unit, TRANSACTION),
+            acceptances=await all_rows(unit, ACCEPTANCE),
+            leaves=await all_rows(unit, LEAF),
+            agreements=await all_rows(unit, AGREEMENT),
+            openings=await all_rows(unit, OPENING),
+            parties=await all_rows(unit, PARTY),
+            accounts=await all_rows(unit, ACCOUNT),
+            deployments=await all_rows(unit, DEPLOYMENT),
+            chains=await all_rows(unit, CHAIN),
+        )
+        moved = rows.transactions != await all_rows(unit, TRANSACTION) or rows.batches != await all_rows(unit, BATCH)
+        if not moved and rows.statements == await all_rows(unit, STATEMENT):
+            break
+    return rows

@@ -1,0 +1,76 @@
+"""`wattroam audit` of an installation: in full if its chain can be looked at, else a quick one that says why."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from emobility.domain.errors import Unavailable
+from emobility.ports.chain import ChainUnavailable
+from emobility.ports.ports import Ports
+from emobility.runtime.settings import Settings
+from emobility.runtime.supervision import ComponentMissing, ServerFailed
+from emobility.wiring import open_ports
+from services.audit.audit import audited
+from services.audit.command import tell
+from services.audit.report import AuditReport
+from services.embedded.opening import NoChainHere, opened, opened_chain
+
+ASKED_FOR: Final = "a quick one was asked for"
+_NO_CHAIN: Final = (NoChainHere, ChainUnavailable, ComponentMissing, ServerFailed)
+
+
+class Depth(StrEnum):
+    """How much is looked at."""
+
+    AS_DEEP_AS_CAN_BE = "AS_DEEP_AS_CAN_BE"
+    QUICK = "QUICK"
+    FULL = "FULL"
+
+
+class NoFullAudit(Unavailable):
+    """A full audit was asked for, and the chain can't be looked at."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"no full audit without the chain: {_first_line(cause)}")
+
+
+async def audit_installation(run_folder: Path, *, depth: Depth, json: bool, truth: dict[str, Any] | None) -> int:
+    """Audit what an installation has stored and print what was found; return 0 when every rule holds, 1 when not.
+
+    Args:
+        run_folder: Where it lives, unless WATTROAM_DATABASE_URL names a database.
+        depth: Whether to look at the chain.
+        json: Whether machines read it.
+        truth: What the stations know, where a simulator was at work.
+
+    Raises:
+        NothingHere: there is no installation.
+        DatabaseUnavailable, DatabaseNotNamed: the data can't be read.
+        NoFullAudit: the chain can't, and nothing less will do.
+    """
+    async with opened(run_folder) as settings, open_ports(settings) as ports:
+        report = await _report(run_folder, settings, ports, depth=depth, truth=truth)
+    return tell(report, json=json)
+
+
+async def _report(
+    run_folder: Path, settings: Settings, ports: Ports, *, depth: Depth, truth: dict[str, Any] | None
+) -> AuditReport:
+    why_quick = ASKED_FOR
+    if depth is not Depth.QUICK:
+        try:
+            async with opened_chain(run_folder, settings) as chain:
+                report, _ = await audited(ports, truth, chain=chain)
+                return report
+        except _NO_CHAIN as cause:
+            if depth is Depth.FULL:
+                raise NoFullAudit(cause) from cause
+            why_quick = _first_line(cause)
+    report, _ = await audited(ports, truth, why_quick=why_quick)
+    return report
+
+
+def _first_line(cause: Exception) -> str:
+    return str(cause).splitlines()[0]
