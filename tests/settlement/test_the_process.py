@@ -22,6 +22,8 @@ from emobility.events.event import Envelope, Event
 from emobility.events.settlement import StatementFinal
 from emobility.runtime.child_process import ChildProcess
 from emobility.runtime.embedded_chain import EmbeddedChain
+from services.audit.audit import audited
+from services.audit.report import AuditReport
 from services.settlement.crash_points import CrashPoint
 from services.settlement.opening import PLAY_MONEY_E4
 from services.settlement.records import (
@@ -169,6 +171,13 @@ class Installed:
             return len(await chain.logs(found.book, [topic], from_block=0, to_block=head.number))
 
 
+    async def audit(self) -> AuditReport:
+        """Audit rows and chain."""
+        async with open_ethereum(self.chain.rpc_url) as chain:
+            report, _ = await audited(self.world.ports, chain=chain)
+        return report
+
+
 @asynccontextmanager
 async def installed(dsn: str, folder: Path, port: int) -> AsyncIterator[Installed]:
     chain = EmbeddedChain(folder / "chain", clock=SystemClock(), timer=SystemTimer(), randomness=SystemRandomness())
@@ -210,6 +219,8 @@ async def test_killed_at_every_point_it_settles_each_cdr_once(here: Installed) -
     assert await here.paid_e4() == sum(1_000 + number for number in range(1, len(CrashPoint)))
     assert await here.proposed() == len(statements) == len(await here.world.told(StatementFinal))
     assert sum(each.count for each in statements) == len(CrashPoint) + 1
+    report = await here.audit()
+    assert (report.differences, report.waiting, report.why_quick) == ((), (), None)
 
 
 async def has_ended(process: ChildProcess) -> bool:
@@ -243,4 +254,5 @@ async def test_final_blocks_that_anvil_lost_are_sent_again_as_they_were(here: In
     (again,) = await here.transactions()
     assert again.hash == sent.hash
     assert await here.paid_e4() == 15_000
+    assert (await here.audit()).differences == ()
     assert len(await here.world.told(StatementFinal)) == 1
