@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from charge_point_gateway.commands import NotOneCommand
 from charge_point_gateway.presence import StationPresenceRow
+from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import StationIdentity, StationRefused, WeakStationPassword, station_identity
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
@@ -53,8 +54,8 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         """Set a station's password; it counts from its next connection on."""
         await guard(request)
         given = await read_body(request, StationCredential)
-        if given.ocpp_version not in {None, "1.6", "2.0.1"}:
-            raise HTTPException(422, "ocpp_version is 1.6 or 2.0.1")
+        if given.ocpp_version not in {None, *OCPPVersion}:
+            raise HTTPException(422, f"ocpp_version is one of {', '.join(OCPPVersion)}")
         try:
             await gateway.authenticator.set_password(_identity(party, station), given.password, given.ocpp_version)
         except WeakStationPassword as error:

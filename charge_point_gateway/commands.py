@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from charge_point_gateway.connection import CallQueueFull, CallSettled
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion
-from charge_point_gateway.station_session import StationSession
+from charge_point_gateway.schemas import schemas_of
+from charge_point_gateway.station_session import MESSAGES, SENT_MESSAGES, StationSession
 from emobility.domain.errors import MalformedInput
 from emobility.protocols.station_control.messages import (
     CommandOutcome,
     CommandResult,
+    OCPPCall,
     Reset,
     SetChargingProfile,
     SetVariable,
@@ -37,7 +40,7 @@ _NOT_SUPPORTED: Final = frozenset(
 _ACCEPTED: Final = frozenset({"Accepted", "RebootRequired", "Scheduled"})
 
 Call = tuple[str, dict[str, Any]]
-Part = StartTransaction | StopTransaction | SetChargingProfile | TriggerMessage | Reset | SetVariable
+Part = StartTransaction | StopTransaction | SetChargingProfile | TriggerMessage | Reset | SetVariable | OCPPCall
 
 
 class NotOneCommand(MalformedInput):
@@ -53,6 +56,7 @@ def only_part(command: StationCommand) -> Part:
         command.trigger_message,
         command.reset,
         command.set_variable,
+        command.ocpp_call,
     ]
     given = [part for part in parts if part is not None]
     if len(given) != 1 or not 1 <= command.timeout_s <= TIMEOUT_S_MAX:
@@ -62,7 +66,21 @@ def only_part(command: StationCommand) -> Part:
 
 def call_for(part: Part, version: OCPPVersion) -> Call:
     """Return the action and payload of a command. Raises `NotOneCommand` when the version can't say it."""
-    return _CALLS[version, type(part)](part)
+    if isinstance(part, OCPPCall):
+        return _own_call(part, version)
+    return _CALLS[OCPPVersion.V201 if version is OCPPVersion.V21 else version, type(part)](part)
+
+
+def actions_of_csms(version: OCPPVersion) -> frozenset[str]:
+    """Return the actions that a CSMS may call: all but those that only stations send. DataTransfer goes both ways."""
+    sent_by_stations = MESSAGES[version].keys() | SENT_MESSAGES[version].keys()
+    return frozenset(schemas_of(version).actions) - (sent_by_stations - {"DataTransfer"})
+
+
+def _own_call(part: OCPPCall, version: OCPPVersion) -> Call:
+    if part.action not in actions_of_csms(version):
+        raise NotOneCommand(f"a CSMS has no {part.action[:50]} in OCPP {version.value}")
+    return part.action, part.payload
 
 
 async def execute(session: StationSession, part: Part, *, timeout_s: int) -> CommandOutcome:
@@ -70,11 +88,16 @@ async def execute(session: StationSession, part: Part, *, timeout_s: int) -> Com
     try:
         action, payload = call_for(part, session.version)
         settled = await session.call(action, payload, timeout_s=timeout_s)
-    except (CallRefused, NotOneCommand) as error:
+    except NotOneCommand as error:
         return CommandOutcome(result=CommandResult.NOT_SUPPORTED, station_status=str(error)[:200])
+    except CallRefused as error:
+        is_own = isinstance(part, OCPPCall)
+        result = CommandResult.MALFORMED if is_own else CommandResult.NOT_SUPPORTED
+        return CommandOutcome(result=result, station_status=str(error)[:200])
     except CallQueueFull:
         return CommandOutcome(result=CommandResult.REJECTED, station_status="too many commands wait")
-    return _outcome(settled)
+    outcome = _outcome(settled)
+    return replace(outcome, answer=settled.payload) if isinstance(part, OCPPCall) else outcome
 
 
 def _outcome(settled: CallSettled) -> CommandOutcome:
@@ -85,10 +108,10 @@ def _outcome(settled: CallSettled) -> CommandOutcome:
         result = CommandResult.NOT_SUPPORTED if is_unknown else CommandResult.REJECTED
         return CommandOutcome(result=result, station_status=settled.error_code)
     answer = settled.payload
-    status: str = (
-        answer["setVariableResult"][0]["attributeStatus"] if "setVariableResult" in answer else answer["status"]
+    status: str | None = (
+        answer["setVariableResult"][0]["attributeStatus"] if "setVariableResult" in answer else answer.get("status")
     )
-    if status in _ACCEPTED:
+    if status is None or status in _ACCEPTED:
         result = CommandResult.ACCEPTED
     else:
         result = CommandResult.NOT_SUPPORTED if status in _NOT_SUPPORTED else CommandResult.REJECTED
@@ -130,7 +153,7 @@ def _variable_16(part: SetVariable) -> Call:
     return "ChangeConfiguration", {"key": part.variable, "value": part.value}
 
 
-# -- OCPP 2.0.1 -------------------------------------------------------------------------------------------------------
+# -- OCPP 2.0.1 and 2.1, which say these alike ------------------------------------------------------------------------
 
 
 def _start_201(part: StartTransaction) -> Call:

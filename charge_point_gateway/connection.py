@@ -33,6 +33,8 @@ class MessageType(IntEnum):
     CALL = 2
     CALLRESULT = 3
     CALLERROR = 4
+    CALLRESULTERROR = 5
+    SEND = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,16 @@ class IncomingCall(msgspec.Struct, frozen=True):
     """A text of the payload may have the character NUL."""
 
 
+class IncomingSend(msgspec.Struct, frozen=True):
+    """The station tells something that is never answered (OCPP 2.1 part 4, SEND)."""
+
+    message_id: str
+    action: str
+    payload: Any
+    has_nul: bool = False
+    """As of an `IncomingCall`."""
+
+
 class FrameToSend(msgspec.Struct, frozen=True, gc=False):
     """Hand this text to the socket."""
 
@@ -89,7 +101,7 @@ class FrameRejected(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Output = IncomingCall | FrameToSend | CallSettled | FrameRejected
+Output = IncomingCall | IncomingSend | FrameToSend | CallSettled | FrameRejected
 """Structs rather than dataclasses: a busy gateway makes tens of thousands a second."""
 
 
@@ -176,6 +188,8 @@ class Connection:
             return self._receive_call(message, canonical)
         if kind in (MessageType.CALLRESULT, MessageType.CALLERROR):
             return self._receive_answer(message, now_s)
+        if self.version is OCPPVersion.V21 and kind in (MessageType.CALLRESULTERROR, MessageType.SEND):
+            return self._receive_unanswered(message, canonical)
         return self._unknown_type(message)
 
     def answer(self, call: IncomingCall, payload: Any) -> tuple[Output, ...]:
@@ -193,6 +207,12 @@ class Connection:
         assert self._current is not None, call.message_id
         assert self._current[0] == call.message_id, (self._current[0], call.message_id)
         return (self._error(call.message_id, error, description), *self._next_call())
+
+    def refuse_result(self, call: OutgoingCall, error: RPCError, description: str) -> tuple[Output, ...]:
+        """Tell the station that its CALLRESULT was none; only OCPP 2.1 can say so (part 4, CALLRESULTERROR)."""
+        if self.version is not OCPPVersion.V21:
+            return ()
+        return (self._error(call.message_id, error, description, kind=MessageType.CALLRESULTERROR),)
 
     # -- our own CALLs ------------------------------------------------------------------------------------------------
 
@@ -306,6 +326,19 @@ class Connection:
         self._current = (call.message_id, digest)
         return (call,)
 
+    def _receive_unanswered(self, message: list[Any], canonical: bytes) -> tuple[Output, ...]:
+        # Neither is ever answered: a broken SEND is dropped and counted, as is a station's word that an answer of ours
+        # was none.
+        if message[0] == MessageType.CALLRESULTERROR:
+            return (FrameRejected("result_refused"),)
+        if len(message) != 4 or not all(type(part) is str for part in message[1:3]) or type(message[3]) is not dict:
+            return (FrameRejected("send"),)
+        message_id, action, payload = message[1:]
+        is_id = 0 < len(message_id) <= self._limits.unique_id_characters_max and not has_control_character(message_id)
+        if not is_id:
+            return (FrameRejected("send"),)
+        return (IncomingSend(message_id, action, payload, has_nul=b"\\u0000" in canonical),)
+
     def _receive_answer(self, message: list[Any], now_s: float) -> tuple[Output, ...]:
         # An answer is never answered: a broken or late one is dropped and counted, nothing is kept of it.
         call = self._outgoing
@@ -348,10 +381,12 @@ class Connection:
     def _malformed(self, reason: str, message_id: str, error: RPCError, description: str) -> tuple[Output, ...]:
         return (FrameRejected(reason), self._error(message_id, error, description))
 
-    def _error(self, message_id: str, error: RPCError, description: str) -> FrameToSend:
+    def _error(
+        self, message_id: str, error: RPCError, description: str, *, kind: MessageType = MessageType.CALLERROR
+    ) -> FrameToSend:
         text = description[:ERROR_DESCRIPTION_CHARACTERS_MAX]
         code = wire_code(error, self.version)
-        return FrameToSend(msgspec.json.encode((MessageType.CALLERROR.value, message_id, code, text, {})).decode())
+        return FrameToSend(msgspec.json.encode((kind.value, message_id, code, text, {})).decode())
 
 
 def _id_of_broken(frame: str) -> str:
@@ -369,6 +404,7 @@ __all__ = [
     "FrameRejected",
     "FrameToSend",
     "IncomingCall",
+    "IncomingSend",
     "Limits",
     "MessageType",
     "OutgoingCall",

@@ -1,7 +1,8 @@
 """The error codes of a CALLERROR, in the spelling of each version.
 
 OCPP-J 1.6, table 7 (the errata keep `FormationViolation` and `OccurenceConstraintViolation` for ever);
-OCPP 2.0.1 part 4, table 8, keeps the second and adds RpcFrameworkError, MessageTypeNotSupported and FormatViolation.
+OCPP 2.0.1 part 4, table 8, keeps the second and adds RpcFrameworkError, MessageTypeNotSupported and FormatViolation;
+OCPP 2.1 part 4 spells the second right.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class OCPPVersion(StrEnum):
 
     V16 = "1.6"
     V201 = "2.0.1"
+    V21 = "2.1"
 
     @property
     def subprotocol(self) -> str:
@@ -44,12 +46,16 @@ class RPCError(StrEnum):
     SECURITY = "SecurityError"
 
 
-_V16: Final = {RPCError.NOT_A_CALL: "FormationViolation", RPCError.FORMAT: "FormationViolation"}
+_SPELLINGS: Final[dict[OCPPVersion, dict[RPCError, str]]] = {
+    OCPPVersion.V16: {RPCError.NOT_A_CALL: "FormationViolation", RPCError.FORMAT: "FormationViolation"},
+    OCPPVersion.V201: {},
+    OCPPVersion.V21: {RPCError.OCCURRENCE: "OccurrenceConstraintViolation"},
+}
 
 
 def wire_code(error: RPCError, version: OCPPVersion) -> str:
     """Return the code as `version` spells it."""
-    return _V16.get(error, error.value) if version is OCPPVersion.V16 else error.value
+    return _SPELLINGS[version].get(error, error.value)
 
 
 @dataclass(frozen=True, slots=True)

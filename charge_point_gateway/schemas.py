@@ -14,7 +14,11 @@ import jsonschema_rs
 
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError
 
-_PACKAGES: Final = {OCPPVersion.V16: "ocpp.v16.schemas", OCPPVersion.V201: "ocpp.v201.schemas"}
+_PACKAGES: Final = {
+    OCPPVersion.V16: "ocpp.v16.schemas",
+    OCPPVersion.V201: "ocpp.v201.schemas",
+    OCPPVersion.V21: "ocpp.v21.schemas",
+}
 _ERRORS: Final = {
     "Type": RPCError.TYPE,
     "Required": RPCError.OCCURRENCE,

@@ -17,13 +17,14 @@ from urllib.parse import quote
 import structlog
 from msgspec.structs import replace
 
-from charge_point_gateway import ocpp16, ocpp201
+from charge_point_gateway import ocpp16, ocpp21, ocpp201
 from charge_point_gateway.connection import (
     CallSettled,
     Connection,
     FrameRejected,
     FrameToSend,
     IncomingCall,
+    IncomingSend,
     Limits,
     OutgoingCall,
     Output,
@@ -52,7 +53,16 @@ AUTHORIZE_TIMEOUT_S: Final = 20.0
 MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
     OCPPVersion.V16: ocpp16.MESSAGES,
     OCPPVersion.V201: ocpp201.MESSAGES,
+    OCPPVersion.V21: ocpp21.MESSAGES,
 }
+SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
+    OCPPVersion.V16: {},
+    OCPPVersion.V201: {},
+    OCPPVersion.V21: ocpp21.SENT_MESSAGES,
+}
+"""What a station tells by SEND and nobody answers."""
+SENDS_AT_ONCE_MAX: Final = 8
+"""SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
 _LOG: Final = structlog.get_logger(__name__)
 
 
@@ -126,7 +136,8 @@ class StationSession:
         """Act on a frame; tell whether the next may come at once."""
         now_s = self._services.timer.monotonic_s()
         self._act(self._connection.receive(frame, now_s))
-        return len(self._outbox) < OUTBOX_FRAMES_MAX and self._connection.read_delay_s(now_s) <= 0
+        has_room = len(self._outbox) < OUTBOX_FRAMES_MAX and len(self._tasks) <= SENDS_AT_ONCE_MAX
+        return has_room and self._connection.read_delay_s(now_s) <= 0
 
     async def _rest(self) -> None:
         """Wait until the station may send again, and reads what is written to it."""
@@ -136,6 +147,8 @@ class StationSession:
             await timer.sleep(delay_s)
         if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
             await asyncio.wait({self._writer})
+        while len(self._tasks) > SENDS_AT_ONCE_MAX:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def call(self, action: str, payload: dict[str, Any], *, timeout_s: float) -> CallSettled:
         """Send a CALL and return what became of it.
@@ -191,6 +204,8 @@ class StationSession:
                             self._writer = asyncio.create_task(self._write())
                 case IncomingCall():
                     self._handle(output)
+                case IncomingSend():
+                    self._start(self._keep(output))
                 case CallSettled():
                     self._settle(output)
                 case FrameRejected():
@@ -223,6 +238,7 @@ class StationSession:
                 self._schemas.check_response(call.action, settled.payload)
             except CallRefused as error:
                 result = "malformed"
+                self._act(self._connection.refuse_result(call, error.error, error.description))
                 settled = replace(settled, payload=None, error_code=error.error.value, error_description=str(error))
         metrics.messages.labels(call.action, "out", result).inc()
         return settled
@@ -293,6 +309,26 @@ class StationSession:
         except Exception as error:  # noqa: BLE001 - as in `_handle`
             self._refuse(call, error)
 
+    async def _keep(self, sent: IncomingSend) -> None:
+        """Store what a SEND says. It is not answered, so what is refused or fails is counted, and lost."""
+        metrics, result = self._services.metrics, "stored"
+        try:
+            message = SENT_MESSAGES[self.version].get(sent.action)
+            if message is None:
+                raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this")  # noqa: TRY301 - as in `_handle`
+            self._schemas.check_request(sent.action, sent.payload)
+            payload = without_nul(sent.payload) if sent.has_nul else sent.payload
+            context = self._context(sent)
+            context = replace(context, sealed=await self._seal(message.personal(payload, context)))
+            await self._services.group_commit.append(self._envelopes(message.facts(payload, context), context))
+        except CallRefused:
+            result = "refused"
+        except Exception as error:  # noqa: BLE001 - as in `_handle`
+            result = "lost"
+            _LOG.warning("send_lost", station=self.identity.key, action=sent.action[:50], error=type(error).__name__)
+        action = sent.action if sent.action in SENT_MESSAGES[self.version] else "other"
+        metrics.messages.labels(action, "in", result).inc()
+
     async def _seal(self, personal: tuple[PersonalText, ...]) -> dict[PersonalText, Sealed]:
         sealed: dict[PersonalText, Sealed] = {}
         for each in personal:
@@ -358,7 +394,7 @@ class StationSession:
         )
         self._act(self._connection.refuse(call, RPCError.INTERNAL, "the message was not stored; send it again"))
 
-    def _context(self, call: IncomingCall) -> Context:
+    def _context(self, call: IncomingCall | IncomingSend) -> Context:
         return Context(
             party_id=self.identity.party_id,
             charging_station_id=self.identity.charging_station_id,

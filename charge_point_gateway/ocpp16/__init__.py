@@ -17,6 +17,7 @@ from charge_point_gateway.ocpp16.notices import (
     SignedFirmwareStatusNotification,
 )
 from charge_point_gateway.ocpp16.security_event_notification import SecurityEventNotification
+from charge_point_gateway.ocpp16.sign_certificate import SignCertificate
 from charge_point_gateway.ocpp16.start_transaction import StartTransaction
 from charge_point_gateway.ocpp16.status_notification import StatusNotification
 from charge_point_gateway.ocpp16.stop_transaction import StopTransaction
@@ -33,6 +34,7 @@ MESSAGES: Final[dict[str, Message]] = {
         LogStatusNotification(),
         MeterValues(),
         SecurityEventNotification(),
+        SignCertificate(),
         SignedFirmwareStatusNotification(),
         StartTransaction(),
         StatusNotification(),

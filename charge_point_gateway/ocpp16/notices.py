@@ -1,34 +1,31 @@
-"""Messages of OCPP 1.6 that are acknowledged without effect: their subjects are not managed here yet.
-
-A notification must not be answered by a CALLERROR: the station could only repeat it.
-"""
+"""Messages of OCPP 1.6 that are kept as they came: their subjects are not managed here yet."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from charge_point_gateway.message import Message
+from charge_point_gateway.notice import Notice
 
 
-class DiagnosticsStatusNotification(Message):
+class DiagnosticsStatusNotification(Notice):
     """Progress of a diagnostics upload (4.4)."""
 
     action: ClassVar[str] = "DiagnosticsStatusNotification"
 
 
-class FirmwareStatusNotification(Message):
+class FirmwareStatusNotification(Notice):
     """Progress of a firmware update (4.5)."""
 
     action: ClassVar[str] = "FirmwareStatusNotification"
 
 
-class LogStatusNotification(Message):
+class LogStatusNotification(Notice):
     """Progress of a log upload (security white paper)."""
 
     action: ClassVar[str] = "LogStatusNotification"
 
 
-class SignedFirmwareStatusNotification(Message):
+class SignedFirmwareStatusNotification(Notice):
     """Progress of a signed firmware update (security white paper)."""
 
     action: ClassVar[str] = "SignedFirmwareStatusNotification"

@@ -8,6 +8,7 @@ from charge_point_gateway.message import Message
 from charge_point_gateway.ocpp16.data_transfer import DataTransfer
 from charge_point_gateway.ocpp16.heartbeat import Heartbeat
 from charge_point_gateway.ocpp16.security_event_notification import SecurityEventNotification
+from charge_point_gateway.ocpp16.sign_certificate import SignCertificate
 from charge_point_gateway.ocpp201 import notices
 from charge_point_gateway.ocpp201.authorize import Authorize
 from charge_point_gateway.ocpp201.boot_notification import BootNotification
@@ -23,12 +24,15 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.ClearedChargingLimit(),
         DataTransfer(),
         notices.FirmwareStatusNotification(),
+        notices.Get15118EVCertificate(),
+        notices.GetCertificateStatus(),
         Heartbeat(),
         notices.LogStatusNotification(),
         MeterValues(),
         notices.NotifyChargingLimit(),
         notices.NotifyCustomerInformation(),
         notices.NotifyDisplayMessages(),
+        notices.NotifyEVChargingNeeds(),
         notices.NotifyEVChargingSchedule(),
         notices.NotifyEvent(),
         notices.NotifyMonitoringReport(),
@@ -37,6 +41,7 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.ReportChargingProfiles(),
         notices.ReservationStatusUpdate(),
         SecurityEventNotification(),
+        SignCertificate(),
         StatusNotification(),
         TransactionEvent(),
     )

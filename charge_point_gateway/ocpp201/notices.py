@@ -1,95 +1,112 @@
-"""Messages of OCPP 2.0.1 that are acknowledged without effect: their subjects are not managed here yet.
+"""Messages of OCPP 2.0.1 that are kept as they came: their subjects are not managed here yet.
 
-A notification must not be answered by a CALLERROR: the station could only repeat it. Requests whose answer would have
-to mean something (certificates, charging needs) are left out and answered NotSupported.
+Where the answer has to mean something - a certificate, a charging profile for these needs - it is the standard's own
+no; the station goes on by itself.
 """
-
-# ruff: noqa: ARG002 - every message is asked with the same arguments
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from charge_point_gateway.message import Context, Message
+from charge_point_gateway.notice import Notice
 
 
-class ClearedChargingLimit(Message):
+class ClearedChargingLimit(Notice):
     """An external charging limit is gone (K13)."""
 
     action: ClassVar[str] = "ClearedChargingLimit"
 
 
-class FirmwareStatusNotification(Message):
+class FirmwareStatusNotification(Notice):
     """Progress of a firmware update (L01)."""
 
     action: ClassVar[str] = "FirmwareStatusNotification"
 
 
-class LogStatusNotification(Message):
+class LogStatusNotification(Notice):
     """Progress of a log upload (N01)."""
 
     action: ClassVar[str] = "LogStatusNotification"
 
 
-class NotifyChargingLimit(Message):
+class NotifyChargingLimit(Notice):
     """An external charging limit applies (K12)."""
 
     action: ClassVar[str] = "NotifyChargingLimit"
 
 
-class NotifyCustomerInformation(Message):
+class NotifyCustomerInformation(Notice):
     """Customer data that were asked for (N09)."""
 
     action: ClassVar[str] = "NotifyCustomerInformation"
 
 
-class NotifyDisplayMessages(Message):
+class NotifyDisplayMessages(Notice):
     """Display messages that were asked for (O03)."""
 
     action: ClassVar[str] = "NotifyDisplayMessages"
 
 
-class NotifyEVChargingSchedule(Message):
+class NotifyEVChargingSchedule(Notice):
     """The EV's own schedule; Accepted says it was understood, not that it is followed (K15)."""
 
     action: ClassVar[str] = "NotifyEVChargingSchedule"
-
-    def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Accepted."""
-        return {"status": "Accepted"}
+    answer: ClassVar[dict[str, Any]] = {"status": "Accepted"}
 
 
-class NotifyEvent(Message):
+class NotifyEvent(Notice):
     """A monitored variable changed (N07)."""
 
     action: ClassVar[str] = "NotifyEvent"
+    is_told_once: ClassVar[bool] = True
 
 
-class NotifyMonitoringReport(Message):
+class NotifyMonitoringReport(Notice):
     """Monitors that were asked for (N02)."""
 
     action: ClassVar[str] = "NotifyMonitoringReport"
 
 
-class NotifyReport(Message):
+class NotifyReport(Notice):
     """The device model that was asked for (B07)."""
 
     action: ClassVar[str] = "NotifyReport"
 
 
-class PublishFirmwareStatusNotification(Message):
+class PublishFirmwareStatusNotification(Notice):
     """Progress of a firmware publication (L03)."""
 
     action: ClassVar[str] = "PublishFirmwareStatusNotification"
 
 
-class ReportChargingProfiles(Message):
+class ReportChargingProfiles(Notice):
     """Charging profiles that were asked for (K09)."""
 
     action: ClassVar[str] = "ReportChargingProfiles"
 
 
-class ReservationStatusUpdate(Message):
+class ReservationStatusUpdate(Notice):
     """A reservation is over (H02); none is made here."""
 
     action: ClassVar[str] = "ReservationStatusUpdate"
+
+
+class Get15118EVCertificate(Notice):
+    """An EV wants a contract certificate (M01); no provisioning service is connected."""
+
+    action: ClassVar[str] = "Get15118EVCertificate"
+    answer: ClassVar[dict[str, Any]] = {"status": "Failed", "exiResponse": ""}
+
+
+class GetCertificateStatus(Notice):
+    """A station wants to know whether a certificate is revoked (M06); no OCSP responder is connected."""
+
+    action: ClassVar[str] = "GetCertificateStatus"
+    answer: ClassVar[dict[str, Any]] = {"status": "Failed"}
+
+
+class NotifyEVChargingNeeds(Notice):
+    """An EV tells what it needs (K15); Rejected: no profile will follow, so it charges by the one it has."""
+
+    action: ClassVar[str] = "NotifyEVChargingNeeds"
+    answer: ClassVar[dict[str, Any]] = {"status": "Rejected"}

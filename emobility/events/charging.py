@@ -153,6 +153,21 @@ class DataTransferred(StationEvent):
 
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StationNotified(StationEvent):
+    """A station told something that has no event of its own; `action` is the standard's name for it.
+
+    The payload is sealed: canonical JSON, every name and number as it came.
+    """
+
+    wire_name: ClassVar[str] = "charging.station_notified.v1"
+    ocpp_version: str
+    action: str
+    payload: Sealed
+    occurred_at: datetime
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityEventReported(StationEvent):
     """A station reported a security event (SecurityEventNotification)."""
 

@@ -5,6 +5,8 @@
     PUT  /{party}/locations/{location_id}        LocationTerms
     PUT  /{party}/stations/{station_id}          StationTerms
     PUT  /{party}/stations/{station_id}/credential   StationCredential, handed to the gateway
+    POST /{party}/stations/{station_id}/commands/{action}   the payload of any CALL of the station's OCPP version
+    GET  /{party}/stations/{station_id}/notices  what the station told; `action` names one kind
     PUT  /{party}/tariffs/{tariff_id}            TariffTerms: a version in force from now on
     PUT  /{party}/tariffs/{tariff_id}/market     MarketFollowing: the tariff follows market prices
     POST /{party}/tariffs/{tariff_id}/market     MarketPrices: further prices make a new version
@@ -36,7 +38,7 @@ from emobility.events import codec
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
-from emobility.protocols.station_control.messages import StationCredential
+from emobility.protocols.station_control.messages import CommandResult, OCPPCall, StationCommand, StationCredential
 from emobility.runtime.access import Access
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
 from services.charging_operations.credits import CreditDesk, CreditRequest
@@ -55,10 +57,12 @@ from services.charging_operations.records import (
     QUARANTINE,
     SESSION,
     STATION,
+    STATION_NOTICE,
     CDRRecord,
     HostedCPO,
     SessionRecord,
 )
+from services.charging_operations.station_notices import shown_notice
 from services.charging_operations.stations import LocationTerms, StationDesk, StationTerms
 from services.charging_operations.tariffs import TariffDesk, TariffTerms
 
@@ -67,6 +71,14 @@ T = TypeVar("T")
 BODY_BYTES_MAX: Final = 1_000_000
 """A tariff that follows a market for a year has some 10,000 prices."""
 ROWS_MAX: Final = 1_000
+COMMAND_TIMEOUT_S: Final = 30
+COMMAND_TIMEOUT_S_MAX: Final = 120
+COMMAND_STATUS: Final = {
+    CommandResult.STATION_OFFLINE: 409,
+    CommandResult.MALFORMED: 422,
+    CommandResult.NOT_SUPPORTED: 501,
+    CommandResult.TIMED_OUT: 504,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +133,8 @@ class OperatorAPI:
             ("PUT", "/locations/{location_id}", self.put_location),
             ("PUT", "/stations/{station_id}", self.put_station),
             ("PUT", "/stations/{station_id}/credential", self.put_credential),
+            ("POST", "/stations/{station_id}/commands/{action}", self.command),
+            ("GET", "/stations/{station_id}/notices", self.list_notices),
             ("PUT", "/tariffs/{tariff_id}", self.put_tariff),
             ("PUT", "/tariffs/{tariff_id}/market", self.follow_market),
             ("POST", "/tariffs/{tariff_id}/market", self.add_market_prices),
@@ -143,7 +157,8 @@ class OperatorAPI:
         async def guarded(request: Request) -> Response:
             party_id = party_of(request.path_params["party"])
             await self.access.party(request, party_id)
-            return answer(await handler(request, party_id))
+            handled = await handler(request, party_id)
+            return handled if isinstance(handled, Response) else answer(handled)
 
         return guarded
 
@@ -192,11 +207,45 @@ class OperatorAPI:
         """Hand a station's password to the gateway; it is not kept here."""
         credential = await read_body(request, StationCredential)
         station_id = request.path_params["station_id"]
+        await self._require_station(party_id, station_id)
+        await self.office.stations.put_credential(party_id, station_id, credential)
+        return {"charging_station_id": station_id}
+
+    async def command(self, request: Request, party_id: PartyId) -> Response:
+        """Have a station called in the words of its own version; its answer comes back whole.
+
+        200 with what the station said, whatever that is; 409 when it is offline, 504 when it did not answer within
+        `timeout_s`, 422 when the payload breaks its version's schema, 501 when it, or its version, has no such action.
+        """
+        station_id, action = request.path_params["station_id"], request.path_params["action"]
+        payload = await read_body(request, dict[str, Any])
+        timeout_s = _number(request, "timeout_s", COMMAND_TIMEOUT_S)
+        if not 1 <= timeout_s <= COMMAND_TIMEOUT_S_MAX:
+            raise NotUnderstood(f"timeout_s is 1 to {COMMAND_TIMEOUT_S_MAX}")
+        await self._require_station(party_id, station_id)
+        wanted = StationCommand(
+            correlation_id=self._correlation(request),
+            timeout_s=timeout_s,
+            ocpp_call=OCPPCall(action=action, payload=payload),
+        )
+        outcome = await self.office.stations.command(party_id, station_id, wanted)
+        shown = {"result": outcome.result, "detail": outcome.station_status, "answer": outcome.answer}
+        return answer(shown, COMMAND_STATUS.get(outcome.result, 200))
+
+    async def list_notices(self, request: Request, party_id: PartyId) -> Any:
+        """List what a station told, the newest first."""
+        station_id = request.path_params["station_id"]
+        await self._require_station(party_id, station_id)
+        where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
+        if "action" in request.query_params:
+            where["action"] = request.query_params["action"]
+        rows = await self._rows(request, party_id, STATION_NOTICE, where=where, order_by=("-occurred_at",))
+        return [await shown_notice(self.office.ports.vault, row) for row in rows]
+
+    async def _require_station(self, party_id: PartyId, station_id: str) -> None:
         async with self.office.ports.units.begin() as unit:
             if await unit.table(STATION).get(party_id, station_id) is None:
                 raise NotFound(f"no station {station_id}")
-        await self.office.stations.put_credential(party_id, station_id, credential)
-        return {"charging_station_id": station_id}
 
     async def put_tariff(self, request: Request, party_id: PartyId) -> Any:
         """Publish a version of a tariff."""
@@ -308,10 +357,19 @@ class OperatorAPI:
             for each, ledger in ledgers.items()
         }
 
-    async def _rows(self, request: Request, party_id: PartyId, spec: TableSpec[T]) -> list[T]:
+    async def _rows(
+        self,
+        request: Request,
+        party_id: PartyId,
+        spec: TableSpec[T],
+        *,
+        where: dict[str, Any] | None = None,
+        order_by: tuple[str, ...] = (),
+    ) -> list[T]:
         async with self.office.ports.units.begin() as unit:
             return await unit.table(spec).select(
-                {"party_id": party_id},
+                where or {"party_id": party_id},
+                order_by=order_by,
                 offset=_number(request, "offset", 0),
                 limit=min(_number(request, "limit", ROWS_MAX), ROWS_MAX),
             )

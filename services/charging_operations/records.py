@@ -335,6 +335,22 @@ class CommandRecord:
     received_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationNoticeRecord:
+    """What a station told (`charging.station_notified`); the payload is sealed JSON in the words of its version."""
+
+    party_id: PartyId
+    charging_station_id: str
+    notice_id: str
+    ocpp_version: str
+    action: str
+    payload: Sealed
+    occurred_at: datetime
+
+
+STATION_NOTICE: Final = TableSpec(
+    name="cpo_station_notice", record=StationNoticeRecord, key=("party_id", "charging_station_id", "notice_id")
+)
 CPO: Final = TableSpec(name="cpo_party", record=HostedCPO, key=("party_id",), is_reference=True)
 LOCATION: Final = TableSpec(
     name="cpo_location", record=LocationRecord, key=("party_id", "location_id"), is_reference=True

@@ -20,6 +20,7 @@ from emobility.domain.transaction_faults import Fault, FaultReason, faults, with
 from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
+    StationNotified,
     TransactionEnded,
     TransactionStarted,
     TransactionUpdated,
@@ -49,6 +50,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
 
 OVERLAP_SLACK_S: Final = 60
@@ -81,6 +83,8 @@ class SessionDesk:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
+        elif isinstance(event, StationNotified):
+            await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):

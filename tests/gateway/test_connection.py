@@ -17,11 +17,12 @@ from charge_point_gateway.connection import (
     FrameRejected,
     FrameToSend,
     IncomingCall,
+    IncomingSend,
     Limits,
 )
 from charge_point_gateway.rpc_errors import OCPPVersion, RPCError
 
-V16, V201 = OCPPVersion.V16, OCPPVersion.V201
+V16, V201, V21 = OCPPVersion.V16, OCPPVersion.V201, OCPPVersion.V21
 HEARTBEAT = '[2,"a","Heartbeat",{}]'
 
 
@@ -88,7 +89,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("version", [V16, V201])
+@pytest.mark.parametrize("version", [V16, V201, V21])
 @pytest.mark.parametrize(("frame", "message_id", "code_16", "code_201"), MALFORMED)
 def test_a_malformed_call_gets_the_error_of_its_version_and_the_connection_lives(
     frame: str, message_id: str, code_16: str, code_201: str, version: OCPPVersion
@@ -110,6 +111,49 @@ def test_a_binary_frame_is_answered_by_an_error(frame: bytes) -> None:
     assert error[:3] == [4, "-1", "RpcFrameworkError"]
 
 
+def test_a_send_of_2_1_is_handed_out_and_never_answered() -> None:
+    outputs = connection(V21).receive('[6,"a","NotifyPeriodicEventStream",{"id":1}]', 0.0)
+
+    assert outputs == (IncomingSend("a", "NotifyPeriodicEventStream", {"id": 1}),)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["[6]", '[6,"a","X"]', '[6,"a","X",[]]', '[6,"a",1,{}]', '[6,1,"X",{}]', '[6,"","X",{}]', '[6,"a\\u0007","X",{}]'],
+)
+def test_a_broken_send_is_counted_and_never_answered(frame: str) -> None:
+    station = connection(V21)
+
+    assert station.receive(frame, 0.0) == (FrameRejected("send"),)
+    assert calls(station.receive(HEARTBEAT, 0.0)) != []
+
+
+def test_a_station_s_word_that_our_answer_was_none_is_counted_and_never_answered() -> None:
+    outputs = connection(V21).receive('[5,"a","FormatViolation","no",{}]', 0.0)
+
+    assert outputs == (FrameRejected("result_refused"),)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [(V16, []), (V201, []), (V21, [[5, "TypeConstraintViolation", "no", {}]])]
+)
+def test_only_2_1_can_tell_a_station_that_its_answer_was_none(version: OCPPVersion, expected: list[Any]) -> None:
+    station = connection(version)
+    call, _ = station.call("Reset", {"type": "Immediate"}, now_s=0.0, timeout_s=10.0)
+
+    told = sent(station.refuse_result(call, RPCError.TYPE, "no"))
+
+    assert [[kind, *rest] for kind, message_id, *rest in told if message_id == call.message_id] == expected
+
+
+@pytest.mark.parametrize("kind", [5, 6])
+def test_what_2_1_adds_is_an_unknown_type_before(kind: int) -> None:
+    frame = f'[{kind},"a","x",{{}}]'
+
+    assert sent(connection(V16).receive(frame, 0.0)) == []
+    assert sent(connection(V201).receive(frame, 0.0))[0][:3] == [4, "a", "MessageTypeNotSupported"]
+
+
 def test_an_unknown_message_type_is_ignored_by_1_6_and_named_by_2_0_1() -> None:
     frame = '[9,"a","x",{}]'
 
@@ -118,7 +162,7 @@ def test_an_unknown_message_type_is_ignored_by_1_6_and_named_by_2_0_1() -> None:
     assert sent(connection(V201).receive('[true,"a","x",{}]', 0.0))[0][2] == "MessageTypeNotSupported"
 
 
-@pytest.mark.parametrize("version", [V16, V201])
+@pytest.mark.parametrize("version", [V16, V201, V21])
 def test_a_long_frame_with_a_lone_surrogate_is_an_error_too(version: OCPPVersion) -> None:
     station = connection(version)
 
@@ -128,7 +172,7 @@ def test_a_long_frame_with_a_lone_surrogate_is_an_error_too(version: OCPPVersion
     assert calls(station.receive(HEARTBEAT, 0.0)) != []
 
 
-@pytest.mark.parametrize("version", [V16, V201])
+@pytest.mark.parametrize("version", [V16, V201, V21])
 def test_a_message_id_that_is_no_text_is_not_repeated(version: OCPPVersion) -> None:
     [error] = sent(connection(version).receive('[2,"\ud800","Heartbeat",{}]', 0.0))
 
@@ -346,7 +390,7 @@ JSON_VALUES = st.recursive(
     max_leaves=12,
 )
 ALMOST_CALLS = st.tuples(
-    st.sampled_from([2, 3, 4, 5, 2.0, "2", None, True]),
+    st.sampled_from([2, 3, 4, 5, 6, 2.0, "2", None, True]),
     st.text(max_size=40) | JSON_VALUES,
     st.sampled_from(["Heartbeat", "TransactionEvent", "StartTransaction", ""]) | JSON_VALUES,
     JSON_VALUES,
@@ -361,7 +405,7 @@ FRAMES = st.one_of(
 )
 
 
-@given(frames=st.lists(FRAMES, max_size=12), version=st.sampled_from([V16, V201]))
+@given(frames=st.lists(FRAMES, max_size=12), version=st.sampled_from([V16, V201, V21]))
 def test_no_frame_escapes_and_each_call_is_handed_out_or_answered(
     frames: list[str | bytes], version: OCPPVersion
 ) -> None:

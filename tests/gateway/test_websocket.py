@@ -16,6 +16,9 @@ from ocpp.routing import on
 from ocpp.v16 import ChargePoint as ChargePoint16
 from ocpp.v16 import call as call16
 from ocpp.v16 import call_result as result16
+from ocpp.v21 import ChargePoint as ChargePoint21
+from ocpp.v21 import call as call21
+from ocpp.v21 import call_result as result21
 from ocpp.v201 import ChargePoint as ChargePoint201
 from ocpp.v201 import call as call201
 from ocpp.v201 import call_result as result201
@@ -33,7 +36,13 @@ from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.events.charging import TransactionEnded, TransactionStarted
 from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.ports import Ports
-from emobility.protocols.station_control.messages import CommandResult, Reset, StartTransaction, StationCommand
+from emobility.protocols.station_control.messages import (
+    CommandResult,
+    OCPPCall,
+    Reset,
+    StartTransaction,
+    StationCommand,
+)
 from tests.gateway.conftest import (
     PARTY,
     PASSWORD,
@@ -171,6 +180,38 @@ async def test_the_ocpp_package_charges_over_1_6(postgres_dsn: str) -> None:
     assert [event.remote_start_id for event in events if isinstance(event, TransactionStarted)] == [None, 77]
 
 
+class Station21(ChargePoint21):  # type: ignore[misc]  # as above
+    @on("RequestBatterySwap")  # type: ignore[untyped-decorator]  # as above
+    def request_battery_swap(self, **_payload: Any) -> Any:
+        return result21.RequestBatterySwap(status="Accepted")
+
+
+async def test_the_ocpp_package_swaps_a_battery_over_2_1(postgres_dsn: str) -> None:
+    async with durable_gateway(postgres_dsn) as (gateway, postgres, url), dialled(url, "ocpp2.1") as connection:
+        station = Station21(STATION, connection)
+        listening_task = asyncio.create_task(station.start())
+        token = {"idToken": "04A1", "type": "ISO14443"}
+        swap = OCPPCall(action="RequestBatterySwap", payload={"requestId": 7, "idToken": token})
+        outcome = await gateway.command(
+            station_identity(PARTY, STATION), StationCommand(correlation_id="c", ocpp_call=swap)
+        )
+        await station.call(
+            call21.BatterySwap(
+                event_type="BatteryIn",
+                request_id=7,
+                id_token={"id_token": "04A1", "type": "ISO14443"},
+                battery_data=[{"evse_id": 1, "serial_number": "B-1", "so_c": 20, "so_h": 98}],
+            )
+        )
+        (event,) = await stored(postgres)
+        payload = json.loads(await postgres.vault.open(event.payload))
+        listening_task.cancel()
+
+    assert (outcome.result, outcome.answer) == (CommandResult.ACCEPTED, {"status": "Accepted"})
+    assert payload["batteryData"] == [{"evseId": 1, "serialNumber": "B-1", "soC": 20, "soH": 98}]
+    assert payload["idToken"] == token
+
+
 async def test_the_ocpp_package_charges_over_2_0_1(postgres_dsn: str) -> None:
     async with durable_gateway(postgres_dsn) as (gateway, postgres, url), dialled(url) as connection:
         station = Station201(STATION, connection)
@@ -272,8 +313,8 @@ async def test_a_version_nobody_speaks_is_refused(url: str, offered: str) -> Non
 
 
 async def test_the_first_version_of_the_station_that_we_speak_is_chosen(url: str) -> None:
-    async with dialled(url, subprotocols=["ocpp2.1", "ocpp1.6", "ocpp2.0.1"]) as connection:
-        assert connection.subprotocol == "ocpp1.6"
+    async with dialled(url, subprotocols=["ocpp2.2", "ocpp2.1", "ocpp1.6"]) as connection:
+        assert connection.subprotocol == "ocpp2.1"
 
 
 HOSTILE: list[tuple[str | bytes, int | None]] = [

@@ -65,6 +65,14 @@ class SetVariable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OCPPCall:
+    """Any CALL of the station's own OCPP version, in its words; `payload` is checked against its schema."""
+
+    action: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StationCommand:
     """One command; exactly one of the fields after `timeout_s` is given."""
 
@@ -76,6 +84,7 @@ class StationCommand:
     trigger_message: TriggerMessage | None = None
     reset: Reset | None = None
     set_variable: SetVariable | None = None
+    ocpp_call: OCPPCall | None = None
 
 
 class CommandResult(StrEnum):
@@ -84,17 +93,20 @@ class CommandResult(StrEnum):
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
     NOT_SUPPORTED = "NOT_SUPPORTED"
+    MALFORMED = "MALFORMED"
+    """The payload breaks the schema of the station's version; nothing was sent."""
     TIMED_OUT = "TIMED_OUT"
     STATION_OFFLINE = "STATION_OFFLINE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandOutcome:
-    """The station's answer; `station_status` is its own word."""
+    """The station's answer; `station_status` is its own word, `answer` its whole CALLRESULT to an `OCPPCall`."""
 
     result: CommandResult
     station_status: str | None = None
     transaction_id: str | None = None
+    answer: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +115,7 @@ class StationCredential:
 
     password: str
     ocpp_version: str | None = None
-    """`1.6` or `2.0.1` when the station may speak only that one."""
+    """`1.6`, `2.0.1` or `2.1` when the station may speak only that one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

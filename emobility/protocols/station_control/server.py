@@ -14,8 +14,8 @@ from emobility.ports.authorizer import AuthorizationRequest, Authorizer
 
 T = TypeVar("T")
 
-BODY_BYTES_MAX: Final = 65_536
-"""No request of this protocol comes near it."""
+BODY_BYTES_MAX: Final = 524_288
+"""A local authorisation list of thousands of tokens; no frame to a station is longer."""
 
 Guard = Callable[[Request], Awaitable[Any]]
 """Raises an `HTTPException` unless the caller is one of our own processes."""
