@@ -191,10 +191,6 @@ async def test_the_ocpp_package_swaps_a_battery_over_2_1(postgres_dsn: str) -> N
         station = Station21(STATION, connection)
         listening_task = asyncio.create_task(station.start())
         token = {"idToken": "04A1", "type": "ISO14443"}
-        swap = OCPPCall(action="RequestBatterySwap", payload={"requestId": 7, "idToken": token})
-        outcome = await gateway.command(
-            station_identity(PARTY, STATION), StationCommand(correlation_id="c", ocpp_call=swap)
-        )
         await station.call(
             call21.BatterySwap(
                 event_type="BatteryIn",
@@ -202,6 +198,10 @@ async def test_the_ocpp_package_swaps_a_battery_over_2_1(postgres_dsn: str) -> N
                 id_token={"id_token": "04A1", "type": "ISO14443"},
                 battery_data=[{"evse_id": 1, "serial_number": "B-1", "so_c": 20, "so_h": 98}],
             )
+        )
+        wanted = OCPPCall(action="RequestBatterySwap", payload={"requestId": 8, "idToken": token})
+        outcome = await gateway.command(
+            station_identity(PARTY, STATION), StationCommand(correlation_id="c", ocpp_call=wanted)
         )
         (event,) = await stored(postgres)
         payload = json.loads(await postgres.vault.open(event.payload))

@@ -170,7 +170,6 @@ class Installed:
             topic = contracts.BATCH_PROPOSED.topic
             return len(await chain.logs(found.book, [topic], from_block=0, to_block=head.number))
 
-
     async def audit(self) -> AuditReport:
         """Audit rows and chain."""
         async with open_ethereum(self.chain.rpc_url) as chain:
