@@ -43,15 +43,15 @@ def against_rival(
     value_min: float | None = None,
     value_max: float | None = None,
 ) -> Figure:
-    """Return the medians of rounds that were measured in turns; the goal is a ratio, or a value, or there is none."""
+    """Return the medians of rounds that were measured in turns; the goal is what bounds are given, all of them."""
     value, ratio = median(ours), median(one / other for one, other in zip(ours, rival, strict=True))
-    goal, holds = None, None
+    goals = []
     if ratio_min is not None:
-        goal, holds = f">= {ratio_min:g}x rival", ratio >= ratio_min
-    elif value_min is not None:
-        goal, holds = f">= {value_min:,g} {unit}", value >= value_min
-    elif value_max is not None:
-        goal, holds = f"<= {value_max:,g} {unit}", value <= value_max
+        goals.append((f">= {ratio_min:g}x rival", ratio >= ratio_min))
+    if value_min is not None:
+        goals.append((f">= {value_min:,g} {unit}", value >= value_min))
+    if value_max is not None:
+        goals.append((f"<= {value_max:,g} {unit}", value <= value_max))
     return Figure(
         name=name,
         value=value,
@@ -59,8 +59,8 @@ def against_rival(
         rival=median(rival),
         rival_name=rival_name,
         ratio=ratio,
-        goal=goal,
-        holds=holds,
+        goal=" and ".join(goal for goal, _ in goals) or None,
+        holds=all(holds for _, holds in goals) if goals else None,
     )
 
 

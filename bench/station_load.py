@@ -35,7 +35,13 @@ FIRST_SEQ_NO: Final = 10_000_000
 
 
 def transaction_event(station: int) -> tuple[bytes, bytes, bytes]:
-    """Return a TransactionEvent (Updated) as a masked frame, cut at its seqNo: in the id, in the payload."""
+    """Return a TransactionEvent as a masked frame, cut at its seqNo: in the id, in the payload."""
+    before, between, after = masked(transaction_event_call(station)).split(str(FIRST_SEQ_NO).encode())
+    return before, between, after
+
+
+def transaction_event_call(station: int) -> str:
+    """Return the CALL of a TransactionEvent (Updated)."""
     payload = {
         "eventType": "Updated",
         "timestamp": "2022-03-27T01:00:00Z",
@@ -59,8 +65,7 @@ def transaction_event(station: int) -> tuple[bytes, bytes, bytes]:
         ],
     }
     call = [2, f"{station}-{FIRST_SEQ_NO}", "TransactionEvent", payload]
-    before, between, after = masked(json.dumps(call, separators=(",", ":"))).split(str(FIRST_SEQ_NO).encode())
-    return before, between, after
+    return json.dumps(call, separators=(",", ":"))
 
 
 def masked(text: str) -> bytes:

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+BUCKETS_S: Final = Histogram.DEFAULT_BUCKETS
+"""Upper bounds, the last of them infinite."""
 
 
-class GatewayMetrics:
-    """The gateway's metrics, in a registry of their own so that many gateways fit one process."""
+@dataclass(slots=True)
+class _Answers:
+    """What one action's answers took."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(BUCKETS_S))
+    sum_s: float = 0.0
+    told: int = 0
+    """How many of them `messages` knows."""
+
+
+class GatewayMetrics(Collector):
+    """The gateway's metrics, in a registry of their own so that many gateways fit one process.
+
+    Answers are counted here and handed over when somebody looks: the library takes a lock for each number, which would
+    be a twentieth of what a message costs.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._answers: dict[str, _Answers] = {}
+        self.registry.register(self)  # before `messages`, so that `collect` comes before it is read
         self.connections_active = Gauge(
             "ocpp_connections_active", "Stations connected", ["version"], registry=self.registry
         )
@@ -25,23 +52,29 @@ class GatewayMetrics:
         self.messages = Counter(
             "ocpp_messages", "CALLs by action and result", ["action", "direction", "result"], registry=self.registry
         )
-        self.handle_seconds = Histogram(
-            "ocpp_message_handle_seconds", "From CALL to answer", ["action"], registry=self.registry
-        )
         self.call_timeouts = Counter(
             "ocpp_call_timeout", "CALLs of ours without an answer", ["action"], registry=self.registry
         )
         self.frames_rejected = Counter(
             "ocpp_frames_rejected", "Frames that were not what they should be", ["reason"], registry=self.registry
         )
-        self._answered: dict[str, tuple[Counter, Histogram]] = {}
         self.commit_pending = Gauge("gateway_commit_pending", "Events that are not durable yet", registry=self.registry)
 
     def answered(self, action: str, took_s: float) -> None:
         """Count a CALL of a station that got its CALLRESULT; `action` is one of the catalogue."""
-        found = self._answered.get(action)
-        if found is None:
-            found = self.messages.labels(action, "in", "result"), self.handle_seconds.labels(action)
-            self._answered[action] = found
-        found[0].inc()
-        found[1].observe(took_s)
+        answers = self._answers.get(action)
+        if answers is None:
+            answers = self._answers[action] = _Answers()
+        answers.counts[bisect_left(BUCKETS_S, took_s)] += 1
+        answers.sum_s += took_s
+
+    def collect(self) -> Iterator[Metric]:
+        """Hand over what was counted since the last look."""
+        times = HistogramMetricFamily("ocpp_message_handle_seconds", "From CALL to answer", labels=["action"])
+        bounds = [*map(str, BUCKETS_S[:-1]), "+Inf"]
+        for action, answers in self._answers.items():
+            *_, count = cumulative = list(accumulate(answers.counts))
+            times.add_metric([action], list(zip(bounds, cumulative, strict=True)), answers.sum_s)
+            self.messages.labels(action, "in", "result").inc(count - answers.told)
+            answers.told = count
+        yield times

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import event_log, gateway_memory, gateway_transaction_event, pricing
+from bench import event_log, gateway_dispatch, gateway_memory, gateway_transaction_event, pricing
 from bench.figure import Figure
 
 pytestmark = pytest.mark.postgres
@@ -25,6 +25,10 @@ async def test_durable_transaction_events_are_measured_in_turns_with_the_rival()
     durable, cpu, cpu_with_postgres = figures
     assert durable.goal == ">= 8x rival"
     assert cpu.rival == cpu_with_postgres.rival
+
+
+async def test_dispatch_is_measured_in_turns_with_the_rival() -> None:
+    assert_measured(await gateway_dispatch.measure(calls=200), gateway_dispatch.FIGURES)
 
 
 async def test_memory_is_measured_per_station() -> None:

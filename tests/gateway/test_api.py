@@ -275,6 +275,8 @@ async def test_metrics_name_no_station_and_no_driver(world: World) -> None:
     text = (await ask(world, "GET", "/metrics")).text
 
     assert 'ocpp_messages_total{action="Authorize",direction="in",result="result"} 1.0' in text
+    assert 'ocpp_message_handle_seconds_count{action="Authorize"} 1.0' in text
+    assert 'ocpp_message_handle_seconds_bucket{action="Authorize",le="+Inf"} 1.0' in text
     assert not any(name in text for name in ("SECRET", "CS-2", "MadeUpAction", PARTY))
 
 
