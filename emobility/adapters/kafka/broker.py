@@ -204,6 +204,16 @@ class Admin:
 
         return await self._run(asked)
 
+    async def ends(self, topics: Sequence[str]) -> Mapping[tuple[str, int], int]:
+        """Return where each partition ends; half of what `bounds` asks. Raises `LogUnavailable`."""
+
+        def asked() -> dict[tuple[str, int], int]:
+            places = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS_PER_TOPIC)]
+            end = self._connected().list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+            return {(place.topic, place.partition): end[place].offset for place in places}
+
+        return await self._run(asked)
+
     async def delete_before(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Drop records before an offset of each partition. Raises `LogUnavailable`."""
         wanted = {TopicPartition(topic, number): offset for (topic, number), offset in offsets.items()}

@@ -273,11 +273,13 @@ class KafkaEventLog:
         cursors = await self._cursors.all()
         if not cursors:
             return {}
-        held = await self._bounds(sorted({place.topic for place, _ in cursors}))
+        ends = await self._admin.ends(
+            [self._kafka_topic(topic) for topic in sorted({each.topic for each, _ in cursors})]
+        )
         lags: dict[str, int] = {}
         topics: dict[str, set[str]] = {}
         for place, next_offset in cursors:
-            behind = held[place.topic, place.partition].end - next_offset
+            behind = ends[self._kafka_topic(place.topic), place.partition] - next_offset
             lags[place.group] = lags.get(place.group, 0) + behind
             topics.setdefault(place.group, set()).add(place.topic)
         for group, names in topics.items():
