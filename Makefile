@@ -40,7 +40,9 @@ soak: tools kafka ## The tests that kill processes, again and again (SOAK_ROUNDS
 	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
 		$(BIN)/python -m pytest -q -m fault $(PYTEST_ARGS) || exit 1; done
 
-fuzz: tools ## The property tests with many more examples (FUZZ_EXAMPLES=5000)
+fuzz: tools foundry ## The property tests, and those of the contracts, with many more examples (FUZZ_EXAMPLES=5000)
+	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH FORGE_SNAPSHOT_CHECK=false FOUNDRY_FUZZ_SEED=$$(date +%s) \
+		FOUNDRY_FUZZ_RUNS=$(or $(FUZZ_EXAMPLES),5000) FOUNDRY_INVARIANT_RUNS=256 forge test
 	@WATTROAM_FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(BIN)/python -m pytest -q -m "not kafka and not fault" \
 		--hypothesis-profile=fuzz --timeout=3600 $(PYTEST_ARGS)
 
