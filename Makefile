@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := build/stamps
 CONTRACTS := settlement_contracts
+# Ours and what they inherit: fewer would mean that slither passed some over.
+CONTRACTS_ANALYZED := 52
 FOUNDRY := $(CURDIR)/build/foundry
 PYTEST_ARGS ?=
 TEST_WORKERS ?= 2
@@ -128,7 +130,7 @@ $(STAMPS)/contracts: $(STAMPS)/foundry $(STAMPS)/slither $(shell find $(CONTRACT
 		&& FORGE_SNAPSHOT_CHECK=true forge test --quiet --summary && node abi.js --check
 	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH && export FOUNDRY_OUT=../build/contracts/slither \
 		&& { ../build/slither/bin/slither . > ../build/contracts/slither.txt 2>&1 \
-		&& grep -Eq 'analyzed \([1-9][0-9]* contracts' ../build/contracts/slither.txt \
+		&& grep -Fq 'analyzed ($(CONTRACTS_ANALYZED) contracts' ../build/contracts/slither.txt \
 		|| { cat ../build/contracts/slither.txt >&2; exit 1; }; }
 	@grep -Eo 'analyzed .*' build/contracts/slither.txt
 	@mkdir -p $(STAMPS) && touch $@
