@@ -82,9 +82,13 @@ class Closing:
             return sum([await self._close_pair(each, at_once=True) for each in pairs])
 
     async def _pairs(self) -> list[PairKey]:
-        async with self._ports.units.begin() as unit:
-            rows = await unit.table(AGREEMENT).select(order_by=("cpo_id", "agreement_id"))
-        return [(row.cpo_id, row.agreement_id) for row in rows]
+        pairs: list[PairKey] = []
+        while True:
+            async with self._ports.units.begin() as unit:
+                rows = await unit.table(AGREEMENT).select(order_by=("cpo_id", "agreement_id"), offset=len(pairs))
+            pairs += [(row.cpo_id, row.agreement_id) for row in rows]
+            if len(rows) < SELECT_ROWS_MAX:
+                return pairs
 
     async def _close_pair(self, pair: PairKey, *, at_once: bool) -> int:
         closed = 0
@@ -121,7 +125,10 @@ class Closing:
         *,
         at_once: datetime | None,
     ) -> tuple[Span, Sequence[LeafRecord]] | None:
-        """Return the span of the next statement and its CDRs; None: nothing waits, or its period still runs."""
+        """Return the span of the next statement and all its CDRs, perhaps more than one statement holds.
+
+        None: nothing waits, or its period still runs.
+        """
         running, _ = period_at(terms.statement_period, terms.time_zone, self._ports.clock.now())
         until = at_once or running
         waiting = await _closable(unit, agreement, currency, before=until)
@@ -137,13 +144,14 @@ class Closing:
         if agreement.closed_until is not None:
             start = max(start, agreement.closed_until)
         rows = [each.row for each in waiting if each.counts_from < end]
-        return Span(start=min(start, end - SECOND), end=end), rows[:LEAVES_MAX]
+        return Span(start=min(start, end - SECOND), end=end), rows
 
     async def _bind(
-        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, rows: Sequence[LeafRecord]
+        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, due: Sequence[LeafRecord]
     ) -> None:
-        """Make the statement of these CDRs, all in this unit."""
+        """Make the statement of these CDRs, or of the first `LEAVES_MAX`, all in this unit."""
         assert opening.book_agreement is not None
+        rows = due[:LEAVES_MAX]
         trees = StatementTrees([leaf_in_tree(row) for row in rows])
         statement = statement_of(
             trees,
@@ -160,8 +168,9 @@ class Closing:
         for start in range(0, len(in_it), SELECT_ROWS_MAX):
             await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
-        closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
-        await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
+        if len(rows) == len(due):  # else its span is not closed yet: the rest is no late comer
+            closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
+            await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
         unit.emit(self._closed(record))
         self._metrics.closed(record)
 
@@ -260,9 +269,12 @@ async def leaves_of(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecor
 
 
 async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *, before: datetime) -> list[Waiting]:
-    """Return unbatched CDRs that count before a moment, in that order: a credit never before its original."""
+    """Return unbatched CDRs that count before a moment, in that order: a credit never before its original.
+
+    Of more than a statement holds, at least one more than that.
+    """
     rows: list[LeafRecord] = []
-    while len(rows) < LEAVES_MAX:
+    while len(rows) <= LEAVES_MAX:
         page = await unit.table(LEAF).select(
             _unbatched(agreement, currency),
             before=("accepted_at", before),
@@ -279,7 +291,8 @@ async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *
     for start in range(0, len(missing), SELECT_ROWS_MAX):
         ids = missing[start : start + SELECT_ROWS_MAX]
         for row in await unit.table(LEAF).select({"cpo_id": agreement.cpo_id, "cdr_id": ids}):
-            originals[row.cdr_id] = row
+            if row.sequence is not None:  # else it waits beyond what was read, and its credit with it
+                originals[row.cdr_id] = row
     waiting = [
         Waiting(row=row, counts_from=counts_from) for row in rows if (counts_from := _counts_from(row, originals))
     ]
