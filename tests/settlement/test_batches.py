@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -219,6 +220,32 @@ async def test_a_leaf_that_was_changed_is_not_signed(here: Settling) -> None:
     assert statement.state is StatementState.CLOSED
     assert "are not those that it binds" in (statement.waiting or "")
     assert await here.transactions() == []
+
+
+@pytest.mark.parametrize("change", [{"credit_e4": 1}, {"due_e4": -1}, None])
+async def test_rows_that_make_no_tree_or_are_gone_hold_up_no_other_batch(
+    here: Settling, change: dict[str, Any] | None
+) -> None:
+    await one_pair(here)
+    (leaf,) = await here.world.leaves()
+    async with here.world.ports.units.begin() as unit:
+        if change is None:
+            await unit.table(LEAF).delete(leaf.cpo_id, leaf.cdr_id)
+        else:
+            await unit.table(LEAF).put(replace(leaf, **change))
+        await unit.commit()
+    await here.follow()
+    others = terms(CPO, OTHER_MSP)
+    await here.sign(others)
+    await here.market.prepare(here.world.ports.units)
+    await here.world.take(accepted(a_cdr("s2"), agreement=others))
+    await here.world.closing.close_now()
+
+    await here.follow()
+
+    statements = {each.emsp_id: each for each in await here.world.statements()}
+    assert "are not those that it binds" in (statements[MSP].waiting or "")
+    assert (statements[MSP].state, statements[OTHER_MSP].state) == (StatementState.CLOSED, StatementState.FINAL)
 
 
 @pytest.mark.parametrize("point", [each for each in CrashPoint if each is not CrashPoint.STATEMENT_CLOSED])

@@ -183,6 +183,18 @@ async def test_of_very_many_pairs_the_last_is_closed_too() -> None:
         assert await world.closing.close_now() == 1
 
 
+async def test_a_pair_that_can_not_be_closed_holds_up_no_other(world: World) -> None:
+    others = terms(CPO, PartyId("NL-WIN"))
+    await world.sign(terms(), others)
+    await world.take(*[accepted(a_cdr(f"s{n}", 2**62)) for n in range(3)], accepted(a_cdr("s9"), agreement=others))
+    world.clock.step_to(WEEK_END)
+
+    assert await world.closing.close_due() == 1
+
+    (statement,) = await world.statements()
+    assert statement.emsp_id == others.emsp_id
+
+
 async def test_an_agreement_that_is_not_open_in_its_book_waits(world: World) -> None:
     await world.take(signed(terms()), accepted(a_cdr("s1")))
 
