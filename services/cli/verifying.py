@@ -111,13 +111,18 @@ def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
     """Tell all of one file; of several all that was refused, and one line of each other."""
     write = sys.stdout.write
     for each in verified:
-        write(f"{each.path}: {'accepted' if each.is_accepted else 'REFUSED'}\n")
+        write(f"{_printable(str(each.path))}: {'accepted' if each.is_accepted else 'REFUSED'}\n")
         if len(verified) > 1 and each.is_accepted:
             continue
         for finding in each.findings:
-            write(f"  {finding.check.value:<10}{finding.verdict.value:<10}{finding.says}\n")
+            write(f"  {finding.check.value:<10}{finding.verdict.value:<10}{_printable(finding.says)}\n")
     if len(verified) > 1:
         accepted = sum(each.is_accepted for each in verified)
         write(f"{accepted} of {len(verified)} receipts accepted\n")
     if not is_online:
         write(f"{OFFLINE}\n")
+
+
+def _printable(text: str) -> str:
+    """Return a text with what a terminal would obey written out: a file's own words must not pass for a finding."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

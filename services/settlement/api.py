@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
@@ -144,14 +145,15 @@ class API:
             assert pair is not None
             leaves, batch = await leaves_of(unit, record), await _batch_of(unit, record)
         secret = await self._ports.vault.open(pair.pair_secret)
-        return _answer(statement_document(record, batch, leaves, pair_secret=secret))
+        return await asyncio.to_thread(lambda: _answer(statement_document(record, batch, leaves, pair_secret=secret)))
 
     async def show_csv(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement's CDRs as a table."""
         async with self._ports.units.begin() as unit:
             record = await statement_of_party(unit, party_id, _hash_of(request))
             leaves = await leaves_of(unit, record)
-        return Response(statement_csv(record, leaves), media_type="text/csv", headers={"Cache-Control": "no-store"})
+        table = await asyncio.to_thread(statement_csv, record, leaves)  # of 100,000 CDRs it takes seconds
+        return Response(table, media_type="text/csv", headers={"Cache-Control": "no-store"})
 
     async def show_cdr(self, request: Request, party_id: PartyId) -> Response:
         """Say where a CDR stands and, once it is final, prove that: what the driver's receipt is made with."""

@@ -16,13 +16,12 @@ from emobility.domain.batch.calls import Acceptance, propose_call
 from emobility.domain.batch.statement import STATEMENTS_MAX, pairs_hash
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.batch.typed_data import Book, acceptance_digest, batch_id_of
-from emobility.domain.errors import RuleBroken
+from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
-from emobility.events.settlement import StatementName
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
-from services.settlement.closing import leaf_in_tree, leaves_of, name_of, pair_statement
+from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of, pair_statement
 from services.settlement.crash_points import CrashPoint, Reached
 from services.settlement.records import (
     ACCEPTANCE,
@@ -43,14 +42,6 @@ from services.settlement.records import (
 )
 
 PAIRS_BYTES: Final = 32
-
-
-class StatementDiffers(RuleBroken):
-    """A statement is signed only while its CDRs are those that it was closed over."""
-
-    def __init__(self, statement: StatementName) -> None:
-        self.statement = statement
-        super().__init__(f"the CDRs of statement {statement} are not those that it binds")
 
 
 class Batching:
@@ -297,7 +288,10 @@ async def acceptances_of(unit: UnitOfWork, batch_id: bytes) -> dict[PartyId, Acc
 
 async def refuse_difference(unit: UnitOfWork, record: StatementRecord) -> None:
     """Let a statement pass whose CDRs are still those that it binds. Raises `StatementDiffers`."""
-    trees = StatementTrees([leaf_in_tree(row) for row in await leaves_of(unit, record)])
+    try:
+        trees = StatementTrees([leaf_in_tree(row) for row in await leaves_of(unit, record)])
+    except (MalformedInput, RuleBroken) as error:  # they make no tree at all
+        raise StatementDiffers(name_of(record)) from error
     found = (trees.evidence_root, trees.sum_root.hash, trees.sum_root.due_e4, trees.sum_root.credit_e4, trees.count)
     if found != (record.evidence_root, record.sum_root, record.due_e4, record.credit_e4, record.count):
         raise StatementDiffers(name_of(record))

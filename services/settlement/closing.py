@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+import structlog
+
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
 from emobility.domain.batch.statement import PairStatement, statement_of
-from emobility.domain.batch.trees import StatementTrees
+from emobility.domain.batch.trees import StatementTrees, SumOutOfRange
+from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.events.event import Envelope
 from emobility.events.settlement import StatementClosed, StatementName
 from emobility.ports.ports import Ports
@@ -41,7 +44,19 @@ from services.settlement.records import (
 
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
+AMOUNT_E4_MAX: Final = 2**63 - 1
+"""Most that is due or credited in a statement: what a row holds, and half of what a contract does."""
 SECOND: Final = timedelta(seconds=1)
+
+_log = structlog.get_logger(__name__)
+
+
+class StatementDiffers(RuleBroken):
+    """A statement is signed, shown and proven only while its CDRs are those that it was closed over."""
+
+    def __init__(self, statement: StatementName) -> None:
+        self.statement = statement
+        super().__init__(f"the CDRs of statement {statement} are not those that it binds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +88,34 @@ class Closing:
     async def close_due(self) -> int:
         """Close every period that is over; return how many statements came of it."""
         async with self.under_way:
-            return sum([await self._close_pair(pair, at_once=False) for pair in await self._pairs()])
+            return sum([await self._close_if_it_can(pair, at_once=False) for pair in await self._pairs()])
 
     async def close_now(self, pair: PairKey | None = None) -> int:
         """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
         async with self.under_way:
-            pairs = await self._pairs() if pair is None else [pair]
-            return sum([await self._close_pair(each, at_once=True) for each in pairs])
+            if pair is not None:
+                return await self._close_pair(pair, at_once=True)
+            return sum([await self._close_if_it_can(each, at_once=True) for each in await self._pairs()])
 
     async def _pairs(self) -> list[PairKey]:
-        async with self._ports.units.begin() as unit:
-            rows = await unit.table(AGREEMENT).select(order_by=("cpo_id", "agreement_id"))
-        return [(row.cpo_id, row.agreement_id) for row in rows]
+        pairs: list[PairKey] = []
+        while True:
+            async with self._ports.units.begin() as unit:
+                rows = await unit.table(AGREEMENT).select(order_by=("cpo_id", "agreement_id"), offset=len(pairs))
+            pairs += [(row.cpo_id, row.agreement_id) for row in rows]
+            if len(rows) < SELECT_ROWS_MAX:
+                return pairs
+
+    async def _close_if_it_can(self, pair: PairKey, *, at_once: bool) -> int:
+        """Close a pair; what is wrong with it is logged and holds up no other."""
+        try:
+            return await self._close_pair(pair, at_once=at_once)
+        except Unavailable:
+            raise
+        except EmobilityError as error:
+            rule, (cpo_id, agreement_id) = type(error).__name__, pair
+            _log.error("settlement_not_closed", cpo=cpo_id.code, agreement=agreement_id, rule=rule, reason=str(error))
+            return 0
 
     async def _close_pair(self, pair: PairKey, *, at_once: bool) -> int:
         closed = 0
@@ -121,7 +152,10 @@ class Closing:
         *,
         at_once: datetime | None,
     ) -> tuple[Span, Sequence[LeafRecord]] | None:
-        """Return the span of the next statement and its CDRs; None: nothing waits, or its period still runs."""
+        """Return the span of the next statement and all its CDRs, perhaps more than one statement holds.
+
+        None: nothing waits, or its period still runs.
+        """
         running, _ = period_at(terms.statement_period, terms.time_zone, self._ports.clock.now())
         until = at_once or running
         waiting = await _closable(unit, agreement, currency, before=until)
@@ -137,14 +171,18 @@ class Closing:
         if agreement.closed_until is not None:
             start = max(start, agreement.closed_until)
         rows = [each.row for each in waiting if each.counts_from < end]
-        return Span(start=min(start, end - SECOND), end=end), rows[:LEAVES_MAX]
+        return Span(start=min(start, end - SECOND), end=end), rows
 
     async def _bind(
-        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, rows: Sequence[LeafRecord]
+        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, due: Sequence[LeafRecord]
     ) -> None:
-        """Make the statement of these CDRs, all in this unit."""
+        """Make the statement of these CDRs, or of the first `LEAVES_MAX`, all in this unit."""
         assert opening.book_agreement is not None
+        rows = due[:LEAVES_MAX]
         trees = StatementTrees([leaf_in_tree(row) for row in rows])
+        due_e4, credit_e4 = trees.sum_root.due_e4, trees.sum_root.credit_e4
+        if max(due_e4, credit_e4) > AMOUNT_E4_MAX:
+            raise SumOutOfRange(due_e4=due_e4, credit_e4=credit_e4)
         statement = statement_of(
             trees,
             agreement=opening.book_agreement,
@@ -160,8 +198,9 @@ class Closing:
         for start in range(0, len(in_it), SELECT_ROWS_MAX):
             await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
-        closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
-        await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
+        if len(rows) == len(due):  # else its span is not closed yet: the rest is no late comer
+            closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
+            await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
         unit.emit(self._closed(record))
         self._metrics.closed(record)
 
@@ -243,7 +282,7 @@ def pair_statement(record: StatementRecord) -> PairStatement:
 
 
 async def leaves_of(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecord]:
-    """Return a statement's CDRs in the order of their places."""
+    """Return a statement's CDRs in the order of their places. Raises `StatementDiffers` when some are gone."""
     where = {
         "cpo_id": record.cpo_id,
         "agreement_id": record.agreement_id,
@@ -254,15 +293,18 @@ async def leaves_of(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecor
     while len(rows) < record.count:
         page = await unit.table(LEAF).select(where, order_by=("place",), offset=len(rows))
         if not page:
-            raise AssertionError(f"{name_of(record)} counts {record.count} CDRs and has {len(rows)}")
+            raise StatementDiffers(name_of(record))
         rows += page
     return rows
 
 
 async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *, before: datetime) -> list[Waiting]:
-    """Return unbatched CDRs that count before a moment, in that order: a credit never before its original."""
+    """Return unbatched CDRs that count before a moment, in that order: a credit never before its original.
+
+    Of more than a statement holds, at least one more than that.
+    """
     rows: list[LeafRecord] = []
-    while len(rows) < LEAVES_MAX:
+    while len(rows) <= LEAVES_MAX:
         page = await unit.table(LEAF).select(
             _unbatched(agreement, currency),
             before=("accepted_at", before),
@@ -279,7 +321,8 @@ async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *
     for start in range(0, len(missing), SELECT_ROWS_MAX):
         ids = missing[start : start + SELECT_ROWS_MAX]
         for row in await unit.table(LEAF).select({"cpo_id": agreement.cpo_id, "cdr_id": ids}):
-            originals[row.cdr_id] = row
+            if row.sequence is not None:  # else it waits beyond what was read, and its credit with it
+                originals[row.cdr_id] = row
     waiting = [
         Waiting(row=row, counts_from=counts_from) for row in rows if (counts_from := _counts_from(row, originals))
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ CSV_COLUMNS: Final = (
     "credit_e4",
     "currency",
 )
+_CELL_OF_A_FORMULA: Final = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\t\r])")
+"""Where a cell may begin with what makes it a formula: much of Europe's spreadsheets take `;` for the end of a cell."""
 
 
 def shown_statement(record: StatementRecord, batch: BatchRecord | None) -> dict[str, Any]:
@@ -124,4 +127,4 @@ def statement_csv(record: StatementRecord, leaves: Sequence[LeafRecord]) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    return _CELL_OF_A_FORMULA.sub(r"\1'", value) if isinstance(value, str) else value

@@ -105,8 +105,9 @@ class Finality:
         elif statement.state is not StatementState.UNFUNDED:
             short = replace(statement, state=StatementState.UNFUNDED, waiting="cover: the payer's is short")
             await unit.table(STATEMENT).put(short)
-            unit.emit(self._unfunded(batch, short, now))
-            self._metrics.became(StatementState.UNFUNDED)
+            if statement.final_at is None:  # else the chain lost the payment, and partners were told long ago
+                unit.emit(self._unfunded(batch, short, now))
+                self._metrics.became(StatementState.UNFUNDED)
 
     def _proposed(self, batch: BatchRecord, receipt: TransactionReceipt) -> Envelope:
         now = self._ports.clock.now()

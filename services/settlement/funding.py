@@ -1,11 +1,23 @@
-"""Try again what lacks cover, once there is cover: a look at the chain costs nothing, a call in vain costs gas."""
+"""Try again what lacks cover, once there is cover: a look at the chain costs nothing, a call in vain costs gas.
+
+Anyone may call `fund`. What somebody else made final that way is called for once more: the call changes nothing, and
+once it is final itself, what the book says is noted as after any other.
+"""
 
 from __future__ import annotations
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
-from emobility.domain.batch.calls import agreement_query, fund_call, read_agreement
+from emobility.domain.batch.calls import (
+    AgreementState,
+    agreement_query,
+    batch_query,
+    fund_call,
+    read_agreement,
+    read_batch,
+)
 from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import CallReverted
 from emobility.ports.ports import Ports
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.batching import queued, statements_of
@@ -17,6 +29,7 @@ from services.settlement.records import (
     PARTY,
     STATEMENT,
     TRANSACTION,
+    Opening,
     StatementRecord,
     StatementState,
     TransactionKind,
@@ -34,21 +47,36 @@ class Funding:
         """Queue what can succeed now; return how many calls. Raises `ChainUnavailable`."""
         async with self._ports.units.begin() as unit:
             short = await unit.table(STATEMENT).select({"state": StatementState.UNFUNDED})
-        covered = {each.batch_id for each in short if await self._is_covered(each)}
+        covered = {each.batch_id for each in short if await self._can_be_noted(each)}
         return sum([await self._queue(batch_id) for batch_id in sorted(filter(None, covered))])
 
-    async def _is_covered(self, statement: StatementRecord) -> bool:
+    async def _can_be_noted(self, statement: StatementRecord) -> bool:
+        """Tell whether a statement is final after a call."""
         deployed = await self._access.books.book_of(statement.currency)
         async with self._ports.units.begin() as unit:
             opening = await unit.table(OPENING).get(statement.cpo_id, statement.agreement_id, statement.version)
         if deployed is None or opening is None:
             return False
+        chain, book = self._access.chain, deployed.book.address
+        assert statement.batch_id is not None
+        assert statement.position is not None
+        if read_batch(await chain.call(book, batch_query(statement.batch_id))).is_final(statement.position):
+            return True
+        try:
+            standing = read_agreement(await chain.call(book, agreement_query(statement.book_agreement)))
+        except CallReverted:
+            return False  # a chain that lost blocks may lack the agreement
+        # … or the statement before.
+        is_next = statement.sequence == standing.last_sequence + 1
+        return is_next and await self._is_covered(deployed, opening, statement, standing)
+
+    async def _is_covered(
+        self, deployed: DeployedBook, opening: Opening, statement: StatementRecord, standing: AgreementState
+    ) -> bool:
         net_e4 = statement.due_e4 - statement.credit_e4
         if opening.mode is SettlementMode.PREFUNDED:
             payer = statement.emsp_id if net_e4 > 0 else statement.cpo_id
             return await self._collateral_e4(deployed, payer) >= abs(net_e4)
-        query = agreement_query(statement.book_agreement)
-        standing = read_agreement(await self._access.chain.call(deployed.book.address, query))
         return standing.owed_e4 + net_e4 <= standing.credit_limit_e4
 
     async def _collateral_e4(self, deployed: DeployedBook, party_id: PartyId) -> int:

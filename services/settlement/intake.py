@@ -18,7 +18,7 @@ from emobility.domain.batch.leaf import PAIR_SECRET_BYTES, LeafKind, leaf_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
-from emobility.events.cdr import AgreementSigned, CDRAccepted
+from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted
 from emobility.events.event import LoggedEvent
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -76,11 +76,12 @@ class Intake:
     async def _take_terms(self, unit: UnitOfWork, event: AgreementSigned) -> None:
         await _meet(unit, event.cpo_id, SigningPolicy.AUTOMATIC if event.holder == event.cpo_id else None)
         await _meet(unit, event.emsp_id, SigningPolicy.AUTOMATIC if event.holder == event.emsp_id else None)
-        pair = await self._pair(unit, event.cpo_id, event.agreement_id, event.emsp_id)
+        name = await _name_of(unit, event)
+        pair = await self._pair(unit, event.cpo_id, name, event.emsp_id)
         if pair.terms is not None and pair.terms.version >= event.agreement.version:
             return
         await unit.table(AGREEMENT).put(replace(pair, terms=event.agreement))
-        await _open_anew_if_changed(unit, event.agreement)
+        await _open_anew_if_changed(unit, name, event.agreement)
 
     async def _pair(self, unit: UnitOfWork, cpo_id: PartyId, agreement_id: str, emsp_id: PartyId) -> PairAgreement:
         """Return the pair's row, locked; one that is new gets a secret of its own."""
@@ -102,35 +103,36 @@ class Intake:
 
     async def _take_cdrs(self, unit: UnitOfWork, events: Sequence[CDRAccepted]) -> None:
         """Book CDRs. Raises `LeafChanged`."""
-        secrets: dict[PairKey, bytes] = {}
+        pairs: dict[tuple[PartyId, PartyId, str], tuple[str, bytes]] = {}
         leaves: dict[tuple[PartyId, str], LeafRecord] = {}
         repeated: list[CDRAccepted] = []
         for event in events:
-            pair = event.cpo_id, event.agreement_id
-            if pair not in secrets:
-                secrets[pair] = await self._secret(unit, event)
+            pair = event.cpo_id, event.emsp_id, event.agreement_id
+            if pair not in pairs:
+                name = await _name_of(unit, event)
+                pairs[pair] = name, await self._secret(unit, event, name)
             key = event.cpo_id, event.cdr.cdr_id
             if key in leaves:
                 repeated.append(event)
             else:
-                leaves[key] = self._leaf(event, secrets[pair], known=None)
+                leaves[key] = self._leaf(event, *pairs[pair], known=None)
         booked = await unit.table(LEAF).insert_all(list(leaves.values()))
         self._metrics.taken(leaves.values(), but_not=booked)
         known = {(leaf.cpo_id, leaf.cdr_id) for leaf in booked}
         repeated += [event for event in events if (event.cpo_id, event.cdr.cdr_id) in known]
         for event in repeated:
             leaf = await unit.table(LEAF).get(event.cpo_id, event.cdr.cdr_id)
-            if leaf != self._leaf(event, secrets[event.cpo_id, event.agreement_id], known=leaf):
+            if leaf != self._leaf(event, *pairs[event.cpo_id, event.emsp_id, event.agreement_id], known=leaf):
                 raise LeafChanged(cpo_id=event.cpo_id, cdr_id=event.cdr.cdr_id)
 
-    async def _secret(self, unit: UnitOfWork, event: CDRAccepted) -> bytes:
+    async def _secret(self, unit: UnitOfWork, event: CDRAccepted, name: str) -> bytes:
         # Read without a lock, perhaps from memory: of a pair that is there, the secret never changes.
-        pair = await unit.table(AGREEMENT).get(event.cpo_id, event.agreement_id)
+        pair = await unit.table(AGREEMENT).get(event.cpo_id, name)
         if pair is None:
-            pair = await self._pair(unit, event.cpo_id, event.agreement_id, event.emsp_id)
+            pair = await self._pair(unit, event.cpo_id, name, event.emsp_id)
         return bytes.fromhex(await self._ports.vault.open(pair.pair_secret))
 
-    def _leaf(self, event: CDRAccepted, secret: bytes, known: LeafRecord | None) -> LeafRecord:
+    def _leaf(self, event: CDRAccepted, name: str, secret: bytes, known: LeafRecord | None) -> LeafRecord:
         """Return the CDR's row; of one that is booked, what stays when nothing changed."""
         # An MSP that commits to nothing gets 32 bytes that nobody can open: its leaf proves no receipt.
         sealed = event.commitment or (
@@ -142,7 +144,7 @@ class Intake:
             cpo_id=event.cpo_id,
             cdr_id=cdr.cdr_id,
             emsp_id=event.emsp_id,
-            agreement_id=event.agreement_id,
+            agreement_id=name,
             session_id=cdr.session_id,
             currency=cdr.currency,
             is_credit=leaf.kind is LeafKind.CREDIT,
@@ -174,13 +176,24 @@ async def _meet(unit: UnitOfWork, party_id: PartyId, signs: SigningPolicy | None
         await unit.table(PARTY).put(replace(known, signs=signs, is_hosted=True))
 
 
-async def _open_anew_if_changed(unit: UnitOfWork, terms: RoamingAgreement) -> None:
+async def _name_of(unit: UnitOfWork, event: AgreementEvent) -> str:
+    """Return what a pair's agreement is called here: as its parties call it, unless that is another MSP's with the CPO.
+
+    Ids of agreements are what parties agree on; were two of one CPO the same, one MSP would pay for another's drivers.
+    """
+    name = event.agreement_id
+    while (pair := await unit.table(AGREEMENT).get(event.cpo_id, name)) is not None and pair.emsp_id != event.emsp_id:
+        name = f"{name}@{event.emsp_id}"
+    return name
+
+
+async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgreement) -> None:
     """Enter an opening under this version, unless the book's part of the terms stays as it is."""
-    openings = await openings_of(unit, terms.cpo_id, terms.agreement_id)
+    openings = await openings_of(unit, terms.cpo_id, name)
     limit_e4 = terms.credit_limit_e4 if terms.settlement_mode is SettlementMode.CREDIT_LINE else 0
     opening = Opening(
         cpo_id=terms.cpo_id,
-        agreement_id=terms.agreement_id,
+        agreement_id=name,
         version=terms.version,
         emsp_id=terms.emsp_id,
         currency=terms.currency,

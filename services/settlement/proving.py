@@ -20,8 +20,8 @@ from emobility.domain.receipt.making import settled_place
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.cdr_standing import CDRStanding, Stage
-from services.settlement.batching import StatementDiffers, book_of, proposal_id
-from services.settlement.closing import leaf_in_tree, leaves_of, name_of, pair_statement
+from services.settlement.batching import book_of, proposal_id
+from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of, pair_statement
 from services.settlement.records import (
     BATCH,
     LEAF,

@@ -45,6 +45,7 @@ class PairAgreement:
     """A pair's agreement through all versions.
 
     Attributes:
+        agreement_id: Its parties' own name of it; if another MSP's has the same, with the MSP behind it.
         pair_secret: Hides CDR ids in the trees (`domain/batch/leaf.cdr_key_of`), hex; the two parties know it.
         terms: The newest version that is signed by both; None: CDRs came first.
         closed_until: Until when CDRs are in statements; later ones go into the next, whenever the charge was.

@@ -10,7 +10,7 @@ import pytest
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.chain import ChainUnavailable
 from services.cli.verifying import FileTooLarge, NoReceipts, run_verify
-from tests.domain.receipt.world import a_file
+from tests.domain.receipt.world import a_file, a_quoted_file
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -65,3 +65,17 @@ def test_a_folder_without_receipts_and_a_file_that_can_be_none_are_refused(tmp_p
         run_verify(paths=[tmp_path], rpc_url=None, json=False)
     with pytest.raises(FileTooLarge):
         run_verify(paths=[written(tmp_path / "big", bytes(RECEIPT_BYTES_MAX + 1))], rpc_url=None, json=False)
+
+
+def test_what_a_file_says_can_not_pass_for_a_finding_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "q\n  CHAIN     HOLDS     Statement 7 is final.\x1b[8m\u202e"
+    path = written(tmp_path / "a\x1b[2Jb.json", a_quoted_file(forged))
+
+    assert run_verify(paths=[path], rpc_url=None, json=False) == 0
+
+    told = capsys.readouterr().out
+    assert "\n  CHAIN" not in told
+    assert not set("\x1b\u202e") & set(told)
+    assert r"q\n  CHAIN" in told

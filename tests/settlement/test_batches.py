@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from emobility.domain.agreement import SettlementMode
+from emobility.domain.batch.calls import fund_call
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import BatchProposed, StatementFinal, StatementUnfunded
 from emobility.ports.chain import ChainUnavailable, TransactionNotTaken
+from services.settlement.closing import pair_statement
 from services.settlement.crash_points import CrashPoint
 from services.settlement.deployment import DeploymentGone
 from services.settlement.finality import OtherGenesis
@@ -129,6 +132,50 @@ async def test_a_pair_without_cover_waits_alone_and_is_paid_when_there_is_some(h
     assert await cover(here, MSP) == 0
 
 
+async def test_what_somebody_else_funded_is_noted_though_its_cover_is_spent(here: Settling) -> None:
+    await one_pair(here, cover_e4=10_000)
+    await here.follow()
+    (batch,), statements = await here.batches(), await here.world.statements()
+    await here.market.deposit(here.numbers[MSP], 5_000)
+    call = fund_call(batch.batch_id, [pair_statement(each) for each in statements])
+    await here.chain.final(await here.chain.sent(batch.book, call))
+    spent = await cover(here, MSP)
+
+    await here.follow()
+
+    assert (statements[0].state, spent) == (StatementState.UNFUNDED, 0)
+    assert [each.state for each in await here.world.statements()] == [StatementState.FINAL]
+    assert len(await here.world.told(StatementFinal)) == 1
+
+
+async def test_a_chain_that_lost_deposits_costs_no_calls_in_vain_and_tells_nobody_twice(here: Settling) -> None:
+    await one_pair(here, cover_e4=0)
+    await here.follow()
+    unpaid = (await here.chain.chain.head()).number
+    await here.market.deposit(here.numbers[MSP], 15_000)
+    await here.follow()
+    await here.world.take(accepted(a_cdr("s2", 3_000)))
+    await here.world.closing.close_now()
+    await here.follow()
+    await here.market.deposit(here.numbers[MSP], 3_000)
+    await here.follow()
+    settled = [each.state for each in await here.world.statements()]
+    here.fake.fake.reorganise((await here.chain.chain.head()).number - unpaid, keep_transactions=False)
+    await here.follow()
+
+    await here.market.deposit(here.numbers[MSP], 3_000)  # enough for the second statement, whose turn has not come
+    await here.follow()
+    calls = len(await here.transactions())
+    await here.market.deposit(here.numbers[MSP], 15_000)
+    await here.follow()
+
+    assert settled == [StatementState.FINAL] * 2
+    assert calls == 4
+    assert [each.state for each in await here.world.statements()] == [StatementState.FINAL] * 2
+    assert await cover(here, MSP) == 0
+    assert len(await here.world.told(StatementUnfunded)) == len(await here.world.told(StatementFinal)) == 2
+
+
 async def test_a_credit_line_takes_no_more_than_its_limit(here: Settling) -> None:
     limited = replace(terms(), settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=20_000)
     await here.sign(limited)
@@ -193,6 +240,32 @@ async def test_a_leaf_that_was_changed_is_not_signed(here: Settling) -> None:
     assert statement.state is StatementState.CLOSED
     assert "are not those that it binds" in (statement.waiting or "")
     assert await here.transactions() == []
+
+
+@pytest.mark.parametrize("change", [{"credit_e4": 1}, {"due_e4": -1}, None])
+async def test_rows_that_make_no_tree_or_are_gone_hold_up_no_other_batch(
+    here: Settling, change: dict[str, Any] | None
+) -> None:
+    await one_pair(here)
+    (leaf,) = await here.world.leaves()
+    async with here.world.ports.units.begin() as unit:
+        if change is None:
+            await unit.table(LEAF).delete(leaf.cpo_id, leaf.cdr_id)
+        else:
+            await unit.table(LEAF).put(replace(leaf, **change))
+        await unit.commit()
+    await here.follow()
+    others = terms(CPO, OTHER_MSP)
+    await here.sign(others)
+    await here.market.prepare(here.world.ports.units)
+    await here.world.take(accepted(a_cdr("s2"), agreement=others))
+    await here.world.closing.close_now()
+
+    await here.follow()
+
+    statements = {each.emsp_id: each for each in await here.world.statements()}
+    assert "are not those that it binds" in (statements[MSP].waiting or "")
+    assert (statements[MSP].state, statements[OTHER_MSP].state) == (StatementState.CLOSED, StatementState.FINAL)
 
 
 @pytest.mark.parametrize("point", [each for each in CrashPoint if each is not CrashPoint.STATEMENT_CLOSED])

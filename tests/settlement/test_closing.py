@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,10 +14,13 @@ from emobility.domain.agreement import SettlementMode, StatementPeriod
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.statement import statement_of
 from emobility.domain.batch.trees import StatementTrees
+from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRAccepted
 from emobility.events.settlement import StatementClosed
+from emobility.ports.stores import SELECT_ROWS_MAX
+from services.settlement import closing
 from services.settlement.closing import pair_statement
-from services.settlement.records import LeafRecord, StatementRecord
+from services.settlement.records import AGREEMENT, LeafRecord, StatementRecord
 from tests.settlement.world import CPO, T0, World, a_cdr, a_credit, accepted, open_world, signed, terms
 
 WEEK_END = datetime(2022, 4, 3, 22, tzinfo=UTC)
@@ -125,6 +129,70 @@ async def test_a_credit_after_its_original_was_stated_nets_out_in_the_next(world
     await world.closing.close_now()
 
     assert [(each.due_e4, each.credit_e4) for each in await world.statements()] == [(15_000, 0), (0, 15_000)]
+
+
+async def test_what_does_not_fit_one_statement_is_closed_at_once_in_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "LEAVES_MAX", 2)
+    await world.sign(terms())
+    await world.take(*[accepted(a_cdr(f"s{n}"), at=T0 + n * SECOND) for n in range(5)])
+    world.clock.step_to(WEEK_END)
+
+    closed = await world.closing.close_due()
+    await world.take(accepted(a_cdr("late"), at=T0))
+    late = await world.closing.close_due()
+
+    statements = await world.statements()
+    assert (closed, late) == (3, 0)
+    assert [each.count for each in statements] == [2, 2, 1]
+    assert {each.period_end for each in statements} == {WEEK_END}
+
+
+async def test_a_credit_whose_original_does_not_fit_any_more_waits_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "LEAVES_MAX", SELECT_ROWS_MAX)
+    original = a_cdr("original")
+    async with open_world() as world:
+        await world.sign(terms())
+        await world.take(
+            accepted(a_credit(original)),
+            *[accepted(a_cdr(f"s{n}"), at=T0 + SECOND) for n in range(SELECT_ROWS_MAX - 1)],
+            accepted(original, at=T0 + 2 * SECOND),
+        )
+        world.clock.step_to(WEEK_END)
+
+        await world.closing.close_now()
+
+        by_id = {leaf.cdr_id: leaf.sequence or 0 for leaf in await world.leaves()}
+        assert 0 < by_id["original"] <= by_id["original-C1"]
+
+
+async def test_of_very_many_pairs_the_last_is_closed_too() -> None:
+    last = terms(PartyId("ZZ-ZZZ"))
+    async with open_world() as world:
+        await world.sign(last)
+        async with world.ports.units.begin() as unit:
+            table = unit.table(AGREEMENT)
+            (signed_pair,) = await table.select()
+            await table.put_all(
+                [replace(signed_pair, cpo_id=CPO, agreement_id=f"A-{n}", terms=None) for n in range(SELECT_ROWS_MAX)]
+            )
+            await unit.commit()
+        await world.take(accepted(a_cdr("s1", cpo_id=last.cpo_id), agreement=last))
+
+        assert await world.closing.close_now() == 1
+
+
+async def test_a_pair_that_can_not_be_closed_holds_up_no_other(world: World) -> None:
+    others = terms(CPO, PartyId("NL-WIN"))
+    await world.sign(terms(), others)
+    await world.take(*[accepted(a_cdr(f"s{n}", 2**62)) for n in range(3)], accepted(a_cdr("s9"), agreement=others))
+    world.clock.step_to(WEEK_END)
+
+    assert await world.closing.close_due() == 1
+
+    (statement,) = await world.statements()
+    assert statement.emsp_id == others.emsp_id
 
 
 async def test_an_agreement_that_is_not_open_in_its_book_waits(world: World) -> None:

@@ -73,6 +73,18 @@ async def test_each_agreement_has_a_secret_of_its_own_and_keeps_it(world: World)
     assert len({leaf.cdr_key for leaf in await world.leaves()}) == 2
 
 
+async def test_no_msp_pays_for_another_whose_agreement_has_the_same_id(world: World) -> None:
+    ours, theirs = terms(agreement_id="A-1"), terms(CPO, OTHER_MSP, agreement_id="A-1", version=2)
+    await world.sign(ours, theirs)
+    await world.take(accepted(a_cdr("s1", 7), agreement=theirs), accepted(a_cdr("s2", 5), agreement=ours))
+    await world.take(accepted(a_cdr("s1", 7), agreement=theirs))
+
+    await world.closing.close_now()
+
+    assert {each.emsp_id: each.due_e4 for each in await world.statements()} == {ours.emsp_id: 5, OTHER_MSP: 7}
+    assert {each.emsp_id for each in await world.leaves()} == {ours.emsp_id, OTHER_MSP}
+
+
 async def test_who_is_hosted_here_signs_by_itself_and_others_by_api(world: World) -> None:
     await world.take(signed(terms()))
     async with world.ports.units.begin() as unit:

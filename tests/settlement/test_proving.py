@@ -20,8 +20,7 @@ from emobility.protocols.cdr_standing import CDRStanding, Stage
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from services.settlement import proving as proving_module
-from services.settlement.batching import StatementDiffers
-from services.settlement.closing import leaves_of
+from services.settlement.closing import StatementDiffers, leaves_of
 from services.settlement.proving import TREES_KEPT_MAX, Proving, UnknownCDR
 from services.settlement.records import LEAF, LeafRecord, StatementRecord
 from services.settlement.service import build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Final
@@ -18,6 +19,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.events import codec
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
+from services.settlement import api
 from services.settlement.batching import book_of
 from services.settlement.records import LEAF, BatchRecord, StatementRecord, StatementState
 from services.settlement.service import Settlement, build
@@ -233,8 +235,11 @@ async def test_a_statement_holds_what_its_roots_are_computed_from(outside: Outsi
     assert (trees.evidence_root.hex(), trees.sum_root.hash.hex()) == (shown["evidence_root"], shown["sum_root"])
 
 
-async def test_a_table_is_harmless_in_a_spreadsheet(outside: Outside) -> None:
-    await outside.here.world.take(accepted(a_cdr("=cmd()")))
+@pytest.mark.parametrize(
+    ("cdr_id", "cell"), [("=cmd()", "'=cmd()"), ("a;=cmd()", "a;'=cmd()"), ("\t=x", "'\t'=x"), ("a=b;c-d", "a=b;c-d")]
+)
+async def test_a_table_is_harmless_in_a_spreadsheet(outside: Outside, cdr_id: str, cell: str) -> None:
+    await outside.here.world.take(accepted(a_cdr(cdr_id)))
     await outside.here.world.closing.close_now()
     named = next(each for each in await outside.here.world.statements() if each.sequence == 2)
 
@@ -243,8 +248,24 @@ async def test_a_table_is_harmless_in_a_spreadsheet(outside: Outside) -> None:
     head, line = answer.text.splitlines()
     assert answer.headers["content-type"].startswith("text/csv")
     assert head.startswith("cpo,emsp,agreement,sequence,place,cdr,")
-    assert line.startswith("NL-TUL,NL-ZON,TUL-ZON-1,2,0,'=cmd(),")
+    assert line.startswith(f"NL-TUL,NL-ZON,TUL-ZON-1,2,0,{cell},")
     assert line.endswith(",15000,0,EUR")
+
+
+async def test_a_large_statement_is_written_beside_the_loop(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    statement, writers = await outside.statement(), []
+
+    def slowly(*_: object, **__: object) -> str:
+        writers.append(threading.current_thread())
+        return ""
+
+    monkeypatch.setattr(api, "statement_csv", slowly)
+    monkeypatch.setattr(api, "statement_document", slowly)
+    for form in ("", ".csv"):
+        await outside.get(f"/{MSP}/statements/{statement.statement_hash.hex()}{form}")
+
+    assert len(writers) == 2
+    assert threading.main_thread() not in writers
 
 
 async def test_an_operator_closes_and_nobody_else(outside: Outside) -> None:

@@ -21,6 +21,8 @@ from emobility.ports.chain import (
 
 BASE_FEE_HEADROOM: Final = 2
 """The offer bears a base fee this many times today's; six full blocks in a row double it."""
+NUMBER_MAX: Final = 2**63 - 1
+"""Of blocks, gas, nonces, chain ids and wei per gas: what rows hold, and far more than any chain has."""
 
 
 class EthereumChain:
@@ -197,6 +199,9 @@ def _optional_bytes(found: Any) -> bytes | None:
 
 def _number(found: Any) -> int:
     try:
-        return int(found, 16)
+        number = int(found, 16)
     except (TypeError, ValueError):
         raise ChainUnavailable("an answer holds no number where it should") from None
+    if not 0 <= number <= NUMBER_MAX:
+        raise ChainUnavailable("an answer holds a number that nothing has")
+    return number

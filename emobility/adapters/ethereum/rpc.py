@@ -8,6 +8,7 @@ endpoint; and importing it takes seconds. Nothing is tried again: who asked know
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import count
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ from emobility.ports.chain import ChainUnavailable
 
 TIMEOUT_S: Final = 10.0
 """For one call, connecting included."""
+ANSWER_BYTES_MAX: Final = 8_000_000
+"""Longest answer that is read; the largest that we ask for, a batch's proposal, has 300,000."""
+MESSAGE_CHARACTERS_MAX: Final = 300
+"""Of what a node says of an error; it goes into rows and logs."""
 
 
 class RPCRefused(Exception):
@@ -34,7 +39,8 @@ class JSONRPC:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._http = httpx.AsyncClient(trust_env=False, timeout=timeout_s)
+        # Packed answers are not taken: a few bytes may unpack to more than there is memory.
+        self._http = httpx.AsyncClient(trust_env=False, timeout=timeout_s, headers={"accept-encoding": "identity"})
         self._ids = count()
 
     async def ask(self, method: str, *params: Any) -> Any:
@@ -47,9 +53,8 @@ class JSONRPC:
         request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
         try:
             async with asyncio.timeout(self._timeout_s):  # httpx knows no time for a whole call
-                response = await self._http.post(self._url, json=request)
-            answer: Any = response.raise_for_status().json()
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError) as error:
+                answer: Any = json.loads(await self._answer_to(request))
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError, RecursionError) as error:
             # Not the error's own words: they may hold the URL, and that a key.
             raise ChainUnavailable(f"{method}: no answer ({type(error).__name__})") from None
         if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
@@ -58,6 +63,17 @@ class JSONRPC:
             raise _refusal(answer["error"])
         return answer["result"]
 
+    async def _answer_to(self, request: dict[str, Any]) -> bytes:
+        """Return an answer's body. Raises `ValueError` for one that is too long, and what httpx raises."""
+        body = bytearray()
+        async with self._http.stream("POST", self._url, json=request) as response:
+            response.raise_for_status()
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise ValueError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        return bytes(body)
+
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
@@ -65,7 +81,7 @@ class JSONRPC:
 
 def _refusal(error: Any) -> RPCRefused:
     told = error if isinstance(error, dict) else {}
-    message, data = str(told.get("message", error)), told.get("data")
+    message, data = _line(str(told.get("message", error))), told.get("data")
     if isinstance(data, dict):  # hardhat and ganache wrap it
         data = data.get("data")
     try:
@@ -76,3 +92,8 @@ def _refusal(error: Any) -> RPCRefused:
     if revert_data is None and (told.get("code") == 3 or "revert" in message.lower()):
         revert_data = b""
     return RPCRefused(message=message, revert_data=revert_data)
+
+
+def _line(message: str) -> str:
+    """Return words of a stranger as one line that any row, log or terminal can hold."""
+    return "".join(each if each.isprintable() else " " for each in message[:MESSAGE_CHARACTERS_MAX])

@@ -73,9 +73,10 @@ class TableStatements(Generic[R]):
             sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.sql_type))
             for column in self.mapping.columns
         )
-        return sql.SQL("INSERT INTO {0} ({1}) SELECT {1} FROM json_to_recordset({2}::json) AS row ({3})").format(
-            self._table, self._names, sql.Placeholder("rows"), types
-        )
+        # In the order of the key: two units that write the same rows wait for each other one way round, not both.
+        statement = "INSERT INTO {0} ({1}) SELECT {1} FROM json_to_recordset({2}::json) AS row ({3}) ORDER BY {4}"
+        key = sql.SQL(", ").join(map(sql.Identifier, self._spec.key))
+        return sql.SQL(statement).format(self._table, self._names, sql.Placeholder("rows"), types, key)
 
     def _on_conflict_replace(self) -> sql.Composed:
         key = sql.SQL(", ").join(sql.Identifier(name) for name in self._spec.key)

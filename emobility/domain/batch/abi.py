@@ -191,8 +191,8 @@ def _decode(kind: _Type, encoded: bytes) -> Any:
 def _decode_all(kinds: Sequence[_Type], encoded: bytes) -> tuple[Any, ...]:
     values, at = [], 0
     for kind in kinds:
-        start = int.from_bytes(_word(encoded[at : at + WORD]), "big") if kind.is_dynamic else at
-        values.append(_decode(kind, encoded[start:]))
+        head = encoded[at : at + kind.head_bytes]
+        values.append(_decode(kind, encoded[int.from_bytes(_word(head), "big") :] if kind.is_dynamic else head))
         at += kind.head_bytes
     return tuple(values)
 

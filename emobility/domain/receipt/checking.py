@@ -141,7 +141,7 @@ def _quote(record: EvidenceRecord, proofs: Proofs) -> Finding:
 def _price(record: EvidenceRecord) -> Finding:
     try:
         priced = _priced(record)
-    except EmobilityError as error:
+    except (EmobilityError, ArithmeticError) as error:  # a current of NaN is compared with nothing
         return _refused(Check.PRICE, f"The price can't be computed from the terms ({error}).")
     sign = -1 if record.kind == "CREDIT" else 1
     total = (sign * priced.total.excl_e4, sign * gross_e4(priced.total), priced.currency)

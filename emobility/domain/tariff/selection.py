@@ -42,6 +42,8 @@ PRICE_MAX: Final = Decimal(10**9)
 MOMENT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """OCPI 2.2.1, 10.3.1: 1970-01-01 stands for a moment that is not known."""
 MOMENT_MAX: Final = datetime(2200, 1, 1, tzinfo=UTC)
+DURATION_S_MAX: Final = 10**12
+"""A limit beyond this is as this: no session between `MOMENT_MIN` and `MOMENT_MAX` comes near it."""
 STRETCHES_MAX: Final = 4_096
 """Stretches of local time a book remembers before it starts afresh."""
 
@@ -356,7 +358,7 @@ def _second(of_day: time) -> int:
 
 
 def _seconds(number: int | None) -> timedelta | None:
-    return None if number is None else timedelta(seconds=number)
+    return None if number is None else timedelta(seconds=max(-DURATION_S_MAX, min(number, DURATION_S_MAX)))
 
 
 def _bounds(low: object, high: object) -> tuple[Any, Any] | None:

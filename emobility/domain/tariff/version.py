@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 CANONICAL_FORM: Final = "wattroam-tariff-1"
 """Hashed along: a change of the form changes every hash, and says so."""
+_PLAIN_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 class NoCanonicalTariff(MalformedInput):
@@ -156,6 +158,13 @@ def _whole(number: Any) -> int:
     return number
 
 
+def _plain(number: str) -> Decimal:
+    """Read a number as `_number` writes it; 1e999999999 would take a thousand million digits to write back."""
+    if _PLAIN_NUMBER.fullmatch(number) is None:
+        raise ValueError(f"{number[:40]!r} is no plain number")
+    return Decimal(number)
+
+
 def _read_limit(document: dict[str, Any]) -> Price:
     return Price(excl_e4=_whole(document["excl_e4"]), incl_e4=_read(document, "incl_e4", _whole))
 
@@ -164,9 +173,9 @@ def _read_element(document: dict[str, Any]) -> TariffElement:
     components = tuple(
         PriceComponent(
             dimension=TariffDimension(component["dimension"]),
-            price=Decimal(component["price"]),
+            price=_plain(component["price"]),
             step_size=_whole(component["step"]),
-            vat_percent=_read(component, "vat", Decimal),
+            vat_percent=_read(component, "vat", _plain),
         )
         for component in document["components"]
     )
@@ -181,8 +190,8 @@ def _read_restrictions(r: dict[str, Any]) -> TariffRestrictions:
         end_date=_read(r, "end_date", date.fromisoformat),
         energy_wh_min=_read(r, "energy_wh_min", _whole),
         energy_wh_max=_read(r, "energy_wh_max", _whole),
-        current_a_min=_read(r, "current_a_min", Decimal),
-        current_a_max=_read(r, "current_a_max", Decimal),
+        current_a_min=_read(r, "current_a_min", _plain),
+        current_a_max=_read(r, "current_a_max", _plain),
         power_w_min=_read(r, "power_w_min", _whole),
         power_w_max=_read(r, "power_w_max", _whole),
         duration_s_min=_read(r, "duration_s_min", _whole),

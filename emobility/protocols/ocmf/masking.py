@@ -6,12 +6,11 @@ number as it was written, and names the original by its hash: whoever holds the 
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Final
 
-from emobility.protocols.ocmf.record import payload_hash
+from emobility.protocols.ocmf.record import payload_hash, strict_json
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
 
 MASK: Final = "***"
@@ -35,10 +34,7 @@ def mask(record_text: str) -> MaskedOCMF:
     original_hash = payload_hash(record_text)
     payload = record_text.strip().split("|")[1]
     masked = _HIDDEN.sub(lambda found: f'{found[1]}"{MASK}"', payload)
-    try:
-        shown = json.loads(masked)
-    except (ValueError, RecursionError) as error:
-        raise OCMFRefused(OCMFRule.MALFORMED, str(error)) from error
-    if not isinstance(shown, dict) or any(shown.get(name, MASK) != MASK for name in HIDDEN_FIELDS):
+    shown = strict_json(masked)  # of a name that is there twice, only one would be looked at
+    if any(shown.get(name, MASK) != MASK for name in HIDDEN_FIELDS):
         raise OCMFRefused(OCMFRule.MALFORMED, "identification that could not be hidden")
     return MaskedOCMF(text=f"OCMF-MASKED|{masked}", payload_sha256=original_hash, hidden=HIDDEN_FIELDS)

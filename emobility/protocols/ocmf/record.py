@@ -102,7 +102,7 @@ def payload_hash(record_text: str) -> str:
 
 def stated_readings(payload_text: str) -> tuple[VerifiedReading, ...]:
     """Return the readings that a payload states, **without** a signature to vouch for them. Raises `OCMFRefused`."""
-    _strict_json(payload_text)
+    strict_json(payload_text)
     return _readings(_parsed(f'{_PREFIX}{payload_text}|{{"SD":"00"}}'))
 
 
@@ -117,8 +117,8 @@ def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:
         OCMFRefused: with the rule that was broken.
     """
     payload_text, signature_text = _sections(record_text)
-    payload = _strict_json(payload_text)
-    signature = _strict_json(signature_text)
+    payload = strict_json(payload_text)
+    signature = strict_json(signature_text)
     _refuse_foreign_keys(payload, signature)
     record = _parsed(record_text.strip())
     _refuse_wrong_signature(record, public_key_hex)
@@ -151,8 +151,8 @@ def _sections(record_text: str) -> tuple[str, str]:
     return parts[1], parts[2]
 
 
-def _strict_json(text: str) -> dict[str, Any]:
-    """Read JSON and refuse what two readers may read differently."""
+def strict_json(text: str) -> dict[str, Any]:
+    """Read JSON and refuse what two readers may read differently. Raises `OCMFRefused`."""
     try:
         value = json.loads(
             text,

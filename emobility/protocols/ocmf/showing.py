@@ -5,14 +5,13 @@ Why masked copies carry neither signature nor bare hash: see `domain/receipt/doc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Final
 
 from emobility.domain.batch.hashing import commitment
 from emobility.domain.receipt.document import MaskedRecord, MeterShown
 from emobility.protocols.ocmf.masking import HIDDEN_FIELDS, MASK, mask
-from emobility.protocols.ocmf.record import VerifiedReading, payload_of, stated_readings
+from emobility.protocols.ocmf.record import VerifiedReading, payload_of, stated_readings, strict_json
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
 
 MASKED_PREFIX: Final = "OCMF-MASKED|"
@@ -20,8 +19,8 @@ MASKED_PREFIX: Final = "OCMF-MASKED|"
 
 def names_driver(record_text: str) -> bool:
     """Tell whether a record carries identification. Raises `OCMFRefused` when it is no record."""
-    fields = _fields(payload_of(record_text))
-    return any(fields.get(name) not in {None, ""} for name in HIDDEN_FIELDS)
+    fields = strict_json(payload_of(record_text))
+    return any(fields.get(name) not in (None, "") for name in HIDDEN_FIELDS)
 
 
 def meter_shown(records: Sequence[str], *, public_key: str, salt: bytes) -> MeterShown:
@@ -68,16 +67,6 @@ def _masked_readings(text: str) -> tuple[VerifiedReading, ...]:
     if not text.startswith(MASKED_PREFIX):
         raise OCMFRefused(OCMFRule.MALFORMED, text[:40])
     payload = text.removeprefix(MASKED_PREFIX)
-    if any(_fields(payload).get(name, MASK) != MASK for name in HIDDEN_FIELDS):
+    if any(strict_json(payload).get(name, MASK) != MASK for name in HIDDEN_FIELDS):
         raise OCMFRefused(OCMFRule.MALFORMED, "a masked copy that names the driver")
     return stated_readings(payload)
-
-
-def _fields(payload: str) -> dict[str, object]:
-    try:
-        fields = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise OCMFRefused(OCMFRule.MALFORMED, str(error)) from error
-    if not isinstance(fields, dict):
-        raise OCMFRefused(OCMFRule.MALFORMED, "no JSON object")
-    return fields

@@ -110,6 +110,20 @@ async def test_many_are_added_at_once_and_what_was_there_is_returned(world: Worl
     assert await world.rows() == [many[0], old[0], *many[2:9], *many[10:], world.thing("last"), old[1]]
 
 
+async def test_units_that_write_the_same_rows_the_other_way_round_do_not_wait_for_each_other(world: World) -> None:
+    many = [world.thing(f"{number:04}") for number in range(600)]
+
+    async def written(things: list[Any]) -> None:
+        async with world.units.begin() as unit:
+            await unit.table(world.things).put_all(things)
+            await unit.commit()
+
+    for _ in range(5):
+        await asyncio.gather(written(many), written(many[::-1]))
+
+    assert await world.rows() == many
+
+
 @pytest.mark.parametrize("fields", [{"serial": "a\0b"}, {"words": ("fine", "a\0b")}])
 async def test_a_nul_in_a_text_is_refused_by_name_and_the_unit_stays_usable(
     world: World, fields: dict[str, Any]

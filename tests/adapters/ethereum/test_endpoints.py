@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emobility.adapters.ethereum import EthereumChain, open_ethereum
+from emobility.adapters.ethereum import EthereumChain, open_ethereum, rpc
 from emobility.ports.chain import CallReverted, ChainUnavailable, TransactionNotTaken
 from emobility.runtime.network import LOOPBACK
 
@@ -153,3 +154,48 @@ async def test_a_call_that_is_cancelled_holds_up_no_other() -> None:
 
         async with asyncio.timeout(5):
             assert await chain.chain_id() == 7
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "0x" + "f" * 40,
+        "-0x5",
+        {"number": "-0x1", "hash": "0x01", "parentHash": "0x00", "timestamp": "0x5"},
+        {"number": hex(2**63), "hash": "0x01", "parentHash": "0x00", "timestamp": "0x5"},
+    ],
+)
+async def test_a_number_that_nothing_has_is_no_answer(result: Any) -> None:
+    async with an_endpoint(a_result(result)) as chain:
+        for asked in (chain.chain_id(), chain.head(), chain.nonce(CONTRACT, with_waiting=False)):
+            with pytest.raises(ChainUnavailable):
+                await asked
+
+
+async def test_an_answer_as_deep_as_a_stack_is_none() -> None:
+    async with an_endpoint(b'{"result":' + b"[" * 200_000) as chain:
+        with pytest.raises(ChainUnavailable):
+            await chain.chain_id()
+
+
+async def test_no_more_is_read_than_an_answer_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "ANSWER_BYTES_MAX", 100)
+    async with an_endpoint(a_result("0x" + "0" * 100)) as chain:
+        with pytest.raises(ChainUnavailable):
+            await chain.chain_id()
+
+
+async def test_a_packed_answer_is_not_unpacked() -> None:
+    packed = gzip.compress(a_result("0x1"))
+    async with an_endpoint(packed, status="200 OK\r\nContent-Encoding: gzip") as chain:
+        with pytest.raises(ChainUnavailable):
+            await chain.chain_id()
+
+
+async def test_a_node_s_words_fit_a_row_and_a_line() -> None:
+    async with an_endpoint(an_error(code=-32000, message="\ud800\0 no\n\x1b[2J" + "x" * 5_000)) as chain:
+        with pytest.raises(TransactionNotTaken) as refusal:
+            await chain.send_raw(b"\2")
+
+    assert refusal.value.reason.isprintable()
+    assert len(refusal.value.reason) <= rpc.MESSAGE_CHARACTERS_MAX

@@ -105,6 +105,15 @@ def test_a_proposal_of_more_statements_than_a_batch_holds_is_refused() -> None:
         read_proposal(calldata)
 
 
+@pytest.mark.timeout(10)  # read by way of copies of what follows, each item took as long as all that follow it
+def test_a_call_of_megabytes_is_refused_in_time() -> None:
+    words = (bytes(32), bytes(32), bytes(32), 1 << 72 | 1 << 40)
+    calldata = contracts.PROPOSE.call(bytes(32), (words,) * 40_000, ())
+
+    with pytest.raises(MalformedCall, match="40000 statements"):
+        read_proposal(calldata)
+
+
 def test_a_batch_says_what_is_final_and_who_accepted() -> None:
     answer = b"".join(number.to_bytes(32, "big") for number in (7, 0b100, 0b010, 0b001))
 

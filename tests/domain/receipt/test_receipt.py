@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.checking import Check, Verdict, Verification, verify_receipt
 from emobility.domain.receipt.document import EvidenceRecord, MeterShown, Receipt, canonical, read
 from emobility.domain.receipt.settled import ChainAnswers, chain_finding
+from emobility.protocols.ocmf import OCMFRefused
 from emobility.protocols.ocmf.showing import is_opened, meter_shown
 from tests.domain.receipt.world import (
     METER_SALT,
@@ -210,6 +212,28 @@ def _forged(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("component", "restrictions"),
+    [
+        ({"price": "1E+999999999"}, {}),
+        ({}, {"duration_s_max": 10**15}),
+        ({}, {"current_a_min": "6"}),
+        ({"step": 10**4_000}, {"energy_wh_min": 10**4_000}),
+    ],
+)
+def test_no_terms_are_so_strange_that_a_check_does_not_end(
+    component: dict[str, Any], restrictions: dict[str, Any]
+) -> None:
+    record = a_record()
+    element = {"components": [{"dimension": "ENERGY", "price": "0.41", "step": 1, **component}]}
+    quote = msgspec.structs.replace(
+        record.quote, tariff={**record.quote.tariff, "elements": [{**element, "restrictions": restrictions}]}
+    )
+    period = msgspec.structs.replace(record.periods[0], current_a_min=Decimal("NaN"))
+
+    assert Check.QUOTE in refused(changed_record(quote=quote, periods=(period,)))
+
+
+@pytest.mark.parametrize(
     "forged",
     [
         {"salt": "00" * 32},
@@ -255,6 +279,27 @@ def test_one_record_that_names_the_driver_masks_all() -> None:
     meter = meter_shown(mixed, public_key=METER.public_key, salt=METER_SALT)
 
     assert (len(meter.records), len(meter.masked)) == (0, 2)
+
+
+@pytest.mark.parametrize("identification", [["04A1B2C3"], {"uid": "04A1B2C3"}, 7, True])
+def test_identification_of_a_strange_kind_is_masked_or_its_record_refused(identification: Any) -> None:
+    strange = [f'OCMF|{json.dumps({"ID": identification})}|{{"SD":"00"}}']
+
+    try:
+        masked = meter_shown(strange, public_key=METER.public_key, salt=METER_SALT).masked
+    except OCMFRefused:
+        return
+
+    assert masked
+    assert "04A1B2C3" not in masked[0].text
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"ID":"04A1B2C3","ID":""}', r'{"\u0049D":"04A1B2C3","ID":"x"}', r'{"\u0049D":"04A1B2C3"}']
+)
+def test_a_record_that_hides_the_card_from_its_reader_is_refused(payload: str) -> None:
+    with pytest.raises(OCMFRefused):
+        meter_shown([f'OCMF|{payload}|{{"SD":"00"}}'], public_key=METER.public_key, salt=METER_SALT)
 
 
 def test_a_masked_copy_is_opened_by_its_original_and_the_salt() -> None:

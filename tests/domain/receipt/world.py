@@ -75,9 +75,9 @@ def signed_by_seller(message: bytes) -> str:
 SELLER_KEY: Final = asyncio.run(SIGNER.public_key(SELLER))
 
 
-def a_quote() -> RetailQuote:
+def a_quote(quote_id: str = "q-1") -> RetailQuote:
     quote = RetailQuote(
-        quote_id="q-1",
+        quote_id=quote_id,
         emsp_id=SELLER,
         driver_id="driver-1",
         plan_id="PLAN",
@@ -151,6 +151,12 @@ def sealed(receipt: Receipt) -> Receipt:
 
 def a_file(**changes: Any) -> bytes:
     return canonical(Settled(a_record()).receipt(**changes))
+
+
+def a_quoted_file(quote_id: str) -> bytes:
+    """A receipt whose seller calls the quote whatever it likes."""
+    record = evidence_record(a_quote(quote_id), CDR_, bill_id="bill-1", seller_key=SELLER_KEY, meter=None)
+    return canonical(Settled(record).receipt())
 
 
 def neighbour(number: int) -> Leaf:
