@@ -125,6 +125,14 @@ async def test_a_leader_that_knows_of_no_partitions_hands_them_all_out(
             await until_handled(log)
 
 
+async def test_a_log_beside_one_that_serves_is_closed_at_once(kafka_bootstrap: str, postgres_dsn: str) -> None:
+    async with opened(kafka_bootstrap, postgres_dsn, VirtualClock(T0)) as (serving, _):
+        await serving.append([booted("S1", 0)])
+        for _ in range(5):
+            async with asyncio.timeout(DEADLINE_S), opened(kafka_bootstrap, postgres_dsn, VirtualClock(T0)) as (log, _):
+                assert await log.parked("readers") == []
+
+
 async def test_a_topic_that_was_made_anew_stops_the_consumer(kafka_bootstrap: str, postgres_dsn: str) -> None:
     async with opened(kafka_bootstrap, postgres_dsn, VirtualClock(T0)) as (log, _):
         await log.append([booted("S1", number) for number in range(3)])
