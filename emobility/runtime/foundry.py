@@ -15,11 +15,11 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64"
 
 
 def find_foundry(program: str) -> Path:
-    """Return a program of Foundry: that which `make contracts` installed, else on PATH. Raises `ComponentMissing`."""
+    """Return a program of Foundry: that which `make foundry` installed, else on PATH. Raises `ComponentMissing`."""
     for found in _candidates(program):
         if found.is_file():
             return found
-    raise ComponentMissing(f"{program} is missing: run `make contracts`, which installs npm's @foundry-rs/{program}")
+    raise ComponentMissing(f"{program} is missing: run `make foundry`, which installs npm's @foundry-rs/{program}")
 
 
 def _candidates(program: str) -> Iterator[Path]:

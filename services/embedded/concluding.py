@@ -88,6 +88,9 @@ class Conclusion:
             yield f"the audit found {count} difference{'' if count == 1 else 's'}"
         if self._receipts.issued != self._receipts.verified:
             yield f"of {self._receipts.issued} receipts only {self._receipts.verified} hold"
+        final = sum(pair.final_cdrs for pair in self._settled.pairs)
+        if self._receipts.issued != final:
+            yield f"{final} CDRs are final and {self._receipts.issued} receipts were issued"
         settled_wh = sum(pair.final_wh for pair in self._settled.pairs)
         waiting_wh = sum(each.energy_wh for each in self._report.waiting)
         if figures.energy.cdr_wh != settled_wh + waiting_wh:

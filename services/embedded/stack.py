@@ -17,6 +17,7 @@ from emobility.adapters.system import SteppedClock, SystemClock, SystemRandomnes
 from emobility.runtime.embedded_chain import EmbeddedChain
 from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
+from emobility.runtime.foundry import find_foundry
 from emobility.runtime.process_tree import CommandServer, ProcessTree
 from emobility.runtime.supervision import ComponentMissing
 from services.embedded.run_folder import Installation
@@ -98,13 +99,15 @@ async def _settle(
     """Start a chain of our own and the settlement; without anvil accepted CDRs wait, and everything else goes on."""
     clock = SystemClock() if clock_file is None else SteppedClock(clock_file)
     timer, randomness = SystemTimer(), SystemRandomness()
-    chain = EmbeddedChain(installation.folder / "chain", clock=clock, timer=timer, randomness=randomness)
+    folder = installation.folder / "chain"
     try:
-        await tree.launch(chain)
+        anvil = find_foundry("anvil")  # before the tree is asked, which stops whole when a child fails
     except ComponentMissing as missing:
         on_change(f"nothing will be settled: {missing}")
         installation = replace(installation, chain_rpc_url=None, chain_mnemonic=None)
     else:
+        chain = EmbeddedChain(folder, clock=clock, timer=timer, randomness=randomness, anvil=anvil)
+        await tree.launch(chain)
         installation = replace(installation, chain_rpc_url=chain.rpc_url, chain_mnemonic=chain.mnemonic)
     installation.save()
     environment = {**environment, **installation.chain_environment()}

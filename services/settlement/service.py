@@ -88,11 +88,17 @@ class Settlement:
             sweeping.cancel()
 
     async def backlog(self) -> int:
-        """Count what moves by itself: batches to sign or send, and transactions that are not final."""
+        """Count what moves by itself: batches to sign or send, and transactions that are not final.
+
+        In the order in which things move: what moves on meanwhile is counted twice rather than never.
+        """
+        opening = ready = 0
+        if self.follower is not None:
+            async with self._ports.units.begin() as unit:
+                opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
+            ready = await self.follower.batching.ready()
         async with self._ports.units.begin() as unit:
-            moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
-            opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
-        return moving + (0 if self.follower is None else opening + await self.follower.batching.ready())
+            return opening + ready + await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
 
     async def _sweep_for_ever(self) -> None:
         while True:

@@ -272,7 +272,7 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(foundry, "_CHECKOUT", Path("/nowhere"))
     monkeypatch.setenv("PATH", "/nowhere")
 
-    with pytest.raises(ComponentMissing, match="make contracts") as missing:
+    with pytest.raises(ComponentMissing, match="make foundry") as missing:
         find_foundry("anvil")
 
     assert "\n" not in str(missing.value)

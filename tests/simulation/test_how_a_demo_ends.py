@@ -84,7 +84,20 @@ def test_a_difference_and_a_receipt_that_does_not_hold_end_it_with_1(capsys: pyt
     difference = Difference(rule="r", scope="s", expected=1, found=0, unit="u", cause="c")
     report = replace(sound(), checks=(Check(rule="r", compared=1, differences=(difference,)),))
 
-    code = ended(report=report, receipts=ReceiptFigures(issued=2, verified=1))
+    (run,) = memory_runs(SEED, SMALL)
+    issued = run.receipts.issued
+
+    code = ended(report=report, receipts=ReceiptFigures(issued=issued, verified=issued - 1))
 
     assert code == 1
-    assert capsys.readouterr().err == "the audit found 1 difference\nof 2 receipts only 1 hold\n"
+    assert capsys.readouterr().err == f"the audit found 1 difference\nof {issued} receipts only {issued - 1} hold\n"
+
+
+def test_a_final_cdr_without_a_receipt_ends_it_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    (run,) = memory_runs(SEED, SMALL)
+    issued = run.receipts.issued
+
+    code = ended(receipts=ReceiptFigures(issued=issued - 1, verified=issued - 1))
+
+    assert code == 1
+    assert capsys.readouterr().err == f"{issued} CDRs are final and {issued - 1} receipts were issued\n"
