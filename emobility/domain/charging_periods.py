@@ -109,6 +109,10 @@ def _periods_of(stretch: _Stretch, changes: Sequence[tuple[datetime, str]]) -> l
         weights = [int(is_charging) for _, _, is_charging in parts]
     imports = _shared(stretch.import_wh, weights)
     exports = _shared(stretch.export_wh, weights)
+    powers = [
+        _powers_of(stretch, imports[place], _seconds(start, end)) if is_charging else (None, None)
+        for place, (start, end, is_charging) in enumerate(parts)
+    ]
     return [
         ChargingPeriod(
             started_at=start,
@@ -116,11 +120,22 @@ def _periods_of(stretch: _Stretch, changes: Sequence[tuple[datetime, str]]) -> l
             energy_export_wh=exports[place],
             charging_s=_seconds(start, end) if is_charging else 0,
             parking_s=0 if is_charging else _seconds(start, end),
-            power_w_min=min(stretch.powers_w) if is_charging and stretch.powers_w else None,
-            power_w_max=max(stretch.powers_w) if is_charging and stretch.powers_w else None,
+            power_w_min=powers[place][0],
+            power_w_max=powers[place][1],
         )
         for place, (start, end, is_charging) in enumerate(parts)
     ]
+
+
+def _powers_of(stretch: _Stretch, import_wh: int, charging_s: int) -> tuple[int | None, int | None]:
+    """Return the least and the most power: samples are moments, and the mean of what was taken lies between the two."""
+    if not stretch.powers_w:
+        return None, None
+    powers_w = list(stretch.powers_w)
+    if charging_s:
+        mean_w, rest = divmod(import_wh * 3_600, charging_s)
+        powers_w += (mean_w, mean_w + (rest > 0))
+    return min(powers_w), max(powers_w)
 
 
 def _parts(stretch: _Stretch, changes: Sequence[tuple[datetime, str]]) -> list[tuple[datetime, datetime, bool]]:

@@ -57,11 +57,24 @@ def print_report(report: AuditReport, console: Console) -> None:
         unknown = f"[yellow]{check.unknown:,}[/yellow]" if check.unknown else "0"
         table.add_row(check.rule, f"{check.compared:,}", unknown, f"[red]{count}[/red]" if count else "0")
     console.print(table)
+    console.print(verdict(report), markup=False, highlight=False)
     for sentence in _caveats(report):
         console.print(sentence, style="yellow", markup=False)
     for each in report.differences:
         amounts = f"expected {each.expected:,}, found {each.found:,} {each.unit}"
         console.print(f"{each.rule}: {each.scope}: {amounts}: {each.cause}", style="red", markup=False)
+
+
+def verdict(report: AuditReport) -> str:
+    """Say in one sentence how it ended."""
+    compared = sum(check.compared for check in report.checks)
+    count = len(report.differences)
+    if count:
+        return f"{count:,} difference{'' if count == 1 else 's'}"
+    if not compared:
+        return "there is nothing to compare yet"
+    reach = "the chain included" if report.why_quick is None else "the chain not looked at"
+    return f"every equation holds ({len(report.checks)} rules, {compared:,} comparisons), {reach}"
 
 
 def _caveats(report: AuditReport) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -145,10 +146,9 @@ def migrate() -> None:
 
     from emobility.adapters.postgres.connections import translated
     from emobility.adapters.postgres.migrations import migrate as run
-    from emobility.runtime.settings import Settings
     from emobility.wiring import DatabaseNotNamed
 
-    database_url = Settings().database_url
+    database_url = os.environ.get("WATTROAM_DATABASE_URL")  # no other setting is of use here
     if database_url is None:
         raise DatabaseNotNamed
     with translated():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -119,7 +120,16 @@ def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
     if len(verified) > 1:
         accepted = sum(each.is_accepted for each in verified)
         write(f"{accepted} of {len(verified)} receipts accepted\n")
-    if not is_online:
+        unproven = Counter(
+            finding.check.value
+            for each in verified
+            if each.is_accepted
+            for finding in each.findings
+            if finding.verdict is Verdict.UNPROVEN
+        )
+        for check, count in sorted(unproven.items()):
+            write(f"{check} is unproven in {count} of them\n")
+    if not is_online and any(each.is_accepted for each in verified):
         write(f"{OFFLINE}\n")
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emobility.domain.money import decimal_from_e4
+from services.audit.command import verdict
 from services.audit.figures import Figures
 from services.audit.report import AuditReport
 from services.embedded.receipts import ReceiptFigures
@@ -37,11 +38,9 @@ def show(
     console.print(settlement)
     console.print(_retail(figures))
     console.print(_exceptions(figures, simulated))
-    verdict = "every equation holds" if report.is_clean else f"{len(report.differences)} differences"
-    compared = sum(check.compared for check in report.checks)
     style = "bold green" if report.is_clean else "bold red"
-    depth = "" if report.is_full else f", but the chain was not looked at: {report.why_quick}"
-    console.print(f"audit: {verdict} ({len(report.checks)} rules, {compared:,} comparisons){depth}", style=style)
+    depth = "" if report.is_full else f": {report.why_quick}"
+    console.print(f"audit: {verdict(report)}{depth}", style=style)
     for each in report.differences:
         amounts = f"expected {each.expected:,}, found {each.found:,} {each.unit}"
         console.print(f"  {each.rule}: {each.scope}: {amounts}: {each.cause}", style="red", markup=False)
@@ -50,7 +49,7 @@ def show(
 
 def _sessions(figures: Figures, simulated: dict[str, Any]) -> str:
     roaming = simulated.get("roaming", 0)
-    share = f" ({100 * roaming // figures.sessions} %)" if figures.sessions else ""
+    share = f" ({round(100 * roaming / figures.sessions)} %)" if figures.sessions else ""
     return (
         f"[bold]{figures.sessions} sessions[/bold], {roaming} of them roaming{share}, {figures.cdrs} CDRs, "
         f"{figures.credits} credited; {simulated.get('messages', 0):,} OCPP messages from stations"

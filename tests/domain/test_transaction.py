@@ -410,6 +410,19 @@ def test_a_transaction_of_no_length_keeps_its_energy() -> None:
     assert [(each.energy_import_wh, each.charging_s, each.parking_s) for each in periods] == [(200, 0, 0)]
 
 
+def test_the_mean_power_lies_between_the_least_and_the_most() -> None:
+    idle = MeterReading(at=START + timedelta(minutes=30), import_wh=4_000, power_w=0)
+    full = MeterReading(at=START + timedelta(minutes=60), import_wh=4_100, power_w=11_000)
+
+    first, second, last = charging_periods(
+        fold([started(1_000), updated(30, idle), updated(60, full), ended(90, 5_000)])
+    )
+
+    assert (first.power_w_min, first.power_w_max) == (0, 6_000)
+    assert (second.power_w_min, second.power_w_max) == (200, 11_000)
+    assert (last.power_w_min, last.power_w_max) == (None, None)
+
+
 def test_moments_are_cut_to_whole_seconds_so_that_partners_price_the_same_periods() -> None:
     late = MeterReading(at=START + timedelta(minutes=30, milliseconds=600), import_wh=3_000)
     transaction = fold([started(1_000), updated(30, late), ended(60, 5_000)])

@@ -56,7 +56,7 @@ class JSONRPC:
                 answer: Any = json.loads(await self._answer_to(request))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ValueError, RecursionError) as error:
             # Not the error's own words: they may hold the URL, and that a key.
-            raise ChainUnavailable(f"{method}: no answer ({type(error).__name__})") from None
+            raise ChainUnavailable(f"the chain's endpoint does not answer {method}: {_cause(error)}") from None
         if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
             raise ChainUnavailable(f"{method}: the answer is no JSON-RPC")
         if "error" in answer:
@@ -97,3 +97,16 @@ def _refusal(error: Any) -> RPCRefused:
 def _line(message: str) -> str:
     """Return words of a stranger as one line that any row, log or terminal can hold."""
     return "".join(each if each.isprintable() else " " for each in message[:MESSAGE_CHARACTERS_MAX])
+
+
+def _cause(error: Exception) -> str:
+    """Say for people what happened."""
+    match error:
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return "it is no http or https URL"
+        case httpx.ConnectError():
+            return "nothing listens there"
+        case TimeoutError() | httpx.TimeoutException():
+            return "not in time"
+        case _:
+            return type(error).__name__

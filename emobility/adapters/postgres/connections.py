@@ -120,8 +120,10 @@ async def open_database(
         try:
             await units.open(wait=True)
             await short.open(wait=True)
-        except BaseException:
+        except BaseException as error:
             await asyncio.gather(units.close(), short.close())
+            if isinstance(error, PoolTimeout):  # which knows nothing of the cause
+                await (await psycopg.AsyncConnection.connect(dsn, **options)).close()
             raise
     try:
         yield Database(dsn=dsn, units=units, short=short)

@@ -59,7 +59,7 @@ async def test_an_endpoint_that_nobody_serves_is_unavailable(free_port: int) -> 
 
 async def test_an_endpoint_that_says_nothing_is_unavailable_in_time() -> None:
     async with an_endpoint(b"", is_silent=True) as chain:
-        with pytest.raises(ChainUnavailable, match="eth_sendRawTransaction: no answer"):
+        with pytest.raises(ChainUnavailable, match="does not answer eth_sendRawTransaction: not in time"):
             await chain.send_raw(b"\2")
 
 
