@@ -28,12 +28,20 @@ parked: Final = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+token: Final = typer.Typer(
+    help="API tokens, by which a party or one of its systems reads its own statements and books.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
+app.add_typer(token, name="token")
 
 RUN_FOLDER: Final = Path("run")
 CANNOT_RUN: Final = 2
 Json = Annotated[bool, typer.Option("--json", help="Print figures for machines instead of a screen.")]
+Party = Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")]
+Group = Annotated[str, typer.Argument(help="charging_operations, driver_mobility or settlement.")]
 RunFolder = Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")]
 
 
@@ -230,7 +238,7 @@ def bench(
 
 @app.command()
 def erase(
-    party: str,
+    party: Party,
     driver_id: str,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask: there is no way back.")] = False,
@@ -245,7 +253,7 @@ def erase(
 
 
 @quarantine.command("list")
-def quarantine_list(party: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+def quarantine_list(party: Party, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
     """List a CPO's quarantined sessions with their reasons and evidence."""
     from services.embedded.operator import list_quarantine
 
@@ -262,7 +270,7 @@ class Outcome(StrEnum):
 
 @quarantine.command("resolve")
 def quarantine_resolve(
-    party: str,
+    party: Party,
     quarantine_id: str,
     *,
     outcome: Annotated[Outcome, typer.Option(case_sensitive=False)],
@@ -285,8 +293,43 @@ def quarantine_resolve(
     )
 
 
+@token.command("issue")
+def token_issue(
+    party: Party,
+    *,
+    purpose: Annotated[str, typer.Option(help="Which system gets it; shown in the list.")],
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Make an API token for a party and print it; it can't be shown again."""
+    from services.embedded.tokens import issue_token
+
+    sys.exit(issue_token(party=party, purpose=purpose, json=json, run_folder=run_folder))
+
+
+@token.command("list")
+def token_list(party: Party, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """List a party's API tokens by their ids."""
+    from services.embedded.tokens import list_tokens
+
+    sys.exit(list_tokens(party=party, json=json, run_folder=run_folder))
+
+
+@token.command("revoke")
+def token_revoke(
+    party: Party,
+    token_id: Annotated[str, typer.Argument(help="As `wattroam token list` shows it.")],
+    *,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Make an API token worthless, at once."""
+    from services.embedded.tokens import revoke_token
+
+    sys.exit(revoke_token(party=party, token_id=token_id, run_folder=run_folder))
+
+
 @parked.command("list")
-def parked_list(group: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+def parked_list(group: Group, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
     """List a consumer group's dead letters: which, of which key, why and since when."""
     from services.embedded.dead_letters import list_parked
 
@@ -294,7 +337,7 @@ def parked_list(group: str, *, json: Json = False, run_folder: RunFolder = RUN_F
 
 
 @parked.command("replay")
-def parked_replay(group: str, key: str, *, run_folder: RunFolder = RUN_FOLDER) -> None:
+def parked_replay(group: Group, key: str, *, run_folder: RunFolder = RUN_FOLDER) -> None:
     """Hand a key's dead letters to their group again, in order; on success the key goes on."""
     from services.embedded.dead_letters import replay_parked
 
@@ -303,7 +346,7 @@ def parked_replay(group: str, key: str, *, run_folder: RunFolder = RUN_FOLDER) -
 
 @parked.command("discard")
 def parked_discard(
-    group: str,
+    group: Group,
     event: Annotated[str, typer.Argument(help="As `parked list` names it: TOPIC/PARTITION@OFFSET.")],
     *,
     why: Annotated[str, typer.Option(help="Kept for ever, with who and when; the audit tells it.")],
@@ -316,7 +359,7 @@ def parked_discard(
 
 
 @parked.command("discarded")
-def parked_discarded(group: str, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+def parked_discarded(group: Group, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
     """List what was discarded of a consumer group's dead letters: by whom, when and why."""
     from services.embedded.dead_letters import list_discarded
 

@@ -1,0 +1,107 @@
+"""`wattroam token`: lets a party, or one of its systems, use our APIs in its own name, and takes that back."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from emobility.domain.errors import RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.runtime.access import PARTY_API_TOKENS, Access, PartyApiToken
+from emobility.wiring import open_ports
+from services.embedded.opening import opened
+
+ID_CHARACTERS: Final = 12
+"""Of a token's hash: its name for people, which opens nothing."""
+
+
+class UnknownToken(RuleBroken):
+    """The party has no such token that is good."""
+
+    def __init__(self, *, party_id: PartyId, token_id: str) -> None:
+        super().__init__(
+            f"{party_id} has no token {token_id} that is good; `wattroam token list {party_id}` names them"
+        )
+
+
+def issue_token(*, party: str, purpose: str, json: bool, run_folder: Path) -> int:
+    """Make a token and print it; it can't be shown again. Raises what `prune_log` raises."""
+    token = _run(_issue(PartyId(party), purpose, run_folder))
+    document = {"party_id": PartyId(party).code, "purpose": purpose, "token": token}
+    _tell(json_module.dumps(document) if json else token)
+    return 0
+
+
+def list_tokens(*, party: str, json: bool, run_folder: Path) -> int:
+    """Print a party's tokens by their ids. Raises what `prune_log` raises."""
+    rows = [_shown(each) for each in _run(_tokens(PartyId(party), run_folder))]
+    if json:
+        _tell(json_module.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        state = "good" if row["revoked_at"] is None else f"revoked {row['revoked_at']}"
+        _tell(f"{row['token_id']}  issued {row['issued_at']}  {state}  {row['purpose']}")
+    if not rows:
+        _tell(f"{PartyId(party)} has no token")
+    return 0
+
+
+def revoke_token(*, party: str, token_id: str, run_folder: Path) -> int:
+    """Make a token worthless. Raises `UnknownToken`, what `prune_log` raises."""
+    _run(_revoke(PartyId(party), token_id, run_folder))
+    _tell(f"{token_id} opens nothing any more")
+    return 0
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _run(work: Any) -> Any:
+    logging.disable()  # what can't be reached is told in the end, once
+    return asyncio.run(work)
+
+
+async def _issue(party_id: PartyId, purpose: str, run_folder: Path) -> str:
+    async with opened(run_folder) as settings, open_ports(settings) as ports:
+        access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
+        async with ports.units.begin() as unit:
+            token = await access.issue(
+                unit, party_id, purpose=purpose, randomness=ports.randomness, now=ports.clock.now()
+            )
+            await unit.commit()
+        return token
+
+
+async def _tokens(party_id: PartyId, run_folder: Path) -> list[PartyApiToken]:
+    async with (
+        opened(run_folder) as settings,
+        open_ports(settings) as ports,
+        ports.units.begin() as unit,
+    ):
+        return await unit.table(PARTY_API_TOKENS).select({"party_id": party_id}, order_by=("issued_at",))
+
+
+async def _revoke(party_id: PartyId, token_id: str, run_folder: Path) -> None:
+    async with opened(run_folder) as settings, open_ports(settings) as ports, ports.units.begin() as unit:
+        tokens = unit.table(PARTY_API_TOKENS)
+        for row in await tokens.select({"party_id": party_id, "revoked_at": None}):
+            if row.token_hash[:ID_CHARACTERS] == token_id:
+                await tokens.put(replace(row, revoked_at=ports.clock.now()))
+                await unit.commit()
+                return
+    raise UnknownToken(party_id=party_id, token_id=token_id)
+
+
+def _shown(row: PartyApiToken) -> dict[str, Any]:
+    return {
+        "token_id": row.token_hash[:ID_CHARACTERS],
+        "purpose": row.purpose,
+        "issued_at": row.issued_at.isoformat(),
+        "revoked_at": None if row.revoked_at is None else row.revoked_at.isoformat(),
+    }
