@@ -91,7 +91,7 @@ def test_an_installation_that_does_not_run_is_told_from_none(tmp_path: Path) -> 
 
 
 def test_a_process_without_its_secrets_names_the_variable() -> None:
-    for ended in side_by_side([(name,) for name in (*DEPLOYABLES, "migrate")]):
+    for ended in side_by_side([(name,) for name in DEPLOYABLES]):
         assert_one_clear_line(ended, "WATTROAM_INTERNAL_TOKEN")
 
 
