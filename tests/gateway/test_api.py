@@ -235,6 +235,9 @@ ROUTES = [
     ("GET", f"/stations/{PARTY}/{STATION}"),
     ("GET", f"/stations/{PARTY}"),
     ("POST", f"/stations/{PARTY}/{STATION}/probe"),
+    ("POST", f"/stations/{PARTY}/{STATION}/certificates"),
+    ("GET", f"/stations/{PARTY}/{STATION}/certificates"),
+    ("POST", f"/stations/{PARTY}/{STATION}/certificates/{{serial_number}}/revoke"),
     ("GET", "/internal/backlog"),
 ]
 
@@ -259,7 +262,7 @@ async def test_every_route_is_in_the_list_above(world: World) -> None:
     paths = {getattr(route, "path", "") for route in world.gateway.app.routes}
     named = {path.replace(PARTY, "{party}").replace(STATION, "{station}") for _, path in ROUTES}
 
-    assert paths - named == {"/livez", "/readyz", "/metrics", "/openapi.json"}
+    assert paths - named == {"/livez", "/readyz", "/metrics", "/openapi.json", "/certificates/revoked.pem"}
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
