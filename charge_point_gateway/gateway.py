@@ -126,7 +126,7 @@ class GatewayService:
             authority=authority,
             valid_days=settings.gateway_ca_valid_days,
         )
-        self.on_revoked: Callable[[], Awaitable[None]] | None = None
+        self.on_revoked: Callable[[], Awaitable[object]] | None = None
         """Has the TLS side take our CA's new revocation list."""
         ports.http.allow_origin(settings.business_url)
         authorizer = HttpAuthorizer(

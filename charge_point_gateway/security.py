@@ -215,7 +215,7 @@ class StationAuthenticator:
         Args:
             identity: The station.
             password: Of 20 to 40 characters; None keeps the one it has, if any: by its certificate it needs none.
-            ocpp_version: The only one it may speak; None: any.
+            ocpp_version: The only one it may speak; None: any, and where no password is given, as it was.
             security_profile: The lowest it may come by from now on; None keeps what it is.
         """
         if password is not None and not _is_strong(password):
@@ -227,15 +227,17 @@ class StationAuthenticator:
             if security_profile is not None and security_profile < lowest:
                 # Only an operator may do so, for a station that was reset or replaced (A05 lets no station).
                 _LOG.warning("security_profile_lowered", station=identity.key, was=lowest, now=security_profile.value)
-            kept = NO_PASSWORD if stored is None else stored.password_hash
             row = StationCredentialRow(
                 party_id=identity.party_id,
                 charging_station_id=identity.charging_station_id,
-                password_hash=kept if password is None else self._password_hash(identity, password),
+                password_hash=NO_PASSWORD if password is None else self._password_hash(identity, password),
                 ocpp_version=ocpp_version,
                 known_address_hash=None,
                 security_profile=lowest if security_profile is None else security_profile.value,
             )
+            if password is None and stored is not None:
+                version = stored.ocpp_version if ocpp_version is None else ocpp_version
+                row = replace(stored, ocpp_version=version, security_profile=row.security_profile)
             await table.put(row)
             await unit.commit()
 

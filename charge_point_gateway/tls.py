@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from charge_point_gateway.certificates import UNREADABLE, Authority, UnusableAuthority, read_authority
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.station_certificates import StationCertificates
-from emobility.domain.errors import MalformedInput
+from emobility.domain.errors import MalformedInput, Unavailable
 from emobility.ports.clock import Clock
 from emobility.runtime.settings import Settings
 
@@ -111,16 +111,21 @@ class StationTLS:
         """Have `watch` read the files at once (SIGHUP)."""
         self._asked.set()
 
-    async def reload(self) -> None:
-        """Take what the files say now, or tell why not and keep what was."""
+    async def reload(self) -> bool:
+        """Take what the files say now, or tell why not and keep what was; False: trying again may help."""
         try:
             await self.load()
         except TLSUnusable as error:
             self._metrics.tls_reloads.labels("refused").inc()
             _LOG.error("tls_not_reloaded", reason=str(error))
+        except (Unavailable, OSError) as error:
+            self._metrics.tls_reloads.labels("failed").inc()
+            _LOG.warning("tls_not_reloaded_yet", reason=str(error))
+            return False
         else:
             self._metrics.tls_reloads.labels("taken").inc()
             _LOG.info("tls_reloaded")
+        return True
 
     async def watch(self) -> None:
         """Reload when a file changed, when asked, and once a day; until cancelled."""
@@ -132,10 +137,11 @@ class StationTLS:
             except TimeoutError:
                 pass
             stamps, now = _stamps(self._settings), self._clock.now()
-            if self._asked.is_set() or stamps != seen or now >= due:
-                self._asked.clear()
-                seen, due = stamps, now + RELOAD_EVERY
-                await self.reload()
+            is_due = self._asked.is_set() or stamps != seen or now >= due
+            self._asked.clear()
+            if is_due:
+                # After a failure it is due at the next look, whatever the files say then.
+                seen, due = (stamps, now + RELOAD_EVERY) if await self.reload() else (seen, now)
 
 
 def read_own_authority(settings: Settings) -> Authority | None:

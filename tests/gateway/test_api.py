@@ -11,6 +11,7 @@ import pytest
 from charge_point_gateway import gateway as gateway_module
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.schemas import schemas_of
+from charge_point_gateway.security import StationRefused
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import IdTokenKind
 from emobility.ports.authorizer import AuthorizationRequest, AuthorizationStatus, AuthorizerUnavailable
@@ -227,6 +228,41 @@ async def test_credentials_presence_and_backlog_are_served(world: World, client:
     assert await client.stations(PartyId("NL-XXX")) == []
     with pytest.raises(GatewayRefused):
         await client.put_credential(CPO, "CS-3", StationCredential(password="1234"))
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        StationCredential(),
+        StationCredential(ocpp_version="1.6"),
+        StationCredential(security_profile=0),
+        StationCredential(security_profile=4),
+    ],
+)
+async def test_a_credential_says_a_password_or_a_profile_of_ocpp(
+    client: StationControlClient, credential: StationCredential
+) -> None:
+    with pytest.raises(GatewayRefused) as refused:
+        await client.put_credential(CPO, "CS-3", credential)
+
+    assert refused.value.status == 422
+
+
+async def test_a_lowest_profile_leaves_password_and_version_as_they_are(
+    world: World, client: StationControlClient
+) -> None:
+    password = "fedcba9876543210fedcba9876543210"
+    await client.put_credential(CPO, "CS-3", StationCredential(password=password, ocpp_version="1.6"))
+    await client.put_credential(CPO, "CS-3", StationCredential(security_profile=2))
+
+    with pytest.raises(StationRefused) as refused:
+        await world.dial("ocpp1.6", station="CS-3", password=password)
+    await client.put_credential(CPO, "CS-3", StationCredential(security_profile=1))
+
+    assert refused.value.http_status == 403
+    with pytest.raises(StationRefused):
+        await world.dial("ocpp2.0.1", station="CS-3", password=password)
+    await world.dial("ocpp1.6", station="CS-3", password=password)
 
 
 ROUTES = [

@@ -17,9 +17,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from charge_point_gateway import gateway as gateway_module
 from charge_point_gateway import station_certificates
 from charge_point_gateway.certificates import CertificateRequestRefused, UnusableAuthority, read_authority, read_request
-from charge_point_gateway.security import RefusalReason, StationRefused, station_identity
+from charge_point_gateway.security import (
+    STATION_CREDENTIAL,
+    RefusalReason,
+    SecurityProfile,
+    StationAuthenticator,
+    StationRefused,
+    station_identity,
+)
 from charge_point_gateway.station_certificates import StationCertificates
-from emobility.adapters.system import SystemClock
+from emobility.adapters.postgres import open_postgres
+from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import StationNotified
 from emobility.protocols.station_control.client import GatewayRefused, StationControlClient
@@ -252,6 +260,35 @@ async def test_the_revocation_list_names_what_was_revoked(world: World, ca: CA, 
     assert revocations.is_signature_valid(ca.certificate.public_key())  # type: ignore[arg-type]  # an EC key
     assert [f"{each.serial_number:x}" for each in revocations] == [made[0].serial_number]
     assert first.revoked_at == again.revoked_at is not None
+
+
+async def test_rows_of_certificates_stand_on_postgresql_too(postgres_dsn: str, ca: CA) -> None:
+    clock, randomness = SystemClock(), SystemRandomness()
+    async with open_postgres(postgres_dsn, master_key=bytes(32), clock=clock, randomness=randomness) as postgres:
+        kept = StationCertificates(postgres.units, clock, randomness, authority=ca.authority(), valid_days=90)
+        authenticator = StationAuthenticator(postgres.units, SystemTimer(), master_key=bytes(32))
+        row, chain = await kept.issue(IDENTITY, good_csr())
+        der = x509.load_pem_x509_certificates(chain.encode())[0].public_bytes(Encoding.DER)
+        await authenticator.set_password(IDENTITY, None, None)
+
+        assert await kept.check(IDENTITY, der) == row.serial_number
+        await authenticator.authenticate(
+            path=f"/ocpp/{PARTY}/{STATION}",
+            username=None,
+            password=None,
+            subprotocols=("ocpp2.0.1",),
+            address="::1",
+            profile=SecurityProfile.TLS_CERTIFICATE,
+        )
+        revoked = await kept.revoke(IDENTITY, row.serial_number)
+        with pytest.raises(StationRefused):
+            await kept.check(IDENTITY, der)
+        assert await kept.issued(IDENTITY) == await kept.revoked_since(NOW - DAY) == [revoked]
+        assert [each.serial_number for each in await kept.revocation_list()] == [int(row.serial_number, 16)]
+        async with postgres.units.begin() as unit:
+            credential = await unit.table(STATION_CREDENTIAL).get(CPO, STATION)
+        assert credential is not None
+        assert credential.security_profile == 3
 
 
 # -- over TLS ---------------------------------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,11 @@ from charge_point_gateway import tls as tls_module
 from charge_point_gateway.security import STATION_CREDENTIAL, SecurityProfile, station_identity
 from charge_point_gateway.server import StationServer
 from charge_point_gateway.tls import StationTLS, TLSUnusable
+from charge_point_gateway.wiring import NoStationPort, run, watched
 from emobility.adapters.system import SystemClock
+from emobility.domain.errors import Unavailable
 from tests.gateway.certificate_makers import CA, DAY, kept, key_pem, name, new_key, pem
-from tests.gateway.conftest import PARTY, PASSWORD, STATION, World, running_world
+from tests.gateway.conftest import PARTY, PASSWORD, STATION, World, running_world, settings_for_tests, until
 
 IDENTITY = station_identity(PARTY, STATION)
 REFUSED_IN_TLS = (ssl.SSLError, InvalidMessage, ConnectionClosed, ConnectionError)
@@ -266,6 +271,54 @@ async def test_what_is_wrong_with_a_file_is_told_in_one_line(keys: Keys, case: s
     assert "\n" not in str(error.value)
 
 
+async def test_sighup_has_the_files_read_at_once(keys: Keys) -> None:
+    async with serving(keys) as (_, _url, tls):
+        watching = asyncio.create_task(watched(tls))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(tls_module.LOOK_EVERY_S):
+            while tls._metrics.tls_reloads.labels("taken")._value.get() == 0:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_while_the_database_rests_the_files_are_tried_again_and_nothing_ends(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(keys, authority=keys.clients.authority()) as (world, _, tls):
+
+        async def fails() -> None:
+            raise DatabaseRests
+
+        with looking_often(), monkeypatch.context() as patch:
+            patch.setattr(world.gateway.certificates, "revocation_list", fails)
+            watching = asyncio.create_task(tls.watch())
+            tls.reload_soon()
+            await until(lambda: tls._metrics.tls_reloads.labels("failed")._value.get() > 1)
+            patch.undo()
+            await until(lambda: tls._metrics.tls_reloads.labels("taken")._value.get() == 1)
+            watching.cancel()
+
+
+class DatabaseRests(Unavailable):
+    pass
+
+
+@pytest.mark.parametrize(("ends", "is_told"), [(29 * DAY, True), (31 * DAY, False), (-DAY, True)])
+async def test_a_certificate_that_ends_soon_is_told_and_served_all_the_same(
+    keys: Keys, capsys: pytest.CaptureFixture[str], ends: timedelta, *, is_told: bool
+) -> None:
+    keys.settings["gateway_certificate_file"].write_bytes(
+        pem(keys.server_certificate(ends=ends), keys.intermediate.certificate)
+    )
+
+    async with serving(keys):
+        told = capsys.readouterr().out
+
+    assert ("certificate_ends_soon" in told and "kind=server" in told) is is_told
+
+
 async def test_when_certificates_end_is_a_metric(keys: Keys) -> None:
     async with serving(keys) as (world, _, _tls):
         sample = world.gateway.metrics.registry.get_sample_value
@@ -273,6 +326,11 @@ async def test_when_certificates_end_is_a_metric(keys: Keys) -> None:
         ends = sample("gateway_certificate_expires_at_seconds", {"kind": "server"})
         assert ends == keys.server.not_valid_after_utc.timestamp()
         assert sample("gateway_certificate_expires_at_seconds", {"kind": "revocation_list"}) is not None
+
+
+async def test_in_production_nobody_connects_in_the_clear_unless_that_is_said() -> None:
+    with pytest.raises(NoStationPort, match="WATTROAM_GATEWAY_CERTIFICATE_FILE"):
+        await run(settings_for_tests(environment="production"))
 
 
 # -- profile 3 --------------------------------------------------------------------------------------------------------

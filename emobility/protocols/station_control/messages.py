@@ -117,7 +117,7 @@ class StationCredential:
     password: str | None = None
     """None keeps the one it has; a station that comes by its certificate needs none."""
     ocpp_version: str | None = None
-    """`1.6`, `2.0.1` or `2.1` when the station may speak only that one."""
+    """`1.6`, `2.0.1` or `2.1` when the station may speak only that one; without a password, None keeps what it is."""
     security_profile: int | None = None
     """The lowest OCPP security profile (1 to 3) it may come by; None keeps it. Coming by more raises it."""
 
