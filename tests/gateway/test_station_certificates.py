@@ -349,8 +349,8 @@ async def test_what_carries_our_cas_name_but_no_row_of_ours_opens_nothing(keys: 
         assert await status_of(url, keys.station(stolen)) == 401
 
 
-async def test_a_certificate_that_ended_is_refused_although_a_session_is_resumed(world: World, ca: CA) -> None:
-    ended = ca.leaf(name(STATION, PARTY), new_key(), ends=-DAY).public_bytes(Encoding.DER)
+async def test_a_certificate_that_ended_is_refused_although_a_session_is_resumed(world: World) -> None:
+    ended = CA("Elsewhere").leaf(name(STATION, PARTY), new_key(), ends=-DAY).public_bytes(Encoding.DER)
 
     with pytest.raises(StationRefused) as refused:
         await world.gateway.certificates.check(IDENTITY, ended)
