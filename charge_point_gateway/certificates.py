@@ -32,7 +32,7 @@ RSA_BITS_MIN: Final = 2048
 RSA_BITS_MAX: Final = 8192
 """A longer key would cost our CPU more than its station's."""
 EC_BITS_MIN: Final = 224
-"""As RSA of 2048 bits, 112 bits of security (OCPP 2.0.1 part 2, A00.FR.502)."""
+"""As RSA of 2048 bits, 112 bits of security (OCPP 2.0.1 part 2, A00.FR.5xx)."""
 UNREADABLE: Final = (
     ValueError,
     TypeError,

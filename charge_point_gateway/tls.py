@@ -32,7 +32,10 @@ CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:"
     "ECDHE-RSA-AES256-GCM-SHA384:AES128-GCM-SHA256:AES256-GCM-SHA384"
 )
-"""Of TLS 1.2, the best first. A00.FR.318 asks for ECDHE-ECDSA and, for stations that can't do better, plain RSA."""
+"""Of TLS 1.2, the best first. A00.FR.318 asks for ECDHE-ECDSA and, for stations that can't do better, plain RSA.
+
+To speak both, the gateway needs a certificate of either kind.
+"""
 LOOK_EVERY_S: Final = 5.0
 """How often files are looked at for changes."""
 RELOAD_EVERY: Final = timedelta(days=1)
@@ -40,6 +43,11 @@ RELOAD_EVERY: Final = timedelta(days=1)
 WARN_BEFORE: Final = timedelta(days=30)
 WARN_BEFORE_LIST_ENDS: Final = timedelta(days=2)
 """Revocation lists live for days or weeks; one that has ended shuts all stations of its CA out."""
+_OWN: Final = (
+    ("server", "gateway_certificate_file", "gateway_key_file"),
+    ("second_server", "gateway_second_certificate_file", "gateway_second_key_file"),
+)
+"""The gateway's own certificates: their kind in metrics, their settings."""
 _CRL: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----\s*", re.DOTALL)
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -159,6 +167,8 @@ def _files(settings: Settings) -> list[Path]:
     files = (
         settings.gateway_certificate_file,
         settings.gateway_key_file,
+        settings.gateway_second_certificate_file,
+        settings.gateway_second_key_file,
         settings.gateway_client_ca_file,
         settings.gateway_crl_file,
     )
@@ -180,19 +190,12 @@ def _stamps(settings: Settings) -> list[tuple[int, int, int] | None]:
 
 def _loaded(settings: Settings, own_ca: x509.Certificate | None, own_list: bytes | None) -> Loaded:
     """Read the files and make a context of them. Raises `TLSUnusable`."""
-    assert settings.gateway_certificate_file is not None
-    assert settings.gateway_key_file is not None
-    chain = _chain(settings.gateway_certificate_file)
-    _require_key_of(chain[0], settings.gateway_key_file)
-    expires_at = {"server": min(each.not_valid_after_utc for each in chain)}
+    expires_at: dict[str, datetime] = {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    try:
-        context.load_cert_chain(settings.gateway_certificate_file, settings.gateway_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise TLSUnusable("gateway_certificate_file", settings.gateway_certificate_file, _reason(error)) from error
+    _load_own(context, settings, expires_at)
     authorities: list[x509.Certificate] = []
     lists: list[bytes] = []
     if settings.gateway_client_ca_file is not None:
@@ -207,6 +210,28 @@ def _loaded(settings: Settings, own_ca: x509.Certificate | None, own_list: bytes
     if authorities:
         _verify_clients(context, authorities, lists)
     return Loaded(context=context, expires_at=expires_at)
+
+
+def _load_own(context: ssl.SSLContext, settings: Settings, expires_at: dict[str, datetime]) -> None:
+    """Load what the gateway proves itself by; OpenSSL picks the one of two that the station's suites fit."""
+    kinds: set[type] = set()
+    for label, certificate_setting, key_setting in _OWN:
+        certificate_file, key_file = getattr(settings, certificate_setting), getattr(settings, key_setting)
+        if certificate_file is None:
+            continue
+        chain = _chain(certificate_setting, certificate_file)
+        _require_key_of(chain[0], key_setting, key_file)
+        kind = type(chain[0].public_key())
+        if kind in kinds:
+            raise TLSUnusable(
+                certificate_setting, certificate_file, "of the same kind as the first: RSA and ECDSA go well"
+            )
+        kinds.add(kind)
+        expires_at[label] = min(each.not_valid_after_utc for each in chain)
+        try:
+            context.load_cert_chain(certificate_file, key_file)
+        except OSError as error:  # an SSLError is one, too
+            raise TLSUnusable(certificate_setting, certificate_file, _reason(error)) from error
 
 
 def _verify_clients(context: ssl.SSLContext, authorities: list[x509.Certificate], lists: list[bytes]) -> None:
@@ -234,25 +259,25 @@ def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
         raise TLSUnusable(setting, path, "no certificates in PEM") from error
 
 
-def _chain(path: Path) -> list[x509.Certificate]:
-    chain = _certificates("gateway_certificate_file", path)
+def _chain(setting: str, path: Path) -> list[x509.Certificate]:
+    chain = _certificates(setting, path)
     for number, (certificate, issuer) in enumerate(pairwise(chain), start=1):
         try:
             certificate.verify_directly_issued_by(issuer)
         except Exception as error:
             what = f"certificate {number} is not issued by certificate {number + 1}; the gateway's own goes first"
-            raise TLSUnusable("gateway_certificate_file", path, what) from error
+            raise TLSUnusable(setting, path, what) from error
     return chain
 
 
-def _require_key_of(certificate: x509.Certificate, path: Path) -> None:
+def _require_key_of(certificate: x509.Certificate, setting: str, path: Path) -> None:
     try:
-        key = load_pem_private_key(_read("gateway_key_file", path), password=None)
+        key = load_pem_private_key(_read(setting, path), password=None)
     except UNREADABLE as error:
-        raise TLSUnusable("gateway_key_file", path, "no key in PEM without passphrase") from error
+        raise TLSUnusable(setting, path, "no key in PEM without passphrase") from error
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
-        raise TLSUnusable("gateway_key_file", path, "not the key of the first certificate in the certificate file")
+        raise TLSUnusable(setting, path, "not the key of the first certificate in the certificate file")
 
 
 def _revocation_lists(path: Path, authorities: list[x509.Certificate], expires_at: dict[str, datetime]) -> list[bytes]:

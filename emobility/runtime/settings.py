@@ -37,13 +37,15 @@ class Settings(BaseSettings):
         gateway_certificate_file: The gateway's own certificate for `gateway_wss_port`, PEM, with all between it and a
             root. With it and its key stations connect by TLS (profile 2). Files are read anew when they change.
         gateway_key_file: Its key, PEM, without passphrase.
+        gateway_second_certificate_file: One of the other kind, RSA beside ECDSA, for stations that can do only that.
+        gateway_second_key_file: Its key.
         gateway_wss_host: Address of the TLS port; None: `gateway_host`.
         gateway_wss_port: Port of the OCPP-J WebSocket over TLS; 0 asks the system for one.
         gateway_client_ca_file: CAs whose certificates stations may show (profile 3), PEM. Each may name stations of
             every party here.
         gateway_crl_file: Revocation lists of those CAs, PEM; a CA without one is not believed.
         gateway_ca_file: A CA of our own that signs stations' requests, PEM, its own certificate first, then what is
-            between it and a root. What it issued is believed as long as our rows say so.
+            between it and a root. What it issued is believed as long as our rows say so. Read at the start only.
         gateway_ca_key_file: Its key, PEM, without passphrase.
         gateway_ca_valid_days: How long a certificate it issues is valid.
         gateway_api_port: Port of the gateway's HTTP API.
@@ -81,6 +83,8 @@ class Settings(BaseSettings):
     gateway_plain: bool | None = None
     gateway_certificate_file: Path | None = None
     gateway_key_file: Path | None = None
+    gateway_second_certificate_file: Path | None = None
+    gateway_second_key_file: Path | None = None
     gateway_wss_host: str | None = None
     gateway_wss_port: int = 8886
     gateway_client_ca_file: Path | None = None
@@ -145,6 +149,9 @@ class Settings(BaseSettings):
         needs = (
             ("gateway_certificate_file", "gateway_key_file"),
             ("gateway_key_file", "gateway_certificate_file"),
+            ("gateway_second_certificate_file", "gateway_second_key_file"),
+            ("gateway_second_key_file", "gateway_second_certificate_file"),
+            ("gateway_second_certificate_file", "gateway_certificate_file"),
             ("gateway_client_ca_file", "gateway_certificate_file"),
             ("gateway_client_ca_file", "gateway_crl_file"),
             ("gateway_crl_file", "gateway_client_ca_file"),

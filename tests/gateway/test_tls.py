@@ -29,7 +29,7 @@ from charge_point_gateway.tls import StationTLS, TLSUnusable
 from charge_point_gateway.wiring import NoStationPort, run, watched
 from emobility.adapters.system import SystemClock
 from emobility.domain.errors import Unavailable
-from tests.gateway.certificate_makers import CA, DAY, kept, key_pem, name, new_key, pem
+from tests.gateway.certificate_makers import CA, DAY, kept, key_pem, name, new_key, new_rsa_key, pem
 from tests.gateway.conftest import PARTY, PASSWORD, STATION, World, running_world, settings_for_tests, until
 
 IDENTITY = station_identity(PARTY, STATION)
@@ -54,9 +54,9 @@ class Keys:
         }
         self.root_file = kept(folder, "root.pem", pem(self.root.certificate))
 
-    def server_certificate(self, **options: Any) -> x509.Certificate:
+    def server_certificate(self, key: Any = None, **options: Any) -> x509.Certificate:
         return self.intermediate.leaf(
-            name("localhost"), self.key, names=[x509.DNSName("localhost")], is_server=True, **options
+            name("localhost"), key or self.key, names=[x509.DNSName("localhost")], is_server=True, **options
         )
 
     def station(self, certificate: x509.Certificate | None = None, key: Any = None) -> ssl.SSLContext:
@@ -154,6 +154,42 @@ async def test_both_versions_of_tls_are_spoken_with_the_suites_of_ocpp_alone(
         assert (session.version(), session.compression()) == (version.name.replace("_", "."), None)
         assert bits >= 128
         assert "GCM" in suite or version is ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "AES128-GCM-SHA256",
+        "AES256-GCM-SHA384",
+    ],
+)
+async def test_with_two_certificates_each_suite_that_ocpp_asks_for_is_spoken(keys: Keys, suite: str) -> None:
+    key = new_rsa_key(2048)
+    second = {
+        "gateway_second_certificate_file": kept(keys.folder, "rsa.pem", pem(keys.server_certificate(key))),
+        "gateway_second_key_file": kept(keys.folder, "rsa.key", key_pem(key)),
+    }
+    with second["gateway_second_certificate_file"].open("ab") as chain:
+        chain.write(pem(keys.intermediate.certificate))
+    context = keys.station()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(suite)
+
+    async with serving(keys, **second) as (_, url, _tls), dialled(url, context, has_password=True) as connection:
+        assert connection.transport.get_extra_info("ssl_object").cipher()[0] == suite
+
+
+async def test_two_certificates_of_one_kind_are_one_too_many(keys: Keys) -> None:
+    same = {
+        "gateway_second_certificate_file": keys.settings["gateway_certificate_file"],
+        "gateway_second_key_file": keys.settings["gateway_key_file"],
+    }
+
+    with pytest.raises(TLSUnusable, match=r"SECOND_CERTIFICATE_FILE.*first one's kind"):
+        async with serving(keys, **same):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def test_secrets_do_not_show() -> None:
         ({"misspelt": 1}, "misspelt"),
         ({"gateway_certificate_file": Path("c")}, "CERTIFICATE_FILE needs WATTROAM_GATEWAY_KEY_FILE"),
         ({"gateway_key_file": Path("k")}, "KEY_FILE needs WATTROAM_GATEWAY_CERTIFICATE_FILE"),
+        ({**TLS, "gateway_second_certificate_file": Path("c")}, "needs WATTROAM_GATEWAY_SECOND_KEY_FILE"),
+        ({"gateway_second_certificate_file": Path("c"), "gateway_second_key_file": Path("k")}, "SECOND_CERTIFICATE"),
         ({"gateway_client_ca_file": Path("a")}, "CLIENT_CA_FILE needs WATTROAM_GATEWAY_CERTIFICATE_FILE"),
         ({**TLS, "gateway_client_ca_file": Path("a")}, "CLIENT_CA_FILE needs WATTROAM_GATEWAY_CRL_FILE"),
         ({**TLS, "gateway_crl_file": Path("r")}, "CRL_FILE needs WATTROAM_GATEWAY_CLIENT_CA_FILE"),
