@@ -223,9 +223,7 @@ def _load_own(context: ssl.SSLContext, settings: Settings, expires_at: dict[str,
         _require_key_of(chain[0], key_setting, key_file)
         kind = type(chain[0].public_key())
         if kind in kinds:
-            raise TLSUnusable(
-                certificate_setting, certificate_file, "of the same kind as the first: RSA and ECDSA go well"
-            )
+            raise TLSUnusable(certificate_setting, certificate_file, "of the same kind as the first")
         kinds.add(kind)
         expires_at[label] = min(each.not_valid_after_utc for each in chain)
         try:

@@ -187,7 +187,7 @@ async def test_two_certificates_of_one_kind_are_one_too_many(keys: Keys) -> None
         "gateway_second_key_file": keys.settings["gateway_key_file"],
     }
 
-    with pytest.raises(TLSUnusable, match=r"SECOND_CERTIFICATE_FILE.*first one's kind"):
+    with pytest.raises(TLSUnusable, match=r"SECOND_CERTIFICATE_FILE.*same kind"):
         async with serving(keys, **same):
             pass
 
