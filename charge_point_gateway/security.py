@@ -48,6 +48,7 @@ _PATH: Final = re.compile(r"/ocpp/([^/?#]+)/([^/?#]+)")
 class RefusalReason(StrEnum):
     """Bounded labels for metrics and logs."""
 
+    TLS_HANDSHAKE = "tls_handshake"
     BAD_PATH = "bad_path"
     NO_CREDENTIALS = "no_credentials"
     WRONG_CREDENTIALS = "wrong_credentials"

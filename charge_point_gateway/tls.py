@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from charge_point_gateway.certificates import UNREADABLE, Authority, UnusableAuthority, read_authority
 from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.security import RefusalReason
 from charge_point_gateway.station_certificates import StationCertificates
 from emobility.domain.errors import MalformedInput, Unavailable
 from emobility.ports.clock import Clock
@@ -73,6 +74,24 @@ class ListenerContext(ssl.SSLContext):
         return self.current.wrap_bio(*args, **options)
 
 
+def _told_handshakes(metrics: GatewayMetrics) -> type[ssl.SSLObject]:
+    """Return connections that tell why a handshake failed; event loops only drop them."""
+
+    class ToldHandshake(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                metrics.auth_failures.labels(RefusalReason.TLS_HANDSHAKE.value).inc()
+                cause = getattr(error, "verify_message", None) or error.reason
+                _LOG.warning("station_refused", reason=RefusalReason.TLS_HANDSHAKE.value, cause=cause)
+                raise
+
+    return ToldHandshake
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """What the files said: a context for handshakes, and when its parts end."""
@@ -97,6 +116,7 @@ class StationTLS:
         self._clock = clock
         self._asked = asyncio.Event()
         self._loading = asyncio.Lock()
+        self._connections = _told_handshakes(metrics)
         self.context = ListenerContext(ssl.PROTOCOL_TLS_SERVER)
 
     async def load(self) -> None:
@@ -108,6 +128,7 @@ class StationTLS:
                 own_list = (await self._certificates.revocation_list()).public_bytes(Encoding.PEM)
             own_ca = None if authority is None else authority.certificate
             loaded = await asyncio.to_thread(_loaded, self._settings, own_ca, own_list)
+            loaded.context.sslobject_class = self._connections
             self.context.current = loaded.context
         now = self._clock.now()
         for kind, expires_at in loaded.expires_at.items():

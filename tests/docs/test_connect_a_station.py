@@ -88,7 +88,7 @@ def test_the_commands_take_a_cpo_from_nothing_to_a_connected_station(tmp_path: P
 
 
 def test_the_reasons_that_the_document_names_are_the_gateways() -> None:
-    named = set(re.findall(r"^\| \S+ \| `(\w+)` \|", DOC, re.MULTILINE))
+    named = set(re.findall(r"^\| (?:\d+|no TLS) \| `(\w+)` \|", DOC, re.MULTILINE))
 
     assert named <= set(RefusalReason)
     assert set(RefusalReason) - named == {"no_credentials", "too_many_attempts", "draining"}

@@ -436,8 +436,20 @@ async def test_a_certificate_that_names_anyone_else_opens_nothing(
         assert await world.events() == []
 
 
-@pytest.mark.parametrize("case", ["foreign", "expired", "revoked", "server", "self-signed", "list ended"])
-async def test_a_certificate_that_is_not_valid_is_refused_in_the_handshake(keys: Keys, case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "cause"),
+    [
+        ("foreign", "issuer certificate"),
+        ("expired", "expired"),
+        ("revoked", "revoked"),
+        ("server", "purpose"),
+        ("self-signed", "signature"),
+        ("list ended", "CRL has expired"),
+    ],
+)
+async def test_a_certificate_that_is_not_valid_is_refused_in_the_handshake(
+    keys: Keys, capsys: pytest.CaptureFixture[str], case: str, cause: str
+) -> None:
     subject, key = name(STATION, PARTY), keys.key
     good = keys.clients.leaf(subject, key)
     certificate = {
@@ -456,6 +468,8 @@ async def test_a_certificate_that_is_not_valid_is_refused_in_the_handshake(keys:
             await beats(url, keys.station(certificate), has_password=True)
 
         assert await world.events() == []
+        assert world.gateway.metrics.auth_failures.labels("tls_handshake")._value.get() == 1
+        assert cause in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -550,5 +564,6 @@ def test_all_this_holds_on_uvloop_too(keys: Keys) -> None:
             await tls.reload()
             with pytest.raises(REFUSED_IN_TLS):
                 await beats(url, keys.station(certificate))
+            assert world.gateway.metrics.auth_failures.labels("tls_handshake")._value.get() == 1
 
     uvloop.run(journey())
