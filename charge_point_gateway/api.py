@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.commands import NotOneCommand
 from charge_point_gateway.presence import StationPresenceRow
 from charge_point_gateway.rpc_errors import OCPPVersion
-from charge_point_gateway.security import StationIdentity, StationRefused, WeakStationPassword, station_identity
+from charge_point_gateway.security import (
+    SecurityProfile,
+    StationIdentity,
+    StationRefused,
+    WeakStationPassword,
+    station_identity,
+)
+from charge_point_gateway.station_certificates import NoAuthority, NoSuchCertificate, StationCertificateRow
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
-from emobility.protocols.station_control.messages import StationCommand, StationCredential, StationPresence
+from emobility.protocols.station_control.messages import (
+    CertificateRequest,
+    StationCertificate,
+    StationCommand,
+    StationCredential,
+    StationPresence,
+)
 from emobility.protocols.station_control.server import Guard, json_response, read_body
 
 if TYPE_CHECKING:
@@ -25,6 +40,7 @@ def build_app(gateway: GatewayService, guard: Guard) -> FastAPI:
     app = FastAPI(title="Wattroam charge point gateway", docs_url=None, redoc_url=None)
 
     _add_stations(app, gateway, guard)
+    _add_certificates(app, gateway, guard)
     _add_presence(app, gateway, guard)
     _add_health(app, gateway, guard)
 
@@ -51,16 +67,65 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
 
     @app.put("/stations/{party}/{station}/credential")
     async def credential(party: str, station: str, request: Request) -> Response:
-        """Set a station's password; it counts from its next connection on."""
+        """Set how a station proves itself; it counts from its next connection on."""
         await guard(request)
         given = await read_body(request, StationCredential)
         if given.ocpp_version not in {None, *OCPPVersion}:
             raise HTTPException(422, f"ocpp_version is one of {', '.join(OCPPVersion)}")
+        if given.security_profile not in {None, *SecurityProfile}:
+            raise HTTPException(422, "security_profile is 1, 2 or 3")
+        if given.password is None and given.security_profile is None:
+            raise HTTPException(422, "password or security_profile is needed")
+        lowest = None if given.security_profile is None else SecurityProfile(given.security_profile)
         try:
-            await gateway.authenticator.set_password(_identity(party, station), given.password, given.ocpp_version)
+            await gateway.authenticator.set_password(
+                _identity(party, station), given.password, given.ocpp_version, lowest
+            )
         except WeakStationPassword as error:
             raise HTTPException(422, str(error)) from error
         return Response(status_code=204)
+
+
+def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.post("/stations/{party}/{station}/certificates")
+    async def issue(party: str, station: str, request: Request) -> Response:
+        """Sign a station's CSR that its operator brings."""
+        await guard(request)
+        given = await read_body(request, CertificateRequest)
+        try:
+            row, chain = await gateway.certificates.issue(_identity(party, station), given.csr)
+        except NoAuthority as error:
+            raise HTTPException(409, str(error)) from error
+        except CertificateRequestRefused as error:
+            raise HTTPException(422, str(error)) from error
+        return json_response(_certificate(row, chain), 201)
+
+    @app.get("/stations/{party}/{station}/certificates")
+    async def issued(party: str, station: str, request: Request) -> Response:
+        """List what was issued to a station, the newest first."""
+        await guard(request)
+        return json_response(
+            [_certificate(row) for row in await gateway.certificates.issued(_identity(party, station))]
+        )
+
+    @app.post("/stations/{party}/{station}/certificates/{serial_number}/revoke")
+    async def revoke(party: str, station: str, serial_number: str, request: Request) -> Response:
+        """Revoke a certificate for good; a connection that it has opened is closed."""
+        await guard(request)
+        try:
+            row = await gateway.revoke(_identity(party, station), serial_number)
+        except NoSuchCertificate as error:
+            raise HTTPException(404, str(error)) from error
+        return json_response(_certificate(row))
+
+    @app.get("/certificates/revoked.pem")
+    async def revoked() -> Response:
+        """Our CA's revocation list, for whoever else verifies stations; it names serial numbers only."""
+        try:
+            revocations = await gateway.certificates.revocation_list()
+        except NoAuthority as error:
+            raise HTTPException(404, str(error)) from error
+        return Response(revocations.public_bytes(Encoding.PEM), media_type="application/x-pem-file")
 
 
 def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
@@ -120,6 +185,17 @@ def _identity(party: str, station: str) -> StationIdentity:
         return station_identity(party, station)
     except StationRefused as error:
         raise HTTPException(404, "no such station") from error
+
+
+def _certificate(row: StationCertificateRow, chain: str | None = None) -> StationCertificate:
+    return StationCertificate(
+        serial_number=row.serial_number,
+        fingerprint=row.fingerprint.hex(),
+        issued_at=row.issued_at,
+        not_after=row.not_after,
+        revoked_at=row.revoked_at,
+        certificate_chain=chain,
+    )
 
 
 def _presence(row: StationPresenceRow) -> StationPresence:

@@ -7,13 +7,16 @@ authentication.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
 import structlog
 from fastapi import FastAPI
 
 from charge_point_gateway.api import build_app
+from charge_point_gateway.certificates import Authority
 from charge_point_gateway.commands import NotOneCommand, execute, only_part
 from charge_point_gateway.connection import Limits
 from charge_point_gateway.group_commit import GroupCommit
@@ -22,10 +25,13 @@ from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, S
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     RefusalReason,
+    SecurityProfile,
     StationAuthenticator,
     StationIdentity,
     StationRefused,
+    identity_from_path,
 )
+from charge_point_gateway.station_certificates import StationCertificateRow, StationCertificates
 from charge_point_gateway.station_session import SessionServices, StationSession
 from charge_point_gateway.transaction_numbers import TransactionNumbers
 from emobility.domain.errors import Unavailable
@@ -50,6 +56,9 @@ NOBODY: Final = StationIdentity(PartyId("XX-000"), "nobody")
 """A station that is never there, looked up to see whether the database answers."""
 CONNECTIONS_MAX: Final = 20_000
 """Stations one gateway holds; more are told to come back (1013)."""
+REVOCATIONS_READ_EVERY_S: Final = 5.0
+REVOCATION_OVERLAP: Final = timedelta(minutes=1)
+"""How far gateways' clocks may be apart when one reads what another revoked."""
 _LOG: Final = structlog.get_logger(__name__)
 
 
@@ -80,12 +89,21 @@ class Admission:
 
     identity: StationIdentity
     version: OCPPVersion
+    profile: SecurityProfile = SecurityProfile.BASIC
+    serial_number: str | None = None
+    """Of the certificate it showed, in hex."""
 
 
 class GatewayService:
     """See the module. `app` is its HTTP API; `run` its background work."""
 
-    def __init__(self, settings: Settings, ports: Ports, options: GatewayOptions | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ports: Ports,
+        options: GatewayOptions | None = None,
+        authority: Authority | None = None,
+    ) -> None:
         """Build from ports; nothing runs yet."""
         self.options = options or GatewayOptions()
         self.metrics = GatewayMetrics()
@@ -101,6 +119,15 @@ class GatewayService:
         self._presence = PresenceBook(ports.units, ports.clock, gateway_url=settings.gateway_api_url)
         self._numbers = TransactionNumbers(ports.units, ports.timer)
         self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
+        self.certificates = StationCertificates(
+            ports.units,
+            ports.clock,
+            ports.randomness,
+            authority=authority,
+            valid_days=settings.gateway_ca_valid_days,
+        )
+        self.on_revoked: Callable[[], Awaitable[object]] | None = None
+        """Has the TLS side take our CA's new revocation list."""
         ports.http.allow_origin(settings.business_url)
         authorizer = HttpAuthorizer(
             ports.http,
@@ -115,6 +142,7 @@ class GatewayService:
             authorizer=authorizer,
             group_commit=self._group_commit,
             numbers=self._numbers,
+            certificates=self.certificates,
             metrics=self.metrics,
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
@@ -125,19 +153,47 @@ class GatewayService:
     # -- stations -----------------------------------------------------------------------------------------------------
 
     async def admit(
-        self, *, path: str, username: str | None, password: str | None, subprotocols: tuple[str, ...], address: str
+        self,
+        *,
+        path: str,
+        username: str | None,
+        password: str | None,
+        subprotocols: tuple[str, ...],
+        address: str,
+        is_encrypted: bool = False,
+        certificate: bytes | None = None,
     ) -> Admission:
-        """Authenticate a peer that wants a connection. Raises `StationRefused`, `Unavailable`."""
+        """Authenticate a peer that wants a connection. Raises `StationRefused`, `Unavailable`.
+
+        Args:
+            path: Of the request; it names the station.
+            username: Of basic authentication.
+            password: Likewise.
+            subprotocols: What the peer offers, its favourite first.
+            address: Where it comes from.
+            is_encrypted: It came over TLS.
+            certificate: The one it showed, in DER, verified by OpenSSL.
+        """
+        profile, serial_number = SecurityProfile.BASIC, None
+        if is_encrypted:
+            profile = SecurityProfile.TLS_BASIC if certificate is None else SecurityProfile.TLS_CERTIFICATE
         try:
             self._refuse_when_full()
+            if certificate is not None:
+                serial_number = await self.certificates.check(identity_from_path(path), certificate)
             identity, version = await self.authenticator.authenticate(
-                path=path, username=username, password=password, subprotocols=subprotocols, address=address
+                path=path,
+                username=username,
+                password=password,
+                subprotocols=subprotocols,
+                address=address,
+                profile=profile,
             )
         except StationRefused as refused:
             self.metrics.auth_failures.labels(refused.reason.value).inc()
             _LOG.warning("station_refused", reason=refused.reason.value, address=address)
             raise
-        return Admission(identity, version)
+        return Admission(identity, version, profile, serial_number)
 
     def _refuse_when_full(self) -> None:
         if self._is_draining or len(self._serving) >= CONNECTIONS_MAX:
@@ -150,6 +206,7 @@ class GatewayService:
             await self._refuse_second(identity, socket)
             return
         session = StationSession(identity, admission.version, socket, self._services)
+        session.certificate_serial_number = admission.serial_number
         self._parked.add(identity)
         try:
             is_owner = await self._take(session)
@@ -162,7 +219,7 @@ class GatewayService:
         if not is_owner:
             await self._refuse_second(identity, socket)
             return
-        active = self.metrics.connections_active.labels(admission.version.value)
+        active = self.metrics.connections_active.labels(admission.version.value, str(admission.profile.value))
         self.metrics.connections.labels("accepted").inc()
         active.inc()
         try:
@@ -340,9 +397,39 @@ class GatewayService:
         commit_stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._group_commit.run(commit_stop))
+            watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
             await stop.wait()
+            if watching is not None:
+                watching.cancel()
             await self._drain()
             commit_stop.set()
+
+    async def _watch_revocations(self) -> None:
+        """Close connections whose certificates were revoked through another gateway; until cancelled."""
+        since = self._ports.clock.now()
+        while True:
+            await self._ports.timer.sleep(REVOCATIONS_READ_EVERY_S)
+            try:
+                revoked = await self.certificates.revoked_since(since - REVOCATION_OVERLAP)
+            except Unavailable:
+                continue
+            since = self._ports.clock.now()
+            for row in revoked:
+                await self._dismiss_certificate(row)
+
+    async def revoke(self, identity: StationIdentity, serial_number: str) -> StationCertificateRow:
+        """Revoke a certificate of our own CA and close what it has opened. Raises `NoSuchCertificate`."""
+        row = await self.certificates.revoke(identity, serial_number)
+        await self._dismiss_certificate(row)
+        if self.on_revoked is not None:
+            await self.on_revoked()
+        return row
+
+    async def _dismiss_certificate(self, row: StationCertificateRow) -> None:
+        """Close the connection that a certificate has opened here, if there is one."""
+        session = self._sessions.get(StationIdentity(row.party_id, row.charging_station_id))
+        if session is not None and session.certificate_serial_number == row.serial_number:
+            await session.close(1008, "the certificate was revoked")
 
     async def _drain(self) -> None:
         self._is_draining = True
@@ -365,9 +452,11 @@ class GatewayService:
         await session.close(1001, "the gateway goes away")
 
 
-def build(settings: Settings, ports: Ports, options: GatewayOptions | None = None) -> GatewayService:
-    """Return the gateway, built but not running."""
-    return GatewayService(settings, ports, options)
+def build(
+    settings: Settings, ports: Ports, options: GatewayOptions | None = None, authority: Authority | None = None
+) -> GatewayService:
+    """Return the gateway, built but not running; `authority` signs its stations' certificates."""
+    return GatewayService(settings, ports, options, authority)
 
 
 __all__ = ["Admission", "GatewayOptions", "GatewayService", "NotOneCommand", "StationRefused", "build"]

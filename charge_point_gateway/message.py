@@ -77,6 +77,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
     answer: AuthorizationAnswer | None = None
+    certificate_chain: str | None = None
+    """What a CA of ours made of the CSR, in PEM."""
 
     @property
     def station_key(self) -> str:
@@ -112,6 +114,10 @@ class Message:
         """Return what the back office has to decide before the response."""
         return None
 
+    def request_to_sign(self, payload: dict[str, Any]) -> str | None:
+        """Return the CSR, in PEM, that a CA of ours is asked to sign before the response."""
+        return None
+
     def number_wanted(self, payload: dict[str, Any], subject: str, context: Context) -> NumberWanted | None:
         """Return the request for a transaction number; `subject` is the keyed hash of `subject_text`."""
         return None
@@ -123,6 +129,10 @@ class Message:
     def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
         """Return the payload of the CALLRESULT."""
         return {}
+
+    def call_back(self, payload: dict[str, Any], context: Context) -> tuple[str, dict[str, Any]] | None:
+        """Return action and payload of a CALL of ours that the station expects once it has the response."""
+        return None
 
 
 def moment(text: str) -> datetime:

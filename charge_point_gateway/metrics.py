@@ -38,7 +38,7 @@ class GatewayMetrics(Collector):
         self._answers: dict[str, _Answers] = {}
         self.registry.register(self)  # before `messages`, so that `collect` comes before it is read
         self.connections_active = Gauge(
-            "ocpp_connections_active", "Stations connected", ["version"], registry=self.registry
+            "ocpp_connections_active", "Stations connected", ["version", "profile"], registry=self.registry
         )
         self.connections = Counter(
             "ocpp_connections", "Connections by what became of them", ["result"], registry=self.registry
@@ -57,6 +57,15 @@ class GatewayMetrics(Collector):
         )
         self.frames_rejected = Counter(
             "ocpp_frames_rejected", "Frames that were not what they should be", ["reason"], registry=self.registry
+        )
+        self.certificate_expires_at = Gauge(
+            "gateway_certificate_expires_at_seconds",
+            "When a certificate or a revocation list of the gateway ends, Unix time",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.tls_reloads = Counter(
+            "gateway_tls_reloads", "Certificates read anew, by what became of it", ["result"], registry=self.registry
         )
         self.commit_pending = Gauge("gateway_commit_pending", "Events that are not durable yet", registry=self.registry)
 

@@ -1,4 +1,5 @@
-"""Who a station is: basic authentication (security profiles 1 and 2), and how often anyone may guess.
+"""Who a station is: basic authentication (security profiles 1 and 2), the lowest profile each station may come by, and
+how often anyone may guess. Whose a certificate is (profile 3), `station_certificates` knows.
 
 The user name is the station's identity. Passwords are made by machines, with at least 128 bits, so a keyed fast hash
 is enough and a herd of reconnecting stations costs no minutes of CPU time; a password a person could have chosen is
@@ -15,9 +16,11 @@ import hmac
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 from urllib.parse import unquote
+
+import structlog
 
 from charge_point_gateway.rpc_errors import SUBPROTOCOLS, OCPPVersion
 from emobility.domain.errors import MalformedInput, RuleBroken
@@ -35,19 +38,34 @@ FAILURES_PER_MINUTE_PER_ADDRESS: Final = 30
 """Stations of one site share an address."""
 TRACKED_MAX: Final = 20_000
 """Identities and addresses whose failures are remembered; the longest untouched is forgotten."""
+NO_PASSWORD: Final = b""
+"""Stored for a station that has none: no keyed hash equals it."""
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*\-_=:+|@.]{1,48}", re.ASCII)
+_LOG: Final = structlog.get_logger(__name__)
 _PATH: Final = re.compile(r"/ocpp/([^/?#]+)/([^/?#]+)")
 
 
 class RefusalReason(StrEnum):
     """Bounded labels for metrics and logs."""
 
+    TLS_HANDSHAKE = "tls_handshake"
     BAD_PATH = "bad_path"
     NO_CREDENTIALS = "no_credentials"
     WRONG_CREDENTIALS = "wrong_credentials"
+    FOREIGN_CERTIFICATE = "foreign_certificate"
+    INVALID_CERTIFICATE = "invalid_certificate"
+    PROFILE_TOO_LOW = "profile_too_low"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     NO_SUBPROTOCOL = "no_subprotocol"
     DRAINING = "draining"
+
+
+class SecurityProfile(IntEnum):
+    """How a station proves itself, and over what (OCPP 2.0.1 part 2, A00; 1.6: security white paper, 3)."""
+
+    BASIC = 1
+    TLS_BASIC = 2
+    TLS_CERTIFICATE = 3
 
 
 class StationRefused(RuleBroken):
@@ -78,13 +96,17 @@ class StationIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationCredentialRow:
-    """A station's keyed password hash, and the keyed hash of the address it last came from."""
+    """A station's keyed password hash, and the keyed hash of the address it last came from.
+
+    `security_profile` is the lowest `SecurityProfile` it may come by: at least the highest it has come by.
+    """
 
     party_id: PartyId
     charging_station_id: str
     password_hash: bytes
     ocpp_version: str | None
     known_address_hash: bytes | None
+    security_profile: int = SecurityProfile.BASIC.value
 
 
 STATION_CREDENTIAL: Final = TableSpec(
@@ -109,6 +131,12 @@ def station_identity(party: str, station: str) -> StationIdentity:
     if not _IDENTITY.fullmatch(station):
         raise StationRefused(RefusalReason.BAD_PATH, http_status=404)
     return StationIdentity(party_id, station)
+
+
+def _is_strong(password: str) -> bool:
+    is_sized = PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
+    is_drawn = len(set(password)) >= PASSWORD_KINDS_OF_CHARACTERS_MIN
+    return is_sized and is_drawn and password.isascii() and password.isprintable()
 
 
 class _Allowance:
@@ -144,36 +172,90 @@ class StationAuthenticator:
         self._by_known_address = _Allowance(FAILURES_PER_MINUTE_PER_IDENTITY)
 
     async def authenticate(
-        self, *, path: str, username: str | None, password: str | None, subprotocols: tuple[str, ...], address: str
+        self,
+        *,
+        path: str,
+        username: str | None,
+        password: str | None,
+        subprotocols: tuple[str, ...],
+        address: str,
+        profile: SecurityProfile = SecurityProfile.BASIC,
     ) -> tuple[StationIdentity, OCPPVersion]:
-        """Return whose connection this is and what it speaks. Raises `StationRefused`."""
+        """Return whose connection this is and what it speaks. Raises `StationRefused`.
+
+        Under `TLS_CERTIFICATE`, the caller has found a valid certificate of this very station, and a password is not
+        looked at (A00.FR.401).
+        """
         identity = identity_from_path(path)
-        if username is None or password is None:
+        if profile is SecurityProfile.TLS_CERTIFICATE:
+            row = await self._registered(identity)
+        elif username is None or password is None:
             raise StationRefused(RefusalReason.NO_CREDENTIALS, http_status=401)
-        row = await self._checked(identity, username, password, address)
+        else:
+            row = await self._checked(identity, username, password, address)
+        if profile < row.security_profile:
+            raise StationRefused(RefusalReason.PROFILE_TOO_LOW, http_status=403)
         offered = [SUBPROTOCOLS[name] for name in subprotocols if name in SUBPROTOCOLS]
         allowed = [version for version in offered if row.ocpp_version in {None, version.value}]
         if not allowed:
             raise StationRefused(RefusalReason.NO_SUBPROTOCOL, http_status=400)
+        if profile > row.security_profile:
+            await self._raise_profile(row, profile)
         # The client's order is its preference (RFC 6455, 4.1), and OCPP 2.0.1 part 4, 3.2 asks to follow it.
         return identity, allowed[0]
 
-    async def set_password(self, identity: StationIdentity, password: str, ocpp_version: str | None) -> None:
-        """Store a station's password as a keyed hash. Raises `WeakStationPassword`."""
-        is_sized = PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
-        is_drawn = len(set(password)) >= PASSWORD_KINDS_OF_CHARACTERS_MIN
-        if not (is_sized and is_drawn and password.isascii() and password.isprintable()):
+    async def set_password(
+        self,
+        identity: StationIdentity,
+        password: str | None,
+        ocpp_version: str | None,
+        security_profile: SecurityProfile | None = None,
+    ) -> None:
+        """Store how a station proves itself; of a password, a keyed hash. Raises `WeakStationPassword`.
+
+        Args:
+            identity: The station.
+            password: Of 20 to 40 characters; None keeps the one it has, if any: by its certificate it needs none.
+            ocpp_version: The only one it may speak; None: any, and where no password is given, as it was.
+            security_profile: The lowest it may come by from now on; None keeps what it is.
+        """
+        if password is not None and not _is_strong(password):
             raise WeakStationPassword("a station's password is 20 to 40 characters that a machine has drawn")
-        row = StationCredentialRow(
-            party_id=identity.party_id,
-            charging_station_id=identity.charging_station_id,
-            password_hash=self._password_hash(identity, password),
-            ocpp_version=ocpp_version,
-            known_address_hash=None,
-        )
         async with self._units.begin() as unit:
-            await unit.table(STATION_CREDENTIAL).put(row)
+            table = unit.table(STATION_CREDENTIAL)
+            stored = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            lowest = SecurityProfile.BASIC.value if stored is None else stored.security_profile
+            if security_profile is not None and security_profile < lowest:
+                # Only an operator may do so, for a station that was reset or replaced (A05 lets no station).
+                _LOG.warning("security_profile_lowered", station=identity.key, was=lowest, now=security_profile.value)
+            row = StationCredentialRow(
+                party_id=identity.party_id,
+                charging_station_id=identity.charging_station_id,
+                password_hash=NO_PASSWORD if password is None else self._password_hash(identity, password),
+                ocpp_version=ocpp_version,
+                known_address_hash=None,
+                security_profile=lowest if security_profile is None else security_profile.value,
+            )
+            if password is None and stored is not None:
+                version = stored.ocpp_version if ocpp_version is None else ocpp_version
+                row = replace(stored, ocpp_version=version, security_profile=row.security_profile)
+            await table.put(row)
             await unit.commit()
+
+    async def _registered(self, identity: StationIdentity) -> StationCredentialRow:
+        async with self._units.begin() as unit:
+            row = await unit.table(STATION_CREDENTIAL).get(identity.party_id, identity.charging_station_id)
+        if row is None:
+            raise StationRefused(RefusalReason.WRONG_CREDENTIALS, http_status=401)
+        return row
+
+    async def _raise_profile(self, row: StationCredentialRow, profile: SecurityProfile) -> None:
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_CREDENTIAL)
+            current = await table.get_for_update(row.party_id, row.charging_station_id)
+            if current is not None and current.security_profile < profile:
+                await table.put(replace(current, security_profile=profile.value))
+                await unit.commit()
 
     async def _checked(
         self, identity: StationIdentity, username: str, password: str, address: str

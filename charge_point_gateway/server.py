@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import http
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
@@ -200,12 +201,13 @@ def _closed(closed: ConnectionClosed) -> SocketClosed:
 
 
 class StationServer:
-    """Listens for stations and hands their sockets to the gateway."""
+    """Listens for stations on one port and hands their sockets to the gateway; with `tls`, it alone is spoken there."""
 
-    def __init__(self, gateway: GatewayService, *, host: str, port: int) -> None:
+    def __init__(self, gateway: GatewayService, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._gateway = gateway
         self._host = host
         self._port = port
+        self._tls = tls
         self._server: Server | None = None
 
     @property
@@ -231,6 +233,8 @@ class StationServer:
             ping_timeout=PING_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             open_timeout=OPEN_TIMEOUT_S,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else OPEN_TIMEOUT_S,
         )
 
     async def stop(self) -> None:
@@ -248,6 +252,7 @@ class StationServer:
         assert isinstance(connection, StationConnection)
         username, password = basic_credentials(request.headers.get_all("Authorization"), request.path)
         address = connection.remote_address
+        tls: ssl.SSLObject | None = connection.transport.get_extra_info("ssl_object")
         try:
             connection.admission = await self._gateway.admit(
                 path=request.path,
@@ -255,6 +260,8 @@ class StationServer:
                 password=password,
                 subprotocols=_offered(request.headers.get_all("Sec-WebSocket-Protocol")),
                 address=str(address[0]) if address else "",
+                is_encrypted=tls is not None,
+                certificate=None if tls is None else tls.getpeercert(binary_form=True),
             )
         except StationRefused as refused:
             response = connection.respond(http.HTTPStatus(refused.http_status), "")

@@ -18,7 +18,9 @@ import structlog
 from msgspec.structs import replace
 
 from charge_point_gateway import ocpp16, ocpp21, ocpp201
+from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.connection import (
+    CallQueueFull,
     CallSettled,
     Connection,
     FrameRejected,
@@ -36,6 +38,7 @@ from charge_point_gateway.portions import in_portions
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.station_certificates import NoAuthority, StationCertificates
 from charge_point_gateway.texts import refuse_control_characters, without_nul
 from charge_point_gateway.transaction_numbers import TransactionNumbers
 from emobility.domain.errors import Unavailable
@@ -48,6 +51,7 @@ from emobility.ports.vault import Vault
 
 OUTBOX_FRAMES_MAX: Final = 64
 """When so many frames wait to be written, the station's socket is not read: a slow reader slows only itself."""
+CALL_BACK_TIMEOUT_S: Final = 30.0
 AUTHORIZE_TIMEOUT_S: Final = 20.0
 """Longest wait for the back office; stations give a CALL about 30 s."""
 MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
@@ -77,6 +81,7 @@ class SessionServices:
     authorizer: Authorizer
     group_commit: GroupCommit
     numbers: TransactionNumbers
+    certificates: StationCertificates
     metrics: GatewayMetrics
     limits: Limits
     heartbeat_interval_s: int
@@ -94,6 +99,8 @@ class StationSession:
         self.version = version
         self.fence = 0
         """The presence row's fence while this session owns the station."""
+        self.certificate_serial_number: str | None = None
+        """Of the certificate that opened the connection, in hex; None: a password did."""
         self._socket = socket
         # A real socket can often write at once; only where it can't does the writer task wait for it.
         self._send_now: Callable[[str], bool] | None = getattr(socket, "send_now", None)
@@ -111,6 +118,7 @@ class StationSession:
         self._writer: asyncio.Task[None] | None = None
         self._waiting: dict[str, asyncio.Future[CallSettled]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._call_backs: set[asyncio.Task[None]] = set()
 
     # -- for the gateway ----------------------------------------------------------------------------------------------
 
@@ -296,6 +304,7 @@ class StationSession:
         try:
             context = replace(context, sealed=await self._seal(personal))
             context = await self._numbered(call, message, context)
+            context = await self._signed(call, message, context)
             question = message.question(call.payload, context)
             facts = message.facts(call.payload, context)
             durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
@@ -306,6 +315,11 @@ class StationSession:
                 if durable is not None:
                     await durable
             self._answer(call, message, context)
+            expected = message.call_back(call.payload, context)
+            if expected is not None:
+                task = asyncio.create_task(self._call_back(*expected))
+                self._call_backs.add(task)
+                task.add_done_callback(self._call_backs.discard)
         except Exception as error:  # noqa: BLE001 - as in `_handle`
             self._refuse(call, error)
 
@@ -347,6 +361,27 @@ class StationSession:
             return context
         number = await self._services.numbers.number_for(context.party_id, context.charging_station_id, wanted)
         return replace(context, number=number)
+
+    async def _signed(self, call: IncomingCall, message: Message, context: Context) -> Context:
+        csr = message.request_to_sign(call.payload)
+        if csr is None:
+            return context
+        try:
+            _, chain = await self._services.certificates.issue(self.identity, csr)
+        except (NoAuthority, CertificateRequestRefused) as error:
+            _LOG.warning("certificate_request_refused", station=self.identity.key, reason=str(error))
+            return context
+        return replace(context, certificate_chain=chain)
+
+    async def _call_back(self, action: str, payload: dict[str, Any]) -> None:
+        """Call the station as its message made it expect. What is lost with the connection it asks for again."""
+        try:
+            settled = await self.call(action, payload, timeout_s=CALL_BACK_TIMEOUT_S)
+        except (CallQueueFull, CallRefused) as error:
+            _LOG.warning("call_back_not_sent", station=self.identity.key, action=action, reason=str(error))
+            return
+        status = "none" if settled.payload is None else str(settled.payload.get("status"))
+        _LOG.info("called_back", station=self.identity.key, action=action, status=status)
 
     async def _ask(self, question: Question, context: Context) -> AuthorizationAnswer:
         request = AuthorizationRequest(

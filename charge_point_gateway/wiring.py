@@ -1,11 +1,14 @@
-"""The gateway on real adapters: a WebSocket port for stations and an HTTP port for our own processes."""
+"""The gateway on real adapters: WebSocket ports for stations and an HTTP port for our own processes."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 
 from charge_point_gateway.gateway import GatewayOptions, build
 from charge_point_gateway.server import StationServer
+from charge_point_gateway.tls import StationTLS, read_own_authority
+from emobility.domain.errors import RuleBroken
 from emobility.runtime.garbage import collect_rarely
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.process_tree import stopping_on_signals
@@ -13,28 +16,66 @@ from emobility.runtime.settings import Settings
 from emobility.wiring import open_ports
 
 
+class NoStationPort(RuleBroken):
+    """Stations could not connect at all."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no station could connect: set WATTROAM_GATEWAY_CERTIFICATE_FILE and WATTROAM_GATEWAY_KEY_FILE, "
+            "or WATTROAM_GATEWAY_PLAIN=true behind a proxy that speaks TLS"
+        )
+
+
 async def run(settings: Settings, options: GatewayOptions | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+    """Serve until SIGTERM or SIGINT, then drain. Raises `NoStationPort`, `TLSUnusable`.
 
     The order of a stop: unready and no new stations, calls in progress finished, connections closed in waves, the last
     events durable, and the HTTP port last, so that health stays visible.
     """
     stop, drained = asyncio.Event(), asyncio.Event()
+    is_tls_served = settings.gateway_certificate_file is not None
+    if not (settings.is_plain_served or is_tls_served):
+        raise NoStationPort
+    authority = await asyncio.to_thread(read_own_authority, settings)
     async with open_ports(settings) as ports:
-        gateway = build(settings, ports, options)
-        stations = StationServer(gateway, host=settings.gateway_host, port=settings.gateway_ocpp_port)
+        gateway = build(settings, ports, options, authority)
+        servers = []
+        if settings.is_plain_served:
+            servers.append(StationServer(gateway, host=settings.gateway_host, port=settings.gateway_ocpp_port))
+        tls = StationTLS(settings, gateway.certificates, gateway.metrics, ports.clock) if is_tls_served else None
+        if tls is not None:
+            await tls.load()
+            gateway.on_revoked = tls.reload
+            host = settings.gateway_wss_host or settings.gateway_host
+            servers.append(StationServer(gateway, host=host, port=settings.gateway_wss_port, tls=tls.context))
         collect_rarely()
         with stopping_on_signals(stop):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(
                     serve_app(gateway.app, host=settings.gateway_host, port=settings.gateway_api_port, stop=drained)
                 )
+                watching = None if tls is None else tasks.create_task(watched(tls))
                 try:
-                    await stations.start()
+                    for server in servers:
+                        await server.start()
                     serving = tasks.create_task(gateway.run(stop))
                     await stop.wait()
-                    await stations.stop()
+                    for server in servers:
+                        await server.stop()
                     await serving
-                    await stations.wait_closed()
+                    for server in servers:
+                        await server.wait_closed()
                 finally:
+                    if watching is not None:
+                        watching.cancel()
                     drained.set()
+
+
+async def watched(tls: StationTLS) -> None:
+    """Take new certificates as they come, and on SIGHUP; until cancelled."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, tls.reload_soon)
+    try:
+        await tls.watch()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)

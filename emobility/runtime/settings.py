@@ -33,6 +33,21 @@ class Settings(BaseSettings):
         business_url: How our own processes reach it.
         gateway_host: Address the gateway listens on, for stations and for its HTTP API.
         gateway_ocpp_port: Port of the OCPP-J WebSocket; 0 asks the system for one.
+        gateway_plain: Whether stations may connect there without TLS (security profile 1); None: not in `production`.
+        gateway_certificate_file: The gateway's own certificate for `gateway_wss_port`, PEM, with all between it and a
+            root. With it and its key stations connect by TLS (profile 2). Files are read anew when they change.
+        gateway_key_file: Its key, PEM, without passphrase.
+        gateway_second_certificate_file: One of the other kind, RSA beside ECDSA, for stations that can do only that.
+        gateway_second_key_file: Its key.
+        gateway_wss_host: Address of the TLS port; None: `gateway_host`.
+        gateway_wss_port: Port of the OCPP-J WebSocket over TLS; 0 asks the system for one.
+        gateway_client_ca_file: CAs whose certificates stations may show (profile 3), PEM. Each may name stations of
+            every party here.
+        gateway_crl_file: Revocation lists of those CAs, PEM; a CA without one is not believed.
+        gateway_ca_file: A CA of our own that signs stations' requests, PEM, its own certificate first, then what is
+            between it and a root. What it issued is believed as long as our rows say so. Read at the start only.
+        gateway_ca_key_file: Its key, PEM, without passphrase.
+        gateway_ca_valid_days: How long a certificate it issues is valid.
         gateway_api_port: Port of the gateway's HTTP API.
         gateway_api_url: How our own processes reach that API.
         business_host: Address the business process listens on.
@@ -65,6 +80,18 @@ class Settings(BaseSettings):
     business_url: str = "http://127.0.0.1:8080"
     gateway_host: str = "127.0.0.1"
     gateway_ocpp_port: int = 8887
+    gateway_plain: bool | None = None
+    gateway_certificate_file: Path | None = None
+    gateway_key_file: Path | None = None
+    gateway_second_certificate_file: Path | None = None
+    gateway_second_key_file: Path | None = None
+    gateway_wss_host: str | None = None
+    gateway_wss_port: int = 8886
+    gateway_client_ca_file: Path | None = None
+    gateway_crl_file: Path | None = None
+    gateway_ca_file: Path | None = None
+    gateway_ca_key_file: Path | None = None
+    gateway_ca_valid_days: int = Field(default=90, ge=1, le=825)
     gateway_api_port: int = 8888
     gateway_api_url: str = "http://127.0.0.1:8888"
     business_host: str = "127.0.0.1"
@@ -116,6 +143,30 @@ class Settings(BaseSettings):
         if self.event_log == "kafka" and not self.kafka_bootstrap:
             raise ValueError("WATTROAM_EVENT_LOG=kafka needs WATTROAM_KAFKA_BOOTSTRAP")
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        needs = (
+            ("gateway_certificate_file", "gateway_key_file"),
+            ("gateway_key_file", "gateway_certificate_file"),
+            ("gateway_second_certificate_file", "gateway_second_key_file"),
+            ("gateway_second_key_file", "gateway_second_certificate_file"),
+            ("gateway_second_certificate_file", "gateway_certificate_file"),
+            ("gateway_client_ca_file", "gateway_certificate_file"),
+            ("gateway_client_ca_file", "gateway_crl_file"),
+            ("gateway_crl_file", "gateway_client_ca_file"),
+            ("gateway_ca_file", "gateway_ca_key_file"),
+            ("gateway_ca_key_file", "gateway_ca_file"),
+        )
+        for given, needed in needs:
+            if getattr(self, given) is not None and getattr(self, needed) is None:
+                raise ValueError(f"WATTROAM_{given.upper()} needs WATTROAM_{needed.upper()}")
+        return self
+
+    @property
+    def is_plain_served(self) -> bool:
+        """Whether the gateway lets stations connect without TLS."""
+        return self.environment != "production" if self.gateway_plain is None else self.gateway_plain
 
     @property
     def own_origins(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@
     PUT  /{party}/locations/{location_id}        LocationTerms
     PUT  /{party}/stations/{station_id}          StationTerms
     PUT  /{party}/stations/{station_id}/credential   StationCredential, handed to the gateway
+    POST /{party}/stations/{station_id}/certificates CertificateRequest: the gateway's own CA signs; GET lists
+    POST /{party}/stations/{station_id}/certificates/{serial_number}/revoke
     POST /{party}/stations/{station_id}/commands/{action}   the payload of any CALL of the station's OCPP version
     GET  /{party}/stations/{station_id}/notices  what the station told; `action` names one kind
     PUT  /{party}/tariffs/{tariff_id}            TariffTerms: a version in force from now on
@@ -38,7 +40,13 @@ from emobility.events import codec
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
-from emobility.protocols.station_control.messages import CommandResult, OCPPCall, StationCommand, StationCredential
+from emobility.protocols.station_control.messages import (
+    CertificateRequest,
+    CommandResult,
+    OCPPCall,
+    StationCommand,
+    StationCredential,
+)
 from emobility.runtime.access import Access
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
 from services.charging_operations.credits import CreditDesk, CreditRequest
@@ -133,6 +141,9 @@ class OperatorAPI:
             ("PUT", "/locations/{location_id}", self.put_location),
             ("PUT", "/stations/{station_id}", self.put_station),
             ("PUT", "/stations/{station_id}/credential", self.put_credential),
+            ("POST", "/stations/{station_id}/certificates", self.issue_certificate),
+            ("GET", "/stations/{station_id}/certificates", self.list_certificates),
+            ("POST", "/stations/{station_id}/certificates/{serial_number}/revoke", self.revoke_certificate),
             ("POST", "/stations/{station_id}/commands/{action}", self.command),
             ("GET", "/stations/{station_id}/notices", self.list_notices),
             ("PUT", "/tariffs/{tariff_id}", self.put_tariff),
@@ -204,12 +215,31 @@ class OperatorAPI:
         return station
 
     async def put_credential(self, request: Request, party_id: PartyId) -> Any:
-        """Hand a station's password to the gateway; it is not kept here."""
+        """Hand to the gateway how a station proves itself; its password is not kept here."""
         credential = await read_body(request, StationCredential)
         station_id = request.path_params["station_id"]
         await self._require_station(party_id, station_id)
         await self.office.stations.put_credential(party_id, station_id, credential)
         return {"charging_station_id": station_id}
+
+    async def issue_certificate(self, request: Request, party_id: PartyId) -> Any:
+        """Have the gateway's own CA sign a station's CSR; the chain is shown once and not kept."""
+        wanted = await read_body(request, CertificateRequest)
+        station_id = request.path_params["station_id"]
+        await self._require_station(party_id, station_id)
+        return await self.office.stations.issue_certificate(party_id, station_id, wanted)
+
+    async def list_certificates(self, request: Request, party_id: PartyId) -> Any:
+        """List what the gateway's own CA issued to a station, the newest first."""
+        station_id = request.path_params["station_id"]
+        await self._require_station(party_id, station_id)
+        return await self.office.stations.certificates(party_id, station_id)
+
+    async def revoke_certificate(self, request: Request, party_id: PartyId) -> Any:
+        """Revoke one of them for good; a connection that it has opened is closed."""
+        station_id, serial_number = request.path_params["station_id"], request.path_params["serial_number"]
+        await self._require_station(party_id, station_id)
+        return await self.office.stations.revoke_certificate(party_id, station_id, serial_number)
 
     async def command(self, request: Request, party_id: PartyId) -> Response:
         """Have a station called in the words of its own version; its answer comes back whole.

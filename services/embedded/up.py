@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from rich.console import Console
 
 from emobility.runtime.process_tree import stopping_on_signals
-from services.embedded.run_folder import Installation
+from emobility.runtime.settings import Settings
+from services.embedded.run_folder import LOOPBACK, Installation
 from services.embedded.stack import running
 
 
@@ -29,6 +31,10 @@ async def _serve(installation: Installation) -> None:
         async with running(installation, on_change=console.print) as stack:
             await stack.settling
             console.print(f"stations:  ws://127.0.0.1:{installation.gateway_ocpp_port}/ocpp/PARTY/STATION")
+            if "WATTROAM_GATEWAY_CERTIFICATE_FILE" in os.environ:
+                host = os.environ.get("WATTROAM_GATEWAY_WSS_HOST", LOOPBACK)
+                port = os.environ.get("WATTROAM_GATEWAY_WSS_PORT", Settings.model_fields["gateway_wss_port"].default)
+                console.print(f"by TLS:    wss://{host}:{port}/ocpp/PARTY/STATION")
             console.print(f"live page: {installation.business_url}/")
             console.print(f"parties:   {installation.business_url}  (token in {installation.folder}/installation.json)")
             await stack.tree.run(stop)

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECRETS = {"WATTROAM_INTERNAL_TOKEN": "f" * 64, "WATTROAM_MASTER_KEY": "e" * 64}
+SECRETS = {
+    "WATTROAM_INTERNAL_TOKEN": "f" * 64,
+    "WATTROAM_MASTER_KEY": "e" * 64,
+    "WATTROAM_GATEWAY_PLAIN": "true",  # TLS ends before the gateway
+}
 NOBODY_LISTENS = "postgresql://wattroam:secret@127.0.0.1:1/wattroam"
 DEPLOYABLES = ("gateway", "hub", "operations", "mobility", "navigation", "settlement")
 
@@ -93,6 +97,12 @@ def test_an_installation_that_does_not_run_is_told_from_none(tmp_path: Path) -> 
 def test_a_process_without_its_secrets_names_the_variable() -> None:
     for ended in side_by_side([(name,) for name in DEPLOYABLES]):
         assert_one_clear_line(ended, "WATTROAM_INTERNAL_TOKEN")
+
+
+def test_a_gateway_that_no_station_could_reach_says_what_to_set() -> None:
+    ended = wattroam("gateway", **(SECRETS | {"WATTROAM_GATEWAY_PLAIN": "false"}))
+
+    assert_one_clear_line(ended, "no station could connect", "WATTROAM_GATEWAY_CERTIFICATE_FILE")
 
 
 def test_a_process_without_a_database_says_how_to_name_one() -> None:

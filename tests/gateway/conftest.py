@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
+from charge_point_gateway.certificates import Authority
 from charge_point_gateway.gateway import GatewayOptions, GatewayService, build
 from charge_point_gateway.security import station_identity
 from emobility.adapters.memory import (
@@ -156,13 +157,21 @@ def options() -> GatewayOptions:
 
 
 @asynccontextmanager
-async def running_world(options: GatewayOptions | None = None, **changed_ports: Any) -> AsyncIterator[World]:
+async def running_world(
+    options: GatewayOptions | None = None,
+    *,
+    clock: Any = None,
+    authority: Authority | None = None,
+    changed_settings: dict[str, Any] | None = None,
+    **changed_ports: Any,
+) -> AsyncIterator[World]:
     """A gateway that runs until the context ends."""
-    clock, http, back_office = VirtualClock(NOW), MemoryHttp(), FakeBackOffice()
-    settings = settings_for_tests()
+    clock = clock or VirtualClock(NOW)
+    http, back_office = MemoryHttp(), FakeBackOffice()
+    settings = settings_for_tests(**(changed_settings or {}))
     adapters = memory_adapters(master_key=settings.master_key_bytes, clock=clock, randomness=SeededRandomness(1))
     ports = ports_of(adapters, clock, http, **changed_ports)
-    gateway = build(settings, ports, options)
+    gateway = build(settings, ports, options, authority)
     http.mount(settings.business_url, back_office.app)
     http.mount(settings.gateway_api_url, gateway.app)
     stop = asyncio.Event()

@@ -11,6 +11,7 @@ import pytest
 from charge_point_gateway import gateway as gateway_module
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.schemas import schemas_of
+from charge_point_gateway.security import StationRefused
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import IdTokenKind
 from emobility.ports.authorizer import AuthorizationRequest, AuthorizationStatus, AuthorizerUnavailable
@@ -229,12 +230,50 @@ async def test_credentials_presence_and_backlog_are_served(world: World, client:
         await client.put_credential(CPO, "CS-3", StationCredential(password="1234"))
 
 
+@pytest.mark.parametrize(
+    "credential",
+    [
+        StationCredential(),
+        StationCredential(ocpp_version="1.6"),
+        StationCredential(security_profile=0),
+        StationCredential(security_profile=4),
+    ],
+)
+async def test_a_credential_says_a_password_or_a_profile_of_ocpp(
+    client: StationControlClient, credential: StationCredential
+) -> None:
+    with pytest.raises(GatewayRefused) as refused:
+        await client.put_credential(CPO, "CS-3", credential)
+
+    assert refused.value.status == 422
+
+
+async def test_a_lowest_profile_leaves_password_and_version_as_they_are(
+    world: World, client: StationControlClient
+) -> None:
+    password = "fedcba9876543210fedcba9876543210"
+    await client.put_credential(CPO, "CS-3", StationCredential(password=password, ocpp_version="1.6"))
+    await client.put_credential(CPO, "CS-3", StationCredential(security_profile=2))
+
+    with pytest.raises(StationRefused) as refused:
+        await world.dial("ocpp1.6", station="CS-3", password=password)
+    await client.put_credential(CPO, "CS-3", StationCredential(security_profile=1))
+
+    assert refused.value.http_status == 403
+    with pytest.raises(StationRefused):
+        await world.dial("ocpp2.0.1", station="CS-3", password=password)
+    await world.dial("ocpp1.6", station="CS-3", password=password)
+
+
 ROUTES = [
     ("POST", f"/stations/{PARTY}/{STATION}/commands"),
     ("PUT", f"/stations/{PARTY}/{STATION}/credential"),
     ("GET", f"/stations/{PARTY}/{STATION}"),
     ("GET", f"/stations/{PARTY}"),
     ("POST", f"/stations/{PARTY}/{STATION}/probe"),
+    ("POST", f"/stations/{PARTY}/{STATION}/certificates"),
+    ("GET", f"/stations/{PARTY}/{STATION}/certificates"),
+    ("POST", f"/stations/{PARTY}/{STATION}/certificates/{{serial_number}}/revoke"),
     ("GET", "/internal/backlog"),
 ]
 
@@ -259,7 +298,7 @@ async def test_every_route_is_in_the_list_above(world: World) -> None:
     paths = {getattr(route, "path", "") for route in world.gateway.app.routes}
     named = {path.replace(PARTY, "{party}").replace(STATION, "{station}") for _, path in ROUTES}
 
-    assert paths - named == {"/livez", "/readyz", "/metrics", "/openapi.json"}
+    assert paths - named == {"/livez", "/readyz", "/metrics", "/openapi.json", "/certificates/revoked.pem"}
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

@@ -264,6 +264,22 @@ async def test_the_gateway_gets_a_stations_password() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/certificates", {"csr": "a"}),
+        ("GET", "/certificates", None),
+        ("POST", "/certificates/7f/revoke", None),
+    ],
+)
+async def test_certificates_are_those_of_a_station_of_the_party(method: str, path: str, body: Any) -> None:
+    async with open_for_business() as here:
+        unknown = await here.api(method, f"/{CPO}/stations/GHOST{path}", body)
+        foreign = await here.api(method, f"/{CPO}/stations/{STATION}{path}", body, token="of nobody")
+
+        assert (unknown.status_code, foreign.status_code) == (404, 401)
+
+
+@pytest.mark.parametrize(
     ("method", "path", "body", "status_code"),
     [
         ("PUT", f"/{CPO}/stations/CS9", {"location_id": "NOWHERE", "evses": []}, 404),

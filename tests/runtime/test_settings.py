@@ -11,6 +11,8 @@ from services.embedded.run_folder import Installation
 
 GOOD: dict[str, Any] = {"internal_token": "t" * 32, "master_key": "ab" * 32}
 
+TLS: dict[str, Any] = {"gateway_certificate_file": Path("c"), "gateway_key_file": Path("k")}
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,16 @@ def test_secrets_do_not_show() -> None:
         ({"event_log": "kafka"}, "WATTROAM_KAFKA_BOOTSTRAP"),
         ({"event_log": "paper"}, "event_log"),
         ({"misspelt": 1}, "misspelt"),
+        ({"gateway_certificate_file": Path("c")}, "CERTIFICATE_FILE needs WATTROAM_GATEWAY_KEY_FILE"),
+        ({"gateway_key_file": Path("k")}, "KEY_FILE needs WATTROAM_GATEWAY_CERTIFICATE_FILE"),
+        ({**TLS, "gateway_second_certificate_file": Path("c")}, "needs WATTROAM_GATEWAY_SECOND_KEY_FILE"),
+        ({"gateway_second_certificate_file": Path("c"), "gateway_second_key_file": Path("k")}, "SECOND_CERTIFICATE"),
+        ({"gateway_client_ca_file": Path("a")}, "CLIENT_CA_FILE needs WATTROAM_GATEWAY_CERTIFICATE_FILE"),
+        ({**TLS, "gateway_client_ca_file": Path("a")}, "CLIENT_CA_FILE needs WATTROAM_GATEWAY_CRL_FILE"),
+        ({**TLS, "gateway_crl_file": Path("r")}, "CRL_FILE needs WATTROAM_GATEWAY_CLIENT_CA_FILE"),
+        ({"gateway_ca_file": Path("a")}, "CA_FILE needs WATTROAM_GATEWAY_CA_KEY_FILE"),
+        ({"gateway_ca_key_file": Path("a")}, "CA_KEY_FILE needs WATTROAM_GATEWAY_CA_FILE"),
+        ({"gateway_ca_valid_days": 0}, "gateway_ca_valid_days"),
     ],
 )
 def test_what_is_not_safe_or_not_possible_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
@@ -118,3 +130,19 @@ def test_what_serves_on_one_machine_refuses_a_stepped_clock_and_needs_no_tls(
     monkeypatch.setenv("WATTROAM_CLOCK_FILE", str(tmp_path / "clock"))
     with pytest.raises(ValidationError, match="stepped clock is refused"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said", "is_served"),
+    [
+        ("development", None, True),
+        ("embedded", None, True),
+        ("production", None, False),
+        ("production", True, True),
+        ("development", False, False),
+    ],
+)
+def test_stations_without_tls_are_served_in_production_only_if_that_is_said(
+    environment: Any, *, said: bool | None, is_served: bool
+) -> None:
+    assert Settings(**GOOD, environment=environment, gateway_plain=said).is_plain_served is is_served

@@ -13,7 +13,9 @@ from emobility.events import codec
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizerUnavailable
 from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, ResponseTooLarge
 from emobility.protocols.station_control.messages import (
+    CertificateRequest,
     CommandOutcome,
+    StationCertificate,
     StationCommand,
     StationCredential,
     StationPresence,
@@ -98,9 +100,30 @@ class StationControlClient:
         return codec.decode(response.body, CommandOutcome)
 
     async def put_credential(self, party_id: PartyId, charging_station_id: str, credential: StationCredential) -> None:
-        """Set a station's password. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        """Set how a station proves itself. Raises `GatewayUnavailable`, `GatewayRefused`."""
         path = f"{_station(party_id, charging_station_id)}/credential"
         await self._request("PUT", path, body=codec.encode(credential))
+
+    async def issue_certificate(
+        self, party_id: PartyId, charging_station_id: str, request: CertificateRequest
+    ) -> StationCertificate:
+        """Have the gateway's own CA sign a station's CSR. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        path = f"{_station(party_id, charging_station_id)}/certificates"
+        response = await self._request("POST", path, body=codec.encode(request))
+        return codec.decode(response.body, StationCertificate)
+
+    async def certificates(self, party_id: PartyId, charging_station_id: str) -> list[StationCertificate]:
+        """Return what was issued to a station. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        response = await self._request("GET", f"{_station(party_id, charging_station_id)}/certificates")
+        return codec.decode(response.body, list[StationCertificate])
+
+    async def revoke_certificate(
+        self, party_id: PartyId, charging_station_id: str, serial_number: str
+    ) -> StationCertificate:
+        """Revoke a certificate for good. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        station = _station(party_id, charging_station_id)
+        response = await self._request("POST", f"{station}/certificates/{quote(serial_number, safe='')}/revoke")
+        return codec.decode(response.body, StationCertificate)
 
     async def presence(self, party_id: PartyId, charging_station_id: str) -> StationPresence | None:
         """Return who owns a station; None if it was never connected. Raises `GatewayUnavailable`, `GatewayRefused`."""

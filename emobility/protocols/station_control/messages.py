@@ -3,7 +3,8 @@
 Upwards: POST {operations}/station_control/authorize with an `AuthorizationRequest`, answered by an
 `AuthorizationAnswer` (both in `ports/authorizer`). Downwards: POST {gateway}/stations/{party}/{station}/commands with
 a `StationCommand`, answered by a `CommandOutcome`; PUT {gateway}/stations/{party}/{station}/credential with a
-`StationCredential`. The gateway that owns a station is found in the station's presence row.
+`StationCredential`; POST {gateway}/stations/{party}/{station}/certificates with a `CertificateRequest`, GET there, POST
+.../certificates/{serial_number}/revoke. The gateway that owns a station is found in the station's presence row.
 """
 
 from __future__ import annotations
@@ -111,11 +112,34 @@ class CommandOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationCredential:
-    """The password a station presents; machine-made, at least 128 bits. The gateway keeps a keyed hash."""
+    """How a station proves itself. Its password is machine-made, at least 128 bits; the gateway keeps a keyed hash."""
 
-    password: str
+    password: str | None = None
+    """None keeps the one it has; a station that comes by its certificate needs none."""
     ocpp_version: str | None = None
-    """`1.6`, `2.0.1` or `2.1` when the station may speak only that one."""
+    """`1.6`, `2.0.1` or `2.1` when the station may speak only that one; without a password, None keeps what it is."""
+    security_profile: int | None = None
+    """The lowest OCPP security profile (1 to 3) it may come by; None keeps it. Coming by more raises it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequest:
+    """A station's CSR (PEM), brought by its operator instead of SignCertificate."""
+
+    csr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationCertificate:
+    """A certificate that the gateway's own CA issued; `fingerprint` is SHA-256 of its DER, in hex."""
+
+    serial_number: str
+    fingerprint: str
+    issued_at: datetime
+    not_after: datetime
+    revoked_at: datetime | None = None
+    certificate_chain: str | None = None
+    """PEM, when it is issued; it is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
