@@ -94,8 +94,8 @@ class AgreementEvent(Event):
 
     @property
     def key(self) -> str:
-        """The agreement."""
-        return self.agreement_id
+        """The agreement with its parties, for its id is what they alone call it: another pair's may be the same."""
+        return f"{self.cpo_id.code}/{self.emsp_id.code}/{self.agreement_id}"
 
 
 @catalogued
