@@ -166,6 +166,38 @@ class StationNotified(StationEvent):
     occurred_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPaged(StationEvent):
+    """Base of facts that a station sent one page of a report, the first with `seq_no` 0.
+
+    `request_id` names the report; `generated_at` is the station's time. The page is sealed: canonical JSON, every name
+    and number as it came, without the values of secrets.
+    """
+
+    ocpp_version: str
+    request_id: int
+    seq_no: int
+    is_last: bool
+    generated_at: datetime
+    page: Sealed
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceModelReported(ReportPaged):
+    """A station told variables of its components (NotifyReport)."""
+
+    wire_name: ClassVar[str] = "charging.device_model_reported.v1"
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorsReported(ReportPaged):
+    """A station told what it monitors (NotifyMonitoringReport)."""
+
+    wire_name: ClassVar[str] = "charging.monitors_reported.v1"
+
+
 @catalogued
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityEventReported(StationEvent):

@@ -32,6 +32,7 @@ from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
+from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -40,8 +41,10 @@ from services.charging_operations.operator_api import OperatorAPI, answer
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
 from services.charging_operations.sessions import SessionDesk
+from services.charging_operations.station_api import StationAPI
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.variable_settings import SettingDesk
 
 SERVICE: Final = "operations"
 
@@ -86,8 +89,14 @@ class ChargingOperations:
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
+        self.device_model = DeviceModelDesk(office=office)
         self.sessions = SessionDesk(
-            office=office, stations=self.stations, cdrs=cdrs, opening=opening, quarantine=self.quarantine
+            office=office,
+            stations=self.stations,
+            device_model=self.device_model,
+            cdrs=cdrs,
+            opening=opening,
+            quarantine=self.quarantine,
         )
         self.modules.publisher = publisher
         self.modules.commands = self.commands
@@ -104,7 +113,7 @@ class ChargingOperations:
         app.add_api_route("/internal/backlog", backlog, methods=["GET"])
         app.include_router(authorize_router(self.authorization, access.internal))
         self.host.mount_on(app, authorize=access.party)
-        OperatorAPI(
+        operator = OperatorAPI(
             office=self.office,
             access=access,
             stations=self.stations,
@@ -113,6 +122,10 @@ class ChargingOperations:
             quarantine=self.quarantine,
             credits=self.credits,
             modules=self.modules,
+        )
+        operator.mount_on(app)
+        StationAPI(
+            operator=operator, device_model=self.device_model, settings=SettingDesk(office=self.office)
         ).mount_on(app)
         return app
 

@@ -20,6 +20,8 @@ from emobility.domain.transaction_faults import Fault, FaultReason, faults, with
 from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
+    DeviceModelReported,
+    MonitorsReported,
     StationNotified,
     TransactionEnded,
     TransactionStarted,
@@ -29,6 +31,7 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -67,6 +70,7 @@ class SessionDesk:
 
     office: Office
     stations: StationDesk
+    device_model: DeviceModelDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -83,6 +87,8 @@ class SessionDesk:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
+        elif isinstance(event, DeviceModelReported | MonitorsReported):
+            await self.device_model.take(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):

@@ -1,0 +1,86 @@
+"""What operators see and set of a station's own model; paths below /{party}, guards and lists as in `operator_api`.
+
+GET  /{party}/stations/{station_id}/variables           what it is made of; `component` and `variable` narrow it
+POST /{party}/stations/{station_id}/variables/refresh   ask for all: GetBaseReport, in 1.6 GetConfiguration
+PUT  /{party}/stations/{station_id}/variables           VariablesChange: one result per variable
+GET  /{party}/stations/{station_id}/monitors            what it watches
+POST /{party}/stations/{station_id}/monitors/refresh    ask for all: GetMonitoringReport
+GET  /{party}/stations/{station_id}/reports             what was asked for and how much of it came
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from emobility.domain.identifiers import PartyId
+from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.operator_api import COMMAND_STATUS, Handler, OperatorAPI, answer, read_body
+from services.charging_operations.station_records import (
+    STATION_MONITOR,
+    STATION_REPORT,
+    STATION_VARIABLE,
+    ReportKind,
+)
+from services.charging_operations.variable_settings import SettingDesk, VariablesChange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationAPI:
+    """Routes about what stations are made of."""
+
+    operator: OperatorAPI
+    device_model: DeviceModelDesk
+    settings: SettingDesk
+
+    def mount_on(self, app: FastAPI) -> None:
+        """Add the routes."""
+        for method, path, handler in self._routes():
+            app.add_api_route(f"/{{party}}{path}", self.operator.guarded(handler), methods=[method])
+
+    def _routes(self) -> list[tuple[str, str, Handler]]:
+        station = "/stations/{station_id}"
+        return [
+            ("GET", f"{station}/variables", self.list_variables),
+            ("PUT", f"{station}/variables", self.set_variables),
+            ("POST", f"{station}/variables/refresh", self.refresh_variables),
+            ("GET", f"{station}/monitors", self.list_monitors),
+            ("POST", f"{station}/monitors/refresh", self.refresh_monitors),
+            ("GET", f"{station}/reports", self.list_reports),
+        ]
+
+    async def list_variables(self, request: Request, party_id: PartyId) -> Any:
+        """List the variables of a station."""
+        return await self.operator.rows_of_station(request, party_id, STATION_VARIABLE, "component", "variable")
+
+    async def set_variables(self, request: Request, party_id: PartyId) -> Any:
+        """Set values; 200 with the station's word to each, whatever that is, and 409 when it is offline."""
+        change = await read_body(request, VariablesChange)
+        station_id = await self.operator.station_of(request, party_id)
+        correlation_id = self.operator.correlation_of(request)
+        return await self.settings.set_variables(party_id, station_id, change, correlation_id=correlation_id)
+
+    async def refresh_variables(self, request: Request, party_id: PartyId) -> Response:
+        """Ask for all variables; what comes later is named by `expects` and `request_id`."""
+        return await self._refresh(request, party_id, ReportKind.DEVICE_MODEL)
+
+    async def list_monitors(self, request: Request, party_id: PartyId) -> Any:
+        """List what a station monitors."""
+        return await self.operator.rows_of_station(request, party_id, STATION_MONITOR, "component", "variable")
+
+    async def refresh_monitors(self, request: Request, party_id: PartyId) -> Response:
+        """Ask for all monitors."""
+        return await self._refresh(request, party_id, ReportKind.MONITORS)
+
+    async def list_reports(self, request: Request, party_id: PartyId) -> Any:
+        """List the reports that were asked for, the newest first."""
+        return await self.operator.rows_of_station(request, party_id, STATION_REPORT, order_by=("-asked_at",))
+
+    async def _refresh(self, request: Request, party_id: PartyId, kind: ReportKind) -> Response:
+        station_id = await self.operator.station_of(request, party_id)
+        correlation_id = self.operator.correlation_of(request)
+        refresh = await self.device_model.refresh(party_id, station_id, kind, correlation_id=correlation_id)
+        return answer(refresh, COMMAND_STATUS.get(refresh.result, 200))
