@@ -64,7 +64,7 @@ class ConnectorStatusChanged(StationEvent):
     """A station reported the state of a connector (StatusNotification).
 
     `ocpp_evse_id` 0 is the station itself; 1.6 stations have one connector per EVSE, number 1.
-    `status` is the OCPP word as it came.
+    `status` is the OCPP word as it came; error code and what a vendor adds to it are of 1.6.
     """
 
     wire_name: ClassVar[str] = "charging.connector_status_changed.v1"
@@ -73,6 +73,9 @@ class ConnectorStatusChanged(StationEvent):
     status: str
     changed_at: datetime
     error_code: str | None = None
+    vendor_id: str | None = None
+    vendor_error_code: str | None = None
+    info: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

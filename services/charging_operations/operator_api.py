@@ -239,12 +239,22 @@ class OperatorAPI:
         return [await shown_notice(self.office.ports.vault, row) for row in rows]
 
     async def rows_of_station(
-        self, request: Request, party_id: PartyId, spec: TableSpec[T], *filters: str, order_by: tuple[str, ...] = ()
+        self,
+        request: Request,
+        party_id: PartyId,
+        spec: TableSpec[T],
+        *texts: str,
+        numbers: tuple[str, ...] = (),
+        order_by: tuple[str, ...] = (),
     ) -> list[T]:
-        """Return a page of a station's rows; `filters` are the fields that a query may narrow. Raises `NotFound`."""
+        """Return a page of a station's rows; `texts` and `numbers` are the fields that a query may narrow.
+
+        Raises `NotFound`, `NotUnderstood`.
+        """
         station_id = await self.station_of(request, party_id)
         where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
-        where |= {name: request.query_params[name] for name in filters if name in request.query_params}
+        where |= {name: request.query_params[name] for name in texts if name in request.query_params}
+        where |= {name: _number(request, name, 0) for name in numbers if name in request.query_params}
         return await self._rows(request, party_id, spec, where=where, order_by=order_by)
 
     async def station_of(self, request: Request, party_id: PartyId) -> str:

@@ -53,6 +53,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
 
@@ -71,6 +72,7 @@ class SessionDesk:
     office: Office
     stations: StationDesk
     device_model: DeviceModelDesk
+    history: HistoryDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -86,6 +88,7 @@ class SessionDesk:
     async def _take(self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]) -> None:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
+            await self.history.take(unit, envelope, event)
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
         elif isinstance(event, DeviceModelReported | MonitorsReported):
             await self.device_model.take(unit, envelope, event)

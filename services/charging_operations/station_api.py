@@ -11,6 +11,7 @@ GET  /{party}/stations/{station_id}/reports             what was asked for and h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,13 +19,17 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.office import NotFound, NotUnderstood, require_hosted
 from services.charging_operations.operator_api import COMMAND_STATUS, Handler, OperatorAPI, answer, read_body
 from services.charging_operations.station_records import (
+    OUTAGE_EXCLUSION,
     STATION_MONITOR,
     STATION_REPORT,
+    STATION_STATUS,
     STATION_VARIABLE,
     ReportKind,
 )
+from services.charging_operations.uptime import OutageExclusion, UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk, VariablesChange
 
 
@@ -35,6 +40,7 @@ class StationAPI:
     operator: OperatorAPI
     device_model: DeviceModelDesk
     settings: SettingDesk
+    uptime: UptimeDesk
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -50,6 +56,11 @@ class StationAPI:
             ("GET", f"{station}/monitors", self.list_monitors),
             ("POST", f"{station}/monitors/refresh", self.refresh_monitors),
             ("GET", f"{station}/reports", self.list_reports),
+            ("GET", f"{station}/statuses", self.list_statuses),
+            ("GET", f"{station}/exclusions", self.list_exclusions),
+            ("PUT", f"{station}/exclusions/{{exclusion_id}}", self.put_exclusion),
+            ("DELETE", f"{station}/exclusions/{{exclusion_id}}", self.drop_exclusion),
+            ("GET", "/uptime", self.show_uptime),
         ]
 
     async def list_variables(self, request: Request, party_id: PartyId) -> Any:
@@ -79,8 +90,54 @@ class StationAPI:
         """List the reports that were asked for, the newest first."""
         return await self.operator.rows_of_station(request, party_id, STATION_REPORT, order_by=("-asked_at",))
 
+    async def list_statuses(self, request: Request, party_id: PartyId) -> Any:
+        """List what connectors were reported to be, the newest first."""
+        numbers = ("ocpp_evse_id", "connector_id")
+        return await self.operator.rows_of_station(
+            request, party_id, STATION_STATUS, numbers=numbers, order_by=("-began_at",)
+        )
+
+    async def list_exclusions(self, request: Request, party_id: PartyId) -> Any:
+        """List excluded outages, the newest first."""
+        return await self.operator.rows_of_station(request, party_id, OUTAGE_EXCLUSION, order_by=("-since",))
+
+    async def put_exclusion(self, request: Request, party_id: PartyId) -> Any:
+        """Exclude an outage."""
+        asked = await read_body(request, OutageExclusion)
+        station_id = await self.operator.station_of(request, party_id)
+        async with self.operator.office.ports.units.begin() as unit:
+            row = await self.uptime.exclude(unit, party_id, station_id, request.path_params["exclusion_id"], asked)
+            await unit.commit()
+        return row
+
+    async def drop_exclusion(self, request: Request, party_id: PartyId) -> Any:
+        """Count an outage again. Raises `NotFound`."""
+        station_id = await self.operator.station_of(request, party_id)
+        exclusion_id = request.path_params["exclusion_id"]
+        async with self.operator.office.ports.units.begin() as unit:
+            if not await unit.table(OUTAGE_EXCLUSION).delete(party_id, station_id, exclusion_id):
+                raise NotFound(f"no exclusion {exclusion_id}")
+            await unit.commit()
+        return {"exclusion_id": exclusion_id}
+
+    async def show_uptime(self, request: Request, party_id: PartyId) -> Any:
+        """Count uptime."""
+        async with self.operator.office.ports.units.begin() as unit:
+            await require_hosted(unit, party_id)
+        return await self.uptime.report(party_id, _moment(request, "from"), _moment(request, "to"))
+
     async def _refresh(self, request: Request, party_id: PartyId, kind: ReportKind) -> Response:
         station_id = await self.operator.station_of(request, party_id)
         correlation_id = self.operator.correlation_of(request)
         refresh = await self.device_model.refresh(party_id, station_id, kind, correlation_id=correlation_id)
         return answer(refresh, COMMAND_STATUS.get(refresh.result, 200))
+
+
+def _moment(request: Request, name: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(request.query_params[name])
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        pass
+    raise NotUnderstood(f"{name} is an RFC 3339 date-time with its offset")

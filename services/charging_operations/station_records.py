@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from emobility.domain.device_model import VariableAddress, VariableAttribute, VariableCharacteristics, VariableMonitor
 from emobility.domain.identifiers import PartyId
+from emobility.domain.uptime import ExclusionReason
 from emobility.ports.stores import TableSpec
 
 
@@ -106,6 +107,66 @@ class StationReportPageRecord:
     seq_no: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationStatusRecord:
+    """A StatusNotification; EVSE 0 is the station itself, connector 0 an EVSE whole.
+
+    `changed_at` is the station's time, `heard_at` ours, `began_at` the one of them that counts (`began_at`).
+    """
+
+    party_id: PartyId
+    charging_station_id: str
+    status_id: str
+    ocpp_evse_id: int
+    connector_id: int
+    status: str
+    error_code: str | None
+    vendor_id: str | None
+    vendor_error_code: str | None
+    info: str | None
+    changed_at: datetime
+    heard_at: datetime
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationConnectionRecord:
+    """A station's connection began or ended; seen once a minute, so a shorter gap may be missing."""
+
+    party_id: PartyId
+    charging_station_id: str
+    began_at: datetime
+    is_online: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageExclusionRecord:
+    """Outage that an operator says was beyond their control; no EVSE named: all of the station's."""
+
+    party_id: PartyId
+    charging_station_id: str
+    exclusion_id: str
+    ocpp_evse_id: int | None
+    reason: ExclusionReason
+    since: datetime
+    until: datetime
+    note: str
+    entered_at: datetime
+
+
+STATION_STATUS: Final = TableSpec(
+    name="cpo_station_status", record=StationStatusRecord, key=("party_id", "charging_station_id", "status_id")
+)
+STATION_CONNECTION: Final = TableSpec(
+    name="cpo_station_connection",
+    record=StationConnectionRecord,
+    key=("party_id", "charging_station_id", "began_at"),
+)
+OUTAGE_EXCLUSION: Final = TableSpec(
+    name="cpo_outage_exclusion",
+    record=OutageExclusionRecord,
+    key=("party_id", "charging_station_id", "exclusion_id"),
+)
 STATION_VARIABLE: Final = TableSpec(
     name="cpo_station_variable",
     record=StationVariableRecord,

@@ -110,6 +110,7 @@ class Gateway:
     answers: list[CommandOutcome] = field(default_factory=list)
     ocpp_version: str | None = "2.0.1"
     is_online: bool = True
+    connected_at: datetime = START
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -128,20 +129,27 @@ class Gateway:
             self.credentials.append(f"{request.path_params['party']}/{request.path_params['station']}")
             return Response(status_code=204)
 
+        def present(station: str) -> StationPresence:
+            return StationPresence(
+                charging_station_id=station,
+                is_online=self.is_online,
+                gateway_url=GATEWAY,
+                ocpp_version=self.ocpp_version or "",
+                connected_at=self.connected_at,
+            )
+
         async def presence(request: Request) -> Response:
             if self.ocpp_version is None:
                 return Response(status_code=404)
-            row = StationPresence(
-                charging_station_id=request.path_params["station"],
-                is_online=self.is_online,
-                gateway_url=GATEWAY,
-                ocpp_version=self.ocpp_version,
-                connected_at=START,
-            )
-            return Response(codec.encode(row))
+            return Response(codec.encode(present(request.path_params["station"])))
+
+        async def presences(request: Request) -> Response:
+            is_ours = request.path_params["party"] == CPO.code and self.ocpp_version is not None
+            return Response(codec.encode([present(STATION)] if is_ours else []))
 
         return Starlette(
             routes=[
+                Route("/stations/{party}", presences, methods=["GET"]),
                 Route("/stations/{party}/{station}", presence, methods=["GET"]),
                 Route("/stations/{party}/{station}/commands", command, methods=["POST"]),
                 Route("/stations/{party}/{station}/credential", credential, methods=["PUT"]),
