@@ -7,6 +7,7 @@ authentication.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,7 @@ from charge_point_gateway.api import build_app
 from charge_point_gateway.commands import NotOneCommand, execute, only_part
 from charge_point_gateway.connection import Limits
 from charge_point_gateway.group_commit import GroupCommit
+from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
 from charge_point_gateway.rpc_errors import OCPPVersion
@@ -107,6 +109,7 @@ class GatewayService:
             operations_url=f"{settings.business_url.rstrip('/')}/operations",
             internal_token=self._internal_token,
         )
+        self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
@@ -116,6 +119,7 @@ class GatewayService:
             group_commit=self._group_commit,
             numbers=self._numbers,
             metrics=self.metrics,
+            message_log=self.message_log,
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
             answer_when_unavailable=self.options.answer_when_unavailable,
@@ -340,9 +344,13 @@ class GatewayService:
         commit_stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._group_commit.run(commit_stop))
+            logging = tasks.create_task(self.message_log.run(commit_stop))
             await stop.wait()
             await self._drain()
             commit_stop.set()
+            logging.cancel()
+        with contextlib.suppress(Unavailable):
+            await self.message_log.store()
 
     async def _drain(self) -> None:
         self._is_draining = True

@@ -220,7 +220,7 @@ class OperatorAPI:
         `timeout_s`, 422 when the payload breaks its version's schema, 501 when it, or its version, has no such action.
         """
         payload = await read_body(request, dict[str, Any])
-        timeout_s = _number(request, "timeout_s", COMMAND_TIMEOUT_S)
+        timeout_s = number_in(request, "timeout_s", COMMAND_TIMEOUT_S)
         if not 1 <= timeout_s <= COMMAND_TIMEOUT_S_MAX:
             raise NotUnderstood(f"timeout_s is 1 to {COMMAND_TIMEOUT_S_MAX}")
         station_id = await self.station_of(request, party_id)
@@ -254,7 +254,7 @@ class OperatorAPI:
         station_id = await self.station_of(request, party_id)
         where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
         where |= {name: request.query_params[name] for name in texts if name in request.query_params}
-        where |= {name: _number(request, name, 0) for name in numbers if name in request.query_params}
+        where |= {name: number_in(request, name, 0) for name in numbers if name in request.query_params}
         return await self._rows(request, party_id, spec, where=where, order_by=order_by)
 
     async def station_of(self, request: Request, party_id: PartyId) -> str:
@@ -388,8 +388,8 @@ class OperatorAPI:
             return await unit.table(spec).select(
                 where or {"party_id": party_id},
                 order_by=order_by,
-                offset=_number(request, "offset", 0),
-                limit=min(_number(request, "limit", ROWS_MAX), ROWS_MAX),
+                offset=number_in(request, "offset", 0),
+                limit=min(number_in(request, "limit", ROWS_MAX), ROWS_MAX),
             )
 
     # Deciding
@@ -512,7 +512,8 @@ def party_of(text: str) -> PartyId:
         raise NotFound("no such party") from error
 
 
-def _number(request: Request, name: str, default: int) -> int:
+def number_in(request: Request, name: str, default: int) -> int:
+    """Return a whole number of the query. Raises `NotUnderstood`."""
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise NotUnderstood(f"{name} is no whole number")

@@ -10,17 +10,19 @@ GET  /{party}/stations/{station_id}/reports             what was asked for and h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
+from emobility.protocols.station_control.messages import MessageLogging
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.office import NotFound, NotUnderstood, require_hosted
-from services.charging_operations.operator_api import COMMAND_STATUS, Handler, OperatorAPI, answer, read_body
+from services.charging_operations.operator_api import COMMAND_STATUS, Handler, OperatorAPI, answer, number_in, read_body
 from services.charging_operations.station_records import (
     OUTAGE_EXCLUSION,
     STATION_MONITOR,
@@ -31,6 +33,9 @@ from services.charging_operations.station_records import (
 )
 from services.charging_operations.uptime import OutageExclusion, UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk, VariablesChange
+
+MESSAGES_SHOWN: Final = 500
+"""As many as a gateway keeps of one station."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,9 @@ class StationAPI:
             ("GET", f"{station}/exclusions", self.list_exclusions),
             ("PUT", f"{station}/exclusions/{{exclusion_id}}", self.put_exclusion),
             ("DELETE", f"{station}/exclusions/{{exclusion_id}}", self.drop_exclusion),
+            ("PUT", f"{station}/messages", self.keep_messages),
+            ("GET", f"{station}/messages", self.list_messages),
+            ("DELETE", f"{station}/messages", self.drop_messages),
             ("GET", "/uptime", self.show_uptime),
         ]
 
@@ -120,6 +128,32 @@ class StationAPI:
             await unit.commit()
         return {"exclusion_id": exclusion_id}
 
+    async def keep_messages(self, request: Request, party_id: PartyId) -> Any:
+        """Have the gateways keep what is said with a station; they begin within seconds."""
+        asked = await read_body(request, MessageLogging)
+        station_id = await self.operator.station_of(request, party_id)
+        await self.operator.office.stations.keep_messages(party_id, station_id, asked)
+        return asked
+
+    async def list_messages(self, request: Request, party_id: PartyId) -> Any:
+        """List what was said with a station while it was kept."""
+        station_id = await self.operator.station_of(request, party_id)
+        offset, limit = number_in(request, "offset", 0), number_in(request, "limit", MESSAGES_SHOWN)
+        kept = await self.operator.office.stations.messages(
+            party_id, station_id, offset=min(offset, MESSAGES_SHOWN), limit=min(limit, MESSAGES_SHOWN)
+        )
+        return [
+            {each.name: getattr(message, each.name) for each in fields(message)}
+            | {"payload": _json(message.payload), "answer": _json(message.answer)}
+            for message in kept
+        ]
+
+    async def drop_messages(self, request: Request, party_id: PartyId) -> Any:
+        """Keep no more messages of a station, and drop those kept."""
+        station_id = await self.operator.station_of(request, party_id)
+        await self.operator.office.stations.drop_messages(party_id, station_id)
+        return {"charging_station_id": station_id}
+
     async def show_uptime(self, request: Request, party_id: PartyId) -> Any:
         """Count uptime."""
         async with self.operator.office.ports.units.begin() as unit:
@@ -131,6 +165,10 @@ class StationAPI:
         correlation_id = self.operator.correlation_of(request)
         refresh = await self.device_model.refresh(party_id, station_id, kind, correlation_id=correlation_id)
         return answer(refresh, COMMAND_STATUS.get(refresh.result, 200))
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def _moment(request: Request, name: str) -> datetime:

@@ -232,6 +232,9 @@ async def test_credentials_presence_and_backlog_are_served(world: World, client:
 ROUTES = [
     ("POST", f"/stations/{PARTY}/{STATION}/commands"),
     ("PUT", f"/stations/{PARTY}/{STATION}/credential"),
+    ("PUT", f"/stations/{PARTY}/{STATION}/messages"),
+    ("GET", f"/stations/{PARTY}/{STATION}/messages"),
+    ("DELETE", f"/stations/{PARTY}/{STATION}/messages"),
     ("GET", f"/stations/{PARTY}/{STATION}"),
     ("GET", f"/stations/{PARTY}"),
     ("POST", f"/stations/{PARTY}/{STATION}/probe"),

@@ -57,7 +57,13 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import NoSuchObject, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
-from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand, StationPresence
+from emobility.protocols.station_control.messages import (
+    CommandOutcome,
+    CommandResult,
+    StationCommand,
+    StationMessage,
+    StationPresence,
+)
 from emobility.runtime.settings import Settings
 from services.charging_operations.agreements import AgreementProposal
 from services.charging_operations.ledger import EnergyDirection, Ledger, LogLedger, energy_ledger
@@ -108,6 +114,8 @@ class Gateway:
     credentials: list[str] = field(default_factory=list)
     outcome: CommandOutcome = field(default_factory=lambda: CommandOutcome(result=CommandResult.ACCEPTED))
     answers: list[CommandOutcome] = field(default_factory=list)
+    messages: list[StationMessage] = field(default_factory=list)
+    kept_messages: list[tuple[str, str]] = field(default_factory=list)
     ocpp_version: str | None = "2.0.1"
     is_online: bool = True
     connected_at: datetime = START
@@ -147,8 +155,13 @@ class Gateway:
             is_ours = request.path_params["party"] == CPO.code and self.ocpp_version is not None
             return Response(codec.encode([present(STATION)] if is_ours else []))
 
+        async def messages(request: Request) -> Response:
+            self.kept_messages.append((request.method, (await request.body()).decode()))
+            return Response(codec.encode(self.messages) if request.method == "GET" else b"")
+
         return Starlette(
             routes=[
+                Route("/stations/{party}/{station}/messages", messages, methods=["GET", "PUT", "DELETE"]),
                 Route("/stations/{party}", presences, methods=["GET"]),
                 Route("/stations/{party}/{station}", presence, methods=["GET"]),
                 Route("/stations/{party}/{station}/commands", command, methods=["POST"]),
