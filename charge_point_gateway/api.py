@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.commands import NotOneCommand
+from charge_point_gateway.message_log import MESSAGES_KEPT_MAX, LoggingRefused
 from charge_point_gateway.presence import StationPresenceRow
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
@@ -24,6 +25,7 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.protocols.station_control.messages import (
     CertificateRequest,
+    MessageLogging,
     StationCertificate,
     StationCommand,
     StationCredential,
@@ -41,6 +43,7 @@ def build_app(gateway: GatewayService, guard: Guard) -> FastAPI:
 
     _add_stations(app, gateway, guard)
     _add_certificates(app, gateway, guard)
+    _add_messages(app, gateway, guard)
     _add_presence(app, gateway, guard)
     _add_health(app, gateway, guard)
 
@@ -126,6 +129,38 @@ def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> No
         except NoAuthority as error:
             raise HTTPException(404, str(error)) from error
         return Response(revocations.public_bytes(Encoding.PEM), media_type="application/x-pem-file")
+
+
+def _add_messages(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.put("/stations/{party}/{station}/messages")
+    async def keep(party: str, station: str, request: Request) -> Response:
+        """Keep what is said with a station, for a time."""
+        await guard(request)
+        asked = await read_body(request, MessageLogging)
+        try:
+            await gateway.message_log.begin(_identity(party, station), asked)
+        except LoggingRefused as error:
+            raise HTTPException(422, str(error)) from error
+        return Response(status_code=204)
+
+    @app.delete("/stations/{party}/{station}/messages")
+    async def drop(party: str, station: str, request: Request) -> Response:
+        """Keep no more, and drop what was kept."""
+        await guard(request)
+        await gateway.message_log.end(_identity(party, station))
+        return Response(status_code=204)
+
+    @app.get("/stations/{party}/{station}/messages")
+    async def messages(
+        party: str,
+        station: str,
+        request: Request,
+        offset: Annotated[int, Query(ge=0, le=MESSAGES_KEPT_MAX)] = 0,
+        limit: Annotated[int, Query(ge=0, le=MESSAGES_KEPT_MAX)] = MESSAGES_KEPT_MAX,
+    ) -> Response:
+        """List what was kept, the newest first."""
+        await guard(request)
+        return json_response(await gateway.message_log.kept(_identity(party, station), offset=offset, limit=limit))
 
 
 def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:

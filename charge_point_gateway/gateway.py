@@ -7,6 +7,7 @@ authentication.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,7 @@ from charge_point_gateway.certificates import Authority
 from charge_point_gateway.commands import NotOneCommand, execute, only_part
 from charge_point_gateway.connection import Limits
 from charge_point_gateway.group_commit import GroupCommit
+from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
 from charge_point_gateway.rpc_errors import OCPPVersion
@@ -134,6 +136,7 @@ class GatewayService:
             operations_url=f"{settings.business_url.rstrip('/')}/operations",
             internal_token=self._internal_token,
         )
+        self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
@@ -144,6 +147,7 @@ class GatewayService:
             numbers=self._numbers,
             certificates=self.certificates,
             metrics=self.metrics,
+            message_log=self.message_log,
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
             answer_when_unavailable=self.options.answer_when_unavailable,
@@ -398,11 +402,15 @@ class GatewayService:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._group_commit.run(commit_stop))
             watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
+            logging = tasks.create_task(self.message_log.run(commit_stop))
             await stop.wait()
             if watching is not None:
                 watching.cancel()
             await self._drain()
             commit_stop.set()
+            logging.cancel()
+        with contextlib.suppress(Unavailable):
+            await self.message_log.store()
 
     async def _watch_revocations(self) -> None:
         """Close connections whose certificates were revoked through another gateway; until cancelled."""

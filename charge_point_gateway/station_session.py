@@ -33,9 +33,10 @@ from charge_point_gateway.connection import (
 )
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message import Context, Fact, Message, PersonalText, Question
+from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.portions import in_portions
-from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError
+from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
 from charge_point_gateway.station_certificates import NoAuthority, StationCertificates
@@ -67,6 +68,8 @@ SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
 """What a station tells by SEND and nobody answers."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
+TIMED_OUT: Final = "TimedOut"
+"""In the message log, a CALL of ours that the station did not answer in time."""
 _LOG: Final = structlog.get_logger(__name__)
 
 
@@ -83,6 +86,7 @@ class SessionServices:
     numbers: TransactionNumbers
     certificates: StationCertificates
     metrics: GatewayMetrics
+    message_log: MessageLog
     limits: Limits
     heartbeat_interval_s: int
     answer_when_unavailable: AuthorizationStatus
@@ -167,7 +171,8 @@ class StationSession:
         """
         self._schemas.check_request(action, payload)
         timer = self._services.timer
-        call, outputs = self._connection.call(action, payload, now_s=timer.monotonic_s(), timeout_s=timeout_s)
+        began_s = timer.monotonic_s()
+        call, outputs = self._connection.call(action, payload, now_s=began_s, timeout_s=timeout_s)
         future: asyncio.Future[CallSettled] = asyncio.get_running_loop().create_future()
         self._waiting[call.message_id] = future
         self._act(outputs)
@@ -180,7 +185,12 @@ class StationSession:
         finally:
             self._waiting.pop(call.message_id, None)
             self._connection.give_up(call)
-        return self._checked(call, settled)
+        settled = self._checked(call, settled)
+        if self._services.message_log.watched:
+            error_code = TIMED_OUT if settled.has_timed_out else settled.error_code
+            latency_s = timer.monotonic_s() - began_s
+            self._note(call, answer=settled.payload, error_code=error_code, latency_s=latency_s)
+        return settled
 
     async def is_alive(self, *, timeout_s: float) -> bool:
         """Ping; tell whether the station answered in time."""
@@ -342,6 +352,8 @@ class StationSession:
             _LOG.warning("send_lost", station=self.identity.key, action=sent.action[:50], error=type(error).__name__)
         action = sent.action if sent.action in SENT_MESSAGES[self.version] else "other"
         metrics.messages.labels(action, "in", result).inc()
+        if self._services.message_log.watched:
+            self._note(sent, error_code=None if result == "stored" else result)
 
     async def _seal(self, personal: tuple[PersonalText, ...]) -> dict[PersonalText, Sealed]:
         sealed: dict[PersonalText, Sealed] = {}
@@ -407,10 +419,28 @@ class StationSession:
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
         response = message.response(call.payload, context)
         self._schemas.check_response(call.action, response)
-        self._services.metrics.answered(call.action, self._services.timer.monotonic_s() - self._began_s)
+        latency_s = self._services.timer.monotonic_s() - self._began_s
+        self._services.metrics.answered(call.action, latency_s)
+        if self._services.message_log.watched:
+            self._note(call, answer=response, latency_s=latency_s)
         self._act(self._connection.answer(call, response))
 
+    def _note(self, call: IncomingCall | IncomingSend | OutgoingCall, **outcome: Any) -> None:
+        self._services.message_log.note(
+            self.identity,
+            is_from_station=not isinstance(call, OutgoingCall),
+            ocpp_version=self.version.value,
+            action=call.action,
+            message_id=call.message_id,
+            payload=call.payload,
+            **outcome,
+        )
+
     def _refuse(self, call: IncomingCall, error: Exception) -> None:
+        code = error.error if isinstance(error, CallRefused) else RPCError.INTERNAL
+        if self._services.message_log.watched:
+            latency_s = self._services.timer.monotonic_s() - self._began_s
+            self._note(call, error_code=wire_code(code, self.version), latency_s=latency_s)
         metrics = self._services.metrics
         action = call.action if call.action in self._messages else "other"
         if isinstance(error, CallRefused):

@@ -25,6 +25,11 @@ class StatusNotification(Message):
             status=payload["status"],
             changed_at=changed_at,
             error_code=None if payload["errorCode"] == "NoError" else payload["errorCode"],
+            vendor_id=payload.get("vendorId"),
+            vendor_error_code=payload.get("vendorErrorCode"),
+            info=payload.get("info"),
         )
-        key = content_key("StatusNotification", evse, payload["status"], payload["errorCode"], rfc3339(changed_at))
+        vendor = (event.vendor_id, event.vendor_error_code, event.info)
+        said = (evse, payload["status"], payload["errorCode"], rfc3339(changed_at), *(vendor if any(vendor) else ()))
+        key = content_key("StatusNotification", *said)
         return (Fact(f"{context.station_key}/status/{key}", event),)

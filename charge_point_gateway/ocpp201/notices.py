@@ -61,18 +61,6 @@ class NotifyEvent(Notice):
     is_told_once: ClassVar[bool] = True
 
 
-class NotifyMonitoringReport(Notice):
-    """Monitors that were asked for (N02)."""
-
-    action: ClassVar[str] = "NotifyMonitoringReport"
-
-
-class NotifyReport(Notice):
-    """The device model that was asked for (B07)."""
-
-    action: ClassVar[str] = "NotifyReport"
-
-
 class PublishFirmwareStatusNotification(Notice):
     """Progress of a firmware publication (L03)."""
 

@@ -64,7 +64,7 @@ class ConnectorStatusChanged(StationEvent):
     """A station reported the state of a connector (StatusNotification).
 
     `ocpp_evse_id` 0 is the station itself; 1.6 stations have one connector per EVSE, number 1.
-    `status` is the OCPP word as it came.
+    `status` is the OCPP word as it came; error code and what a vendor adds to it are of 1.6.
     """
 
     wire_name: ClassVar[str] = "charging.connector_status_changed.v1"
@@ -73,6 +73,9 @@ class ConnectorStatusChanged(StationEvent):
     status: str
     changed_at: datetime
     error_code: str | None = None
+    vendor_id: str | None = None
+    vendor_error_code: str | None = None
+    info: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +167,38 @@ class StationNotified(StationEvent):
     action: str
     payload: Sealed
     occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPaged(StationEvent):
+    """Base of facts that a station sent one page of a report, the first with `seq_no` 0.
+
+    `request_id` names the report; `generated_at` is the station's time. The page is sealed: canonical JSON, every name
+    and number as it came, without the values of secrets.
+    """
+
+    ocpp_version: str
+    request_id: int
+    seq_no: int
+    is_last: bool
+    generated_at: datetime
+    page: Sealed
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceModelReported(ReportPaged):
+    """A station told variables of its components (NotifyReport)."""
+
+    wire_name: ClassVar[str] = "charging.device_model_reported.v1"
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorsReported(ReportPaged):
+    """A station told what it monitors (NotifyMonitoringReport)."""
+
+    wire_name: ClassVar[str] = "charging.monitors_reported.v1"
 
 
 @catalogued

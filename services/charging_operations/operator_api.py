@@ -19,7 +19,8 @@
     POST /{party}/quarantine/{quarantine_id}/resolve   Resolution
     POST /{party}/cdrs/{cdr_id}/credit           CreditRequest
 
-Lists take `offset` and `limit` (at most 1,000). Nothing personal is shown.
+What stations are made of is `station_api`'s. Lists take `offset` and `limit` (at most 1,000).
+Nothing personal is shown.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class OperatorAPI:
         app.add_exception_handler(EmobilityError, error_answer)
         app.add_api_route("/{party}", self.host_cpo, methods=["PUT"])
         for method, path, handler in self._routes():
-            app.add_api_route(f"/{{party}}{path}", self._guarded(handler), methods=[method])
+            app.add_api_route(f"/{{party}}{path}", self.guarded(handler), methods=[method])
 
     def _routes(self) -> list[tuple[str, str, Handler]]:
         return [
@@ -164,7 +165,9 @@ class OperatorAPI:
             ("POST", "/cdrs/{cdr_id}/credit", self.credit),
         ]
 
-    def _guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return a handler that answers the party itself, or us, and nobody else."""
+
         async def guarded(request: Request) -> Response:
             party_id = party_of(request.path_params["party"])
             await self.access.party(request, party_id)
@@ -198,7 +201,7 @@ class OperatorAPI:
         location_id = request.path_params["location_id"]
         async with self.office.ports.units.begin() as unit:
             location = await self.stations.put_location(
-                unit, party_id, location_id, terms, correlation_id=self._correlation(request)
+                unit, party_id, location_id, terms, correlation_id=self.correlation_of(request)
             )
             await unit.commit()
         return location
@@ -209,7 +212,7 @@ class OperatorAPI:
         station_id = request.path_params["station_id"]
         async with self.office.ports.units.begin() as unit:
             station = await self.stations.put_station(
-                unit, party_id, station_id, terms, correlation_id=self._correlation(request)
+                unit, party_id, station_id, terms, correlation_id=self.correlation_of(request)
             )
             await unit.commit()
         return station
@@ -217,29 +220,25 @@ class OperatorAPI:
     async def put_credential(self, request: Request, party_id: PartyId) -> Any:
         """Hand to the gateway how a station proves itself; its password is not kept here."""
         credential = await read_body(request, StationCredential)
-        station_id = request.path_params["station_id"]
-        await self._require_station(party_id, station_id)
+        station_id = await self.station_of(request, party_id)
         await self.office.stations.put_credential(party_id, station_id, credential)
         return {"charging_station_id": station_id}
 
     async def issue_certificate(self, request: Request, party_id: PartyId) -> Any:
         """Have the gateway's own CA sign a station's CSR; the chain is shown once and not kept."""
         wanted = await read_body(request, CertificateRequest)
-        station_id = request.path_params["station_id"]
-        await self._require_station(party_id, station_id)
+        station_id = await self.station_of(request, party_id)
         return await self.office.stations.issue_certificate(party_id, station_id, wanted)
 
     async def list_certificates(self, request: Request, party_id: PartyId) -> Any:
         """List what the gateway's own CA issued to a station, the newest first."""
-        station_id = request.path_params["station_id"]
-        await self._require_station(party_id, station_id)
+        station_id = await self.station_of(request, party_id)
         return await self.office.stations.certificates(party_id, station_id)
 
     async def revoke_certificate(self, request: Request, party_id: PartyId) -> Any:
         """Revoke one of them for good; a connection that it has opened is closed."""
-        station_id, serial_number = request.path_params["station_id"], request.path_params["serial_number"]
-        await self._require_station(party_id, station_id)
-        return await self.office.stations.revoke_certificate(party_id, station_id, serial_number)
+        station_id = await self.station_of(request, party_id)
+        return await self.office.stations.revoke_certificate(party_id, station_id, request.path_params["serial_number"])
 
     async def command(self, request: Request, party_id: PartyId) -> Response:
         """Have a station called in the words of its own version; its answer comes back whole.
@@ -247,16 +246,15 @@ class OperatorAPI:
         200 with what the station said, whatever that is; 409 when it is offline, 504 when it did not answer within
         `timeout_s`, 422 when the payload breaks its version's schema, 501 when it, or its version, has no such action.
         """
-        station_id, action = request.path_params["station_id"], request.path_params["action"]
         payload = await read_body(request, dict[str, Any])
-        timeout_s = _number(request, "timeout_s", COMMAND_TIMEOUT_S)
+        timeout_s = number_in(request, "timeout_s", COMMAND_TIMEOUT_S)
         if not 1 <= timeout_s <= COMMAND_TIMEOUT_S_MAX:
             raise NotUnderstood(f"timeout_s is 1 to {COMMAND_TIMEOUT_S_MAX}")
-        await self._require_station(party_id, station_id)
+        station_id = await self.station_of(request, party_id)
         wanted = StationCommand(
-            correlation_id=self._correlation(request),
+            correlation_id=self.correlation_of(request),
             timeout_s=timeout_s,
-            ocpp_call=OCPPCall(action=action, payload=payload),
+            ocpp_call=OCPPCall(action=request.path_params["action"], payload=payload),
         )
         outcome = await self.office.stations.command(party_id, station_id, wanted)
         shown = {"result": outcome.result, "detail": outcome.station_status, "answer": outcome.answer}
@@ -264,25 +262,42 @@ class OperatorAPI:
 
     async def list_notices(self, request: Request, party_id: PartyId) -> Any:
         """List what a station told, the newest first."""
-        station_id = request.path_params["station_id"]
-        await self._require_station(party_id, station_id)
-        where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
-        if "action" in request.query_params:
-            where["action"] = request.query_params["action"]
-        rows = await self._rows(request, party_id, STATION_NOTICE, where=where, order_by=("-occurred_at",))
+        rows = await self.rows_of_station(request, party_id, STATION_NOTICE, "action", order_by=("-occurred_at",))
         return [await shown_notice(self.office.ports.vault, row) for row in rows]
 
-    async def _require_station(self, party_id: PartyId, station_id: str) -> None:
+    async def rows_of_station(
+        self,
+        request: Request,
+        party_id: PartyId,
+        spec: TableSpec[T],
+        *texts: str,
+        numbers: tuple[str, ...] = (),
+        order_by: tuple[str, ...] = (),
+    ) -> list[T]:
+        """Return a page of a station's rows; `texts` and `numbers` are the fields that a query may narrow.
+
+        Raises `NotFound`, `NotUnderstood`.
+        """
+        station_id = await self.station_of(request, party_id)
+        where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
+        where |= {name: request.query_params[name] for name in texts if name in request.query_params}
+        where |= {name: number_in(request, name, 0) for name in numbers if name in request.query_params}
+        return await self._rows(request, party_id, spec, where=where, order_by=order_by)
+
+    async def station_of(self, request: Request, party_id: PartyId) -> str:
+        """Return the station a path names. Raises `NotFound`."""
+        station_id: str = request.path_params["station_id"]
         async with self.office.ports.units.begin() as unit:
             if await unit.table(STATION).get(party_id, station_id) is None:
                 raise NotFound(f"no station {station_id}")
+        return station_id
 
     async def put_tariff(self, request: Request, party_id: PartyId) -> Any:
         """Publish a version of a tariff."""
         terms = await read_body(request, TariffTerms)
         async with self.office.ports.units.begin() as unit:
             version = await self.tariffs.publish(
-                unit, party_id, request.path_params["tariff_id"], terms, correlation_id=self._correlation(request)
+                unit, party_id, request.path_params["tariff_id"], terms, correlation_id=self.correlation_of(request)
             )
             await unit.commit()
         return version
@@ -295,7 +310,7 @@ class OperatorAPI:
             raise NotUnderstood("party or tariff differ between URL and body")
         async with self.office.ports.units.begin() as unit:
             version = await self.tariffs.follow_market(
-                unit, terms, asked.prices, correlation_id=self._correlation(request)
+                unit, terms, asked.prices, correlation_id=self.correlation_of(request)
             )
             await unit.commit()
         return version
@@ -310,7 +325,7 @@ class OperatorAPI:
                 request.path_params["tariff_id"],
                 asked.prices,
                 keep_from=asked.keep_from,
-                correlation_id=self._correlation(request),
+                correlation_id=self.correlation_of(request),
             )
             await unit.commit()
         return version
@@ -319,7 +334,7 @@ class OperatorAPI:
         """Sign an agreement; the answer carries both signatures as far as they are known."""
         proposal = await read_body(request, AgreementProposal)
         async with self.office.ports.units.begin() as unit:
-            record = await self.agreements.put(unit, party_id, proposal, correlation_id=self._correlation(request))
+            record = await self.agreements.put(unit, party_id, proposal, correlation_id=self.correlation_of(request))
             await unit.commit()
         return {"state": record.state, "agreement": record.agreement}
 
@@ -328,7 +343,7 @@ class OperatorAPI:
         subscriber_id = party_of(request.path_params["subscriber_id"])
         async with self.office.ports.units.begin() as unit:
             await require_hosted(unit, party_id)
-            await self.modules.subscribe(unit, party_id, subscriber_id, correlation_id=self._correlation(request))
+            await self.modules.subscribe(unit, party_id, subscriber_id, correlation_id=self.correlation_of(request))
             await unit.commit()
         return {"party_id": subscriber_id}
 
@@ -400,8 +415,8 @@ class OperatorAPI:
             return await unit.table(spec).select(
                 where or {"party_id": party_id},
                 order_by=order_by,
-                offset=_number(request, "offset", 0),
-                limit=min(_number(request, "limit", ROWS_MAX), ROWS_MAX),
+                offset=number_in(request, "offset", 0),
+                limit=min(number_in(request, "limit", ROWS_MAX), ROWS_MAX),
             )
 
     # Deciding
@@ -416,7 +431,7 @@ class OperatorAPI:
                 party_id,
                 request.path_params["quarantine_id"],
                 resolution,
-                correlation_id=self._correlation(request),
+                correlation_id=self.correlation_of(request),
             )
 
         return await self._committed(decide)
@@ -427,7 +442,7 @@ class OperatorAPI:
 
         async def decide(unit: UnitOfWork) -> Any:
             credit, replacement = await self.credits.credit(
-                unit, party_id, request.path_params["cdr_id"], asked, correlation_id=self._correlation(request)
+                unit, party_id, request.path_params["cdr_id"], asked, correlation_id=self.correlation_of(request)
             )
             return {"credit_id": credit.cdr_id, "replacement_id": replacement.cdr_id if replacement else None}
 
@@ -439,7 +454,8 @@ class OperatorAPI:
             await unit.commit()
         return decided
 
-    def _correlation(self, request: Request) -> str:
+    def correlation_of(self, request: Request) -> str:
+        """Return the caller's correlation id, or a new one."""
         return message_id(request.headers.get(CORRELATION_ID)) or self.office.ports.randomness.uuid()
 
 
@@ -523,7 +539,8 @@ def party_of(text: str) -> PartyId:
         raise NotFound("no such party") from error
 
 
-def _number(request: Request, name: str, default: int) -> int:
+def number_in(request: Request, name: str, default: int) -> int:
+    """Return a whole number of the query. Raises `NotUnderstood`."""
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise NotUnderstood(f"{name} is no whole number")

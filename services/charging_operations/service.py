@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -32,6 +34,7 @@ from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
+from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -40,8 +43,12 @@ from services.charging_operations.operator_api import OperatorAPI, answer
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
 from services.charging_operations.sessions import SessionDesk
+from services.charging_operations.station_api import StationAPI
+from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.uptime import UptimeDesk
+from services.charging_operations.variable_settings import SettingDesk
 
 SERVICE: Final = "operations"
 
@@ -86,8 +93,16 @@ class ChargingOperations:
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
+        self.device_model = DeviceModelDesk(office=office)
+        self.history = HistoryDesk(office=office)
         self.sessions = SessionDesk(
-            office=office, stations=self.stations, cdrs=cdrs, opening=opening, quarantine=self.quarantine
+            office=office,
+            stations=self.stations,
+            device_model=self.device_model,
+            history=self.history,
+            cdrs=cdrs,
+            opening=opening,
+            quarantine=self.quarantine,
         )
         self.modules.publisher = publisher
         self.modules.commands = self.commands
@@ -104,7 +119,7 @@ class ChargingOperations:
         app.add_api_route("/internal/backlog", backlog, methods=["GET"])
         app.include_router(authorize_router(self.authorization, access.internal))
         self.host.mount_on(app, authorize=access.party)
-        OperatorAPI(
+        operator = OperatorAPI(
             office=self.office,
             access=access,
             stations=self.stations,
@@ -113,6 +128,13 @@ class ChargingOperations:
             quarantine=self.quarantine,
             credits=self.credits,
             modules=self.modules,
+        )
+        operator.mount_on(app)
+        StationAPI(
+            operator=operator,
+            device_model=self.device_model,
+            settings=SettingDesk(office=self.office),
+            uptime=UptimeDesk(office=self.office),
         ).mount_on(app)
         return app
 
@@ -122,23 +144,28 @@ class ChargingOperations:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
-            sweeping = tasks.create_task(self._sweep())
+            limits = self.office.limits
+            watches = (
+                tasks.create_task(self._again_and_again(self._give_up_waiting, limits.sweep_interval)),
+                tasks.create_task(self._again_and_again(self.history.watch, WATCH_INTERVAL)),
+            )
             await stop.wait()
-            sweeping.cancel()
+            for watch in watches:
+                watch.cancel()
 
     async def backlog(self) -> int:
         """Count what has to be sent or answered yet, beyond the lag of the consumer."""
         return await self.host.pending() + await self.commands.pending()
 
-    async def _sweep(self) -> None:
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]], interval: timedelta) -> None:
         clock = self.office.ports.clock
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 try:
-                    await self._give_up_waiting()
+                    await look()
                 except Unavailable as error:
-                    _log.warning("sweep_failed", reason=str(error))
-                await clock.sleep_until(clock.now() + self.office.limits.sweep_interval)
+                    _log.warning("sweep_failed", look=look.__name__, reason=str(error))
+                await clock.sleep_until(clock.now() + interval)
 
     async def _give_up_waiting(self) -> None:
         """Quarantine what is overdue, each transaction in a unit of its own: one that fails holds up no other."""

@@ -20,6 +20,8 @@ from emobility.domain.transaction_faults import Fault, FaultReason, faults, with
 from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
+    DeviceModelReported,
+    MonitorsReported,
     StationNotified,
     TransactionEnded,
     TransactionStarted,
@@ -29,6 +31,7 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -50,6 +53,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
 
@@ -67,6 +71,8 @@ class SessionDesk:
 
     office: Office
     stations: StationDesk
+    device_model: DeviceModelDesk
+    history: HistoryDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -82,7 +88,10 @@ class SessionDesk:
     async def _take(self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]) -> None:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
+            await self.history.take(unit, envelope, event)
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
+        elif isinstance(event, DeviceModelReported | MonitorsReported):
+            await self.device_model.take(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):

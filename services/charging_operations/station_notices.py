@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from emobility.domain.personal import SubjectErased
 from emobility.events.charging import StationNotified
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
+from emobility.protocols.station_control.redaction import masked
 from services.charging_operations.records import CPO, STATION_NOTICE, StationNoticeRecord
-
-PERSONAL: Final = frozenset(
-    {
-        *("idTag", "parentIdTag", "idToken", "additionalIdToken"),
-        *("data", "exiRequest", "certificate", "csr"),
-        *("vatNumber", "name", "address1", "address2", "city", "postalCode"),
-    }
-)
-"""Properties whose texts may name a person, or are of no use to people."""
-MASK: Final = "***"
 
 
 async def keep_notice(unit: UnitOfWork, event: StationNotified, notice_id: str) -> None:
@@ -52,12 +43,3 @@ async def shown_notice(vault: Vault, row: StationNoticeRecord) -> dict[str, Any]
         "action": row.action,
         "payload": payload,
     }
-
-
-def masked(value: Any, name: str = "") -> Any:
-    """Return a JSON value with every text under a `PERSONAL` name masked, at any depth."""
-    if isinstance(value, dict):
-        return {key: masked(each, key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [masked(each, name) for each in value]
-    return MASK if isinstance(value, str) and value and name in PERSONAL else value

@@ -268,6 +268,9 @@ async def test_a_lowest_profile_leaves_password_and_version_as_they_are(
 ROUTES = [
     ("POST", f"/stations/{PARTY}/{STATION}/commands"),
     ("PUT", f"/stations/{PARTY}/{STATION}/credential"),
+    ("PUT", f"/stations/{PARTY}/{STATION}/messages"),
+    ("GET", f"/stations/{PARTY}/{STATION}/messages"),
+    ("DELETE", f"/stations/{PARTY}/{STATION}/messages"),
     ("GET", f"/stations/{PARTY}/{STATION}"),
     ("GET", f"/stations/{PARTY}"),
     ("POST", f"/stations/{PARTY}/{STATION}/probe"),

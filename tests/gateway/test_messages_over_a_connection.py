@@ -113,6 +113,21 @@ async def test_a_1_6_status_without_a_timestamp_happened_now(world: Any) -> None
     assert (event.error_code, event.changed_at) == ("GroundFailure", world.clock.now())
 
 
+async def test_a_1_6_status_keeps_what_its_vendor_adds_and_another_error_is_another_fact(world: Any) -> None:
+    station = await world.dial("ocpp1.6")
+    told = {"connectorId": 1, "errorCode": "OtherError", "status": "Faulted", "timestamp": AT}
+    vendor = {"vendorId": "acme", "vendorErrorCode": "E42", "info": "fan"}
+
+    for payload in (told | vendor, told | vendor, told | vendor | {"vendorErrorCode": "E43"}, told):
+        await station.call("StatusNotification", payload)
+
+    first, *_ = await world.events()
+    assert (first.vendor_id, first.vendor_error_code, first.info) == ("acme", "E42", "fan")
+    ids = await world.event_ids()
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
 async def test_a_2_0_1_status_keeps_evse_and_connector(world: Any) -> None:
     station = await world.dial()
 

@@ -10,7 +10,7 @@ import pytest
 
 from emobility.domain.errors import Unavailable
 from emobility.events.charging import StationNotified
-from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, OCPPCall
+from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, OCPPCall, StationMessage
 from services.charging_operations.records import STATION_NOTICE
 from tests.operations.world import CPO, EMSP, START, STATION, World, open_for_business
 
@@ -117,3 +117,30 @@ async def test_a_gateway_that_does_not_answer_is_unavailable(monkeypatch: pytest
         answer = await here.api("POST", f"/{CPO}/stations/{STATION}/commands/ClearCache", {})
 
     assert answer.status_code == 503
+
+
+async def test_what_was_said_with_a_station_is_asked_of_the_gateway_and_shown_as_json() -> None:
+    async with open_for_business() as here:
+        path = f"/{CPO}/stations/{STATION}/messages"
+        said = StationMessage(
+            at=START,
+            is_from_station=True,
+            ocpp_version="1.6",
+            action="Heartbeat",
+            message_id="1",
+            payload='{"a":1.50}',
+            answer=None,
+            error_code="InternalError",
+            latency_ms=3,
+        )
+        here.gateway.messages.append(said)
+
+        kept = await here.api("PUT", path, {"until": "2022-03-27T09:00:00Z"})
+        (shown,) = (await here.api("GET", path)).json()
+        await here.api("DELETE", path)
+
+        assert kept.json() == {"until": "2022-03-27T09:00:00Z", "has_heartbeats": False}
+        assert (shown["payload"], shown["answer"], shown["error_code"]) == ({"a": 1.5}, None, "InternalError")
+        assert [method for method, _ in here.gateway.kept_messages] == ["PUT", "GET", "DELETE"]
+        for method, body in (("GET", None), ("DELETE", None), ("PUT", {"until": "2022-03-27T09:00:00Z"})):
+            assert (await here.api(method, path.replace(STATION, "GHOST"), body)).status_code == 404

@@ -57,7 +57,13 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import NoSuchObject, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
-from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
+from emobility.protocols.station_control.messages import (
+    CommandOutcome,
+    CommandResult,
+    StationCommand,
+    StationMessage,
+    StationPresence,
+)
 from emobility.runtime.settings import Settings
 from services.charging_operations.agreements import AgreementProposal
 from services.charging_operations.ledger import EnergyDirection, Ledger, LogLedger, energy_ledger
@@ -102,11 +108,17 @@ class Partner:
 
 @dataclass(slots=True)
 class Gateway:
-    """The gateway's command API; `outcome` is what stations say."""
+    """The gateway's API; `outcome` is what stations say, `answers` goes before it; None as version: never connected."""
 
     commands: list[StationCommand] = field(default_factory=list)
     credentials: list[str] = field(default_factory=list)
     outcome: CommandOutcome = field(default_factory=lambda: CommandOutcome(result=CommandResult.ACCEPTED))
+    answers: list[CommandOutcome] = field(default_factory=list)
+    messages: list[StationMessage] = field(default_factory=list)
+    kept_messages: list[tuple[str, str]] = field(default_factory=list)
+    ocpp_version: str | None = "2.0.1"
+    is_online: bool = True
+    connected_at: datetime = START
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -119,14 +131,39 @@ class Gateway:
             assert request.headers["authorization"] == f"Bearer {INTERNAL_TOKEN}"
             self.commands.append(codec.decode(await request.body(), StationCommand))
             await self.may_answer.wait()
-            return Response(codec.encode(self.outcome))
+            return Response(codec.encode(self.answers.pop(0) if self.answers else self.outcome))
 
         async def credential(request: Request) -> Response:
             self.credentials.append(f"{request.path_params['party']}/{request.path_params['station']}")
             return Response(status_code=204)
 
+        def present(station: str) -> StationPresence:
+            return StationPresence(
+                charging_station_id=station,
+                is_online=self.is_online,
+                gateway_url=GATEWAY,
+                ocpp_version=self.ocpp_version or "",
+                connected_at=self.connected_at,
+            )
+
+        async def presence(request: Request) -> Response:
+            if self.ocpp_version is None:
+                return Response(status_code=404)
+            return Response(codec.encode(present(request.path_params["station"])))
+
+        async def presences(request: Request) -> Response:
+            is_ours = request.path_params["party"] == CPO.code and self.ocpp_version is not None
+            return Response(codec.encode([present(STATION)] if is_ours else []))
+
+        async def messages(request: Request) -> Response:
+            self.kept_messages.append((request.method, (await request.body()).decode()))
+            return Response(codec.encode(self.messages) if request.method == "GET" else b"")
+
         return Starlette(
             routes=[
+                Route("/stations/{party}/{station}/messages", messages, methods=["GET", "PUT", "DELETE"]),
+                Route("/stations/{party}", presences, methods=["GET"]),
+                Route("/stations/{party}/{station}", presence, methods=["GET"]),
                 Route("/stations/{party}/{station}/commands", command, methods=["POST"]),
                 Route("/stations/{party}/{station}/credential", credential, methods=["PUT"]),
             ]
@@ -335,7 +372,7 @@ def reading(at: datetime, import_wh: int | None, context: ReadingContext, **fiel
 def envelope_of(event: Event, now: datetime) -> Envelope:
     """Wrap an event as the gateway does: 2.x by its number, 1.6 by its content."""
     assert isinstance(event, Event)
-    seq_no = getattr(event, "seq_no", None)
+    seq_no = getattr(event, "seq_no", None) if hasattr(event, "transaction_id") else None
     party, station = getattr(event, "party_id", CPO), getattr(event, "charging_station_id", STATION)
     if seq_no is not None:
         event_id = f"{party}/{station}/{event.transaction_id}/{seq_no}"  # type: ignore[attr-defined]  # has a number

@@ -15,9 +15,11 @@ from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, Respon
 from emobility.protocols.station_control.messages import (
     CertificateRequest,
     CommandOutcome,
+    MessageLogging,
     StationCertificate,
     StationCommand,
     StationCredential,
+    StationMessage,
     StationPresence,
 )
 
@@ -139,6 +141,22 @@ class StationControlClient:
         """Return the stations of a party that ever connected. Raises `GatewayUnavailable`, `GatewayRefused`."""
         response = await self._request("GET", f"/stations/{party_id.code}")
         return codec.decode(response.body, list[StationPresence])
+
+    async def keep_messages(self, party_id: PartyId, charging_station_id: str, logging: MessageLogging) -> None:
+        """Keep what is said with a station. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        path = f"{_station(party_id, charging_station_id)}/messages"
+        await self._request("PUT", path, body=codec.encode(logging))
+
+    async def drop_messages(self, party_id: PartyId, charging_station_id: str) -> None:
+        """Keep no more messages, and drop those kept. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        await self._request("DELETE", f"{_station(party_id, charging_station_id)}/messages")
+
+    async def messages(
+        self, party_id: PartyId, charging_station_id: str, *, offset: int, limit: int
+    ) -> list[StationMessage]:
+        """Return kept messages, the newest first. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        path = f"{_station(party_id, charging_station_id)}/messages?offset={offset}&limit={limit}"
+        return codec.decode((await self._request("GET", path)).body, list[StationMessage])
 
     async def is_alive(self, party_id: PartyId, charging_station_id: str, *, fence: int) -> bool:
         """Ask the owning gateway to ping a station. Raises `GatewayUnavailable`, `GatewayRefused`."""

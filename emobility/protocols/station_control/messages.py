@@ -151,3 +151,29 @@ class StationPresence:
     gateway_url: str
     ocpp_version: str
     connected_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageLogging:
+    """Keep what is said with a station until a moment; heartbeats only if asked for."""
+
+    until: datetime
+    has_heartbeats: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationMessage:
+    """A CALL or SEND, redacted, and what became of it: an answer, an error code (`TimedOut` is ours), or neither.
+
+    `payload` and `answer` are JSON texts; None where there was none or it was too long. `latency_ms`: until the answer.
+    """
+
+    at: datetime
+    is_from_station: bool
+    ocpp_version: str
+    action: str
+    message_id: str
+    payload: str | None
+    answer: str | None
+    error_code: str | None
+    latency_ms: int
