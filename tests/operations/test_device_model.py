@@ -426,7 +426,7 @@ async def test_nobody_but_the_party_and_we_see_or_change_a_station() -> None:
         for route in here.operations.app.routes:
             path, methods = getattr(route, "path", ""), getattr(route, "methods", None) or ()
             if path.startswith("/{party}/stations/") or path == "/{party}/uptime":
-                named = path.format(party=CPO, station_id=STATION, exclusion_id="a", action="Reset")
+                named = path.format(party=CPO, station_id=STATION, exclusion_id="a", action="Reset", serial_number="1")
                 asked += [(await here.api(method, named, {}, token="x" * 40)).status_code for method in methods]
 
         assert len(asked) >= 15
