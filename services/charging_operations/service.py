@@ -146,8 +146,10 @@ class ChargingOperations:
             tasks.create_task(self.commands.run(stop))
             limits = self.office.limits
             watches = (
-                tasks.create_task(self._again_and_again(self._give_up_waiting, limits.sweep_interval)),
-                tasks.create_task(self._again_and_again(self.history.watch, WATCH_INTERVAL)),
+                tasks.create_task(
+                    self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
+                ),
+                tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:
@@ -157,15 +159,22 @@ class ChargingOperations:
         """Count what has to be sent or answered yet, beyond the lag of the consumer."""
         return await self.host.pending() + await self.commands.pending()
 
-    async def _again_and_again(self, look: Callable[[], Awaitable[None]], interval: timedelta) -> None:
+    def _business_time(self, interval: timedelta) -> Callable[[], Awaitable[None]]:
         clock = self.office.ports.clock
+        return lambda: clock.sleep_until(clock.now() + interval)
+
+    def _real_time(self, interval: timedelta) -> Callable[[], Awaitable[None]]:
+        """What asks another process, or a clock that is stepped through days would ask thousands of times."""
+        return lambda: self.office.ports.timer.sleep(interval.total_seconds())
+
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]], rest: Callable[[], Awaitable[None]]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 try:
                     await look()
                 except Unavailable as error:
                     _log.warning("sweep_failed", look=look.__name__, reason=str(error))
-                await clock.sleep_until(clock.now() + interval)
+                await rest()
 
     async def _give_up_waiting(self) -> None:
         """Quarantine what is overdue, each transaction in a unit of its own: one that fails holds up no other."""
