@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -13,7 +12,7 @@ from emobility.domain.charging_station import EVSE
 from emobility.events.charging import ConnectorStatusChanged
 from services.charging_operations import uptime
 from services.charging_operations.station_history import HISTORY_RETENTION
-from services.charging_operations.station_records import STATION_CONNECTION, STATION_STATUS
+from services.charging_operations.station_records import STATION_STATUS
 from services.charging_operations.stations import StationTerms
 from tests.operations.world import CPO, EMSP, OTHER_CPO, START, STATION, World, evse, open_for_business
 
@@ -282,14 +281,8 @@ async def _with_rapid(here: World) -> None:
 
 
 async def _watched(here: World, minute: int) -> None:
-    """Let the back office look who is connected, so many minutes after START."""
+    """Have the back office look who is connected, so many minutes after START."""
     at = START + minute * MINUTE
     if at > here.clock.now():
         here.clock.step_to(at)
-
-    async def seen() -> bool:
-        rows = sorted(await here.rows(STATION_CONNECTION), key=lambda row: row.began_at)
-        return bool(rows) and rows[-1].is_online is here.gateway.is_online
-
-    async with asyncio.timeout(10):
-        await here.until(seen)
+    await here.operations.history.watch()
