@@ -166,14 +166,14 @@ async def test_an_accepted_cdr_that_settlement_could_not_take_is_listed_and_take
     (listed,) = await told(postgres_dsn, "parked", "list", SETTLEMENT_GROUP, "--json")
     replayed = await told(postgres_dsn, "parked", "replay", SETTLEMENT_GROUP, event.key)
 
-    assert (listed["key"], listed["fact"]) == (event.agreement_id, "cdrs.cdr_accepted.v1")
+    assert (listed["key"], listed["fact"]) == (event.key, "cdrs.cdr_accepted.v1")
     assert replayed == {"handled": 1}
     async with open_world(postgres_dsn) as world:
         assert [leaf.cdr_id for leaf in await world.leaves()] == ["s1"]
 
 
 @pytest.mark.parametrize(
-    ("rpc", "why"), [({}, "no chain is named"), ({"WATTROAM_CHAIN_RPC_URL": "http://127.0.0.1:1"}, "no answer")]
+    ("rpc", "why"), [({}, "no chain is named"), ({"WATTROAM_CHAIN_RPC_URL": "http://127.0.0.1:1"}, "does not answer")]
 )
 async def test_without_a_chain_that_answers_an_audit_is_a_quick_one_and_a_full_one_is_refused(
     postgres_dsn: str, rpc: dict[str, str], why: str
