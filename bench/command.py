@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json as json_module
 import pkgutil
@@ -11,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Final
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -57,7 +57,7 @@ def run_bench(*, json: bool, short: bool, only: Sequence[str]) -> int:
         names = [name for name in wanted if benches[name] is run]
         print(f"measuring {', '.join(names)} …", file=sys.stderr)
         try:
-            measured = asyncio.run(_awaited(run, short=short))
+            measured = uvloop.run(_awaited(run, short=short))  # as all our processes do
         except ComponentMissing as missing:
             print(f"left out {', '.join(names)}: {missing}", file=sys.stderr)
             continue

@@ -10,8 +10,8 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
-from operator import attrgetter
+from itertools import islice, pairwise
+from operator import attrgetter, lt
 from struct import Struct
 from typing import Final
 
@@ -132,7 +132,7 @@ def in_order(leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
     ordered = tuple(sorted(leaves, key=attrgetter("cdr_key")))
     if not ordered:
         raise EmptyStatement
-    for key, next_key in pairwise([leaf.cdr_key for leaf in ordered]):
-        if key == next_key:
-            raise DuplicateLeaf(cdr_key=key)
+    keys = [leaf.cdr_key for leaf in ordered]
+    if not all(map(lt, keys, islice(keys, 1, None))):
+        raise DuplicateLeaf(cdr_key=next(key for key, following in pairwise(keys) if key == following))
     return ordered
