@@ -8,20 +8,15 @@ the rival is the `ocpp` package's own `route_message` over as light a transport,
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
 
-import ocpp.messages
-from ocpp.routing import on
-from ocpp.v201 import ChargePoint, call_result
 from pydantic import SecretStr
 
 from bench.figure import Figure, against_rival
-from bench.gateway_processes import PASSWORD, TOKEN, UNLIMITED
+from bench.gateway_processes import PASSWORD, TOKEN, UNLIMITED, rival_class
 from bench.station_load import FIRST_SEQ_NO, transaction_event_call
 from charge_point_gateway.gateway import GatewayOptions, GatewayService, build
 from charge_point_gateway.security import station_identity
@@ -199,19 +194,8 @@ class _RivalConnection:
 
 
 def _rival_stations() -> list[Any]:
-    ocpp.messages.ASYNC_VALIDATION = False
-    logging.getLogger("ocpp").setLevel(logging.CRITICAL)
-
-    class CentralSystem(ChargePoint):  # type: ignore[misc]  # the package is untyped
-        @on("TransactionEvent")  # type: ignore[untyped-decorator]  # as above
-        async def transaction_event(self, **_payload: Any) -> Any:
-            return call_result.TransactionEvent()
-
-        @on("Heartbeat")  # type: ignore[untyped-decorator]  # as above
-        async def heartbeat(self, **_payload: Any) -> Any:
-            return call_result.Heartbeat(current_time=datetime.now(UTC).isoformat())  # noqa: TID251 - the rival's
-
-    return [CentralSystem(_STATION.format(number), _RivalConnection()) for number in range(STATIONS)]
+    central_system = rival_class()
+    return [central_system(_STATION.format(number), _RivalConnection()) for number in range(STATIONS)]
 
 
 async def _in_turns(

@@ -63,14 +63,16 @@ async def serve_ours(dsn: str, stations: int) -> None:
         await running
 
 
-async def serve_rival() -> None:
-    """Serve the `ocpp` package's own loop in its best configuration: no validation threads, nothing stored."""
-    import ocpp.messages  # noqa: PLC0415 - only this process loads the rival
-    import websockets  # noqa: PLC0415 - as above
+def rival_class() -> type[Any]:
+    """Return the `ocpp` package's own central system in its best configuration: no validation threads, no log."""
+    import logging  # noqa: PLC0415 - only who measures the rival loads it
+
+    import ocpp.messages  # noqa: PLC0415 - as above
     from ocpp.routing import on  # noqa: PLC0415 - as above
     from ocpp.v201 import ChargePoint, call_result  # noqa: PLC0415 - as above
 
     ocpp.messages.ASYNC_VALIDATION = False
+    logging.getLogger("ocpp").setLevel(logging.CRITICAL)
 
     class CentralSystem(ChargePoint):  # type: ignore[misc]  # the package is untyped
         @on("TransactionEvent")  # type: ignore[untyped-decorator]  # as above
@@ -81,8 +83,17 @@ async def serve_rival() -> None:
         async def heartbeat(self, **_payload: Any) -> Any:
             return call_result.Heartbeat(current_time=datetime.now(UTC).isoformat())  # noqa: TID251 - the rival's
 
+    return CentralSystem
+
+
+async def serve_rival() -> None:
+    """Serve the rival, which stores nothing."""
+    import websockets  # noqa: PLC0415 - only this process loads the rival
+
+    central_system = rival_class()
+
     async def handle(connection: Any) -> None:
-        await CentralSystem(connection.request.path.rpartition("/")[2], connection).start()
+        await central_system(connection.request.path.rpartition("/")[2], connection).start()
 
     import logging  # noqa: PLC0415 - as above
 

@@ -50,6 +50,30 @@ class VariableAddress:
     connector_id: int = 0
 
 
+class Addressed:
+    """What has the fields of an address among its own."""
+
+    __slots__ = ()
+    component: str
+    variable: str
+    component_instance: str
+    variable_instance: str
+    evse_id: int
+    connector_id: int
+
+    @property
+    def address(self) -> VariableAddress:
+        """Where the variable is."""
+        return VariableAddress(
+            component=self.component,
+            variable=self.variable,
+            component_instance=self.component_instance,
+            variable_instance=self.variable_instance,
+            evse_id=self.evse_id,
+            connector_id=self.connector_id,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariableAttribute:
     """A value of a variable. None: the station told none, or it is secret (`is_secret`) and is not kept."""

@@ -7,14 +7,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from emobility.domain.device_model import VariableAddress, VariableAttribute, VariableCharacteristics, VariableMonitor
+from emobility.domain.device_model import (
+    Addressed,
+    VariableAddress,
+    VariableAttribute,
+    VariableCharacteristics,
+    VariableMonitor,
+)
 from emobility.domain.identifiers import PartyId
 from emobility.domain.uptime import ExclusionReason
 from emobility.ports.stores import TableSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StationVariableRecord:
+class StationVariableRecord(Addressed):
     """A variable as its station last told it; the address is flat, see `VariableAddress`.
 
     `request_id`: the report that named it last; None: 1.6 has no reports. `seen_at`: when it came, by our clock.
@@ -33,18 +39,6 @@ class StationVariableRecord:
     configuration_key: str | None
     request_id: int | None
     seen_at: datetime
-
-    @property
-    def address(self) -> VariableAddress:
-        """Where the variable is."""
-        return VariableAddress(
-            component=self.component,
-            variable=self.variable,
-            component_instance=self.component_instance,
-            variable_instance=self.variable_instance,
-            evse_id=self.evse_id,
-            connector_id=self.connector_id,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

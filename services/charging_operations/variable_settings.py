@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from emobility.domain.device_model import AttributeType, VariableAddress, VariableAttribute, is_secret
+from emobility.domain.device_model import Addressed, AttributeType, VariableAddress, VariableAttribute, is_secret
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.device_model import address_of, component_and_variable, key_at
@@ -23,7 +23,7 @@ _UNANSWERED: Final = frozenset({CommandResult.TIMED_OUT, CommandResult.STATION_O
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VariableSetting:
+class VariableSetting(Addressed):
     """A value to set; 1.6 knows `component` and `variable` by its configuration key."""
 
     component: str
@@ -34,18 +34,6 @@ class VariableSetting:
     evse_id: int = 0
     connector_id: int = 0
     attribute: AttributeType = AttributeType.ACTUAL
-
-    @property
-    def address(self) -> VariableAddress:
-        """Where the variable is."""
-        return VariableAddress(
-            component=self.component,
-            variable=self.variable,
-            component_instance=self.component_instance,
-            variable_instance=self.variable_instance,
-            evse_id=self.evse_id,
-            connector_id=self.connector_id,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

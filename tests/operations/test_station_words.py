@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from emobility.domain.errors import Unavailable
 from emobility.events.charging import StationNotified
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, OCPPCall, StationMessage
 from services.charging_operations.records import STATION_NOTICE
+from services.charging_operations.station_notices import keep_notice
 from tests.operations.world import CPO, EMSP, START, STATION, World, open_for_business
 
 SWAP = {
@@ -40,6 +42,11 @@ async def test_what_a_station_told_is_kept_once_and_shown_newest_first_without_p
         swap = await told(here, "BatterySwap", SWAP)
         await here.report(swap, await told(here, "NotifyDERAlarm", {"controlType": "FreqDroop"}, minute=1))
         await here.report(swap)
+        (first,) = await here.rows(STATION_NOTICE, action="BatterySwap")
+        again = replace(swap, occurred_at=swap.occurred_at + timedelta(minutes=2))
+        async with here.ports.units.begin() as unit:
+            await keep_notice(unit, again, first.notice_id)
+            await unit.commit()
 
         everything = (await here.api("GET", f"/{CPO}/stations/{STATION}/notices")).json()
         swaps = (await here.api("GET", f"/{CPO}/stations/{STATION}/notices?action=BatterySwap")).json()

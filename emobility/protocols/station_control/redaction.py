@@ -22,17 +22,11 @@ _VPN: Final = frozenset({"key", "user"})
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
-def masked(value: Any, name: str = "") -> Any:
-    """Return a JSON value with every text under a `PERSONAL` name masked, at any depth."""
-    if isinstance(value, dict):
-        return {key: masked(each, key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [masked(each, name) for each in value]
-    return MASK if isinstance(value, str) and value and name in PERSONAL else value
-
-
 def redacted(value: Any) -> Any:
-    """Return a JSON value masked as above, and without secrets: passwords, values of secret variables, URLs' users."""
+    """Return a JSON value with every text under a `PERSONAL` name masked, at any depth, and every secret.
+
+    Secrets are passwords, values of secret variables, and users in URLs.
+    """
     return _redacted(value, "", _NOTHING)
 
 
