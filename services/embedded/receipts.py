@@ -16,7 +16,7 @@ from services.audit.rows import all_rows
 from services.driver_mobility.receipts import IssuedReceipt, NothingToShow, issued
 from services.driver_mobility.records import EVIDENCE
 from services.settlement.closing import leaves_of
-from services.settlement.proving import evidence_tree, final_standing
+from services.settlement.proving import evidence_tree, final_standing, proposal_of
 from services.settlement.records import STATEMENT, StatementRecord, StatementState
 
 
@@ -57,11 +57,12 @@ async def _of_statement(ports: Ports, statement: StatementRecord) -> AsyncIterat
     async with ports.units.begin() as unit:
         leaves = await leaves_of(unit, statement)
         tree = evidence_tree(statement, leaves)
-        standings = [await final_standing(unit, leaf, statement, tree) for leaf in leaves]
+        proposal = await proposal_of(unit, statement)
         kept = [await unit.table(EVIDENCE).get(leaf.emsp_id, leaf.cpo_id, leaf.cdr_id) for leaf in leaves]
-    for leaf, standing, evidence in zip(leaves, standings, kept, strict=True):
+    for leaf, evidence in zip(leaves, kept, strict=True):
         if evidence is None:
             continue
+        standing = final_standing(leaf, statement, tree, proposal)
         assert standing.settled is not None
         with suppress(NothingToShow):  # the driver was erased
             yield await issued(ports, evidence, standing.settled, is_credit=leaf.is_credit)

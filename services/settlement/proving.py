@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from emobility.domain.batch.leaf import evidence_hash
@@ -70,7 +71,7 @@ class Proving:
                 return CDRStanding(stage=Stage(statement.state.value))
         tree = await self._tree(statement)
         async with self._ports.units.begin() as unit:
-            return await final_standing(unit, leaf, statement, tree)
+            return final_standing(leaf, statement, tree, await proposal_of(unit, statement))
 
     async def _tree(self, statement: StatementRecord) -> HashTree:
         async with self._building:  # whoever asks about the same statement meanwhile finds its tree built
@@ -93,8 +94,17 @@ def evidence_tree(statement: StatementRecord, leaves: Sequence[LeafRecord]) -> H
     return tree
 
 
-async def final_standing(unit: UnitOfWork, leaf: LeafRecord, statement: StatementRecord, tree: HashTree) -> CDRStanding:
-    """Return what the receipt of a CDR in a final statement names."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """Where a final statement was proposed; `block_number` is None while a chain that lost it has it sent again."""
+
+    batch: BatchRecord
+    transaction: bytes
+    block_number: int | None
+
+
+async def proposal_of(unit: UnitOfWork, statement: StatementRecord) -> Proposal:
+    """Return where a final statement was proposed."""
     assert statement.batch_id is not None
     batch = await unit.table(BATCH).get(statement.batch_id)
     assert batch is not None
@@ -104,27 +114,30 @@ async def final_standing(unit: UnitOfWork, leaf: LeafRecord, statement: Statemen
         # A chain that lost blocks may have got the proposal again in another transaction.
         transaction, block_number = proposal.hash, proposal.block_number
     assert transaction is not None
+    return Proposal(batch=batch, transaction=transaction, block_number=block_number)
+
+
+def final_standing(leaf: LeafRecord, statement: StatementRecord, tree: HashTree, proposal: Proposal) -> CDRStanding:
+    """Return what the receipt of a CDR in a final statement names."""
     return CDRStanding(
         stage=Stage.FINAL,
-        settled=_settled(leaf, statement, batch, tree, transaction=transaction),
+        settled=_settled(leaf, statement, tree, proposal),
         final_at=statement.final_at,
-        block_number=block_number,
+        block_number=proposal.block_number,
     )
 
 
-def _settled(
-    leaf: LeafRecord, statement: StatementRecord, batch: BatchRecord, tree: HashTree, *, transaction: bytes
-) -> SettledPlace:
+def _settled(leaf: LeafRecord, statement: StatementRecord, tree: HashTree, proposal: Proposal) -> SettledPlace:
     assert leaf.place is not None
     assert statement.position is not None
     return settled_place(
         cdr_key=leaf.cdr_key,
         proof=tree.proof(leaf.place),
         statement=pair_statement(statement),
-        book=book_of(batch),
-        batch_id=batch.batch_id,
+        book=book_of(proposal.batch),
+        batch_id=proposal.batch.batch_id,
         position=statement.position,
-        transaction=transaction,
+        transaction=proposal.transaction,
     )
 
 
