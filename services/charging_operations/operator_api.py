@@ -24,9 +24,7 @@ from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
 from emobility.protocols.station_control.messages import (
     CertificateRequest,
     CommandResult,
-    OCPPCall,
     StationCertificate,
-    StationCommand,
     StationCredential,
 )
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
@@ -51,10 +49,13 @@ from services.charging_operations.records import (
     DisputeRecord,
     HostedCPO,
     QuarantineRecord,
+    QuarantineState,
     TariffVersion,
 )
 from services.charging_operations.routes import (
+    FROM_TO,
     PAGE,
+    ROWS_MAX,
     Query,
     Route,
     RouteTable,
@@ -63,6 +64,7 @@ from services.charging_operations.routes import (
     narrowed,
     page_of,
     party_of,
+    period_of,
     read_body,
 )
 from services.charging_operations.shown import (
@@ -81,14 +83,28 @@ from services.charging_operations.shown import (
     shown_session,
     shown_station,
 )
+from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, call_station
 from services.charging_operations.station_notices import shown_notice
 from services.charging_operations.stations import LocationTerms, StationDesk, StationTerms
 from services.charging_operations.tariffs import TariffDesk, TariffTerms
 
 T = TypeVar("T")
 
-NOTICE_ACTION: Final = Query("action", str, "only notices of this OCPP action")
-COMMAND_TIMEOUT_S: Final = 30
+_OF_EMSP: Final = Query("emsp_id", PartyId, "only of this eMSP")
+_OF_STATION: Final = Query("charging_station_id", str, "only of this station")
+_OF_TRANSACTION: Final = Query("transaction_id", str, "only of this transaction")
+SESSION_QUERY: Final = (*PAGE, *FROM_TO, _OF_EMSP, _OF_STATION, _OF_TRANSACTION)
+CDR_QUERY: Final = (
+    *(*PAGE, *FROM_TO, _OF_EMSP),
+    Query("session_id", str, "only of this session"),
+    Query("is_credit", bool, "true: only credits; false: only CDRs"),
+)
+WAITING_QUERY: Final = (
+    *(*PAGE, *FROM_TO, _OF_STATION, _OF_TRANSACTION),
+    Query("state", QuarantineState, "only in this state"),
+)
+DISPUTE_QUERY: Final = (*PAGE, *FROM_TO, _OF_EMSP, Query("cdr_id", str, "only about this CDR"))
+NOTICE_QUERY: Final = (*PAGE, *FROM_TO, Query("action", str, "only notices of this OCPP action"))
 COMMAND_TIMEOUT_S_MAX: Final = 120
 COMMAND_STATUS_WORDS: Final = {
     409: "the station is offline",
@@ -188,14 +204,14 @@ class OperatorAPI:
                 Route("GET", "/stations", self.list_stations, None, list[StationShown], PAGE),
                 Route("GET", "/tariffs", self.list_tariffs, None, list[TariffVersion], PAGE),
                 Route("GET", "/agreements", self.list_agreements, None, list[AgreementRecord], PAGE),
-                Route("GET", "/sessions", self.list_sessions, None, list[SessionShown], PAGE),
-                Route("GET", "/cdrs", self.list_cdrs, None, list[CDRShown], PAGE),
-                Route("GET", "/quarantine", self.list_quarantine, None, list[QuarantineRecord], PAGE),
-                Route("GET", "/disputes", self.list_disputes, None, list[DisputeRecord], PAGE),
+                Route("GET", "/sessions", self.list_sessions, None, list[SessionShown], SESSION_QUERY),
+                Route("GET", "/cdrs", self.list_cdrs, None, list[CDRShown], CDR_QUERY),
+                Route("GET", "/quarantine", self.list_quarantine, None, list[QuarantineRecord], WAITING_QUERY),
+                Route("GET", "/disputes", self.list_disputes, None, list[DisputeRecord], DISPUTE_QUERY),
                 Route("GET", "/energy", self.show_energy, None, dict[str, EnergyShown]),
                 Route("POST", "/quarantine/{quarantine_id}/resolve", self.resolve, Resolution, QuarantineRecord),
                 Route("POST", "/cdrs/{cdr_id}/credit", self.credit, CreditRequest, CreditShown),
-                Route("GET", f"{station}/notices", self.list_notices, None, list[NoticeShown], (*PAGE, NOTICE_ACTION)),
+                Route("GET", f"{station}/notices", self.list_notices, None, list[NoticeShown], NOTICE_QUERY),
             ],
         )
 
@@ -272,18 +288,23 @@ class OperatorAPI:
         if not 1 <= timeout_s <= COMMAND_TIMEOUT_S_MAX:
             raise NotUnderstood(f"timeout_s is 1 to {COMMAND_TIMEOUT_S_MAX}")
         station_id = await self.station_of(request, party_id)
-        wanted = StationCommand(
+        outcome = await call_station(
+            self.office,
+            party_id,
+            station_id,
+            request.path_params["action"],
+            payload,
             correlation_id=self.correlation_of(request),
             timeout_s=timeout_s,
-            ocpp_call=OCPPCall(action=request.path_params["action"], payload=payload),
         )
-        outcome = await self.office.stations.command(party_id, station_id, wanted)
         shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
         return answer(shown, COMMAND_STATUS.get(outcome.result, 200))
 
     async def list_notices(self, request: Request, party_id: PartyId) -> Any:
         """List what a station told, the newest first."""
-        rows = await self.rows_of_station(request, party_id, STATION_NOTICE, "action", order_by=("-occurred_at",))
+        rows = await self.rows_of_station(
+            request, party_id, STATION_NOTICE, "action", at="occurred_at", order_by=("-occurred_at",)
+        )
         return [await shown_notice(self.office.ports.vault, row) for row in rows]
 
     async def rows_of_station(
@@ -292,15 +313,12 @@ class OperatorAPI:
         party_id: PartyId,
         spec: TableSpec[T],
         *narrowing: str,
+        at: str = "",
         order_by: tuple[str, ...] = (),
     ) -> list[T]:
-        """Return a page of a station's rows; `narrowing` are the fields that the query may give.
-
-        Raises `NotFound`.
-        """
-        station_id = await self.station_of(request, party_id)
-        where = {"party_id": party_id, "charging_station_id": station_id} | narrowed(request, *narrowing)
-        return await self._rows(request, party_id, spec, where=where, order_by=order_by)
+        """Return a page of a station's rows, as `rows` does. Raises `NotFound`."""
+        of_station = {"charging_station_id": await self.station_of(request, party_id)}
+        return await self.rows(request, party_id, spec, *narrowing, where=of_station, at=at, order_by=order_by)
 
     async def station_of(self, request: Request, party_id: PartyId) -> str:
         """Return the station a path names. Raises `NotFound`."""
@@ -369,11 +387,11 @@ class OperatorAPI:
 
     async def list_locations(self, request: Request, party_id: PartyId) -> Any:
         """List locations."""
-        return [row.location for row in await self._rows(request, party_id, LOCATION)]
+        return [row.location for row in await self.rows(request, party_id, LOCATION)]
 
     async def list_stations(self, request: Request, party_id: PartyId) -> Any:
         """List stations with the state of their EVSEs."""
-        rows = await self._rows(request, party_id, STATION)
+        rows = await self.rows(request, party_id, STATION)
         async with self.office.ports.units.begin() as unit:
             evses = await unit.table(EVSES).select({"party_id": party_id})
         status = {row.evse_uid: row.status for row in evses}
@@ -381,27 +399,35 @@ class OperatorAPI:
 
     async def list_tariffs(self, request: Request, party_id: PartyId) -> Any:
         """List the newest version of each tariff."""
-        return await self._rows(request, party_id, NEWEST_TARIFF, order_by=("tariff_id",))
+        return await self.rows(request, party_id, NEWEST_TARIFF, order_by=("tariff_id",))
 
     async def list_agreements(self, request: Request, party_id: PartyId) -> Any:
         """List agreements, all versions."""
-        return await self._rows(request, party_id, AGREEMENT)
+        return await self.rows(request, party_id, AGREEMENT)
 
     async def list_sessions(self, request: Request, party_id: PartyId) -> Any:
-        """List sessions."""
-        return [shown_session(row) for row in await self._rows(request, party_id, SESSION)]
+        """List sessions, the oldest change first; `from` and `to` are about when they changed."""
+        narrowing = ("emsp_id", "charging_station_id", "transaction_id")
+        by_change = ("last_updated",)
+        rows = await self.rows(request, party_id, SESSION, *narrowing, at="last_updated", order_by=by_change)
+        return [shown_session(row) for row in rows]
 
     async def list_cdrs(self, request: Request, party_id: PartyId) -> Any:
-        """List CDRs and credits."""
-        return [shown_cdr(row) for row in await self._rows(request, party_id, CDRS)]
+        """List CDRs and credits, the oldest first; `from` and `to` are about when they were issued or credited."""
+        narrowing = ("emsp_id", "session_id", "is_credit")
+        by_change = ("last_updated",)
+        rows = await self.rows(request, party_id, CDRS, *narrowing, at="last_updated", order_by=by_change)
+        return [shown_cdr(row) for row in rows]
 
     async def list_quarantine(self, request: Request, party_id: PartyId) -> Any:
         """List what waits in quarantine and what was decided."""
-        return await self._rows(request, party_id, QUARANTINE)
+        return await self.rows(
+            *(request, party_id, QUARANTINE, "state", "charging_station_id", "transaction_id"), at="quarantined_at"
+        )
 
     async def list_disputes(self, request: Request, party_id: PartyId) -> Any:
         """List disputes received."""
-        return await self._rows(request, party_id, DISPUTE)
+        return await self.rows(request, party_id, DISPUTE, "emsp_id", "cdr_id", at="received_at")
 
     async def show_energy(self, _: Request, party_id: PartyId) -> Any:
         """Show where each metered Wh is."""
@@ -411,19 +437,37 @@ class OperatorAPI:
             for each, ledger in ledgers.items()
         }
 
-    async def _rows(
+    async def rows(
         self,
         request: Request,
         party_id: PartyId,
         spec: TableSpec[T],
-        *,
+        *narrowing: str,
         where: dict[str, Any] | None = None,
+        at: str = "",
         order_by: tuple[str, ...] = (),
+        rows_max: int = ROWS_MAX,
     ) -> list[T]:
-        offset, limit = page_of(request)
+        """Return a page of a party's rows.
+
+        Args:
+            request: Its query says what to show.
+            party_id: Whose.
+            spec: Of which table.
+            narrowing: The fields that the query may give.
+            where: What is asked of them besides.
+            at: The field that the query's `from` and `to` are about.
+            order_by: As `select` takes it.
+            rows_max: The longest page.
+        """
+        offset, limit = page_of(request, rows_max)
         async with self.office.ports.units.begin() as unit:
             return await unit.table(spec).select(
-                where or {"party_id": party_id}, order_by=order_by, offset=offset, limit=limit
+                {"party_id": party_id} | (where or {}) | narrowed(request, *narrowing),
+                **period_of(request, at),
+                order_by=order_by,
+                offset=offset,
+                limit=limit,
             )
 
     # Deciding

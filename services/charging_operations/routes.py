@@ -65,6 +65,10 @@ PAGE: Final = (
     Query("offset", int, "how many to skip, 0 when not given"),
     Query("limit", int, f"how many to list, {ROWS_MAX} at most and when not given"),
 )
+FROM_TO: Final = (
+    Query("from", datetime, "only what is of then or later"),
+    Query("to", datetime, "only what is earlier"),
+)
 _PARTY_QUERY: Final = Query(PARTY, PartyId, "whose, where the path says v1; not needed with a token of one party")
 
 
@@ -198,9 +202,15 @@ def narrowed(request: Request, *names: str) -> dict[str, Any]:
     return {name: request.state.query[name] for name in names if name in request.state.query}
 
 
-def page_of(request: Request) -> tuple[int, int]:
+def page_of(request: Request, rows_max: int = ROWS_MAX) -> tuple[int, int]:
     """Return `offset` and `limit` of a list."""
-    return asked(request, "offset", 0), min(asked(request, "limit", ROWS_MAX), ROWS_MAX)
+    return asked(request, "offset", 0), min(asked(request, "limit", rows_max), rows_max)
+
+
+def period_of(request: Request, field: str) -> dict[str, tuple[str, datetime] | None]:
+    """Return `since` and `before` of a list by the query's `from` and `to`, which are about this field."""
+    begin, end = request.state.query.get("from"), request.state.query.get("to")
+    return {"since": None if begin is None else (field, begin), "before": None if end is None else (field, end)}
 
 
 def _query_of(request: Request, known: Sequence[Query]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from emobility.protocols.station_control.messages import MessageLogging
 from services.charging_operations.device_model import DeviceModelDesk, Refresh
 from services.charging_operations.office import NotFound, require_hosted
 from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
-from services.charging_operations.routes import PAGE, Query, Route, RouteTable, answer, number_in, read_body
+from services.charging_operations.routes import FROM_TO, PAGE, Query, Route, RouteTable, answer, number_in, read_body
 from services.charging_operations.shown import StationNamed
 from services.charging_operations.station_records import (
     OUTAGE_EXCLUSION,
@@ -40,7 +40,7 @@ MODEL: Final = (
     Query("variable", str, "only variables of this name"),
 )
 STATUSES: Final = (
-    *PAGE,
+    *(*PAGE, *FROM_TO),
     Query("ocpp_evse_id", int, "only of the EVSE that the station calls by this number; 0 is the station itself"),
     Query("connector_id", int, "only of this connector; 0 is the EVSE whole"),
 )
@@ -136,7 +136,7 @@ class StationAPI:
     async def list_statuses(self, request: Request, party_id: PartyId) -> Any:
         """List what connectors were reported to be, the newest first."""
         return await self.operator.rows_of_station(
-            request, party_id, STATION_STATUS, "ocpp_evse_id", "connector_id", order_by=("-began_at",)
+            *(request, party_id, STATION_STATUS, "ocpp_evse_id", "connector_id"), at="began_at", order_by=("-began_at",)
         )
 
     async def list_exclusions(self, request: Request, party_id: PartyId) -> Any:
