@@ -36,6 +36,8 @@ CLOSE_TIMEOUT_S: Final = 1.0
 """How long a closing handshake may take; a half-open socket never answers one."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
+LISTEN_BACKLOG: Final = 4_096
+"""Connections that wait to be taken, when all stations come back at once; systems may allow fewer."""
 MESSAGES_BUFFERED_MAX: Final = 16
 """Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
 FRAGMENTS_MAX: Final = 1_024
@@ -263,6 +265,7 @@ class StationServer:
             ping_timeout=PING_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             open_timeout=OPEN_TIMEOUT_S,
+            backlog=LISTEN_BACKLOG,
             ssl=self._tls,
             ssl_handshake_timeout=None if self._tls is None else OPEN_TIMEOUT_S,
         )
