@@ -32,7 +32,7 @@ from emobility.runtime.settings import Settings
 
 PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of stations that exist for seconds
 TOKEN: Final = "internal-token-of-a-bench-0123456789"  # noqa: S105 - as above
-UNLIMITED: Final = Limits(frames_per_s=1_000_000.0, frames_burst=1_000_000.0)
+UNLIMITED: Final = Limits(frames_per_s=1e6, frames_burst=1e6, bytes_per_s=1e12, bytes_burst=1e12)
 """A bench station sends what a thousand real ones do."""
 
 
