@@ -7,6 +7,7 @@ that certificates count.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,13 +26,10 @@ from emobility.adapters.system import SystemClock
 from emobility.runtime.settings import Settings
 from services.charging_operations.records import TRANSACTION, TransactionRecord
 from services.charging_operations.stations import StationTerms
-from tests.gateway.certificate_makers import CA, kept, key_pem, name, new_key, pem
+from tests.gateway.certificate_makers import CA, csr, kept, key_pem, name, new_key, pem
 from tests.operations.world import CPO, GATEWAY, INTERNAL_TOKEN, MASTER_KEY, ORIGIN, World, evse, open_for_business
 
 PASSWORD: Final = "0123456789abcdef0123456789abcdef"
-ACCEPTED, BLOCKED, EXPIRED, UNKNOWN = "CARDACCEPTED", "CARDBLOCKED", "CARDEXPIRED", "CARDNOBODYKNOWS"
-"""Cards, by what their eMSP says to them; of the last one nobody has heard."""
-CARDS: Final = {ACCEPTED: "ALLOWED", BLOCKED: "BLOCKED", EXPIRED: "EXPIRED"}
 IN_BUSINESS_FOR: Final = timedelta(hours=12)
 """Tariffs and agreements are in force since then."""
 DRAIN_SPREAD_S: Final = 0.01
@@ -54,11 +52,18 @@ class StationKeys:
             "gateway_ca_key_file": kept(folder, "stations.key", key_pem(self.stations.key)),
         }
 
-    def foreign_station(self, station_id: str, party: str = CPO.code) -> tuple[Path, Path]:
+    def foreign_station(self, station_id: str) -> tuple[Path, Path]:
         """Return files of a certificate that names the station and whose CA the gateway does not know."""
         key = new_key()
-        made = self.foreign.leaf(name(station_id, party), key)
+        made = self.foreign.leaf(name(station_id, CPO.code), key)
         return kept(self.folder, "foreign.pem", pem(made)), kept(self.folder, "foreign.key", key_pem(key))
+
+    def context(self, *certificate_and_key: Path) -> ssl.SSLContext:
+        """Return what a station connects with: it trusts the gateway's CA, and shows a certificate if it has one."""
+        context = ssl.create_default_context(cafile=str(self.root_file))
+        if certificate_and_key:
+            context.load_cert_chain(*certificate_and_key)
+        return context
 
 
 @dataclass(slots=True)
@@ -88,7 +93,7 @@ class CSMS:
         return self.world.clock.now().replace(microsecond=0)
 
     async def enter_station(self, station_id: str | None = None, **credential: Any) -> str:
-        """Enter a station with two EVSEs and its credential (by default a password); return its identity."""
+        """Enter a station with two EVSEs and its credential, by default a password; return its identity."""
         self.entered += 1
         station_id = station_id or f"CS-{self.entered}"
         terms = StationTerms(location_id="LOC1", evses=(evse(1, station=station_id), evse(2, station=station_id)))
@@ -97,10 +102,31 @@ class CSMS:
         await self.put_credential(station_id, **(credential or {"password": PASSWORD}))
         return station_id
 
+    async def new_card(self, says: str = "ALLOWED", **token: Any) -> str:
+        """Let the eMSP push a card of its own for one scenario; it wants to be asked about it, and `says` its answer."""
+        self.entered += 1
+        card = f"CARD{self.entered:04}"
+        self.world.emsp.cards[card] = says
+        given = {"uid": card, "contract_id": f"NL-EMP-C{self.entered:08}-X", "whitelist": "NEVER"}
+        await self.world.put_token(**(given | token))
+        return card
+
     async def put_credential(self, station_id: str, **credential: Any) -> None:
         """Say how a station proves itself from its next connection on."""
         answer = await self.world.api("PUT", f"/{CPO}/stations/{station_id}/credential", credential)
         assert answer.status_code == 200, answer.text
+
+    async def certificate_of(self, station_id: str) -> tuple[Path, Path]:
+        """Have the gateway's own CA sign a station's request; return files of the chain and the key."""
+        key = new_key()
+        wanted = {"csr": csr(key, name(station_id, CPO.code))}
+        answer = await self.world.api("POST", f"/{CPO}/stations/{station_id}/certificates", wanted)
+        assert answer.status_code == 200, answer.text
+        chain = answer.json()["certificate_chain"].encode()
+        return (
+            kept(self.keys.folder, f"{station_id}.pem", chain),
+            kept(self.keys.folder, f"{station_id}.key", key_pem(key)),
+        )
 
     async def command(self, station_id: str, action: str, payload: dict[str, Any]) -> Any:
         """Have the operator's API call a station; return what it shows: `result`, `detail`, `answer`."""
@@ -123,7 +149,6 @@ async def running_csms() -> AsyncIterator[CSMS]:
     with tempfile.TemporaryDirectory() as folder:
         keys = StationKeys(Path(folder))
         async with open_for_business(clock=clock) as world:
-            await _push_cards(world)
             clock.step_by(IN_BUSINESS_FOR)
             settings = Settings(
                 environment="development",
@@ -158,10 +183,3 @@ async def _served(gateway: GatewayService, settings: Settings) -> AsyncIterator[
         await running
         for server in (plain, encrypted):
             await server.wait_closed()
-
-
-async def _push_cards(world: World) -> None:
-    """Let the eMSP push its cards; it wants to be asked about each (whitelist NEVER)."""
-    world.emsp.cards |= CARDS
-    for card in CARDS:
-        await world.put_token(uid=card, contract_id=f"NL-EMP-C{card[:8]:0<8}-X", whitelist="NEVER")

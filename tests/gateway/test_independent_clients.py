@@ -22,9 +22,7 @@ import pytest
 from charge_point_gateway import ocpp16, ocpp201
 from charge_point_gateway.schemas import Schemas
 from services.charging_operations.records import TransactionState
-from tests.csms import ACCEPTED, CSMS, PASSWORD, StationKeys, running_csms
-from tests.gateway.certificate_makers import csr, kept, key_pem, name, new_key
-from tests.operations.world import CPO
+from tests.csms import CSMS, PASSWORD, running_csms
 
 ROOT: Final = Path(__file__).parents[2]
 CLIENTS: Final = Path(__file__).parent / "clients"
@@ -74,10 +72,10 @@ class Client:
 
 @asynccontextmanager
 async def client_of(
-    program: tuple[str, str], csms: CSMS, station_id: str, version: str, *, tls: bool
+    program: tuple[str, str], csms: CSMS, station_id: str, version: str, *, card: str = "", tls: bool = False
 ) -> AsyncIterator[Client]:
     root_file = str(csms.keys.root_file)
-    words = (csms.wss_url if tls else csms.url, station_id, PASSWORD, version, ACCEPTED, root_file)
+    words = (csms.wss_url if tls else csms.url, station_id, PASSWORD, version, card, root_file)
     process = await asyncio.create_subprocess_exec(
         *program,
         *words,
@@ -123,18 +121,18 @@ async def test_a_day_with_an_independent_client_has_no_schema_error(
 ) -> None:
     assert NODE.exists(), "`make clients` installs what this needs"
     words = WORDS["2.0.1" if version == "2.1" else version]
-    station_id = await csms.enter_station()
+    station_id, card = await csms.enter_station(), await csms.new_card()
 
     async def operate(action: str, payload: dict[str, Any]) -> None:
         shown = await csms.command(station_id, action, payload)
         assert shown["answer"] == words["answers"][action], shown
 
-    async with client_of(program, csms, station_id, version, tls=tls) as client:
+    async with client_of(program, csms, station_id, version, card=card, tls=tls) as client:
         assert await client.hear("ready") == f"ocpp{version}"
         for action, payload in words["commands"]:
             await operate(action, payload)
         await client.transaction_after("TriggerMessage")
-        await operate(words["start"][0], filled(words["start"][1], card=ACCEPTED))
+        await operate(words["start"][0], filled(words["start"][1], card=card))
         transaction_id = await client.transaction_after(words["start"][0])
         await operate(words["stop"][0], filled(words["stop"][1], transaction=transaction_id))
         await client.transaction_after(words["stop"][0])
@@ -163,7 +161,7 @@ async def test_an_answer_that_breaks_its_schema_is_found_by_each_client(
         monkeypatch.setattr(type(heartbeat), "response", lambda *_: {"currentTime": 7})
     station_id = await csms.enter_station()
 
-    async with client_of(program, csms, station_id, version, tls=False) as client:
+    async with client_of(program, csms, station_id, version) as client:
         report = await client.hear("report")
 
     assert len(report["schema_errors"]) == 1
@@ -183,17 +181,6 @@ async def knocked(csms: CSMS, station_id: str, *options: str) -> tuple[int | Non
     async with asyncio.timeout(DAY_S_MAX):
         printed, _ = await process.communicate()
     return process.returncode, printed.decode()
-
-
-async def issued(csms: CSMS, keys: StationKeys, station_id: str) -> tuple[str, ...]:
-    """Have the gateway's own CA sign a station's request; return the options that show the certificate."""
-    key = new_key()
-    wanted = {"csr": csr(key, name(station_id, CPO.code))}
-    answer = await csms.world.api("POST", f"/{CPO}/stations/{station_id}/certificates", wanted)
-    assert answer.status_code == 200, answer.text
-    chain = kept(keys.folder, f"{station_id}.pem", answer.json()["certificate_chain"].encode())
-    secret = kept(keys.folder, f"{station_id}.key", key_pem(key))
-    return ("--cert", str(chain), "--key", str(secret))
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])
@@ -217,11 +204,13 @@ async def test_test_ocpp_is_served_with_the_password_of_its_station_alone(csms: 
 async def test_test_ocpp_is_served_with_the_certificate_of_its_station_alone(csms: CSMS, version: str) -> None:
     station_id = await csms.enter_station(security_profile=3)
     other = await csms.enter_station(security_profile=3)
-    certificate, foreign = await issued(csms, csms.keys, station_id), csms.keys.foreign_station(station_id)
+    certificate, foreign = await csms.certificate_of(station_id), csms.keys.foreign_station(station_id)
 
-    good = await knocked(csms, station_id, "--ocpp", version, *certificate)
-    another = await knocked(csms, other, "--ocpp", version, *certificate)
-    unbelieved = await knocked(csms, station_id, "--ocpp", version, "--cert", str(foreign[0]), "--key", str(foreign[1]))
+    async def shows(identity: str, files: tuple[Path, Path]) -> tuple[int | None, str]:
+        return await knocked(csms, identity, "--ocpp", version, "--cert", str(files[0]), "--key", str(files[1]))
+
+    good, another = await shows(station_id, certificate), await shows(other, certificate)
+    unbelieved = await shows(station_id, foreign)
 
     assert good[0] == 0, good[1]
     assert "Heartbeat server time" in good[1]
