@@ -63,7 +63,7 @@ def scenario(number: str, title: str) -> Callable[[Test], Test]:
     return keep
 
 
-def scenarios(names: str, *cases: tuple[Any, ...]) -> Callable[[Test], Test]:
+def scenarios(names: str | tuple[str, ...], *cases: tuple[Any, ...]) -> Callable[[Test], Test]:
     """Drive several test cases alike: each is its number, its title and the values of `names`."""
 
     def keep(test: Test) -> Test:
@@ -226,7 +226,8 @@ class Station:
         """Boot and say that all connectors are available (reusable state Booted)."""
         if self.version == "1.6":
             boot = await self.sends("BootNotification", chargePointVendor="Scenario", chargePointModel="Station")
-            reports = [{"connectorId": number, "errorCode": "NoError", "status": "Available"} for number in (0, 1, 2)]
+            connector: dict[str, Any] = {"errorCode": "NoError", "status": "Available"}
+            reports = [connector | {"connectorId": number} for number in (0, 1, 2)]
         else:
             station = {"vendorName": "Scenario", "model": "Station"}
             boot = await self.sends("BootNotification", reason=reason, chargingStation=station)

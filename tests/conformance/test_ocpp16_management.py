@@ -236,9 +236,7 @@ async def sets_profile(operator: Operator, made: dict[str, Any]) -> None:
 
 @scenario("TC_056_CSMS", "Central Smart Charging - TxDefaultProfile")
 async def test_a_default_profile_is_set(station: Station, operator: Operator) -> None:
-    window = {"validFrom": station.moment(), "validTo": station.moment(60)}
-
-    await sets_profile(operator, profile(station, **window))
+    await sets_profile(operator, profile(station, validFrom=station.moment(), validTo=station.moment(60)))
 
 
 @scenario("TC_057_CSMS", "Central Smart Charging - TxProfile")

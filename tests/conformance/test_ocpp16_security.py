@@ -1,8 +1,8 @@
 """OCPP 1.6 with the security extension: passwords, certificates, events, logs, signed firmware, TLS.
 
-Numbers and titles: Open Charge Alliance, "Test case document OCTT for OCPP 1.6", FINAL 2024-04, section 3.21 (the public
-repository brandonprry/VolatileOCPP holds a copy); TC_083 and TC_088 from its edition 2025-02, as the public tests of
-trahfo/ocpp-rails and steve-community/steve name them.
+Numbers and titles: Open Charge Alliance, "Test case document OCTT for OCPP 1.6", FINAL 2024-04, section 3.21 (the
+public repository brandonprry/VolatileOCPP holds a copy). TC_083 and TC_088 are of a later edition; public tests name
+them (trahfo/ocpp-rails, steve-community/steve).
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ async def test_a_station_comes_by_its_certificate(station: Station, csms: CSMS) 
     await station.boots()
 
 
-@scenario("TC_088_CSMS", "WebSocket Subprotocol validation")
+@scenario("TC_088_CSMS", "WebSocket Subprotocol negotiation")
 async def test_a_version_that_both_know_is_spoken_and_no_other(station: Station) -> None:
     with pytest.raises(InvalidStatus):
         await station.connects(subprotocols=("ocpp0.1",))
