@@ -94,6 +94,13 @@ def csms_answers(answer: Any, **expected: Any) -> None:
             assert value is ANYTHING or answer[name] == value, f"{name}: {answer[name]!r} and not {value!r}"
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A CALLERROR that a station answers."""
+
+    code: str
+
+
 class Refused(AssertionError):
     """The CSMS answered a CALL by a CALLERROR."""
 
@@ -178,11 +185,12 @@ class Station:
         if kind == MessageType.Call:
             action, payload = rest
             self._check(MessageType.Call, action, payload)
-            if action in self.answers:
-                await socket.send(json.dumps([3, message_id, self.answers[action]]))
-            else:
+            if action not in self.answers:
                 self._faults.append(f"nobody expected {action}")
-                await socket.send(json.dumps([4, message_id, "NotImplemented", "", {}]))
+            answer = self.answers.get(action, Refusal("NotImplemented"))
+            is_refused = isinstance(answer, Refusal)
+            frame = [4, message_id, answer.code, "", {}] if is_refused else [3, message_id, answer]
+            await socket.send(json.dumps(frame))
             self.calls.put_nowait((action, payload))
             return
         action, waiting = self._waiting.pop(message_id)
@@ -256,6 +264,13 @@ class Operator:
         assert await self.station.is_called(action) == payload
         status = station_answers.get("status")
         assert status != "Accepted" or shown["result"] == CommandResult.ACCEPTED, shown
+
+    async def is_refused(self, action: str, payload: dict[str, Any], *, station_refuses: str) -> None:
+        """Call the station, which answers by a CALLERROR: the operator gets its code."""
+        self.station.answers[action] = Refusal(station_refuses)
+        shown = await self.csms.command(self.station.identity, action, payload)
+        assert await self.station.is_called(action) == payload
+        assert shown["detail"] == station_refuses, shown
 
     async def sees_billed(self, transaction_id: str, *, metered_wh: int) -> None:
         """Assert that the back office made a CDR of a transaction, to the Wh."""
