@@ -206,7 +206,7 @@ class Station:
 
     # CALLs
 
-    async def sends(self, action: str, **payload: Any) -> Any:
+    async def sends(self, action: str, /, **payload: Any) -> Any:
         """Send a CALL and return the CSMS's answer. Raises `Refused` at a CALLERROR."""
         assert self._socket is not None
         self._sent += 1

@@ -16,8 +16,8 @@ from tests.conformance.scenario import Operator, Station, csms_answers, scenario
 VERSION = "2.0.1"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TEMPERATURE = {"component": {"name": "ChargingStation"}, "variable": {"name": "Temperature"}}
-POWER = {"component": {"name": "EVSE", "evse": {"id": 1}}, "variable": {"name": "Power"}}
+TEMPERATURE: dict[str, Any] = {"component": {"name": "ChargingStation"}, "variable": {"name": "Temperature"}}
+POWER: dict[str, Any] = {"component": {"name": "EVSE", "evse": {"id": 1}}, "variable": {"name": "Power"}}
 FIRST, SECOND = 31, 32
 
 
@@ -89,9 +89,9 @@ async def test_the_operator_asks_for_monitors(station: Station, operator: Operat
     wanted = {"requestId": FIRST} | criteria
     await operator.commands("GetMonitoringReport", wanted, station_answers=ACCEPTED)
 
-    monitor: dict[str, Any] = {"id": 1, "transaction": False, "value": 70, "type": "UpperThreshold", "severity": 4}
+    monitor = {"id": 1, "transaction": False, "value": 70, "type": "UpperThreshold", "severity": 4}
     for seq_no, variable in enumerate((TEMPERATURE, POWER)):
-        reported = variable | {"variableMonitoring": [monitor | {"id": seq_no + 1}]}
+        reported: dict[str, Any] = {**variable, "variableMonitoring": [monitor | {"id": seq_no + 1}]}
         words = {"requestId": FIRST, "generatedAt": station.moment(), "seqNo": seq_no, "tbc": seq_no == 0}
         csms_answers(await station.sends("NotifyMonitoringReport", **words, monitor=[reported]))
 

@@ -6,13 +6,20 @@ test suite AviranAbady/tzi-OCTT names them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 
+from charge_point_gateway.admission import AdmissionRates, BootAdmission
+from charge_point_gateway.security import station_identity
+from emobility.adapters.memory import LoopTimer, SeededRandomness
 from tests.conformance.charge201 import ACCEPTED, charges, reports
 from tests.conformance.scenario import ANYTHING, Operator, Station, csms_answers, scenario, scenarios
+from tests.csms import CSMS
+from tests.operations.world import CPO
 
 VERSION = "2.0.1"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,6 +42,73 @@ async def test_a_version_that_both_know_is_spoken_and_no_other(station: Station)
 
     assert await station.connects(subprotocols=("ocpp0.1", "ocpp2.0.1")) == "ocpp2.0.1"
     await station.boots()
+
+
+# -- B02: a boot that has to wait -------------------------------------------------------------------------------------
+
+
+class SteppedTimer(LoopTimer):
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def no_room(csms: CSMS, monkeypatch: pytest.MonkeyPatch) -> SteppedTimer:
+    """Stations that connect from now on find no room to boot, until the timer is stepped."""
+    timer = SteppedTimer()
+    boots = BootAdmission(timer, SeededRandomness(1), AdmissionRates(boots_per_s=0.1, boots_burst=1))
+    boots.decide(station_identity(CPO.code, "CS-BEFORE"))
+    monkeypatch.setattr(csms.gateway, "_services", replace(csms.gateway._services, boots=boots))
+    return timer
+
+
+async def is_told_to_wait(station: Station) -> None:
+    await station.connects()
+    booting = {"reason": "PowerUp", "chargingStation": {"vendorName": "Scenario", "model": "Station"}}
+    answer = await station.sends("BootNotification", **booting)
+    csms_answers(answer, status="Pending")
+    assert answer["interval"] > 0
+
+
+@scenario("TC_B_02_CSMS", "Cold Boot Charging Station - Pending")
+async def test_a_station_that_waits_is_read_and_set(
+    station: Station, operator: Operator, no_room: SteppedTimer
+) -> None:
+    await is_told_to_wait(station)
+    await operator.commands(
+        "SetVariables",
+        {"setVariableData": [OFFLINE_THRESHOLD | {"attributeValue": "1"}]},
+        station_answers={"setVariableResult": [OFFLINE_THRESHOLD | {"attributeStatus": "Accepted"}]},
+    )
+    await operator.commands(
+        "GetVariables",
+        {"getVariableData": [OFFLINE_THRESHOLD]},
+        station_answers={
+            "getVariableResult": [OFFLINE_THRESHOLD | {"attributeStatus": "Accepted", "attributeValue": "1"}]
+        },
+    )
+    wanted = {"requestId": 11, "reportBase": "FullInventory"}
+    await operator.commands("GetBaseReport", wanted, station_answers=ACCEPTED)
+    await is_reported(operator, 11)
+
+    no_room.now_s = 10
+    await station.boots()
+
+
+@scenario("TC_B_31_CSMS", "Cold Boot Charging Station - Pending/Rejected - TriggerMessage")
+async def test_a_station_that_waits_is_triggered_to_boot_again(
+    station: Station, operator: Operator, no_room: SteppedTimer
+) -> None:
+    await is_told_to_wait(station)
+    no_room.now_s = 10
+    await operator.commands("TriggerMessage", {"requestedMessage": "BootNotification"}, station_answers=ACCEPTED)
+
+    await station.boots("Triggered")
 
 
 # -- B05 and B06: variables -------------------------------------------------------------------------------------------

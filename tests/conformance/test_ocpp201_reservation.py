@@ -87,6 +87,13 @@ async def test_a_reservation_is_cancelled(station: Station, operator: Operator) 
     await reports(station, "Available")
 
 
+@scenario("TC_H_19_CSMS", "Reserve a specific EVSE - Use a reserved EVSE with GroupId")
+async def test_an_evse_is_reserved_for_a_group(station: Station, operator: Operator) -> None:
+    await reserves(operator, evseId=1, groupIdToken=token("GROUP", "Central"))
+
+    await reports(station, "Reserved")
+
+
 @scenario("TC_H_20_CSMS", "Charging Station cancels reservation when Faulted")
 async def test_a_station_that_is_faulted_removes_its_reservation(station: Station, operator: Operator) -> None:
     await reserves(operator, evseId=1)
