@@ -48,6 +48,7 @@ from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.timeline_api import TimelineAPI
 from services.charging_operations.transaction_api import TransactionAPI
 from services.charging_operations.uptime import UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk
@@ -140,6 +141,7 @@ class ChargingOperations:
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
+        TimelineAPI(operator=operator).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:

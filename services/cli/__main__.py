@@ -211,6 +211,33 @@ def verify(
 
 
 @app.command()
+def timeline(
+    party: Party,
+    station: str,
+    transaction: Annotated[str | None, typer.Argument(help="None: what happened at the station in a time.")] = None,
+    *,
+    since: Annotated[str | None, typer.Option("--from", help="RFC 3339 date-time; a day before the end.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="RFC 3339 date-time; now.")] = None,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Say why a charge failed: a verdict, then connections, decisions, commands, reports and money in order."""
+    from services.embedded.operator import show_timeline
+
+    sys.exit(
+        show_timeline(
+            party=party,
+            station=station,
+            transaction=transaction,
+            since=since,
+            until=until,
+            json=json,
+            run_folder=run_folder,
+        )
+    )
+
+
+@app.command()
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of the operations API, as it is served at /operations/openapi.json."""
     from services.embedded.openapi import operations_document

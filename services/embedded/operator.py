@@ -6,7 +6,7 @@ import getpass
 import json as json_module
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 from rich.console import Console
@@ -55,6 +55,35 @@ def resolve_quarantine(
             decision,
         )
     )
+
+
+def show_timeline(
+    *,
+    party: str,
+    station: str,
+    transaction: str | None,
+    since: str | None,
+    until: str | None,
+    json: bool,
+    run_folder: Path,
+) -> int:
+    """Print why a charge failed: the verdict, then everything in order."""
+    base = f"/operations/{_in_path(party)}"
+    if transaction is None:
+        times = {name: value for name, value in (("from", since), ("to", until)) if value is not None}
+        path = f"{base}/stations/{_in_path(station)}/timeline?{urlencode(times)}"
+    else:
+        path = f"{base}/transactions/{_in_path(station)}/{_in_path(transaction)}/timeline"
+    status, timeline = _call(run_folder, "GET", path)
+    if status != httpx.codes.OK or json:
+        return _print_answer(status, timeline)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{timeline['outcome']}: {timeline['verdict']}", style="bold", markup=False)
+    for entry in timeline["entries"]:
+        console.print(f"{entry['at']:<27}  {entry['kind']:<13}  {entry['why']}", markup=False)
+    if timeline["is_cut"]:
+        console.print("there is more than is shown: ask for a shorter time", markup=False)
+    return 0
 
 
 def erase_driver(*, party: str, driver_id: str, run_folder: Path) -> int:
