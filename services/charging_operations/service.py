@@ -31,6 +31,8 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.agreements import AgreementDesk
 from services.charging_operations.authorizing import AuthorizationDesk
+from services.charging_operations.bulk_api import BulkAPI
+from services.charging_operations.bulk_commands import BulkDesk
 from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
@@ -93,6 +95,7 @@ class ChargingOperations:
         self.agreements = AgreementDesk(office=office, publisher=publisher)
         self.authorization = AuthorizationDesk(office=office)
         self.commands = CommandDesk(office=office)
+        self.bulk = BulkDesk(office=office)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
@@ -140,6 +143,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        BulkAPI(operator=operator, desk=self.bulk).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
         return app
@@ -150,6 +154,7 @@ class ChargingOperations:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
+            tasks.create_task(self.bulk.run(stop))
             limits = self.office.limits
             watches = (
                 tasks.create_task(
@@ -163,7 +168,7 @@ class ChargingOperations:
 
     async def backlog(self) -> int:
         """Count what has to be sent or answered yet, beyond the lag of the consumer."""
-        return await self.host.pending() + await self.commands.pending()
+        return await self.host.pending() + await self.commands.pending() + await self.bulk.pending()
 
     def _business_time(self, interval: timedelta) -> Callable[[], Awaitable[None]]:
         clock = self.office.ports.clock
