@@ -37,11 +37,14 @@ from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.import_api import ImportAPI
+from services.charging_operations.importing import ImportDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
 from services.charging_operations.operator_api import OperatorAPI
+from services.charging_operations.own_tokens import OwnTokenDesk
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
 from services.charging_operations.routes import RouteTable, answer
@@ -96,6 +99,7 @@ class ChargingOperations:
         self.authorization = AuthorizationDesk(office=office)
         self.commands = CommandDesk(office=office)
         self.bulk = BulkDesk(office=office)
+        self.own_tokens = OwnTokenDesk(office=office)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
@@ -143,6 +147,11 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        ImportAPI(
+            operator=operator,
+            desk=ImportDesk(office=self.office, stations=self.stations, own_tokens=self.own_tokens),
+            own_tokens=self.own_tokens,
+        ).mount_on(self.routes)
         BulkAPI(operator=operator, desk=self.bulk).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
@@ -189,6 +198,7 @@ class ChargingOperations:
 
     async def _give_up_waiting(self) -> None:
         """Quarantine what is overdue, each transaction in a unit of its own: one that fails holds up no other."""
+        await self.own_tokens.expire()
         async with self.office.ports.units.begin() as unit:
             overdue = await self.sessions.overdue(unit)
         for record in overdue:

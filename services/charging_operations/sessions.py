@@ -223,6 +223,17 @@ class SessionDesk:
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.DISMISSED))
             return
         await self._quarantine(unit, record, verdict.faults, session)
+        if {fault.reason for fault in verdict.faults} == {FaultReason.OWN_TOKEN}:
+            await self._waive(unit, record, why=verdict.faults[0].detail)
+
+    async def _waive(self, unit: UnitOfWork, record: TransactionRecord, *, why: str) -> None:
+        """Account at once for energy that nobody is to decide about."""
+        waiver = Resolution(outcome=Outcome.WAIVE, who="charging_operations", why=why)
+        for row in await quarantine_of(unit, record):
+            if row.state is QuarantineState.OPEN:
+                await self.quarantine.resolve(
+                    unit, row.party_id, row.quarantine_id, waiver, correlation_id=record.correlation_id
+                )
 
     async def _quarantine(
         self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault
