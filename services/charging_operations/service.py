@@ -34,6 +34,8 @@ from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.bulk_api import BulkAPI
 from services.charging_operations.bulk_commands import BulkDesk
 from services.charging_operations.cdrs import CDRDesk
+from services.charging_operations.claim_api import ClaimAPI
+from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
@@ -100,6 +102,7 @@ class ChargingOperations:
         self.commands = CommandDesk(office=office)
         self.bulk = BulkDesk(office=office)
         self.own_tokens = OwnTokenDesk(office=office)
+        self.claims = ClaimDesk(office=office, stations=self.stations)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
@@ -110,6 +113,7 @@ class ChargingOperations:
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
+            claims=self.claims,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -147,6 +151,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,
             desk=ImportDesk(office=self.office, stations=self.stations, own_tokens=self.own_tokens),
@@ -170,6 +175,7 @@ class ChargingOperations:
                     self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:

@@ -33,6 +33,7 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
 from services.charging_operations.office import GROUP, Office
@@ -77,6 +78,7 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    claims: ClaimDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -98,6 +100,7 @@ class SessionDesk:
             await self.device_model.take(unit, envelope, event)
         elif isinstance(event, StationBooted):
             await keep_boot(unit, envelope, event)
+            await self.claims.take(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
