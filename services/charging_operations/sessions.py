@@ -33,6 +33,7 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
 from services.charging_operations.office import GROUP, Office
@@ -77,6 +78,7 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    claims: ClaimDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -98,6 +100,7 @@ class SessionDesk:
             await self.device_model.take(unit, envelope, event)
         elif isinstance(event, StationBooted):
             await keep_boot(unit, envelope, event)
+            await self.claims.take(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
@@ -223,6 +226,17 @@ class SessionDesk:
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.DISMISSED))
             return
         await self._quarantine(unit, record, verdict.faults, session)
+        if {fault.reason for fault in verdict.faults} == {FaultReason.OWN_TOKEN}:
+            await self._waive(unit, record, why=verdict.faults[0].detail)
+
+    async def _waive(self, unit: UnitOfWork, record: TransactionRecord, *, why: str) -> None:
+        """Account at once for energy that nobody is to decide about."""
+        waiver = Resolution(outcome=Outcome.WAIVE, who="charging_operations", why=why)
+        for row in await quarantine_of(unit, record):
+            if row.state is QuarantineState.OPEN:
+                await self.quarantine.resolve(
+                    unit, row.party_id, row.quarantine_id, waiver, correlation_id=record.correlation_id
+                )
 
     async def _quarantine(
         self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault
