@@ -63,6 +63,7 @@ class StartTransaction(Message):
             connector_id=1,
             transaction_id=str(context.number.number),
             remote_start_id=context.number.remote_start_id,
+            began_at=moment(payload["timestamp"]),
         )
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:

@@ -188,6 +188,7 @@ class CommandDesk:
             uid=token.uid,
             contract_id=token.contract_id,
             command_id=record.command_id,
+            group_key=token.group_key,
         )
         await keep_authorization(self.office, unit, decision, correlation_id=record.correlation_id)
         return started

@@ -320,6 +320,7 @@ def _token(record: TokenRecord) -> Token:
         is_valid=record.is_valid,
         whitelist=record.whitelist,
         last_updated=record.last_updated,
+        group_id=record.group_id,
     )
 
 

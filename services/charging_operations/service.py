@@ -30,9 +30,11 @@ from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.agreements import AgreementDesk
+from services.charging_operations.authorization_api import AuthorizationAPI
 from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
+from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.metrics import OperationsMetrics
@@ -88,7 +90,8 @@ class ChargingOperations:
         self.stations = StationDesk(office=office, publisher=publisher)
         self.tariffs = TariffDesk(office=office, publisher=publisher)
         self.agreements = AgreementDesk(office=office, publisher=publisher)
-        self.authorization = AuthorizationDesk(office=office)
+        self.concurrency = ConcurrencyDesk(office=office)
+        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
         self.commands = CommandDesk(office=office)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
@@ -136,6 +139,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(app)
+        AuthorizationAPI(operator=operator, concurrency=self.concurrency).mount_on(app)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
