@@ -98,6 +98,7 @@ def _base(payload: dict[str, Any], context: Context, transaction_id: str, seq_no
         "seq_no": seq_no,
         "is_offline": payload.get("offline", False),
         "readings": readings,
+        "reservation_id": optional_whole(payload.get("reservationId")),
         "id_token": None if id_token is None else context.sealed.get(_token(id_token)),
     }
 

@@ -340,6 +340,7 @@ class CommandRecord:
     response_url: Sealed
     correlation_id: str
     received_at: datetime
+    reservation_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

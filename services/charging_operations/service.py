@@ -44,6 +44,8 @@ from services.charging_operations.opening import Opening
 from services.charging_operations.operator_api import OperatorAPI, answer
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.reservation_api import ReservationAPI
+from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
@@ -92,7 +94,8 @@ class ChargingOperations:
         self.agreements = AgreementDesk(office=office, publisher=publisher)
         self.concurrency = ConcurrencyDesk(office=office)
         self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
-        self.commands = CommandDesk(office=office)
+        self.reservations = ReservationDesk(office=office, publisher=publisher)
+        self.commands = CommandDesk(office=office, reservations=self.reservations)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
@@ -106,6 +109,7 @@ class ChargingOperations:
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
+            reservations=self.reservations,
         )
         self.modules.publisher = publisher
         self.modules.commands = self.commands
@@ -140,6 +144,7 @@ class ChargingOperations:
             uptime=UptimeDesk(office=self.office),
         ).mount_on(app)
         AuthorizationAPI(operator=operator, concurrency=self.concurrency).mount_on(app)
+        ReservationAPI(operator=operator, reservations=self.reservations).mount_on(app)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -154,6 +159,7 @@ class ChargingOperations:
                     self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:

@@ -29,6 +29,7 @@ from emobility.events.charging import (
 )
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
+from emobility.events.reservations import ReservationEnded
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.device_model import DeviceModelDesk
@@ -53,6 +54,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
@@ -76,6 +78,7 @@ class SessionDesk:
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
+    reservations: ReservationDesk
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take a batch of one partition in."""
@@ -98,6 +101,9 @@ class SessionDesk:
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
             await self._take_report(unit, envelope, event, touched)
+            await self.reservations.take_use(unit, event)
+        elif isinstance(event, ReservationEnded):
+            await self.reservations.take_end(unit, envelope, event)
 
     async def _take_report(
         self, unit: UnitOfWork, envelope: Envelope, event: TransactionReport, touched: dict[_Key, TransactionRecord]
