@@ -1,6 +1,8 @@
 """What a CPO decides of authorisation beyond the decision table; paths below /{party}, guards as in `operator_api`.
 
-GET, PUT /{party}/authorization-policy   AuthorizationPolicy: concurrent transactions, the master pass group
+GET, PUT /{party}/authorization-policy                AuthorizationPolicy: concurrent transactions, master pass group
+GET, PUT /{party}/stations/{station_id}/local-list    LocalListRequest: which tokens the station may let in by itself
+POST     /{party}/stations/{station_id}/local-list/sync
 """
 
 from __future__ import annotations
@@ -9,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
+from emobility.protocols.station_control.messages import CommandResult
 from services.charging_operations.concurrency import AuthorizationPolicy, ConcurrencyDesk
-from services.charging_operations.operator_api import Handler, OperatorAPI, read_body
+from services.charging_operations.local_list_records import LocalListRequest
+from services.charging_operations.local_lists import LocalListDesk
+from services.charging_operations.operator_api import Handler, OperatorAPI, answer, read_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +27,7 @@ class AuthorizationAPI:
 
     operator: OperatorAPI
     concurrency: ConcurrencyDesk
+    local_lists: LocalListDesk
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -31,6 +38,9 @@ class AuthorizationAPI:
         return [
             ("GET", "/authorization-policy", self.show_policy),
             ("PUT", "/authorization-policy", self.put_policy),
+            ("GET", "/stations/{station_id}/local-list", self.show_local_list),
+            ("PUT", "/stations/{station_id}/local-list", self.put_local_list),
+            ("POST", "/stations/{station_id}/local-list/sync", self.sync_local_list),
         ]
 
     async def show_policy(self, _: Request, party_id: PartyId) -> Any:
@@ -45,3 +55,27 @@ class AuthorizationAPI:
             shown = await self.concurrency.put_policy(unit, party_id, policy)
             await unit.commit()
         return shown
+
+    async def show_local_list(self, request: Request, party_id: PartyId) -> Any:
+        """Show how a station's list stands; no token is shown."""
+        station_id = await self.operator.station_of(request, party_id)
+        async with self.operator.office.ports.units.begin() as unit:
+            return await self.local_lists.shown(unit, party_id, station_id)
+
+    async def put_local_list(self, request: Request, party_id: PartyId) -> Any:
+        """Decide which tokens a station may let in by itself; it is told within seconds, or once it is connected."""
+        asked = await read_body(request, LocalListRequest)
+        station_id = await self.operator.station_of(request, party_id)
+        async with self.operator.office.ports.units.begin() as unit:
+            await self.local_lists.put(unit, party_id, station_id, asked)
+            shown = await self.local_lists.shown(unit, party_id, station_id)
+            await unit.commit()
+        return shown
+
+    async def sync_local_list(self, request: Request, party_id: PartyId) -> Response:
+        """Bring a station's list into line now: 200 with how it stands, 409 when offline, 504 without an answer."""
+        station_id = await self.operator.station_of(request, party_id)
+        await self.local_lists.sender.sync(party_id, station_id, correlation_id=self.operator.correlation_of(request))
+        async with self.operator.office.ports.units.begin() as unit:
+            shown = await self.local_lists.shown(unit, party_id, station_id)
+        return answer(shown, 504 if shown.answer == CommandResult.TIMED_OUT else 200)

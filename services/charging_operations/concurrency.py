@@ -41,6 +41,7 @@ from services.charging_operations.records import (
 )
 from services.charging_operations.station_calls import OCPP_16
 from services.charging_operations.station_records import STATION_CONNECTION
+from services.charging_operations.token_changes import count_change
 from services.charging_operations.tokens import group_at_stations, group_key_of
 
 GROUP_TOKENS_MAX: Final = 1_000
@@ -127,6 +128,8 @@ class ConcurrencyDesk:
             if group is None
             else group_key_of(self.office.ports.vault, group.emsp_id, group.group_id),
         )
+        if row.master_pass_key != (await policy_of(unit, party_id)).master_pass_key:
+            await count_change(unit, party_id, is_withdrawn=True)  # a master pass stands in no 1.6 list
         await unit.table(AUTHORIZATION_POLICY).put(row)
         return _shown(row)
 

@@ -37,6 +37,8 @@ from services.charging_operations.commands import CommandDesk
 from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.local_list_sending import LocalListSender
+from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -93,6 +95,7 @@ class ChargingOperations:
         self.tariffs = TariffDesk(office=office, publisher=publisher)
         self.agreements = AgreementDesk(office=office, publisher=publisher)
         self.concurrency = ConcurrencyDesk(office=office)
+        self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
         self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
         self.reservations = ReservationDesk(office=office, publisher=publisher)
         self.commands = CommandDesk(office=office, reservations=self.reservations)
@@ -110,6 +113,7 @@ class ChargingOperations:
             opening=opening,
             quarantine=self.quarantine,
             reservations=self.reservations,
+            local_lists=self.local_lists,
         )
         self.modules.publisher = publisher
         self.modules.commands = self.commands
@@ -143,7 +147,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(app)
-        AuthorizationAPI(operator=operator, concurrency=self.concurrency).mount_on(app)
+        AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(app)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(app)
         return app
 
@@ -153,6 +157,7 @@ class ChargingOperations:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
+            tasks.create_task(self.local_lists.run(stop))
             limits = self.office.limits
             watches = (
                 tasks.create_task(

@@ -22,6 +22,7 @@ from emobility.events.charging import (
     ConnectorStatusChanged,
     DeviceModelReported,
     MonitorsReported,
+    StationBooted,
     StationNotified,
     TransactionEnded,
     TransactionStarted,
@@ -33,6 +34,7 @@ from emobility.events.reservations import ReservationEnded
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -79,6 +81,7 @@ class SessionDesk:
     opening: Opening
     quarantine: QuarantineDesk
     reservations: ReservationDesk
+    local_lists: LocalListDesk
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take a batch of one partition in."""
@@ -102,6 +105,10 @@ class SessionDesk:
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
             await self._take_report(unit, envelope, event, touched)
             await self.reservations.take_use(unit, event)
+            if isinstance(event, TransactionStarted):
+                await self.local_lists.take_use(unit, envelope, event)
+        elif isinstance(event, StationBooted):
+            await self.local_lists.take_boot(unit, event)
         elif isinstance(event, ReservationEnded):
             await self.reservations.take_end(unit, envelope, event)
 

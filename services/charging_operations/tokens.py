@@ -11,6 +11,7 @@ from emobility.ports.vault import Vault
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.mapping import token_from_ocpi
 from services.charging_operations.records import TOKEN, TokenRecord
+from services.charging_operations.token_changes import note_change
 
 GROUP_CHARACTERS: Final = 20
 """OCPP 1.6, 7.28 IdToken: CiString20. 80 bits of a keyed hash: no two groups meet."""
@@ -56,6 +57,7 @@ async def keep(unit: UnitOfWork, record: TokenRecord) -> bool:
     )
     if known is None or known.last_updated <= record.last_updated:
         await unit.table(TOKEN).put(record)
+        await note_change(unit, known, record)
     return known is None
 
 
