@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -217,6 +218,31 @@ async def test_only_caches_that_may_hold_it_are_cleared_and_one_that_is_away_whe
         assert (station.caches_cleared, await here.rows(CACHE_CLEARING)) == (1, [])
 
 
+async def test_a_withdrawal_while_a_cache_is_cleared_clears_it_again() -> None:
+    async with open_for_business() as here:
+        await here.put_token(uid="LATER")
+        station = await listed(here, mode="NONE")
+        await look(here)
+        await here.authorize()
+        await here.authorize("LATER")
+        here.clock.step_by(timedelta(seconds=1))
+        here.gateway.may_answer.clear()
+        await here.put_token(valid=False)
+        clearing = asyncio.create_task(here.operations.local_lists.follow_withdrawals())
+        await here.until(lambda: was_called(here, "ClearCache"))
+        await here.put_token(uid="LATER", valid=False)
+        here.gateway.may_answer.set()
+        await clearing
+
+        await look(here)
+
+        assert (station.caches_cleared, await here.rows(CACHE_CLEARING)) == (2, [])
+
+
+async def was_called(here: World, action: str) -> bool:
+    return any(command.ocpp_call and command.ocpp_call.action == action for command in here.gateway.commands)
+
+
 async def test_nothing_is_sent_twice_and_what_is_added_goes_alone() -> None:
     async with open_for_business() as here:
         station = await listed(here)
@@ -379,7 +405,7 @@ async def test_an_erased_driver_leaves_the_list_though_nobody_can_name_them_any_
 
         shown = await look(here)
 
-        assert (set(station.entries), shown["state"]) == ({CARD}, "IN_SYNC")
+        assert (set(station.entries), shown["entries"], shown["state"]) == ({CARD}, 1, "IN_SYNC")
         assert station.updates[-1][0] == "Full"
 
 
