@@ -1,24 +1,20 @@
-"""What a CPO decides of authorisation beyond the decision table; paths below /{party}, guards as in `operator_api`.
-
-GET, PUT /{party}/authorization-policy                AuthorizationPolicy: concurrent transactions, master pass group
-GET, PUT /{party}/stations/{station_id}/local-list    LocalListRequest: which tokens the station may let in by itself
-POST     /{party}/stations/{station_id}/local-list/sync
-"""
+"""What a CPO decides of authorisation beyond the decision table: the policy, and stations' local lists."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import CommandResult
-from services.charging_operations.concurrency import AuthorizationPolicy, ConcurrencyDesk
-from services.charging_operations.local_list_records import LocalListRequest
+from services.charging_operations.concurrency import AuthorizationPolicy, ConcurrencyDesk, ShownPolicy
+from services.charging_operations.local_list_records import LocalListRequest, ShownLocalList
 from services.charging_operations.local_lists import LocalListDesk
-from services.charging_operations.operator_api import Handler, OperatorAPI, answer, read_body
+from services.charging_operations.operator_api import OperatorAPI
+from services.charging_operations.routes import Route, RouteTable, answer, read_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +25,21 @@ class AuthorizationAPI:
     concurrency: ConcurrencyDesk
     local_lists: LocalListDesk
 
-    def mount_on(self, app: FastAPI) -> None:
+    def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
-        for method, path, handler in self._routes():
-            app.add_api_route(f"/{{party}}{path}", self.operator.guarded(handler), methods=[method])
-
-    def _routes(self) -> list[tuple[str, str, Handler]]:
-        return [
-            ("GET", "/authorization-policy", self.show_policy),
-            ("PUT", "/authorization-policy", self.put_policy),
-            ("GET", "/stations/{station_id}/local-list", self.show_local_list),
-            ("PUT", "/stations/{station_id}/local-list", self.put_local_list),
-            ("POST", "/stations/{station_id}/local-list/sync", self.sync_local_list),
-        ]
+        local_list, sync = "/stations/{station_id}/local-list", "/stations/{station_id}/local-list/sync"
+        routes.add(
+            "Authorisation",
+            [
+                Route("GET", "/authorization-policy", self.show_policy, None, ShownPolicy),
+                Route("PUT", "/authorization-policy", self.put_policy, AuthorizationPolicy, ShownPolicy),
+                Route("GET", local_list, self.show_local_list, None, ShownLocalList),
+                Route("PUT", local_list, self.put_local_list, LocalListRequest, ShownLocalList),
+                Route(
+                    "POST", sync, self.sync_local_list, None, ShownLocalList, also={504: "it did not answer in time"}
+                ),
+            ],
+        )
 
     async def show_policy(self, _: Request, party_id: PartyId) -> Any:
         """Show what the CPO decided, and what 2.x stations are to be told as `MasterPassGroupId` of AuthCtrlr."""

@@ -1,38 +1,29 @@
-"""Reservations by operators; paths below /{party}, guards and lists as in `operator_api`.
-
-POST   /{party}/stations/{station_id}/reservations                   ReservationRequest
-GET    /{party}/stations/{station_id}/reservations                   `state` narrows it
-DELETE /{party}/stations/{station_id}/reservations/{reservation_id}  has the station give it up
-GET    /{party}/reservations                                         of all stations
-"""
+"""Reservations by operators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import CommandResult
-from services.charging_operations.office import NotFound, NotUnderstood, require_hosted
-from services.charging_operations.operator_api import (
-    COMMAND_STATUS,
-    ROWS_MAX,
-    Handler,
-    OperatorAPI,
-    answer,
-    number_in,
-    read_body,
-)
+from services.charging_operations.office import NotFound
+from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
 from services.charging_operations.reservations import (
     RESERVATION,
     ReservationDesk,
+    ReservationRecord,
     ReservationRequest,
     ReservationState,
+    ShownReservation,
     shown_reservation,
 )
+from services.charging_operations.routes import PAGE, Query, Route, RouteTable, answer, read_body
+
+STATE: Final = Query("state", ReservationState, "only in this state, as it was last seen by us")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +33,25 @@ class ReservationAPI:
     operator: OperatorAPI
     reservations: ReservationDesk
 
-    def mount_on(self, app: FastAPI) -> None:
+    def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
-        for method, path, handler in self._routes():
-            app.add_api_route(f"/{{party}}{path}", self.operator.guarded(handler), methods=[method])
-
-    def _routes(self) -> list[tuple[str, str, Handler]]:
-        station = "/stations/{station_id}/reservations"
-        return [
-            ("GET", "/reservations", self.list_all),
-            ("GET", station, self.list_of_station),
-            ("POST", station, self.reserve),
-            ("DELETE", f"{station}/{{reservation_id}}", self.cancel),
-        ]
+        station, shown = "/stations/{station_id}/reservations", list[ShownReservation]
+        refused = COMMAND_STATUS_WORDS | {200: "the station said no; the state is REFUSED"}
+        kept = {202: "the station did not answer and is asked again until it does"}
+        routes.add(
+            "Reservations",
+            [
+                Route("GET", "/reservations", self.list_reservations, None, shown, (*PAGE, STATE)),
+                Route("GET", station, self.list_station_reservations, None, shown, (*PAGE, STATE)),
+                Route(*("POST", station, self.reserve, ReservationRequest, ShownReservation), status=201, also=refused),
+                Route("DELETE", f"{station}/{{reservation_id}}", self.cancel, None, ShownReservation, also=kept),
+            ],
+        )
 
     async def reserve(self, request: Request, party_id: PartyId) -> Response:
         """Have a station hold something for a token or group.
 
-        201 when it does and 200 with state REFUSED when it does not; 409 when it is offline, 501 when its version
-        can't say this, 504 when it did not answer: then what it may hold is cancelled.
+        When it did not answer, what it may hold is cancelled.
         """
         asked = await read_body(request, ReservationRequest)
         station_id = await self.operator.station_of(request, party_id)
@@ -72,7 +63,7 @@ class ReservationAPI:
         return answer(shown, 201 if is_held else COMMAND_STATUS.get(outcome.result, 200))
 
     async def cancel(self, request: Request, party_id: PartyId) -> Response:
-        """Have a station give a reservation up; 202 when it did not answer: it is asked again until it does."""
+        """Have a station give a reservation up."""
         station_id = await self.operator.station_of(request, party_id)
         reservation_id = request.path_params["reservation_id"]
         if not (reservation_id.isascii() and reservation_id.isdigit() and len(reservation_id) < 12):
@@ -83,26 +74,14 @@ class ReservationAPI:
         is_open = record.state is ReservationState.CANCELLING
         return answer(shown_reservation(record, self.operator.office.now()), 202 if is_open else 200)
 
-    async def list_of_station(self, request: Request, party_id: PartyId) -> Any:
+    async def list_station_reservations(self, request: Request, party_id: PartyId) -> Any:
         """List a station's reservations, the newest first."""
-        station_id = await self.operator.station_of(request, party_id)
-        return await self._listed(request, {"party_id": party_id, "charging_station_id": station_id})
+        rows = await self.operator.rows_of_station(request, party_id, RESERVATION, "state", order_by=("-made_at",))
+        return self._shown(rows)
 
-    async def list_all(self, request: Request, party_id: PartyId) -> Any:
+    async def list_reservations(self, request: Request, party_id: PartyId) -> Any:
         """List the reservations of all stations, the newest first."""
-        async with self.operator.office.ports.units.begin() as unit:
-            await require_hosted(unit, party_id)
-        return await self._listed(request, {"party_id": party_id})
+        return self._shown(await self.operator.rows(request, party_id, RESERVATION, "state", order_by=("-made_at",)))
 
-    async def _listed(self, request: Request, where: dict[str, Any]) -> Any:
-        if "state" in request.query_params:
-            try:
-                where["state"] = ReservationState(request.query_params["state"])
-            except ValueError as error:
-                raise NotUnderstood("no such state of a reservation") from error
-        offset, limit = number_in(request, "offset", 0), number_in(request, "limit", ROWS_MAX)
-        async with self.operator.office.ports.units.begin() as unit:
-            rows = await unit.table(RESERVATION).select(
-                where, order_by=("-made_at",), offset=offset, limit=min(limit, ROWS_MAX)
-            )
+    def _shown(self, rows: list[ReservationRecord]) -> list[ShownReservation]:
         return [shown_reservation(row, self.operator.office.now()) for row in rows]

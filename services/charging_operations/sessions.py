@@ -21,6 +21,7 @@ from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
     DeviceModelReported,
+    EVSEMetered,
     MonitorsReported,
     StationBooted,
     StationNotified,
@@ -34,6 +35,7 @@ from emobility.events.reservations import ReservationEnded
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.evse_readings import keep_evse_reading
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
@@ -57,6 +59,7 @@ from services.charging_operations.records import (
     TransactionState,
 )
 from services.charging_operations.reservations import ReservationDesk
+from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
@@ -98,6 +101,11 @@ class SessionDesk:
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
         elif isinstance(event, DeviceModelReported | MonitorsReported):
             await self.device_model.take(unit, envelope, event)
+        elif isinstance(event, StationBooted):
+            await keep_boot(unit, envelope, event)
+            await self.local_lists.take_boot(unit, event)
+        elif isinstance(event, EVSEMetered):
+            await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):
@@ -107,8 +115,6 @@ class SessionDesk:
             await self.reservations.take_use(unit, event)
             if isinstance(event, TransactionStarted):
                 await self.local_lists.take_use(unit, envelope, event)
-        elif isinstance(event, StationBooted):
-            await self.local_lists.take_boot(unit, event)
         elif isinstance(event, ReservationEnded):
             await self.reservations.take_end(unit, envelope, event)
 
