@@ -110,12 +110,16 @@ class Partner:
 
 @dataclass(slots=True)
 class Gateway:
-    """The gateway's API; `outcome` is what stations say, `answers` goes before it; None as version: never connected."""
+    """The gateway's API. Stations say what `station` makes of a command, else the next of `answers`, else `outcome`.
+
+    None as version: never connected.
+    """
 
     commands: list[StationCommand] = field(default_factory=list)
     credentials: list[str] = field(default_factory=list)
     outcome: CommandOutcome = field(default_factory=lambda: CommandOutcome(result=CommandResult.ACCEPTED))
     answers: list[CommandOutcome] = field(default_factory=list)
+    station: Callable[[StationCommand], CommandOutcome | None] | None = None
     messages: list[StationMessage] = field(default_factory=list)
     kept_messages: list[tuple[str, str]] = field(default_factory=list)
     ocpp_version: str | None = "2.0.1"
@@ -133,6 +137,9 @@ class Gateway:
             assert request.headers["authorization"] == f"Bearer {INTERNAL_TOKEN}"
             self.commands.append(codec.decode(await request.body(), StationCommand))
             await self.may_answer.wait()
+            told = self.station(self.commands[-1]) if self.station is not None else None
+            if told is not None:
+                return Response(codec.encode(told))
             return Response(codec.encode(self.answers.pop(0) if self.answers else self.outcome))
 
         async def credential(request: Request) -> Response:
