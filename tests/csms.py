@@ -103,7 +103,7 @@ class CSMS:
         return station_id
 
     async def new_card(self, says: str = "ALLOWED", **token: Any) -> str:
-        """Let the eMSP push a card of its own for one scenario; it wants to be asked about it, and `says` its answer."""
+        """Let the eMSP push another card; it wants to be asked about it, and `says` this then."""
         self.entered += 1
         card = f"CARD{self.entered:04}"
         self.world.emsp.cards[card] = says
