@@ -24,6 +24,7 @@ from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     RefusalReason,
@@ -137,6 +138,7 @@ class GatewayService:
             internal_token=self._internal_token,
         )
         self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
+        self.quirks = QuirkBook(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
@@ -148,6 +150,8 @@ class GatewayService:
             certificates=self.certificates,
             metrics=self.metrics,
             message_log=self.message_log,
+            quirks=self.quirks,
+            presence=self._presence,
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
             answer_when_unavailable=self.options.answer_when_unavailable,
@@ -279,6 +283,8 @@ class GatewayService:
                 )
             except StationOwnedElsewhere:
                 continue
+            if row is not None:
+                session.tolerating.knows(row.make)
             self._sessions[identity] = session
             return True
         return False
@@ -403,12 +409,14 @@ class GatewayService:
             tasks.create_task(self._group_commit.run(commit_stop))
             watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
             logging = tasks.create_task(self.message_log.run(commit_stop))
+            looking = tasks.create_task(self.quirks.run())
             await stop.wait()
             if watching is not None:
                 watching.cancel()
             await self._drain()
             commit_stop.set()
             logging.cancel()
+            looking.cancel()
         with contextlib.suppress(Unavailable):
             await self.message_log.store()
 

@@ -79,6 +79,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    correction: str | None = None
+    """What a quirk profile changed in the meaning of the readings."""
 
     @property
     def station_key(self) -> str:

@@ -42,6 +42,7 @@ from services.charging_operations.opening import Opening
 from services.charging_operations.operator_api import OperatorAPI, answer
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.quirk_api import QuirkAPI
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
@@ -136,6 +137,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(app)
+        QuirkAPI(operator=operator).mount_on(app)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
