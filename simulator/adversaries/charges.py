@@ -112,6 +112,12 @@ async def _overlap(station: HostileStation) -> None:
         await station.call("StopTransaction", _stop(station, answer.get("transactionId", 0), minute=-30))
 
 
+async def _refused_beside(station: HostileStation) -> None:
+    number = (await station.call("StartTransaction", _start(station))).get("transactionId", 0)
+    await station.call("StartTransaction", _start(station, idTag="DEADBEEF", minute=-30))
+    await station.call("StopTransaction", _stop(station, number))
+
+
 # 2.0.1 ----------------------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +311,14 @@ CHARGES: Final = (
         _overlap,
         energy=Energy(billed_wh=WH, quarantined="OVERLAPPING_TRANSACTION"),
         answers=_results(4),
+    ),
+    _sixteen(
+        "refused_beside",
+        "starts with a card that nobody knows while another charges",
+        "citrineos-core#972: the refused one closes the running one",
+        _refused_beside,
+        energy=Energy(billed_wh=WH),
+        answers=_results(3),
     ),
     _sixteen(
         "no_such_connector",

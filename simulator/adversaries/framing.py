@@ -72,6 +72,16 @@ async def _off_by_one(station: HostileStation) -> None:
     await station.raw('[2,"after","Heartbeat",{}]')
 
 
+async def _late(station: HostileStation) -> None:
+    first, second = await station.next_call(), await station.next_call()
+    if first is None or second is None:
+        station.heard.append("no CALL came")
+        return
+    await station.answer(first[1], {"status": "Rejected"})
+    await station.answer(second[1], {"status": "Accepted"})
+    await station.raw('[2,"after","Heartbeat",{}]')
+
+
 async def _malformed_answer(station: HostileStation) -> None:
     call = await station.next_call()
     if call is None:
@@ -257,6 +267,15 @@ FRAMING: Final = (
         source="bmw-wallbox-ha#17; mobilityhouse/ocpp#297",
         version=V201,
         play=_off_by_one,
+        answers=("result",),
+        needs_a_call=True,
+    ),
+    Adversary(
+        name="late_answer",
+        what="answers a CALL of the CSMS when that has given it up and made the next",
+        source="mobilityhouse/ocpp#297, #130",
+        version=V201,
+        play=_late,
         answers=("result",),
         needs_a_call=True,
     ),

@@ -21,11 +21,14 @@ from emobility.protocols.station_control.messages import OCPPCall, StationComman
 from emobility.protocols.station_control.quirks import QuirkProfile, Tolerance
 from emobility.runtime.settings import Settings
 from services.charging_operations.records import TRANSACTION
+from services.charging_operations.stations import StationTerms
 from simulator.__main__ import main
 from simulator.adversaries.adversary import Adversary, Outcome
 from simulator.adversaries.charges import REGISTER_WH, WH
+from simulator.adversaries.hostile_station import HostileStation
 from simulator.adversaries.running import ADVERSARIES, NoSuchAdversary, as_table, chosen, play
 from simulator.dialing import WebSocketDialer
+from simulator.stations.profile import OCPPVersion
 from tests.operations.world import (
     CARD,
     CPO,
@@ -35,6 +38,7 @@ from tests.operations.world import (
     ORIGIN,
     STATION,
     World,
+    evse,
     open_for_business,
 )
 
@@ -85,11 +89,11 @@ async def played(adversary: Adversary, here: World, url: str) -> Outcome:
     )
 
 
-async def calls(gateway: GatewayService) -> None:
-    """Call the station as soon as it is there, and again."""
+async def calls(gateway: GatewayService, said: list[str | None]) -> None:
+    """Call the station as soon as it is there, and again; keep what it is taken to have said."""
     call = StationCommand(correlation_id="c", timeout_s=1, ocpp_call=OCPPCall(action="ClearCache", payload={}))
     while True:
-        await gateway.command(IDENTITY, call)
+        said.append((await gateway.command(IDENTITY, call)).station_status)
         await asyncio.sleep(0.01)
 
 
@@ -112,9 +116,9 @@ async def energy_of(here: World) -> tuple[int, str | None]:
 
 @pytest.mark.parametrize("name", list(ADVERSARIES))
 async def test_an_adversary_hurts_nobody_but_itself(name: str) -> None:
-    adversary = ADVERSARIES[name]
+    adversary, said = ADVERSARIES[name], list[str | None]()
     async with csms() as (here, gateway, url):
-        calling = asyncio.create_task(calls(gateway)) if adversary.needs_a_call else None
+        calling = asyncio.create_task(calls(gateway, said)) if adversary.needs_a_call else None
         with capture_logs() as logs:
             outcome = await played(adversary, here, url)
             energy = await energy_of(here)
@@ -128,6 +132,43 @@ async def test_an_adversary_hurts_nobody_but_itself(name: str) -> None:
     assert outcome.is_connected is adversary.keeps_connection
     assert energy == (adversary.energy.billed_wh, adversary.energy.quarantined)
     assert not [each for each in logs if each["event"] in ESCAPED]
+    assert "Rejected" not in said  # that was the answer to another CALL
+    assert ("Accepted" in said) is (name in {"off_by_one", "late_answer"})
+
+
+async def test_a_transaction_of_another_station_is_not_ended() -> None:
+    async with csms() as (here, gateway, url):
+        await here.api("PUT", f"/{CPO}/stations/CS2", StationTerms(location_id="LOC1", evses=(evse(station="CS2"),)))
+        await gateway.authenticator.set_password(station_identity(CPO.code, "CS2"), PASSWORD, None)
+        victim = hostile(here, url.replace(STATION, "CS2"), "CS2")
+        await victim.connect()
+        charge = {"connectorId": 1, "idTag": CARD, "meterStart": 0, "timestamp": victim.at(-60)}
+        number = (await victim.call("StartTransaction", charge))["transactionId"]
+
+        attacker = hostile(here, url, STATION)
+        await attacker.connect()
+        for each in range(number + 5):
+            await attacker.call("StopTransaction", {"transactionId": each, "meterStop": 1, "timestamp": victim.at(-30)})
+        await here.settle()
+        (open_one,) = await here.rows(TRANSACTION, charging_station_id="CS2")
+        await victim.call("StopTransaction", {"transactionId": number, "meterStop": WH, "timestamp": victim.at(-1)})
+        billed, _ = await energy_of(here)
+
+    assert not open_one.has_ended
+    assert set(attacker.heard) == {"result"}
+    assert billed == WH
+
+
+def hostile(here: World, url: str, name: str) -> HostileStation:
+    return HostileStation(
+        dialer=WebSocketDialer(),
+        url=url,
+        version=OCPPVersion.OCPP16,
+        username=name,
+        password=PASSWORD,
+        token=CARD,
+        now=here.clock.now,
+    )
 
 
 # -- with a profile --------------------------------------------------------------------------------------------------
