@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 
 from emobility.domain.identifiers import PartyId
-from emobility.protocols.station_control.quirks import QuirkProfile, check_profile
+from emobility.protocols.station_control.quirks import NamedQuirkProfile, QuirkProfile, check_profile
 from services.charging_operations.office import NotFound, require_hosted
-from services.charging_operations.operator_api import Handler, OperatorAPI, read_body
+from services.charging_operations.operator_api import OperatorAPI
+from services.charging_operations.routes import Route, RouteTable, read_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,17 +25,16 @@ class QuirkAPI:
 
     operator: OperatorAPI
 
-    def mount_on(self, app: FastAPI) -> None:
+    def mount_on(self, table: RouteTable) -> None:
         """Add the routes."""
-        for method, path, handler in self._routes():
-            app.add_api_route(f"/{{party}}{path}", self.operator.guarded(handler), methods=[method])
-
-    def _routes(self) -> list[tuple[str, str, Handler]]:
-        return [
-            ("GET", "/quirks", self.list_quirks),
-            ("PUT", "/quirks/{name}", self.put_quirk),
-            ("DELETE", "/quirks/{name}", self.drop_quirk),
-        ]
+        table.add(
+            "Quirk profiles",
+            [
+                Route("GET", "/quirks", self.list_quirks, answers=list[NamedQuirkProfile]),
+                Route("PUT", "/quirks/{name}", self.put_quirk, body=QuirkProfile, answers=QuirkProfile),
+                Route("DELETE", "/quirks/{name}", self.drop_quirk),
+            ],
+        )
 
     async def list_quirks(self, _request: Request, party_id: PartyId) -> Any:
         """List profiles in force, by name."""
