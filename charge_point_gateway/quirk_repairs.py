@@ -129,7 +129,7 @@ class _Repair:
         if last is not None or kind.property not in supplied:
             return None
         value = supplied[kind.property]
-        self.payload[kind.property] = rfc3339(self.now) if value == NOW else value
+        self.payload[kind.property] = rfc3339(self.now) if value == NOW else deepcopy(value)
         return Tolerance.MISSING_PROPERTIES
 
     def type(self, kind: Any, at: Any, last: Any) -> Tolerance | None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
 import pytest
 from structlog.testing import capture_logs
 
-from charge_point_gateway.gateway import GatewayOptions, GatewayService
-from charge_point_gateway.gateway import build as build_gateway
+from charge_point_gateway.gateway import GatewayService
 from charge_point_gateway.security import station_identity
-from charge_point_gateway.server import StationServer
 from emobility.protocols.station_control.messages import OCPPCall, StationCommand
 from emobility.protocols.station_control.quirks import QuirkProfile, Tolerance
-from emobility.runtime.settings import Settings
 from services.charging_operations.records import TRANSACTION
 from services.charging_operations.stations import StationTerms
 from simulator.__main__ import main
@@ -29,52 +25,12 @@ from simulator.adversaries.hostile_station import HostileStation
 from simulator.adversaries.running import ADVERSARIES, NoSuchAdversary, as_table, chosen, play
 from simulator.dialing import WebSocketDialer
 from simulator.stations.profile import OCPPVersion
-from tests.operations.world import (
-    CARD,
-    CPO,
-    GATEWAY,
-    INTERNAL_TOKEN,
-    MASTER_KEY,
-    ORIGIN,
-    STATION,
-    World,
-    evse,
-    open_for_business,
-)
+from tests.operations.world import CARD, CPO, STATION, World, evse
+from tests.simulator.csms import IDENTITY, PASSWORD, csms
 
-PASSWORD: Final = "0123456789abcdef0123456789abcdef"
-IDENTITY: Final = station_identity(CPO.code, STATION)
-AFTER_THE_AGREEMENT: Final = timedelta(hours=3)
-"""Charges are told of the hours before; the tariff has to be in force by then."""
 GIVEN_UP_AFTER: Final = timedelta(days=8)
 """By then what never came is quarantined."""
 ESCAPED: Final = {"message_not_handled", "send_lost"}
-
-
-@asynccontextmanager
-async def csms() -> AsyncIterator[tuple[World, GatewayService, str]]:
-    """A gateway on a real port, its back office, and the URL of a station."""
-    async with open_for_business() as here:
-        settings = Settings(
-            environment="development",
-            internal_token=INTERNAL_TOKEN,  # type: ignore[arg-type]
-            master_key=MASTER_KEY.hex(),  # type: ignore[arg-type]
-            business_url=ORIGIN,
-            gateway_api_url=GATEWAY,
-        )
-        gateway = build_gateway(settings, here.ports, GatewayOptions(probe_timeout_s=1.0, drain_spread_s=0.01))
-        here.http.mount(GATEWAY, gateway.app)
-        here.clock.step_by(AFTER_THE_AGREEMENT)
-        server, stop = StationServer(gateway, host="127.0.0.1", port=0), asyncio.Event()
-        running = asyncio.create_task(gateway.run(stop))
-        await gateway.authenticator.set_password(IDENTITY, PASSWORD, None)
-        await server.start()
-        try:
-            yield here, gateway, f"ws://127.0.0.1:{server.port}/ocpp/{IDENTITY.key}"
-        finally:
-            stop.set()
-            await running
-            await server.wait_closed()
 
 
 async def played(adversary: Adversary, here: World, url: str) -> Outcome:
