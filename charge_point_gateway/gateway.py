@@ -28,6 +28,7 @@ from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     RefusalReason,
@@ -159,6 +160,7 @@ class GatewayService:
             internal_token=self._internal_token,
         )
         self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
+        self.quirks = QuirkBook(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
@@ -170,6 +172,8 @@ class GatewayService:
             certificates=self.certificates,
             metrics=self.metrics,
             message_log=self.message_log,
+            quirks=self.quirks,
+            presence=self._presence,
             boots=BootAdmission(ports.timer, ports.randomness, self.options.admission),
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
@@ -337,6 +341,8 @@ class GatewayService:
                 )
             except StationOwnedElsewhere:
                 continue
+            if row is not None:
+                session.tolerating.knows(row.make)
             self._sessions[identity] = session
             return True
         return False
@@ -472,6 +478,7 @@ class GatewayService:
             tasks.create_task(self._group_commit.run(commit_stop))
             watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
             logging = tasks.create_task(self.message_log.run(commit_stop))
+            looking = tasks.create_task(self.quirks.run())
             leasing = tasks.create_task(self._leases.run())
             await stop.wait()
             if watching is not None:
@@ -479,6 +486,7 @@ class GatewayService:
             await self._drain()
             commit_stop.set()
             logging.cancel()
+            looking.cancel()
             leasing.cancel()
         with contextlib.suppress(Unavailable):
             await self.message_log.store()

@@ -84,6 +84,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    correction: str | None = None
+    """What a quirk profile changed in the meaning of the readings."""
     boot: BootDecision = BOOT_ACCEPTED
     """Whether there is room for a station that boots."""
 

@@ -53,6 +53,7 @@ from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.own_tokens import OwnTokenDesk
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.quirk_api import QuirkAPI
 from services.charging_operations.reservation_api import ReservationAPI
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.routes import RouteTable, answer
@@ -170,6 +171,7 @@ class ChargingOperations:
         ).mount_on(self.routes)
         BulkAPI(operator=operator, desk=self.bulk).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
+        QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
         AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
             self.routes
