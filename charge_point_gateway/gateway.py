@@ -36,6 +36,7 @@ from charge_point_gateway.security import (
 from charge_point_gateway.station_certificates import StationCertificateRow, StationCertificates
 from charge_point_gateway.station_session import SessionServices, StationSession
 from charge_point_gateway.transaction_numbers import TransactionNumbers
+from charge_point_gateway.vehicle_certificates import VehicleCertificates, VehicleTrust
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.authorizer import AuthorizationStatus
@@ -105,6 +106,7 @@ class GatewayService:
         ports: Ports,
         options: GatewayOptions | None = None,
         authority: Authority | None = None,
+        vehicle_trust: VehicleTrust | None = None,
     ) -> None:
         """Build from ports; nothing runs yet."""
         self.options = options or GatewayOptions()
@@ -146,6 +148,13 @@ class GatewayService:
             group_commit=self._group_commit,
             numbers=self._numbers,
             certificates=self.certificates,
+            vehicle_certificates=VehicleCertificates(
+                ports.http,
+                ports.clock,
+                ports.randomness,
+                trust=vehicle_trust or VehicleTrust(),
+                settings=settings,
+            ),
             metrics=self.metrics,
             message_log=self.message_log,
             limits=self.options.limits,
@@ -461,10 +470,14 @@ class GatewayService:
 
 
 def build(
-    settings: Settings, ports: Ports, options: GatewayOptions | None = None, authority: Authority | None = None
+    settings: Settings,
+    ports: Ports,
+    options: GatewayOptions | None = None,
+    authority: Authority | None = None,
+    vehicle_trust: VehicleTrust | None = None,
 ) -> GatewayService:
     """Return the gateway, built but not running; `authority` signs its stations' certificates."""
-    return GatewayService(settings, ports, options, authority)
+    return GatewayService(settings, ports, options, authority, vehicle_trust)
 
 
 __all__ = ["Admission", "GatewayOptions", "GatewayService", "NotOneCommand", "StationRefused", "build"]

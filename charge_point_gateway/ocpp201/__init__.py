@@ -9,7 +9,7 @@ from charge_point_gateway.ocpp16.data_transfer import DataTransfer
 from charge_point_gateway.ocpp16.heartbeat import Heartbeat
 from charge_point_gateway.ocpp16.security_event_notification import SecurityEventNotification
 from charge_point_gateway.ocpp16.sign_certificate import SignCertificate
-from charge_point_gateway.ocpp201 import notices
+from charge_point_gateway.ocpp201 import certificates, notices
 from charge_point_gateway.ocpp201.authorize import Authorize
 from charge_point_gateway.ocpp201.boot_notification import BootNotification
 from charge_point_gateway.ocpp201.meter_values import MeterValues
@@ -25,8 +25,8 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.ClearedChargingLimit(),
         DataTransfer(),
         notices.FirmwareStatusNotification(),
-        notices.Get15118EVCertificate(),
-        notices.GetCertificateStatus(),
+        certificates.Get15118EVCertificate(),
+        certificates.GetCertificateStatus(),
         Heartbeat(),
         notices.LogStatusNotification(),
         MeterValues(),
