@@ -39,6 +39,7 @@ from charge_point_gateway.portions import in_portions
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.signing_service import SigningFailed
 from charge_point_gateway.station_certificates import NoAuthority, StationCertificates
 from charge_point_gateway.texts import refuse_control_characters, without_nul
 from charge_point_gateway.transaction_numbers import TransactionNumbers
@@ -385,7 +386,7 @@ class StationSession:
             return context
         try:
             _, chain = await self._services.certificates.issue(self.identity, csr)
-        except (NoAuthority, CertificateRequestRefused) as error:
+        except (NoAuthority, CertificateRequestRefused, SigningFailed) as error:
             _LOG.warning("certificate_request_refused", station=self.identity.key, reason=str(error))
             return context
         return replace(context, certificate_chain=chain)

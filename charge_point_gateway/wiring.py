@@ -47,7 +47,7 @@ async def run(settings: Settings, options: GatewayOptions | None = None) -> None
         tls = StationTLS(settings, gateway.certificates, gateway.metrics, ports.clock) if is_tls_served else None
         if tls is not None:
             await tls.load()
-            gateway.on_revoked = tls.reload
+            gateway.on_revoked, gateway.own_certificates = tls.reload, tls.expires_at
             host = settings.gateway_wss_host or settings.gateway_host
             servers.append(StationServer(gateway, host=host, port=settings.gateway_wss_port, tls=tls.context))
         collect_rarely()

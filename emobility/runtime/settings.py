@@ -48,6 +48,9 @@ class Settings(BaseSettings):
             between it and a root. What it issued is believed as long as our rows say so. Read at the start only.
         gateway_ca_key_file: Its key, PEM, without passphrase.
         gateway_ca_valid_days: How long a certificate it issues is valid.
+        gateway_signing_url: A signing service instead of a CA of our own: takes a CSR by POST, PEM, and returns the
+            chain. Its CA stands in `gateway_client_ca_file`.
+        gateway_signing_token: The bearer token it asks for.
         contract_root_file: Roots of mobility operators, PEM, under which contract certificates are believed (Plug and
             Charge), and CAs below them that stations do not send along. None: no contract certificate is. Read at the
             start only, like the next one.
@@ -101,6 +104,8 @@ class Settings(BaseSettings):
     gateway_ca_file: Path | None = None
     gateway_ca_key_file: Path | None = None
     gateway_ca_valid_days: int = Field(default=90, ge=1, le=825)
+    gateway_signing_url: str | None = None
+    gateway_signing_token: SecretStr = SecretStr("")
     contract_root_file: Path | None = None
     v2g_root_file: Path | None = None
     contract_ocsp_unreachable: Literal["refuse", "accept"] = "refuse"
@@ -171,10 +176,15 @@ class Settings(BaseSettings):
             ("gateway_crl_file", "gateway_client_ca_file"),
             ("gateway_ca_file", "gateway_ca_key_file"),
             ("gateway_ca_key_file", "gateway_ca_file"),
+            ("gateway_signing_url", "gateway_client_ca_file"),
         )
         for given, needed in needs:
             if getattr(self, given) is not None and getattr(self, needed) is None:
                 raise ValueError(f"WATTROAM_{given.upper()} needs WATTROAM_{needed.upper()}")
+        if self.gateway_signing_url is not None and self.gateway_ca_file is not None:
+            raise ValueError("WATTROAM_GATEWAY_SIGNING_URL and WATTROAM_GATEWAY_CA_FILE: one of them signs")
+        if self.gateway_signing_url is not None and not self.gateway_signing_token.get_secret_value():
+            raise ValueError("WATTROAM_GATEWAY_SIGNING_URL needs WATTROAM_GATEWAY_SIGNING_TOKEN")
         return self
 
     @property

@@ -45,13 +45,15 @@ class BothWays:
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[str]:
-    """Serve plain HTTP on 127.0.0.1; yield the origin."""
+async def serving(answer: Answer, heads: list[str] | None = None) -> AsyncIterator[str]:
+    """Serve plain HTTP on 127.0.0.1; yield the origin. `heads` gets the head of each request."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                if heads is not None:
+                    heads.append(head)
                 method, path, _ = head.split(" ", 2)
                 length = next(int(line[15:]) for line in head.lower().split("\r\n") if line[:15] == "content-length:")
                 status, body = await answer(method, path, await reader.readexactly(length))
