@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -156,12 +156,13 @@ def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> No
 
 def _add_endings(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     @app.get("/certificates/ending")
-    async def ending(party: str, before: str, request: Request) -> Response:
+    async def ending(request: Request) -> Response:
         """List a party's stations whose newest certificate ends before a moment, and our own files that do."""
         await guard(request)
         try:
-            party_id, moment = PartyId(party), datetime.fromisoformat(before)
-        except (MalformedPartyId, ValueError) as error:
+            query = request.query_params
+            party_id, moment = PartyId(query["party"]), datetime.fromisoformat(query["before"]).astimezone(UTC)
+        except (KeyError, MalformedPartyId, ValueError, OverflowError) as error:
             raise HTTPException(422, "a party id and an RFC 3339 date-time are needed") from error
         rows = await gateway.certificates.ending(party_id, before=moment)
         stations = [

@@ -78,7 +78,8 @@ async def test_a_station_gets_a_certificate_that_another_s_ca_signed_and_it_can_
         station = await world.dial()
 
         answer = await station.call("SignCertificate", {"csr": csr(key, name(STATION, PARTY))})
-        _, _, action, payload = await station.receive()
+        _, message_id, action, payload = await station.receive()
+        await station.send([3, message_id, {"status": "Accepted"}])
 
         assert (answer[2], action) == ({"status": "Accepted"}, "CertificateSigned")
         leaf, above = x509.load_pem_x509_certificates(payload["certificateChain"].encode())
