@@ -107,13 +107,20 @@ class VehicleCertificates:
     """Answers the inquiries of messages; it raises nothing that a station could bring about."""
 
     def __init__(
-        self, http: HttpClient, clock: Clock, randomness: Randomness, *, trust: VehicleTrust, settings: Settings
+        self,
+        http: HttpClient,
+        clock: Clock,
+        randomness: Randomness,
+        *,
+        trust: VehicleTrust,
+        is_untold_accepted: bool = False,
+        provisioning_url: str | None = None,
     ) -> None:
         self._http = http
         self._clock = clock
         self._trust = trust
-        self._is_untold_accepted = settings.contract_ocsp_unreachable == "accept"
-        self._provisioning_url = settings.contract_provisioning_url
+        self._is_untold_accepted = is_untold_accepted
+        self._provisioning_url = provisioning_url
         self._contracts = RevocationChecks(http, clock, randomness, anchors=trust.contract_roots)
         self._all = RevocationChecks(http, clock, randomness, anchors=(*trust.v2g_roots, *trust.contract_roots))
         if self._provisioning_url is not None:
