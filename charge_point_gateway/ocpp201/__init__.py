@@ -16,6 +16,11 @@ from charge_point_gateway.ocpp201.meter_values import MeterValues
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
 from charge_point_gateway.ocpp201.status_notification import StatusNotification
 from charge_point_gateway.ocpp201.transaction_event import TransactionEvent
+from charge_point_gateway.task_status import (
+    FirmwareStatusNotification,
+    LogStatusNotification,
+    PublishFirmwareStatusNotification,
+)
 
 MESSAGES: Final[dict[str, Message]] = {
     message.action: message
@@ -24,11 +29,11 @@ MESSAGES: Final[dict[str, Message]] = {
         BootNotification(),
         notices.ClearedChargingLimit(),
         DataTransfer(),
-        notices.FirmwareStatusNotification(),
+        FirmwareStatusNotification(),
         certificates.Get15118EVCertificate(),
         certificates.GetCertificateStatus(),
         Heartbeat(),
-        notices.LogStatusNotification(),
+        LogStatusNotification(),
         MeterValues(),
         notices.NotifyChargingLimit(),
         notices.NotifyCustomerInformation(),
@@ -38,7 +43,7 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.NotifyEvent(),
         NotifyMonitoringReport(),
         NotifyReport(),
-        notices.PublishFirmwareStatusNotification(),
+        PublishFirmwareStatusNotification(),
         notices.ReportChargingProfiles(),
         notices.ReservationStatusUpdate(),
         SecurityEventNotification(),

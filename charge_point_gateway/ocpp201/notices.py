@@ -17,18 +17,6 @@ class ClearedChargingLimit(Notice):
     action: ClassVar[str] = "ClearedChargingLimit"
 
 
-class FirmwareStatusNotification(Notice):
-    """Progress of a firmware update (L01)."""
-
-    action: ClassVar[str] = "FirmwareStatusNotification"
-
-
-class LogStatusNotification(Notice):
-    """Progress of a log upload (N01)."""
-
-    action: ClassVar[str] = "LogStatusNotification"
-
-
 class NotifyChargingLimit(Notice):
     """An external charging limit applies (K12)."""
 
@@ -59,12 +47,6 @@ class NotifyEvent(Notice):
 
     action: ClassVar[str] = "NotifyEvent"
     is_told_once: ClassVar[bool] = True
-
-
-class PublishFirmwareStatusNotification(Notice):
-    """Progress of a firmware publication (L03)."""
-
-    action: ClassVar[str] = "PublishFirmwareStatusNotification"
 
 
 class ReportChargingProfiles(Notice):

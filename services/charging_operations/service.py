@@ -35,6 +35,8 @@ from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.firmware_api import FirmwareAPI
+from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -46,6 +48,7 @@ from services.charging_operations.routes import RouteTable, answer
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
+from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
 from services.charging_operations.transaction_api import TransactionAPI
@@ -97,11 +100,14 @@ class ChargingOperations:
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        self.tasks = TaskDesk(office=office)
+        self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
             office=office,
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
+            campaigns=self.campaigns,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -140,6 +146,7 @@ class ChargingOperations:
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
+        FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -154,6 +161,7 @@ class ChargingOperations:
                     self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:

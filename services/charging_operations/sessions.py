@@ -31,10 +31,12 @@ from emobility.events.charging import (
 )
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
+from emobility.events.station_tasks import TaskReported
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
+from services.charging_operations.firmware_campaigns import CampaignDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -77,6 +79,7 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    campaigns: CampaignDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -98,6 +101,9 @@ class SessionDesk:
             await self.device_model.take(unit, envelope, event)
         elif isinstance(event, StationBooted):
             await keep_boot(unit, envelope, event)
+            await self.campaigns.booted(unit, event.party_id, event.charging_station_id, event.firmware_version)
+        elif isinstance(event, TaskReported):
+            await self.campaigns.take(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
