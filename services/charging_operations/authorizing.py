@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
 
-from emobility.domain.agreement import NoAgreementInForce
 from emobility.domain.authorization import (
     CONCURRENT,
     Decision,
@@ -35,7 +34,8 @@ from emobility.protocols.ocpi.client import HubCouldNotDeliver, MissingAtPeer, P
 from emobility.protocols.ocpi.status import StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.charging_operations.concurrency import ConcurrencyDesk
-from services.charging_operations.office import Office, agreement_at, short_hash
+from services.charging_operations.office import Office, short_hash
+from services.charging_operations.own_tokens import may_charge_under
 from services.charging_operations.records import AUTHORIZATION, STATION, AuthorizationRecord, TokenRecord
 from services.charging_operations.tokens import group_at_stations, tokens_of
 
@@ -178,11 +178,8 @@ class AuthorizationDesk:
         if not candidates and named is not None:
             candidates = [(None, named)]
         for token, emsp_id in candidates:
-            try:
-                await agreement_at(unit, request.party_id, emsp_id, self.office.now())
-            except NoAgreementInForce:
-                continue
-            return token, emsp_id, True
+            if await may_charge_under(unit, request.party_id, emsp_id, self.office.now()):
+                return token, emsp_id, True
         return (*candidates[0], False) if candidates else (None, None, False)
 
     async def _again(

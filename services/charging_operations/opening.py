@@ -17,6 +17,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.authorizing import CLOCK_SLACK, decide_by, is_for_a_start, keep_authorization
 from services.charging_operations.concurrency import policy_of
 from services.charging_operations.office import Office, agreement_at, short_hash
+from services.charging_operations.own_tokens import may_charge_under
 from services.charging_operations.records import (
     AUTHORIZATION,
     AuthorizationRecord,
@@ -64,6 +65,8 @@ class Opening:
         emsp_id, uid, contract_id = authorization.emsp_id, authorization.uid, authorization.contract_id
         if emsp_id is None or uid is None or contract_id is None or authorization.token_type is None:
             return Fault(reason=FaultReason.NO_AUTHORIZATION, detail="the token belongs to nobody we know")
+        if emsp_id == record.party_id:
+            return Fault(reason=FaultReason.OWN_TOKEN, detail="a card of the CPO's own: nobody is billed")
         started_at = whole_second(record.transaction.first_at)
         try:
             agreement = await agreement_at(unit, record.party_id, emsp_id, started_at)
@@ -182,9 +185,7 @@ class Opening:
         for token in await tokens_of(unit, transaction.party_id, subject):
             if token.group_key is not None and token.group_key == policy.master_pass_key:
                 continue
-            try:
-                await agreement_at(unit, transaction.party_id, token.emsp_id, transaction.first_at)
-            except NoAgreementInForce:
+            if not await may_charge_under(unit, transaction.party_id, token.emsp_id, transaction.first_at):
                 continue
             decision = decide_by(token, means, EMSPContact.STATION_OFFLINE, has_agreement=True)
             if not decision.is_accepted:

@@ -34,6 +34,7 @@ from emobility.events.fold import TransactionReport, apply
 from emobility.events.reservations import ReservationEnded
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
 from services.charging_operations.local_lists import LocalListDesk
@@ -80,6 +81,7 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    claims: ClaimDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -103,6 +105,7 @@ class SessionDesk:
             await self.device_model.take(unit, envelope, event)
         elif isinstance(event, StationBooted):
             await keep_boot(unit, envelope, event)
+            await self.claims.take(unit, envelope, event)
             await self.local_lists.take_boot(unit, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
@@ -234,6 +237,17 @@ class SessionDesk:
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.DISMISSED))
             return
         await self._quarantine(unit, record, verdict.faults, session)
+        if {fault.reason for fault in verdict.faults} == {FaultReason.OWN_TOKEN}:
+            await self._waive(unit, record, why=verdict.faults[0].detail)
+
+    async def _waive(self, unit: UnitOfWork, record: TransactionRecord, *, why: str) -> None:
+        """Account at once for energy that nobody is to decide about."""
+        waiver = Resolution(outcome=Outcome.WAIVE, who="charging_operations", why=why)
+        for row in await quarantine_of(unit, record):
+            if row.state is QuarantineState.OPEN:
+                await self.quarantine.resolve(
+                    unit, row.party_id, row.quarantine_id, waiver, correlation_id=record.correlation_id
+                )
 
     async def _quarantine(
         self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault

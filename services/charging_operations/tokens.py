@@ -62,10 +62,11 @@ async def keep(unit: UnitOfWork, record: TokenRecord) -> bool:
 
 
 async def tokens_of(unit: UnitOfWork, party_id: PartyId, subject: str) -> list[TokenRecord]:
-    """Return all tokens with this uid; two eMSPs may have issued the same."""
-    return await unit.table(TOKEN).select(
+    """Return all tokens with this uid; two eMSPs may have issued the same, and the CPO's own counts last."""
+    rows = await unit.table(TOKEN).select(
         {"party_id": party_id, "token_subject": subject}, order_by=("emsp_id", "token_type")
     )
+    return sorted(rows, key=lambda row: row.emsp_id == party_id)
 
 
 async def token_of(
