@@ -77,7 +77,6 @@ async def test_intervals_come_from_transactions_and_from_what_was_read_outside_o
     "query",
     [
         "",
-        "from=2022-03-27T08:00:00Z&to=2022-03-27T09:00:00Z",
         "ocpp_evse_id=1&from=2022-03-27T08:00:00Z&to=2022-03-27T07:00:00Z",
         "ocpp_evse_id=1&from=2022-03-27T08:00:00Z&to=2022-04-27T08:00:00Z",
         "ocpp_evse_id=1&from=0001-01-01T00:00:00Z&to=0001-01-02T00:00:00Z",
