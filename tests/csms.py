@@ -58,11 +58,11 @@ class StationKeys:
         made = self.foreign.leaf(name(station_id, CPO.code), key)
         return kept(self.folder, "foreign.pem", pem(made)), kept(self.folder, "foreign.key", key_pem(key))
 
-    def context(self, *certificate_and_key: Path) -> ssl.SSLContext:
+    def context(self, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
         """Return what a station connects with: it trusts the gateway's CA, and shows a certificate if it has one."""
         context = ssl.create_default_context(cafile=str(self.root_file))
-        if certificate_and_key:
-            context.load_cert_chain(*certificate_and_key)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
         return context
 
 
@@ -103,7 +103,7 @@ class CSMS:
         return station_id
 
     async def new_card(self, says: str = "ALLOWED", **token: Any) -> str:
-        """Let the eMSP push a card of its own for one scenario; it wants to be asked about it, and `says` its answer."""
+        """Let the eMSP push a card of its own for one scenario; it is asked about it, and `says` its answer."""
         self.entered += 1
         card = f"CARD{self.entered:04}"
         self.world.emsp.cards[card] = says
