@@ -32,11 +32,14 @@ from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.agreements import AgreementDesk
 from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.cdrs import CDRDesk
+from services.charging_operations.certificate_watch import WATCH_INTERVAL as CERTIFICATE_INTERVAL
+from services.charging_operations.certificate_watch import CertificateWatch
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
+from services.charging_operations.installed_certificates import InstalledCertificateDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -45,6 +48,8 @@ from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
 from services.charging_operations.routes import RouteTable, answer
+from services.charging_operations.security_api import SecurityAPI
+from services.charging_operations.security_profiles import ProfileDesk
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
@@ -100,6 +105,7 @@ class ChargingOperations:
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        self.certificates = CertificateWatch(office=office)
         self.tasks = TaskDesk(office=office)
         self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
@@ -146,6 +152,12 @@ class ChargingOperations:
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
+        SecurityAPI(
+            operator=operator,
+            profiles=ProfileDesk(office=self.office),
+            installed=InstalledCertificateDesk(office=self.office),
+            watch=self.certificates,
+        ).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
@@ -162,6 +174,7 @@ class ChargingOperations:
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.certificates.look, self._real_time(CERTIFICATE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:
