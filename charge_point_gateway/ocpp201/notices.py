@@ -55,12 +55,6 @@ class ReportChargingProfiles(Notice):
     action: ClassVar[str] = "ReportChargingProfiles"
 
 
-class ReservationStatusUpdate(Notice):
-    """A reservation is over (H02); none is made here."""
-
-    action: ClassVar[str] = "ReservationStatusUpdate"
-
-
 class NotifyEVChargingNeeds(Notice):
     """An EV tells what it needs (K15); Rejected: no profile will follow, so it charges by the one it has."""
 

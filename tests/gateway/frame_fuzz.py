@@ -31,6 +31,8 @@ from charge_point_gateway.connection import Limits
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.presence import PresenceBook
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion, RPCError, wire_code
 from charge_point_gateway.security import station_identity
 from charge_point_gateway.station_certificates import StationCertificates
@@ -265,6 +267,8 @@ def services_on_memory() -> SessionServices:
         vehicle_certificates=VehicleCertificates(MemoryHttp(), clock, randomness, trust=VehicleTrust()),
         metrics=GatewayMetrics(),
         message_log=MessageLog(adapters.units, clock, timer),
+        quirks=QuirkBook(adapters.units, clock, timer),
+        presence=PresenceBook(adapters.units, clock, gateway_url="http://127.0.0.1:9", gateway_run="fuzz"),
         boots=BootAdmission(timer, randomness, AdmissionRates()),
         limits=LIMITS,
         heartbeat_interval_s=300,
