@@ -387,3 +387,32 @@ async def test_a_station_that_is_away_is_asked_to_renew_when_it_is_back() -> Non
         await gateway.here.operations.certificates.look()
 
         assert [action for action, _ in station.heard] == ["TriggerMessage"]
+
+
+async def test_the_same_over_postgresql(postgres_dsn: str) -> None:
+    held = [{"certificateType": "CSMSRootCertificate", "certificateHashData": named(ROOT.certificate)}]
+    answers = by_action(
+        InstallCertificate={"status": "Accepted"},
+        GetInstalledCertificateIds={"status": "Accepted", "certificateHashDataChain": held},
+        TriggerMessage={"status": "Accepted"},
+        GetVariables={"getVariableResult": [{**PRIORITY, "attributeStatus": "Accepted", "attributeValue": "1"}]},
+        SetNetworkProfile={"status": "Rejected"},
+    )
+    async with at_our_time(postgres_dsn=postgres_dsn, authority=STATIONS_CA.authority()) as gateway:
+        here = gateway.here
+        await gateway.station("CS-9", answers=answers)
+        root = {"certificate_type": "CSMSRootCertificate", "certificate": pem(ROOT.certificate).decode()}
+        await here.api("POST", f"{PATH}/installed-certificates", root)
+        await here.api("POST", f"{PATH}/installed-certificates/refresh")
+        await here.api("POST", f"{PATH}/certificates", {"csr": csr(new_key(), name("CS-9", CPO.code))})
+        await here.api("POST", f"{PATH}/security-profile", UPGRADE)
+        here.clock.step_by(80 * DAY)
+        await here.operations.certificates.look()
+
+        (installed,) = await here.rows(INSTALLED_CERTIFICATE)
+        (renewal,) = await here.rows(CERTIFICATE_RENEWAL)
+        (upgrade,) = await here.rows(PROFILE_UPGRADE)
+        ending = (await here.api("GET", f"/{CPO}/certificates/ending?within_days=1000")).json()
+        assert (installed.subject, installed.hash_data) == ("CN=A root", named(ROOT.certificate))
+        assert (renewal.answer, upgrade.state, upgrade.detail) == ("Accepted", "REFUSED", "Rejected")
+        assert [each["kind"] for each in ending] == ["station", "CSMSRootCertificate"]
