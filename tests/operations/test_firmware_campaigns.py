@@ -339,3 +339,21 @@ async def test_what_was_paused_while_another_process_was_about_to_go_on_asks_nob
         await gateway.here.operations.campaigns._advance(as_it_was)
 
         assert campaign.asked() == []
+
+
+@pytest.mark.parametrize("decision", ["pause", "cancel"])
+async def test_time_runs_out_for_who_is_under_way_though_nobody_further_is_asked(decision: str) -> None:
+    async with open_with_gateway() as gateway:
+        await gateway.station("S1", boot=BOOT)
+        await gateway.station("S2", boot=BOOT)
+        campaign = await begun(gateway, batch_size=1, time_limit_s=3_600, attempts_max=2)
+        await campaign.goes_on()
+        await campaign.decides(decision)
+        gateway.here.clock.step_by(timedelta(hours=1))
+
+        await campaign.goes_on()
+
+        is_over = decision == "cancel"
+        left = {"CANCELLED": 1, "FAILED": 1} if is_over else {"WAITING": 2}
+        assert await campaign.shown() == ("CANCELLED" if is_over else "PAUSED", None, left)
+        assert campaign.asked() == ["S1"]
