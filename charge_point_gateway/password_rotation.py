@@ -78,7 +78,7 @@ class PasswordRotation:
         if outcome.result is CommandResult.ACCEPTED:
             state, until = RotationState.CONFIRMED, self._clock.now() + OLD_PASSWORD_LASTS
             await self._authenticator.confirm_password(identity, password, old_until=until)
-        elif outcome.station_status in _NOT_TAKEN:
+        elif outcome.station_status in _NOT_TAKEN or outcome.result is CommandResult.STATION_OFFLINE:
             state = RotationState.REFUSED
             await self._authenticator.withdraw_password(identity, password)
         _LOG.info("station_password_rotated", station=identity.key, state=state.value, result=outcome.result.value)

@@ -32,7 +32,7 @@ class SigningService:
     """Signs by asking."""
 
     def __init__(self, http: HttpClient, *, url: str, token: str, client_ca_file: Path) -> None:
-        """Make it; what it returns has to lead to a CA in `client_ca_file`, which opens the station's connections."""
+        """Make it; what it returns has to be issued by a CA in `client_ca_file`: another one's opens no connection."""
         self._http = http
         self._url = url
         self._token = token
@@ -57,7 +57,7 @@ class SigningService:
             raise SigningFailed(f"the signing service answered {response.status}")
         try:
             chain = read_chain(response.body.decode("ascii"))
-            verified_chain(chain, await asyncio.to_thread(self._anchors), at)
+            verified_chain(chain[:1], await asyncio.to_thread(self._anchors), at)
             is_fit = chain[0].public_key() == request.public_key() and _is_for_clients(chain[0])
         except (ChainBroken, OSError, *UNREADABLE) as error:
             raise SigningFailed(f"the signing service's certificate is not believed: {error}") from error

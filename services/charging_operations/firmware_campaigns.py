@@ -295,10 +295,15 @@ class CampaignDesk:
     # Going on
 
     async def advance(self) -> None:
-        """Go on with every campaign that runs: see who is overdue, stop, or begin the next batch."""
+        """Go on with every campaign: see who is overdue, and where it runs, stop or begin the next batch."""
         async with self.office.ports.units.begin() as unit:
-            running = await unit.table(FIRMWARE_CAMPAIGN).select({"state": CampaignState.RUNNING})
-        for campaign in running:
+            campaigns = await unit.table(FIRMWARE_CAMPAIGN).select({"state": CampaignState.RUNNING})
+            under_way = {"state": TargetState.UNDER_WAY}
+            known = {(campaign.party_id, campaign.campaign_id) for campaign in campaigns}
+            for key in await unit.table(FIRMWARE_TARGET).distinct(("party_id", "campaign_id"), under_way):
+                campaign = None if key in known else await unit.table(FIRMWARE_CAMPAIGN).get(*key)
+                campaigns += [] if campaign is None else [campaign]
+        for campaign in campaigns:
             try:
                 await self._advance(campaign)
             except Unavailable:
@@ -307,7 +312,8 @@ class CampaignDesk:
                 _log.error("firmware_campaign_failed", campaign_id=campaign.campaign_id, reason=str(error))
 
     async def _advance(self, campaign: FirmwareCampaignRecord) -> None:
-        stations = await self.office.stations.stations(campaign.party_id)
+        is_running = campaign.state is CampaignState.RUNNING
+        stations = await self.office.stations.stations(campaign.party_id) if is_running else []
         versions = {each.charging_station_id: each.ocpp_version for each in stations if each.is_online}
         request = codec.decode(await self.office.ports.vault.open(campaign.firmware), FirmwareRequest)
         async with self.office.ports.units.begin() as unit:
@@ -328,7 +334,7 @@ class CampaignDesk:
     ) -> list[_Asking]:
         """Decide what happens now, and who is asked: rows first."""
         campaign = await unit.table(FIRMWARE_CAMPAIGN).get_for_update(known.party_id, known.campaign_id)
-        if campaign is None or campaign.state is not CampaignState.RUNNING:
+        if campaign is None:
             return []
         targets = {each.charging_station_id: each for each in await _targets(unit, campaign)}
         now = self.office.now()
@@ -416,7 +422,7 @@ class CampaignDesk:
         if word == CommandResult.STATION_OFFLINE:  # it was never asked
             return replace(target, state=TargetState.WAITING, attempts=target.attempts - 1, detail=word)
         state = after_failure(campaign.rules, target.attempts)
-        if word in SIGNATURE_REFUSED:
+        if word in SIGNATURE_REFUSED or campaign.state is CampaignState.CANCELLED:
             state = TargetState.FAILED
         ended_at = self.office.now() if state is TargetState.FAILED else None
         return replace(target, state=state, detail=word, ended_at=ended_at)

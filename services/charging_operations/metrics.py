@@ -6,6 +6,8 @@ audit's business, not these figures'.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from emobility.runtime.telemetry import Metrics
 
 
@@ -18,11 +20,20 @@ class OperationsMetrics:
         )
         self._records = metrics.counter("ocmf_verifications_total", "Signed charges verified", ("result",))
         self._quarantined = metrics.counter("sessions_quarantined_total", "Entries into quarantine", ("reason",))
+        self._ending = metrics.gauge(
+            "certificates_ending_soon", "Certificates that end within 30 days or have ended, by kind", ("kind",)
+        )
         self._energy = metrics.counter("session_energy_wh_total", "Energy of closed sessions in Wh", ("stage",))
 
     def authorized(self, *, is_accepted: bool, reason: str) -> None:
         """A decision was made."""
         self._authorizations.labels(str(is_accepted).lower(), reason).inc()
+
+    def certificates_end(self, count_by_kind: Mapping[str, int]) -> None:
+        """So many certificates of each kind end soon; kinds are those of OCPP and of the gateway's files."""
+        self._ending.clear()
+        for kind, count in count_by_kind.items():
+            self._ending.labels(kind).set(count)
 
     def verified(self, result: str) -> None:
         """The signed records of a charge were judged."""

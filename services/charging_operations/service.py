@@ -35,6 +35,8 @@ from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.bulk_api import BulkAPI
 from services.charging_operations.bulk_commands import BulkDesk
 from services.charging_operations.cdrs import CDRDesk
+from services.charging_operations.certificate_watch import WATCH_INTERVAL as CERTIFICATE_INTERVAL
+from services.charging_operations.certificate_watch import CertificateWatch
 from services.charging_operations.claim_api import ClaimAPI
 from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.commands import CommandDesk
@@ -45,6 +47,7 @@ from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
+from services.charging_operations.installed_certificates import InstalledCertificateDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.metered_intervals import IntervalAPI
@@ -60,6 +63,8 @@ from services.charging_operations.quirk_api import QuirkAPI
 from services.charging_operations.reservation_api import ReservationAPI
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.routes import RouteTable, answer
+from services.charging_operations.security_api import SecurityAPI
+from services.charging_operations.security_profiles import ProfileDesk
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
@@ -122,6 +127,7 @@ class ChargingOperations:
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        self.certificates = CertificateWatch(office=office)
         self.tasks = TaskDesk(office=office)
         self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
@@ -178,6 +184,12 @@ class ChargingOperations:
         ).mount_on(self.routes)
         BulkAPI(operator=operator, desk=self.bulk).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
+        SecurityAPI(
+            operator=operator,
+            profiles=ProfileDesk(office=self.office),
+            installed=InstalledCertificateDesk(office=self.office),
+            watch=self.certificates,
+        ).mount_on(self.routes)
         QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
         AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
@@ -205,6 +217,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.certificates.look, self._real_time(CERTIFICATE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:

@@ -57,8 +57,8 @@ class _Holder:
 @asynccontextmanager
 async def signing(folder: Path, signer: Signer) -> AsyncIterator[World]:
     trusted = folder / "client-ca.pem"
-    trusted.write_bytes(pem(ROOT.certificate))
-    (folder / "crl.pem").write_bytes(ROOT.revocations())
+    trusted.write_bytes(pem(SUB.certificate))
+    (folder / "crl.pem").write_bytes(SUB.revocations())
     files = {"gateway_client_ca_file": trusted, "gateway_crl_file": folder / "crl.pem"}
     own = {"gateway_certificate_file": trusted, "gateway_key_file": trusted}
     async with AsyncExitStack() as stack:
@@ -101,7 +101,8 @@ async def test_a_station_gets_a_certificate_that_another_s_ca_signed_and_it_can_
         {"subject": name("CS-2", PARTY)},
         {"subject": name(STATION, "NL-OTH")},
         {"key": new_key()},
-        {"ca": CA("Their root")},
+        {"ca": CA("Their stations' CA", below=ROOT)},
+        {"ca": CA("Another of theirs", below=SUB)},
         {"changes": {"is_server": True}},
         {"changes": {"ends": -DAY}},
         {"status": 500},

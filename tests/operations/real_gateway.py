@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from charge_point_gateway.certificates import Authority
 from charge_point_gateway.gateway import GatewayOptions, GatewayService, build
 from charge_point_gateway.security import station_identity
 from emobility.adapters.memory import MemoryFrameSocket, memory_frame_pair
@@ -159,7 +160,9 @@ class RealGateway:
 
 
 @asynccontextmanager
-async def open_with_gateway(postgres_dsn: str | None = None) -> AsyncIterator[RealGateway]:
+async def open_with_gateway(
+    postgres_dsn: str | None = None, *, authority: Authority | None = None
+) -> AsyncIterator[RealGateway]:
     async with open_for_business(postgres_dsn) as here:
         settings = Settings(
             environment="development",
@@ -170,7 +173,7 @@ async def open_with_gateway(postgres_dsn: str | None = None) -> AsyncIterator[Re
             internal_token=INTERNAL_TOKEN,  # type: ignore[arg-type]  # pydantic makes it a SecretStr
             master_key=MASTER_KEY.hex(),  # type: ignore[arg-type]  # pydantic makes it a SecretStr
         )
-        service = build(settings, here.ports, GatewayOptions(drain_spread_s=0.01, drain_timeout_s=0.5))
+        service = build(settings, here.ports, GatewayOptions(drain_spread_s=0.01, drain_timeout_s=0.5), authority)
         here.http.mount(GATEWAY, service.app)
         stop = asyncio.Event()
         running = asyncio.create_task(service.run(stop))

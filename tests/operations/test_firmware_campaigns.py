@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.charging_operations.firmware_campaigns import FIRMWARE_TARGET, CampaignDesk
+from services.charging_operations.firmware_campaigns import FIRMWARE_CAMPAIGN, FIRMWARE_TARGET, CampaignDesk
 from services.charging_operations.station_tasks import STATION_TASK
 from tests.operations.real_gateway import FIRMWARE_ACTIONS, RealGateway, accepting, open_with_gateway
 from tests.operations.world import CPO, OTHER_CPO
@@ -312,3 +312,48 @@ async def test_a_station_whose_version_can_not_do_it_fails_alone() -> None:
 
         assert (await campaign.shown())[2] == {"FAILED": 1, "UNDER_WAY": 1}
         assert campaign.asked() == ["S2"]
+
+
+async def test_a_late_failure_of_an_attempt_that_timed_out_does_not_fail_the_next_one() -> None:
+    async with open_with_gateway() as gateway:
+        station = await gateway.station("S1", boot=BOOT)
+        campaign = await begun(gateway, time_limit_s=3_600, attempts_max=2)
+        await campaign.goes_on()
+        first = station.request_id()
+        gateway.here.clock.step_by(timedelta(hours=1))
+        await campaign.goes_on()
+        assert campaign.asked() == ["S1", "S1"]
+
+        await station.call("FirmwareStatusNotification", {"status": "InstallationFailed", "requestId": first})
+
+        assert (await campaign.details())["S1"] == ("UNDER_WAY", None, 2)
+
+
+async def test_what_was_paused_while_another_process_was_about_to_go_on_asks_nobody() -> None:
+    async with open_with_gateway() as gateway:
+        await gateway.station("S1", boot=BOOT)
+        campaign = await begun(gateway)
+        (as_it_was,) = await gateway.here.rows(FIRMWARE_CAMPAIGN)
+        await campaign.decides("pause")
+
+        await gateway.here.operations.campaigns._advance(as_it_was)
+
+        assert campaign.asked() == []
+
+
+@pytest.mark.parametrize("decision", ["pause", "cancel"])
+async def test_time_runs_out_for_who_is_under_way_though_nobody_further_is_asked(decision: str) -> None:
+    async with open_with_gateway() as gateway:
+        await gateway.station("S1", boot=BOOT)
+        await gateway.station("S2", boot=BOOT)
+        campaign = await begun(gateway, batch_size=1, time_limit_s=3_600, attempts_max=2)
+        await campaign.goes_on()
+        await campaign.decides(decision)
+        gateway.here.clock.step_by(timedelta(hours=1))
+
+        await campaign.goes_on()
+
+        is_over = decision == "cancel"
+        left = {"CANCELLED": 1, "FAILED": 1} if is_over else {"WAITING": 2}
+        assert await campaign.shown() == ("CANCELLED" if is_over else "PAUSED", None, left)
+        assert campaign.asked() == ["S1"]
