@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=None, help="where truth and acknowledged messages are written")
     hostile = parser.add_argument_group("adversaries")
     hostile.add_argument("--adversary", metavar="NAME|all", help="play this defect of a station, or all")
-    hostile.add_argument("--url", default="ws://127.0.0.1:9220/ocpp/NL-TUL/TUL-001", help="of the station at the CSMS")
+    hostile.add_argument("--url", default="ws://127.0.0.1:8887/ocpp/NL-TUL/TUL-001", help="of the station at the CSMS")
     hostile.add_argument("--station", default="", help="user name of basic authentication; default: end of --url")
     hostile.add_argument("--password", default="", help="of basic authentication")
     hostile.add_argument("--token", default="04A1B2C3D4E5F6", help="a card that may charge")

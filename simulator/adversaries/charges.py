@@ -112,6 +112,15 @@ async def _overlap(station: HostileStation) -> None:
         await station.call("StopTransaction", _stop(station, answer.get("transactionId", 0), minute=-30))
 
 
+async def _one_card_twice(station: HostileStation) -> None:
+    numbers = [
+        (await station.call("StartTransaction", _start(station, connectorId=each))).get("transactionId", 0)
+        for each in (1, 2)
+    ]
+    for number in numbers:
+        await station.call("StopTransaction", _stop(station, number))
+
+
 async def _refused_beside(station: HostileStation) -> None:
     number = (await station.call("StartTransaction", _start(station))).get("transactionId", 0)
     await station.call("StartTransaction", _start(station, idTag="DEADBEEF", minute=-30))
@@ -307,9 +316,17 @@ CHARGES: Final = (
     _sixteen(
         "two_at_once",
         "charges two vehicles at one EVSE",
-        "OCPP.Core#35",
+        "field",
         _overlap,
         energy=Energy(billed_wh=WH, quarantined="OVERLAPPING_TRANSACTION"),
+        answers=_results(4),
+    ),
+    _sixteen(
+        "one_card_twice",
+        "charges two vehicles with one card at once",
+        "OCPP.Core#35",
+        _one_card_twice,
+        energy=Energy(billed_wh=2 * WH),  # it flowed; whether it may is the CPO's policy, and asked online only
         answers=_results(4),
     ),
     _sixteen(

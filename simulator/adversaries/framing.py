@@ -66,7 +66,7 @@ async def _off_by_one(station: HostileStation) -> None:
     if call is None:
         station.heard.append("no CALL came")
         return
-    await station.answer("not-that-one", {"status": "Accepted"})
+    await station.answer("not-that-one", {"status": "Rejected"})
     await station.answer(call[1], {"status": "Accepted"})
     await station.answer(call[1], {"status": "Rejected"})
     await station.raw('[2,"after","Heartbeat",{}]')

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 import pytest
 
+from charge_point_gateway.quirk_repairs import Leniency, NotTolerated, repaired
 from charge_point_gateway.quirks import BUILT_IN, PROFILES_MAX, QuirkBook, TooManyProfiles
+from charge_point_gateway.rpc_errors import OCPPVersion as Version
+from charge_point_gateway.schemas import schemas_of
 from charge_point_gateway.security import station_identity
 from emobility.adapters.memory import LoopTimer
 from emobility.domain.identifiers import PartyId
@@ -25,6 +29,7 @@ from emobility.protocols.station_control.quirks import (
     check_profile,
 )
 from tests.gateway.conftest import NOW, PARTY, STATION, TOKEN, Station, World, running_world
+from tests.gateway.schema_cases import schema_of, violations
 
 T = "2022-03-27T00:10:00Z"
 ACME: Final = {"chargePointVendor": "ACME", "chargePointModel": "One", "firmwareVersion": "1.2.3"}
@@ -142,7 +147,7 @@ async def test_one_departure_more_than_is_tolerated_refuses_the_message_as_it_ca
 
     answer = await station.call("StatusNotification", STATUS | {"status": "available", "colour": "red"})
 
-    assert answer[0] == 4
+    assert (answer[0], answer[2]) == (4, "PropertyConstraintViolation")
     assert len(await world.events()) == 1  # the boot
 
 
@@ -330,6 +335,18 @@ async def test_the_message_log_shows_what_came_and_what_was_tolerated(world: Wor
     assert (status.tolerated, boot.tolerated) == (("acme: other_case",), ())
 
 
+async def test_the_message_log_shows_energy_as_it_came_too(world: World) -> None:
+    await world.gateway.message_log.begin(IDENTITY, MessageLogging(until=NOW + timedelta(hours=1)))
+    await entered(world, acme(Tolerance.SAMPLED_KWH_AS_WH))
+    station = await booted(world)
+
+    await station.call("MeterValues", values("361"))
+
+    await world.gateway.message_log.store()
+    kept, _ = await world.gateway.message_log.kept(IDENTITY, offset=0, limit=5)
+    assert json.loads(kept.payload or "") == values("361")
+
+
 async def test_another_party_is_not_meant(world: World) -> None:
     await world.gateway.quirks.put(PartyId("NL-OTH"), "acme", acme(Tolerance.OTHER_CASE))
     station = await booted(world)
@@ -347,6 +364,44 @@ async def test_another_gateway_learns_of_a_profile_by_looking(world: World) -> N
 
     assert other.generation == before + 1
     assert {each.name for each in other.of_party(PARTY_ID)} == {"acme", *BUILT_IN}
+
+
+EVERYTHING: Final = Leniency(
+    tolerances=frozenset(Tolerance),
+    spellings={"C": "Celsius"},
+    missing={"StatusNotification": {"timestamp": "now", "connectorId": 1}},
+    names=dict.fromkeys(Tolerance, "all"),
+)
+BROKEN: Final = [
+    (Version.V16, "StatusNotification"),
+    (Version.V16, "StartTransaction"),
+    (Version.V16, "StopTransaction"),
+    (Version.V201, "TransactionEvent"),
+    (Version.V21, "TransactionEvent"),
+]
+
+
+@pytest.mark.parametrize(("version", "action"), BROKEN)
+def test_what_is_repaired_keeps_its_schema_and_is_repaired_once_and_the_rest_is_refused(
+    version: Version, action: str
+) -> None:
+    validator = schemas_of(version).validator(action, is_response=False)
+    assert validator is not None
+    outcomes = []
+    for _, payload, _ in violations(schema_of(version, action)):
+        before = deepcopy(payload)
+        try:
+            mended, applied = repaired(validator, payload, action=action, leniency=EVERYTHING, now=NOW)
+        except NotTolerated:
+            outcomes.append(False)
+        else:
+            outcomes.append(True)
+            again, more = repaired(validator, mended, action=action, leniency=EVERYTHING, now=NOW)
+            is_cut = Tolerance.LONG_ID_TAGS in applied  # the whole tag breaks the schema, and is put back
+            assert (is_cut or validator.is_valid(mended), again, more <= applied) == (True, mended, True)
+        assert payload == before
+
+    assert set(outcomes) == {True, False}
 
 
 # -- profiles --------------------------------------------------------------------------------------------------------

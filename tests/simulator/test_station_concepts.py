@@ -521,6 +521,18 @@ def test_a_swap_has_one_number_in_and_out_and_the_batteries_change_places(*, is_
     assert bench.status("RequestBatterySwap", {"idToken": token(), "requestId": 79}) == "Rejected"  # none is charged
 
 
+def test_a_driver_does_not_get_the_own_battery_back_however_full() -> None:
+    bench, station = bench21()
+    station.battery_swap.stock({1: None, 2: battery(2, 95)})
+    station.battery_swap.begin(CARD)
+
+    station.battery_swap.put_in([battery(1, 90)])
+    taken = station.battery_swap.take_out()
+    bench.flush()
+
+    assert [each.serial_number for each in taken] == ["B2"]
+
+
 def test_a_battery_that_nobody_takes_stays() -> None:
     bench, station = bench21()
     station.battery_swap.stock({1: None, 2: battery(2, 95)})
