@@ -47,6 +47,8 @@ class Question:
     connector_id: int | None = None
     transaction_id: str | None = None
     remote_start_id: int | None = None
+    is_stop: bool = False
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    correction: str | None = None
+    """What a quirk profile changed in the meaning of the readings."""
     boot: BootDecision = BOOT_ACCEPTED
     """Whether there is room for a station that boots."""
 
@@ -200,6 +204,8 @@ _V16_STATUS: Final = {
     AuthorizationStatus.EXPIRED: "Expired",
     AuthorizationStatus.CONCURRENT_TX: "ConcurrentTx",
 }
+_TRUE_NOW: Final = frozenset({AuthorizationStatus.ACCEPTED, AuthorizationStatus.CONCURRENT_TX})
+"""Statuses that may be others a moment later."""
 
 
 def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]:
@@ -211,7 +217,7 @@ def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]
     info: dict[str, Any] = {"status": _V16_STATUS.get(answer.status, "Invalid")}
     if answer.group_id is not None:
         info["parentIdTag"] = answer.group_id[:20]
-    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+    if answer.status in _TRUE_NOW and not answer.may_cache:
         info["expiryDate"] = rfc3339(now)
     return info
 
@@ -221,6 +227,6 @@ def id_token_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, An
     info: dict[str, Any] = {"status": answer.status.value}
     if answer.group_id is not None:
         info["groupIdToken"] = {"idToken": answer.group_id[:36], "type": "Central"}
-    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+    if answer.status in _TRUE_NOW and not answer.may_cache:
         info["cacheExpiryDateTime"] = rfc3339(now)
     return info

@@ -31,11 +31,13 @@ from emobility.events.charging import (
 )
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
+from emobility.events.reservations import ReservationEnded
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
+from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -57,6 +59,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
@@ -82,6 +85,8 @@ class SessionDesk:
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
+    reservations: ReservationDesk
+    local_lists: LocalListDesk
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take a batch of one partition in."""
@@ -101,6 +106,7 @@ class SessionDesk:
         elif isinstance(event, StationBooted):
             await keep_boot(unit, envelope, event)
             await self.claims.take(unit, envelope, event)
+            await self.local_lists.take_boot(unit, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
@@ -109,6 +115,11 @@ class SessionDesk:
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
             await self._take_report(unit, envelope, event, touched)
+            await self.reservations.take_use(unit, event)
+            if isinstance(event, TransactionStarted):
+                await self.local_lists.take_use(unit, envelope, event)
+        elif isinstance(event, ReservationEnded):
+            await self.reservations.take_end(unit, envelope, event)
 
     async def _take_report(
         self, unit: UnitOfWork, envelope: Envelope, event: TransactionReport, touched: dict[_Key, TransactionRecord]
