@@ -17,6 +17,7 @@ from services.charging_operations.mysql_dump import NoDump, rows_of
 from services.charging_operations.own_tokens import OWN_TOKEN
 from services.charging_operations.records import LOCATION, STATION, TOKEN
 from tests.operations.world import CARD, CPO, EMSP, OTHER_CPO, World, open_for_business
+from tests.operations.world import STATION as STATION_ID
 
 STEVE: Final = (Path(__file__).parent / "imports" / "steve.sql").read_text()
 HEADER: Final = (
@@ -255,6 +256,9 @@ async def test_a_driver_with_an_own_card_charges_and_nobody_is_billed() -> None:
         assert (answer.status, answer.may_cache) == (AuthorizationStatus.ACCEPTED, True)
         assert (await here.issued(), here.emsp.got("sessions")) == ([], [])
         assert await here.state() == "RESOLVED"
+        told = (await here.api("GET", f"/{CPO}/transactions/{STATION_ID}/1/timeline")).json()
+        assert told["verdict"] == "it did not fail: a card of the CPO's own took 5,000 Wh, unbilled"
+        assert "a driver may charge: it is a card of the CPO's own" in [entry["why"] for entry in told["entries"]]
         (row,) = await here.quarantine()
         assert (row.state, row.reasons, row.waived_import_wh) == ("WAIVED", ("OWN_TOKEN",), 5_000)
         assert await here.ledger() == Ledger(metered=5_000, waived=5_000)
