@@ -41,6 +41,8 @@ from services.charging_operations.commands import CommandDesk
 from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.firmware_api import FirmwareAPI
+from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
 from services.charging_operations.local_list_sending import LocalListSender
@@ -60,6 +62,7 @@ from services.charging_operations.routes import RouteTable, answer
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
+from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
 from services.charging_operations.timeline_api import TimelineAPI
@@ -118,12 +121,15 @@ class ChargingOperations:
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        self.tasks = TaskDesk(office=office)
+        self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
             office=office,
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
             claims=self.claims,
+            campaigns=self.campaigns,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -177,6 +183,7 @@ class ChargingOperations:
             self.routes
         )
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
+        FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -195,6 +202,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:
