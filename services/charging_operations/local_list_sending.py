@@ -237,9 +237,8 @@ class LocalListSender:
             if token.emsp_id not in terms:
                 terms[token.emsp_id] = await self._agreement(unit, row.party_id, token.emsp_id)
             means = Means.RFID if token.token_type is TokenType.RFID else Means.PLUG_AND_CHARGE
-            decision = decide_by(
-                token, means, EMSPContact.STATION_OFFLINE, has_agreement=terms[token.emsp_id] is not None
-            )
+            is_let_in = token.emsp_id == row.party_id or terms[token.emsp_id] is not None  # the CPO's own need none
+            decision = decide_by(token, means, EMSPContact.STATION_OFFLINE, has_agreement=is_let_in)
             if decision.is_accepted and decision.may_cache:
                 found.setdefault(token.token_subject, token)
         used = {

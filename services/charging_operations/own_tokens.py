@@ -18,17 +18,23 @@ from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.office import NotFound, Office, agreement_at
 from services.charging_operations.records import TOKEN, TokenRecord
+from services.charging_operations.token_changes import note_change
+from services.charging_operations.tokens import group_key_of
 
 EXPIRED_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnToken:
-    """What an operator states of a card. `contract_id`: whose it is, for the operator's own books."""
+    """What an operator states of a card.
+
+    `contract_id`: whose it is, for the operator's own books. `group_id`: cards of one group stop each other's charges.
+    """
 
     uid: str
     token_type: TokenType = TokenType.RFID
     contract_id: str | None = None
+    group_id: str | None = None
     is_blocked: bool = False
     expires_at: datetime | None = None
 
@@ -85,12 +91,15 @@ class OwnTokenDesk:
             is_valid=own.is_valid,
             whitelist=Whitelist.ALWAYS,
             last_updated=now,
+            group_id=None if token.group_id is None else await vault.seal(token.group_id),
+            group_key=None if token.group_id is None else group_key_of(vault, party_id, token.group_id),
         )
         is_same_row = cached is not None and replace(row, last_updated=cached.last_updated) == cached
         if own == known and is_same_row:
             return False
         await unit.table(OWN_TOKEN).put(own)
         await unit.table(TOKEN).put(row)
+        await note_change(unit, cached, row)
         return True
 
     async def block(
@@ -124,7 +133,9 @@ class OwnTokenDesk:
         key = (own.party_id, own.party_id, own.token_subject, own.token_type)
         cached = await unit.table(TOKEN).get_for_update(*key)
         if cached is not None and cached.is_valid != judged.is_valid:
-            await unit.table(TOKEN).put(replace(cached, is_valid=judged.is_valid, last_updated=now))
+            changed = replace(cached, is_valid=judged.is_valid, last_updated=now)
+            await unit.table(TOKEN).put(changed)
+            await note_change(unit, cached, changed)
         return judged
 
 

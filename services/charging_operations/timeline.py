@@ -52,6 +52,13 @@ _WORDS: Final[dict[str, str]] = {
 }
 
 
+_OWN_WORDS: Final[dict[str, str]] = {
+    DecisionReason.TOKEN_INVALID: "it is a card of the CPO's own that is blocked or has ended",
+    DecisionReason.WHITELISTED: "it is a card of the CPO's own",
+    DecisionReason.WHITELISTED_OFFLINE: "it is a card of the CPO's own",
+}
+
+
 class EntryKind(StrEnum):
     """What an entry is about. The order is the one of entries of the same moment."""
 
@@ -115,6 +122,12 @@ def reason_in_words(reason: str, emsp_id: PartyId | None = None) -> str:
     return words if emsp_id is None else words.replace("the MSP", f"the MSP {emsp_id}", 1)
 
 
+def decision_in_words(row: AuthorizationRecord) -> str:
+    """Return why a driver was let in or refused; a CPO's own card has no MSP that could have said anything."""
+    own = _OWN_WORDS.get(row.reason) if row.emsp_id == row.party_id else None
+    return own or reason_in_words(row.reason, row.emsp_id)
+
+
 def moment(at: datetime) -> str:
     """Return a moment as people read it."""
     return at.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
@@ -164,7 +177,7 @@ def _authorization(row: AuthorizationRecord) -> Entry:
     return Entry(
         at=row.decided_at,
         kind=EntryKind.AUTHORIZATION,
-        why=f"{decided}: {reason_in_words(row.reason, row.emsp_id)}",
+        why=f"{decided}: {decision_in_words(row)}",
         ocpp_evse_id=row.ocpp_evse_id,
         reference=row.authorization_id,
     )

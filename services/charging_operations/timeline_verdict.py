@@ -17,7 +17,7 @@ from services.charging_operations.records import (
     TransactionState,
 )
 from services.charging_operations.stations import STATUS_OF
-from services.charging_operations.timeline import History, energy, moment, numbers, reason_in_words
+from services.charging_operations.timeline import History, decision_in_words, energy, moment, numbers, reason_in_words
 from services.charging_operations.transactions import TransactionFile
 
 _OUT_OF_USE: Final = frozenset({EVSEStatus.INOPERATIVE, EVSEStatus.OUTOFORDER})
@@ -58,7 +58,7 @@ def verdict_of(history: History) -> Verdict:
     if tried is None:
         return Verdict(outcome=Outcome.NOTHING_TRIED, why=f"nobody tried to charge{_hindrance(history, None)}")
     if not tried.is_accepted:
-        return Verdict(outcome=Outcome.REFUSED, why=reason_in_words(tried.reason, tried.emsp_id))
+        return Verdict(outcome=Outcome.REFUSED, why=decision_in_words(tried))
     begin = f"a driver was let in at {moment(tried.decided_at)}, and no transaction began"
     return Verdict(outcome=Outcome.NOT_STARTED, why=begin + _hindrance(history, tried.ocpp_evse_id))
 
@@ -124,6 +124,9 @@ def _resolved(file: TransactionFile, _: History) -> Verdict:
     last = max(file.quarantine, key=lambda row: row.resolved_at or row.quarantined_at, default=None)
     if last is None:
         return Verdict(outcome=Outcome.RESOLVED, why="it was resolved without a CDR")
+    if set(last.reasons) == {FaultReason.OWN_TOKEN}:
+        taken = energy(last.energy_import_wh, last.energy_export_wh)
+        return Verdict(outcome=Outcome.RESOLVED, why=f"it did not fail: a card of the CPO's own took {taken}, unbilled")
     why = f"{', '.join(last.reasons)}; {last.resolved_by} made it {last.state}: {last.resolved_why}"
     return Verdict(outcome=Outcome.RESOLVED, why=why)
 
@@ -151,7 +154,7 @@ def _refusal(file: TransactionFile, history: History) -> str | None:
     if not own or any(row.is_accepted for row in own):
         return None
     last = max(own, key=lambda row: row.decided_at)
-    return reason_in_words(last.reason, last.emsp_id)
+    return decision_in_words(last)
 
 
 def _missing(file: TransactionFile) -> str:

@@ -16,7 +16,7 @@ from services.charging_operations.station_import import ROWS_MAX, Plan, Refusal,
 UID_CHARACTERS_MAX: Final = 36
 """OCPI 2.2.1, 12.3.2 Token.uid; OCPP 1.6 reads 20, 2.x 36 or more."""
 REQUIRED: Final = ("uid",)
-_OPTIONAL: Final = ("type", "contract_id", "is_blocked", "expires_at")
+_OPTIONAL: Final = ("type", "contract_id", "group_id", "is_blocked", "expires_at")
 OCPP_TAG: Final = "ocpp_tag"
 _TRUE: Final = frozenset({"true", "yes", "1"})
 _FALSE: Final = frozenset({"", "false", "no", "0"})
@@ -49,8 +49,8 @@ def tokens_of_csv(text: str) -> Plan[PlannedToken]:
 def tokens_of_steve(dump: str) -> Plan[PlannedToken]:
     """Plan the OCPP tags of a SteVe database.
 
-    SteVe lets a tag with `max_active_transaction_count` 0 charge nowhere: it is taken as blocked. Other counts and
-    parents are not taken. Raises `NoDump`, `NotUnderstood`: it has no tag.
+    SteVe lets a tag with `max_active_transaction_count` 0 charge nowhere: it is taken as blocked. Other counts are not
+    taken. A tag's parent is the name of its group. Raises `NoDump`, `NotUnderstood`: it has no tag.
     """
     planned: list[PlannedToken] = []
     refused: list[Refusal] = []
@@ -63,7 +63,7 @@ def tokens_of_steve(dump: str) -> Plan[PlannedToken]:
             refused.append(Refusal(line=row.line, row=masked(row.values.get("id_tag") or ""), why=str(error)))
     if not planned and not refused:
         raise NotUnderstood(f"no row of {OCPP_TAG}: dump it with its data")
-    ignored = ("parent_id_tag", "max_active_transaction_count", "note")
+    ignored = ("max_active_transaction_count", "note")
     return _without_repeats(Plan(planned=tuple(planned), refused=tuple(refused), ignored=ignored))
 
 
@@ -84,6 +84,7 @@ def _token_of_row(row: Mapping[str, str]) -> OwnToken:
         uid=_uid(row.get("uid", "")),
         token_type=token_type,
         contract_id=row.get("contract_id") or None,
+        group_id=row.get("group_id") or None,
         is_blocked=blocked in _TRUE,
         expires_at=_moment(row.get("expires_at", ""), "expires_at", zone_is_told=True),
     )
@@ -92,6 +93,7 @@ def _token_of_row(row: Mapping[str, str]) -> OwnToken:
 def _token_of_tag(values: Mapping[str, str | None]) -> OwnToken:
     return OwnToken(
         uid=_uid(values.get("id_tag") or ""),
+        group_id=values.get("parent_id_tag") or None,
         is_blocked=(values.get("max_active_transaction_count") or "1") == "0",
         # A dump says SET TIME_ZONE='+00:00' above its rows, so its moments are UTC without saying so.
         expires_at=_moment(values.get("expiry_date") or "", "expiry_date", zone_is_told=False),

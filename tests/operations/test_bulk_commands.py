@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
-import pytest
-
 from emobility.events.charging import StationBooted
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from services.charging_operations.bulk_commands import BULK_CALL, BULK_JOB, Again, BulkCommand, BulkDesk
@@ -188,19 +186,7 @@ async def test_the_same_request_under_one_id_is_one_job_and_another_is_refused()
         assert len(here.gateway.commands) == MANY
 
 
-@pytest.mark.parametrize(
-    ("selection", "names"),
-    [
-        ({"station_ids": ["CS3", "CS2"]}, ["CS2", "CS3"]),
-        ({"vendor": "Acme"}, [STATION, "CS2"]),
-        ({"vendor": "Acme", "firmware_version": "2"}, ["CS2"]),
-        ({"model": "Wall", "station_ids": [STATION, "CS5"]}, [STATION]),
-        ({"ocpp_version": "2.0.1"}, [STATION]),
-        ({"is_online_only": True}, [STATION]),
-        ({"location_id": "LOC1", "station_ids": ["CS4"]}, ["CS4"]),
-    ],
-)
-async def test_stations_are_selected_by_all_that_is_said(selection: Any, names: list[str]) -> None:
+async def test_stations_are_selected_by_all_that_is_said() -> None:
     async with many_stations() as here:
         for name, firmware in ((STATION, "1"), ("CS2", "2")):
             await here.report(
@@ -215,29 +201,37 @@ async def test_stations_are_selected_by_all_that_is_said(selection: Any, names: 
                 )
             )
 
-        job = await begin(here, selection=selection)
+        selections: list[tuple[dict[str, Any], list[str]]] = [
+            ({"station_ids": ["CS3", "CS2"]}, ["CS2", "CS3"]),
+            ({"vendor": "Acme"}, [STATION, "CS2"]),
+            ({"vendor": "Acme", "firmware_version": "2"}, ["CS2"]),
+            ({"model": "Wall", "station_ids": [STATION, "CS5"]}, [STATION]),
+            ({"ocpp_version": "2.0.1"}, [STATION]),
+            ({"is_online_only": True}, [STATION]),
+            ({"location_id": "LOC1", "station_ids": ["CS4"]}, ["CS4"]),
+        ]
+        for selection, names in selections:
+            job = await begin(here, selection=selection)
+            assert [row["charging_station_id"] for row in await shown(here, job, "/stations")] == names, selection
 
-        assert [row["charging_station_id"] for row in await shown(here, job, "/stations")] == names
 
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"selection": {}, "payload": {}},
-        {"selection": {"station_ids": ["NONE"]}, "payload": {}},
-        {"selection": {"vendor": "Nobody"}, "payload": {}},
-        {"selection": {"is_all": True}},
-        {"selection": {"is_all": True}, "payload": {}, "payloads": {"1.6": {}}},
-        {"selection": {"is_all": True}, "payloads": {"3.0": {}}},
-        {"selection": {"is_all": True}, "payload": {}, "at_once": 0},
-        {"selection": {"is_all": True}, "payload": {}, "timeout_s": 121},
-    ],
-)
-async def test_what_makes_no_sense_calls_nobody(body: Any) -> None:
+async def test_what_makes_no_sense_calls_nobody() -> None:
     async with many_stations() as here:
-        answer = await here.api("POST", f"/{CPO}/commands/Reset", body)
+        everyone: dict[str, Any] = {"selection": {"is_all": True}}
+        bodies: list[dict[str, Any]] = [
+            {"selection": {}, "payload": {}},
+            {"selection": {"station_ids": ["NONE"]}, "payload": {}},
+            {"selection": {"vendor": "Nobody"}, "payload": {}},
+            everyone,
+            everyone | {"payload": {}, "payloads": {"1.6": {}}},
+            everyone | {"payloads": {"3.0": {}}},
+            everyone | {"payload": {}, "at_once": 0},
+            everyone | {"payload": {}, "timeout_s": 121},
+        ]
+        for body in bodies:
+            answer = await here.api("POST", f"/{CPO}/commands/Reset", body)
+            assert answer.status_code == 422, body
 
-        assert answer.status_code == 422, answer.text
         assert (here.gateway.commands, await here.rows(BULK_JOB)) == ([], [])
 
 

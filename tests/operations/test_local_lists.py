@@ -180,6 +180,23 @@ async def test_what_nobody_signed_for_is_not_listed_and_ends_with_its_agreement(
         assert (station.entries, shown["state"]) == ({}, "IN_SYNC")
 
 
+async def test_the_cpos_own_cards_are_listed_without_an_agreement_and_leave_at_once_when_they_are_blocked() -> None:
+    async with open_for_business() as here:
+        station = await listed(here)
+        await here.api("POST", f"/{CPO}/imports/tokens", b"uid,group_id\nSTAFF01,STAFF\nSTAFF02,STAFF\n")
+        await look(here)
+        entered = dict(station.entries)
+        assert (await here.authorize("STAFF02")).may_cache
+        (blocked,) = (await here.api("GET", f"/{CPO}/own-tokens?offset=1")).json()
+
+        await here.api("PUT", f"/{CPO}/own-tokens/{blocked['token_subject']}", {"is_blocked": True})
+        await here.operations.local_lists.follow_withdrawals()
+
+        assert set(entered) == {CARD, "STAFF01", "STAFF02"}
+        assert entered["STAFF01"]["groupIdToken"] == entered["STAFF02"]["groupIdToken"]
+        assert len(station.entries) == 2
+
+
 @pytest.mark.parametrize("changes", [{"whitelist": Whitelist.NEVER}, {"valid": False}])
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_what_is_withdrawn_leaves_list_and_cache_at_once(version: str, changes: dict[str, Any]) -> None:

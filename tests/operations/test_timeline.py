@@ -247,18 +247,16 @@ async def test_boots_calls_and_what_was_told_later_have_their_place() -> None:
         assert "transaction 1 goes on, register 3,000 Wh; told later, for the station was offline" in why
 
 
-@pytest.mark.parametrize(
-    ("query", "status_code"),
-    [
-        ("?from=2022-03-27T08:00:00Z&to=2022-03-27T07:00:00Z", 422),
-        ("?from=2021-03-27T08:00:00Z&to=2022-03-27T07:00:00Z", 422),
-        ("?to=0001-01-01T00:00:00Z", 422),
-        ("?from=2022-03-20T08:00:00Z", 200),
-    ],
-)
-async def test_a_time_is_not_endless(query: str, status_code: int) -> None:
+async def test_a_time_is_not_endless() -> None:
     async with open_for_business() as here:
-        assert (await here.api("GET", f"/{CPO}/stations/{STATION}/timeline{query}")).status_code == status_code
+        for query, status_code in (
+            ("?from=2022-03-27T08:00:00Z&to=2022-03-27T07:00:00Z", 422),
+            ("?from=2021-03-27T08:00:00Z&to=2022-03-27T07:00:00Z", 422),
+            ("?to=0001-01-01T00:00:00Z", 422),
+            ("?from=2022-03-20T08:00:00Z", 200),
+        ):
+            answer = await here.api("GET", f"/{CPO}/stations/{STATION}/timeline{query}")
+            assert answer.status_code == status_code, query
 
 
 @pytest.mark.parametrize("reason", DecisionReason)
