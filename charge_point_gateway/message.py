@@ -22,6 +22,7 @@ from emobility.domain.personal import Sealed
 from emobility.events.charging import IdTokenKind
 from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
+from emobility.ports.station_questions import StationAnswer, StationQuestion
 
 WHOLE_NUMBER_MAX: Final = 2**53 - 1
 """Largest whole number every JSON reader agrees on (RFC 8259, section 6)."""
@@ -79,6 +80,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    told: StationAnswer | None = None
+    """The answer to the message's `inquiry`; None: the back office was not asked, or did not answer."""
 
     @property
     def station_key(self) -> str:
@@ -112,6 +115,10 @@ class Message:
 
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Return what the back office has to decide before the response."""
+        return None
+
+    def inquiry(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
+        """Return what else the back office is asked before the response; a message with one has personal texts."""
         return None
 
     def request_to_sign(self, payload: dict[str, Any]) -> str | None:

@@ -48,6 +48,7 @@ from emobility.events.event import Envelope
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus, Authorizer
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
+from emobility.ports.station_questions import StationAnswer, StationQuestion, StationQuestions, VATNumberQuestion
 from emobility.ports.vault import Vault
 
 OUTBOX_FRAMES_MAX: Final = 64
@@ -82,6 +83,7 @@ class SessionServices:
     randomness: Randomness
     vault: Vault
     authorizer: Authorizer
+    questions: StationQuestions
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
@@ -321,6 +323,9 @@ class StationSession:
             try:
                 if question is not None:
                     context = replace(context, answer=await self._ask(question, context))
+                inquiry = message.inquiry(call.payload, context)
+                if inquiry is not None:
+                    context = replace(context, told=await self._inquire(inquiry))
             finally:
                 if durable is not None:
                     await durable
@@ -415,6 +420,16 @@ class StationSession:
             return AuthorizationAnswer(
                 status=self._services.answer_when_unavailable, reason="the back office did not answer"
             )
+
+    async def _inquire(self, inquiry: StationQuestion) -> StationAnswer | None:
+        try:
+            if isinstance(inquiry, VATNumberQuestion):
+                return await self._services.questions.check_vat_number(inquiry)
+            return await self._services.questions.receipt_of(inquiry)
+        except Unavailable as error:
+            kind = type(inquiry).__name__
+            _LOG.warning("inquiry_failed", station=self.identity.key, inquiry=kind, error=type(error).__name__)
+            return None
 
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
         response = message.response(call.payload, context)
