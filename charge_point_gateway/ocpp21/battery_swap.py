@@ -1,4 +1,4 @@
-"""BatterySwap (OCPP 2.1, S03, S04): batteries went into, or came out of, a swap station. Durable, for they are worth money.
+"""BatterySwap (OCPP 2.1, S03, S04): batteries went into, or came out of, a swap station; durable, for they cost money.
 
 The message has no number and no time. Its content tells it from every other one: request id, event and what the
 batteries were like.
