@@ -1,9 +1,10 @@
-"""The servers under load, each a process of its own: our gateway, and the `ocpp` package's central-system loop."""
+"""The servers under load, each a process of its own: our gateway, the `ocpp` package's loop, and a bare echo."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -88,22 +89,32 @@ def rival_class() -> type[Any]:
 
 async def serve_rival() -> None:
     """Serve the rival, which stores nothing."""
-    import websockets  # noqa: PLC0415 - only this process loads the rival
-
     central_system = rival_class()
 
     async def handle(connection: Any) -> None:
         await central_system(connection.request.path.rpartition("/")[2], connection).start()
 
-    import logging  # noqa: PLC0415 - as above
+    await _serve_websockets(handle)
+
+
+async def serve_echo() -> None:
+    """Send every frame back: what the `websockets` library alone costs."""
+
+    async def handle(connection: Any) -> None:
+        async for frame in connection:
+            await connection.send(frame)
+
+    await _serve_websockets(handle)
+
+
+async def _serve_websockets(handle: Callable[[Any], Awaitable[None]]) -> None:
+    import logging  # noqa: PLC0415 - only the rivals load these
+
+    import websockets  # noqa: PLC0415 - as above
 
     logging.disable(logging.CRITICAL)
     async with websockets.serve(
-        handle,
-        "127.0.0.1",
-        0,
-        subprotocols=[Subprotocol("ocpp2.0.1")],
-        compression=None,
+        handle, "127.0.0.1", 0, subprotocols=[Subprotocol("ocpp2.0.1")], compression=None
     ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await _until_input_ends()
@@ -120,4 +131,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "ours":
         uvloop.run(serve_ours(sys.argv[2], int(sys.argv[3])))
     else:
-        uvloop.run(serve_rival())
+        uvloop.run(serve_rival() if sys.argv[1] == "rival" else serve_echo())

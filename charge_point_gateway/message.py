@@ -74,6 +74,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     message_id: str
     ocpp_version: str
+    station_key: str
+    """Party and station: the first part of every event id."""
     heartbeat_interval_s: int = 300
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
@@ -82,11 +84,6 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a CA of ours made of the CSR, in PEM."""
     told: StationAnswer | None = None
     """The answer to the message's `inquiry`; None: the back office was not asked, or did not answer."""
-
-    @property
-    def station_key(self) -> str:
-        """Party and station: the first part of every event id."""
-        return f"{self.party_id.code}/{self.charging_station_id}"
 
 
 class Fact(msgspec.Struct, frozen=True):

@@ -103,6 +103,7 @@ class StationSession:
     ) -> None:
         self.identity = identity
         self.version = version
+        self._version_text, self._station_key = version.value, identity.key  # read for every message
         self.fence = 0
         """The presence row's fence while this session owns the station."""
         self.certificate_serial_number: str | None = None
@@ -151,7 +152,7 @@ class StationSession:
         now_s = self._services.timer.monotonic_s()
         self._act(self._connection.receive(frame, now_s))
         has_room = len(self._outbox) < OUTBOX_FRAMES_MAX and len(self._tasks) <= SENDS_AT_ONCE_MAX
-        return has_room and self._connection.read_delay_s(now_s) <= 0
+        return has_room and self._connection.has_credit
 
     async def _rest(self) -> None:
         """Wait until the station may send again, and reads what is written to it."""
@@ -480,7 +481,8 @@ class StationSession:
             charging_station_id=self.identity.charging_station_id,
             now=self._services.clock.now(),
             message_id=call.message_id,
-            ocpp_version=self.version.value,
+            ocpp_version=self._version_text,
+            station_key=self._station_key,
             heartbeat_interval_s=self._services.heartbeat_interval_s,
         )
 

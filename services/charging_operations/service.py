@@ -39,14 +39,16 @@ from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
-from services.charging_operations.operator_api import OperatorAPI, answer
+from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.routes import RouteTable, answer
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.transaction_api import TransactionAPI
 from services.charging_operations.uptime import UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk
 
@@ -121,7 +123,6 @@ class ChargingOperations:
         self.host.mount_on(app, authorize=access.party)
         operator = OperatorAPI(
             office=self.office,
-            access=access,
             stations=self.stations,
             tariffs=self.tariffs,
             agreements=self.agreements,
@@ -129,13 +130,16 @@ class ChargingOperations:
             credits=self.credits,
             modules=self.modules,
         )
-        operator.mount_on(app)
+        self.routes = RouteTable(app=app, access=access)
+        self.routes.open()
+        operator.mount_on(self.routes)
         StationAPI(
             operator=operator,
             device_model=self.device_model,
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
-        ).mount_on(app)
+        ).mount_on(self.routes)
+        TransactionAPI(operator=operator).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -21,7 +21,9 @@ from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
     DeviceModelReported,
+    EVSEMetered,
     MonitorsReported,
+    StationBooted,
     StationNotified,
     TransactionEnded,
     TransactionStarted,
@@ -32,6 +34,7 @@ from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.evse_readings import keep_evse_reading
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -53,6 +56,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
@@ -92,6 +96,10 @@ class SessionDesk:
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
         elif isinstance(event, DeviceModelReported | MonitorsReported):
             await self.device_model.take(unit, envelope, event)
+        elif isinstance(event, StationBooted):
+            await keep_boot(unit, envelope, event)
+        elif isinstance(event, EVSEMetered):
+            await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):
