@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -66,7 +65,22 @@ class SwapRequest:
     """POST swaps: whose swap it shall be. `id_token_type` is one of OCPP 2.1's types, such as ISO14443."""
 
     id_token: str
-    id_token_type: str = "Central"
+    id_token_type: str = "Central"  # noqa: S105 - a type of OCPP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapShown:
+    """A swap for the operator: every battery, nobody's token."""
+
+    request_id: int
+    ordinal: int
+    state: SwapState
+    is_requested: bool
+    answer: str | None
+    opened_at: datetime
+    updated_at: datetime
+    uncounted: int
+    steps: tuple[SwapStep, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,19 +129,19 @@ class BatterySwapDesk:
         """
         table = unit.table(BATTERY_SWAP)
         where = {"party_id": event.party_id, "charging_station_id": event.charging_station_id}
-        rows = await table.select(where | {"request_id": event.request_id}, order_by=("-ordinal",), limit=1)
-        row = await table.get_for_update(*where.values(), event.request_id, rows[0].ordinal) if rows else None
+        where |= {"request_id": event.request_id}
+        rows = await table.select(where, order_by=("-ordinal",), limit=1)
+        row = await table.get_for_update(*_key(rows[0])) if rows else None
         heard_at = envelope.recorded_at
         if row is None:
-            row = self._new(*where.values(), event.request_id, BatterySwap(), heard_at)
+            row = self._new(event.party_id, event.charging_station_id, event.request_id, BatterySwap(), heard_at)
         step = SwapStep(event=event.swap_event, batteries=event.batteries, heard_at=heard_at)
         swap = with_step(row.swap, step)
         if swap is None and step.event is SwapEvent.BATTERY_IN and not row.swap.is_requested:
             if not row.swap.is_over:
                 await table.put(self._with(row, replace(row.swap, is_given_up=True)))
-            row = replace(
-                self._new(*where.values(), event.request_id, BatterySwap(), heard_at), ordinal=row.ordinal + 1
-            )
+            another = self._new(event.party_id, event.charging_station_id, event.request_id, BatterySwap(), heard_at)
+            row = replace(another, ordinal=row.ordinal + 1)
             swap = with_step(row.swap, step)
         if swap is None:
             _log.warning("battery_swap_contradicted", station=event.key, request_id=event.request_id)
@@ -140,11 +154,13 @@ class BatterySwapDesk:
         before = ("updated_at", self.office.now() - SWAP_WAIT)
         async with self.office.ports.units.begin() as unit:
             table = unit.table(BATTERY_SWAP)
-            for each in await table.select({"state": _WAITING}, before=before, limit=OVERDUE_AT_ONCE_MAX):
+            overdue = await table.select({"state": _WAITING}, before=before, limit=OVERDUE_AT_ONCE_MAX)
+            for each in overdue:
                 row = await table.get_for_update(*_key(each))
                 if row is not None and row.state in _WAITING:
                     await table.put(self._with(row, replace(row.swap, is_given_up=True)))
-            await unit.commit()
+            if overdue:
+                await unit.commit()
 
     async def _next_request_id(self, unit: UnitOfWork, party_id: PartyId, station_id: str) -> int:
         where = {"party_id": party_id, "charging_station_id": station_id}
@@ -172,22 +188,19 @@ class BatterySwapDesk:
         return replace(row, swap=swap, state=swap.state, updated_at=self.office.now())
 
 
-def shown_swaps(rows: Iterable[BatterySwapRecord]) -> list[dict[str, Any]]:
-    """Return swaps for the operator: every battery, nobody's token."""
-    return [
-        {
-            "request_id": row.request_id,
-            "ordinal": row.ordinal,
-            "state": row.state,
-            "is_requested": row.swap.is_requested,
-            "answer": row.answer,
-            "opened_at": row.opened_at,
-            "updated_at": row.updated_at,
-            "uncounted": row.uncounted,
-            "steps": row.swap.steps,
-        }
-        for row in rows
-    ]
+def shown_swap(row: BatterySwapRecord) -> SwapShown:
+    """Return a swap for the operator."""
+    return SwapShown(
+        request_id=row.request_id,
+        ordinal=row.ordinal,
+        state=row.state,
+        is_requested=row.swap.is_requested,
+        answer=row.answer,
+        opened_at=row.opened_at,
+        updated_at=row.updated_at,
+        uncounted=row.uncounted,
+        steps=row.swap.steps,
+    )
 
 
 def _key(row: BatterySwapRecord) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from services.charging_operations.office import Office
 from services.charging_operations.report_pages import take_page
 from services.charging_operations.station_calls import call_station
 from services.charging_operations.station_records import ReportKind
-from services.charging_operations.wanted_settings import WANTED_SETTING, WantedDesk, WantedKind, WantedState
+from services.charging_operations.wanted_settings import WANTED_SETTING, WantedDesk, WantedKind, WantedState, as_json
 
 CONTROLS_MAX: Final = 1_000
 """Controls kept of one station; the standard lets a report page name 24 of each type."""
@@ -87,6 +87,19 @@ DER_ALARM: Final = TableSpec(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DERControlShown:
+    """A control for the operator, its setting in the words of the standard."""
+
+    control_id: str
+    control_type: str
+    is_default: bool | None
+    is_superseded: bool | None
+    request_id: int
+    seen_at: datetime
+    setting: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlsCleared:
     """POST der-controls/clear: all default controls, or all scheduled ones, perhaps of one type."""
 
@@ -109,9 +122,7 @@ class DERDesk:
         """Set a control (SetDERControl); `control` is its payload but for the id. Raises what `call_station` does."""
         payload = control | {"controlId": control_id}
         kind = WantedKind.DER_CONTROL
-        outcome = await self.wanted.set(
-            party_id, station_id, kind, control_id, payload, correlation_id=correlation_id
-        )
+        outcome = await self.wanted.set(party_id, station_id, kind, control_id, payload, correlation_id=correlation_id)
         superseded = (outcome.answer or {}).get("supersededIds", ())
         if outcome.result is CommandResult.ACCEPTED and superseded:
             async with self.office.ports.units.begin() as unit:
@@ -249,6 +260,19 @@ class DERDesk:
         where = _station(event) | {"kind": WantedKind.DER_CONTROL, "superseded_by": event.control_id}
         for row in await unit.table(WANTED_SETTING).select(where):
             await unit.table(WANTED_SETTING).put(replace(row, superseded_by=None))
+
+
+def shown_control(row: DERControlRecord) -> DERControlShown:
+    """Return a control for the operator."""
+    return DERControlShown(
+        control_id=row.control_id,
+        control_type=row.control_type,
+        is_default=row.is_default,
+        is_superseded=row.is_superseded,
+        request_id=row.request_id,
+        seen_at=row.seen_at,
+        setting=as_json(row.setting),
+    )
 
 
 def _station(event: Any) -> dict[str, Any]:

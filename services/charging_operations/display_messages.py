@@ -47,6 +47,17 @@ DISPLAY_MESSAGE: Final = TableSpec(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisplayMessageShown:
+    """A message for the operator, as its station told it."""
+
+    message_id: int
+    priority: str
+    display_state: str | None
+    seen_at: datetime
+    message: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayDesk:
     """Sets messages and keeps what stations tell of them."""
 
@@ -117,12 +128,12 @@ class DisplayDesk:
                     await table.remove(*where.values(), row.message_id)
 
 
-def shown_message(row: DisplayMessageRecord) -> dict[str, Any]:
+def shown_message(row: DisplayMessageRecord) -> DisplayMessageShown:
     """Return a message for the operator."""
-    return {
-        "message_id": row.message_id,
-        "priority": row.priority,
-        "display_state": row.display_state,
-        "seen_at": row.seen_at,
-        "message": as_json(row.message),
-    }
+    return DisplayMessageShown(
+        message_id=row.message_id,
+        priority=row.priority,
+        display_state=row.display_state,
+        seen_at=row.seen_at,
+        message=as_json(row.message),
+    )

@@ -37,7 +37,7 @@ class EventStreamRecord:
     stream_id: int
     variable_monitoring_id: int | None
     interval_s: int | None
-    values: int | None
+    values_at_once: int | None
     opened_at: datetime
     closed_at: datetime | None
     reported_at: datetime | None
@@ -73,7 +73,7 @@ class StreamAdjustment:
     """POST event-streams/{stream_id}/adjust: how often a stream reports, or with how many values at once."""
 
     interval_s: int | None = None
-    values: int | None = None
+    values_at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +135,7 @@ class EventStreamDesk:
         for old in await table.select(where, order_by=("-number",), offset=VALUES_KEPT_MAX):
             await table.remove(*where.values(), old.number)
         await unit.table(EVENT_STREAM).put(
-            replace(
-                row, reported_at=envelope.recorded_at, pending=whole_of(payload["pending"]), values_heard=heard
-            )
+            replace(row, reported_at=envelope.recorded_at, pending=whole_of(payload["pending"]), values_heard=heard)
         )
 
     # What operators ask
@@ -146,7 +144,7 @@ class EventStreamDesk:
         self, party_id: PartyId, station_id: str, stream_id: int, asked: StreamAdjustment, *, correlation_id: str
     ) -> CommandOutcome:
         """Have a stream report otherwise. Raises what `call_station` does."""
-        wanted = {"interval": asked.interval_s, "values": asked.values}
+        wanted = {"interval": asked.interval_s, "values": asked.values_at_once}
         params = {name: value for name, value in wanted.items() if value is not None}
         payload = {"id": stream_id, "params": params}
         outcome = await call_station(
@@ -156,7 +154,7 @@ class EventStreamDesk:
             async with self.office.ports.units.begin() as unit:
                 row = await unit.table(EVENT_STREAM).get_for_update(party_id, station_id, stream_id)
                 if row is not None:
-                    adjusted = replace(row, interval_s=asked.interval_s, values=asked.values)
+                    adjusted = replace(row, interval_s=asked.interval_s, values_at_once=asked.values_at_once)
                     await unit.table(EVENT_STREAM).put(adjusted)
                     await unit.commit()
         return outcome
@@ -176,11 +174,11 @@ class EventStreamDesk:
             for stream_id, stream in list(told.items())[:STREAMS_MAX]:
                 row = known.get(stream_id)
                 if row is not None and row.closed_at is None:
-                    row = replace(row, interval_s=stream.interval_s, values=stream.values)
+                    row = replace(row, interval_s=stream.interval_s, values_at_once=stream.values)
                     await table.put(replace(row, variable_monitoring_id=stream.variable_monitoring_id))
                 else:
                     at = self.office.now()
-                    await table.put(self._running(party_id, station_id, stream_id, stream, row, at))
+                    await table.put(self._running((party_id, station_id, stream_id), stream, row, at))
             for row in known.values():
                 if row.stream_id not in told and row.closed_at is None:
                     await table.put(replace(row, closed_at=self.office.now()))
@@ -200,24 +198,22 @@ class EventStreamDesk:
     def _opened(
         self, event: Any, told: StreamTold | None, row: EventStreamRecord | None, at: datetime
     ) -> EventStreamRecord:
-        return self._running(event.party_id, event.charging_station_id, event.stream_id, told, row, at)
+        return self._running((event.party_id, event.charging_station_id, event.stream_id), told, row, at)
 
     def _running(
         self,
-        party_id: PartyId,
-        station_id: str,
-        stream_id: int,
+        key: tuple[PartyId, str, int],
         told: StreamTold | None,
         before: EventStreamRecord | None,
         at: datetime,
     ) -> EventStreamRecord:
         return EventStreamRecord(
-            party_id=party_id,
-            charging_station_id=station_id,
-            stream_id=stream_id,
+            party_id=key[0],
+            charging_station_id=key[1],
+            stream_id=key[2],
             variable_monitoring_id=told.variable_monitoring_id if told else None,
             interval_s=told.interval_s if told else None,
-            values=told.values if told else None,
+            values_at_once=told.values if told else None,
             opened_at=at,
             closed_at=None,
             reported_at=before.reported_at if before else None,

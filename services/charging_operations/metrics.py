@@ -18,7 +18,14 @@ class OperationsMetrics:
         )
         self._records = metrics.counter("ocmf_verifications_total", "Signed charges verified", ("result",))
         self._quarantined = metrics.counter("sessions_quarantined_total", "Entries into quarantine", ("reason",))
+        self._security = metrics.counter(
+            "station_security_events_total", "Security events that stations reported", ("event", "is_critical")
+        )
         self._energy = metrics.counter("session_energy_wh_total", "Energy of closed sessions in Wh", ("stage",))
+
+    def security_event(self, event: str, *, is_critical: bool) -> None:
+        """A station reported a security event; `event` is a name of the standard, or one for all others."""
+        self._security.labels(event, str(is_critical).lower()).inc()
 
     def authorized(self, *, is_accepted: bool, reason: str) -> None:
         """A decision was made."""

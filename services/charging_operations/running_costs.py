@@ -6,6 +6,7 @@ as CostUpdated has it. A station's own calculation (costDetails, I12) is kept an
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,11 +18,12 @@ from emobility.domain.charging_periods import whole_second
 from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Money, decimal_from_e4
+from emobility.domain.personal import Sealed, SubjectErased
+from emobility.events.event import Envelope
 from emobility.events.station_told import StationCostCalculated
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
-from emobility.protocols.station_control.told import payload_text
 from services.charging_operations.cdrs import billable_periods, priced
 from services.charging_operations.office import NotAllowedNow, NotFound, Office
 from services.charging_operations.records import SESSION, TRANSACTION, TransactionRecord, TransactionState
@@ -61,7 +63,7 @@ class ToldCostRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationCostRecord:
-    """A station's own calculation, its newest; totals in units of `currency` as they came, `details` as JSON."""
+    """A station's own calculation, its newest; totals in units of `currency` as they came, `details` whole."""
 
     party_id: PartyId
     charging_station_id: str
@@ -72,7 +74,7 @@ class StationCostRecord:
     total_excl: Decimal | None
     total_incl: Decimal | None
     has_failed: bool
-    details: str | None
+    details: Sealed | None
 
 
 COST_TELLING: Final = TableSpec(
@@ -84,6 +86,28 @@ TOLD_COST: Final = TableSpec(
 STATION_COST: Final = TableSpec(
     name="cpo_station_cost", record=StationCostRecord, key=("party_id", "charging_station_id", "transaction_id")
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostCompared:
+    """A station's own calculation beside ours, in units of each currency.
+
+    A difference is the station's less ours; None: the one or the other, or a currency in common, is missing.
+    """
+
+    transaction_id: str
+    seq_no: int
+    occurred_at: datetime
+    has_failed: bool
+    currency: str
+    station_excl: Decimal | None
+    station_incl: Decimal | None
+    our_currency: str | None
+    our_excl: Decimal | None
+    our_incl: Decimal | None
+    difference_excl: Decimal | None
+    difference_incl: Decimal | None
+    details: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +147,7 @@ class RunningCostDesk:
             except (Unavailable, RuleBroken) as error:
                 _log.info("costs_not_told", station=station.charging_station_id, reason=str(error))
 
-    async def take(
-        self, unit: UnitOfWork, event: StationCostCalculated, details: dict[str, Any] | None
-    ) -> None:
+    async def take(self, unit: UnitOfWork, _: Envelope, event: StationCostCalculated) -> None:
         """Keep a station's own calculation; a later number outweighs an earlier one, whenever it comes."""
         key = (event.party_id, event.charging_station_id, event.transaction_id)
         known = await unit.table(STATION_COST).get_for_update(*key)
@@ -142,35 +164,39 @@ class RunningCostDesk:
                 total_excl=event.total_excl,
                 total_incl=event.total_incl,
                 has_failed=event.has_failed,
-                details=None if details is None else payload_text(details),
+                details=event.payload,
             )
         )
 
-    async def compared(self, unit: UnitOfWork, row: StationCostRecord) -> dict[str, Any]:
-        """Return a station's calculation beside ours, and by how much it is above ours; None: it can't be compared."""
+    async def compared(self, unit: UnitOfWork, row: StationCostRecord) -> CostCompared:
+        """Return a station's calculation beside ours."""
         record = await unit.table(TRANSACTION).get(row.party_id, row.charging_station_id, row.transaction_id)
         session = None
         if record is not None and record.session_id is not None:
             session = await unit.table(SESSION).get(row.party_id, record.session_id)
+        details = None
+        if row.details is not None:
+            with contextlib.suppress(SubjectErased):
+                details = as_json(await self.office.ports.vault.open(row.details))
         ours = None if session is None else session.session.total_cost
         is_same_currency = session is not None and session.session.currency == row.currency
         ours_excl = None if ours is None else decimal_from_e4(ours.excl_e4)
         ours_incl = None if ours is None or ours.incl_e4 is None else decimal_from_e4(ours.incl_e4)
-        return {
-            "transaction_id": row.transaction_id,
-            "seq_no": row.seq_no,
-            "occurred_at": row.occurred_at,
-            "has_failed": row.has_failed,
-            "currency": row.currency,
-            "station_excl": row.total_excl,
-            "station_incl": row.total_incl,
-            "our_currency": None if session is None else session.session.currency,
-            "our_excl": ours_excl,
-            "our_incl": ours_incl,
-            "difference_excl": _difference(row.total_excl, ours_excl) if is_same_currency else None,
-            "difference_incl": _difference(row.total_incl, ours_incl) if is_same_currency else None,
-            "details": None if row.details is None else as_json(row.details),
-        }
+        return CostCompared(
+            transaction_id=row.transaction_id,
+            seq_no=row.seq_no,
+            occurred_at=row.occurred_at,
+            has_failed=row.has_failed,
+            currency=row.currency,
+            station_excl=row.total_excl,
+            station_incl=row.total_incl,
+            our_currency=None if session is None else session.session.currency,
+            our_excl=ours_excl,
+            our_incl=ours_incl,
+            difference_excl=_difference(row.total_excl, ours_excl) if is_same_currency else None,
+            difference_incl=_difference(row.total_incl, ours_incl) if is_same_currency else None,
+            details=details,
+        )
 
     async def _tell_station(self, station: CostTellingRecord) -> None:
         where = {"party_id": station.party_id, "charging_station_id": station.charging_station_id}

@@ -59,6 +59,7 @@ from services.charging_operations.records import (
 from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
+from services.charging_operations.station_told import ToldDesk, ToldEvent
 from services.charging_operations.stations import StationDesk, evse_at
 
 OVERLAP_SLACK_S: Final = 60
@@ -80,6 +81,7 @@ class SessionDesk:
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
+    told: ToldDesk
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take a batch of one partition in."""
@@ -100,6 +102,8 @@ class SessionDesk:
             await keep_boot(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
+        elif isinstance(event, ToldEvent):
+            await self.told.take(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):

@@ -6,7 +6,6 @@ Each is kept for `Limits.told_retention` and shown to the operator.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -97,6 +96,37 @@ CUSTOMER_INFORMATION: Final = TableSpec(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferShown:
+    """Vendor data for the operator: in JSON, what may name a person is masked; any other text is masked whole."""
+
+    transfer_id: str
+    vendor_id: str
+    message_id: str | None
+    occurred_at: datetime
+    data: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerPageShown:
+    """That a page of customer information came; what it says has a route of its own."""
+
+    request_id: int
+    seq_no: int
+    is_last: bool
+    generated_at: datetime
+    heard_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerText:
+    """What a station keeps of a customer; not complete: a page is missing yet."""
+
+    request_id: int
+    is_complete: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageDesk:
     """Keeps these."""
 
@@ -177,7 +207,7 @@ class MessageDesk:
             )
         )
 
-    async def customer_text(self, party_id: PartyId, station_id: str, request_id: int) -> dict[str, Any]:
+    async def customer_text(self, party_id: PartyId, station_id: str, request_id: int) -> CustomerText:
         """Return all that a station told in answer to one CustomerInformation. Raises `NotFound`.
 
         The one place where personal data leave this API: the person has asked for them (GDPR, art. 15).
@@ -191,21 +221,29 @@ class MessageDesk:
         is_complete = rows[-1].is_last and came == list(range(came[-1] + 1))
         vault = self.office.ports.vault
         text = "".join([await vault.open(row.page) for row in rows])
-        return {"request_id": request_id, "is_complete": is_complete, "text": text}
+        return CustomerText(request_id=request_id, is_complete=is_complete, text=text)
 
 
-async def shown_transfers(vault: Vault, rows: Iterable[DataTransferRecord]) -> list[dict[str, Any]]:
-    """Return vendor data for the operator: JSON with what may name a person masked; any other text whole masked."""
-    return [
-        {
-            "transfer_id": row.transfer_id,
-            "vendor_id": row.vendor_id,
-            "message_id": row.message_id,
-            "occurred_at": row.occurred_at,
-            "data": await _shown_data(vault, row.payload),
-        }
-        for row in rows
-    ]
+async def shown_transfer(vault: Vault, row: DataTransferRecord) -> TransferShown:
+    """Return vendor data for the operator."""
+    return TransferShown(
+        transfer_id=row.transfer_id,
+        vendor_id=row.vendor_id,
+        message_id=row.message_id,
+        occurred_at=row.occurred_at,
+        data=await _shown_data(vault, row.payload),
+    )
+
+
+def shown_page(row: CustomerInformationRecord) -> CustomerPageShown:
+    """Return that a page came, without what it says."""
+    return CustomerPageShown(
+        request_id=row.request_id,
+        seq_no=row.seq_no,
+        is_last=row.is_last,
+        generated_at=row.generated_at,
+        heard_at=row.heard_at,
+    )
 
 
 async def _shown_data(vault: Vault, payload: Sealed | None) -> Any:

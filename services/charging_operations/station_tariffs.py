@@ -1,4 +1,4 @@
-"""Tariffs at stations that calculate by themselves (OCPP 2.1, I07-I11): what we set, and what stations say they have."""
+"""Tariffs at stations that calculate by themselves (OCPP 2.1, I07-I11): what we set, what stations say they have."""
 
 from __future__ import annotations
 

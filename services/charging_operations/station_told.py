@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ from emobility.events.station_told import (
     TerminalPaymentReported,
     WebPaymentStarted,
 )
+from emobility.ports.station_questions import ReceiptAnswer, ReceiptQuestion, VATNumberAnswer, VATNumberQuestion
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from emobility.protocols.station_control.told import payload_of
 from services.charging_operations.battery_swaps import BatterySwapDesk
@@ -37,10 +39,13 @@ from services.charging_operations.security_events import SecurityDesk
 from services.charging_operations.station_messages import MessageDesk
 from services.charging_operations.station_tariffs import StationTariffDesk
 from services.charging_operations.terminal_payments import TerminalPaymentDesk
+from services.charging_operations.told_retention import forget_old
 from services.charging_operations.vat_numbers import VATNumberDesk
 from services.charging_operations.wanted_settings import WantedDesk
 
 ToldEvent: TypeAlias = StationTold | SecurityEventReported | DataTransferred
+KeepFact: TypeAlias = Callable[[UnitOfWork, Envelope, Any], Awaitable[None]]
+KeepPayload: TypeAlias = Callable[[UnitOfWork, Envelope, Any, dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,56 +64,65 @@ class ToldDesk:
     messages: MessageDesk
     displays: DisplayDesk
 
+    # The gateway's questions
+
+    async def check_vat_number(self, question: VATNumberQuestion) -> VATNumberAnswer:
+        """Judge a VAT number."""
+        return await self.vat_numbers.check(question)
+
+    async def receipt_of(self, question: ReceiptQuestion) -> ReceiptAnswer:
+        """Return the receipt of a payment."""
+        return await self.payments.receipt_of(question)
+
+    async def sweep(self) -> None:
+        """Give up waiting for what is overdue, and drop what is too old."""
+        await self.swaps.give_up_waiting()
+        await forget_old(self.office)
+
+    # What stations tell
+
     async def take(self, unit: UnitOfWork, envelope: Envelope, event: ToldEvent) -> None:
         """Keep what a station told."""
         if await unit.table(CPO).get(event.party_id) is None:
             return
         if await unit.novelty(GROUP, envelope) is not Novelty.NEW:  # its key is its content, so it is the same
             return
-        match event:
-            case BatterySwapReported():
-                await self.swaps.take(unit, envelope, event)
-            case DERAlarmReported():
-                await self.der.take_alarm(unit, envelope, event)
-            case DERControlSwitched():
-                await self.der.take_switch(unit, envelope, event)
-            case TerminalPaymentReported():
-                await self.payments.take_payment(unit, envelope, event)
-            case WebPaymentStarted():
-                await self.payments.take_web_payment(unit, envelope, event)
-            case EventStreamClosed():
-                await self.streams.take_closed(unit, envelope, event)
-            case SecurityEventReported():
-                await self.security.take(unit, envelope, event)
-            case DataTransferred():
-                await self.messages.take_data(unit, envelope, event)
-            case StationCostCalculated():
-                await self.costs.take(unit, event, await self._opened(event.payload))
-            case StationTold():
-                payload = await self._opened(event.payload)
-                if payload is not None:
-                    await self._take_payload(unit, envelope, event, payload)
+        if type(event) in self._facts:
+            await self._facts[type(event)](unit, envelope, event)
+            return
+        payload = await self._opened(event.payload) if isinstance(event, StationTold) else None
+        if payload is not None:
+            await self._payloads[type(event)](unit, envelope, event, payload)
 
-    async def _take_payload(
-        self, unit: UnitOfWork, envelope: Envelope, event: StationTold, payload: dict[str, Any]
-    ) -> None:
-        match event:
-            case DERControlsReported():
-                await self.der.take_controls(unit, envelope, event, payload)
-            case EventStreamOpened():
-                await self.streams.take_opened(unit, envelope, event, payload)
-            case EventStreamReported():
-                await self.streams.take_values(unit, envelope, event, payload)
-            case MonitoredEventsReported():
-                await self.messages.take_events(unit, envelope, event, payload)
-            case CustomerInformationReported():
-                await self.messages.take_customer(unit, envelope, event, payload)
-            case DisplayMessagesReported():
-                await self.displays.take(unit, envelope, event, payload)
-            case _:
-                raise AssertionError(f"nobody keeps {event.wire_name}")
+    @property
+    def _facts(self) -> Mapping[type[Any], KeepFact]:
+        """Whose fields say all that is kept."""
+        return {
+            BatterySwapReported: self.swaps.take,
+            DERAlarmReported: self.der.take_alarm,
+            DERControlSwitched: self.der.take_switch,
+            TerminalPaymentReported: self.payments.take_payment,
+            WebPaymentStarted: self.payments.take_web_payment,
+            StationCostCalculated: self.costs.take,
+            EventStreamClosed: self.streams.take_closed,
+            SecurityEventReported: self.security.take,
+            DataTransferred: self.messages.take_data,
+        }
+
+    @property
+    def _payloads(self) -> Mapping[type[Any], KeepPayload]:
+        """Whose payload has to be read."""
+        return {
+            DERControlsReported: self.der.take_controls,
+            EventStreamOpened: self.streams.take_opened,
+            EventStreamReported: self.streams.take_values,
+            MonitoredEventsReported: self.messages.take_events,
+            CustomerInformationReported: self.messages.take_customer,
+            DisplayMessagesReported: self.displays.take,
+        }
 
     async def _opened(self, payload: Sealed | None) -> Any:
+        """Return a payload; None: whom it names was erased."""
         if payload is None:
             return None
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -92,6 +92,22 @@ class PaymentReceipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentShown:
+    """A payment for the operator, with what it was for; `amount` in the currency of the station."""
+
+    payment_id: str
+    status: str
+    amount: Decimal
+    settled_at: datetime
+    heard_at: datetime
+    transaction_id: str | None
+    session_id: str | None
+    is_matched: bool
+    receipt_url: str | None
+    receipt_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalPaymentDesk:
     """Keeps payments and knows their receipts."""
 
@@ -153,24 +169,24 @@ class TerminalPaymentDesk:
             row = await unit.table(PAYMENT_RECEIPT).get(question.party_id, subject)
         return ReceiptAnswer() if row is None else ReceiptAnswer(receipt_url=row.receipt_url, receipt_id=row.receipt_id)
 
-    async def shown(self, unit: UnitOfWork, row: TerminalPaymentRecord) -> dict[str, Any]:
+    async def shown(self, unit: UnitOfWork, row: TerminalPaymentRecord) -> PaymentShown:
         """Return a payment for the operator, with the transaction and session it belongs to, whichever came first."""
         transaction = await self._transaction_of(unit, row)
         receipt = None
         if row.psp_reference is not None:
             receipt = await unit.table(PAYMENT_RECEIPT).get(row.party_id, row.psp_reference.subject)
-        return {
-            "payment_id": row.payment_id,
-            "status": row.status,
-            "amount": row.amount,
-            "settled_at": row.settled_at,
-            "heard_at": row.heard_at,
-            "transaction_id": transaction.transaction_id if transaction else row.transaction_id,
-            "session_id": transaction.session_id if transaction else None,
-            "is_matched": transaction is not None,
-            "receipt_url": receipt.receipt_url if receipt else None,
-            "receipt_id": receipt.receipt_id if receipt else None,
-        }
+        return PaymentShown(
+            payment_id=row.payment_id,
+            status=row.status,
+            amount=row.amount,
+            settled_at=row.settled_at,
+            heard_at=row.heard_at,
+            transaction_id=transaction.transaction_id if transaction else row.transaction_id,
+            session_id=transaction.session_id if transaction else None,
+            is_matched=transaction is not None,
+            receipt_url=receipt.receipt_url if receipt else None,
+            receipt_id=receipt.receipt_id if receipt else None,
+        )
 
     async def _transaction_of(self, unit: UnitOfWork, row: TerminalPaymentRecord) -> TransactionRecord | None:
         """By its own name where the payment says it, else by the token, which is the payment's reference."""

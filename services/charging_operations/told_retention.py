@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.der_controls import DER_ALARM, DER_PERIOD
 from services.charging_operations.event_streams import STREAM_VALUE
 from services.charging_operations.office import Office
@@ -16,6 +17,8 @@ from services.charging_operations.wanted_settings import WANTED_SETTING, WantedK
 
 DROPPED_AT_ONCE_MAX: Final = 1_000
 """Rows of one table that one look drops; the rest goes with the next."""
+MONEY: Final = frozenset({"BatterySwap", "NotifySettlement", "VatNumberValidation"})
+"""Notices of these actions are evidence of money or batteries."""
 FORGOTTEN: Final[tuple[tuple[TableSpec[Any], str], ...]] = (
     (STATION_NOTICE, "occurred_at"),
     (SECURITY_EVENT, "heard_at"),
@@ -28,11 +31,8 @@ FORGOTTEN: Final[tuple[tuple[TableSpec[Any], str], ...]] = (
     (WEB_PAYMENT, "started_at"),
     (WANTED_SETTING, "ended_at"),
 )
-"""Tables with the time from which the retention counts. Not here, and kept: battery swaps, payments, VAT checks and
-receipts, costs, and what has not ended: a running alarm, a setting in force."""
-MONEY: Final = frozenset({"BatterySwap", "NotifySettlement", "NotifyWebPaymentStarted", "VatNumberValidation"})
-"""Notices of these actions are kept: they are evidence of money or batteries, from before they had rows of their own."""
-_TARIFFS: Final = (WantedKind.DEFAULT_TARIFF, WantedKind.TRANSACTION_TARIFF)
+"""Tables with the time, by our clock, from which the retention counts. Battery swaps, payments, receipts, VAT checks
+and costs are not among them."""
 
 
 async def forget_old(office: Office) -> int:
@@ -41,16 +41,23 @@ async def forget_old(office: Office) -> int:
     for spec, time in FORGOTTEN:
         async with office.ports.units.begin() as unit:
             table = unit.table(spec)
-            before = (time, office.now() - office.limits.told_retention)
-            for row in await table.select(before=before, order_by=(time,), limit=DROPPED_AT_ONCE_MAX):
-                if not _is_kept(row):
-                    await table.remove(*(getattr(row, name) for name in spec.key))
-                    dropped += 1
-            await unit.commit(is_repeatable=True)
+            old = await table.select(
+                await _droppable(unit, spec),
+                before=(time, office.now() - office.limits.told_retention),
+                limit=DROPPED_AT_ONCE_MAX,
+            )
+            for row in old:
+                await table.remove(*(getattr(row, name) for name in spec.key))
+            if old:
+                await unit.commit(is_repeatable=True)
+                dropped += len(old)
     return dropped
 
 
-def _is_kept(row: Any) -> bool:
-    if getattr(row, "kind", None) in _TARIFFS or getattr(row, "action", None) in MONEY:
-        return True
-    return hasattr(row, "ended_at") and row.ended_at is None
+async def _droppable(unit: UnitOfWork, spec: TableSpec[Any]) -> dict[str, Any]:
+    if spec is STATION_NOTICE:
+        actions = {action for (action,) in await unit.table(STATION_NOTICE).distinct(("action",))}
+        return {"action": tuple(actions - MONEY)}
+    if spec is WANTED_SETTING:
+        return {"kind": (WantedKind.DER_CONTROL, WantedKind.DISPLAY_MESSAGE)}
+    return {}

@@ -1,4 +1,4 @@
-"""VAT numbers that drivers give at stations (OCPP 2.1, C23): judged by their form, and by a register where there is one.
+"""VAT numbers that drivers give at stations (OCPP 2.1, C23): judged by form, and by a register where there is one.
 
 The verdict says what it rests on: `Registered`, `NotRegistered`, `FormOnly` (no register is configured), `RegisterAway`
 (its form is right and the register did not answer), or what is wrong with the form (`VATNumberForm`).
@@ -37,6 +37,17 @@ class VATCheckRecord:
 VAT_CHECK: Final = TableSpec(
     name="cpo_vat_check", record=VATCheckRecord, key=("party_id", "charging_station_id", "check_id")
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VATCheckShown:
+    """A verdict for the operator, without the number."""
+
+    check_id: str
+    ocpp_evse_id: int | None
+    is_valid: bool
+    reason: str
+    checked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +94,14 @@ class VATNumberDesk:
             return VATNumberAnswer(is_valid=True, reason_code="RegisterAway")
         reason = "Registered" if found.is_valid else "NotRegistered"
         return VATNumberAnswer(is_valid=found.is_valid, reason_code=reason, company=found.company)
+
+
+def shown_check(row: VATCheckRecord) -> VATCheckShown:
+    """Return a verdict for the operator."""
+    return VATCheckShown(
+        check_id=row.check_id,
+        ocpp_evse_id=row.ocpp_evse_id,
+        is_valid=row.is_valid,
+        reason=row.reason,
+        checked_at=row.checked_at,
+    )

@@ -47,7 +47,7 @@ class WantedState(StrEnum):
 class WantedSettingRecord:
     """A setting. `object_id` names what is set: a control, an EVSE's tariff, a message; one is in force for each.
 
-    `payload` is what was sent, as JSON in the words of the standard; `superseded_by` a control that is followed instead.
+    `payload` is what was sent, as JSON in the words of the standard; `superseded_by`: the control followed instead.
     """
 
     party_id: PartyId
@@ -66,6 +66,21 @@ class WantedSettingRecord:
 WANTED_SETTING: Final = TableSpec(
     name="cpo_wanted_setting", record=WantedSettingRecord, key=("party_id", "charging_station_id", "setting_id")
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingShown:
+    """A setting for the operator, its payload as it was sent."""
+
+    setting_id: str
+    kind: WantedKind
+    object_id: str
+    state: WantedState
+    asked_at: datetime
+    ended_at: datetime | None
+    answer: str | None
+    superseded_by: str | None
+    payload: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,18 +155,19 @@ class WantedDesk:
             await unit.table(WANTED_SETTING).put(replace(row, state=state, ended_at=self.office.now()))
 
 
-def shown_setting(row: WantedSettingRecord) -> dict[str, Any]:
-    """Return a setting for the operator, its payload as it was sent."""
-    return {
-        "setting_id": row.setting_id,
-        "object_id": row.object_id,
-        "state": row.state,
-        "asked_at": row.asked_at,
-        "ended_at": row.ended_at,
-        "answer": row.answer,
-        "superseded_by": row.superseded_by,
-        "payload": as_json(row.payload),
-    }
+def shown_setting(row: WantedSettingRecord) -> SettingShown:
+    """Return a setting for the operator."""
+    return SettingShown(
+        setting_id=row.setting_id,
+        kind=row.kind,
+        object_id=row.object_id,
+        state=row.state,
+        asked_at=row.asked_at,
+        ended_at=row.ended_at,
+        answer=row.answer,
+        superseded_by=row.superseded_by,
+        payload=as_json(row.payload),
+    )
 
 
 def as_json(text: str) -> msgspec.Raw:
