@@ -31,9 +31,7 @@ def test_every_country_has_an_example() -> None:
 @pytest.mark.parametrize("number", sorted(set(RIGHT) - set(WITHOUT_CHECK)))
 def test_check_digits_find_most_wrong_digits(number: str) -> None:
     places = [at for at in range(2, len(number)) if number[at].isdigit()]
-    wrong = [
-        number[:at] + str((int(number[at]) + by) % 10) + number[at + 1 :] for at in places for by in range(1, 10)
-    ]
+    wrong = [number[:at] + str((int(number[at]) + by) % 10) + number[at + 1 :] for at in places for by in range(1, 10)]
 
     found = [each for each in wrong if form_of(each) is not VATNumberForm.WELL_FORMED]
 

@@ -14,7 +14,6 @@ from charge_point_gateway.gateway import GatewayService, build
 from charge_point_gateway.security import station_identity
 from emobility.adapters.memory import memory_frame_pair
 from emobility.runtime.settings import Settings
-from services.charging_operations.office import Limits
 from tests.gateway.conftest import PASSWORD, Station
 from tests.operations.world import CPO, GATEWAY, INTERNAL_TOKEN, MASTER_KEY, ORIGIN, STATION, World, open_for_business
 
@@ -69,10 +68,10 @@ class Connected:
 
 @asynccontextmanager
 async def connected(
-    subprotocol: str = "ocpp2.1", *, postgres_dsn: str | None = None, limits: Limits | None = None
+    subprotocol: str = "ocpp2.1", postgres_dsn: str | None = None, **changes: Any
 ) -> AsyncIterator[Connected]:
     """A station that is connected, of a CPO that is open for business."""
-    async with open_for_business(postgres_dsn, limits=limits) as here:
+    async with open_for_business(postgres_dsn, **changes) as here:
         settings = Settings(
             environment="development",
             event_log="memory",

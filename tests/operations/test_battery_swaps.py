@@ -114,4 +114,3 @@ async def test_a_station_that_is_away_is_asked_for_nothing() -> None:
         (shown,) = await talk.get("swaps")
 
     assert (answer.status_code, shown["state"], shown["answer"]) == (409, "REFUSED", "STATION_OFFLINE")
-
