@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from charge_point_gateway.admission import BOOT_ACCEPTED, BootDecision
 from charge_point_gateway.rpc_errors import CallRefused, RPCError
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -84,6 +85,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a CA of ours made of the CSR, in PEM."""
     told: StationAnswer | None = None
     """The answer to the message's `inquiry`; None: the back office was not asked, or did not answer."""
+    boot: BootDecision = BOOT_ACCEPTED
+    """Whether there is room for a station that boots."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -187,6 +190,15 @@ def canonical_text(value: Any) -> str:
 def rfc3339(at: datetime) -> str:
     """Write a moment in UTC with milliseconds, as OCPP 2.0.1 part 2, 2.1.4 wants at most."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def boot_answer(context: Context) -> dict[str, Any]:
+    """Write the answer to a BootNotification, the same in every version.
+
+    `interval`: between heartbeats; of a boot that is not accepted, until the next one.
+    """
+    interval_s = context.heartbeat_interval_s if context.boot.interval_s is None else context.boot.interval_s
+    return {"status": context.boot.status.value, "currentTime": rfc3339(context.now), "interval": interval_s}
 
 
 _V16_STATUS: Final = {

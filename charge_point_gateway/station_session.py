@@ -18,8 +18,10 @@ import structlog
 from msgspec.structs import replace
 
 from charge_point_gateway import ocpp16, ocpp21, ocpp201
+from charge_point_gateway.admission import BootAdmission
 from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.connection import (
+    Budget,
     CallQueueFull,
     CallSettled,
     Connection,
@@ -69,6 +71,7 @@ SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
 """What a station tells by SEND and nobody answers."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
+BOOT: Final = "BootNotification"
 TIMED_OUT: Final = "TimedOut"
 """In the message log, a CALL of ours that the station did not answer in time."""
 _LOG: Final = structlog.get_logger(__name__)
@@ -89,6 +92,7 @@ class SessionServices:
     certificates: StationCertificates
     metrics: GatewayMetrics
     message_log: MessageLog
+    boots: BootAdmission
     limits: Limits
     heartbeat_interval_s: int
     answer_when_unavailable: AuthorizationStatus
@@ -99,8 +103,14 @@ class StationSession:
     """A station that has authenticated, on one socket."""
 
     def __init__(
-        self, identity: StationIdentity, version: OCPPVersion, socket: FrameSocket, services: SessionServices
+        self,
+        identity: StationIdentity,
+        version: OCPPVersion,
+        socket: FrameSocket,
+        services: SessionServices,
+        budget: Budget | None = None,
     ) -> None:
+        """`budget`: what the station has left to send; None: a full one."""
         self.identity = identity
         self.version = version
         self._version_text, self._station_key = version.value, identity.key  # read for every message
@@ -119,6 +129,7 @@ class StationSession:
             now_s=services.timer.monotonic_s(),
             new_id=services.randomness.uuid,
             limits=services.limits,
+            budget=budget,
         )
         self._began_s = 0.0  # of the CALL in progress; there is one at a time
         self._outbox: list[str] = []
@@ -277,6 +288,8 @@ class StationSession:
             if call.has_nul:
                 call = replace(call, payload=without_nul(call.payload))
             context = self._context(call)
+            if call.action == BOOT:
+                context = replace(context, boot=self._services.boots.decide(self.identity))
             personal = message.personal(call.payload, context)
             if personal or message.subject_text(call.payload) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any, cast
 
@@ -119,7 +120,7 @@ def heard_by_the_library(stream: bytes) -> tuple[list[str | bytes], bytes]:
 @given(stream=st.lists(frames(), max_size=8).map(b"".join), cuts=st.lists(st.integers(0, 2**20), max_size=12))
 async def test_a_stream_cut_anywhere_says_what_it_says_whole(stream: bytes, cuts: list[int]) -> None:
     protocol, transport = ServerProtocol(max_size=MESSAGE_BYTES_MAX), Transport()
-    connection = StationConnection(protocol, cast("Server", None), ping_interval=None)
+    connection = StationConnection(protocol, cast("Server", None), opening=Counter(), ping_interval=None)
     connection.transport = cast("Any", transport)
     opened(connection, protocol)
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})

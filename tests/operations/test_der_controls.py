@@ -14,8 +14,8 @@ FACTOR = {
     "controlType": "FixedPFAbsorb",
     "fixedPFAbsorb": {"priority": 1, "displacement": 0.95, "excitation": True, "startTime": "2022-03-27T09:00:00Z"},
 }
-VOLTS = {"isDefault": True, "controlType": "VoltVar", "curve": {"priority": 0, "yUnit": "PctMaxVar", "curveData": []}}
-VOLTS["curve"] |= {"curveData": [{"x": 92.5, "y": 44}]}
+CURVE = {"priority": 0, "yUnit": "PctMaxVar", "curveData": [{"x": 92.5, "y": 44}]}
+VOLTS = {"isDefault": True, "controlType": "VoltVar", "curve": CURVE}
 
 
 async def test_a_control_goes_out_in_the_words_of_the_standard_and_stays_until_it_is_cleared() -> None:
