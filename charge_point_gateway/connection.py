@@ -76,6 +76,11 @@ class Budget:
         self._frames.spend(1 + length // self._limits.bytes_per_frame_credit, now_s)
         self._bytes.spend(length, now_s)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether anything was left after the last frame."""
+        return self._frames.left > 0 and self._bytes.left >= 0
+
     def wait_s(self, now_s: float) -> float:
         """Return for how long nothing more should be read."""
         frames, left = self._frames.level(now_s), self._bytes.level(now_s)
@@ -192,7 +197,7 @@ class Connection:
     @property
     def has_credit(self) -> bool:
         """Whether the station kept to its rate when it sent its last frame."""
-        return self._credit > 0
+        return self._budget.is_left
 
     def read_delay_s(self, now_s: float) -> float:
         """Return for how long the socket should not be read: the station outran its rate and has to wait its turn."""

@@ -425,6 +425,9 @@ class StationSession:
             connector_id=question.connector_id,
             transaction_id=question.transaction_id,
             remote_start_id=question.remote_start_id,
+            is_stop=question.is_stop,
+            began_at=question.began_at,
+            ocpp_version=context.ocpp_version,
         )
         try:
             async with asyncio.timeout(AUTHORIZE_TIMEOUT_S):

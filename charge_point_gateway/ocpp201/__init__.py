@@ -17,6 +17,7 @@ from charge_point_gateway.ocpp201.notify_customer_information import NotifyCusto
 from charge_point_gateway.ocpp201.notify_display_messages import NotifyDisplayMessages
 from charge_point_gateway.ocpp201.notify_event import NotifyEvent
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
+from charge_point_gateway.ocpp201.reservation_status_update import ReservationStatusUpdate
 from charge_point_gateway.ocpp201.status_notification import StatusNotification
 from charge_point_gateway.ocpp201.transaction_event import TransactionEvent
 
@@ -43,7 +44,7 @@ MESSAGES: Final[dict[str, Message]] = {
         NotifyReport(),
         notices.PublishFirmwareStatusNotification(),
         notices.ReportChargingProfiles(),
-        notices.ReservationStatusUpdate(),
+        ReservationStatusUpdate(),
         SecurityEventNotification(),
         SignCertificate(),
         StatusNotification(),
