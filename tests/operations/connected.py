@@ -34,14 +34,14 @@ class Connected:
         response: dict[str, Any] = answer[2]
         return response
 
-    async def until_away(self) -> None:
-        """Wait until the back office knows that the station has left."""
+    async def until(self, *, is_online: bool) -> None:
+        """Wait until the back office knows that the station is there, or has left."""
 
-        async def is_away() -> bool:
+        async def is_known() -> bool:
             presence = await self.here.operations.office.stations.presence(CPO, STATION)
-            return presence is None or not presence.is_online
+            return (presence is not None and presence.is_online) is is_online
 
-        await self.here.until(is_away)
+        await self.here.until(is_known)
 
     async def get(self, path: str) -> Any:
         """Ask the API about the station."""
@@ -57,8 +57,10 @@ class Connected:
 
     async def answered(self, asking: Awaitable[Any], *, says: dict[str, Any] | None = None) -> tuple[Any, list[Any]]:
         """Have the station answer the next CALL that `asking` brings about; return what came of both."""
-        asked = asyncio.ensure_future(asking)
-        kind, message_id, *heard = await self.station.receive()
+        asked, called = asyncio.ensure_future(asking), asyncio.ensure_future(self.station.receive())
+        done, _ = await asyncio.wait({asked, called}, return_when=asyncio.FIRST_COMPLETED)
+        assert called in done, f"the station was not called: {asked.result()}"
+        kind, message_id, *heard = called.result()
         assert kind == 2
         await self.station.send([3, message_id, {"status": "Accepted"} if says is None else says])
         result = await asked
@@ -96,7 +98,9 @@ async def connected(
                 socket=ours,
                 address="::1",
             )
-            yield Connected(here, Station(theirs), gateway)
+            talk = Connected(here, Station(theirs), gateway)
+            await talk.until(is_online=True)
+            yield talk
         finally:
             stop.set()
             await running

@@ -109,7 +109,7 @@ async def test_what_is_refused_or_never_finished_is_seen(says: dict[str, Any], s
 async def test_a_station_that_is_away_is_asked_for_nothing() -> None:
     async with connected() as talk:
         await talk.station.socket.close(1000, "bye")
-        await talk.until_away()
+        await talk.until(is_online=False)
         answer = await talk.here.api("POST", f"/{CPO}/stations/{STATION}/swaps", {"id_token": CARD})
         (shown,) = await talk.get("swaps")
 
