@@ -157,7 +157,8 @@ class GatewayService:
         operations_url = f"{settings.business_url.rstrip('/')}/operations"
         authorizer = HttpAuthorizer(ports.http, operations_url=operations_url, internal_token=self._internal_token)
         questions = HttpStationQuestions(ports.http, operations_url=operations_url, internal_token=self._internal_token)
-        self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
+        retention = timedelta(days=settings.station_retention_days)
+        self.message_log = MessageLog(ports.units, ports.clock, ports.timer, retention=retention)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,

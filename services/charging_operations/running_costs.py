@@ -6,6 +6,7 @@ as CostUpdated has it. A station's own calculation (costDetails, I12) is kept an
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ from services.charging_operations.wanted_settings import as_json
 
 COST_INTERVAL: Final = timedelta(minutes=1)
 """How often costs are told where an operator has asked for it."""
+STATIONS_AT_ONCE_MAX: Final = 50
+"""Stations that are told at the same time: one that does not answer holds up few others."""
 TOLD_AT_ONCE_MAX: Final = 1_000
 """Running transactions of one station that are looked at."""
 AMOUNT_E4_MAX: Final = 10**14
@@ -141,11 +144,18 @@ class RunningCostDesk:
         """Tell every station that shows costs what has changed; one that does not answer is told again next time."""
         async with self.office.ports.units.begin() as unit:
             stations = await unit.table(COST_TELLING).select()
-        for station in stations:
-            try:
-                await self._tell_station(station)
-            except (Unavailable, RuleBroken) as error:
-                _log.info("costs_not_told", station=station.charging_station_id, reason=str(error))
+        room = asyncio.Semaphore(STATIONS_AT_ONCE_MAX)
+
+        async def tell(station: CostTellingRecord) -> None:
+            async with room:
+                try:
+                    await self._tell_station(station)
+                except (Unavailable, RuleBroken) as error:
+                    _log.info("costs_not_told", station=station.charging_station_id, reason=str(error))
+
+        async with asyncio.TaskGroup() as tasks:
+            for station in stations:
+                tasks.create_task(tell(station))
 
     async def take(self, unit: UnitOfWork, _: Envelope, event: StationCostCalculated) -> None:
         """Keep a station's own calculation; a later number outweighs an earlier one, whenever it comes."""
@@ -212,7 +222,9 @@ class RunningCostDesk:
         if due and await version_of(self.office, station.party_id, station.charging_station_id) == OCPP_16:
             return
         for record, cost in due:
-            await self._told(record, cost, correlation_id=record.correlation_id)
+            outcome = await self._told(record, cost, correlation_id=record.correlation_id)
+            if outcome.result in (CommandResult.TIMED_OUT, CommandResult.STATION_OFFLINE):
+                return
 
     async def _told(self, record: TransactionRecord, cost: Money, *, correlation_id: str) -> CommandOutcome:
         key = (record.party_id, record.charging_station_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from emobility.ports.stores import TableSpec
@@ -19,6 +20,8 @@ DROPPED_AT_ONCE_MAX: Final = 1_000
 """Rows of one table that one look drops; the rest goes with the next."""
 MONEY: Final = frozenset({"BatterySwap", "NotifySettlement", "VatNumberValidation"})
 """Notices of these actions are evidence of money or batteries."""
+CUSTOMER_RETENTION: Final = timedelta(days=30)
+"""Of customer information: who asks for their data is answered within a month (GDPR, art. 12)."""
 FORGOTTEN: Final[tuple[tuple[TableSpec[Any], str], ...]] = (
     (STATION_NOTICE, "occurred_at"),
     (SECURITY_EVENT, "heard_at"),
@@ -39,13 +42,13 @@ async def forget_old(office: Office) -> int:
     """Drop what is older than `Limits.told_retention`, at most `DROPPED_AT_ONCE_MAX` of each table; return how many."""
     dropped = 0
     for spec, time in FORGOTTEN:
+        retention = office.limits.told_retention
+        if spec is CUSTOMER_INFORMATION:
+            retention = min(retention, CUSTOMER_RETENTION)
         async with office.ports.units.begin() as unit:
             table = unit.table(spec)
-            old = await table.select(
-                await _droppable(unit, spec),
-                before=(time, office.now() - office.limits.told_retention),
-                limit=DROPPED_AT_ONCE_MAX,
-            )
+            before = (time, office.now() - retention)
+            old = await table.select(await _droppable(unit, spec), before=before, limit=DROPPED_AT_ONCE_MAX)
             for row in old:
                 await table.remove(*(getattr(row, name) for name in spec.key))
             if old:

@@ -146,7 +146,15 @@ async def test_a_display_message_is_set_told_and_taken_off() -> None:
 
 
 async def test_what_is_old_goes_and_what_money_hangs_on_stays() -> None:
-    async with connected(limits=Limits(told_retention=timedelta(days=30))) as talk:
+    await _grow_old(None)
+
+
+async def test_the_same_over_postgresql(postgres_dsn: str) -> None:
+    await _grow_old(postgres_dsn)
+
+
+async def _grow_old(postgres_dsn: str | None) -> None:
+    async with connected(postgres_dsn=postgres_dsn, limits=Limits(told_retention=timedelta(days=30))) as talk:
         here = talk.here
         message = {"priority": "InFront", "message": {"format": "UTF8", "content": "Hello"}}
         tariff = {"tariff": {"tariffId": "T1", "currency": "EUR"}}
