@@ -114,3 +114,15 @@ async def test_a_station_that_is_away_is_asked_for_nothing() -> None:
         (shown,) = await talk.get("swaps")
 
     assert (answer.status_code, shown["state"], shown["answer"]) == (409, "REFUSED", "STATION_OFFLINE")
+
+
+async def test_each_swap_that_we_ask_for_has_its_own_number_which_no_second_battery_changes() -> None:
+    async with connected() as talk:
+        for _ in range(2):
+            await talk.command("POST", "swaps", {"id_token": CARD})
+        await talk.tell("BatterySwap", swap("BatteryIn", REQUEST_ID_FIRST))
+        await talk.tell("BatterySwap", swap("BatteryIn", REQUEST_ID_FIRST, serial="B-9"))
+        shown = {each["request_id"]: each for each in await talk.get("swaps")}
+
+    assert sorted(shown) == [REQUEST_ID_FIRST, REQUEST_ID_FIRST + 1]
+    assert (shown[REQUEST_ID_FIRST]["state"], shown[REQUEST_ID_FIRST]["uncounted"]) == ("BATTERY_IN", 1)

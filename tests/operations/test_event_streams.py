@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from emobility.domain.errors import MalformedInput
+from emobility.protocols.station_control.told import stream_values_of
 from services.charging_operations import event_streams
 from services.charging_operations.event_streams import EVENT_STREAM
 from tests.operations.connected import Connected, connected
@@ -75,6 +77,12 @@ async def test_more_streams_than_are_kept_of_a_station_are_not(monkeypatch: pyte
         await talk.tell("OpenPeriodicEventStream", {"constantStreamData": OPEN["constantStreamData"] | {"id": 4}})
 
         assert [each["stream_id"] for each in await talk.get("event-streams")] == [3]
+
+
+@pytest.mark.parametrize(("base", "offset_s"), [("2022-03-27T08:00:00Z", 1e12), ("9999-12-31T23:59:59Z", 2)])
+def test_a_value_s_time_that_no_calendar_has_is_refused(base: str, offset_s: float) -> None:
+    with pytest.raises(MalformedInput):
+        stream_values_of({"basetime": base, "data": [{"t": offset_s, "v": "1"}]})
 
 
 async def test_a_stream_is_adjusted_and_what_runs_is_asked_for() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from emobility.domain.money import Money
+from emobility.domain.tariff.tariff import PriceComponent, TariffDimension, TariffElement
 from services.charging_operations.office import NotAllowedNow
 from services.charging_operations.running_costs import AMOUNT_E4_MAX, TOLD_COST, _number
 from services.charging_operations.station_tariffs import TARIFF_ASSIGNMENT
+from services.charging_operations.tariffs import TariffTerms
 from tests.operations.connected import Connected, connected
 from tests.operations.world import CARD, CPO, STATION
 
@@ -96,6 +99,19 @@ async def test_a_station_is_told_the_cost_to_the_ten_thousandth() -> None:
     # 2.001 kWh at 0.30 and 0.50 to begin with; the agreement's tariff states no tax.
     assert heard == ["CostUpdated", {"transactionId": "tx-1", "totalCost": 1.1003}]
     assert answer.json() == {"total_cost": "1.1003", "currency": "EUR", "result": "ACCEPTED", "detail": None}
+
+
+async def test_a_cost_is_told_with_its_tax_where_the_tariff_states_one() -> None:
+    energy = PriceComponent(dimension=TariffDimension.ENERGY, price=Decimal("0.30"), vat_percent=Decimal(21))
+    terms = TariffTerms(currency="EUR", elements=(TariffElement(components=(energy,)),))
+    async with connected() as talk:
+        talk.here.clock.step_by(timedelta(minutes=5))
+        await talk.here.api("PUT", f"/{CPO}/tariffs/WHOLESALE", terms)
+        await talk.tell("TransactionEvent", transaction("Started", 0, 10, 1_000))
+        await talk.tell("TransactionEvent", transaction("Updated", 1, 30, 3_001))
+        answer, _ = await talk.command("POST", "transactions/tx-1/cost", says={})
+
+    assert answer.json()["total_cost"] == "0.7264"  # 2.001 kWh at 0.363
 
 
 async def test_costs_are_told_while_somebody_wants_it_and_only_when_they_changed() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from emobility.events.charging import SecurityEventReported
 from services.charging_operations.office import Limits
 from services.charging_operations.records import STATION_NOTICE
 from services.charging_operations.security_events import CRITICALITY, SECURITY_EVENT
@@ -14,6 +16,7 @@ from services.charging_operations.station_messages import CUSTOMER_INFORMATION, 
 from services.charging_operations.told_retention import FORGOTTEN
 from services.charging_operations.wanted_settings import WANTED_SETTING
 from tests.operations.connected import connected
+from tests.operations.world import CPO, EMSP, START, open_for_business
 
 AT = "2022-03-27T08:00:00Z"
 
@@ -143,6 +146,28 @@ async def test_a_display_message_is_set_told_and_taken_off() -> None:
     ]
     assert cleared == ["ClearDisplayMessage", {"id": 4}]
     assert (left, ended["state"], none) == ([5], "CLEARED", [])
+
+
+async def test_customer_information_is_kept_no_longer_than_who_asked_for_it_waits() -> None:
+    async with connected() as talk:
+        page = {"requestId": 9, "seqNo": 0, "generatedAt": AT, "data": "x"}
+        await talk.tell("NotifyCustomerInformation", page)
+        await talk.tell("SecurityEventNotification", {"type": "InvalidMessages", "timestamp": AT})
+        talk.here.clock.step_by(timedelta(days=31))
+        await talk.here.operations.told.sweep()
+
+        assert await talk.get("customer-information") == []
+        assert len(await talk.get("security-events")) == 1
+
+
+async def test_of_a_party_that_is_not_hosted_here_nothing_is_kept() -> None:
+    async with open_for_business() as here:
+        told = SecurityEventReported(
+            party_id=EMSP, charging_station_id="CS9", security_event="InvalidMessages", occurred_at=START
+        )
+        await here.report(told, replace(told, party_id=CPO))
+
+        assert [row.party_id for row in await here.rows(SECURITY_EVENT)] == [CPO]
 
 
 async def test_what_is_old_goes_and_what_money_hangs_on_stays() -> None:
