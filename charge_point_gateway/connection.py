@@ -102,6 +102,11 @@ class IncomingCall(msgspec.Struct, frozen=True):
     payload: Any
     has_nul: bool = False
     """A text of the payload may have the character NUL."""
+    tolerated: tuple[str, ...] = ()
+    """What was tolerated in it, each with its profile; then `came` is the payload as it came."""
+    came: Any = None
+    correction: str | None = None
+    """What of that changes the meaning of its readings."""
 
 
 class IncomingSend(msgspec.Struct, frozen=True):
@@ -111,7 +116,10 @@ class IncomingSend(msgspec.Struct, frozen=True):
     action: str
     payload: Any
     has_nul: bool = False
-    """As of an `IncomingCall`."""
+    tolerated: tuple[str, ...] = ()
+    came: Any = None
+    correction: str | None = None
+    """These four as of an `IncomingCall`."""
 
 
 class FrameToSend(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from charge_point_gateway.admission import BOOT_ACCEPTED, BootDecision
+from charge_point_gateway.inquiries import Finding, Inquiry
 from charge_point_gateway.rpc_errors import CallRefused, RPCError
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -82,11 +83,17 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: int = 300
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
+    is_number_given: bool = True
+    """Whether the number that the message names was given to this station."""
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
     told: StationAnswer | None = None
-    """The answer to the message's `inquiry`; None: the back office was not asked, or did not answer."""
+    """The answer to the message's `station_question`; None: the back office was not asked, or did not answer."""
+    correction: str | None = None
+    """What a quirk profile changed in the meaning of the readings."""
+    finding: Finding | None = None
+    """What was found out about certificates."""
     boot: BootDecision = BOOT_ACCEPTED
     """Whether there is room for a station that boots."""
 
@@ -119,8 +126,12 @@ class Message:
         """Return what the back office has to decide before the response."""
         return None
 
-    def inquiry(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
+    def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
         """Return what else the back office is asked before the response; a message with one has personal texts."""
+        return None
+
+    def inquiry(self, payload: dict[str, Any]) -> Inquiry | None:
+        """Return what has to be found out about certificates before question and response."""
         return None
 
     def request_to_sign(self, payload: dict[str, Any]) -> str | None:
@@ -129,6 +140,10 @@ class Message:
 
     def number_wanted(self, payload: dict[str, Any], subject: str, context: Context) -> NumberWanted | None:
         """Return the request for a transaction number; `subject` is the keyed hash of `subject_text`."""
+        return None
+
+    def number_named(self, payload: dict[str, Any]) -> int | None:
+        """Return the transaction number that a message says it belongs to, if it can be one of ours."""
         return None
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:

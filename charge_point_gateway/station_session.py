@@ -38,12 +38,18 @@ from charge_point_gateway.message import Context, Fact, Message, PersonalText, Q
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.portions import in_portions
+from charge_point_gateway.presence import PresenceBook
+from charge_point_gateway.quirk_repairs import noted
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.signing_service import SigningFailed
 from charge_point_gateway.station_certificates import NoAuthority, StationCertificates
 from charge_point_gateway.texts import refuse_control_characters, without_nul
+from charge_point_gateway.tolerating import Tolerating
 from charge_point_gateway.transaction_numbers import TransactionNumbers
+from charge_point_gateway.vehicle_certificates import VehicleCertificates
 from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.event import Envelope
@@ -52,6 +58,7 @@ from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.station_questions import StationAnswer, StationQuestion, StationQuestions, VATNumberQuestion
 from emobility.ports.vault import Vault
+from emobility.protocols.station_control.quirks import StationMake
 
 OUTBOX_FRAMES_MAX: Final = 64
 """When so many frames wait to be written, the station's socket is not read: a slow reader slows only itself."""
@@ -69,6 +76,8 @@ SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
     OCPPVersion.V21: ocpp21.SENT_MESSAGES,
 }
 """What a station tells by SEND and nobody answers."""
+NUMBERS_REMEMBERED_MAX: Final = 64
+"""Transaction numbers that a session remembers; a station has a few EVSEs."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
 BOOT: Final = "BootNotification"
@@ -90,8 +99,11 @@ class SessionServices:
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
+    vehicle_certificates: VehicleCertificates
     metrics: GatewayMetrics
     message_log: MessageLog
+    quirks: QuirkBook
+    presence: PresenceBook
     boots: BootAdmission
     limits: Limits
     heartbeat_interval_s: int
@@ -123,7 +135,12 @@ class StationSession:
         self._send_now: Callable[[str], bool] | None = getattr(socket, "send_now", None)
         self._services = services
         self._schemas: Schemas = schemas_of(version)
+        self._numbers_given: frozenset[int] = frozenset()
+        """Transaction numbers of OCPP 1.6 that are known to be this station's, so none is looked up twice."""
         self._messages = MESSAGES[version]
+        self.tolerating = Tolerating(
+            identity, self._schemas, book=services.quirks, metrics=services.metrics, clock=services.clock
+        )
         self._connection = Connection(
             version,
             now_s=services.timer.monotonic_s(),
@@ -267,7 +284,7 @@ class StationSession:
         result = "error" if settled.error_code is not None else "result"
         if settled.error_code is None:
             try:
-                self._schemas.check_response(call.action, settled.payload)
+                settled = replace(settled, payload=self.tolerating.response(call.action, settled.payload))
             except CallRefused as error:
                 result = "malformed"
                 self._act(self._connection.refuse_result(call, error.error, error.description))
@@ -280,7 +297,10 @@ class StationSession:
     def _handle(self, call: IncomingCall) -> None:
         self._began_s = self._services.timer.monotonic_s()
         try:
-            self._schemas.check_request(call.action, call.payload)
+            make = self.tolerating.new_make(call)
+            if make is not None:
+                self._start(self._remember(make))
+            call = self.tolerating.request(call)
             message = self._messages.get(call.action)
             if message is None:
                 raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this here")  # noqa: TRY301 - one answer for every refusal
@@ -291,11 +311,12 @@ class StationSession:
             if call.action == BOOT:
                 context = replace(context, boot=self._services.boots.decide(self.identity))
             personal = message.personal(call.payload, context)
-            if personal or message.subject_text(call.payload) is not None:
+            number = message.number_named(call.payload)
+            is_unsure = number is not None and number not in self._numbers_given
+            if personal or is_unsure or message.subject_text(call.payload) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
-            question = message.question(call.payload, context)
-            if question is not None:
+            if message.question(call.payload, context) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
             facts = message.facts(call.payload, context)
@@ -330,16 +351,21 @@ class StationSession:
         try:
             context = replace(context, sealed=await self._seal(personal))
             context = await self._numbered(call, message, context)
+            context = await self._looked_up(call, message, context)
             context = await self._signed(call, message, context)
+            inquiry = message.inquiry(call.payload)
+            if inquiry is not None:
+                finding = await self._services.vehicle_certificates.look_into(inquiry, self.version.value)
+                context = replace(context, finding=finding)
             question = message.question(call.payload, context)
             facts = message.facts(call.payload, context)
             durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
             try:
                 if question is not None:
                     context = replace(context, answer=await self._ask(question, context))
-                inquiry = message.inquiry(call.payload, context)
-                if inquiry is not None:
-                    context = replace(context, told=await self._inquire(inquiry))
+                asked = message.station_question(call.payload, context)
+                if asked is not None:
+                    context = replace(context, told=await self._told(asked))
             finally:
                 if durable is not None:
                     await durable
@@ -359,7 +385,7 @@ class StationSession:
             message = SENT_MESSAGES[self.version].get(sent.action)
             if message is None:
                 raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this")  # noqa: TRY301 - as in `_handle`
-            self._schemas.check_request(sent.action, sent.payload)
+            sent = self.tolerating.request(sent)
             payload = without_nul(sent.payload) if sent.has_nul else sent.payload
             context = self._context(sent)
             context = replace(context, sealed=await self._seal(message.personal(payload, context)))
@@ -391,7 +417,19 @@ class StationSession:
         if wanted is None:
             return context
         number = await self._services.numbers.number_for(context.party_id, context.charging_station_id, wanted)
+        self.tolerating.transaction_began(wanted.ocpp_evse_id, number.number)
         return replace(context, number=number)
+
+    async def _looked_up(self, call: IncomingCall, message: Message, context: Context) -> Context:
+        """Tell whether the number that a message names was ever given to this station."""
+        number = message.number_named(call.payload)
+        if number is None or number in self._numbers_given:
+            return context
+        is_given = await self._services.numbers.is_given(context.party_id, context.charging_station_id, number)
+        if is_given:
+            known = self._numbers_given if len(self._numbers_given) < NUMBERS_REMEMBERED_MAX else frozenset()
+            self._numbers_given = known | {number}
+        return replace(context, is_number_given=is_given)
 
     async def _signed(self, call: IncomingCall, message: Message, context: Context) -> Context:
         csr = message.request_to_sign(call.payload)
@@ -399,10 +437,17 @@ class StationSession:
             return context
         try:
             _, chain = await self._services.certificates.issue(self.identity, csr)
-        except (NoAuthority, CertificateRequestRefused) as error:
+        except (NoAuthority, CertificateRequestRefused, SigningFailed) as error:
             _LOG.warning("certificate_request_refused", station=self.identity.key, reason=str(error))
             return context
         return replace(context, certificate_chain=chain)
+
+    async def _remember(self, make: StationMake) -> None:
+        """Keep what the station is for its next connection; where that fails, its next boot says it again."""
+        try:
+            await self._services.presence.describe(self.identity, self.fence, make)
+        except Unavailable as error:
+            _LOG.warning("make_not_remembered", station=self.identity.key, error=type(error).__name__)
 
     async def _call_back(self, action: str, payload: dict[str, Any]) -> None:
         """Call the station as its message made it expect. What is lost with the connection it asks for again."""
@@ -438,14 +483,14 @@ class StationSession:
                 status=self._services.answer_when_unavailable, reason="the back office did not answer"
             )
 
-    async def _inquire(self, inquiry: StationQuestion) -> StationAnswer | None:
+    async def _told(self, asked: StationQuestion) -> StationAnswer | None:
         try:
-            if isinstance(inquiry, VATNumberQuestion):
-                return await self._services.questions.check_vat_number(inquiry)
-            return await self._services.questions.receipt_of(inquiry)
+            if isinstance(asked, VATNumberQuestion):
+                return await self._services.questions.check_vat_number(asked)
+            return await self._services.questions.receipt_of(asked)
         except Unavailable as error:
-            kind = type(inquiry).__name__
-            _LOG.warning("inquiry_failed", station=self.identity.key, inquiry=kind, error=type(error).__name__)
+            kind = type(asked).__name__
+            _LOG.warning("back_office_unavailable", station=self.identity.key, asked=kind, error=type(error).__name__)
             return None
 
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
@@ -464,7 +509,8 @@ class StationSession:
             ocpp_version=self.version.value,
             action=call.action,
             message_id=call.message_id,
-            payload=call.payload,
+            payload=call.payload if isinstance(call, OutgoingCall) or not call.tolerated else call.came,
+            tolerated=() if isinstance(call, OutgoingCall) else call.tolerated,
             **outcome,
         )
 
@@ -492,6 +538,8 @@ class StationSession:
         self._act(self._connection.refuse(call, RPCError.INTERNAL, "the message was not stored; send it again"))
 
     def _context(self, call: IncomingCall | IncomingSend) -> Context:
+        leniency = self.tolerating.leniency
+        beats = None if leniency is None else leniency.heartbeat_interval_s
         return Context(
             party_id=self.identity.party_id,
             charging_station_id=self.identity.charging_station_id,
@@ -499,11 +547,14 @@ class StationSession:
             message_id=call.message_id,
             ocpp_version=self._version_text,
             station_key=self._station_key,
-            heartbeat_interval_s=self._services.heartbeat_interval_s,
+            heartbeat_interval_s=beats or self._services.heartbeat_interval_s,
+            correction=call.correction,
         )
 
     def _envelopes(self, facts: tuple[Fact, ...], context: Context) -> list[Envelope]:
         correlation_id = _correlation_id(context.station_key, context.message_id)
+        if context.correction is not None:
+            facts = tuple(noted(fact, context.correction) for fact in facts)
         return [
             Envelope(event=fact.event, event_id=fact.event_id, correlation_id=correlation_id, recorded_at=context.now)
             for fact in in_portions(facts)

@@ -51,7 +51,7 @@ class NotifySettlement(Told):
             "transaction_id": payload.get("transactionId"),
         }
 
-    def inquiry(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
+    def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
         """Ask for a receipt."""
         return ReceiptQuestion(
             party_id=context.party_id,
@@ -93,7 +93,7 @@ class VatNumberValidation(Notice):
         """A sole trader's number names a person."""
         return payload["vatNumber"] or context.station_key
 
-    def inquiry(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
+    def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
         """Ask the back office."""
         return VATNumberQuestion(
             party_id=context.party_id,

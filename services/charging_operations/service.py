@@ -43,10 +43,13 @@ from services.charging_operations.commands import CommandDesk
 from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.firmware_api import FirmwareAPI
+from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
+from services.charging_operations.metered_intervals import IntervalAPI
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -55,6 +58,7 @@ from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.own_tokens import OwnTokenDesk
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.quirk_api import QuirkAPI
 from services.charging_operations.reservation_api import ReservationAPI
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.routes import RouteTable, answer
@@ -62,6 +66,7 @@ from services.charging_operations.running_costs import COST_INTERVAL
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
+from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.station_told import told_desk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
@@ -128,12 +133,15 @@ class ChargingOperations:
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        self.tasks = TaskDesk(office=office)
+        self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
             office=office,
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
             claims=self.claims,
+            campaigns=self.campaigns,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -185,11 +193,14 @@ class ChargingOperations:
         TransactionAPI(operator=operator).mount_on(self.routes)
         ToldAPI(operator=operator, told=self.told).mount_on(self.routes)
         WantedAPI(operator=operator, told=self.told, device_model=self.device_model).mount_on(self.routes)
+        QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
         AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
             self.routes
         )
+        IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
+        FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -210,6 +221,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:

@@ -267,4 +267,4 @@ def test_every_reason_for_a_decision_has_words(reason: DecisionReason) -> None:
 
 
 def test_a_reason_without_words_is_shown_as_it_is() -> None:
-    assert reason_in_words("CONCURRENT_TX") == "concurrent tx"
+    assert reason_in_words("A_NEWER_WRITER_S") == "a newer writer s"
