@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emobility.events.charging import SecurityEventReported
+from emobility.events.charging import SecurityEventReported, StationNotified
 from services.charging_operations.office import Limits
 from services.charging_operations.records import STATION_NOTICE
 from services.charging_operations.security_events import CRITICALITY, SECURITY_EVENT
@@ -16,7 +16,7 @@ from services.charging_operations.station_messages import CUSTOMER_INFORMATION, 
 from services.charging_operations.told_retention import FORGOTTEN
 from services.charging_operations.wanted_settings import WANTED_SETTING
 from tests.operations.connected import connected
-from tests.operations.world import CPO, EMSP, START, open_for_business
+from tests.operations.world import CPO, EMSP, START, STATION, World, open_for_business
 
 AT = "2022-03-27T08:00:00Z"
 
@@ -178,6 +178,17 @@ async def test_the_same_over_postgresql(postgres_dsn: str) -> None:
     await _grow_old(postgres_dsn)
 
 
+async def unmodelled(here: World) -> StationNotified:
+    return StationNotified(
+        party_id=CPO,
+        charging_station_id=STATION,
+        ocpp_version="2.1",
+        action="NotModelled",
+        payload=await here.seal("{}"),
+        occurred_at=START,
+    )
+
+
 async def _grow_old(postgres_dsn: str | None) -> None:
     async with connected(postgres_dsn=postgres_dsn, limits=Limits(told_retention=timedelta(days=30))) as talk:
         here = talk.here
@@ -193,7 +204,7 @@ async def _grow_old(postgres_dsn: str | None) -> None:
         page = {"requestId": 9, "seqNo": 0, "generatedAt": AT, "data": "x"}
         await talk.tell("NotifyCustomerInformation", page)
         await talk.tell("VatNumberValidation", {"vatNumber": "DE330805169"})
-        await talk.tell("LogStatusNotification", {"status": "Uploaded"})
+        await here.report(await unmodelled(here))
         await talk.tell(
             "NotifySettlement", {"pspRef": "p", "status": "Settled", "settlementAmount": 1, "settlementTime": AT}
         )
