@@ -23,6 +23,7 @@ from emobility.adapters.memory import (
     run_virtual,
 )
 from emobility.events.event import Envelope
+from emobility.events.station_told import StationTold
 from emobility.ports.ports import Ports
 from emobility.runtime.telemetry import Metrics
 from services.charging_operations.metrics import OperationsMetrics
@@ -37,7 +38,7 @@ from tests.operations.world import CPO, MASTER_KEY, START, STATION
 TOLD: Final = [
     (version, action)
     for version in (OCPPVersion.V201, OCPPVersion.V21)
-    for action, message in (MESSAGES[version] | SENT_MESSAGES[version]).items()
+    for action, message in {**MESSAGES[version], **SENT_MESSAGES[version]}.items()
     if isinstance(message, Told) or (action, version) == ("TransactionEvent", OCPPVersion.V21)
 ]
 
@@ -58,7 +59,7 @@ def test_whatever_a_schema_allows_is_kept_without_a_fault(
 
 
 async def _keep(version: OCPPVersion, action: str, payload: dict[str, Any]) -> None:
-    message = (MESSAGES[version] | SENT_MESSAGES[version])[action]
+    message = {**MESSAGES[version], **SENT_MESSAGES[version]}[action]
     clock, randomness = VirtualClock(START), SeededRandomness(1)
     adapters = memory_adapters(master_key=MASTER_KEY, clock=clock, randomness=randomness)
     office = _office(adapters, clock)
@@ -82,9 +83,10 @@ async def _keep(version: OCPPVersion, action: str, payload: dict[str, Any]) -> N
         return  # a moment or number outside every calendar or range
     async with adapters.units.begin() as unit:
         await unit.table(CPO_TABLE).put(HostedCPO(party_id=CPO, name="CPO"))
-        for fact in facts[-1:]:
+        for fact in facts:
             envelope = Envelope(event=fact.event, event_id=fact.event_id, correlation_id="c", recorded_at=START)
-            await desk.take(unit, envelope, fact.event)  # type: ignore[arg-type]  # all of these are told
+            if isinstance(fact.event, StationTold):
+                await desk.take(unit, envelope, fact.event)
         await unit.commit()
 
 
