@@ -64,6 +64,7 @@ from emobility.protocols.station_control.messages import (
     CredentialRotation,
     StationCommand,
 )
+from emobility.protocols.station_control.questions import HttpStationQuestions
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 
@@ -170,12 +171,11 @@ class GatewayService:
         self.on_revoked: Callable[[], Awaitable[object]] | None = None
         """Has the TLS side take our CA's new revocation list."""
         ports.http.allow_origin(settings.business_url)
-        authorizer = HttpAuthorizer(
-            ports.http,
-            operations_url=f"{settings.business_url.rstrip('/')}/operations",
-            internal_token=self._internal_token,
-        )
-        self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
+        operations_url = f"{settings.business_url.rstrip('/')}/operations"
+        authorizer = HttpAuthorizer(ports.http, operations_url=operations_url, internal_token=self._internal_token)
+        questions = HttpStationQuestions(ports.http, operations_url=operations_url, internal_token=self._internal_token)
+        retention = timedelta(days=settings.station_retention_days)
+        self.message_log = MessageLog(ports.units, ports.clock, ports.timer, retention=retention)
         self.quirks = QuirkBook(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
@@ -183,6 +183,7 @@ class GatewayService:
             randomness=ports.randomness,
             vault=ports.vault,
             authorizer=authorizer,
+            questions=questions,
             group_commit=self._group_commit,
             numbers=self._numbers,
             certificates=self.certificates,

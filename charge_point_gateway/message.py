@@ -24,6 +24,7 @@ from emobility.domain.personal import Sealed
 from emobility.events.charging import IdTokenKind
 from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
+from emobility.ports.station_questions import StationAnswer, StationQuestion
 
 WHOLE_NUMBER_MAX: Final = 2**53 - 1
 """Largest whole number every JSON reader agrees on (RFC 8259, section 6)."""
@@ -87,6 +88,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    told: StationAnswer | None = None
+    """The answer to the message's `station_question`; None: the back office was not asked, or did not answer."""
     correction: str | None = None
     """What a quirk profile changed in the meaning of the readings."""
     finding: Finding | None = None
@@ -121,6 +124,10 @@ class Message:
 
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Return what the back office has to decide before the response."""
+        return None
+
+    def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
+        """Return what else the back office is asked before the response; a message with one has personal texts."""
         return None
 
     def inquiry(self, payload: dict[str, Any]) -> Inquiry | None:

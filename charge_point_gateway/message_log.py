@@ -39,6 +39,10 @@ UNSTORED_MAX: Final = 5_000
 TEXT_CHARACTERS_MAX: Final = 20_000
 """A longer payload is not kept, only that there was one."""
 LOOK_INTERVAL_S: Final = 2.0
+LOOKS_PER_SWEEP: Final = 1_800
+"""Once an hour it is looked for messages that are too old."""
+SWEPT_AT_ONCE_MAX: Final = 100
+"""Stations whose messages one sweep drops."""
 _LOG: Final = structlog.get_logger(__name__)
 
 
@@ -88,10 +92,12 @@ class LoggingRefused(RuleBroken):
 class MessageLog:
     """Keeps messages of the stations that are watched."""
 
-    def __init__(self, units: Units, clock: Clock, timer: Timer) -> None:
+    def __init__(self, units: Units, clock: Clock, timer: Timer, *, retention: timedelta = LOGGING_MAX) -> None:
+        """`retention`: how long messages are kept after their station is watched no more."""
         self._units = units
         self._clock = clock
         self._timer = timer
+        self._retention = retention
         self.watched: dict[StationIdentity, MessageLogRow] = {}
         """Empty nearly always, and asked of every message: that is all a log costs that is off."""
         self._unstored: deque[StationMessageRow] = deque(maxlen=UNSTORED_MAX)
@@ -138,10 +144,14 @@ class MessageLog:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look who is watched and store what was noted, until `stop` is set."""
-        while not stop.is_set():
+        for looks in count():
+            if stop.is_set():
+                return
             try:
                 await self.look()
                 await self.store()
+                if looks % LOOKS_PER_SWEEP == 0:
+                    await self.sweep()
             except Unavailable as error:
                 _LOG.warning("messages_not_stored", unstored=len(self._unstored), reason=str(error))
             await self._timer.sleep(LOOK_INTERVAL_S)
@@ -160,6 +170,14 @@ class MessageLog:
         except BaseException:
             self._unstored.extendleft(reversed(noted))
             raise
+
+    async def sweep(self) -> None:
+        """Drop the messages of stations that nobody has watched for as long as the retention."""
+        before = ("until", self._clock.now() - self._retention)
+        async with self._units.begin() as unit:
+            rows = await unit.table(MESSAGE_LOG).select(before=before, limit=SWEPT_AT_ONCE_MAX)
+        for row in rows:
+            await self.end(StationIdentity(row.party_id, row.charging_station_id))
 
     async def _store(self, noted: list[StationMessageRow]) -> None:
         if not noted:

@@ -19,7 +19,10 @@ from charge_point_gateway.message import (
     content_key,
     rfc3339,
 )
+from charge_point_gateway.rpc_errors import CallRefused, RPCError
+from emobility.domain.errors import MalformedInput
 from emobility.events.charging import StationNotified
+from emobility.events.station_told import StationTold
 
 
 class Notice(Message):
@@ -43,7 +46,6 @@ class Notice(Message):
         sealed = context.sealed.get(self._whole(payload, context))
         if sealed is None:
             return ()
-        told = content_key(payload) if self.is_told_once else f"{rfc3339(context.now)}/{context.message_id}"
         event = StationNotified(
             party_id=context.party_id,
             charging_station_id=context.charging_station_id,
@@ -52,11 +54,40 @@ class Notice(Message):
             payload=sealed,
             occurred_at=context.now,
         )
-        return (Fact(f"{context.station_key}/notice/{self.action}/{told}", event),)
+        return (Fact(f"{context.station_key}/notice/{self.action}/{self._told(payload, context)}", event),)
 
     def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
         """Acknowledge."""
         return self.answer
 
+    def _told(self, payload: dict[str, Any], context: Context) -> str:
+        return content_key(payload) if self.is_told_once else f"{rfc3339(context.now)}/{context.message_id}"
+
     def _whole(self, payload: dict[str, Any], context: Context) -> PersonalText:
         return PersonalText(canonical_text(payload), self.identifier(payload, context))
+
+
+class Told(Notice):
+    """A notice with an event of its own: subclasses name it and say what it holds beside the payload."""
+
+    event: ClassVar[type[StationTold]]
+    is_told_once: ClassVar[bool] = True
+
+    def said(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+        """Return the event's own fields; whatever the back office will read is read here. Raises `MalformedInput`."""
+        return {}
+
+    def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
+        """The event. What it says outlives whom it names; the payload does not."""
+        try:
+            said = self.said(payload, context)
+        except MalformedInput as error:
+            raise CallRefused(RPCError.PROPERTY, str(error)) from error
+        event = self.event(
+            party_id=context.party_id,
+            charging_station_id=context.charging_station_id,
+            ocpp_version=context.ocpp_version,
+            payload=context.sealed.get(self._whole(payload, context)),
+            **said,
+        )
+        return (Fact(f"{context.station_key}/told/{self.action}/{self._told(payload, context)}", event),)

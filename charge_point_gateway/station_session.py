@@ -56,6 +56,7 @@ from emobility.events.event import Envelope
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus, Authorizer
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
+from emobility.ports.station_questions import StationAnswer, StationQuestion, StationQuestions, VATNumberQuestion
 from emobility.ports.vault import Vault
 from emobility.protocols.station_control.quirks import StationMake
 
@@ -94,6 +95,7 @@ class SessionServices:
     randomness: Randomness
     vault: Vault
     authorizer: Authorizer
+    questions: StationQuestions
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
@@ -361,6 +363,9 @@ class StationSession:
             try:
                 if question is not None:
                     context = replace(context, answer=await self._ask(question, context))
+                asked = message.station_question(call.payload, context)
+                if asked is not None:
+                    context = replace(context, told=await self._told(asked))
             finally:
                 if durable is not None:
                     await durable
@@ -477,6 +482,16 @@ class StationSession:
             return AuthorizationAnswer(
                 status=self._services.answer_when_unavailable, reason="the back office did not answer"
             )
+
+    async def _told(self, asked: StationQuestion) -> StationAnswer | None:
+        try:
+            if isinstance(asked, VATNumberQuestion):
+                return await self._services.questions.check_vat_number(asked)
+            return await self._services.questions.receipt_of(asked)
+        except Unavailable as error:
+            kind = type(asked).__name__
+            _LOG.warning("back_office_unavailable", station=self.identity.key, asked=kind, error=type(error).__name__)
+            return None
 
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
         response = message.response(call.payload, context)

@@ -13,6 +13,9 @@ from charge_point_gateway.ocpp201 import certificates, notices
 from charge_point_gateway.ocpp201.authorize import Authorize
 from charge_point_gateway.ocpp201.boot_notification import BootNotification
 from charge_point_gateway.ocpp201.meter_values import MeterValues
+from charge_point_gateway.ocpp201.notify_customer_information import NotifyCustomerInformation
+from charge_point_gateway.ocpp201.notify_display_messages import NotifyDisplayMessages
+from charge_point_gateway.ocpp201.notify_event import NotifyEvent
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
 from charge_point_gateway.ocpp201.reservation_status_update import ReservationStatusUpdate
 from charge_point_gateway.ocpp201.status_notification import StatusNotification
@@ -37,11 +40,11 @@ MESSAGES: Final[dict[str, Message]] = {
         LogStatusNotification(),
         MeterValues(),
         notices.NotifyChargingLimit(),
-        notices.NotifyCustomerInformation(),
-        notices.NotifyDisplayMessages(),
+        NotifyCustomerInformation(),
+        NotifyDisplayMessages(),
         notices.NotifyEVChargingNeeds(),
         notices.NotifyEVChargingSchedule(),
-        notices.NotifyEvent(),
+        NotifyEvent(),
         NotifyMonitoringReport(),
         NotifyReport(),
         PublishFirmwareStatusNotification(),

@@ -23,30 +23,11 @@ class NotifyChargingLimit(Notice):
     action: ClassVar[str] = "NotifyChargingLimit"
 
 
-class NotifyCustomerInformation(Notice):
-    """Customer data that were asked for (N09)."""
-
-    action: ClassVar[str] = "NotifyCustomerInformation"
-
-
-class NotifyDisplayMessages(Notice):
-    """Display messages that were asked for (O03)."""
-
-    action: ClassVar[str] = "NotifyDisplayMessages"
-
-
 class NotifyEVChargingSchedule(Notice):
     """The EV's own schedule; Accepted says it was understood, not that it is followed (K15)."""
 
     action: ClassVar[str] = "NotifyEVChargingSchedule"
     answer: ClassVar[dict[str, Any]] = {"status": "Accepted"}
-
-
-class NotifyEvent(Notice):
-    """A monitored variable changed (N07)."""
-
-    action: ClassVar[str] = "NotifyEvent"
-    is_told_once: ClassVar[bool] = True
 
 
 class ReportChargingProfiles(Notice):

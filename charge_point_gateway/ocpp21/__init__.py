@@ -11,6 +11,7 @@ from charge_point_gateway import ocpp201
 from charge_point_gateway.message import Message
 from charge_point_gateway.ocpp21 import certificates, der_control, event_streams, payment, smart_charging
 from charge_point_gateway.ocpp21.battery_swap import BatterySwap
+from charge_point_gateway.ocpp21.transaction_event import TransactionEvent
 
 MESSAGES: Final[dict[str, Message]] = ocpp201.MESSAGES | {
     message.action: message
@@ -27,6 +28,7 @@ MESSAGES: Final[dict[str, Message]] = ocpp201.MESSAGES | {
         event_streams.OpenPeriodicEventStream(),
         smart_charging.PullDynamicScheduleUpdate(),
         der_control.ReportDERControl(),
+        TransactionEvent(),
         payment.VatNumberValidation(),
     )
 }

@@ -77,6 +77,10 @@ class Settings(BaseSettings):
         seed: Seeds what a simulation draws; never a secret in production.
         fiscal_retention_years: How long an erased driver's bills and the CDRs under them are kept, counted from the end
             of the year they are of. 10 fits DE, FR (6), NL (7), AT (7) and BE (10).
+        station_retention_days: How long what stations tell - notices, events, streams, messages - is kept. What money
+            or batteries hang on is kept for good.
+        vat_register_url: REST interface of VIES, such as `https://ec.europa.eu/taxation_customs/vies/rest-api`; None:
+            VAT numbers that drivers give at stations are judged by their form alone.
         internal_origins: More origins of our own processes, such as those of other gateways; besides `business_url` and
             `gateway_api_url`. Only calls with the internal token go there.
         embedded_origins: Origins that embedded mode started itself; only these may be http or a loopback address.
@@ -127,6 +131,8 @@ class Settings(BaseSettings):
     run_folder: Path = Path("run")
     seed: int = 0
     fiscal_retention_years: int = Field(default=10, ge=1, le=30)
+    station_retention_days: int = Field(default=400, ge=1, le=3_650)
+    vat_register_url: str | None = None
     internal_origins: tuple[str, ...] = ()
     embedded_origins: tuple[str, ...] = ()
 

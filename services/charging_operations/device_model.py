@@ -59,6 +59,8 @@ REPORTS_KEPT_MAX: Final = 20
 _QUESTIONS: Final[dict[ReportKind, tuple[str, dict[str, Any]]]] = {
     ReportKind.DEVICE_MODEL: ("GetBaseReport", {"reportBase": "FullInventory"}),
     ReportKind.MONITORS: ("GetMonitoringReport", {}),
+    ReportKind.DER_CONTROLS: ("GetDERControl", {}),
+    ReportKind.DISPLAY_MESSAGES: ("GetDisplayMessages", {}),
 }
 _log: Final = structlog.get_logger(__name__)
 
@@ -237,11 +239,11 @@ class DeviceModelDesk:
 
         Raises:
             StationOffline: it is not connected.
-            NotAllowedNow: its version has no monitors.
+            NotAllowedNow: its version has no such question.
         """
         if await version_of(self.office, party_id, station_id) == OCPP_16:
-            if kind is ReportKind.MONITORS:
-                raise NotAllowedNow("OCPP 1.6 has no monitors")
+            if kind is not ReportKind.DEVICE_MODEL:
+                raise NotAllowedNow(f"OCPP 1.6 has no {_QUESTIONS[kind][0]}")
             return await self._read_configuration(party_id, station_id, correlation_id=correlation_id)
         report = StationReportRecord(
             party_id=party_id,

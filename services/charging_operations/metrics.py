@@ -23,7 +23,14 @@ class OperationsMetrics:
         self._ending = metrics.gauge(
             "certificates_ending_soon", "Certificates that end within 30 days or have ended, by kind", ("kind",)
         )
+        self._security = metrics.counter(
+            "station_security_events_total", "Security events that stations reported", ("event", "is_critical")
+        )
         self._energy = metrics.counter("session_energy_wh_total", "Energy of closed sessions in Wh", ("stage",))
+
+    def security_event(self, event: str, *, is_critical: bool) -> None:
+        """A station reported a security event; `event` is a name of the standard, or one for all others."""
+        self._security.labels(event, str(is_critical).lower()).inc()
 
     def authorized(self, *, is_accepted: bool, reason: str) -> None:
         """A decision was made."""

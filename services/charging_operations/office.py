@@ -46,7 +46,8 @@ class Limits:
         command_timeout_s: How long a station may take; stated to the eMSP in the CommandResponse.
         commands_at_once: Commands that wait for a station at the same time.
         missing_reports_wait: How long after its end a transaction waits for reports that are missing.
-        sweep_interval: How often overdue transactions are looked for.
+        sweep_interval: How often overdue transactions are looked for, and what is too old.
+        told_retention: How long notices, events and messages of stations are kept.
         concurrent_offline_max: How long a station may be away before its transactions hold no token any more.
         concurrent_silence_max: How long a transaction without a report holds its token; a 1.6 station that samples
             nothing is silent for the whole charge.
@@ -59,6 +60,7 @@ class Limits:
     commands_at_once: int = 200
     missing_reports_wait: timedelta = timedelta(hours=24)
     sweep_interval: timedelta = timedelta(hours=1)
+    told_retention: timedelta = timedelta(days=400)
     concurrent_offline_max: timedelta = timedelta(hours=1)
     concurrent_silence_max: timedelta = timedelta(hours=24)
 

@@ -25,7 +25,9 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from emobility.protocols.station_control.client import StationControlClient
+from emobility.protocols.station_control.questions import questions_router
 from emobility.protocols.station_control.server import authorize_router
+from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
@@ -63,18 +65,23 @@ from services.charging_operations.quirk_api import QuirkAPI
 from services.charging_operations.reservation_api import ReservationAPI
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.routes import RouteTable, answer
+from services.charging_operations.running_costs import COST_INTERVAL
 from services.charging_operations.security_api import SecurityAPI
 from services.charging_operations.security_profiles import ProfileDesk
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
 from services.charging_operations.station_tasks import TaskDesk
+from services.charging_operations.station_told import told_desk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
 from services.charging_operations.timeline_api import TimelineAPI
+from services.charging_operations.told_api import ToldAPI
 from services.charging_operations.transaction_api import TransactionAPI
 from services.charging_operations.uptime import UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk
+from services.charging_operations.vat_numbers import VATNumberDesk
+from services.charging_operations.wanted_api import WantedAPI
 
 SERVICE: Final = "operations"
 
@@ -104,6 +111,10 @@ class ChargingOperations:
             limits=limits,
             metrics=OperationsMetrics(self.metrics),
         )
+        register = (
+            None if settings.vat_register_url is None else ViesRegister(ports.http, url=settings.vat_register_url)
+        )
+        self.told = told_desk(self.office, VATNumberDesk(office=self.office, register=register))
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
@@ -140,6 +151,7 @@ class ChargingOperations:
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
+            told=self.told,
             reservations=self.reservations,
             local_lists=self.local_lists,
         )
@@ -157,6 +169,7 @@ class ChargingOperations:
 
         app.add_api_route("/internal/backlog", backlog, methods=["GET"])
         app.include_router(authorize_router(self.authorization, access.internal))
+        app.include_router(questions_router(self.told, access.internal))
         self.host.mount_on(app, authorize=access.party)
         operator = OperatorAPI(
             office=self.office,
@@ -190,6 +203,8 @@ class ChargingOperations:
             installed=InstalledCertificateDesk(office=self.office),
             watch=self.certificates,
         ).mount_on(self.routes)
+        ToldAPI(operator=operator, told=self.told).mount_on(self.routes)
+        WantedAPI(operator=operator, told=self.told, device_model=self.device_model).mount_on(self.routes)
         QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
         AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
@@ -214,6 +229,8 @@ class ChargingOperations:
                     self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.told.costs.tell_all, self._real_time(COST_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
@@ -288,4 +305,5 @@ class ChargingOperations:
 
 def build(settings: Settings, ports: Ports, *, limits: Limits | None = None) -> ChargingOperations:
     """Build the back office."""
-    return ChargingOperations(settings, ports, limits=limits or Limits())
+    by_settings = Limits(told_retention=timedelta(days=settings.station_retention_days))
+    return ChargingOperations(settings, ports, limits=limits or by_settings)

@@ -24,7 +24,6 @@ from emobility.events.charging import (
     EVSEMetered,
     MonitorsReported,
     StationBooted,
-    StationNotified,
     TransactionEnded,
     TransactionStarted,
     TransactionUpdated,
@@ -64,7 +63,7 @@ from services.charging_operations.records import (
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
-from services.charging_operations.station_notices import keep_notice
+from services.charging_operations.station_told import ToldDesk, ToldEvent
 from services.charging_operations.stations import StationDesk, evse_at
 
 OVERLAP_SLACK_S: Final = 60
@@ -88,6 +87,7 @@ class SessionDesk:
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
+    told: ToldDesk
     reservations: ReservationDesk
     local_lists: LocalListDesk
 
@@ -117,8 +117,8 @@ class SessionDesk:
             await self.campaigns.take(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
-        elif isinstance(event, StationNotified):
-            await keep_notice(unit, event, envelope.event_id)
+        elif isinstance(event, ToldEvent):
+            await self.told.take(unit, envelope, event)
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):

@@ -60,6 +60,8 @@ class ReportKind(StrEnum):
 
     DEVICE_MODEL = "NotifyReport"
     MONITORS = "NotifyMonitoringReport"
+    DER_CONTROLS = "ReportDERControl"
+    DISPLAY_MESSAGES = "NotifyDisplayMessages"
 
 
 class ReportState(StrEnum):

@@ -48,6 +48,7 @@ from charge_point_gateway.vehicle_certificates import VehicleCertificates, Vehic
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, memory_adapters
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus
 from emobility.ports.frames import SocketClosed
+from emobility.ports.station_questions import ReceiptAnswer, ReceiptQuestion, VATNumberAnswer, VATNumberQuestion
 from tests.gateway.frame_grammar import RESULT, Frame, FrameGrammar, OwnAnswer, OwnCall, Reconnect, Step
 
 FRAMES_PER_CONVERSATION: Final = 500
@@ -250,6 +251,12 @@ class Accepting:
     async def authorize(self, _request: AuthorizationRequest) -> AuthorizationAnswer:
         return AuthorizationAnswer(status=AuthorizationStatus.ACCEPTED, reason="")
 
+    async def check_vat_number(self, _question: VATNumberQuestion) -> VATNumberAnswer:
+        return VATNumberAnswer(is_valid=True, reason_code="FormOnly")
+
+    async def receipt_of(self, _question: ReceiptQuestion) -> ReceiptAnswer:
+        return ReceiptAnswer()
+
 
 def services_on_memory() -> SessionServices:
     """Return what a session needs, over empty memory adapters."""
@@ -261,6 +268,7 @@ def services_on_memory() -> SessionServices:
         randomness=randomness,
         vault=adapters.vault,
         authorizer=Accepting(),
+        questions=Accepting(),
         group_commit=GroupCommit(adapters.event_log),
         numbers=TransactionNumbers(adapters.units, timer),
         certificates=StationCertificates(adapters.units, clock, randomness, authority=None, valid_days=1),

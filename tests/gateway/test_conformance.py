@@ -21,6 +21,7 @@ from charge_point_gateway.security import station_identity
 from charge_point_gateway.station_session import MESSAGES, SENT_MESSAGES
 from emobility.adapters.memory import run_virtual
 from emobility.events.charging import StationNotified
+from emobility.events.station_told import StationTold
 from emobility.protocols.station_control.messages import (
     CommandOutcome,
     CommandResult,
@@ -66,11 +67,14 @@ def test_what_a_station_may_call_is_acknowledged_and_stored(version: OCPPVersion
             (kept,) = await _kept(world)
             assert _names(kept.payload) == _names(payload)
             events = await world.events()
-            assert len(events) == (0 if action in WITHOUT_EVENT else 1)
+            assert len(events) == (0 if action in WITHOUT_EVENT else 1 + ("costDetails" in payload))
             for event in events:
                 if isinstance(event, StationNotified):
                     assert (event.action, event.ocpp_version) == (action, version.value)
-                    assert json.loads(await world.adapters.vault.open(event.payload)) == payload
+                if isinstance(event, StationNotified | StationTold):
+                    assert event.payload is not None
+                    stored = json.loads(await world.adapters.vault.open(event.payload))
+                    assert stored == (payload["costDetails"] if action == "TransactionEvent" else payload)
 
     run_virtual(talk())
 
@@ -103,8 +107,8 @@ def test_what_a_station_sends_without_being_answered_is_stored(version: OCPPVers
             assert (await station.call("Heartbeat", {}))[:2] == [3, "m1"]
             while len(await world.events()) < len(payloads):  # noqa: ASYNC110 - nothing answers a SEND
                 await asyncio.sleep(0.01)
-            stored = [event for event in await world.events() if isinstance(event, StationNotified)]
-            assert [json.loads(await world.adapters.vault.open(event.payload)) for event in stored] == payloads
+            stored = [event.payload for event in await world.events() if isinstance(event, StationTold)]
+            assert [json.loads(await world.adapters.vault.open(each)) for each in stored if each] == payloads
 
     run_virtual(talk())
 

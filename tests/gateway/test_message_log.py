@@ -20,7 +20,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.client import GatewayRefused, StationControlClient
 from emobility.protocols.station_control.messages import MessageLogging, OCPPCall, StationCommand, StationMessage
 from emobility.protocols.station_control.redaction import MASK, redacted
-from tests.gateway.conftest import NOW, PARTY, STATION, TOKEN, Station, World, until
+from tests.gateway.conftest import NOW, PARTY, STATION, TOKEN, Station, World, running_world, until
 
 IDENTITY: Final = station_identity(PARTY, STATION)
 HOUR: Final = MessageLogging(until=NOW + timedelta(hours=1))
@@ -63,6 +63,19 @@ async def test_what_a_station_says_is_kept_with_its_answer_and_without_persons(w
     assert (accepted.action, accepted.message_id, accepted.is_from_station) == ("Authorize", "m1", True)
     assert (accepted.at, accepted.ocpp_version, accepted.error_code) == (NOW, "2.0.1", None)
     assert (refused.error_code, refused.answer) == ("TypeConstraintViolation", None)
+
+
+async def test_what_nobody_watches_any_more_goes_after_its_retention() -> None:
+    async with running_world(changed_settings={"station_retention_days": 30}) as world:
+        station = await watched(world)
+        await station.call("Authorize", {"idToken": {"idToken": "04A1", "type": "ISO14443"}})
+        kept = []
+        for waited in (timedelta(days=30), timedelta(hours=2)):
+            world.clock.step_by(waited)
+            await world.gateway.message_log.sweep()
+            kept.append(len(await messages(world)))
+
+    assert kept == [1, 0]
 
 
 async def test_heartbeats_are_kept_only_if_asked_for(world: World) -> None:
@@ -132,6 +145,7 @@ PROFILE: Final = {
         ({"location": "ftp://u:hunter2@host/x@y"}, {"location": f"ftp://{MASK}@host/x@y"}),
         ({"address": {"name": "Ann", "city": "Ede"}}, {"address": {"name": MASK, "city": MASK}}),
         ({"idTag": "", "meterStart": 5}, {"idTag": "", "meterStart": 5}),
+        ({"pspRef": "p", "tariff": {"idTokens": ["04A", "04B"]}}, {"pspRef": MASK, "tariff": {"idTokens": [MASK] * 2}}),
     ],
 )
 def test_secrets_and_persons_are_masked_and_nothing_else(payload: dict[str, Any], shown: dict[str, Any]) -> None:

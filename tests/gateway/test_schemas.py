@@ -120,6 +120,7 @@ def test_whatever_a_schema_allows_becomes_events_that_can_be_stored_and_a_valid_
         )
         facts = message.facts(payload, context)
         message.question(payload, context)
+        message.station_question(payload, context)
     except CallRefused as refused:
         if refused.error is not RPCError.PROPERTY:  # a moment or number outside every calendar or range
             raise

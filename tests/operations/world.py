@@ -464,7 +464,11 @@ LOCATION_TERMS: Final = LocationTerms(
 
 @asynccontextmanager
 async def world(
-    postgres_dsn: str | None = None, *, limits: Limits | None = None, clock: VirtualClock | None = None
+    postgres_dsn: str | None = None,
+    *,
+    limits: Limits | None = None,
+    clock: VirtualClock | None = None,
+    **changed_settings: Any,
 ) -> AsyncIterator[World]:
     """Open a world over memory, or over PostgreSQL; nothing is set up yet but the parties."""
     clock, randomness, http = clock or VirtualClock(START), SeededRandomness(7), MemoryHttp()
@@ -493,6 +497,7 @@ async def world(
             gateway_api_url=GATEWAY,
             internal_token=INTERNAL_TOKEN,  # type: ignore[arg-type]  # pydantic makes it a SecretStr
             master_key=MASTER_KEY.hex(),  # type: ignore[arg-type]  # pydantic makes it a SecretStr
+            **changed_settings,
         )
         operations, gateway = build(settings, ports, limits=limits), Gateway()
         emsp, nsp = _partner(ports, "emsp"), _partner(ports, "nsp")
@@ -512,10 +517,14 @@ async def world(
 
 @asynccontextmanager
 async def open_for_business(
-    postgres_dsn: str | None = None, *, limits: Limits | None = None, clock: VirtualClock | None = None
+    postgres_dsn: str | None = None,
+    *,
+    limits: Limits | None = None,
+    clock: VirtualClock | None = None,
+    **changed_settings: Any,
 ) -> AsyncIterator[World]:
     """A world with a station of two EVSEs, a wholesale and an ad hoc tariff, an agreement and the eMSP's card."""
-    async with world(postgres_dsn, limits=limits, clock=clock) as here:
+    async with world(postgres_dsn, limits=limits, clock=clock, **changed_settings) as here:
         for path, body in (
             ("/locations/LOC1", LOCATION_TERMS),
             (f"/stations/{STATION}", StationTerms(location_id="LOC1", evses=(evse(1), evse(2)))),

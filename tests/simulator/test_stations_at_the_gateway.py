@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from emobility.adapters.memory.time import LoopTimer
-from services.charging_operations.records import STATION_NOTICE
+from emobility.domain.battery_swap import SwapState
+from services.charging_operations.battery_swaps import BATTERY_SWAP
+from services.charging_operations.der_controls import DER_ALARM, DER_CONTROL
+from services.charging_operations.event_streams import STREAM_VALUE
 from simulator.dialing import WebSocketDialer
 from simulator.network import stations
 from simulator.simulation import make_station
@@ -69,12 +73,13 @@ async def test_der_controls_tariffs_and_reports_are_commanded_and_what_follows_i
         station.der.alarm("FreqDroop", "OverFrequency")
         await link.settled()
         await here.settle()
-        kept = {row.action for row in await here.rows(STATION_NOTICE)}
+        (reported,), (alarm,) = await here.rows(DER_CONTROL), await here.rows(DER_ALARM)
         variables = (await here.api("GET", f"/{CPO}/stations/{STATION}/variables")).json()
 
     assert [each["status"] for each in said] == ["Accepted"] * 4
     assert station.der.controls["c1"].settings == droop
-    assert {"ReportDERControl", "NotifyDERAlarm"} <= kept
+    assert (reported.control_id, json.loads(reported.setting)) == ("c1", droop)
+    assert (alarm.control_type, alarm.grid_event_fault, alarm.ended_at) == ("FreqDroop", "OverFrequency", None)
     assert {"HeartbeatInterval", "AvailabilityState"} <= {each["variable"] for each in variables}
 
 
@@ -125,12 +130,13 @@ async def test_a_battery_swap_and_a_stream_of_values_reach_the_back_office() -> 
         await link.settled()
 
         async def is_kept() -> bool:
-            return {"BatterySwap", "NotifyPeriodicEventStream"} <= {
-                row.action for row in await here.rows(STATION_NOTICE)
-            }
+            return bool(await here.rows(STREAM_VALUE))
 
         await here.until(is_kept)
+        (kept,) = await here.rows(BATTERY_SWAP)
 
     assert swap["status"] == "Accepted"
+    assert (kept.request_id, kept.state) == (7, SwapState.COMPLETED)
+    assert [each.serial_number for step in kept.swap.steps for each in step.batteries] == ["B1", "B2"]
     assert station.battery_swap.slots[2] is None
     assert link.figures.sent["NotifyPeriodicEventStream"] == 1

@@ -9,7 +9,7 @@ from emobility.domain.device_model import Mutability, is_secret
 
 PERSONAL: Final = frozenset(
     {
-        *("idTag", "parentIdTag", "idToken", "additionalIdToken"),
+        *("idTag", "parentIdTag", "idToken", "additionalIdToken", "idTokens", "pspRef"),
         *("data", "exiRequest", "exiResponse", "certificate", "csr"),
         *("vatNumber", "name", "address1", "address2", "city", "postalCode"),
     }
