@@ -46,6 +46,7 @@ from emobility.protocols.station_control.client import (
     GatewayRefused,
     GatewayUnavailable,
     HttpAuthorizer,
+    HttpChargingAdvisor,
     StationControlClient,
 )
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
@@ -131,18 +132,16 @@ class GatewayService:
         self.on_revoked: Callable[[], Awaitable[object]] | None = None
         """Has the TLS side take our CA's new revocation list."""
         ports.http.allow_origin(settings.business_url)
-        authorizer = HttpAuthorizer(
-            ports.http,
-            operations_url=f"{settings.business_url.rstrip('/')}/operations",
-            internal_token=self._internal_token,
-        )
+        operations_url = f"{settings.business_url.rstrip('/')}/operations"
+        token = self._internal_token
         self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
             randomness=ports.randomness,
             vault=ports.vault,
-            authorizer=authorizer,
+            authorizer=HttpAuthorizer(ports.http, operations_url=operations_url, internal_token=token),
+            advisor=HttpChargingAdvisor(ports.http, operations_url=operations_url, internal_token=token),
             group_commit=self._group_commit,
             numbers=self._numbers,
             certificates=self.certificates,

@@ -22,6 +22,7 @@ from emobility.domain.personal import Sealed
 from emobility.events.charging import IdTokenKind
 from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
+from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 
 WHOLE_NUMBER_MAX: Final = 2**53 - 1
 """Largest whole number every JSON reader agrees on (RFC 8259, section 6)."""
@@ -77,6 +78,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
     answer: AuthorizationAnswer | None = None
+    advice: ChargingAdvice | None = None
+    """None: nobody was asked, or the back office was away."""
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
 
@@ -112,6 +115,10 @@ class Message:
 
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Return what the back office has to decide before the response."""
+        return None
+
+    def charging_question(self, payload: dict[str, Any], context: Context) -> ChargingQuestion | None:
+        """Return what the back office has to say about charging before the response."""
         return None
 
     def request_to_sign(self, payload: dict[str, Any]) -> str | None:

@@ -46,6 +46,7 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.event import Envelope
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus, Authorizer
+from emobility.ports.charging_advisor import ChargingAdvice, ChargingAdvisor, ChargingQuestion
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.vault import Vault
@@ -68,6 +69,8 @@ SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
 """What a station tells by SEND and nobody answers."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
+ADVICE_TIMEOUT_S: Final = 10.0
+"""Longest wait for advice on charging; without it a station is told no."""
 TIMED_OUT: Final = "TimedOut"
 """In the message log, a CALL of ours that the station did not answer in time."""
 _LOG: Final = structlog.get_logger(__name__)
@@ -82,6 +85,7 @@ class SessionServices:
     randomness: Randomness
     vault: Vault
     authorizer: Authorizer
+    advisor: ChargingAdvisor
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
@@ -316,11 +320,14 @@ class StationSession:
             context = await self._numbered(call, message, context)
             context = await self._signed(call, message, context)
             question = message.question(call.payload, context)
+            asked = message.charging_question(call.payload, context)
             facts = message.facts(call.payload, context)
             durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
             try:
                 if question is not None:
                     context = replace(context, answer=await self._ask(question, context))
+                if asked is not None:
+                    context = replace(context, advice=await self._advised(asked))
             finally:
                 if durable is not None:
                     await durable
@@ -415,6 +422,14 @@ class StationSession:
             return AuthorizationAnswer(
                 status=self._services.answer_when_unavailable, reason="the back office did not answer"
             )
+
+    async def _advised(self, question: ChargingQuestion) -> ChargingAdvice | None:
+        try:
+            async with asyncio.timeout(ADVICE_TIMEOUT_S):
+                return await self._services.advisor.advise(question)
+        except (Unavailable, TimeoutError) as error:
+            _LOG.warning("advisor_unavailable", station=self.identity.key, error=type(error).__name__)
+            return None
 
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
         response = message.response(call.payload, context)

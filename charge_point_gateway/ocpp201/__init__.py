@@ -13,6 +13,7 @@ from charge_point_gateway.ocpp201 import notices
 from charge_point_gateway.ocpp201.authorize import Authorize
 from charge_point_gateway.ocpp201.boot_notification import BootNotification
 from charge_point_gateway.ocpp201.meter_values import MeterValues
+from charge_point_gateway.ocpp201.notify_ev_charging_needs import NotifyEVChargingNeeds
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
 from charge_point_gateway.ocpp201.status_notification import StatusNotification
 from charge_point_gateway.ocpp201.transaction_event import TransactionEvent
@@ -33,7 +34,7 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.NotifyChargingLimit(),
         notices.NotifyCustomerInformation(),
         notices.NotifyDisplayMessages(),
-        notices.NotifyEVChargingNeeds(),
+        NotifyEVChargingNeeds(),
         notices.NotifyEVChargingSchedule(),
         notices.NotifyEvent(),
         NotifyMonitoringReport(),

@@ -91,10 +91,3 @@ class GetCertificateStatus(Notice):
 
     action: ClassVar[str] = "GetCertificateStatus"
     answer: ClassVar[dict[str, Any]] = {"status": "Failed"}
-
-
-class NotifyEVChargingNeeds(Notice):
-    """An EV tells what it needs (K15); Rejected: no profile will follow, so it charges by the one it has."""
-
-    action: ClassVar[str] = "NotifyEVChargingNeeds"
-    answer: ClassVar[dict[str, Any]] = {"status": "Rejected"}

@@ -59,17 +59,17 @@ def read_profile(payload: dict[str, Any], version: str) -> ChargingProfile:
             transaction_id = left.pop("transactionId", None)
         recurrency = left.pop("recurrencyKind", None)
         return ChargingProfile(
-            profile_id=_whole(left.pop("chargingProfileId" if version == OCPP_16 else "id")),
-            stack_level=_whole(left.pop("stackLevel")),
+            profile_id=as_whole(left.pop("chargingProfileId" if version == OCPP_16 else "id")),
+            stack_level=as_whole(left.pop("stackLevel")),
             purpose=purpose,
             kind=Kind(left.pop("chargingProfileKind")),
             recurrency=None if recurrency is None else Recurrency(recurrency),
-            valid_from=_moment(left.pop("validFrom", None)),
-            valid_to=_moment(left.pop("validTo", None)),
+            valid_from=as_moment(left.pop("validFrom", None)),
+            valid_to=as_moment(left.pop("validTo", None)),
             transaction_id=None if transaction_id is None else str(transaction_id),
             schedules=tuple(read_schedule(each) for each in schedules),
-            dynamic_update_interval_s=_whole(left.pop("dynUpdateInterval", None)),
-            dynamic_update_at=_moment(left.pop("dynUpdateTime", None)),
+            dynamic_update_interval_s=as_whole(left.pop("dynUpdateInterval", None)),
+            dynamic_update_at=as_moment(left.pop("dynUpdateTime", None)),
             further=left,
         )
     except (KeyError, ValueError, TypeError, ArithmeticError) as error:
@@ -120,10 +120,10 @@ def read_schedule(payload: dict[str, Any]) -> ChargingSchedule:
     return ChargingSchedule(
         unit=RateUnit(left.pop("chargingRateUnit")),
         periods=tuple(sorted(periods, key=lambda period: period.start_s)),
-        schedule_id=_whole(left.pop("id", None)),
-        start_at=_moment(left.pop("startSchedule", None)),
-        duration_s=_whole(left.pop("duration", None)),
-        min_charging_rate=_number(left.pop("minChargingRate", None)),
+        schedule_id=as_whole(left.pop("id", None)),
+        start_at=as_moment(left.pop("startSchedule", None)),
+        duration_s=as_whole(left.pop("duration", None)),
+        min_charging_rate=as_number(left.pop("minChargingRate", None)),
         uses_local_time=left.pop("useLocalTime", None),
         further=left,
     )
@@ -150,7 +150,7 @@ def read_composite(answer: dict[str, Any], version: str, *, evse_id: int) -> Com
     try:
         schedule = answer.get("chargingSchedule" if version == OCPP_16 else "schedule")
         start = answer.get("scheduleStart") if version == OCPP_16 else (schedule or {}).get("scheduleStart")
-        start_at = _moment(start or (schedule or {}).get("startSchedule"))
+        start_at = as_moment(start or (schedule or {}).get("startSchedule"))
         if schedule is None or start_at is None:
             return None
         read = read_schedule({key: value for key, value in schedule.items() if key not in ("evseId", "scheduleStart")})
@@ -186,7 +186,7 @@ def reported_profiles(payload: dict[str, Any], version: str) -> tuple[InstalledP
     """Read a ReportChargingProfiles. Raises `ProfileNotUnderstood`."""
     return tuple(
         InstalledProfile(
-            evse_id=_whole(payload["evseId"]),
+            evse_id=as_whole(payload["evseId"]),
             profile=read_profile(each, version),
             source=payload["chargingLimitSource"],
         )
@@ -194,9 +194,26 @@ def reported_profiles(payload: dict[str, Any], version: str) -> tuple[InstalledP
     )
 
 
+def read_schedule_update(payload: dict[str, Any]) -> dict[str, PhaseValues]:
+    """Read a ChargingScheduleUpdateType of 2.1: field of `SchedulePeriod` → values. Raises `ProfileNotUnderstood`."""
+    try:
+        read = {field: phase_values(payload, name) for name, field in _PHASE_VALUES.items()}
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ProfileNotUnderstood("no values of a schedule") from error
+    return {field: values for field, values in read.items() if values is not None}
+
+
+def written_schedule_update(profile: ChargingProfile) -> dict[str, Any]:
+    """Write the values of a dynamic profile as a ChargingScheduleUpdateType."""
+    period, told = profile.schedule.periods[0], {}
+    for name, field in _PHASE_VALUES.items():
+        told |= written_phase_values(getattr(period, field), name)
+    return told
+
+
 def phase_values(payload: dict[str, Any], name: str) -> PhaseValues | None:
     """Return `name`, `name_L2` and `name_L3` of a payload. None: it has none of them."""
-    values = [_number(payload.get(each)) for each in _names(name)]
+    values = [as_number(payload.get(each)) for each in _names(name)]
     return None if values == [None] * 3 else PhaseValues(l1=values[0], l2=values[1], l3=values[2])
 
 
@@ -212,9 +229,9 @@ def _read_period(payload: dict[str, Any]) -> SchedulePeriod:
     taken = {each for name in _PHASE_VALUES for each in _names(name)}
     left = {key: value for key, value in payload.items() if key not in taken}
     return SchedulePeriod(
-        start_s=_whole(left.pop("startPeriod")),
-        number_phases=_whole(left.pop("numberPhases", None)),
-        phase_to_use=_whole(left.pop("phaseToUse", None)),
+        start_s=as_whole(left.pop("startPeriod")),
+        number_phases=as_whole(left.pop("numberPhases", None)),
+        phase_to_use=as_whole(left.pop("phaseToUse", None)),
         operation_mode=left.pop("operationMode", None),
         further=left,
         **values,
@@ -241,7 +258,7 @@ def _without_none(told: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value is not None}
 
 
-def _whole(value: Any) -> Any:
+def as_whole(value: Any) -> Any:
     """Return a JSON integer as int (schemas let 3.0 pass), None as None. Raises `ValueError`."""
     if value is None:
         return None
@@ -250,7 +267,8 @@ def _whole(value: Any) -> Any:
     return int(value)
 
 
-def _number(value: Any) -> Decimal | None:
+def as_number(value: Any) -> Decimal | None:
+    """Return a JSON number exactly, None as None. Raises `ValueError`, `ArithmeticError`."""
     if value is None:
         return None
     number = Decimal(str(value))
@@ -266,7 +284,7 @@ def _json_number(value: Decimal | None) -> int | float | None:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def _moment(text: str | None) -> datetime | None:
+def as_moment(text: str | None) -> datetime | None:
     """Read an RFC 3339 moment as UTC; one without an offset is UTC already. Raises `ValueError`."""
     if text is None:
         return None
