@@ -194,8 +194,9 @@ def allocate(
 
     Args:
         constraints: Of the whole tree.
-        fixed: What is drawn, or may be, where nothing can be changed now; per phase.
-        demands: Who can be steered; none of them in `fixed`.
+        fixed: What is drawn, or may be, whatever is decided here; per phase. A share of one who can be steered
+            begins there.
+        demands: Who can be steered.
         now: The present moment, for whose turn it is.
     """
     given = dict(fixed)
@@ -217,7 +218,7 @@ def allocate(
     admitted = [
         demand
         for demand in sorted(demands, key=lambda demand: _turn(demand, now))
-        if demand.ceiling_da >= demand.min_da and raised(demand.key, demand.min_da)
+        if demand.ceiling_da >= demand.min_da and raised(demand.key, max(0, demand.min_da - given.get(demand.key, 0)))
     ]
     # One tenth of an ampere at a time to whoever has least for his weight: whole numbers, and fair to the last tenth.
     scale = lcm(*(demand.weight for demand in admitted))
@@ -227,7 +228,8 @@ def allocate(
         _, key, demand = heapq.heappop(heap)
         if given[key] < demand.ceiling_da and raised(key, 1):
             heapq.heappush(heap, ((given[key] + 1) * scale // demand.weight, key, demand))
-    return {demand.key: given.get(demand.key, 0) for demand in demands}
+    shares = dict.fromkeys((demand.key for demand in demands), 0)
+    return shares | {demand.key: min(given[demand.key], demand.ceiling_da) for demand in admitted}
 
 
 def steps(

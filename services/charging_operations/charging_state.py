@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
@@ -68,7 +68,7 @@ class KnownOfStation:
         own = [each.ocpp_evse_id == evse_id for each in self.evses]
         evse = self.evses[own.index(True)] if any(own) else self.evses[0] if self.evses else None
         return composite_schedule(
-            [*at_station, *self.external()],
+            [*at_station, *external_profiles(self.profiles, self.limits)],
             evse_id=evse_id,
             start_at=start_at,
             duration_s=duration_s,
@@ -78,17 +78,21 @@ class KnownOfStation:
             zone=_zone(self.time_zone),
         )
 
-    def external(self) -> list[InstalledProfile]:
-        """Return the external limits whose amount is known as profiles; not what the station reported as such too."""
-        reported = {
-            (row.ocpp_evse_id, row.source) for row in self.profiles if row.purpose is Purpose.EXTERNAL_CONSTRAINTS
-        }
-        return [
-            InstalledProfile(evse_id=row.ocpp_evse_id, profile=_as_profile(schedule, number, row), source=row.source)
-            for row in self.limits
-            if (row.ocpp_evse_id, row.source) not in reported
-            for number, schedule in enumerate(row.schedules)
-        ]
+
+def external_profiles(
+    profiles: Sequence[ChargingProfileRecord], limits: Sequence[ExternalLimitRecord]
+) -> list[InstalledProfile]:
+    """Return a station's external limits of which it told how much, as profiles.
+
+    Where it reports the same limit among its profiles too, that one counts.
+    """
+    reported = {(row.ocpp_evse_id, row.source) for row in profiles if row.purpose is Purpose.EXTERNAL_CONSTRAINTS}
+    return [
+        InstalledProfile(evse_id=row.ocpp_evse_id, profile=_as_profile(schedule, number, row), source=row.source)
+        for row in limits
+        if (row.ocpp_evse_id, row.source) not in reported
+        for number, schedule in enumerate(row.schedules)
+    ]
 
 
 async def known_of_station(unit: UnitOfWork, party_id: PartyId, station_id: str) -> KnownOfStation:

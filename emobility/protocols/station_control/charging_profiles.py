@@ -205,7 +205,8 @@ def read_schedule_update(payload: dict[str, Any]) -> dict[str, PhaseValues]:
 
 def written_schedule_update(profile: ChargingProfile) -> dict[str, Any]:
     """Write the values of a dynamic profile as a ChargingScheduleUpdateType."""
-    period, told = profile.schedule.periods[0], {}
+    period = profile.schedule.periods[0]
+    told: dict[str, Any] = {}
     for name, field in _PHASE_VALUES.items():
         told |= written_phase_values(getattr(period, field), name)
     return told
