@@ -42,7 +42,8 @@ soak: tools kafka ## The tests that kill processes, again and again (SOAK_ROUNDS
 	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
 		$(BIN)/python -m pytest -q -m fault $(PYTEST_ARGS) || exit 1; done
 
-fuzz: tools foundry ## The property tests, and those of the contracts, with many more examples (FUZZ_EXAMPLES=5000)
+fuzz: tools foundry ## Hostile frames (FUZZ_FRAMES=10000000), property tests and contracts with many examples (FUZZ_EXAMPLES=5000)
+	@$(BIN)/python -m tests.gateway.frame_fuzz --frames $(or $(FUZZ_FRAMES),10000000)
 	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH FORGE_SNAPSHOT_CHECK=false FOUNDRY_FUZZ_SEED=$$(date +%s) \
 		FOUNDRY_FUZZ_RUNS=$(or $(FUZZ_EXAMPLES),5000) FOUNDRY_INVARIANT_RUNS=256 forge test
 	@WATTROAM_FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(BIN)/python -m pytest -q -m "not kafka and not fault" \

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from charge_point_gateway import strict_json
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
 from charge_point_gateway.texts import has_control_character
+from charge_point_gateway.token_buckets import TokenBucket
 from emobility.domain.errors import MalformedInput, Unavailable
 
 UNREADABLE_ID: Final = "-1"
@@ -53,6 +53,36 @@ class Limits:
     frames_burst: float = 200.0
     bytes_per_frame_credit: int = 16_384
     """A frame costs one credit for each started 16 KiB."""
+    bytes_per_s: float = 32_768.0
+    """In the long run: what one station says is kept for years. A busy site with 100 EVSEs says about 20 kB/s."""
+    bytes_burst: float = 67_108_864.0
+    """A week offline of such a station's transactions comes at once."""
+
+
+class Budget:
+    """What one station may send, in frames and in bytes. A gateway keeps it when the connection is lost: a station that
+    has spent it gains nothing by connecting anew.
+    """
+
+    __slots__ = ("_bytes", "_frames", "_limits")
+
+    def __init__(self, limits: Limits, *, now_s: float) -> None:
+        self._limits = limits
+        self._frames = TokenBucket(per_s=limits.frames_per_s, burst=limits.frames_burst, now_s=now_s)
+        self._bytes = TokenBucket(per_s=limits.bytes_per_s, burst=limits.bytes_burst, now_s=now_s)
+
+    def spend(self, length: int, now_s: float) -> None:
+        """Pay for a frame of so many characters or bytes."""
+        self._frames.spend(1 + length // self._limits.bytes_per_frame_credit, now_s)
+        self._bytes.spend(length, now_s)
+
+    def wait_s(self, now_s: float) -> float:
+        """Return for how long nothing more should be read."""
+        frames, left = self._frames.level(now_s), self._bytes.level(now_s)
+        if frames > 0 and left >= 0:
+            return 0.0
+        of_frames = 0.0 if frames > 0 else (1.0 - frames) / self._limits.frames_per_s
+        return max(of_frames, -left / self._limits.bytes_per_s)
 
 
 class CallQueueFull(Unavailable):
@@ -118,7 +148,7 @@ class OutgoingCall:
 
 @dataclass(slots=True)
 class _Answered:
-    digest: bytes
+    digest: int
     frame: str
 
 
@@ -127,8 +157,7 @@ class Connection:
 
     __slots__ = (
         "_answers",
-        "_credit",
-        "_credited_at_s",
+        "_budget",
         "_current",
         "_limits",
         "_new_id",
@@ -139,31 +168,39 @@ class Connection:
     )
 
     def __init__(
-        self, version: OCPPVersion, *, now_s: float, new_id: Callable[[], str], limits: Limits | None = None
+        self,
+        version: OCPPVersion,
+        *,
+        now_s: float,
+        new_id: Callable[[], str],
+        limits: Limits | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        """Begin at `now_s` (monotonic); `new_id` makes the message ids of our CALLs."""
+        """Begin at `now_s` (monotonic); `new_id` makes the ids of our CALLs; without a `budget` it has a full one."""
         self.version = version
         self._limits = limits or Limits()
+        self._budget = budget or Budget(self._limits, now_s=now_s)
         self._new_id = new_id
-        self._current: tuple[str, bytes] | None = None
-        self._waiting: list[tuple[IncomingCall, bytes]] = []  # lists: an empty deque takes 0.6 kB per station
+        self._current: tuple[str, int] | None = None
+        self._waiting: list[tuple[IncomingCall, int]] = []  # lists: an empty deque takes 0.6 kB per station
         self._answers: dict[str, _Answered] = {}
         self._outgoing: OutgoingCall | None = None
         self._outgoing_queue: list[OutgoingCall] = []
-        self._credit = self._limits.frames_burst
-        self._credited_at_s = now_s
 
     # -- the station's frames -----------------------------------------------------------------------------------------
 
+    @property
+    def has_credit(self) -> bool:
+        """Whether the station kept to its rate when it sent its last frame."""
+        return self._credit > 0
+
     def read_delay_s(self, now_s: float) -> float:
         """Return for how long the socket should not be read: the station outran its rate and has to wait its turn."""
-        self._earn(now_s)
-        return 0.0 if self._credit > 0 else (1.0 - self._credit) / self._limits.frames_per_s
+        return self._budget.wait_s(now_s)
 
     def receive(self, frame: str | bytes, now_s: float) -> tuple[Output, ...]:
         """Take one frame; never raises."""
-        self._earn(now_s)
-        self._credit -= 1 + len(frame) // self._limits.bytes_per_frame_credit
+        self._budget.spend(len(frame), now_s)
         if not isinstance(frame, str):
             return self._malformed("binary", UNREADABLE_ID, RPCError.NOT_A_CALL, "frames are text")
         if len(frame) > self._limits.frame_bytes_max or (
@@ -267,11 +304,6 @@ class Connection:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def _earn(self, now_s: float) -> None:
-        earned = (now_s - self._credited_at_s) * self._limits.frames_per_s
-        self._credit = min(self._limits.frames_burst, self._credit + earned)
-        self._credited_at_s = now_s
-
     def _receive_call(self, message: list[Any], canonical: bytes) -> tuple[Output, ...]:
         message_id = message[1] if len(message) > 1 else None
         if type(message_id) is not str or not 0 < len(message_id) <= self._limits.unique_id_characters_max:
@@ -286,7 +318,7 @@ class Connection:
             return self._malformed("action", message_id, RPCError.NOT_A_CALL, "the action is a string")
         if type(payload) is not dict:
             return self._malformed("payload", message_id, RPCError.FORMAT, "the payload is an object")
-        digest = blake2b(canonical, digest_size=16).digest()
+        digest = hash(canonical)  # keyed anew in each process (PEP 456), so that nobody can make two alike
         known = self._digest_of(message_id)
         if known is not None:
             return self._repeated(message_id, is_same=known == digest)
@@ -299,7 +331,7 @@ class Connection:
         self._waiting.append((call, digest))
         return ()
 
-    def _digest_of(self, message_id: str) -> bytes | None:
+    def _digest_of(self, message_id: str) -> int | None:
         answered = self._answers.get(message_id)
         if answered is not None:
             return answered.digest
@@ -397,6 +429,7 @@ def _id_of_broken(frame: str) -> str:
 
 __all__ = [
     "UNREADABLE_ID",
+    "Budget",
     "CallQueueFull",
     "CallRefused",
     "CallSettled",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,10 +17,12 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 
+from charge_point_gateway.admission import AdmissionRates, BootAdmission, ConnectionAdmission
 from charge_point_gateway.api import build_app
 from charge_point_gateway.certificates import Authority
 from charge_point_gateway.commands import NotOneCommand, execute, only_part
-from charge_point_gateway.connection import Limits
+from charge_point_gateway.connection import Budget, Limits
+from charge_point_gateway.gateway_leases import GatewayLeases
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
@@ -45,6 +48,7 @@ from emobility.ports.ports import Ports
 from emobility.protocols.station_control.client import (
     GatewayRefused,
     GatewayUnavailable,
+    GatewayUnreachable,
     HttpAuthorizer,
     HttpChargingAdvisor,
     StationControlClient,
@@ -59,6 +63,8 @@ NOBODY: Final = StationIdentity(PartyId("XX-000"), "nobody")
 """A station that is never there, looked up to see whether the database answers."""
 CONNECTIONS_MAX: Final = 20_000
 """Stations one gateway holds; more are told to come back (1013)."""
+FULL_RETRY_S: Final = 10.0
+"""When a station may ask again that a full or leaving gateway sent away, and a little more."""
 REVOCATIONS_READ_EVERY_S: Final = 5.0
 REVOCATION_OVERLAP: Final = timedelta(minutes=1)
 """How far gateways' clocks may be apart when one reads what another revoked."""
@@ -73,10 +79,13 @@ class GatewayOptions:
     heartbeat_interval_s: int = 300
     probe_timeout_s: float = 5.0
     """How long an owner may take to answer the ping that a second connection of its identity provokes."""
+    admission: AdmissionRates = field(default_factory=AdmissionRates)
     drain_timeout_s: float = 10.0
-    """How long calls in progress may take to finish once the gateway is told to stop."""
+    """How long the last calls in progress may take to finish once all connections were to be closed."""
     drain_spread_s: float = 2.0
-    """Connections are closed spread over this time, so that not all stations reconnect at once."""
+    """Connections are closed spread over at least this time, so that not all stations reconnect at once."""
+    drain_closes_per_s: float = 400.0
+    """And no more of them each second: the gateways that go on have to take the stations in."""
     answer_when_unavailable: AuthorizationStatus = AuthorizationStatus.INVALID
     """What a station is told when the back office can't be asked.
 
@@ -114,12 +123,17 @@ class GatewayService:
         self._internal_token = settings.internal_token.get_secret_value()
         self._sessions: dict[StationIdentity, StationSession] = {}
         self._parked: set[StationIdentity] = set()
+        self._budgets: OrderedDict[StationIdentity, Budget] = OrderedDict()
         self._serving: set[asyncio.Task[None]] = set()
         self._is_draining = False
         self._commands_in_flight = 0
         self._group_commit = GroupCommit(ports.event_log)
         self.metrics.commit_pending.set_function(lambda: self._group_commit.pending)
-        self._presence = PresenceBook(ports.units, ports.clock, gateway_url=settings.gateway_api_url)
+        self._presence = PresenceBook(
+            ports.units, ports.clock, gateway_url=settings.gateway_api_url, gateway_run=ports.randomness.uuid()
+        )
+        self._leases = GatewayLeases(ports.units, ports.timer, self._presence, on_lost=self._reclaim)
+        self._admission = ConnectionAdmission(ports.timer, ports.randomness, self.options.admission)
         self._numbers = TransactionNumbers(ports.units, ports.timer)
         self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
         self.certificates = StationCertificates(
@@ -147,6 +161,7 @@ class GatewayService:
             certificates=self.certificates,
             metrics=self.metrics,
             message_log=self.message_log,
+            boots=BootAdmission(ports.timer, ports.randomness, self.options.admission),
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
             answer_when_unavailable=self.options.answer_when_unavailable,
@@ -182,6 +197,7 @@ class GatewayService:
             profile = SecurityProfile.TLS_BASIC if certificate is None else SecurityProfile.TLS_CERTIFICATE
         try:
             self._refuse_when_full()
+            self._admission.refuse_address(address)
             if certificate is not None:
                 serial_number = await self.certificates.check(identity_from_path(path), certificate)
             identity, version = await self.authenticator.authenticate(
@@ -192,6 +208,7 @@ class GatewayService:
                 address=address,
                 profile=profile,
             )
+            self._admission.refuse_station(identity)
         except StationRefused as refused:
             self.metrics.auth_failures.labels(refused.reason.value).inc()
             _LOG.warning("station_refused", reason=refused.reason.value, address=address)
@@ -200,7 +217,8 @@ class GatewayService:
 
     def _refuse_when_full(self) -> None:
         if self._is_draining or len(self._serving) >= CONNECTIONS_MAX:
-            raise StationRefused(RefusalReason.DRAINING, http_status=503)
+            reason = RefusalReason.DRAINING if self._is_draining else RefusalReason.BUSY
+            raise self._admission.refused(reason, 503, FULL_RETRY_S)
 
     async def serve(self, admission: Admission, socket: FrameSocket) -> None:
         """Serve an admitted station's socket until it closes."""
@@ -208,7 +226,7 @@ class GatewayService:
         if identity in self._parked:
             await self._refuse_second(identity, socket)
             return
-        session = StationSession(identity, admission.version, socket, self._services)
+        session = StationSession(identity, admission.version, socket, self._services, self._budget_of(identity))
         session.certificate_serial_number = admission.serial_number
         self._parked.add(identity)
         try:
@@ -222,6 +240,10 @@ class GatewayService:
         if not is_owner:
             await self._refuse_second(identity, socket)
             return
+        if self._is_draining:  # it was admitted before, and is not among those that are being closed
+            await self._leave(session)
+            await socket.close(1001, "the gateway goes away")
+            return
         active = self.metrics.connections_active.labels(admission.version.value, str(admission.profile.value))
         self.metrics.connections.labels("accepted").inc()
         active.inc()
@@ -230,6 +252,15 @@ class GatewayService:
         finally:
             active.dec()
             await self._leave(session)
+
+    def _budget_of(self, identity: StationIdentity) -> Budget:
+        budget = self._budgets.get(identity)
+        if budget is None:
+            budget = self._budgets[identity] = Budget(self.options.limits, now_s=self._ports.timer.monotonic_s())
+            if len(self._budgets) > CONNECTIONS_MAX:
+                self._budgets.popitem(last=False)
+        self._budgets.move_to_end(identity)
+        return budget
 
     async def accept(
         self,
@@ -316,6 +347,15 @@ class GatewayService:
         except Unavailable:
             _LOG.warning("presence_not_released", station=session.identity.key, fence=session.fence)
 
+    async def _reclaim(self) -> None:
+        """Take back what others released while they took this gateway for dead; close what they took."""
+        for session in list(self._sessions.values()):
+            fence = await self._presence.reclaim(session.identity, session.fence)
+            if fence is not None:
+                session.fence = fence
+            else:
+                self._evict(session)
+
     # -- commands -----------------------------------------------------------------------------------------------------
 
     async def command(
@@ -361,8 +401,10 @@ class GatewayService:
             return CommandOutcome(result=CommandResult.STATION_OFFLINE)
         try:
             return await self._peer(row).command(row.party_id, row.charging_station_id, command, is_forwarded=True)
-        except (GatewayUnavailable, GatewayRefused, EgressRefused):
+        except (GatewayUnreachable, GatewayRefused):
             return CommandOutcome(result=CommandResult.STATION_OFFLINE)
+        except GatewayUnavailable:  # it may have sent the command before it died
+            return CommandOutcome(result=CommandResult.TIMED_OUT)
 
     async def probe(self, identity: StationIdentity, fence: int) -> bool:
         """Tell another gateway whether this one still owns the station, and the station answers."""
@@ -402,14 +444,17 @@ class GatewayService:
             tasks.create_task(self._group_commit.run(commit_stop))
             watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
             logging = tasks.create_task(self.message_log.run(commit_stop))
+            leasing = tasks.create_task(self._leases.run())
             await stop.wait()
             if watching is not None:
                 watching.cancel()
             await self._drain()
             commit_stop.set()
             logging.cancel()
+            leasing.cancel()
         with contextlib.suppress(Unavailable):
             await self.message_log.store()
+            await self._leases.end()
 
     async def _watch_revocations(self) -> None:
         """Close connections whose certificates were revoked through another gateway; until cancelled."""
@@ -440,10 +485,11 @@ class GatewayService:
 
     async def _drain(self) -> None:
         self._is_draining = True
+        sessions = list(self._sessions.values())
+        spread_s = max(self.options.drain_spread_s, len(sessions) / self.options.drain_closes_per_s)
+        step_s = spread_s / max(1, len(sessions))
         try:
-            async with asyncio.timeout(self.options.drain_timeout_s):
-                sessions = list(self._sessions.values())
-                step_s = self.options.drain_spread_s / max(1, len(sessions))
+            async with asyncio.timeout(spread_s + self.options.drain_timeout_s):
                 await asyncio.gather(*(self._dismiss(session, n * step_s) for n, session in enumerate(sessions)))
                 if self._serving:
                     await asyncio.wait(self._serving)

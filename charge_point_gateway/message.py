@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from charge_point_gateway.admission import BOOT_ACCEPTED, BootDecision
 from charge_point_gateway.rpc_errors import CallRefused, RPCError
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -74,6 +75,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     message_id: str
     ocpp_version: str
+    station_key: str
+    """Party and station: the first part of every event id."""
     heartbeat_interval_s: int = 300
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
@@ -82,11 +85,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """None: nobody was asked, or the back office was away."""
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
-
-    @property
-    def station_key(self) -> str:
-        """Party and station: the first part of every event id."""
-        return f"{self.party_id.code}/{self.charging_station_id}"
+    boot: BootDecision = BOOT_ACCEPTED
+    """Whether there is room for a station that boots."""
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -190,6 +190,15 @@ def canonical_text(value: Any) -> str:
 def rfc3339(at: datetime) -> str:
     """Write a moment in UTC with milliseconds, as OCPP 2.0.1 part 2, 2.1.4 wants at most."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def boot_answer(context: Context) -> dict[str, Any]:
+    """Write the answer to a BootNotification, the same in every version.
+
+    `interval`: between heartbeats; of a boot that is not accepted, until the next one.
+    """
+    interval_s = context.heartbeat_interval_s if context.boot.interval_s is None else context.boot.interval_s
+    return {"status": context.boot.status.value, "currentTime": rfc3339(context.now), "interval": interval_s}
 
 
 _V16_STATUS: Final = {

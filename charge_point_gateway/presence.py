@@ -2,11 +2,13 @@
 
 A station's row counts a fence: each new owner takes the next number. The fence guards who may send CALLs and who may
 write the row; it never decides whether an acknowledged event counts. An old connection that closes late finds another
-fence in the row and leaves it alone.
+fence in the row and leaves it alone. What a gateway held when it died is released by the others, or by its own next
+run (`gateway_leases`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -31,6 +33,8 @@ class StationPresenceRow:
     gateway_url: str
     ocpp_version: str
     connected_at: datetime
+    gateway_run: str = ""
+    """Of the gateway: the run that claimed the station."""
 
 
 STATION_PRESENCE: Final = TableSpec(
@@ -45,10 +49,12 @@ class StationOwnedElsewhere(RuleBroken):
 class PresenceBook:
     """Reads and writes presence rows for one gateway."""
 
-    def __init__(self, units: Units, clock: Clock, *, gateway_url: str) -> None:
+    def __init__(self, units: Units, clock: Clock, *, gateway_url: str, gateway_run: str) -> None:
+        """`gateway_run` names this run of the gateway, unlike any other."""
         self._units = units
         self._clock = clock
         self.gateway_url = gateway_url
+        self.gateway_run = gateway_run
 
     async def find(self, identity: StationIdentity) -> StationPresenceRow | None:
         """Return a station's row, if it was ever connected."""
@@ -80,6 +86,7 @@ class PresenceBook:
                 gateway_url=self.gateway_url,
                 ocpp_version=version.value,
                 connected_at=self._clock.now(),
+                gateway_run=self.gateway_run,
             )
             if row is None:
                 try:
@@ -101,3 +108,38 @@ class PresenceBook:
             await table.put(replace(row, is_online=False))
             await unit.commit()
             return True
+
+    async def reclaim(self, identity: StationIdentity, fence: int) -> int | None:
+        """Take back a station that others released; return the new fence, None if it is somebody else's now.
+
+        The fence moves, so that a release that is still under way comes too late.
+        """
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_PRESENCE)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if row is None or row.fence != fence:
+                return None
+            await table.put(replace(row, fence=fence + 1, is_online=True))
+            await unit.commit()
+            return fence + 1
+
+    async def release_run(self, gateway_url: str, gateway_run: str) -> int:
+        """Note that a dead gateway holds nothing any more; return how many stations were released."""
+        return await self._release_all({"gateway_url": gateway_url, "gateway_run": gateway_run})
+
+    async def release_earlier_runs(self) -> int:
+        """Release what was held at this gateway's address before this run."""
+        return await self._release_all({"gateway_url": self.gateway_url})
+
+    async def _release_all(self, where: Mapping[str, str]) -> int:
+        released = 0
+        while True:
+            async with self._units.begin() as unit:
+                rows = await unit.table(STATION_PRESENCE).select({**where, "is_online": True})
+            before = released
+            for row in rows:
+                if row.gateway_run != self.gateway_run:
+                    identity = StationIdentity(row.party_id, row.charging_station_id)
+                    released += await self.release(identity, row.fence)
+            if released == before:
+                return released

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -23,6 +22,7 @@ from urllib.parse import unquote
 import structlog
 
 from charge_point_gateway.rpc_errors import SUBPROTOCOLS, OCPPVersion
+from charge_point_gateway.token_buckets import KeyedBuckets
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.ports.clock import Timer
@@ -36,8 +36,6 @@ PASSWORD_KINDS_OF_CHARACTERS_MIN: Final = 8
 FAILURES_PER_MINUTE_PER_IDENTITY: Final = 10
 FAILURES_PER_MINUTE_PER_ADDRESS: Final = 30
 """Stations of one site share an address."""
-TRACKED_MAX: Final = 20_000
-"""Identities and addresses whose failures are remembered; the longest untouched is forgotten."""
 NO_PASSWORD: Final = b""
 """Stored for a station that has none: no keyed hash equals it."""
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*\-_=:+|@.]{1,48}", re.ASCII)
@@ -56,6 +54,8 @@ class RefusalReason(StrEnum):
     INVALID_CERTIFICATE = "invalid_certificate"
     PROFILE_TOO_LOW = "profile_too_low"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    BUSY = "busy"
     NO_SUBPROTOCOL = "no_subprotocol"
     DRAINING = "draining"
 
@@ -69,11 +69,12 @@ class SecurityProfile(IntEnum):
 
 
 class StationRefused(RuleBroken):
-    """No connection for this peer; `http_status` goes back, `reason` stays here."""
+    """No connection for this peer; `http_status` and `retry_after_s` go back, `reason` stays here."""
 
-    def __init__(self, reason: RefusalReason, *, http_status: int) -> None:
+    def __init__(self, reason: RefusalReason, *, http_status: int, retry_after_s: int | None = None) -> None:
         self.reason = reason
         self.http_status = http_status
+        self.retry_after_s = retry_after_s
         super().__init__(f"refused with {http_status}: {reason.value}")
 
 
@@ -139,25 +140,8 @@ def _is_strong(password: str) -> bool:
     return is_sized and is_drawn and password.isascii() and password.isprintable()
 
 
-class _Allowance:
-    """Failures per minute of many keys, each a token bucket; bounded."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def is_spent(self, key: str, now_s: float) -> bool:
-        return self._balance(key, now_s) < 1
-
-    def spend(self, key: str, now_s: float) -> None:
-        self._left[key] = (self._balance(key, now_s) - 1, now_s)
-        self._left.move_to_end(key)
-        if len(self._left) > TRACKED_MAX:
-            self._left.popitem(last=False)
-
-    def _balance(self, key: str, now_s: float) -> float:
-        left, since_s = self._left.get(key, (float(self._per_minute), now_s))
-        return min(float(self._per_minute), left + (now_s - since_s) * self._per_minute / 60)
+def _failures(per_minute: int) -> KeyedBuckets:
+    return KeyedBuckets(per_s=per_minute / 60, burst=per_minute)
 
 
 class StationAuthenticator:
@@ -167,9 +151,9 @@ class StationAuthenticator:
         self._units = units
         self._timer = timer
         self._pepper = hmac.digest(master_key, b"station password", hashlib.sha256)
-        self._by_identity = _Allowance(FAILURES_PER_MINUTE_PER_IDENTITY)
-        self._by_address = _Allowance(FAILURES_PER_MINUTE_PER_ADDRESS)
-        self._by_known_address = _Allowance(FAILURES_PER_MINUTE_PER_IDENTITY)
+        self._by_identity = _failures(FAILURES_PER_MINUTE_PER_IDENTITY)
+        self._by_address = _failures(FAILURES_PER_MINUTE_PER_ADDRESS)
+        self._by_known_address = _failures(FAILURES_PER_MINUTE_PER_IDENTITY)
 
     async def authenticate(
         self,

@@ -10,8 +10,10 @@ import base64
 import binascii
 import http
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import structlog
@@ -24,6 +26,8 @@ from websockets.typing import Subprotocol
 
 from charge_point_gateway.gateway import Admission, GatewayService
 from charge_point_gateway.security import StationRefused
+from charge_point_gateway.token_buckets import TokenBucket
+from charge_point_gateway.websocket_frames import NEVER, frame_end, text_frame, whole_text
 from emobility.domain.errors import Unavailable
 from emobility.ports.frames import SocketClosed
 
@@ -35,10 +39,17 @@ CLOSE_TIMEOUT_S: Final = 1.0
 """How long a closing handshake may take; a half-open socket never answers one."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
+LISTEN_BACKLOG: Final = 4_096
+"""Connections that wait to be taken, when all stations come back at once; systems may allow fewer."""
 MESSAGES_BUFFERED_MAX: Final = 16
 """Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
 FRAGMENTS_MAX: Final = 1_024
 """Fragments of one message; empty ones cost memory without ever reaching `MESSAGE_BYTES_MAX`."""
+OVERHEAD_FRAMES_PER_S: Final = 50.0
+OVERHEAD_FRAMES_BURST: Final = 4.0 * FRAGMENTS_MAX
+"""Pings, pongs and fragments: they carry no message, so no other limit counts them. More end the connection (1008)."""
+HANDSHAKES_PER_ADDRESS_MAX: Final = 2_000
+"""Connections of one address that have not finished their opening handshake; one more is dropped unread."""
 AUTHORIZATION_CHARACTERS_MAX: Final = 512
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -46,35 +57,100 @@ _LOG: Final = structlog.get_logger(__name__)
 class StationConnection(ServerConnection):
     """A WebSocket of the `websockets` library that is itself a `FrameSocket`, and remembers whom the handshake let in.
 
-    The library keeps the handshake, the framing, the pings and the closing. Messages, though, are handed over here
-    and not through its own queue, which costs more than handling most messages does.
+    The library keeps the handshake, the pings, the closing and whatever is not a whole text message. Those are taken
+    here and handed over at once: its parser and its queue together cost more than handling most messages does.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """Take what the library gives."""
+    def __init__(self, *args: Any, opening: Counter[str], **options: Any) -> None:
+        """Take what the library gives; `opening` counts the server's unfinished handshakes by address."""
         super().__init__(*args, **options)
         self.admission: Admission | None = None
+        self._opening = opening
+        self._opening_address: str | None = None
+        self._overhead: TokenBucket | None = None
         self._messages: list[str | bytes] = []
         self._fragments: list[bytes] = []
         self._is_text = True
         self._reader: asyncio.Future[None] | None = None
         self._handle: Callable[[str | bytes], bool] | None = None
         self._has_ended = False
+        self._takes_frames = False
+        self._partial = b""
+        """The beginning of a frame, at most `MESSAGE_BYTES_MAX` and its header."""
 
     # -- what the library calls ---------------------------------------------------------------------------------------
 
+    def data_received(self, data: bytes) -> None:
+        """Take whole text messages; every other frame, and the handshake, is the library's."""
+        if not self._takes_frames or self.protocol.state is State.CONNECTING:
+            # What comes before the handshake is answered may leave half a frame with the library: then it takes all.
+            self._takes_frames = self.request is None and data.endswith(b"\r\n\r\n")
+            super().data_received(data)
+            return
+        data, self._partial = self._partial + data if self._partial else bytes(data), b""
+        start = 0
+        while start < len(data):
+            end = frame_end(data, start, payload_bytes_max=MESSAGE_BYTES_MAX)
+            if end == NEVER:
+                super().data_received(data[start:])
+                return
+            if end is None or end > len(data):
+                break
+            text = None if self._fragments else whole_text(data, start, end)
+            if text is None or self.protocol.state is not State.OPEN:
+                super().data_received(data[start:end])
+            else:
+                self._deliver(text, is_text=True)
+            start = end
+        self._partial = data[start:]
+
     def process_event(self, event: Event) -> None:
         """Take data frames; leave the handshake and control frames to the library."""
-        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
-            self._take(event)
-        else:
-            super().process_event(event)
+        if isinstance(event, Frame):
+            is_data = event.opcode in DATA_OPCODES
+            if not (is_data and event.fin) and self._is_over_overhead():
+                self._fragments.clear()
+                self._fail(CloseCode.POLICY_VIOLATION, "too many pings or fragments")
+                return
+            if is_data:
+                self._take(event)
+                return
+        super().process_event(event)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count an opening handshake, or drop the connection where its address has too many of them."""
+        super().connection_made(transport)
+        address = str((transport.get_extra_info("peername") or ("",))[0])
+        if self._opening[address] >= HANDSHAKES_PER_ADDRESS_MAX:
+            self.transport.abort()
+            return
+        self._opening[address] += 1
+        self._opening_address = address
+
+    def has_opened(self) -> None:
+        """Count the opening handshake no longer."""
+        address, self._opening_address = self._opening_address, None
+        if address is not None:
+            self._opening[address] -= 1
+            if not self._opening[address]:
+                del self._opening[address]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake the reader, who finds the connection closed."""
+        self.has_opened()
         super().connection_lost(exc)
         self._has_ended = True
         self._wake()
+
+    def _is_over_overhead(self) -> bool:
+        now_s = self.loop.time()
+        if self._overhead is None:
+            self._overhead = TokenBucket(per_s=OVERHEAD_FRAMES_PER_S, burst=OVERHEAD_FRAMES_BURST, now_s=now_s)
+        return not self._overhead.take(now_s)
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self.protocol.fail(code, reason)
+        self.send_data()
 
     def _take(self, frame: Frame) -> None:
         # The library has checked the order of fragments and the size of the whole message.
@@ -84,8 +160,7 @@ class StationConnection(ServerConnection):
             self._fragments.append(bytes(frame.data))
             if len(self._fragments) > FRAGMENTS_MAX:
                 self._fragments.clear()
-                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, f"over {FRAGMENTS_MAX} fragments")
-                self.send_data()
+                self._fail(CloseCode.MESSAGE_TOO_BIG, f"over {FRAGMENTS_MAX} fragments")
                 return
             if not frame.fin:
                 return
@@ -93,11 +168,13 @@ class StationConnection(ServerConnection):
             self._fragments.clear()
         else:
             data = bytes(frame.data)
+        self._deliver(data, is_text=self._is_text)
+
+    def _deliver(self, data: bytes, *, is_text: bool) -> None:
         try:
-            message = str(data, "utf-8") if self._is_text else data
+            message = str(data, "utf-8") if is_text else data
         except UnicodeDecodeError:
-            self.protocol.fail(CloseCode.INVALID_DATA, "text is UTF-8")
-            self.send_data()
+            self._fail(CloseCode.INVALID_DATA, "text is UTF-8")
             return
         if self._handle is not None:
             self._hand_over(message, self._handle)
@@ -159,8 +236,7 @@ class StationConnection(ServerConnection):
         """Write a text frame if that takes no waiting; tell whether it was written."""
         if self.paused or self.protocol.state is not State.OPEN:
             return False
-        self.protocol.send_text(frame.encode())
-        self.send_data()
+        self.transport.write(text_frame(frame.encode()))
         return True
 
 
@@ -209,6 +285,7 @@ class StationServer:
         self._port = port
         self._tls = tls
         self._server: Server | None = None
+        self._opening: Counter[str] = Counter()
 
     @property
     def port(self) -> int:
@@ -223,7 +300,8 @@ class StationServer:
             self._serve,
             self._host,
             self._port,
-            create_connection=StationConnection,
+            # The library calls it, whatever it is.
+            create_connection=cast("type[ServerConnection]", partial(StationConnection, opening=self._opening)),
             process_request=self._admit,
             select_subprotocol=_select_subprotocol,
             compression=None,  # a deflate context costs more memory than the rest of a connection
@@ -233,6 +311,7 @@ class StationServer:
             ping_timeout=PING_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             open_timeout=OPEN_TIMEOUT_S,
+            backlog=LISTEN_BACKLOG,
             ssl=self._tls,
             ssl_handshake_timeout=None if self._tls is None else OPEN_TIMEOUT_S,
         )
@@ -250,6 +329,7 @@ class StationServer:
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, StationConnection)
+        connection.has_opened()
         username, password = basic_credentials(request.headers.get_all("Authorization"), request.path)
         address = connection.remote_address
         tls: ssl.SSLObject | None = connection.transport.get_extra_info("ssl_object")
@@ -267,6 +347,8 @@ class StationServer:
             response = connection.respond(http.HTTPStatus(refused.http_status), "")
             if refused.http_status == http.HTTPStatus.UNAUTHORIZED:
                 response.headers["WWW-Authenticate"] = 'Basic realm="ocpp", charset="UTF-8"'
+            if refused.retry_after_s is not None:
+                response.headers["Retry-After"] = str(refused.retry_after_s)
             return response
         except Unavailable:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "")

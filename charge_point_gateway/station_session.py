@@ -18,8 +18,10 @@ import structlog
 from msgspec.structs import replace
 
 from charge_point_gateway import ocpp16, ocpp21, ocpp201
+from charge_point_gateway.admission import BootAdmission
 from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.connection import (
+    Budget,
     CallQueueFull,
     CallSettled,
     Connection,
@@ -71,6 +73,7 @@ SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
 ADVICE_TIMEOUT_S: Final = 10.0
 """Longest wait for advice on charging; without it a station is told no."""
+BOOT: Final = "BootNotification"
 TIMED_OUT: Final = "TimedOut"
 """In the message log, a CALL of ours that the station did not answer in time."""
 _LOG: Final = structlog.get_logger(__name__)
@@ -91,6 +94,7 @@ class SessionServices:
     certificates: StationCertificates
     metrics: GatewayMetrics
     message_log: MessageLog
+    boots: BootAdmission
     limits: Limits
     heartbeat_interval_s: int
     answer_when_unavailable: AuthorizationStatus
@@ -101,10 +105,17 @@ class StationSession:
     """A station that has authenticated, on one socket."""
 
     def __init__(
-        self, identity: StationIdentity, version: OCPPVersion, socket: FrameSocket, services: SessionServices
+        self,
+        identity: StationIdentity,
+        version: OCPPVersion,
+        socket: FrameSocket,
+        services: SessionServices,
+        budget: Budget | None = None,
     ) -> None:
+        """`budget`: what the station has left to send; None: a full one."""
         self.identity = identity
         self.version = version
+        self._version_text, self._station_key = version.value, identity.key  # read for every message
         self.fence = 0
         """The presence row's fence while this session owns the station."""
         self.certificate_serial_number: str | None = None
@@ -120,6 +131,7 @@ class StationSession:
             now_s=services.timer.monotonic_s(),
             new_id=services.randomness.uuid,
             limits=services.limits,
+            budget=budget,
         )
         self._began_s = 0.0  # of the CALL in progress; there is one at a time
         self._outbox: list[str] = []
@@ -153,7 +165,7 @@ class StationSession:
         now_s = self._services.timer.monotonic_s()
         self._act(self._connection.receive(frame, now_s))
         has_room = len(self._outbox) < OUTBOX_FRAMES_MAX and len(self._tasks) <= SENDS_AT_ONCE_MAX
-        return has_room and self._connection.read_delay_s(now_s) <= 0
+        return has_room and self._connection.has_credit
 
     async def _rest(self) -> None:
         """Wait until the station may send again, and reads what is written to it."""
@@ -278,6 +290,8 @@ class StationSession:
             if call.has_nul:
                 call = replace(call, payload=without_nul(call.payload))
             context = self._context(call)
+            if call.action == BOOT:
+                context = replace(context, boot=self._services.boots.decide(self.identity))
             personal = message.personal(call.payload, context)
             if personal or message.subject_text(call.payload) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
@@ -480,7 +494,8 @@ class StationSession:
             charging_station_id=self.identity.charging_station_id,
             now=self._services.clock.now(),
             message_id=call.message_id,
-            ocpp_version=self.version.value,
+            ocpp_version=self._version_text,
+            station_key=self._station_key,
             heartbeat_interval_s=self._services.heartbeat_interval_s,
         )
 

@@ -1,4 +1,7 @@
-"""BootNotification: a station started (OCPP 2.0.1, B01). Its credentials are checked already, so it is accepted."""
+"""BootNotification: a station started (OCPP 2.0.1, B01 to B03).
+
+Its credentials are checked already, so it is accepted as soon as there is room.
+"""
 
 # ruff: noqa: ARG002 - every message is asked with the same arguments
 
@@ -6,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from charge_point_gateway.message import Context, Fact, Message, rfc3339
+from charge_point_gateway.admission import BootStatus
+from charge_point_gateway.message import Context, Fact, Message, boot_answer, rfc3339
 from emobility.events.charging import StationBooted
 
 
@@ -16,7 +20,9 @@ class BootNotification(Message):
     action: ClassVar[str] = "BootNotification"
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
-        """The station booted now."""
+        """The station booted now; one that is not accepted yet will say so again."""
+        if context.boot.status is not BootStatus.ACCEPTED:
+            return ()
         station = payload["chargingStation"]
         event = StationBooted(
             party_id=context.party_id,
@@ -32,9 +38,5 @@ class BootNotification(Message):
         return (Fact(f"{context.station_key}/boot/{rfc3339(context.now)}/{context.message_id}", event),)
 
     def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Accepted."""
-        return {
-            "status": "Accepted",
-            "currentTime": rfc3339(context.now),
-            "interval": context.heartbeat_interval_s,
-        }
+        """Accepted, or when to ask again."""
+        return boot_answer(context)

@@ -14,7 +14,7 @@ from emobility.domain.charging_profile import CSO, ChargingProfile, Purpose
 from emobility.domain.identifiers import PartyId
 from emobility.events.smart_charging import ChargingCommandAnswered
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.station_control.charging_profiles import read_profile, read_schedule_update
+from emobility.protocols.station_control.charging_profiles import as_whole, read_profile, read_schedule_update
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from services.charging_operations.charging_state import AT_THE_STATION, profiles_of
 from services.charging_operations.load_records import LOAD_EVSE
@@ -69,7 +69,7 @@ class ChargingCommandBook:
         """Keep a command of `NOTED` with its answer, and what it changed."""
         station: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
         command_id, now = self.office.ports.randomness.uuid(), self.office.now()
-        named = _named_in(payload)
+        named = {} if outcome.result is CommandResult.MALFORMED else _named_in(payload)
         async with self.office.ports.units.begin() as unit:
             await self._apply(unit, (party_id, station_id), action, payload, outcome=outcome)
             table = unit.table(CHARGING_COMMAND)
@@ -167,18 +167,14 @@ async def refuse_steered(
     unit: UnitOfWork, party_id: PartyId, station_id: str, action: str, payload: dict[str, Any]
 ) -> None:
     """Refuse what would take an EVSE out of its load group's hands. Raises `NotAllowedNow`."""
-    if action == "SetChargingProfile":
-        evse_id = payload.get("evseId", payload.get("connectorId"))
-        profile = payload.get("chargingProfile", payload.get("csChargingProfiles", {}))
-        if not str(profile.get("chargingProfilePurpose")).startswith(("Tx", Purpose.PRIORITY)):
-            return
-    elif action == "ClearChargingProfile":
-        criteria = payload.get("chargingProfileCriteria", payload)
-        evse_id = criteria.get("evseId", criteria.get("connectorId"))
-    else:
+    profile = _part(payload, "chargingProfile", "csChargingProfiles")
+    is_of_evse = str(profile.get("chargingProfilePurpose")).startswith(("Tx", Purpose.PRIORITY))
+    if action != "ClearChargingProfile" and not (action == "SetChargingProfile" and is_of_evse):
         return
+    place = payload | _part(payload, "chargingProfileCriteria")
+    evse_id = place.get("evseId", place.get("connectorId"))
     where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
-    if evse_id:
+    if isinstance(evse_id, int) and evse_id:
         where["ocpp_evse_id"] = evse_id
     if steered := await unit.table(LOAD_EVSE).select(where, limit=1):
         raise NotAllowedNow(
@@ -191,18 +187,21 @@ def _place_of(row: ChargingProfileRecord) -> tuple[Any, ...]:
 
 
 def _named_in(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return what a payload of `NOTED` names, for the event."""
-    profile = payload.get("chargingProfile", payload.get("csChargingProfiles", {}))
-    criteria = payload.get("chargingProfileCriteria", payload)
-    profile_id = payload.get(
-        "chargingProfileId", payload.get("id", profile.get("id", profile.get("chargingProfileId")))
-    )
+    """Return what a payload of `NOTED`, which its schema has let pass, names."""
+    profile = _part(payload, "chargingProfile", "csChargingProfiles")
+    place = payload | _part(payload, "chargingProfileCriteria")
+    ids = (payload.get("chargingProfileId"), payload.get("id"), profile.get("id"), profile.get("chargingProfileId"))
     transaction_id = payload.get("transactionId", profile.get("transactionId"))
     return {
-        "ocpp_evse_id": criteria.get("evseId", criteria.get("connectorId")),
-        "profile_id": profile_id,
+        "ocpp_evse_id": as_whole(place.get("evseId", place.get("connectorId"))),
+        "profile_id": as_whole(next((each for each in ids if each is not None), None)),
         "transaction_id": None if transaction_id is None else str(transaction_id),
     }
+
+
+def _part(payload: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the first object of these names. What an operator sends may be anything until a gateway has checked it."""
+    return next((payload[name] for name in names if isinstance(payload.get(name), dict)), {})
 
 
 def _cleared_by(payload: dict[str, Any]) -> ProfilesToClear:

@@ -40,7 +40,13 @@ from services.charging_operations.smart_charging_records import (
     ProfileReportRecord,
     ProfileState,
 )
-from services.charging_operations.station_calls import OCPP_16, StationOffline, call_station, version_of
+from services.charging_operations.station_calls import (
+    COMMAND_TIMEOUT_S,
+    OCPP_16,
+    StationOffline,
+    call_station,
+    version_of,
+)
 
 REPORTS_KEPT_MAX: Final = 20
 
@@ -134,12 +140,27 @@ class ChargingProfileDesk:
         return await self.call(party_id, station_id, "UsePriorityCharging", payload, correlation_id=correlation_id)
 
     async def call(
-        self, party_id: PartyId, station_id: str, action: str, payload: dict[str, Any], *, correlation_id: str
+        self,
+        party_id: PartyId,
+        station_id: str,
+        action: str,
+        payload: dict[str, Any],
+        *,
+        correlation_id: str,
+        timeout_s: int = COMMAND_TIMEOUT_S,
     ) -> CommandOutcome:
         """Have a station called about charging, and keep its answer. Raises `NotAllowedNow`, and what a call does."""
         async with self.office.ports.units.begin() as unit:
             await refuse_steered(unit, party_id, station_id, action, payload)
-        outcome = await call_station(self.office, party_id, station_id, action, payload, correlation_id=correlation_id)
+        outcome = await call_station(
+            self.office,
+            party_id,
+            station_id,
+            action,
+            payload,
+            correlation_id=correlation_id,
+            timeout_s=timeout_s,
+        )
         await self.book.note(party_id, station_id, action, payload, outcome, correlation_id=correlation_id)
         return outcome
 

@@ -41,8 +41,6 @@ from emobility.protocols.station_control.client import GatewayUnavailable
 from emobility.protocols.station_control.messages import (
     CommandOutcome,
     CommandResult,
-    OCPPCall,
-    StationCommand,
     StationPresence,
 )
 from services.charging_operations.charging_commands import ChargingCommandBook
@@ -62,7 +60,7 @@ from services.charging_operations.load_records import (
 from services.charging_operations.office import Office
 from services.charging_operations.records import TransactionRecord
 from services.charging_operations.smart_charging_records import CHARGING_NEEDS, CHARGING_PROFILE, EXTERNAL_LIMIT
-from services.charging_operations.station_calls import OCPP_16
+from services.charging_operations.station_calls import OCPP_16, call_station
 
 LOOK_INTERVAL_S: Final = 10.0
 HEARD_PAUSE_S: Final = 0.5
@@ -265,13 +263,16 @@ class LoadDesk:
     async def call(self, party_id: PartyId, station_id: str, action: str, payload: dict[str, Any]) -> CommandOutcome:
         """Have a station called, and keep its answer; one that is not known to have come counts as timed out."""
         correlation_id = self.office.ports.randomness.uuid()
-        command = StationCommand(
-            correlation_id=correlation_id,
-            timeout_s=LIMIT_TIMEOUT_S,
-            ocpp_call=OCPPCall(action=action, payload=payload),
-        )
         try:
-            outcome = await self.office.stations.command(party_id, station_id, command)
+            outcome = await call_station(
+                self.office,
+                party_id,
+                station_id,
+                action,
+                payload,
+                correlation_id=correlation_id,
+                timeout_s=LIMIT_TIMEOUT_S,
+            )
         except GatewayUnavailable as error:
             outcome = CommandOutcome(result=CommandResult.TIMED_OUT, station_status=str(error)[:200])
         except RuleBroken as error:

@@ -25,28 +25,36 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from emobility.protocols.station_control.client import StationControlClient
-from emobility.protocols.station_control.server import authorize_router
+from emobility.protocols.station_control.server import authorize_router, charging_advice_router
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.agreements import AgreementDesk
 from services.charging_operations.authorizing import AuthorizationDesk
 from services.charging_operations.cdrs import CDRDesk
+from services.charging_operations.charging_commands import ChargingCommandBook
+from services.charging_operations.charging_notices import ChargingNoticeDesk
+from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.load_groups import LoadGroupDesk
+from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
-from services.charging_operations.operator_api import OperatorAPI, answer
+from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.routes import RouteTable, answer
 from services.charging_operations.sessions import SessionDesk
+from services.charging_operations.smart_charging_api import SmartChargingAPI
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.transaction_api import TransactionAPI
 from services.charging_operations.uptime import UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk
 
@@ -95,11 +103,16 @@ class ChargingOperations:
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        book = ChargingCommandBook(office=office)
+        self.charging = ChargingProfileDesk(office=office, book=book)
+        self.load = LoadDesk(office=office, book=book)
         self.sessions = SessionDesk(
             office=office,
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
+            charging_notices=ChargingNoticeDesk(office=office),
+            load=self.load,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -118,24 +131,30 @@ class ChargingOperations:
 
         app.add_api_route("/internal/backlog", backlog, methods=["GET"])
         app.include_router(authorize_router(self.authorization, access.internal))
+        app.include_router(charging_advice_router(self.charging, access.internal))
         self.host.mount_on(app, authorize=access.party)
         operator = OperatorAPI(
             office=self.office,
-            access=access,
             stations=self.stations,
             tariffs=self.tariffs,
             agreements=self.agreements,
             quarantine=self.quarantine,
             credits=self.credits,
+            charging=self.charging,
             modules=self.modules,
         )
-        operator.mount_on(app)
+        self.routes = RouteTable(app=app, access=access)
+        self.routes.open()
+        operator.mount_on(self.routes)
         StationAPI(
             operator=operator,
             device_model=self.device_model,
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
-        ).mount_on(app)
+        ).mount_on(self.routes)
+        TransactionAPI(operator=operator).mount_on(self.routes)
+        groups = LoadGroupDesk(office=self.office, load=self.load)
+        SmartChargingAPI(operator=operator, charging=self.charging, groups=groups).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -150,6 +169,7 @@ class ChargingOperations:
                     self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),
             )
             await stop.wait()
             for watch in watches:

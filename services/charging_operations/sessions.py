@@ -21,7 +21,9 @@ from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
     DeviceModelReported,
+    EVSEMetered,
     MonitorsReported,
+    StationBooted,
     StationNotified,
     TransactionEnded,
     TransactionStarted,
@@ -31,7 +33,11 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.charging_notices import ChargingNoticeDesk
+from services.charging_operations.charging_state import end_transaction
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.evse_readings import keep_evse_reading
+from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -53,6 +59,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
@@ -73,6 +80,8 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    charging_notices: ChargingNoticeDesk
+    load: LoadDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -89,11 +98,17 @@ class SessionDesk:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
             await self.history.take(unit, envelope, event)
+            await self.load.status_told(unit, event)
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
         elif isinstance(event, DeviceModelReported | MonitorsReported):
             await self.device_model.take(unit, envelope, event)
+        elif isinstance(event, StationBooted):
+            await keep_boot(unit, envelope, event)
+        elif isinstance(event, EVSEMetered):
+            await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
+            await self.charging_notices.take(unit, envelope, event)
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
@@ -113,6 +128,9 @@ class SessionDesk:
         )
         transaction = apply(known.transaction if known else None, event)
         touched[key] = self._recorded(transaction, known, envelope)
+        await self.load.told(unit, touched[key], event)
+        if touched[key].has_ended:
+            await end_transaction(unit, event.party_id, event.charging_station_id, event.transaction_id)
 
     async def _take_decision(
         self, unit: UnitOfWork, event: AuthorizationDecided, touched: dict[_Key, TransactionRecord]

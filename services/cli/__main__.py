@@ -211,6 +211,14 @@ def verify(
 
 
 @app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the operations API, as it is served at /operations/openapi.json."""
+    from services.embedded.openapi import operations_document
+
+    typer.echo(operations_document())
+
+
+@app.command()
 def prune(
     *,
     json: Json = False,

@@ -213,7 +213,10 @@ async def test_of_two_gateways_that_claim_a_new_station_at_once_one_is_told_it_w
     async with open_postgres(
         postgres_dsn, master_key=bytes(32), clock=SystemClock(), randomness=SystemRandomness()
     ) as postgres:
-        books = [PresenceBook(postgres.units, SystemClock(), gateway_url=f"http://gateway-{n}.test") for n in "ab"]
+        books = [
+            PresenceBook(postgres.units, SystemClock(), gateway_url=f"http://gateway-{n}.test", gateway_run=n)
+            for n in "ab"
+        ]
         for number in range(20):
             identity = station_identity(PARTY, f"NEW-{number}")
             claims = await asyncio.gather(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from charge_point_gateway import security
+from charge_point_gateway import security, token_buckets
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     STATION_CREDENTIAL,
@@ -124,12 +124,12 @@ async def test_a_known_and_an_unknown_station_run_out_of_attempts_alike(world: A
 
 
 async def test_what_is_remembered_of_attackers_is_bounded(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "TRACKED_MAX", 50)
+    monkeypatch.setattr(token_buckets, "KEYS_MAX", 50)
     for n in range(200):
         await attempt(world, address=f"10.0.0.{n}", station=f"GUESS-{n}")
 
     authenticator = world.gateway.authenticator
-    assert len(authenticator._by_address._left) == len(authenticator._by_identity._left) == 50
+    assert len(authenticator._by_address) == len(authenticator._by_identity) == 50
 
 
 @pytest.mark.parametrize("password", ["", "1234", "short-but-random-9x", "a" * 32, "ab" * 16, "x" * 41, "pässwörd" * 3])

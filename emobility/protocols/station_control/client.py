@@ -12,7 +12,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.events import codec
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizerUnavailable
 from emobility.ports.charging_advisor import AdvisorUnavailable, ChargingAdvice, ChargingQuestion
-from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, ResponseTooLarge
+from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, PeerUnreachable, ResponseTooLarge
 from emobility.protocols.station_control.messages import (
     CertificateRequest,
     CommandOutcome,
@@ -34,6 +34,10 @@ COMMAND_SLACK_S: Final = 5.0
 
 class GatewayUnavailable(Unavailable):
     """The gateway did not answer; whether it acted is unknown."""
+
+
+class GatewayUnreachable(GatewayUnavailable):
+    """There was no connection to the gateway: it did not act."""
 
 
 class GatewayRefused(RuleBroken):
@@ -201,7 +205,9 @@ class StationControlClient:
             response = await self._http.request(
                 method, self._url + path, headers=_headers(self._token), body=body, timeout_s=timeout_s
             )
-        except (Unavailable, EgressRefused, ResponseTooLarge) as error:
+        except (PeerUnreachable, EgressRefused) as error:
+            raise GatewayUnreachable(str(error)) from error
+        except (Unavailable, ResponseTooLarge) as error:
             raise GatewayUnavailable(str(error)) from error
         if response.status >= 500:
             raise GatewayUnavailable(f"the gateway answered {response.status}")
