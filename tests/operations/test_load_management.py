@@ -1,0 +1,591 @@
+"""A site whose EVs come and go and whose stations drop off never draws more than its limit; what is there is used.
+
+The site is played by a gateway that keeps to the profiles it was sent and does nothing else; whenever anything changes,
+it adds up what every car draws on every phase.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from emobility.domain.load_sharing import ROTATION, SETTLING
+from emobility.domain.meter import MeterReading
+from emobility.events import codec
+from emobility.events.charging import StationNotified, TransactionEnded, TransactionStarted, TransactionUpdated
+from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand, StationPresence
+from services.charging_operations.load_records import LOAD_EVSE, LOAD_LIMIT
+from services.charging_operations.stations import StationTerms
+from tests.operations.world import CPO, GATEWAY, START, World, evse, open_for_business
+
+VERSIONS: Final = {"CS1": "2.0.1", "CS2": "1.6", "CS3": "2.1"}
+GROUPS: Final = f"/{CPO}/load-groups"
+SITE_A: Final = 40
+FEEDER_W: Final = 13_800
+VOLTAGE: Final = 230
+
+
+@dataclass(slots=True)
+class Car:
+    """What it would take, per phase in tenths of an ampere."""
+
+    wants_da: int = 320
+    transaction_id: str = ""
+    seq_no: int = 0
+    is_reported: bool = False
+
+
+@dataclass(slots=True)
+class Socket:
+    """An EVSE: profiles by their id, as they came."""
+
+    phases: tuple[int, ...] = (1, 2, 3)
+    profiles: dict[int, dict[str, Any]] = field(default_factory=dict)
+    car: Car | None = None
+
+    def allowed_da(self) -> int:
+        """Read the profiles: a TxProfile of this transaction, else the TxDefaultProfile of the highest level."""
+        own = [
+            each
+            for each in self.profiles.values()
+            if each["chargingProfilePurpose"] == "TxProfile"
+            and self.car is not None
+            and each["transactionId"] == self.car.transaction_id
+        ]
+        default = [each for each in self.profiles.values() if each["chargingProfilePurpose"] == "TxDefaultProfile"]
+        for some in (own, default):
+            if some:
+                schedule = max(some, key=lambda each: int(each["stackLevel"]))["chargingSchedule"]
+                schedule = schedule[0] if isinstance(schedule, list) else schedule
+                return int(Decimal(str(schedule["chargingSchedulePeriod"][0]["limit"])) * 10)
+        return 320
+
+    def drawn_da(self) -> int:
+        """Below 6 A nobody charges."""
+        allowed = 0 if self.car is None else min(self.allowed_da(), self.car.wants_da)
+        return allowed if allowed >= 60 else 0
+
+
+@dataclass(slots=True)
+class Site:
+    """Three stations with two EVSEs each, on three phases; CS2 and CS3 hang on a feeder of their own."""
+
+    here: World
+    sockets: dict[tuple[str, int], Socket]
+    online: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(VERSIONS, True))
+    answers: dict[str, CommandResult] = field(default_factory=dict)
+    applies: bool = True
+    """Whether a station that does not answer follows what it was told all the same."""
+    limit_da: int = SITE_A * 10
+    is_checked: bool = False
+    peak_da: int = 0
+    commands: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Add up what is drawn on each phase, now."""
+        for phase in (1, 2, 3):
+            drawn = sum(socket.drawn_da() for socket in self.sockets.values() if phase in socket.phases)
+            self.peak_da = max(self.peak_da, drawn)
+            assert not self.is_checked or drawn <= self.limit_da, f"{drawn} on L{phase}"
+        feeder = sum(
+            socket.drawn_da() * VOLTAGE * len(socket.phases) for key, socket in self.sockets.items() if key[0] != "CS1"
+        )
+        assert not self.is_checked or feeder <= FEEDER_W * 10, f"{feeder} on the feeder"
+
+    def app(self) -> Starlette:
+        """The gateway's API."""
+
+        def present(station: str) -> StationPresence:
+            return StationPresence(
+                charging_station_id=station,
+                is_online=self.online[station],
+                gateway_url=GATEWAY,
+                ocpp_version=VERSIONS[station],
+                connected_at=START,
+            )
+
+        async def presences(request: Request) -> Response:
+            known = VERSIONS if request.path_params["party"] == CPO.code else {}
+            return Response(codec.encode([present(each) for each in known]))
+
+        async def presence(request: Request) -> Response:
+            return Response(codec.encode(present(request.path_params["station"])))
+
+        async def command(request: Request) -> Response:
+            asked = codec.decode(await request.body(), StationCommand).ocpp_call
+            assert asked is not None
+            outcome = self.told(request.path_params["station"], asked.action, asked.payload)
+            self.check()
+            return Response(codec.encode(outcome))
+
+        return Starlette(
+            routes=[
+                Route("/stations/{party}", presences, methods=["GET"]),
+                Route("/stations/{party}/{station}", presence, methods=["GET"]),
+                Route("/stations/{party}/{station}/commands", command, methods=["POST"]),
+            ]
+        )
+
+    def told(self, station: str, action: str, payload: dict[str, Any]) -> CommandOutcome:
+        if not self.online[station]:
+            return CommandOutcome(result=CommandResult.STATION_OFFLINE)
+        self.commands.append((station, action, payload))
+        result = self.answers.get(station, CommandResult.ACCEPTED)
+        if result is CommandResult.ACCEPTED or (result is CommandResult.TIMED_OUT and self.applies):
+            self.apply(station, action, payload)
+        status = {CommandResult.ACCEPTED: "Accepted", CommandResult.REJECTED: "Rejected"}.get(result)
+        return CommandOutcome(result=result, station_status=status, answer={"status": status} if status else None)
+
+    def apply(self, station: str, action: str, payload: dict[str, Any]) -> None:
+        if action == "ClearChargingProfile":
+            number = payload["id" if "id" in payload else "chargingProfileId"]
+            for (name, _), socket in self.sockets.items():
+                if name == station:
+                    socket.profiles.pop(number, None)
+            return
+        profile = payload.get("chargingProfile", payload.get("csChargingProfiles"))
+        assert profile is not None
+        number = profile["id" if "id" in profile else "chargingProfileId"]
+        socket = self.sockets[station, payload["evseId" if "evseId" in payload else "connectorId"]]
+        socket.profiles[number] = profile
+
+    # Cars
+
+    def plug(self, key: tuple[str, int], wants_da: int = 320) -> None:
+        """A car comes and begins to draw what it may, whether anybody hears of it or not."""
+        version = VERSIONS[key[0]]
+        number = len(self.commands) * 1_000 + self.here.clock.now().minute * 10 + key[1]
+        transaction_id = str(number) if version == "1.6" else f"T{number}-{key[0]}"
+        self.sockets[key].car = Car(wants_da=wants_da, transaction_id=transaction_id)
+        self.check()
+
+    async def unplug(self, key: tuple[str, int]) -> None:
+        """A car goes; its TxProfile goes with it."""
+        socket = self.sockets[key]
+        car, socket.car = socket.car, None
+        gone = [number for number, each in socket.profiles.items() if each["chargingProfilePurpose"] == "TxProfile"]
+        for number in gone:
+            del socket.profiles[number]
+        if car is not None and car.is_reported and self.online[key[0]]:
+            await self.here.report(
+                TransactionEnded(
+                    party_id=CPO,
+                    charging_station_id=key[0],
+                    transaction_id=car.transaction_id,
+                    occurred_at=self.here.clock.now(),
+                    seq_no=car.seq_no,
+                )
+            )
+
+    async def report(self) -> None:
+        """Every station that is connected tells of its cars: a start once, and what is drawn."""
+        now = self.here.clock.now()
+        events: list[Any] = []
+        for (station, number), socket in self.sockets.items():
+            car = socket.car
+            if car is None or not self.online[station]:
+                continue
+            power_w = socket.drawn_da() * VOLTAGE * len(socket.phases) // 10
+            common: dict[str, Any] = {
+                "party_id": CPO,
+                "charging_station_id": station,
+                "transaction_id": car.transaction_id,
+                "occurred_at": now,
+                "seq_no": car.seq_no,
+                "readings": (MeterReading(at=now, power_w=power_w),),
+                "ocpp_evse_id": number,
+                "charging_state": "Charging",
+            }
+            kind = TransactionUpdated if car.is_reported else TransactionStarted
+            events.append(kind(**common, connector_id=1))
+            car.is_reported, car.seq_no = True, car.seq_no + 1
+        if events:
+            await self.here.report(*events)
+
+    async def look(self, *, minutes: float = 1) -> None:
+        """Let time pass, stations report, and the load manager look."""
+        self.here.clock.step_by(timedelta(minutes=minutes))
+        await self.report()
+        await self.here.operations.load.balance()
+        self.check()
+
+    def drawn_a(self, phase: int = 1) -> float:
+        return sum(each.drawn_da() for each in self.sockets.values() if phase in each.phases) / 10
+
+
+@asynccontextmanager
+async def site(**terms: Any) -> AsyncIterator[Site]:
+    """A site with its groups entered and its fallbacks confirmed."""
+    async with open_for_business() as here:
+        for station in VERSIONS:
+            evses = (evse(1, station=station), evse(2, station=station))
+            answer = await here.api("PUT", f"/{CPO}/stations/{station}", StationTerms(location_id="LOC1", evses=evses))
+            assert answer.status_code == 200, answer.text
+        keys = [(station, number) for station in VERSIONS for number in (1, 2)]
+        made = Site(here=here, sockets={key: Socket() for key in keys})
+        made.sockets["CS3", 2].phases = (3,)
+        here.http.mount(GATEWAY, made.app())
+        for group_id, stations, limits in (
+            ("site", ["CS1"], {"limit_a": {"l1": SITE_A, "l2": SITE_A, "l3": SITE_A}}),
+            ("feeder", ["CS2", "CS3"], {"limit_w": FEEDER_W, "parent_id": "site"}),
+        ):
+            members = [
+                {
+                    "charging_station_id": station,
+                    "evse_id": number,
+                    "phases": made.sockets[station, number].phases,
+                    "max_a": 32,
+                    **terms,
+                }
+                for station in stations
+                for number in (1, 2)
+            ]
+            answer = await here.api("PUT", f"{GROUPS}/{group_id}", limits | {"evses": members})
+            assert answer.status_code == 200, answer.text
+        await here.operations.load.balance()
+        assert all(len(each.profiles) == 1 for each in made.sockets.values())
+        made.is_checked = True
+        yield made
+
+
+def limit_of(payload: dict[str, Any]) -> Any:
+    return payload["chargingProfile"]["chargingSchedule"][0]["chargingSchedulePeriod"][0]["limit"]
+
+
+async def shown(here: World, group_id: str = "site") -> dict[str, Any]:
+    answer = await here.api("GET", f"{GROUPS}/{group_id}")
+    assert answer.status_code == 200, answer.text
+    view: dict[str, Any] = answer.json()
+    return view
+
+
+# -- the site at work -------------------------------------------------------------------------------------------------
+
+
+async def happen(here: Site, chance: random.Random) -> None:
+    """Let one thing happen: a car comes or goes or takes more or less, a station drops off, or answers otherwise."""
+    key = chance.choice(list(here.sockets))
+    car = here.sockets[key].car
+    match chance.randrange(7):
+        case 0 | 1 | 2 if car is None:
+            here.plug(key, chance.choice([100, 160, 320]))
+        case 3 if car is not None:
+            await here.unplug(key)
+        case 4:
+            here.online[key[0]] = not here.online[key[0]]
+        case 5:
+            results = [CommandResult.ACCEPTED, CommandResult.REJECTED, CommandResult.TIMED_OUT]
+            here.answers[key[0]], here.applies = chance.choice(results), chance.random() < 0.5
+        case 6 if car is not None:
+            car.wants_da = chance.choice([0, 70, 160, 320])
+            here.check()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_whatever_happens_the_site_never_draws_more_than_its_limit(seed: int) -> None:
+    chance = random.Random(seed)
+    async with site(fallback_a=chance.choice([0, 0, 6])) as here:
+        for _ in range(60):
+            await happen(here, chance)
+            await here.look(minutes=chance.choice([0.2, 1, 5, 20]))
+
+        here.online, here.answers = dict.fromkeys(VERSIONS, True), {}
+        for each in here.sockets.values():
+            if each.car is not None:
+                each.car.wants_da = 320
+        for _ in range(12):
+            await here.look(minutes=2)
+
+        cars = [each for each in here.sockets.values() if each.car is not None]
+        assert not cars or here.drawn_a(3) >= min(SITE_A, 32) * 0.4, "the site is used again once all is well"
+        assert here.peak_da > 0
+
+
+async def test_one_ev_gets_all_and_a_second_an_equal_share_once_the_first_has_confirmed() -> None:
+    async with site() as here:
+        here.plug(("CS1", 1))
+        await here.look()
+        assert here.sockets["CS1", 1].drawn_da() == 320
+
+        here.plug(("CS1", 2))
+        await here.look()
+
+        assert [here.sockets["CS1", number].drawn_da() for number in (1, 2)] == [200, 200]
+        assert [(payload["evseId"], limit_of(payload)) for _, _, payload in here.commands[-4:]] == [
+            (1, 32),
+            (1, 20),
+            (2, 8),  # what is free at once
+            (2, 20),
+        ]
+
+
+async def test_a_feeder_in_watts_leaves_the_rest_to_the_others() -> None:
+    async with site() as here:
+        for key in (("CS1", 1), ("CS2", 1), ("CS3", 1)):
+            here.plug(key)
+        await here.look()
+
+        drawn = {key[0]: each.drawn_da() for key, each in here.sockets.items() if each.car is not None}
+
+        assert drawn == {"CS1": 200, "CS2": 100, "CS3": 100}
+
+
+async def test_what_an_ev_does_not_use_goes_to_others_and_comes_back_when_it_takes_more() -> None:
+    async with site() as here:
+        here.plug(("CS1", 1), wants_da=80)
+        here.plug(("CS1", 2))
+        await here.look()
+        await here.look(minutes=2 * SETTLING.total_seconds() / 60)
+        await here.look(minutes=2)
+        assert here.sockets["CS1", 2].drawn_da() == 400 - 80 - 30
+
+        before = len(here.commands)
+        await here.look(minutes=2)
+        await here.look(minutes=2)
+        assert len(here.commands) == before, "nothing moves while nothing changes"
+
+        car = here.sockets["CS1", 1].car
+        assert car is not None
+        car.wants_da = 320
+        for _ in range(3):
+            await here.look(minutes=2)
+        assert [here.sockets["CS1", number].drawn_da() for number in (1, 2)] == [200, 200]
+
+
+async def test_a_station_that_is_offline_counts_with_what_it_confirmed_last() -> None:
+    async with site() as here:
+        here.plug(("CS1", 1))
+        await here.look()
+        here.online["CS1"] = False
+        here.plug(("CS3", 2))
+
+        await here.look()
+
+        assert (here.sockets["CS1", 1].drawn_da(), here.sockets["CS3", 2].drawn_da()) == (320, 80)
+        here.online["CS1"] = True
+        await here.look()
+        assert (here.sockets["CS1", 1].drawn_da(), here.sockets["CS3", 2].drawn_da()) == (200, 200)
+
+
+@pytest.mark.parametrize("applies", [True, False])
+async def test_a_decrease_that_nobody_confirmed_makes_no_room(applies: bool) -> None:  # noqa: FBT001 - a case
+    async with site() as here:
+        here.plug(("CS1", 1))
+        await here.look()
+        here.answers["CS1"], here.applies = CommandResult.TIMED_OUT, applies
+        here.plug(("CS3", 2))
+
+        await here.look()
+
+        assert here.sockets["CS3", 2].drawn_da() == 80
+        view = await shown(here.here)
+        (share,) = [each for each in view["evses"] if each["transaction_id"] and each["charging_station_id"] == "CS1"]
+        assert (share["committed_a"], share["target_a"]) == ("32", "20")
+
+
+async def test_those_who_find_no_room_wait_their_turn() -> None:
+    async with site() as here:
+        here.limit_da = 70
+        limits = {"limit_a": {"l1": 7, "l2": 7, "l3": 7}}
+        members = [{"charging_station_id": "CS1", "evse_id": number, "max_a": 32} for number in (1, 2)]
+        answer = await here.here.api("PUT", f"{GROUPS}/site", limits | {"evses": members})
+        assert answer.status_code == 200
+        for number in (1, 2):
+            here.plug(("CS1", number))
+        turns = []
+        for _ in range(10):
+            await here.look(minutes=ROTATION.total_seconds() / 60 / 3)
+            turns.append([here.sockets["CS1", number].drawn_da() > 0 for number in (1, 2)].index(True))
+
+        assert turns == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1]
+
+
+async def test_a_limit_of_1_6_is_taken_back_when_its_transaction_is_over() -> None:
+    async with site() as here:
+        here.plug(("CS2", 1))
+        await here.look()
+        assert here.sockets["CS2", 1].allowed_da() == 200
+
+        await here.unplug(("CS2", 1))
+        await here.look()
+
+        assert here.sockets["CS2", 1].allowed_da() == 0
+        here.plug(("CS1", 1))
+        await here.look()
+        assert here.sockets["CS1", 1].drawn_da() == 320
+
+
+async def test_limits_from_outside_and_what_an_ev_can_take_are_shared_out_too() -> None:
+    async with site() as here:
+        limit = {"id": 1, "chargingRateUnit": "A", "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 14}]}
+        car = {"energyAmount": 9000, "evMinCurrent": 6, "evMaxCurrent": 6, "evMaxVoltage": 230}
+        needs = {"requestedEnergyTransfer": "AC_three_phase", "acChargingParameters": car}
+        for action, payload in (
+            ("NotifyChargingLimit", {"chargingLimit": {"chargingLimitSource": "SO"}, "chargingSchedule": [limit]}),
+            ("NotifyEVChargingNeeds", {"evseId": 1, "chargingNeeds": needs}),
+        ):
+            notice = StationNotified(
+                party_id=CPO,
+                charging_station_id="CS1",
+                ocpp_version="2.0.1",
+                action=action,
+                payload=await here.here.ports.vault.seal(json.dumps(payload), identifier="station"),
+                occurred_at=here.here.clock.now(),
+            )
+            await here.here.report(notice)
+        here.plug(("CS1", 1))
+        here.plug(("CS1", 2))
+
+        await here.look()
+
+        assert [here.sockets["CS1", number].drawn_da() for number in (1, 2)] == [60, 80]
+
+
+async def test_an_ev_that_draws_more_than_it_may_counts_with_what_it_draws() -> None:
+    async with site() as here:
+        here.plug(("CS1", 1))
+        here.plug(("CS1", 2))
+        await here.look()
+        here.is_checked = False
+        here.sockets["CS1", 1].profiles.clear()
+
+        for _ in range(3):
+            await here.look(minutes=2)
+
+        assert here.sockets["CS1", 1].drawn_da() == 320
+        assert here.sockets["CS1", 2].drawn_da() == 80
+
+
+async def test_a_lowered_limit_holds_from_the_next_look_on_and_what_can_t_be_kept_is_shown() -> None:
+    async with site() as here:
+        here.plug(("CS1", 1))
+        await here.look()
+        here.online["CS1"] = False
+        limits = {"limit_a": {"l1": 20, "l2": 20, "l3": 20}}
+        members = [{"charging_station_id": "CS1", "evse_id": number, "max_a": 32} for number in (1, 2)]
+
+        answer = await here.here.api("PUT", f"{GROUPS}/site", limits | {"evses": members})
+
+        assert answer.status_code == 200
+        reserves = (await shown(here.here))["reserves"]
+        assert {each["name"]: (each["limit"], each["committed"]) for each in reserves}["site L1"] == ("20", "32")
+        here.online["CS1"] = True
+        await here.look()
+        assert here.drawn_a() == 20
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_group_that_is_dropped_gives_its_stations_back() -> None:
+    async with site() as here:
+        assert (await here.here.api("DELETE", f"{GROUPS}/site")).status_code == 409
+        here.online["CS3"] = False
+
+        answer = await here.here.api("DELETE", f"{GROUPS}/feeder")
+
+        assert answer.json() == {"load_group_id": "feeder", "not_told": ["CS3"]}
+        assert here.sockets["CS2", 1].profiles == {}
+        assert {row.charging_station_id for row in await here.here.rows(LOAD_EVSE)} == {"CS1"}
+        assert {row.charging_station_id for row in await here.here.rows(LOAD_LIMIT)} == {"CS1"}
+        assert (await here.here.api("DELETE", f"{GROUPS}/feeder")).status_code == 404
+
+
+async def test_an_evse_that_comes_into_a_group_while_somebody_charges_is_steered_at_once() -> None:
+    async with site() as here:
+        await here.here.api("DELETE", f"{GROUPS}/feeder")
+        here.is_checked = False
+        here.plug(("CS2", 1))
+        await here.look()
+        assert here.sockets["CS2", 1].drawn_da() == 320
+
+        member = {"charging_station_id": "CS2", "evse_id": 1, "max_a": 32}
+        terms = {"limit_w": 6_900, "parent_id": "site", "evses": [member]}
+        assert (await here.here.api("PUT", f"{GROUPS}/feeder", terms)).status_code == 200
+        await here.here.operations.load.balance()
+
+        assert here.sockets["CS2", 1].drawn_da() == 100
+
+
+@pytest.mark.parametrize(
+    ("terms", "status"),
+    [
+        ({}, 422),
+        ({"limit_w": -1}, 422),
+        ({"limit_w": 1_000, "parent_id": "nowhere"}, 409),
+        ({"limit_w": 1_000, "evses": [{"charging_station_id": "CS1", "evse_id": 1}]}, 409),
+        ({"limit_w": 1_000, "evses": [{"charging_station_id": "CS1", "evse_id": 9}]}, 404),
+        ({"limit_a": {"l1": "16.05", "l2": 16, "l3": 16}}, 422),
+    ],
+)
+async def test_a_group_that_can_t_be_kept_to_is_refused(terms: dict[str, Any], status: int) -> None:
+    async with site() as here:
+        answer = await here.here.api("PUT", f"{GROUPS}/other", terms)
+
+        assert answer.status_code == status, answer.text
+        listed = (await here.here.api("GET", GROUPS)).json()
+        assert {row["load_group_id"] for row in listed} == {"site", "feeder"}
+
+
+async def test_fallbacks_that_exceed_a_limit_together_are_refused() -> None:
+    async with site() as here:
+        members = [
+            {"charging_station_id": "CS1", "evse_id": number, "max_a": 32, "fallback_a": 16} for number in (1, 2)
+        ]
+
+        answer = await here.here.api("PUT", f"{GROUPS}/site", {"limit_w": 16_000, "evses": members})
+
+        assert (answer.status_code, answer.json()["error"]) == (409, "GroupsBreakRule")
+
+
+async def test_an_operator_s_own_profile_does_not_take_an_evse_out_of_its_group_s_hands() -> None:
+    async with site() as here:
+        profile = {
+            "id": 1,
+            "stackLevel": 9,
+            "chargingProfilePurpose": "TxDefaultProfile",
+            "chargingProfileKind": "Relative",
+            "chargingSchedule": [
+                {"id": 1, "chargingRateUnit": "A", "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 32}]}
+            ],
+        }
+        path = f"/{CPO}/stations/CS1"
+        before = len(here.commands)
+        for method, rest, body in (
+            ("POST", "charging-profiles", {"evse_id": 1, "profile": profile}),
+            ("POST", "charging-profiles", {"evse_id": 0, "profile": profile}),
+            ("POST", "commands/SetChargingProfile", {"evseId": 1, "chargingProfile": profile}),
+            ("DELETE", "charging-profiles", None),
+        ):
+            answer = await here.here.api(method, f"{path}/{rest}", body)
+            assert (answer.status_code, answer.json()["error"]) == (409, "NotAllowedNow"), answer.text
+
+        assert len(here.commands) == before
+
+
+async def test_only_one_process_looks_after_a_party_s_groups() -> None:
+    async with site() as here:
+        mine = here.here.operations.load
+        other = replace(mine, _holder="another process", _heard=mine._heard, _looking=mine._looking)
+        here.plug(("CS1", 1))
+        await here.report()
+        before = len(here.commands)
+
+        await other.balance()
+        assert len(here.commands) == before
+
+        here.here.clock.step_by(timedelta(minutes=3))
+        await other.balance()
+        assert len(here.commands) > before
