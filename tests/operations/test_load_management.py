@@ -395,6 +395,38 @@ async def test_a_decrease_that_nobody_confirmed_makes_no_room(applies: bool) -> 
         assert (share["committed_a"], share["target_a"]) == ("32", "20")
 
 
+async def test_a_limit_that_may_have_arrived_counts_until_another_is_confirmed() -> None:
+    async with site() as here:
+        here.plug(("CS1", 1))
+        here.answers["CS1"], here.applies = CommandResult.TIMED_OUT, True
+        await here.look()
+        assert here.sockets["CS1", 1].drawn_da() == 320
+        here.answers["CS1"] = CommandResult.REJECTED
+        here.plug(("CS3", 2))
+
+        for _ in range(3):
+            await here.look()
+
+        assert here.sockets["CS3", 2].drawn_da() == 80
+
+
+async def test_a_station_that_was_never_told_a_fallback_counts_with_all_it_can_do() -> None:
+    async with site() as here:
+        await here.here.api("DELETE", f"{GROUPS}/feeder")
+        here.online["CS3"] = False
+        member = {"charging_station_id": "CS3", "evse_id": 1, "max_a": 32}
+        terms = {"limit_w": 30_000, "parent_id": "site", "evses": [member]}
+        assert (await here.here.api("PUT", f"{GROUPS}/feeder", terms)).status_code == 200
+        here.plug(("CS1", 1))
+
+        await here.look()
+
+        assert here.sockets["CS1", 1].drawn_da() == 80
+        here.online["CS3"] = True
+        await here.look()
+        assert here.sockets["CS1", 1].drawn_da() == 320
+
+
 async def test_those_who_find_no_room_wait_their_turn() -> None:
     async with site() as here:
         here.limit_da = 70
