@@ -89,6 +89,8 @@ class Site:
     applies: bool = True
     """Whether a station that does not answer follows what it was told all the same."""
     limit_da: int = SITE_A * 10
+    is_metered: bool = True
+    """Whether stations tell what is drawn."""
     is_checked: bool = False
     peak_da: int = 0
     commands: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
@@ -204,7 +206,7 @@ class Site:
                 "transaction_id": car.transaction_id,
                 "occurred_at": now,
                 "seq_no": car.seq_no,
-                "readings": (MeterReading(at=now, power_w=power_w),),
+                "readings": (MeterReading(at=now, power_w=power_w),) if self.is_metered else (),
                 "ocpp_evse_id": number,
                 "charging_state": "Charging",
             }
@@ -297,6 +299,7 @@ async def happen(here: Site, chance: random.Random) -> None:
 async def test_whatever_happens_the_site_never_draws_more_than_its_limit(seed: int) -> None:
     chance = random.Random(seed)
     async with site(fallback_a=chance.choice([0, 0, 6])) as here:
+        here.is_metered = chance.random() < 0.5
         for _ in range(60):
             await happen(here, chance)
             await here.look(minutes=chance.choice([0.2, 1, 5, 20]))
@@ -397,6 +400,7 @@ async def test_a_decrease_that_nobody_confirmed_makes_no_room(applies: bool) -> 
 
 async def test_a_limit_that_may_have_arrived_counts_until_another_is_confirmed() -> None:
     async with site() as here:
+        here.is_metered = False
         here.plug(("CS1", 1))
         here.answers["CS1"], here.applies = CommandResult.TIMED_OUT, True
         await here.look()
