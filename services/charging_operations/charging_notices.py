@@ -56,23 +56,25 @@ class ChargingNoticeDesk:
 
     office: Office
 
-    async def take(self, unit: UnitOfWork, envelope: Envelope, event: StationNotified) -> None:
-        """Take a notice in, once; of a party that is not hosted here, or about something else, nothing."""
+    async def take(self, unit: UnitOfWork, envelope: Envelope, event: StationNotified) -> bool:
+        """Take a notice in, once; tell whether it changed anything. Of a party that is not hosted here, nothing."""
         take = self._takers().get(event.action)
         if take is None or await unit.table(CPO).get(event.party_id) is None:
-            return
+            return False
         if await unit.novelty(GROUP, envelope) is not Novelty.NEW:
-            return
+            return False
         try:
             payload = json.loads(await self.office.ports.vault.open(event.payload))
         except SubjectErased:
-            return
+            return False
         try:
             await take(unit, event, payload)
         except (MalformedInput, ValueError, ArithmeticError) as error:
             _log.warning(
                 "charging_notice_not_understood", action=event.action, station=event.key, reason=str(error)[:200]
             )
+            return False
+        return True
 
     def _takers(self) -> dict[str, Callable[[UnitOfWork, StationNotified, dict[str, Any]], Awaitable[None]]]:
         return {

@@ -132,9 +132,10 @@ class LoadDesk:
 
     async def status_told(self, unit: UnitOfWork, event: ConnectorStatusChanged) -> None:
         """Note whether an EV wants to charge, where a 1.6 station tells by its connector's status."""
-        if event.error_code is None:
+        key = (event.party_id, event.charging_station_id, event.ocpp_evse_id)
+        if event.error_code is None or await unit.table(LOAD_EVSE).get(*key) is None:
             return
-        known = await unit.table(EVSE_USE).get_for_update(event.party_id, event.charging_station_id, event.ocpp_evse_id)
+        known = await unit.table(EVSE_USE).get_for_update(*key)
         if known is not None and not known.has_ended and known.charging_state != event.status:
             await unit.table(EVSE_USE).put(replace(known, charging_state=event.status))
             self.hear()
@@ -323,22 +324,29 @@ class LoadDesk:
 
     async def release(self, evses: Sequence[LoadEVSERecord]) -> list[str]:
         """Take our profiles away from EVSEs that are steered no more; return the stations that did not answer."""
-        silent = set()
-        for evse in evses:
-            for profile_id in (FALLBACK_ID, LIMIT_ID):
-                number = profile_id + evse.ocpp_evse_id
-                try:
-                    presence = await self.office.stations.presence(evse.party_id, evse.charging_station_id)
-                except (Unavailable, RuleBroken):
-                    presence = None
-                if presence is None or not presence.is_online:
-                    silent.add(evse.charging_station_id)
-                    break
-                payload = {"id" if presence.ocpp_version == OCPP_16 else "chargingProfileId": number}
-                outcome = await self.call(evse.party_id, evse.charging_station_id, "ClearChargingProfile", payload)
-                if outcome.result not in (CommandResult.ACCEPTED, CommandResult.REJECTED):
-                    silent.add(evse.charging_station_id)
-        return sorted(silent)
+        room = asyncio.Semaphore(CALLS_AT_ONCE)
+
+        async def answered(evse: LoadEVSERecord) -> bool:
+            async with room:
+                return await self._release(evse)
+
+        told = await asyncio.gather(*(answered(evse) for evse in evses))
+        return sorted({evse.charging_station_id for evse, is_told in zip(evses, told, strict=True) if not is_told})
+
+    async def _release(self, evse: LoadEVSERecord) -> bool:
+        try:
+            presence = await self.office.stations.presence(evse.party_id, evse.charging_station_id)
+        except (Unavailable, RuleBroken):
+            return False
+        if presence is None or not presence.is_online:
+            return False
+        name = "id" if presence.ocpp_version == OCPP_16 else "chargingProfileId"
+        for profile_id in (LIMIT_ID, FALLBACK_ID):
+            payload = {name: profile_id + evse.ocpp_evse_id}
+            outcome = await self.call(evse.party_id, evse.charging_station_id, "ClearChargingProfile", payload)
+            if outcome.result not in (CommandResult.ACCEPTED, CommandResult.REJECTED):
+                return False
+        return True
 
 
 def call_of(evse: LoadEVSERecord, order: Order, version: str, voltage_v: int) -> tuple[str, dict[str, Any]]:

@@ -285,14 +285,15 @@ class _Leaf:
         )
 
     def has_to_be_told(self, wanted_da: int) -> bool:
-        """Whether its station does not follow this limit yet."""
-        limit = self.limit
-        if limit.limit_asked_da is not None and self.has_own_limit:
+        """Whether its station does not follow this limit yet, or its EV waits for a profile after it told its needs."""
+        limit, needs = self.limit, self._needs
+        if needs is not None and (limit.changed_at is None or limit.changed_at < needs.told_at):
             return True
-        confirmed = limit.limit_da if self.has_own_limit else None
-        if confirmed is None:  # without a limit of its own it follows the fallback
+        if not self.has_own_limit or limit.limit_asked_da is not None:
+            return True
+        if limit.limit_da is None and self.is_16:  # it follows the fallback
             return wanted_da != limit.fallback_da
-        return wanted_da != confirmed
+        return wanted_da != limit.limit_da
 
     def row_after(self, target_da: int | None) -> LoadLimitRecord:
         """Return the row with this transaction's ceiling and turn; `target_da` None leaves the turn as it is."""

@@ -108,7 +108,8 @@ class SessionDesk:
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
-            await self.charging_notices.take(unit, envelope, event)
+            if await self.charging_notices.take(unit, envelope, event):
+                self.load.hear()
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
