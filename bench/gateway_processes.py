@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -167,6 +169,8 @@ async def _until_input_ends() -> None:
 
 
 if __name__ == "__main__":
+    # The log goes nowhere: whoever started this reads a port and no more, and a full pipe would stop everything.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(Path(os.devnull).open("w")))  # noqa: SIM115 - to the end
     if sys.argv[1] == "ours":
         dsn, stations, *tls = sys.argv[2:]
         if tls:

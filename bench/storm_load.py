@@ -13,6 +13,7 @@ import json
 import random
 import ssl
 import sys
+from collections import Counter
 from time import perf_counter
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ class ReturningStation:
         self._request = upgrade_request(port, f"BENCH-{number}", password)
         self._connection: _Connection | None = None
         self.attempts = 0
+        self.failures: Counter[str] = Counter()
         self.pending = 0
 
     async def come_back(self) -> float:
@@ -50,8 +52,8 @@ class ReturningStation:
             try:
                 if await self._booted():
                     return perf_counter() - began
-            except (OSError, AssertionError, TimeoutError):
-                pass
+            except OSError as error:
+                self.failures[type(error).__name__ + str(error)[:60]] += 1
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))
             wait_s = min(2 * wait_s, REDIAL_S_MAX)
 
@@ -105,7 +107,7 @@ class _Connection(LoadingStation):
         try:
             super().data_received(data)
         except AssertionError:
-            self._end(ConnectionError("refused"))
+            self._end(ConnectionError(self._buffer[:12].decode(errors="replace")))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever is waited for is over."""
@@ -130,7 +132,9 @@ async def _main(first: int, count: int, port: int, kind: str, password: str) -> 
                 took_s = sorted(await asyncio.gather(*(station.come_back() for station in stations)))
             attempts = sum(station.attempts for station in stations)
             pending = sum(station.pending for station in stations)
-            print(json.dumps({"last_s": took_s[-1], "attempts": attempts, "pending": pending}), flush=True)
+            failures = sum((station.failures for station in stations), Counter[str]())
+            told = {"last_s": took_s[-1], "attempts": attempts, "pending": pending, "failures": failures}
+            print(json.dumps(told), flush=True)
         else:
             within_s = float(arguments[0])
             moments = [random.uniform(0, within_s) for _ in stations]

@@ -12,6 +12,7 @@ from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.commands import NotOneCommand
 from charge_point_gateway.message_log import MESSAGES_KEPT_MAX, LoggingRefused
 from charge_point_gateway.presence import StationPresenceRow
+from charge_point_gateway.quirks import TooManyProfiles
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     SecurityProfile,
@@ -31,6 +32,7 @@ from emobility.protocols.station_control.messages import (
     StationCredential,
     StationPresence,
 )
+from emobility.protocols.station_control.quirks import QuirkProfile, QuirkProfileRefused
 from emobility.protocols.station_control.server import Guard, json_response, read_body
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def build_app(gateway: GatewayService, guard: Guard) -> FastAPI:
     _add_stations(app, gateway, guard)
     _add_certificates(app, gateway, guard)
     _add_messages(app, gateway, guard)
+    _add_quirks(app, gateway, guard)
     _add_presence(app, gateway, guard)
     _add_health(app, gateway, guard)
 
@@ -163,6 +166,33 @@ def _add_messages(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         return json_response(await gateway.message_log.kept(_identity(party, station), offset=offset, limit=limit))
 
 
+def _add_quirks(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.put("/quirks/{party}/{name}")
+    async def put(party: str, name: str, request: Request) -> Response:
+        """Enter or change a party's quirk profile; it counts within seconds at every gateway."""
+        await guard(request)
+        profile = await read_body(request, QuirkProfile)
+        try:
+            await gateway.quirks.put(_party(party), name, profile)
+        except (QuirkProfileRefused, TooManyProfiles) as error:
+            raise HTTPException(422, str(error)) from error
+        return Response(status_code=204)
+
+    @app.delete("/quirks/{party}/{name}")
+    async def drop(party: str, name: str, request: Request) -> Response:
+        """Take one away."""
+        await guard(request)
+        if not await gateway.quirks.remove(_party(party), name):
+            raise HTTPException(404, "no such quirk profile of this party's own")
+        return Response(status_code=204)
+
+    @app.get("/quirks/{party}")
+    async def in_force(party: str, request: Request) -> Response:
+        """List what is in force at a party."""
+        await guard(request)
+        return json_response(gateway.quirks.of_party(_party(party)))
+
+
 def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     @app.get("/stations/{party}/{station}")
     async def presence(party: str, station: str, request: Request) -> Response:
@@ -177,11 +207,7 @@ def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     async def stations(party: str, request: Request) -> Response:
         """List a party's stations that ever connected."""
         await guard(request)
-        try:
-            party_id = PartyId(party)
-        except MalformedPartyId as error:
-            raise HTTPException(404, "no such party") from error
-        return json_response([_presence(row) for row in await gateway.presence.of_party(party_id)])
+        return json_response([_presence(row) for row in await gateway.presence.of_party(_party(party))])
 
     @app.post("/stations/{party}/{station}/probe")
     async def probe(party: str, station: str, request: Request) -> Response:
@@ -213,6 +239,13 @@ def _add_health(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         """How much is under way; 0 when a stepped clock may move on."""
         await guard(request)
         return json_response({"pending": gateway.pending})
+
+
+def _party(party: str) -> PartyId:
+    try:
+        return PartyId(party)
+    except MalformedPartyId as error:
+        raise HTTPException(404, "no such party") from error
 
 
 def _identity(party: str, station: str) -> StationIdentity:

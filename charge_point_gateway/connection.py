@@ -76,6 +76,11 @@ class Budget:
         self._frames.spend(1 + length // self._limits.bytes_per_frame_credit, now_s)
         self._bytes.spend(length, now_s)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether anything was left after the last frame."""
+        return self._frames.left > 0 and self._bytes.left >= 0
+
     def wait_s(self, now_s: float) -> float:
         """Return for how long nothing more should be read."""
         frames, left = self._frames.level(now_s), self._bytes.level(now_s)
@@ -97,6 +102,11 @@ class IncomingCall(msgspec.Struct, frozen=True):
     payload: Any
     has_nul: bool = False
     """A text of the payload may have the character NUL."""
+    tolerated: tuple[str, ...] = ()
+    """What was tolerated in it, each with its profile; then `came` is the payload as it came."""
+    came: Any = None
+    correction: str | None = None
+    """What of that changes the meaning of its readings."""
 
 
 class IncomingSend(msgspec.Struct, frozen=True):
@@ -106,7 +116,10 @@ class IncomingSend(msgspec.Struct, frozen=True):
     action: str
     payload: Any
     has_nul: bool = False
-    """As of an `IncomingCall`."""
+    tolerated: tuple[str, ...] = ()
+    came: Any = None
+    correction: str | None = None
+    """These four as of an `IncomingCall`."""
 
 
 class FrameToSend(msgspec.Struct, frozen=True, gc=False):
@@ -192,7 +205,7 @@ class Connection:
     @property
     def has_credit(self) -> bool:
         """Whether the station kept to its rate when it sent its last frame."""
-        return self._credit > 0
+        return self._budget.is_left
 
     def read_delay_s(self, now_s: float) -> float:
         """Return for how long the socket should not be read: the station outran its rate and has to wait its turn."""

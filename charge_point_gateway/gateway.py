@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -27,6 +28,7 @@ from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     RefusalReason,
@@ -61,6 +63,11 @@ CLAIM_ATTEMPTS_MAX: Final = 3
 READY_TIMEOUT_S: Final = 2.0
 NOBODY: Final = StationIdentity(PartyId("XX-000"), "nobody")
 """A station that is never there, looked up to see whether the database answers."""
+BEGUN_MAX: Final = 128
+"""Peers that wait to be looked up or owned before another connection is taken: no peer waits for long."""
+ROOM_LOOK_S: Final = 0.01
+CLAIMS_AT_ONCE_MAX: Final = 64
+"""Stations that become owned at once; one whose old owner is pinged waits for that, too."""
 CONNECTIONS_MAX: Final = 20_000
 """Stations one gateway holds; more are told to come back (1013)."""
 FULL_RETRY_S: Final = 10.0
@@ -123,6 +130,8 @@ class GatewayService:
         self._internal_token = settings.internal_token.get_secret_value()
         self._sessions: dict[StationIdentity, StationSession] = {}
         self._parked: set[StationIdentity] = set()
+        self._claims_waiting = 0
+        self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE_MAX)
         self._budgets: OrderedDict[StationIdentity, Budget] = OrderedDict()
         self._serving: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -149,6 +158,7 @@ class GatewayService:
         operations_url = f"{settings.business_url.rstrip('/')}/operations"
         token = self._internal_token
         self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
+        self.quirks = QuirkBook(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
@@ -161,6 +171,8 @@ class GatewayService:
             certificates=self.certificates,
             metrics=self.metrics,
             message_log=self.message_log,
+            quirks=self.quirks,
+            presence=self._presence,
             boots=BootAdmission(ports.timer, ports.randomness, self.options.admission),
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
@@ -198,16 +210,17 @@ class GatewayService:
         try:
             self._refuse_when_full()
             self._admission.refuse_address(address)
-            if certificate is not None:
-                serial_number = await self.certificates.check(identity_from_path(path), certificate)
-            identity, version = await self.authenticator.authenticate(
-                path=path,
-                username=username,
-                password=password,
-                subprotocols=subprotocols,
-                address=address,
-                profile=profile,
-            )
+            async with self._admission.turn(address):
+                if certificate is not None:
+                    serial_number = await self.certificates.check(identity_from_path(path), certificate)
+                identity, version = await self.authenticator.authenticate(
+                    path=path,
+                    username=username,
+                    password=password,
+                    subprotocols=subprotocols,
+                    address=address,
+                    profile=profile,
+                )
             self._admission.refuse_station(identity)
         except StationRefused as refused:
             self.metrics.auth_failures.labels(refused.reason.value).inc()
@@ -220,6 +233,11 @@ class GatewayService:
             reason = RefusalReason.DRAINING if self._is_draining else RefusalReason.BUSY
             raise self._admission.refused(reason, 503, FULL_RETRY_S)
 
+    async def has_room(self) -> None:
+        """Return when another peer may begin: few wait for the database. Whoever dials and is silent is not counted."""
+        while self._admission.waiting + self._claims_waiting >= BEGUN_MAX:
+            await self._ports.timer.sleep(ROOM_LOOK_S)
+
     async def serve(self, admission: Admission, socket: FrameSocket) -> None:
         """Serve an admitted station's socket until it closes."""
         identity = admission.identity
@@ -230,7 +248,8 @@ class GatewayService:
         session.certificate_serial_number = admission.serial_number
         self._parked.add(identity)
         try:
-            is_owner = await self._take(session)
+            async with self._turn_to_claim():
+                is_owner = await self._take(session)
         except Unavailable:
             self.metrics.connections.labels("unavailable").inc()
             await socket.close(1013, "try again later")
@@ -252,6 +271,18 @@ class GatewayService:
         finally:
             active.dec()
             await self._leave(session)
+
+    @asynccontextmanager
+    async def _turn_to_claim(self) -> AsyncIterator[None]:
+        self._claims_waiting += 1
+        try:
+            await self._claiming.acquire()
+        finally:
+            self._claims_waiting -= 1
+        try:
+            yield
+        finally:
+            self._claiming.release()
 
     def _budget_of(self, identity: StationIdentity) -> Budget:
         budget = self._budgets.get(identity)
@@ -309,6 +340,8 @@ class GatewayService:
                 )
             except StationOwnedElsewhere:
                 continue
+            if row is not None:
+                session.tolerating.knows(row.make)
             self._sessions[identity] = session
             return True
         return False
@@ -444,6 +477,7 @@ class GatewayService:
             tasks.create_task(self._group_commit.run(commit_stop))
             watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
             logging = tasks.create_task(self.message_log.run(commit_stop))
+            looking = tasks.create_task(self.quirks.run())
             leasing = tasks.create_task(self._leases.run())
             await stop.wait()
             if watching is not None:
@@ -451,6 +485,7 @@ class GatewayService:
             await self._drain()
             commit_stop.set()
             logging.cancel()
+            looking.cancel()
             leasing.cancel()
         with contextlib.suppress(Unavailable):
             await self.message_log.store()

@@ -48,6 +48,8 @@ class Question:
     connector_id: int | None = None
     transaction_id: str | None = None
     remote_start_id: int | None = None
+    is_stop: bool = False
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """None: nobody was asked, or the back office was away."""
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    correction: str | None = None
+    """What a quirk profile changed in the meaning of the readings."""
     boot: BootDecision = BOOT_ACCEPTED
     """Whether there is room for a station that boots."""
 
@@ -207,6 +211,8 @@ _V16_STATUS: Final = {
     AuthorizationStatus.EXPIRED: "Expired",
     AuthorizationStatus.CONCURRENT_TX: "ConcurrentTx",
 }
+_TRUE_NOW: Final = frozenset({AuthorizationStatus.ACCEPTED, AuthorizationStatus.CONCURRENT_TX})
+"""Statuses that may be others a moment later."""
 
 
 def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]:
@@ -218,7 +224,7 @@ def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]
     info: dict[str, Any] = {"status": _V16_STATUS.get(answer.status, "Invalid")}
     if answer.group_id is not None:
         info["parentIdTag"] = answer.group_id[:20]
-    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+    if answer.status in _TRUE_NOW and not answer.may_cache:
         info["expiryDate"] = rfc3339(now)
     return info
 
@@ -228,6 +234,6 @@ def id_token_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, An
     info: dict[str, Any] = {"status": answer.status.value}
     if answer.group_id is not None:
         info["groupIdToken"] = {"idToken": answer.group_id[:36], "type": "Central"}
-    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+    if answer.status in _TRUE_NOW and not answer.may_cache:
         info["cacheExpiryDateTime"] = rfc3339(now)
     return info

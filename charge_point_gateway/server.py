@@ -9,19 +9,21 @@ import asyncio
 import base64
 import binascii
 import http
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from charge_point_gateway.gateway import Admission, GatewayService
@@ -41,6 +43,7 @@ OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
 LISTEN_BACKLOG: Final = 4_096
 """Connections that wait to be taken, when all stations come back at once; systems may allow fewer."""
+ACCEPT_RETRY_S: Final = 0.5
 MESSAGES_BUFFERED_MAX: Final = 16
 """Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
 FRAGMENTS_MAX: Final = 1_024
@@ -277,55 +280,120 @@ def _closed(closed: ConnectionClosed) -> SocketClosed:
 
 
 class StationServer:
-    """Listens for stations on one port and hands their sockets to the gateway; with `tls`, it alone is spoken there."""
+    """Listens for stations on one port and hands their sockets to the gateway; with `tls`, it alone is spoken there.
+
+    A connection is taken when there is room for what it will cost, one to a turn of the loop; until then it waits where
+    the system keeps it. When all stations come back at once, each that is begun is finished: else all would be begun,
+    wait for each other longer than they may, and begin again.
+    """
 
     def __init__(self, gateway: GatewayService, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._gateway = gateway
         self._host = host
         self._port = port
         self._tls = tls
-        self._server: Server | None = None
+        self._listeners: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._connections: set[StationConnection] = set()
         self._opening: Counter[str] = Counter()
+        self.handler_tasks: set[asyncio.Task[None]] = set()
+        """One for each connection; the library puts them in."""
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        assert self._server is not None
-        port: int = next(iter(self._server.sockets)).getsockname()[1]
+        port: int = self._listeners[0].getsockname()[1]
         return port
 
     async def start(self) -> None:
-        """Listen."""
-        self._server = await serve(
-            self._serve,
-            self._host,
-            self._port,
-            # The library calls it, whatever it is.
-            create_connection=cast("type[ServerConnection]", partial(StationConnection, opening=self._opening)),
-            process_request=self._admit,
-            select_subprotocol=_select_subprotocol,
-            compression=None,  # a deflate context costs more memory than the rest of a connection
-            server_header=None,
-            max_size=MESSAGE_BYTES_MAX,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-            open_timeout=OPEN_TIMEOUT_S,
-            backlog=LISTEN_BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=None if self._tls is None else OPEN_TIMEOUT_S,
-        )
+        """Listen. Raises `OSError` where that can't be done."""
+        loop = asyncio.get_running_loop()
+        kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
+        for family, *_, address in await loop.getaddrinfo(self._host, self._port, type=kind, flags=passive):
+            listener = socket.create_server(address[:2], family=family, backlog=LISTEN_BACKLOG)
+            listener.setblocking(False)
+            self._listeners.append(listener)
+            self._accepting.add(asyncio.create_task(self._accept(listener)))
+
+    def is_serving(self) -> bool:
+        """Whether it listens; a handshake that is answered later is refused by the library."""
+        return bool(self._accepting)
 
     async def stop(self) -> None:
         """Listen no more; open connections are the gateway's to drain."""
-        if self._server is not None:
-            self._server.close(close_connections=False)
+        accepting, self._accepting = self._accepting, set()
+        for task in accepting:
+            task.cancel()
+        await asyncio.gather(*accepting, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
 
     async def wait_closed(self) -> None:
-        """Return when no connection is left."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        """Close what is open yet, and return when no connection is left."""
+        await self.stop()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        await asyncio.gather(*(connection.close(CloseCode.GOING_AWAY) for connection in list(self._connections)))
+        if self.handler_tasks:
+            await asyncio.wait(set(self.handler_tasks))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gateway.has_room()
+            try:
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptor is left, or the peer is gone already
+                _LOG.warning("station_not_accepted", error=str(error))
+                await asyncio.sleep(ACCEPT_RETRY_S)
+                continue
+            task = asyncio.create_task(self._open(accepted))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+            await asyncio.sleep(0)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        timeouts: dict[str, float] = {}
+        if self._tls is not None:
+            timeouts = {"ssl_handshake_timeout": OPEN_TIMEOUT_S, "ssl_shutdown_timeout": CLOSE_TIMEOUT_S}
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):  # a TLS handshake that failed is told by `tls.py`
+            await loop.connect_accepted_socket(self._connection, accepted, ssl=self._tls, **timeouts)
+
+    def _connection(self) -> StationConnection:
+        protocol = ServerProtocol(
+            select_subprotocol=lambda _protocol, _offered: _subprotocol(connection),
+            max_size=MESSAGE_BYTES_MAX,
+        )
+        connection = StationConnection(
+            protocol,
+            cast("Server", self),  # of the library's server it asks no more than this one has
+            opening=self._opening,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+        )
+        return connection
+
+    async def handler(self, connection: StationConnection) -> None:
+        """Serve one connection, from its handshake to its end."""
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await connection.handshake(self._admit, server_header=None)
+            if connection.protocol.state is not State.OPEN:
+                return
+            self._connections.add(connection)
+            connection.start_keepalive()
+            async with connection:
+                await self._serve(connection)
+        except TimeoutError:
+            pass
+        except Exception as error:  # noqa: BLE001 - it ends this connection and no other
+            _LOG.error("connection_failed", exc_info=error)
+        finally:
+            connection.transport.abort()
+            self._connections.discard(connection)
+            self.handler_tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, StationConnection)
@@ -363,8 +431,7 @@ class StationServer:
         await self._gateway.serve(connection.admission, WebSocketFrames(connection))
 
 
-def _select_subprotocol(connection: ServerConnection, _offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    assert isinstance(connection, StationConnection)
+def _subprotocol(connection: StationConnection) -> Subprotocol | None:
     return None if connection.admission is None else Subprotocol(connection.admission.version.subprotocol)
 
 

@@ -15,6 +15,7 @@ from charge_point_gateway.ocpp201.boot_notification import BootNotification
 from charge_point_gateway.ocpp201.meter_values import MeterValues
 from charge_point_gateway.ocpp201.notify_ev_charging_needs import NotifyEVChargingNeeds
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
+from charge_point_gateway.ocpp201.reservation_status_update import ReservationStatusUpdate
 from charge_point_gateway.ocpp201.status_notification import StatusNotification
 from charge_point_gateway.ocpp201.transaction_event import TransactionEvent
 
@@ -41,7 +42,7 @@ MESSAGES: Final[dict[str, Message]] = {
         NotifyReport(),
         notices.PublishFirmwareStatusNotification(),
         notices.ReportChargingProfiles(),
-        notices.ReservationStatusUpdate(),
+        ReservationStatusUpdate(),
         SecurityEventNotification(),
         SignCertificate(),
         StatusNotification(),

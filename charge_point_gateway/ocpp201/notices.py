@@ -73,12 +73,6 @@ class ReportChargingProfiles(Notice):
     action: ClassVar[str] = "ReportChargingProfiles"
 
 
-class ReservationStatusUpdate(Notice):
-    """A reservation is over (H02); none is made here."""
-
-    action: ClassVar[str] = "ReservationStatusUpdate"
-
-
 class Get15118EVCertificate(Notice):
     """An EV wants a contract certificate (M01); no provisioning service is connected."""
 

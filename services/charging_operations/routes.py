@@ -33,6 +33,7 @@ BODY_BYTES_MAX: Final = 1_000_000
 """A tariff that follows a market for a year has some 10,000 prices."""
 ROWS_MAX: Final = 1_000
 NUMBER_DIGITS_MAX: Final = 9
+JSON: Final = "application/json"
 OWN_PARTY: Final = "v1"
 PARTY: Final = "party"
 OPENAPI_PATH: Final = "/openapi.json"
@@ -86,6 +87,7 @@ class Route:
         status: Of a success.
         also: Statuses besides by which the same answer may come, each with what it says.
         is_internal: Only our own processes may call it.
+        takes: Media type of the body; one that is not JSON is a text.
     """
 
     method: str
@@ -97,6 +99,7 @@ class Route:
     status: int = 200
     also: dict[int, str] = field(default_factory=dict)
     is_internal: bool = False
+    takes: str = JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +340,7 @@ def _described(tag: str, route: Route, schema_of: dict[Any, Any]) -> dict[str, A
     }
     if route.body is not None:
         shape = schema_of[_kind_key(route.body)]
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": shape}}}
+        described["requestBody"] = {"required": True, "content": {route.takes: {"schema": shape}}}
     return described
 
 

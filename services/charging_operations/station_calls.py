@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from emobility.domain.errors import RuleBroken
@@ -21,6 +21,11 @@ OCPP_16: Final = "1.6"
 
 class StationOffline(RuleBroken):
     """The station is not connected, so it can't be asked."""
+
+
+def rfc3339(at: datetime) -> str:
+    """Write a moment as stations take it: UTC, milliseconds at most (2.0.1 part 2, 2.1.4)."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,8 @@ class ReadingShown:
     soc_percent: int | None
     is_signed: bool
     fault: str | None
+    note: str | None
+    """What a quirk profile of the station changed in what it means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,7 @@ def shown_reading(reading: MeterReading) -> ReadingShown:
         soc_percent=reading.soc_percent,
         is_signed=reading.signed_record is not None,
         fault=reading.fault,
+        note=reading.note,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import reduce
 from typing import Any
 
 import pytest
@@ -94,9 +93,9 @@ async def test_the_gap_of_a_transaction_is_shown_until_it_is_filled() -> None:
 
 async def test_reports_that_contradict_each_other_are_marked_and_others_are_not() -> None:
     async with open_for_business() as here:
-        told = [here.updated(seq_no=1, at=at) for at in (30, 31)] + [here.updated(seq_no=2), here.ended(seq_no=3)]
-        transaction = reduce(apply, told, None)
-        assert transaction is not None
+        transaction = apply(None, here.updated(seq_no=1, at=30))
+        for event in (here.updated(seq_no=1, at=31), here.updated(seq_no=2), here.ended(seq_no=3)):
+            transaction = apply(transaction, event)
 
         marks = [(report.seq_no, report.is_conflicting) for report in shown_reports(transaction)]
 

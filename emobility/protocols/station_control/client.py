@@ -23,6 +23,7 @@ from emobility.protocols.station_control.messages import (
     StationMessage,
     StationPresence,
 )
+from emobility.protocols.station_control.quirks import NamedQuirkProfile, QuirkProfile
 
 AUTHORIZE_TIMEOUT_S: Final = 15.0
 """The back office may have to ask the eMSP through the hub; a station gives its CALL about 30 s."""
@@ -191,6 +192,18 @@ class StationControlClient:
         """Return kept messages, the newest first. Raises `GatewayUnavailable`, `GatewayRefused`."""
         path = f"{_station(party_id, charging_station_id)}/messages?offset={offset}&limit={limit}"
         return codec.decode((await self._request("GET", path)).body, list[StationMessage])
+
+    async def put_quirk(self, party_id: PartyId, name: str, profile: QuirkProfile) -> None:
+        """Enter or change a quirk profile of a party. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        await self._request("PUT", f"/quirks/{party_id.code}/{quote(name, safe='')}", body=codec.encode(profile))
+
+    async def drop_quirk(self, party_id: PartyId, name: str) -> None:
+        """Take one away. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        await self._request("DELETE", f"/quirks/{party_id.code}/{quote(name, safe='')}")
+
+    async def quirks(self, party_id: PartyId) -> list[NamedQuirkProfile]:
+        """Return what is in force at a party. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        return codec.decode((await self._request("GET", f"/quirks/{party_id.code}")).body, list[NamedQuirkProfile])
 
     async def is_alive(self, party_id: PartyId, charging_station_id: str, *, fence: int) -> bool:
         """Ask the owning gateway to ping a station. Raises `GatewayUnavailable`, `GatewayRefused`."""

@@ -178,3 +178,5 @@ class StationMessage:
     answer: str | None
     error_code: str | None
     latency_ms: int
+    tolerated: tuple[str, ...] = ()
+    """What of the station's message a quirk profile tolerated; `payload` is as it came."""
