@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,7 +16,10 @@ from charge_point_gateway.presence import StationPresenceRow
 from charge_point_gateway.quirks import TooManyProfiles
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
+    NO_PASSWORD,
+    RotationRefused,
     SecurityProfile,
+    StationCredentialRow,
     StationIdentity,
     StationRefused,
     WeakStationPassword,
@@ -25,11 +29,15 @@ from charge_point_gateway.station_certificates import NoAuthority, NoSuchCertifi
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.protocols.station_control.messages import (
+    CertificateEnding,
     CertificateRequest,
+    CredentialRotation,
     MessageLogging,
+    RotationState,
     StationCertificate,
     StationCommand,
     StationCredential,
+    StationCredentialState,
     StationPresence,
 )
 from emobility.protocols.station_control.quirks import QuirkProfile, QuirkProfileRefused
@@ -44,7 +52,9 @@ def build_app(gateway: GatewayService, guard: Guard) -> FastAPI:
     app = FastAPI(title="Wattroam charge point gateway", docs_url=None, redoc_url=None)
 
     _add_stations(app, gateway, guard)
+    _add_credentials(app, gateway, guard)
     _add_certificates(app, gateway, guard)
+    _add_endings(app, gateway, guard)
     _add_messages(app, gateway, guard)
     _add_quirks(app, gateway, guard)
     _add_presence(app, gateway, guard)
@@ -71,6 +81,8 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
             raise HTTPException(422, str(error)) from error
         return json_response(outcome)
 
+
+def _add_credentials(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     @app.put("/stations/{party}/{station}/credential")
     async def credential(party: str, station: str, request: Request) -> Response:
         """Set how a station proves itself; it counts from its next connection on."""
@@ -90,6 +102,26 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         except WeakStationPassword as error:
             raise HTTPException(422, str(error)) from error
         return Response(status_code=204)
+
+    @app.get("/stations/{party}/{station}/credential")
+    async def credential_state(party: str, station: str, request: Request) -> Response:
+        """Tell how a station proves itself, without any secret."""
+        await guard(request)
+        row = await gateway.authenticator.credential(_identity(party, station))
+        if row is None:
+            raise HTTPException(404, "this station has no credential")
+        return json_response(_credential(row))
+
+    @app.post("/stations/{party}/{station}/credential/rotate")
+    async def rotate(party: str, station: str, request: Request) -> Response:
+        """Give a connected station a new password; nobody is shown it."""
+        await guard(request)
+        asked = await read_body(request, dict[str, str])
+        try:
+            rotation = await gateway.rotate_password(_identity(party, station), asked.get("correlation_id", ""))
+        except RotationRefused as error:
+            raise HTTPException(409, str(error)) from error
+        return json_response(rotation)
 
 
 def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
@@ -123,6 +155,30 @@ def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> No
         except NoSuchCertificate as error:
             raise HTTPException(404, str(error)) from error
         return json_response(_certificate(row))
+
+
+def _add_endings(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.get("/certificates/ending")
+    async def ending(request: Request) -> Response:
+        """List a party's stations whose newest certificate ends before a moment, and our own files that do."""
+        await guard(request)
+        try:
+            query = request.query_params
+            party_id, moment = PartyId(query["party"]), datetime.fromisoformat(query["before"]).astimezone(UTC)
+        except (KeyError, MalformedPartyId, ValueError, OverflowError) as error:
+            raise HTTPException(422, "a party id and an RFC 3339 date-time are needed") from error
+        rows = await gateway.certificates.ending(party_id, before=moment)
+        stations = [
+            CertificateEnding(
+                kind="station",
+                not_after=row.not_after,
+                charging_station_id=row.charging_station_id,
+                serial_number=row.serial_number,
+            )
+            for row in rows
+        ]
+        own = sorted(gateway.own_certificates.items())
+        return json_response(stations + [CertificateEnding(kind=kind, not_after=at) for kind, at in own if at < moment])
 
     @app.get("/certificates/revoked.pem")
     async def revoked() -> Response:
@@ -253,6 +309,23 @@ def _identity(party: str, station: str) -> StationIdentity:
         return station_identity(party, station)
     except StationRefused as error:
         raise HTTPException(404, "no such station") from error
+
+
+def _credential(row: StationCredentialRow) -> StationCredentialState:
+    rotation = None
+    if row.rotation_asked_at is not None:
+        is_confirmed = row.old_password_until is not None and len(row.next_password_hashes) == 1
+        rotation = CredentialRotation(
+            state=RotationState.CONFIRMED if is_confirmed else RotationState.UNCONFIRMED,
+            asked_at=row.rotation_asked_at,
+            old_good_until=row.old_password_until,
+        )
+    return StationCredentialState(
+        has_password=row.password_hash != NO_PASSWORD or bool(row.next_password_hashes),
+        ocpp_version=row.ocpp_version,
+        security_profile=row.security_profile,
+        rotation=rotation,
+    )
 
 
 def _certificate(row: StationCertificateRow, chain: str | None = None) -> StationCertificate:

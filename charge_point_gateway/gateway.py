@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -27,20 +27,24 @@ from charge_point_gateway.gateway_leases import GatewayLeases
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.password_rotation import PasswordRotation
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
 from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     RefusalReason,
+    RotationRefused,
     SecurityProfile,
     StationAuthenticator,
     StationIdentity,
     StationRefused,
     identity_from_path,
 )
+from charge_point_gateway.signing_service import SigningService
 from charge_point_gateway.station_certificates import StationCertificateRow, StationCertificates
 from charge_point_gateway.station_session import SessionServices, StationSession
 from charge_point_gateway.transaction_numbers import TransactionNumbers
+from charge_point_gateway.vehicle_certificates import VehicleCertificates, VehicleTrust
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.authorizer import AuthorizationStatus
@@ -55,7 +59,12 @@ from emobility.protocols.station_control.client import (
     HttpChargingAdvisor,
     StationControlClient,
 )
-from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
+from emobility.protocols.station_control.messages import (
+    CommandOutcome,
+    CommandResult,
+    CredentialRotation,
+    StationCommand,
+)
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 
@@ -122,6 +131,7 @@ class GatewayService:
         ports: Ports,
         options: GatewayOptions | None = None,
         authority: Authority | None = None,
+        vehicle_trust: VehicleTrust | None = None,
     ) -> None:
         """Build from ports; nothing runs yet."""
         self.options = options or GatewayOptions()
@@ -144,14 +154,20 @@ class GatewayService:
         self._leases = GatewayLeases(ports.units, ports.timer, self._presence, on_lost=self._reclaim)
         self._admission = ConnectionAdmission(ports.timer, ports.randomness, self.options.admission)
         self._numbers = TransactionNumbers(ports.units, ports.timer)
-        self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
+        self.authenticator = StationAuthenticator(
+            ports.units, ports.timer, ports.clock, master_key=settings.master_key_bytes
+        )
+        self._rotation = PasswordRotation(self.authenticator, ports.clock, ports.randomness, send=self.command)
         self.certificates = StationCertificates(
             ports.units,
             ports.clock,
             ports.randomness,
             authority=authority,
             valid_days=settings.gateway_ca_valid_days,
+            signing_service=_signing_service(settings, ports),
         )
+        self.own_certificates: Mapping[str, datetime] = {}
+        """When each of our own files of certificates ends, by its kind; the TLS side knows."""
         self.on_revoked: Callable[[], Awaitable[object]] | None = None
         """Has the TLS side take our CA's new revocation list."""
         ports.http.allow_origin(settings.business_url)
@@ -169,6 +185,14 @@ class GatewayService:
             group_commit=self._group_commit,
             numbers=self._numbers,
             certificates=self.certificates,
+            vehicle_certificates=VehicleCertificates(
+                ports.http,
+                ports.clock,
+                ports.randomness,
+                trust=vehicle_trust or VehicleTrust(),
+                is_untold_accepted=settings.contract_ocsp_unreachable == "accept",
+                provisioning_url=settings.contract_provisioning_url,
+            ),
             metrics=self.metrics,
             message_log=self.message_log,
             quirks=self.quirks,
@@ -439,6 +463,13 @@ class GatewayService:
         except GatewayUnavailable:  # it may have sent the command before it died
             return CommandOutcome(result=CommandResult.TIMED_OUT)
 
+    async def rotate_password(self, identity: StationIdentity, correlation_id: str) -> CredentialRotation:
+        """Give a connected station a new password (`password_rotation`). Raises `RotationRefused`."""
+        row = await self._presence.find(identity)
+        if row is None or not row.is_online:
+            raise RotationRefused("the station is not connected")
+        return await self._rotation.rotate(identity, OCPPVersion(row.ocpp_version), correlation_id=correlation_id)
+
     async def probe(self, identity: StationIdentity, fence: int) -> bool:
         """Tell another gateway whether this one still owns the station, and the station answers."""
         session = self._sessions.get(identity)
@@ -475,7 +506,7 @@ class GatewayService:
         commit_stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._group_commit.run(commit_stop))
-            watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
+            watching = None if not self.certificates.may_issue else tasks.create_task(self._watch_revocations())
             logging = tasks.create_task(self.message_log.run(commit_stop))
             looking = tasks.create_task(self.quirks.run())
             leasing = tasks.create_task(self._leases.run())
@@ -540,11 +571,26 @@ class GatewayService:
         await session.close(1001, "the gateway goes away")
 
 
+def _signing_service(settings: Settings, ports: Ports) -> SigningService | None:
+    if settings.gateway_signing_url is None or settings.gateway_client_ca_file is None:
+        return None
+    return SigningService(
+        ports.http,
+        url=settings.gateway_signing_url,
+        token=settings.gateway_signing_token.get_secret_value(),
+        client_ca_file=settings.gateway_client_ca_file,
+    )
+
+
 def build(
-    settings: Settings, ports: Ports, options: GatewayOptions | None = None, authority: Authority | None = None
+    settings: Settings,
+    ports: Ports,
+    options: GatewayOptions | None = None,
+    authority: Authority | None = None,
+    vehicle_trust: VehicleTrust | None = None,
 ) -> GatewayService:
     """Return the gateway, built but not running; `authority` signs its stations' certificates."""
-    return GatewayService(settings, ports, options, authority)
+    return GatewayService(settings, ports, options, authority, vehicle_trust)
 
 
 __all__ = ["Admission", "GatewayOptions", "GatewayService", "NotOneCommand", "StationRefused", "build"]

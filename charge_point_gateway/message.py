@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from charge_point_gateway.admission import BOOT_ACCEPTED, BootDecision
+from charge_point_gateway.inquiries import Finding, Inquiry
 from charge_point_gateway.rpc_errors import CallRefused, RPCError
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -89,6 +90,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a CA of ours made of the CSR, in PEM."""
     correction: str | None = None
     """What a quirk profile changed in the meaning of the readings."""
+    finding: Finding | None = None
+    """What was found out about certificates."""
     boot: BootDecision = BOOT_ACCEPTED
     """Whether there is room for a station that boots."""
 
@@ -123,6 +126,10 @@ class Message:
 
     def charging_question(self, payload: dict[str, Any], context: Context) -> ChargingQuestion | None:
         """Return what the back office has to say about charging before the response."""
+        return None
+
+    def inquiry(self, payload: dict[str, Any]) -> Inquiry | None:
+        """Return what has to be found out about certificates before question and response."""
         return None
 
     def request_to_sign(self, payload: dict[str, Any]) -> str | None:

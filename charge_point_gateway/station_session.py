@@ -44,10 +44,12 @@ from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.signing_service import SigningFailed
 from charge_point_gateway.station_certificates import NoAuthority, StationCertificates
 from charge_point_gateway.texts import refuse_control_characters, without_nul
 from charge_point_gateway.tolerating import Tolerating
 from charge_point_gateway.transaction_numbers import TransactionNumbers
+from charge_point_gateway.vehicle_certificates import VehicleCertificates
 from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.event import Envelope
@@ -97,6 +99,7 @@ class SessionServices:
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
+    vehicle_certificates: VehicleCertificates
     metrics: GatewayMetrics
     message_log: MessageLog
     quirks: QuirkBook
@@ -309,8 +312,7 @@ class StationSession:
             if personal or message.subject_text(call.payload) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
-            question = message.question(call.payload, context)
-            if question is not None:
+            if message.question(call.payload, context) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
             facts = message.facts(call.payload, context)
@@ -346,6 +348,10 @@ class StationSession:
             context = replace(context, sealed=await self._seal(personal))
             context = await self._numbered(call, message, context)
             context = await self._signed(call, message, context)
+            inquiry = message.inquiry(call.payload)
+            if inquiry is not None:
+                finding = await self._services.vehicle_certificates.look_into(inquiry, self.version.value)
+                context = replace(context, finding=finding)
             question = message.question(call.payload, context)
             asked = message.charging_question(call.payload, context)
             facts = message.facts(call.payload, context)
@@ -415,7 +421,7 @@ class StationSession:
             return context
         try:
             _, chain = await self._services.certificates.issue(self.identity, csr)
-        except (NoAuthority, CertificateRequestRefused) as error:
+        except (NoAuthority, CertificateRequestRefused, SigningFailed) as error:
             _LOG.warning("certificate_request_refused", station=self.identity.key, reason=str(error))
             return context
         return replace(context, certificate_chain=chain)

@@ -44,6 +44,8 @@ from services.charging_operations.commands import CommandDesk
 from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.firmware_api import FirmwareAPI
+from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
 from services.charging_operations.load_groups import LoadGroupDesk
@@ -66,6 +68,7 @@ from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.smart_charging_api import SmartChargingAPI
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
+from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
 from services.charging_operations.timeline_api import TimelineAPI
@@ -127,6 +130,8 @@ class ChargingOperations:
         book = ChargingCommandBook(office=office)
         self.charging = ChargingProfileDesk(office=office, book=book)
         self.load = LoadDesk(office=office, book=book)
+        self.tasks = TaskDesk(office=office)
+        self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
             office=office,
             stations=self.stations,
@@ -135,6 +140,7 @@ class ChargingOperations:
             charging_notices=ChargingNoticeDesk(office=office),
             load=self.load,
             claims=self.claims,
+            campaigns=self.campaigns,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -192,6 +198,7 @@ class ChargingOperations:
             self.routes
         )
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
+        FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -211,6 +218,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:

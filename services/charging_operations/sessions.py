@@ -32,6 +32,7 @@ from emobility.events.charging import (
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
 from emobility.events.reservations import ReservationEnded
+from emobility.events.station_tasks import TaskReported
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.charging_notices import ChargingNoticeDesk
@@ -39,6 +40,7 @@ from services.charging_operations.charging_state import end_transaction
 from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
+from services.charging_operations.firmware_campaigns import CampaignDesk
 from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
@@ -87,6 +89,7 @@ class SessionDesk:
     charging_notices: ChargingNoticeDesk
     load: LoadDesk
     claims: ClaimDesk
+    campaigns: CampaignDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -101,7 +104,9 @@ class SessionDesk:
         for record in touched.values():
             await self._advance(unit, record)
 
-    async def _take(self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]) -> None:
+    async def _take(  # noqa: C901 - one branch for each event
+        self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]
+    ) -> None:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
             await self.history.take(unit, envelope, event)
@@ -113,6 +118,9 @@ class SessionDesk:
             await keep_boot(unit, envelope, event)
             await self.claims.take(unit, envelope, event)
             await self.local_lists.take_boot(unit, event)
+            await self.campaigns.booted(unit, event.party_id, event.charging_station_id, event.firmware_version)
+        elif isinstance(event, TaskReported):
+            await self.campaigns.take(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
