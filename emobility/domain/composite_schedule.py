@@ -35,11 +35,13 @@ TENTH: Final = Decimal("0.1")
 """Limits have one decimal (1.6, 7.14; 2.0.1, 2.14)."""
 WINDOW_MAX: Final = timedelta(days=31)
 """Longest window that a composite schedule is computed for."""
+STEPS_MAX: Final = 100_000
+"""Looks at a profile that one composite schedule may take: a second or two. Profiles come from stations too."""
 SECOND: Final = timedelta(seconds=1)
 
 
 class WindowTooLong(MalformedInput):
-    """A composite schedule is asked for 1 second to `WINDOW_MAX`."""
+    """A composite schedule is asked for 1 second to `WINDOW_MAX`, in which it takes at most `STEPS_MAX` to compute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +123,15 @@ def composite_schedule(
         zone: The station's time zone.
 
     Raises:
-        WindowTooLong: `duration_s` is not 1 s to `WINDOW_MAX`.
+        WindowTooLong: `duration_s` is not 1 s to `WINDOW_MAX`, or too much happens in it.
     """
     if not 0 < duration_s <= WINDOW_MAX.total_seconds():
         raise WindowTooLong(f"a schedule is computed for 1 s to {WINDOW_MAX.days} days")
     known = list(profiles)
     combine = _Combination(unit=unit, supply=supply, zone=zone)
     edges = _edges(known, uses, start_at, duration_s, zone)
+    if len(edges) * len(known) * max(1, len(uses) if evse_id == STATION else 1) > STEPS_MAX:
+        raise WindowTooLong("the profiles change too often in this window; ask for less of it")
     periods: list[CompositePeriod] = []
     for start_s in edges:
         at = start_at + timedelta(seconds=start_s)

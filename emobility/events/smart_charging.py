@@ -1,4 +1,4 @@
-"""Facts about charging limits: what stations were told of them. What stations tell by themselves is `charging`'s."""
+"""Facts about charging limits: what stations were told of them. What they tell by themselves is `charging`'s."""
 
 from __future__ import annotations
 
@@ -26,20 +26,4 @@ class ChargingCommandAnswered(StationEvent):
     station_status: str | None = None
     ocpp_evse_id: int | None = None
     profile_id: int | None = None
-    transaction_id: str | None = None
-
-
-@catalogued
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChargingLimitConfirmed(StationEvent):
-    """A station confirmed the limit that the load manager gave an EVSE; per phase, in tenths of an ampere.
-
-    `transaction_id` None: the limit is for whoever charges there without one of his own (the fallback).
-    """
-
-    wire_name: ClassVar[str] = "charging.charging_limit_confirmed.v1"
-    ocpp_evse_id: int
-    load_group_id: str
-    limit_da: int
-    confirmed_at: datetime
     transaction_id: str | None = None

@@ -19,6 +19,7 @@ from emobility.domain.errors import MalformedInput
 from emobility.domain.personal import SubjectErased
 from emobility.events.charging import StationNotified
 from emobility.events.event import Envelope
+from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from emobility.protocols.station_control.charging_profiles import (
     as_moment,
@@ -45,8 +46,8 @@ from services.charging_operations.smart_charging_records import (
     ProfileState,
 )
 
-PROFILES_MAX: Final = 1_000
-"""Profiles kept of one station; a large one has some dozens."""
+ROWS_MAX: Final = 200
+"""Rows of each kind kept of one station - profiles, limits, needs; a large one has some dozens, a broken one no end."""
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -91,8 +92,7 @@ class ChargingNoticeDesk:
         station = (event.party_id, event.charging_station_id)
         request_id = as_whole(payload["requestId"])
         table = unit.table(CHARGING_PROFILE)
-        room = PROFILES_MAX - await table.count({"party_id": station[0], "charging_station_id": station[1]})
-        for installed in reported_profiles(payload, event.ocpp_version)[: max(0, room)]:
+        for installed in reported_profiles(payload, event.ocpp_version):
             profile = installed.profile
             row = ChargingProfileRecord(
                 party_id=station[0],
@@ -112,7 +112,7 @@ class ChargingNoticeDesk:
             known = await table.get_for_update(*station, row.source, row.profile_id)
             if known is not None and known.state is ProfileState.INSTALLED:
                 row = replace(row, state=ProfileState.INSTALLED, answer=known.answer)
-            await table.put(row)
+            await _put(unit, CHARGING_PROFILE, row)
         report = await unit.table(PROFILE_REPORT).get_for_update(*station, request_id)
         if report is None or report.completed_at is not None:
             return
@@ -136,7 +136,7 @@ class ChargingNoticeDesk:
         )
         known = await unit.table(EXTERNAL_LIMIT).get_for_update(*_key(row), row.source)
         if known is None or known.notified_at <= row.notified_at:
-            await unit.table(EXTERNAL_LIMIT).put(row)
+            await _put(unit, EXTERNAL_LIMIT, row)
 
     async def _take_cleared(self, unit: UnitOfWork, event: StationNotified, payload: dict[str, Any]) -> None:
         """A limit from outside is gone (K13)."""
@@ -164,7 +164,7 @@ class ChargingNoticeDesk:
             needs=event.payload,
             told_at=event.occurred_at,
         )
-        await unit.table(CHARGING_NEEDS).put(row)
+        await _put(unit, CHARGING_NEEDS, row)
 
     async def _take_schedule(self, unit: UnitOfWork, event: StationNotified, payload: dict[str, Any]) -> None:
         """An EV told how it means to charge (K15, K17)."""
@@ -179,7 +179,7 @@ class ChargingNoticeDesk:
             selected_schedule_id=payload.get("selectedChargingScheduleId"),
             told_at=event.occurred_at,
         )
-        await unit.table(EV_SCHEDULE).put(row)
+        await _put(unit, EV_SCHEDULE, row)
         if row.selected_schedule_id is None:
             return
         where = {"party_id": row.party_id, "charging_station_id": row.charging_station_id}
@@ -190,7 +190,9 @@ class ChargingNoticeDesk:
 
     async def _take_priority(self, unit: UnitOfWork, event: StationNotified, payload: dict[str, Any]) -> None:
         """A transaction charges by its priority profile, or no more (K21, K22)."""
-        await unit.table(PRIORITY_CHARGING).put(
+        await _put(
+            unit,
+            PRIORITY_CHARGING,
             PriorityChargingRecord(
                 party_id=event.party_id,
                 charging_station_id=event.charging_station_id,
@@ -198,8 +200,19 @@ class ChargingNoticeDesk:
                 is_activated=payload["activated"],
                 is_told_by_station=True,
                 changed_at=event.occurred_at,
-            )
+            ),
         )
+
+
+async def _put(unit: UnitOfWork, spec: TableSpec[Any], row: Any) -> None:
+    """Put a row of a station, unless it would be one too many."""
+    table = unit.table(spec)
+    if await table.get(*(getattr(row, name) for name in spec.key)) is None:
+        station = {"party_id": row.party_id, "charging_station_id": row.charging_station_id}
+        if await table.count(station) >= ROWS_MAX:
+            _log.warning("too_many_rows", table=spec.name, party_id=row.party_id.code, station=row.charging_station_id)
+            return
+    await table.put(row)
 
 
 def _key(row: ExternalLimitRecord) -> tuple[Any, ...]:

@@ -51,16 +51,14 @@ class KnownOfStation:
     priority: frozenset[str]
     time_zone: str
 
-    def composite(
-        self, evse_id: int, *, start_at: datetime, duration_s: int, unit: RateUnit, is_any_ev: bool = True
-    ) -> CompositeSchedule:
-        """Compute it; where nobody charges and `is_any_ev`, as if somebody began now. Raises `NotFound`."""
+    def composite(self, evse_id: int, *, start_at: datetime, duration_s: int, unit: RateUnit) -> CompositeSchedule:
+        """Compute it; where nobody charges, as if somebody began then. Raises `NotFound`, `WindowTooLong`."""
         numbers = [each.ocpp_evse_id for each in self.evses]
         if evse_id not in (STATION, *numbers):
             raise NotFound(f"no EVSE {evse_id}")
         uses = []
         for number in numbers:
-            transaction_id, started_at = self.transactions.get(number, (None, start_at if is_any_ev else None))
+            transaction_id, started_at = self.transactions.get(number, (None, start_at))
             is_priority = transaction_id in self.priority
             use = EVSEUse(evse_id=number, started_at=started_at, transaction_id=transaction_id, is_priority=is_priority)
             uses.append(use)

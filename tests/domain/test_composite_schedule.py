@@ -236,6 +236,9 @@ def test_what_differs_from_the_station_s_own_schedule_is_named_in_stretches() ->
 def test_a_window_has_a_bound() -> None:
     with pytest.raises(WindowTooLong):
         composed(duration_s=32 * DAY_S)
+    restless = profile(*((each, "6") for each in range(1_024)), kind=Kind.RECURRING, recurrency=Recurrency.DAILY)
+    with pytest.raises(WindowTooLong):
+        composed(*[restless] * 50, duration_s=3 * DAY_S)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from emobility.events.charging import StationNotified
 from emobility.events.smart_charging import ChargingCommandAnswered
 from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
+from services.charging_operations.charging_notices import ROWS_MAX
 from services.charging_operations.smart_charging_records import CHARGING_PROFILE, EXTERNAL_LIMIT
 from tests.operations.world import CPO, EMSP, OTHER_CPO, START, STATION, World, open_for_business
 
@@ -421,6 +422,20 @@ async def test_notices_that_say_nothing_readable_or_are_another_s_have_no_meanin
 
         assert await here.rows(EXTERNAL_LIMIT) == []
         assert len(await listed(here, "notices")) == 1
+
+
+async def test_a_station_that_invents_limits_without_end_fills_no_more_than_its_bound() -> None:
+    async with open_for_business() as here:
+        limits = [
+            await notified(
+                here, "NotifyChargingLimit", {"evseId": number, "chargingLimit": {"chargingLimitSource": "SO"}}
+            )
+            for number in range(ROWS_MAX + 20)
+        ]
+
+        await here.report(*limits)
+
+        assert len(await here.rows(EXTERNAL_LIMIT)) == ROWS_MAX
 
 
 async def test_another_party_sees_and_sets_nothing() -> None:
