@@ -280,6 +280,9 @@ ROUTES = [
     ("GET", f"/stations/{PARTY}/{STATION}/certificates"),
     ("POST", f"/stations/{PARTY}/{STATION}/certificates/{{serial_number}}/revoke"),
     ("GET", "/certificates/ending"),
+    ("GET", f"/quirks/{PARTY}"),
+    ("PUT", f"/quirks/{PARTY}/{{name}}"),
+    ("DELETE", f"/quirks/{PARTY}/{{name}}"),
     ("GET", "/internal/backlog"),
 ]
 
