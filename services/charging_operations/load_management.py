@@ -26,7 +26,7 @@ from emobility.domain.charging_profile import (
     RateUnit,
     SchedulePeriod,
 )
-from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import (
     ConnectorStatusChanged,
@@ -196,7 +196,7 @@ class LoadDesk:
         for _ in range(ROUNDS_MAX):
             try:
                 state, decided = await self.look(party_id)
-            except (Unavailable, RuleBroken) as error:
+            except EmobilityError as error:
                 _log.warning("load_groups_not_looked_at", party_id=party_id.code, reason=str(error))
                 return
             if decided.rows:
@@ -211,7 +211,10 @@ class LoadDesk:
 
             async def send(order: Order, version: str, evse: LoadEVSERecord, voltage_v: int) -> None:
                 async with room:  # noqa: B023 - awaited in this round
-                    await self._send(evse, order, version, voltage_v)
+                    try:
+                        await self._send(evse, order, version, voltage_v)
+                    except Unavailable as error:  # what was sent counts, so the next look begins from there
+                        _log.warning("limit_not_noted", station=evse.charging_station_id, reason=str(error))
 
             # One station after the other for each of its EVSEs would be slower; the gateway queues them.
             await asyncio.gather(

@@ -248,6 +248,8 @@ class _Leaf:
         """The phases of the site that the EV draws from: fewer than the EVSE's where it told so."""
         needs = self._needs
         count = None if needs is None else _PHASES_OF_TRANSFER.get(needs.energy_transfer)
+        if self.evse.fallback_da:  # the next car may be there, on all phases, before we hear that this one left
+            count = None
         return self.evse.phases if count is None else self.evse.phases[:count]
 
     @property

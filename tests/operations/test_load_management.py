@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emobility.domain.load_sharing import ROTATION, SETTLING
-from emobility.events.charging import StationNotified
+from emobility.events.charging import ConnectorStatusChanged, StationNotified
 from emobility.protocols.station_control.messages import CommandResult
 from services.charging_operations.load_records import LOAD_EVSE, LOAD_LIMIT
 from tests.operations.charging_site import GROUPS, SITE_A, VERSIONS, Site, limit_of, shown, site
@@ -201,6 +201,68 @@ async def test_those_who_find_no_room_wait_their_turn() -> None:
             turns.append([here.sockets["CS1", number].drawn_da() > 0 for number in (1, 2)].index(True))
 
         assert turns == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1]
+
+
+async def test_an_ev_that_does_not_want_to_charge_makes_place() -> None:
+    async with site() as here:
+        members = [{"charging_station_id": "CS2", "evse_id": number, "max_a": 32} for number in (1, 2)]
+        await here.here.api("PUT", f"{GROUPS}/feeder", {"limit_w": 4_200, "parent_id": "site", "evses": members})
+        for number in (1, 2):
+            here.plug(("CS2", number))
+        await here.look()
+        assert [here.sockets["CS2", number].drawn_da() > 0 for number in (1, 2)] == [True, False]
+
+        for status in ("SuspendedEV", "Charging"):
+            event = ConnectorStatusChanged(
+                party_id=CPO,
+                charging_station_id="CS2",
+                ocpp_evse_id=1,
+                connector_id=1,
+                status=status,
+                changed_at=here.here.clock.now(),
+                error_code="NoError",
+            )
+            await here.here.report(event)
+            await here.here.operations.load.balance()
+            assert [here.sockets["CS2", number].drawn_da() > 0 for number in (1, 2)] == [False, True]
+            here.here.clock.step_by(timedelta(minutes=1))
+
+
+async def test_a_station_that_takes_watts_alone_is_told_whole_watts_of_all_its_phases() -> None:
+    async with site() as here:
+        member = {"charging_station_id": "CS3", "evse_id": 1, "max_a": 32, "is_in_watts": True}
+        terms = {"limit_w": 10_000, "parent_id": "site", "evses": [member]}
+        assert (await here.here.api("PUT", f"{GROUPS}/feeder", terms)).status_code == 200
+        here.is_checked = False
+        here.plug(("CS3", 1))
+
+        await here.look()
+
+        schedule = here.commands[-1][2]["chargingProfile"]["chargingSchedule"][0]
+        assert (schedule["chargingRateUnit"], limit_of(here.commands[-1][2])) == ("W", 9_936)  # 14.4 A
+
+
+async def test_an_ev_of_one_phase_leaves_the_others_to_others() -> None:
+    async with site() as here:
+        here.sockets["CS1", 1].phases = (1,)
+        needs = {"requestedEnergyTransfer": "AC_single_phase"}
+        notice = StationNotified(
+            party_id=CPO,
+            charging_station_id="CS1",
+            ocpp_version="2.0.1",
+            action="NotifyEVChargingNeeds",
+            payload=await here.here.ports.vault.seal(
+                json.dumps({"evseId": 1, "chargingNeeds": needs}), identifier="station"
+            ),
+            occurred_at=here.here.clock.now(),
+        )
+        await here.here.report(notice)
+        here.plug(("CS1", 1))
+        here.plug(("CS3", 2))
+
+        await here.look()
+
+        assert [here.sockets[key].drawn_da() for key in (("CS1", 1), ("CS3", 2))] == [320, 320]
 
 
 async def test_a_limit_of_1_6_is_taken_back_when_its_transaction_is_over() -> None:
