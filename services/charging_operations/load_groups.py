@@ -161,8 +161,10 @@ class LoadGroupDesk:
             ]
             await _forget(unit, left)
             await unit.table(LOAD_EVSE).put_all(evses)
+            steered = {(each.charging_station_id, each.ocpp_evse_id) for each in known}
             for each in evses:
-                await self._begin(unit, each)
+                if (each.charging_station_id, each.ocpp_evse_id) not in steered:
+                    await self._begin(unit, each)
             await unit.commit()
         await self.load.release(left)
         self.load.hear()
@@ -227,10 +229,9 @@ class LoadGroupDesk:
         return LoadGroupView(group=group, reserves=tuple(reserves), evses=tuple(shares))
 
     async def _begin(self, unit: UnitOfWork, evse: LoadEVSERecord) -> None:
-        """Note who charges already at an EVSE that is new in its group."""
+        """Take an EVSE in: nothing is known of what its station was told, but who charges there."""
         where: dict[str, Any] = {"party_id": evse.party_id, "charging_station_id": evse.charging_station_id}
-        if await unit.table(EVSE_USE).get(*where.values(), evse.ocpp_evse_id) is not None:
-            return
+        await unit.table(LOAD_LIMIT).remove(*where.values(), evse.ocpp_evse_id)
         running = await unit.table(TRANSACTION).select(
             where | {"ocpp_evse_id": evse.ocpp_evse_id, "has_ended": False, "state": TransactionState.OPEN},
             order_by=("-first_at",),
