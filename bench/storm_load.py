@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.station_load import FIRST_SEQ_NO, LoadingStation, Tally, masked, transaction_event, upgrade_request
+from bench.station_load import FIRST_SEQ_NO, LoadingStation, Tally, masked, transaction_event, trusting, upgrade_request
 
 REDIAL_S_MIN: Final = 0.5
 REDIAL_S_MAX: Final = 8.0
@@ -120,10 +120,7 @@ class _Connection(LoadingStation):
 
 
 async def _main(first: int, count: int, port: int, kind: str, password: str) -> None:
-    tls = None
-    if kind == "tls":
-        tls = ssl.create_default_context()
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # what is measured is the server
+    tls = trusting() if kind == "tls" else None
     stations = [ReturningStation(first + n, port=port, tls=tls, password=password) for n in range(count)]
     while line := await asyncio.to_thread(sys.stdin.readline):
         command, *arguments = line.split()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bench import event_log, gateway_dispatch, gateway_memory, gateway_wire, pricing
+from bench import (
+    authorise,
+    event_log,
+    gateway_dispatch,
+    gateway_memory,
+    gateway_reconnect_storm,
+    gateway_wire,
+    pricing,
+)
 from bench.figure import Figure
 
 pytestmark = pytest.mark.postgres
@@ -35,6 +43,16 @@ async def test_memory_is_measured_per_station() -> None:
     figures = await gateway_memory.measure(stations=60, warm_up=10)
 
     assert_measured(figures, gateway_memory.FIGURES)
+
+
+async def test_a_storm_of_stations_is_measured() -> None:
+    figures = await gateway_reconnect_storm.measure(stations=20, speak_s=0.5)
+
+    assert_measured(figures, gateway_reconnect_storm.FIGURES)
+
+
+async def test_taps_are_measured_through_all_processes() -> None:
+    assert_measured(await authorise.measure(stations=4, taps=3), authorise.FIGURES)
 
 
 async def test_the_log_in_postgresql_is_measured() -> None:

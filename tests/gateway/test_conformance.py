@@ -8,24 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
 
+from charge_point_gateway import message_log
 from charge_point_gateway.commands import actions_of_csms
 from charge_point_gateway.rpc_errors import OCPPVersion, wire_code
 from charge_point_gateway.security import station_identity
 from charge_point_gateway.station_session import MESSAGES, SENT_MESSAGES
 from emobility.adapters.memory import run_virtual
 from emobility.events.charging import StationNotified
-from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, OCPPCall, StationCommand
+from emobility.protocols.station_control.messages import (
+    CommandOutcome,
+    CommandResult,
+    MessageLogging,
+    OCPPCall,
+    StationCommand,
+)
 from tests.gateway.conftest import PARTY, STATION, Station, World, running_world
 from tests.gateway.schema_cases import fullest, schema_of, smallest, violations
 
 FROM_STATIONS: Final = [(version, action) for version, messages in MESSAGES.items() for action in messages]
 FROM_CSMS: Final = [(version, action) for version in OCPPVersion for action in sorted(actions_of_csms(version))]
 SENT: Final = [(version, action) for version, messages in SENT_MESSAGES.items() for action in messages]
+IDENTITY: Final = station_identity(PARTY, STATION)
 WITHOUT_EVENT: Final = {"Authorize", "Heartbeat"}
+
+
+@pytest.fixture(autouse=True)
+def _the_fullest_are_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_log, "TEXT_CHARACTERS_MAX", 10_000_000)
 
 
 def test_every_action_of_every_version_has_a_direction() -> None:
@@ -44,9 +59,12 @@ def test_what_a_station_may_call_is_acknowledged_and_stored(version: OCPPVersion
 
     async def talk() -> None:
         async with running_world() as world:
+            await _keep_messages(world)
             station = await world.dial(version.subprotocol)
             answer = await station.call(action, payload)
             assert answer[0] == 3, answer
+            (kept,) = await _kept(world)
+            assert _names(kept.payload) == _names(payload)
             events = await world.events()
             assert len(events) == (0 if action in WITHOUT_EVENT else 1)
             for event in events:
@@ -99,18 +117,44 @@ def test_what_a_csms_may_call_reaches_the_station_whole_and_so_does_its_answer(
 
     async def talk() -> None:
         async with running_world() as world:
+            await _keep_messages(world)
             station = await world.dial(version.subprotocol)
             for example in (smallest, fullest):
                 payload, answer = example(request), example(response)
                 outcome, heard = await _commanded(world, station, OCPPCall(action=action, payload=payload), answer)
                 assert heard == [action, payload]
                 assert outcome.answer == answer
+                kept = (await _kept(world))[0]
+                assert (_names(kept.payload), _names(kept.answer)) == (_names(payload), _names(answer))
                 assert outcome.result in {CommandResult.ACCEPTED, CommandResult.REJECTED, CommandResult.NOT_SUPPORTED}
             for place, payload, _ in violations(request):
                 refused = await _command(world, OCPPCall(action=action, payload=payload))
                 assert (place, refused.result) == (place, CommandResult.MALFORMED)
 
     run_virtual(talk())
+
+
+async def _keep_messages(world: World) -> None:
+    asked = MessageLogging(until=world.clock.now() + timedelta(hours=1), has_heartbeats=True)
+    await world.gateway.message_log.begin(IDENTITY, asked)
+
+
+async def _kept(world: World) -> list[Any]:
+    """Return the messages of the station that the gateway keeps, the newest first, as JSON values."""
+    await world.gateway.message_log.store()
+    kept = await world.gateway.message_log.kept(IDENTITY, offset=0, limit=10)
+    return [replace(each, payload=_read(each.payload), answer=_read(each.answer)) for each in kept]
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _names(value: Any) -> Any:
+    """Return the names of a payload's properties, at any depth, without what they say."""
+    if isinstance(value, dict):
+        return {name: _names(each) for name, each in value.items()}
+    return [_names(each) for each in value] if isinstance(value, list) else None
 
 
 async def _commanded(world: World, station: Station, call: OCPPCall, answer: Any) -> tuple[CommandOutcome, list[Any]]:
@@ -123,6 +167,4 @@ async def _commanded(world: World, station: Station, call: OCPPCall, answer: Any
 
 
 async def _command(world: World, call: OCPPCall) -> CommandOutcome:
-    return await world.gateway.command(
-        station_identity(PARTY, STATION), StationCommand(correlation_id="c", ocpp_call=call)
-    )
+    return await world.gateway.command(IDENTITY, StationCommand(correlation_id="c", ocpp_call=call))
