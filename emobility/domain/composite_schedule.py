@@ -37,6 +37,8 @@ WINDOW_MAX: Final = timedelta(days=31)
 """Longest window that a composite schedule is computed for."""
 STEPS_MAX: Final = 100_000
 """Looks at a profile that one composite schedule may take: a second or two. Profiles come from stations too."""
+DIFFERENCE_S_MIN: Final = 2
+"""A station counts from a moment between two seconds, so a shorter difference is none."""
 SECOND: Final = timedelta(seconds=1)
 
 
@@ -163,7 +165,7 @@ def differences(ours: CompositeSchedule, theirs: CompositeSchedule) -> tuple[Dif
             found[-1] = replace(found[-1], end_s=until_s)
         else:
             found.append(Difference(start_s=start_s, end_s=until_s, ours=our_limit, theirs=their_limit))
-    return tuple(found)
+    return tuple(each for each in found if each.end_s - each.start_s >= DIFFERENCE_S_MIN)
 
 
 # -- at one moment ----------------------------------------------------------------------------------------------------

@@ -231,6 +231,7 @@ def test_what_differs_from_the_station_s_own_schedule_is_named_in_stretches() ->
         (20, WINDOW_S, PhaseValues(l1=Decimal(6)), twelve),
     ]
     assert differences(ours, ours) == ()
+    assert differences(ours, composed(profile((0, "16"), (11, "10"), (20, "6")))) == ()
 
 
 def test_a_window_has_a_bound() -> None:
