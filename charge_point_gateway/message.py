@@ -83,6 +83,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: int = 300
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
+    is_number_given: bool = True
+    """Whether the number that the message names was given to this station."""
     answer: AuthorizationAnswer | None = None
     advice: ChargingAdvice | None = None
     """None: nobody was asked, or the back office was away."""
@@ -138,6 +140,10 @@ class Message:
 
     def number_wanted(self, payload: dict[str, Any], subject: str, context: Context) -> NumberWanted | None:
         """Return the request for a transaction number; `subject` is the keyed hash of `subject_text`."""
+        return None
+
+    def number_named(self, payload: dict[str, Any]) -> int | None:
+        """Return the transaction number that a message says it belongs to, if it can be one of ours."""
         return None
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:

@@ -76,6 +76,8 @@ SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
     OCPPVersion.V21: ocpp21.SENT_MESSAGES,
 }
 """What a station tells by SEND and nobody answers."""
+NUMBERS_REMEMBERED_MAX: Final = 64
+"""Transaction numbers that a session remembers; a station has a few EVSEs."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
 ADVICE_TIMEOUT_S: Final = 10.0
@@ -135,6 +137,8 @@ class StationSession:
         self._send_now: Callable[[str], bool] | None = getattr(socket, "send_now", None)
         self._services = services
         self._schemas: Schemas = schemas_of(version)
+        self._numbers_given: frozenset[int] = frozenset()
+        """Transaction numbers of OCPP 1.6 that are known to be this station's, so none is looked up twice."""
         self._messages = MESSAGES[version]
         self.tolerating = Tolerating(
             identity, self._schemas, book=services.quirks, metrics=services.metrics, clock=services.clock
@@ -309,7 +313,9 @@ class StationSession:
             if call.action == BOOT:
                 context = replace(context, boot=self._services.boots.decide(self.identity))
             personal = message.personal(call.payload, context)
-            if personal or message.subject_text(call.payload) is not None:
+            number = message.number_named(call.payload)
+            is_unsure = number is not None and number not in self._numbers_given
+            if personal or is_unsure or message.subject_text(call.payload) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
             if message.question(call.payload, context) is not None:
@@ -347,6 +353,7 @@ class StationSession:
         try:
             context = replace(context, sealed=await self._seal(personal))
             context = await self._numbered(call, message, context)
+            context = await self._looked_up(call, message, context)
             context = await self._signed(call, message, context)
             inquiry = message.inquiry(call.payload)
             if inquiry is not None:
@@ -414,6 +421,17 @@ class StationSession:
         number = await self._services.numbers.number_for(context.party_id, context.charging_station_id, wanted)
         self.tolerating.transaction_began(wanted.ocpp_evse_id, number.number)
         return replace(context, number=number)
+
+    async def _looked_up(self, call: IncomingCall, message: Message, context: Context) -> Context:
+        """Tell whether the number that a message names was ever given to this station."""
+        number = message.number_named(call.payload)
+        if number is None or number in self._numbers_given:
+            return context
+        is_given = await self._services.numbers.is_given(context.party_id, context.charging_station_id, number)
+        if is_given:
+            known = self._numbers_given if len(self._numbers_given) < NUMBERS_REMEMBERED_MAX else frozenset()
+            self._numbers_given = known | {number}
+        return replace(context, is_number_given=is_given)
 
     async def _signed(self, call: IncomingCall, message: Message, context: Context) -> Context:
         csr = message.request_to_sign(call.payload)

@@ -102,6 +102,12 @@ class TransactionNumbers:
                 return TransactionNumber(number=row.number, remote_start_id=row.remote_start_id)
         raise NumberContended(f"no transaction number for {charging_station_id}")
 
+    async def is_given(self, party_id: PartyId, charging_station_id: str, number: int) -> bool:
+        """Tell whether a number was given to this station. Raises `Unavailable`."""
+        where = {"party_id": party_id, "charging_station_id": charging_station_id, "number": number}
+        async with self._units.begin() as unit:
+            return await unit.table(TRANSACTION_NUMBER).count(where) > 0
+
     async def _find_or_insert(
         self, party_id: PartyId, charging_station_id: str, wanted: NumberWanted
     ) -> TransactionNumberRow | None:

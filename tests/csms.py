@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +21,14 @@ from cryptography import x509
 from charge_point_gateway.gateway import GatewayOptions, GatewayService, build
 from charge_point_gateway.server import StationServer
 from charge_point_gateway.tls import StationTLS
+from charge_point_gateway.vehicle_certificates import VehicleTrust
 from emobility.adapters.memory import VirtualClock
 from emobility.adapters.system import SystemClock
 from emobility.runtime.settings import Settings
 from services.charging_operations.records import TRANSACTION, TransactionRecord
 from services.charging_operations.stations import StationTerms
 from tests.gateway.certificate_makers import CA, csr, kept, key_pem, name, new_key, pem
+from tests.gateway.responders import BothWays
 from tests.operations.world import CPO, GATEWAY, INTERNAL_TOKEN, MASTER_KEY, ORIGIN, World, evse, open_for_business
 
 PASSWORD: Final = "0123456789abcdef0123456789abcdef"
@@ -103,9 +105,9 @@ class CSMS:
         return station_id
 
     async def new_card(self, says: str = "ALLOWED", **token: Any) -> str:
-        """Let the eMSP push a card of its own for one scenario; it is asked about it, and `says` its answer."""
+        """Let the eMSP push another card; it wants to be asked about it, and `says` this then."""
         self.entered += 1
-        card = f"CARD{self.entered:04}"
+        card: str = token.get("uid", f"CARD{self.entered:04}")
         self.world.emsp.cards[card] = says
         given = {"uid": card, "contract_id": f"NL-EMP-C{self.entered:08}-X", "whitelist": "NEVER"}
         await self.world.put_token(**(given | token))
@@ -143,8 +145,10 @@ class CSMS:
 
 
 @asynccontextmanager
-async def running_csms() -> AsyncIterator[CSMS]:
-    """A CSMS on ports of its own."""
+async def running_csms(
+    *, outside: BothWays | None = None, vehicle_trust: VehicleTrust | None = None, **changed_settings: Any
+) -> AsyncIterator[CSMS]:
+    """A CSMS on ports of its own; `outside` is how its gateway reaches others' PKIs."""
     clock = VirtualClock(SystemClock().now() - IN_BUSINESS_FOR)
     with tempfile.TemporaryDirectory() as folder:
         keys = StationKeys(Path(folder))
@@ -156,10 +160,14 @@ async def running_csms() -> AsyncIterator[CSMS]:
                 gateway_api_url=GATEWAY,
                 internal_token=INTERNAL_TOKEN,  # type: ignore[arg-type]  # pydantic makes it a SecretStr
                 master_key=MASTER_KEY.hex(),  # type: ignore[arg-type]  # pydantic makes it a SecretStr
-                **keys.settings,
+                **(keys.settings | changed_settings),
             )
+            ports = world.ports
+            if outside is not None:
+                outside.inside = world.http
+                ports = replace(ports, http=outside)
             options = GatewayOptions(drain_spread_s=DRAIN_SPREAD_S)
-            gateway = build(settings, world.ports, options, keys.stations.authority())
+            gateway = build(settings, ports, options, keys.stations.authority(), vehicle_trust)
             world.http.mount(GATEWAY, gateway.app)
             async with _served(gateway, settings) as (port, wss_port):
                 yield CSMS(world, gateway, keys, port, wss_port)

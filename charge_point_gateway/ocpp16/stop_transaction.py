@@ -1,8 +1,9 @@
 """StopTransaction: a charge ended (OCPP 1.6, 4.10).
 
 It is acknowledged and kept whatever its transaction id: a station that started offline sends -1 or 0, and would
-repeat a refused message for ever. The back office decides what it belongs to; the key is scoped by party and station,
-so no station ends another's transaction (CVE-2026-28230).
+repeat a refused message for ever. A number that was never given to the station - it is another station's, or another
+central system's - names a transaction apart, so that it never meets one that is given the number later. The key is
+scoped by party and station, so no station ends another's transaction (CVE-2026-28230).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from charge_point_gateway.message import (
 from charge_point_gateway.meter_values import Sample, readings_of, signed_texts
 from charge_point_gateway.ocpp16.meter_samples import samples_of
 from charge_point_gateway.ocpp16.start_transaction import register_reading
+from charge_point_gateway.transaction_numbers import FIRST_NUMBER
 from emobility.domain.meter import ReadingContext
 from emobility.events.charging import TransactionEnded
 
@@ -38,23 +40,27 @@ class StopTransaction(Message):
         id_tag = payload.get("idTag")
         return texts if id_tag is None else (PersonalText(id_tag, id_tag), *texts)
 
+    def number_named(self, payload: dict[str, Any]) -> int | None:
+        """Return the number it stops."""
+        return number_of(payload)
+
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
         """The transaction ended at the station's time; transactionData comes before the last register value."""
-        transaction_id = _transaction_id(payload["transactionId"])
         meter_stop = whole(payload["meterStop"])
         occurred_at = moment(payload["timestamp"])
+        transaction_id = _transaction_id(payload, context)
         id_tag = payload.get("idTag")
         end = register_reading(meter_stop, at=occurred_at, context=ReadingContext.TRANSACTION_END)
         event = TransactionEnded(
             party_id=context.party_id,
             charging_station_id=context.charging_station_id,
-            transaction_id=str(transaction_id),
+            transaction_id=transaction_id,
             occurred_at=occurred_at,
             readings=(*readings_of(_samples(payload), context.sealed, identifier_of(payload, context)), end),
             stopped_reason=payload.get("reason", "Local"),
             id_token=None if id_tag is None else context.sealed.get(PersonalText(id_tag, id_tag)),
         )
-        key = content_key(transaction_id, rfc3339(occurred_at), meter_stop)
+        key = content_key(payload["transactionId"], rfc3339(occurred_at), meter_stop)
         return (Fact(f"{context.station_key}/{transaction_id}/stop/{key}", event),)
 
 
@@ -63,14 +69,24 @@ def identifier_of(payload: dict[str, Any], context: Context) -> str:
     return f"{context.station_key}/{payload.get('transactionId', 'evse')}"
 
 
-def _transaction_id(value: Any) -> int | str:
-    """Return the id; of one that no system gave out, for it is beyond all numbers, a text that is the same each time.
+def number_of(payload: dict[str, Any]) -> int | None:
+    """Return the number a message names; None: it names none, or one that is never given."""
+    value = payload.get("transactionId")
+    return whole(value) if value is not None and FIRST_NUMBER <= value <= WHOLE_NUMBER_MAX else None
 
-    It is unknown, and acknowledged like any unknown one.
-    """
-    if abs(value) <= WHOLE_NUMBER_MAX:
-        return whole(value)
-    return f"beyond-{content_key(str(value))[:24]}"
+
+def unknown_transaction(number: int) -> str:
+    """Return what a transaction is called whose number was never given to its station."""
+    return f"unknown-{number}"
+
+
+def _transaction_id(payload: dict[str, Any], context: Context) -> str:
+    number = number_of(payload)
+    if number is not None:
+        return str(number) if context.is_number_given else unknown_transaction(number)
+    # -1, 0 or beyond all numbers: two of these are two transactions, and each is the same however often it comes.
+    key = content_key(payload["transactionId"], payload["timestamp"], payload["meterStop"])
+    return f"unnumbered-{key[:24]}"
 
 
 def _samples(payload: dict[str, Any]) -> list[Sample]:

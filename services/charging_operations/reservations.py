@@ -412,9 +412,13 @@ class ReservationDesk:
     async def _cancel_again(self, unwanted: list[ReservationRecord]) -> None:
         online: dict[PartyId, set[str]] = {}
         for party_id in sorted({row.party_id for row in unwanted}):
-            presences = await self.office.stations.stations(party_id)
+            try:
+                presences = await self.office.stations.stations(party_id)
+            except (Unavailable, RuleBroken) as error:
+                _log.info("presence_unknown", party_id=party_id.code, reason=str(error))
+                continue
             online[party_id] = {each.charging_station_id for each in presences if each.is_online}
-        reachable = [row for row in unwanted if row.charging_station_id in online[row.party_id]]
+        reachable = [row for row in unwanted if row.charging_station_id in online.get(row.party_id, ())]
         for row in reachable[:CANCELS_PER_LOOK]:
             try:
                 await self._cancel_at_station(row, row.correlation_id)

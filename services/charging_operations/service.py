@@ -52,6 +52,7 @@ from services.charging_operations.load_groups import LoadGroupDesk
 from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
+from services.charging_operations.metered_intervals import IntervalAPI
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
@@ -197,6 +198,7 @@ class ChargingOperations:
         AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
             self.routes
         )
+        IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app

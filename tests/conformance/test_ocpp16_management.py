@@ -12,6 +12,8 @@ import pytest
 
 from tests.conformance.charge16 import Charge, authorizes, charges, reports
 from tests.conformance.scenario import Operator, Station, csms_answers, scenario, scenarios
+from tests.csms import CSMS
+from tests.operations.world import CPO
 
 VERSION = "1.6"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -182,6 +184,27 @@ async def test_a_station_may_not_know_a_reservation(station: Station, operator: 
     await reports(station, "Reserved")
 
     await operator.commands("CancelReservation", {"reservationId": 8}, station_answers={"status": "Rejected"})
+
+
+@scenario("TC_053_CSMS", "Use a reserved Connector with parentIdTag")
+async def test_a_reserved_connector_is_used_by_another_card_of_the_group(
+    station: Station, operator: Operator, csms: CSMS
+) -> None:
+    mine, theirs = [await csms.new_card(group_id="FAMILY") for _ in range(2)]
+    station.answers["ReserveNow"] = ACCEPTED
+    wanted = {"id_token": mine, "ocpp_evse_id": 1, "expires_at": station.moment(30)}
+    answer = await csms.world.api("POST", f"/{CPO}/stations/{station.identity}/reservations", wanted)
+    assert answer.status_code == 201, answer.text
+    reserved = await station.is_called("ReserveNow")
+    assert (reserved["connectorId"], reserved["idTag"]) == (1, mine)
+    await reports(station, "Reserved")
+    charge = await charges(station, card=mine)
+
+    shown = await authorizes(station, theirs)
+    assert shown["parentIdTag"] == reserved["parentIdTag"]
+    await charge.stops(idTag=theirs)
+    await reports(station, "Finishing")
+    await operator.sees_billed(str(charge.transaction_id), metered_wh=charge.metered_wh)
 
 
 # -- 3.18: remote trigger ---------------------------------------------------------------------------------------------

@@ -150,7 +150,9 @@ async def test_a_day_with_an_independent_client_has_no_schema_error(
 
 
 @pytest.mark.parametrize(
-    ("program", "version"), [(ocpp_rpc, "1.6"), (ocpp_rpc, "2.0.1"), (ocpp_ws_io, "2.1"), (ocpp_package, "2.0.1")]
+    ("program", "version"),
+    [(ocpp_rpc, "1.6"), (ocpp_rpc, "2.0.1"), (ocpp_ws_io, "2.1"), (ocpp_package, "2.0.1")],
+    ids=["ocpp-rpc-1.6", "ocpp-rpc-2.0.1", "ocpp-ws-io-2.1", "ocpp-2.0.1"],
 )
 async def test_an_answer_that_breaks_its_schema_is_found_by_each_client(
     csms: CSMS, monkeypatch: pytest.MonkeyPatch, program: tuple[str, str], version: str
