@@ -54,6 +54,7 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.event import Envelope
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus, Authorizer
+from emobility.ports.charging_advisor import ChargingAdvice, ChargingAdvisor, ChargingQuestion
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.station_questions import StationAnswer, StationQuestion, StationQuestions, VATNumberQuestion
@@ -80,6 +81,8 @@ NUMBERS_REMEMBERED_MAX: Final = 64
 """Transaction numbers that a session remembers; a station has a few EVSEs."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
+ADVICE_TIMEOUT_S: Final = 10.0
+"""Longest wait for advice on charging; without it a station is told no."""
 BOOT: Final = "BootNotification"
 TIMED_OUT: Final = "TimedOut"
 """In the message log, a CALL of ours that the station did not answer in time."""
@@ -96,6 +99,7 @@ class SessionServices:
     vault: Vault
     authorizer: Authorizer
     questions: StationQuestions
+    advisor: ChargingAdvisor
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
@@ -358,14 +362,17 @@ class StationSession:
                 finding = await self._services.vehicle_certificates.look_into(inquiry, self.version.value)
                 context = replace(context, finding=finding)
             question = message.question(call.payload, context)
+            asked = message.charging_question(call.payload, context)
             facts = message.facts(call.payload, context)
             durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
             try:
                 if question is not None:
                     context = replace(context, answer=await self._ask(question, context))
-                asked = message.station_question(call.payload, context)
                 if asked is not None:
-                    context = replace(context, told=await self._told(asked))
+                    context = replace(context, advice=await self._advised(asked))
+                wanted = message.station_question(call.payload, context)
+                if wanted is not None:
+                    context = replace(context, told=await self._told(wanted))
             finally:
                 if durable is not None:
                     await durable
@@ -491,6 +498,14 @@ class StationSession:
         except Unavailable as error:
             kind = type(asked).__name__
             _LOG.warning("back_office_unavailable", station=self.identity.key, asked=kind, error=type(error).__name__)
+            return None
+
+    async def _advised(self, question: ChargingQuestion) -> ChargingAdvice | None:
+        try:
+            async with asyncio.timeout(ADVICE_TIMEOUT_S):
+                return await self._services.advisor.advise(question)
+        except (Unavailable, TimeoutError) as error:
+            _LOG.warning("advisor_unavailable", station=self.identity.key, error=type(error).__name__)
             return None
 
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:

@@ -15,6 +15,7 @@ from charge_point_gateway.ocpp201.boot_notification import BootNotification
 from charge_point_gateway.ocpp201.meter_values import MeterValues
 from charge_point_gateway.ocpp201.notify_customer_information import NotifyCustomerInformation
 from charge_point_gateway.ocpp201.notify_display_messages import NotifyDisplayMessages
+from charge_point_gateway.ocpp201.notify_ev_charging_needs import NotifyEVChargingNeeds
 from charge_point_gateway.ocpp201.notify_event import NotifyEvent
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
 from charge_point_gateway.ocpp201.reservation_status_update import ReservationStatusUpdate
@@ -42,7 +43,7 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.NotifyChargingLimit(),
         NotifyCustomerInformation(),
         NotifyDisplayMessages(),
-        notices.NotifyEVChargingNeeds(),
+        NotifyEVChargingNeeds(),
         notices.NotifyEVChargingSchedule(),
         NotifyEvent(),
         NotifyMonitoringReport(),

@@ -34,10 +34,3 @@ class ReportChargingProfiles(Notice):
     """Charging profiles that were asked for (K09)."""
 
     action: ClassVar[str] = "ReportChargingProfiles"
-
-
-class NotifyEVChargingNeeds(Notice):
-    """An EV tells what it needs (K15); Rejected: no profile will follow, so it charges by the one it has."""
-
-    action: ClassVar[str] = "NotifyEVChargingNeeds"
-    answer: ClassVar[dict[str, Any]] = {"status": "Rejected"}

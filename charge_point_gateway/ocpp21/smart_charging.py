@@ -1,17 +1,21 @@
 """OCPP 2.1, block K: charging by schedules that change while they run."""
 
+# ruff: noqa: ARG002 - every message is asked with the same arguments
+
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from charge_point_gateway.message import Context, whole
 from charge_point_gateway.notice import Notice
+from charge_point_gateway.ocpp201 import notify_ev_charging_needs
+from emobility.ports.charging_advisor import ChargingQuestion
 
 
-class NotifyEVChargingNeeds(Notice):
-    """An EV tells what it needs (K15-K18, Q01); unlike 2.0.1, 2.1 can say that no profile will follow."""
+class NotifyEVChargingNeeds(notify_ev_charging_needs.NotifyEVChargingNeeds):
+    """Unlike 2.0.1, 2.1 can say that no profile will follow without refusing the needs."""
 
-    action: ClassVar[str] = "NotifyEVChargingNeeds"
-    answer: ClassVar[dict[str, Any]] = {"status": "NoChargingProfile"}
+    no_profile: ClassVar[str] = "NoChargingProfile"
 
 
 class NotifyPriorityCharging(Notice):
@@ -21,7 +25,20 @@ class NotifyPriorityCharging(Notice):
 
 
 class PullDynamicScheduleUpdate(Notice):
-    """A station asks for the next values of a dynamic profile (K28). Rejected: none is managed here."""
+    """A station asks for the present values of a dynamic profile (K28); Rejected where nothing is known of it."""
 
     action: ClassVar[str] = "PullDynamicScheduleUpdate"
-    answer: ClassVar[dict[str, Any]] = {"status": "Rejected"}
+
+    def charging_question(self, payload: dict[str, Any], context: Context) -> ChargingQuestion | None:
+        """What the values are."""
+        return ChargingQuestion(
+            party_id=context.party_id,
+            charging_station_id=context.charging_station_id,
+            dynamic_profile_id=whole(payload["chargingProfileId"]),
+        )
+
+    def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
+        """The values; when the back office is away, none."""
+        if context.advice is None or not context.advice.is_accepted:
+            return {"status": "Rejected"}
+        return {"status": "Accepted", "scheduleUpdate": context.advice.schedule_update}

@@ -13,12 +13,30 @@ import msgspec
 
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
-from emobility.events import cdr, charging, reservations, retail, settlement, station_tasks, station_told
+from emobility.events import (
+    cdr,
+    charging,
+    reservations,
+    retail,
+    settlement,
+    smart_charging,
+    station_tasks,
+    station_told,
+)
 from emobility.events.event import CATALOGUE, Envelope, Event
 
 T = TypeVar("T")
 
-CATALOGUED_MODULES: Final = (cdr, charging, reservations, retail, settlement, station_tasks, station_told)
+CATALOGUED_MODULES: Final = (
+    cdr,
+    charging,
+    reservations,
+    retail,
+    settlement,
+    smart_charging,
+    station_tasks,
+    station_told,
+)
 """Importing them fills the catalogue; a new module of events is added here."""
 
 

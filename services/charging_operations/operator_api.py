@@ -28,6 +28,8 @@ from emobility.protocols.station_control.messages import (
     StationCredential,
 )
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
+from services.charging_operations.charging_commands import NOTED
+from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.credits import CreditDesk, CreditRequest
 from services.charging_operations.ledger import EnergyDirection, energy_ledger
 from services.charging_operations.ocpi_modules import OCPIModules
@@ -153,6 +155,7 @@ class OperatorAPI:
     agreements: AgreementDesk
     quarantine: QuarantineDesk
     credits: CreditDesk
+    charging: ChargingProfileDesk
     modules: OCPIModules
 
     def mount_on(self, routes: RouteTable) -> None:
@@ -288,15 +291,12 @@ class OperatorAPI:
         if not 1 <= timeout_s <= COMMAND_TIMEOUT_S_MAX:
             raise NotUnderstood(f"timeout_s is 1 to {COMMAND_TIMEOUT_S_MAX}")
         station_id = await self.station_of(request, party_id)
-        outcome = await call_station(
-            self.office,
-            party_id,
-            station_id,
-            request.path_params["action"],
-            payload,
-            correlation_id=self.correlation_of(request),
-            timeout_s=timeout_s,
-        )
+        action = request.path_params["action"]
+        told: dict[str, Any] = {"correlation_id": self.correlation_of(request), "timeout_s": timeout_s}
+        if action in NOTED:
+            outcome = await self.charging.call(party_id, station_id, action, payload, **told)
+        else:
+            outcome = await call_station(self.office, party_id, station_id, action, payload, **told)
         shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
         return answer(shown, COMMAND_STATUS.get(outcome.result, 200))
 

@@ -26,7 +26,7 @@ from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from emobility.protocols.station_control.client import StationControlClient
 from emobility.protocols.station_control.questions import questions_router
-from emobility.protocols.station_control.server import authorize_router
+from emobility.protocols.station_control.server import authorize_router, charging_advice_router
 from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
@@ -39,6 +39,9 @@ from services.charging_operations.bulk_commands import BulkDesk
 from services.charging_operations.cdrs import CDRDesk
 from services.charging_operations.certificate_watch import WATCH_INTERVAL as CERTIFICATE_INTERVAL
 from services.charging_operations.certificate_watch import CertificateWatch
+from services.charging_operations.charging_commands import ChargingCommandBook
+from services.charging_operations.charging_notices import ChargingNoticeDesk
+from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.claim_api import ClaimAPI
 from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.commands import CommandDesk
@@ -50,6 +53,8 @@ from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, Ca
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
 from services.charging_operations.installed_certificates import InstalledCertificateDesk
+from services.charging_operations.load_groups import LoadGroupDesk
+from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.metered_intervals import IntervalAPI
@@ -69,6 +74,7 @@ from services.charging_operations.running_costs import COST_INTERVAL
 from services.charging_operations.security_api import SecurityAPI
 from services.charging_operations.security_profiles import ProfileDesk
 from services.charging_operations.sessions import SessionDesk
+from services.charging_operations.smart_charging_api import SmartChargingAPI
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
 from services.charging_operations.station_tasks import TaskDesk
@@ -139,6 +145,9 @@ class ChargingOperations:
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
         self.certificates = CertificateWatch(office=office)
+        book = ChargingCommandBook(office=office)
+        self.charging = ChargingProfileDesk(office=office, book=book)
+        self.load = LoadDesk(office=office, book=book)
         self.tasks = TaskDesk(office=office)
         self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
@@ -146,6 +155,8 @@ class ChargingOperations:
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
+            charging_notices=ChargingNoticeDesk(office=office),
+            load=self.load,
             claims=self.claims,
             campaigns=self.campaigns,
             cdrs=cdrs,
@@ -170,6 +181,7 @@ class ChargingOperations:
         app.add_api_route("/internal/backlog", backlog, methods=["GET"])
         app.include_router(authorize_router(self.authorization, access.internal))
         app.include_router(questions_router(self.told, access.internal))
+        app.include_router(charging_advice_router(self.charging, access.internal))
         self.host.mount_on(app, authorize=access.party)
         operator = OperatorAPI(
             office=self.office,
@@ -178,6 +190,7 @@ class ChargingOperations:
             agreements=self.agreements,
             quarantine=self.quarantine,
             credits=self.credits,
+            charging=self.charging,
             modules=self.modules,
         )
         self.routes = RouteTable(app=app, access=access)
@@ -205,6 +218,8 @@ class ChargingOperations:
         ).mount_on(self.routes)
         ToldAPI(operator=operator, told=self.told).mount_on(self.routes)
         WantedAPI(operator=operator, told=self.told, device_model=self.device_model).mount_on(self.routes)
+        groups = LoadGroupDesk(office=self.office, load=self.load)
+        SmartChargingAPI(operator=operator, charging=self.charging, groups=groups).mount_on(self.routes)
         QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
         AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
@@ -231,6 +246,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.costs.tell_all, self._real_time(COST_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
+                tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),

@@ -24,6 +24,7 @@ from emobility.events.charging import (
     EVSEMetered,
     MonitorsReported,
     StationBooted,
+    StationNotified,
     TransactionEnded,
     TransactionStarted,
     TransactionUpdated,
@@ -34,10 +35,13 @@ from emobility.events.reservations import ReservationEnded
 from emobility.events.station_tasks import TaskReported
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.charging_notices import ChargingNoticeDesk
+from services.charging_operations.charging_state import end_transaction
 from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.evse_readings import keep_evse_reading
 from services.charging_operations.firmware_campaigns import CampaignDesk
+from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
@@ -82,6 +86,8 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    charging_notices: ChargingNoticeDesk
+    load: LoadDesk
     claims: ClaimDesk
     campaigns: CampaignDesk
     cdrs: CDRDesk
@@ -105,6 +111,7 @@ class SessionDesk:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
             await self.history.take(unit, envelope, event)
+            await self.load.status_told(unit, event)
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
         elif isinstance(event, DeviceModelReported | MonitorsReported):
             await self.device_model.take(unit, envelope, event)
@@ -119,6 +126,8 @@ class SessionDesk:
             await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, ToldEvent):
             await self.told.take(unit, envelope, event)
+            if isinstance(event, StationNotified) and await self.charging_notices.take(unit, envelope, event):
+                self.load.hear()
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
@@ -143,6 +152,9 @@ class SessionDesk:
         )
         transaction = apply(known.transaction if known else None, event)
         touched[key] = self._recorded(transaction, known, envelope)
+        await self.load.told(unit, touched[key], event)
+        if touched[key].has_ended:
+            await end_transaction(unit, event.party_id, event.charging_station_id, event.transaction_id)
 
     async def _take_decision(
         self, unit: UnitOfWork, event: AuthorizationDecided, touched: dict[_Key, TransactionRecord]

@@ -28,6 +28,7 @@ from emobility.adapters.memory import (
 from emobility.events import codec
 from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus
+from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 
@@ -54,7 +55,16 @@ class FakeBackOffice:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.asked: list[AuthorizationRequest] = []
+        self.advice = ChargingAdvice()
+        self.charging_questions: list[ChargingQuestion] = []
         self.app = FastAPI()
+
+        @self.app.post("/operations/station_control/charging-advice")
+        async def advise(request: Request) -> Response:
+            assert request.headers["authorization"] == f"Bearer {TOKEN}"
+            self.charging_questions.append(codec.decode(await request.body(), ChargingQuestion))
+            await self.may_answer.wait()
+            return Response(codec.encode(self.advice), status_code=503 if self.is_down else 200)
 
         @self.app.post("/operations/station_control/authorize")
         async def authorize(request: Request) -> Response:

@@ -47,6 +47,7 @@ from charge_point_gateway.transaction_numbers import TransactionNumbers
 from charge_point_gateway.vehicle_certificates import VehicleCertificates, VehicleTrust
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, memory_adapters
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus
+from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 from emobility.ports.frames import SocketClosed
 from emobility.ports.station_questions import ReceiptAnswer, ReceiptQuestion, VATNumberAnswer, VATNumberQuestion
 from tests.gateway.frame_grammar import RESULT, Frame, FrameGrammar, OwnAnswer, OwnCall, Reconnect, Step
@@ -257,6 +258,9 @@ class Accepting:
     async def receipt_of(self, _question: ReceiptQuestion) -> ReceiptAnswer:
         return ReceiptAnswer()
 
+    async def advise(self, _question: ChargingQuestion) -> ChargingAdvice:
+        return ChargingAdvice(is_accepted=True)
+
 
 def services_on_memory() -> SessionServices:
     """Return what a session needs, over empty memory adapters."""
@@ -269,6 +273,7 @@ def services_on_memory() -> SessionServices:
         vault=adapters.vault,
         authorizer=Accepting(),
         questions=Accepting(),
+        advisor=Accepting(),
         group_commit=GroupCommit(adapters.event_log),
         numbers=TransactionNumbers(adapters.units, timer),
         certificates=StationCertificates(adapters.units, clock, randomness, authority=None, valid_days=1),
