@@ -121,7 +121,7 @@ class ChargingStation:
         finally:
             self._calls.clear()
             if self._awaited is not None and not self._awaited[1].done():
-                self._awaited[1].set_exception(ConnectionError("the connection is gone"))
+                self._awaited[1].set_result(None)
 
     async def _answer(self, connection: ClientConnection, message_id: str) -> None:
         await asyncio.sleep(self.answers_after_s)
@@ -137,9 +137,12 @@ class ChargingStation:
         await connection.send(json.dumps([2, message_id, action, payload]))
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                return await answered
+                answer = await answered
         finally:
             self._awaited = None
+        if answer is None:
+            raise ConnectionError("the connection is gone")
+        return answer
 
     async def _told(self, connection: ClientConnection, reported: Reported, kind: str) -> bool:
         """Send one message of a transaction; True when it is acknowledged."""
