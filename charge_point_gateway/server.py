@@ -36,10 +36,12 @@ PING_INTERVAL_S: Final = 30.0
 PING_TIMEOUT_S: Final = 20.0
 CLOSE_TIMEOUT_S: Final = 1.0
 """How long a closing handshake may take; a half-open socket never answers one."""
+READS_NOTHING_S_MAX: Final = 60.0
+"""How long a peer may leave unread what waits for it before it is dropped: the library's pings would wait as well."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
 MESSAGES_BUFFERED_MAX: Final = 16
-"""Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
+"""Messages read ahead of the session, and what came with them; then TCP holds the station back."""
 FRAGMENTS_MAX: Final = 1_024
 """Fragments of one message; empty ones cost memory without ever reaching `MESSAGE_BYTES_MAX`."""
 OVERHEAD_FRAMES_PER_S: Final = 50.0
@@ -65,6 +67,7 @@ class StationConnection(ServerConnection):
         self._opening = opening
         self._opening_address: str | None = None
         self._overhead: TokenBucket | None = None
+        self._drop: asyncio.TimerHandle | None = None
         self._messages: list[str | bytes] = []
         self._fragments: list[bytes] = []
         self._is_text = True
@@ -108,9 +111,25 @@ class StationConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake the reader, who finds the connection closed."""
         self.has_opened()
+        self._read_again()
         super().connection_lost(exc)
         self._has_ended = True
         self._wake()
+
+    def pause_writing(self) -> None:
+        """Give a peer that does not read some time, and no more."""
+        super().pause_writing()
+        self._drop = self.loop.call_later(READS_NOTHING_S_MAX, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self._read_again()
+
+    def _read_again(self) -> None:
+        if self._drop is not None:
+            self._drop.cancel()
+            self._drop = None
 
     def _is_over_overhead(self) -> bool:
         now_s = self.loop.time()
@@ -164,6 +183,11 @@ class StationConnection(ServerConnection):
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is gone; messages may be left."""
+        return self._has_ended
 
     # -- FrameSocket --------------------------------------------------------------------------------------------------
 
@@ -219,6 +243,11 @@ class WebSocketFrames:
         self.receive_while = connection.receive_while
         self.send_now = connection.send_now
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is gone; messages may be left."""
+        return self._connection.has_ended
+
     async def send(self, frame: str) -> None:
         """Write a text frame, waiting while the other end does not read. Raises `SocketClosed`."""
         try:
@@ -235,8 +264,13 @@ class WebSocketFrames:
             raise _closed(closed) from closed
 
     async def close(self, code: int, reason: str) -> None:
-        """Close, waiting at most `CLOSE_TIMEOUT_S` for the other end."""
-        await self._connection.close(code, reason)
+        """Close, waiting at most `CLOSE_TIMEOUT_S` for the other end to read what it was sent, and again to close."""
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                await self._connection.close(code, reason)
+        except TimeoutError:
+            if not self._connection.has_ended:
+                self._connection.transport.abort()
 
 
 def _closed(closed: ConnectionClosed) -> SocketClosed:

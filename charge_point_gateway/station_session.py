@@ -71,6 +71,9 @@ SENT_MESSAGES: Final[Mapping[OCPPVersion, Mapping[str, Message]]] = {
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
 GOING_AWAY: Final = 1001
+ABNORMAL_CLOSURE: Final = 1006
+REST_LOOK_S: Final = 1.0
+"""How often a session that rests looks whether its station is still there."""
 LEAVE_LOOK_S: Final = 0.02
 BOOT: Final = "BootNotification"
 TIMED_OUT: Final = "TimedOut"
@@ -172,9 +175,11 @@ class StationSession:
             await self._left.wait()
             raise SocketClosed(code=GOING_AWAY, reason="")
         timer = self._services.timer
-        delay_s = self._connection.read_delay_s(timer.monotonic_s())
-        if delay_s > 0:
-            await timer.sleep(delay_s)
+        while (delay_s := self._connection.read_delay_s(timer.monotonic_s())) > 0:
+            # What a flood left behind would keep its dead connection for minutes. Nobody waits for the answers.
+            if getattr(self._socket, "has_ended", False):
+                raise SocketClosed(code=ABNORMAL_CLOSURE, reason="")
+            await timer.sleep(min(delay_s, REST_LOOK_S))
         if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
             await asyncio.wait({self._writer})
         while len(self._tasks) > SENDS_AT_ONCE_MAX:
