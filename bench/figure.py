@@ -13,7 +13,7 @@ class Figure:
     """One row of `wattroam bench`.
 
     Attributes:
-        name: Dotted, as in `gateway.transaction_event.durable`.
+        name: Dotted, as in `gateway.wire.durable`.
         value: What was measured for us, in `unit`.
         rival: The same for the rival, in the same run; None where there is none.
         ratio: `value / rival`, so that above 1 is better for rates and below 1 for times and sizes; where both were

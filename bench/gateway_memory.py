@@ -32,7 +32,7 @@ async def run(*, short: bool) -> list[Figure]:
 
 async def measure(*, stations: int, warm_up: int) -> list[Figure]:
     """Measure what `stations` add to a server that serves `warm_up` others already."""
-    async with migrated_postgres() as postgres, server("ours", postgres.dsn, str(warm_up + stations)) as process:
+    async with migrated_postgres() as postgres, server("ours", postgres.socket_dsn, str(warm_up + stations)) as process:
         ours = await _kib_per_station(process, stations, warm_up)
     async with server("rival") as process:
         rival = await _kib_per_station(process, stations, warm_up)

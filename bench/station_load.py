@@ -153,7 +153,7 @@ class LoadingStation(asyncio.Protocol):
         tally = self._tally
         self.answers += 1
         tally.answers += 1
-        if not body.startswith(b"[3,"):
+        if body.startswith(b"[4,"):  # an echo answers with the frame itself
             tally.refusals += 1
         tally.latencies_s.append(perf_counter() - self._sent_at)
         if not tally.is_over:

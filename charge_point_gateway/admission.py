@@ -11,8 +11,11 @@ the turn is kept for it, so nobody waits twice. When more wait than `boot_wait_s
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -46,6 +49,15 @@ class AdmissionRates:
     boots_per_s: float = 300.0
     boots_burst: float = 1_000.0
     boot_wait_s_max: float = 300.0
+
+
+LOOKED_UP_AT_ONCE_MAX: Final = 4
+"""Peers that are looked up side by side. A process has twice as many connections to the database: stations that are in
+already do not wait for those that want to be."""
+WAITING_MAX: Final = 2_000
+"""Peers that wait for their turn to be looked up; as many as are served before a station gives up."""
+WAITING_PER_ADDRESS_MAX: Final = 1_000
+BUSY_RETRY_S: Final = 5.0
 
 
 class BootStatus(StrEnum):
@@ -86,6 +98,8 @@ class ConnectionAdmission:
             per_s=rates.connections_per_s_per_identity, burst=rates.connections_burst_per_identity
         )
         self._all = TokenBucket(per_s=rates.connections_per_s, burst=rates.connections_burst, now_s=timer.monotonic_s())
+        self._looking_up = asyncio.Semaphore(LOOKED_UP_AT_ONCE_MAX)
+        self._waiting: Counter[str] = Counter()
 
     def refuse_address(self, address: str) -> None:
         """Count an attempt, before anything is looked up. Raises `StationRefused`."""
@@ -93,6 +107,31 @@ class ConnectionAdmission:
         if not self._of_address.take(address, now_s):
             wait_s = self._of_address.wait_s(address, now_s)
             raise self.refused(RefusalReason.TOO_MANY_CONNECTIONS, 429, wait_s)
+
+    @property
+    def waiting(self) -> int:
+        """How many peers wait for their turn."""
+        return self._waiting.total()
+
+    @asynccontextmanager
+    async def turn(self, address: str) -> AsyncIterator[None]:
+        """Wait until a peer may be looked up. Raises `StationRefused` where too many wait.
+
+        Without it all would be begun and none finished: each would wait for the database longer than it may.
+        """
+        if self.waiting >= WAITING_MAX or self._waiting[address] >= WAITING_PER_ADDRESS_MAX:
+            raise self.refused(RefusalReason.BUSY, 503, BUSY_RETRY_S)
+        self._waiting[address] += 1
+        try:
+            await self._looking_up.acquire()
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
+        try:
+            yield
+        finally:
+            self._looking_up.release()
 
     def refuse_station(self, identity: StationIdentity) -> None:
         """Count a connection of a station that has authenticated. Raises `StationRefused`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,9 +13,13 @@ from charge_point_gateway.certificates import CertificateRequestRefused
 from charge_point_gateway.commands import NotOneCommand
 from charge_point_gateway.message_log import MESSAGES_KEPT_MAX, LoggingRefused
 from charge_point_gateway.presence import StationPresenceRow
+from charge_point_gateway.quirks import TooManyProfiles
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
+    NO_PASSWORD,
+    RotationRefused,
     SecurityProfile,
+    StationCredentialRow,
     StationIdentity,
     StationRefused,
     WeakStationPassword,
@@ -24,13 +29,18 @@ from charge_point_gateway.station_certificates import NoAuthority, NoSuchCertifi
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.protocols.station_control.messages import (
+    CertificateEnding,
     CertificateRequest,
+    CredentialRotation,
     MessageLogging,
+    RotationState,
     StationCertificate,
     StationCommand,
     StationCredential,
+    StationCredentialState,
     StationPresence,
 )
+from emobility.protocols.station_control.quirks import QuirkProfile, QuirkProfileRefused
 from emobility.protocols.station_control.server import Guard, json_response, read_body
 
 if TYPE_CHECKING:
@@ -42,8 +52,11 @@ def build_app(gateway: GatewayService, guard: Guard) -> FastAPI:
     app = FastAPI(title="Wattroam charge point gateway", docs_url=None, redoc_url=None)
 
     _add_stations(app, gateway, guard)
+    _add_credentials(app, gateway, guard)
     _add_certificates(app, gateway, guard)
+    _add_endings(app, gateway, guard)
     _add_messages(app, gateway, guard)
+    _add_quirks(app, gateway, guard)
     _add_presence(app, gateway, guard)
     _add_health(app, gateway, guard)
 
@@ -68,6 +81,8 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
             raise HTTPException(422, str(error)) from error
         return json_response(outcome)
 
+
+def _add_credentials(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     @app.put("/stations/{party}/{station}/credential")
     async def credential(party: str, station: str, request: Request) -> Response:
         """Set how a station proves itself; it counts from its next connection on."""
@@ -87,6 +102,26 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         except WeakStationPassword as error:
             raise HTTPException(422, str(error)) from error
         return Response(status_code=204)
+
+    @app.get("/stations/{party}/{station}/credential")
+    async def credential_state(party: str, station: str, request: Request) -> Response:
+        """Tell how a station proves itself, without any secret."""
+        await guard(request)
+        row = await gateway.authenticator.credential(_identity(party, station))
+        if row is None:
+            raise HTTPException(404, "this station has no credential")
+        return json_response(_credential(row))
+
+    @app.post("/stations/{party}/{station}/credential/rotate")
+    async def rotate(party: str, station: str, request: Request) -> Response:
+        """Give a connected station a new password; nobody is shown it."""
+        await guard(request)
+        asked = await read_body(request, dict[str, str])
+        try:
+            rotation = await gateway.rotate_password(_identity(party, station), asked.get("correlation_id", ""))
+        except RotationRefused as error:
+            raise HTTPException(409, str(error)) from error
+        return json_response(rotation)
 
 
 def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
@@ -120,6 +155,30 @@ def _add_certificates(app: FastAPI, gateway: GatewayService, guard: Guard) -> No
         except NoSuchCertificate as error:
             raise HTTPException(404, str(error)) from error
         return json_response(_certificate(row))
+
+
+def _add_endings(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.get("/certificates/ending")
+    async def ending(request: Request) -> Response:
+        """List a party's stations whose newest certificate ends before a moment, and our own files that do."""
+        await guard(request)
+        try:
+            query = request.query_params
+            party_id, moment = PartyId(query["party"]), datetime.fromisoformat(query["before"]).astimezone(UTC)
+        except (KeyError, MalformedPartyId, ValueError, OverflowError) as error:
+            raise HTTPException(422, "a party id and an RFC 3339 date-time are needed") from error
+        rows = await gateway.certificates.ending(party_id, before=moment)
+        stations = [
+            CertificateEnding(
+                kind="station",
+                not_after=row.not_after,
+                charging_station_id=row.charging_station_id,
+                serial_number=row.serial_number,
+            )
+            for row in rows
+        ]
+        own = sorted(gateway.own_certificates.items())
+        return json_response(stations + [CertificateEnding(kind=kind, not_after=at) for kind, at in own if at < moment])
 
     @app.get("/certificates/revoked.pem")
     async def revoked() -> Response:
@@ -163,6 +222,33 @@ def _add_messages(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         return json_response(await gateway.message_log.kept(_identity(party, station), offset=offset, limit=limit))
 
 
+def _add_quirks(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
+    @app.put("/quirks/{party}/{name}")
+    async def put(party: str, name: str, request: Request) -> Response:
+        """Enter or change a party's quirk profile; it counts within seconds at every gateway."""
+        await guard(request)
+        profile = await read_body(request, QuirkProfile)
+        try:
+            await gateway.quirks.put(_party(party), name, profile)
+        except (QuirkProfileRefused, TooManyProfiles) as error:
+            raise HTTPException(422, str(error)) from error
+        return Response(status_code=204)
+
+    @app.delete("/quirks/{party}/{name}")
+    async def drop(party: str, name: str, request: Request) -> Response:
+        """Take one away."""
+        await guard(request)
+        if not await gateway.quirks.remove(_party(party), name):
+            raise HTTPException(404, "no such quirk profile of this party's own")
+        return Response(status_code=204)
+
+    @app.get("/quirks/{party}")
+    async def in_force(party: str, request: Request) -> Response:
+        """List what is in force at a party."""
+        await guard(request)
+        return json_response(gateway.quirks.of_party(_party(party)))
+
+
 def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     @app.get("/stations/{party}/{station}")
     async def presence(party: str, station: str, request: Request) -> Response:
@@ -177,11 +263,7 @@ def _add_presence(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
     async def stations(party: str, request: Request) -> Response:
         """List a party's stations that ever connected."""
         await guard(request)
-        try:
-            party_id = PartyId(party)
-        except MalformedPartyId as error:
-            raise HTTPException(404, "no such party") from error
-        return json_response([_presence(row) for row in await gateway.presence.of_party(party_id)])
+        return json_response([_presence(row) for row in await gateway.presence.of_party(_party(party))])
 
     @app.post("/stations/{party}/{station}/probe")
     async def probe(party: str, station: str, request: Request) -> Response:
@@ -215,11 +297,35 @@ def _add_health(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
         return json_response({"pending": gateway.pending})
 
 
+def _party(party: str) -> PartyId:
+    try:
+        return PartyId(party)
+    except MalformedPartyId as error:
+        raise HTTPException(404, "no such party") from error
+
+
 def _identity(party: str, station: str) -> StationIdentity:
     try:
         return station_identity(party, station)
     except StationRefused as error:
         raise HTTPException(404, "no such station") from error
+
+
+def _credential(row: StationCredentialRow) -> StationCredentialState:
+    rotation = None
+    if row.rotation_asked_at is not None:
+        is_confirmed = row.old_password_until is not None and len(row.next_password_hashes) == 1
+        rotation = CredentialRotation(
+            state=RotationState.CONFIRMED if is_confirmed else RotationState.UNCONFIRMED,
+            asked_at=row.rotation_asked_at,
+            old_good_until=row.old_password_until,
+        )
+    return StationCredentialState(
+        has_password=row.password_hash != NO_PASSWORD or bool(row.next_password_hashes),
+        ocpp_version=row.ocpp_version,
+        security_profile=row.security_profile,
+        rotation=rotation,
+    )
 
 
 def _certificate(row: StationCertificateRow, chain: str | None = None) -> StationCertificate:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -26,19 +27,24 @@ from charge_point_gateway.gateway_leases import GatewayLeases
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.password_rotation import PasswordRotation
 from charge_point_gateway.presence import PresenceBook, StationOwnedElsewhere, StationPresenceRow
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.security import (
     RefusalReason,
+    RotationRefused,
     SecurityProfile,
     StationAuthenticator,
     StationIdentity,
     StationRefused,
     identity_from_path,
 )
+from charge_point_gateway.signing_service import SigningService
 from charge_point_gateway.station_certificates import StationCertificateRow, StationCertificates
 from charge_point_gateway.station_session import SessionServices, StationSession
 from charge_point_gateway.transaction_numbers import TransactionNumbers
+from charge_point_gateway.vehicle_certificates import VehicleCertificates, VehicleTrust
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.authorizer import AuthorizationStatus
@@ -52,7 +58,12 @@ from emobility.protocols.station_control.client import (
     HttpAuthorizer,
     StationControlClient,
 )
-from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
+from emobility.protocols.station_control.messages import (
+    CommandOutcome,
+    CommandResult,
+    CredentialRotation,
+    StationCommand,
+)
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 
@@ -60,6 +71,11 @@ CLAIM_ATTEMPTS_MAX: Final = 3
 READY_TIMEOUT_S: Final = 2.0
 NOBODY: Final = StationIdentity(PartyId("XX-000"), "nobody")
 """A station that is never there, looked up to see whether the database answers."""
+BEGUN_MAX: Final = 128
+"""Peers that wait to be looked up or owned before another connection is taken: no peer waits for long."""
+ROOM_LOOK_S: Final = 0.01
+CLAIMS_AT_ONCE_MAX: Final = 64
+"""Stations that become owned at once; one whose old owner is pinged waits for that, too."""
 CONNECTIONS_MAX: Final = 20_000
 """Stations one gateway holds; more are told to come back (1013)."""
 FULL_RETRY_S: Final = 10.0
@@ -114,6 +130,7 @@ class GatewayService:
         ports: Ports,
         options: GatewayOptions | None = None,
         authority: Authority | None = None,
+        vehicle_trust: VehicleTrust | None = None,
     ) -> None:
         """Build from ports; nothing runs yet."""
         self.options = options or GatewayOptions()
@@ -122,6 +139,8 @@ class GatewayService:
         self._internal_token = settings.internal_token.get_secret_value()
         self._sessions: dict[StationIdentity, StationSession] = {}
         self._parked: set[StationIdentity] = set()
+        self._claims_waiting = 0
+        self._claiming = asyncio.Semaphore(CLAIMS_AT_ONCE_MAX)
         self._budgets: OrderedDict[StationIdentity, Budget] = OrderedDict()
         self._serving: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -134,14 +153,20 @@ class GatewayService:
         self._leases = GatewayLeases(ports.units, ports.timer, self._presence, on_lost=self._reclaim)
         self._admission = ConnectionAdmission(ports.timer, ports.randomness, self.options.admission)
         self._numbers = TransactionNumbers(ports.units, ports.timer)
-        self.authenticator = StationAuthenticator(ports.units, ports.timer, master_key=settings.master_key_bytes)
+        self.authenticator = StationAuthenticator(
+            ports.units, ports.timer, ports.clock, master_key=settings.master_key_bytes
+        )
+        self._rotation = PasswordRotation(self.authenticator, ports.clock, ports.randomness, send=self.command)
         self.certificates = StationCertificates(
             ports.units,
             ports.clock,
             ports.randomness,
             authority=authority,
             valid_days=settings.gateway_ca_valid_days,
+            signing_service=_signing_service(settings, ports),
         )
+        self.own_certificates: Mapping[str, datetime] = {}
+        """When each of our own files of certificates ends, by its kind; the TLS side knows."""
         self.on_revoked: Callable[[], Awaitable[object]] | None = None
         """Has the TLS side take our CA's new revocation list."""
         ports.http.allow_origin(settings.business_url)
@@ -151,6 +176,7 @@ class GatewayService:
             internal_token=self._internal_token,
         )
         self.message_log = MessageLog(ports.units, ports.clock, ports.timer)
+        self.quirks = QuirkBook(ports.units, ports.clock, ports.timer)
         self._services = SessionServices(
             clock=ports.clock,
             timer=ports.timer,
@@ -160,8 +186,18 @@ class GatewayService:
             group_commit=self._group_commit,
             numbers=self._numbers,
             certificates=self.certificates,
+            vehicle_certificates=VehicleCertificates(
+                ports.http,
+                ports.clock,
+                ports.randomness,
+                trust=vehicle_trust or VehicleTrust(),
+                is_untold_accepted=settings.contract_ocsp_unreachable == "accept",
+                provisioning_url=settings.contract_provisioning_url,
+            ),
             metrics=self.metrics,
             message_log=self.message_log,
+            quirks=self.quirks,
+            presence=self._presence,
             boots=BootAdmission(ports.timer, ports.randomness, self.options.admission),
             limits=self.options.limits,
             heartbeat_interval_s=self.options.heartbeat_interval_s,
@@ -199,16 +235,17 @@ class GatewayService:
         try:
             self._refuse_when_full()
             self._admission.refuse_address(address)
-            if certificate is not None:
-                serial_number = await self.certificates.check(identity_from_path(path), certificate)
-            identity, version = await self.authenticator.authenticate(
-                path=path,
-                username=username,
-                password=password,
-                subprotocols=subprotocols,
-                address=address,
-                profile=profile,
-            )
+            async with self._admission.turn(address):
+                if certificate is not None:
+                    serial_number = await self.certificates.check(identity_from_path(path), certificate)
+                identity, version = await self.authenticator.authenticate(
+                    path=path,
+                    username=username,
+                    password=password,
+                    subprotocols=subprotocols,
+                    address=address,
+                    profile=profile,
+                )
             self._admission.refuse_station(identity)
         except StationRefused as refused:
             self.metrics.auth_failures.labels(refused.reason.value).inc()
@@ -221,6 +258,11 @@ class GatewayService:
             reason = RefusalReason.DRAINING if self._is_draining else RefusalReason.BUSY
             raise self._admission.refused(reason, 503, FULL_RETRY_S)
 
+    async def has_room(self) -> None:
+        """Return when another peer may begin: few wait for the database. Whoever dials and is silent is not counted."""
+        while self._admission.waiting + self._claims_waiting >= BEGUN_MAX:
+            await self._ports.timer.sleep(ROOM_LOOK_S)
+
     async def serve(self, admission: Admission, socket: FrameSocket) -> None:
         """Serve an admitted station's socket until it closes."""
         identity = admission.identity
@@ -231,7 +273,8 @@ class GatewayService:
         session.certificate_serial_number = admission.serial_number
         self._parked.add(identity)
         try:
-            is_owner = await self._take(session)
+            async with self._turn_to_claim():
+                is_owner = await self._take(session)
         except Unavailable:
             self.metrics.connections.labels("unavailable").inc()
             await socket.close(1013, "try again later")
@@ -253,6 +296,18 @@ class GatewayService:
         finally:
             active.dec()
             await self._leave(session)
+
+    @asynccontextmanager
+    async def _turn_to_claim(self) -> AsyncIterator[None]:
+        self._claims_waiting += 1
+        try:
+            await self._claiming.acquire()
+        finally:
+            self._claims_waiting -= 1
+        try:
+            yield
+        finally:
+            self._claiming.release()
 
     def _budget_of(self, identity: StationIdentity) -> Budget:
         budget = self._budgets.get(identity)
@@ -310,6 +365,8 @@ class GatewayService:
                 )
             except StationOwnedElsewhere:
                 continue
+            if row is not None:
+                session.tolerating.knows(row.make)
             self._sessions[identity] = session
             return True
         return False
@@ -407,6 +464,13 @@ class GatewayService:
         except GatewayUnavailable:  # it may have sent the command before it died
             return CommandOutcome(result=CommandResult.TIMED_OUT)
 
+    async def rotate_password(self, identity: StationIdentity, correlation_id: str) -> CredentialRotation:
+        """Give a connected station a new password (`password_rotation`). Raises `RotationRefused`."""
+        row = await self._presence.find(identity)
+        if row is None or not row.is_online:
+            raise RotationRefused("the station is not connected")
+        return await self._rotation.rotate(identity, OCPPVersion(row.ocpp_version), correlation_id=correlation_id)
+
     async def probe(self, identity: StationIdentity, fence: int) -> bool:
         """Tell another gateway whether this one still owns the station, and the station answers."""
         session = self._sessions.get(identity)
@@ -443,8 +507,9 @@ class GatewayService:
         commit_stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._group_commit.run(commit_stop))
-            watching = None if self.certificates.authority is None else tasks.create_task(self._watch_revocations())
+            watching = None if not self.certificates.may_issue else tasks.create_task(self._watch_revocations())
             logging = tasks.create_task(self.message_log.run(commit_stop))
+            looking = tasks.create_task(self.quirks.run())
             leasing = tasks.create_task(self._leases.run())
             await stop.wait()
             if watching is not None:
@@ -452,6 +517,7 @@ class GatewayService:
             await self._drain()
             commit_stop.set()
             logging.cancel()
+            looking.cancel()
             leasing.cancel()
         with contextlib.suppress(Unavailable):
             await self.message_log.store()
@@ -504,11 +570,26 @@ class GatewayService:
         await session.leave()
 
 
+def _signing_service(settings: Settings, ports: Ports) -> SigningService | None:
+    if settings.gateway_signing_url is None or settings.gateway_client_ca_file is None:
+        return None
+    return SigningService(
+        ports.http,
+        url=settings.gateway_signing_url,
+        token=settings.gateway_signing_token.get_secret_value(),
+        client_ca_file=settings.gateway_client_ca_file,
+    )
+
+
 def build(
-    settings: Settings, ports: Ports, options: GatewayOptions | None = None, authority: Authority | None = None
+    settings: Settings,
+    ports: Ports,
+    options: GatewayOptions | None = None,
+    authority: Authority | None = None,
+    vehicle_trust: VehicleTrust | None = None,
 ) -> GatewayService:
     """Return the gateway, built but not running; `authority` signs its stations' certificates."""
-    return GatewayService(settings, ports, options, authority)
+    return GatewayService(settings, ports, options, authority, vehicle_trust)
 
 
 __all__ = ["Admission", "GatewayOptions", "GatewayService", "NotOneCommand", "StationRefused", "build"]

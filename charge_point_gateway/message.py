@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from charge_point_gateway.admission import BOOT_ACCEPTED, BootDecision
+from charge_point_gateway.inquiries import Finding, Inquiry
 from charge_point_gateway.rpc_errors import CallRefused, RPCError
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
@@ -47,6 +48,8 @@ class Question:
     connector_id: int | None = None
     transaction_id: str | None = None
     remote_start_id: int | None = None
+    is_stop: bool = False
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +77,20 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
     message_id: str
     ocpp_version: str
+    station_key: str
+    """Party and station: the first part of every event id."""
     heartbeat_interval_s: int = 300
     sealed: Mapping[PersonalText, Sealed] = msgspec.field(default_factory=dict)
     number: TransactionNumber | None = None
     answer: AuthorizationAnswer | None = None
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
+    correction: str | None = None
+    """What a quirk profile changed in the meaning of the readings."""
+    finding: Finding | None = None
+    """What was found out about certificates."""
     boot: BootDecision = BOOT_ACCEPTED
     """Whether there is room for a station that boots."""
-
-    @property
-    def station_key(self) -> str:
-        """Party and station: the first part of every event id."""
-        return f"{self.party_id.code}/{self.charging_station_id}"
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -115,6 +119,10 @@ class Message:
 
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Return what the back office has to decide before the response."""
+        return None
+
+    def inquiry(self, payload: dict[str, Any]) -> Inquiry | None:
+        """Return what has to be found out about certificates before question and response."""
         return None
 
     def request_to_sign(self, payload: dict[str, Any]) -> str | None:
@@ -203,6 +211,8 @@ _V16_STATUS: Final = {
     AuthorizationStatus.EXPIRED: "Expired",
     AuthorizationStatus.CONCURRENT_TX: "ConcurrentTx",
 }
+_TRUE_NOW: Final = frozenset({AuthorizationStatus.ACCEPTED, AuthorizationStatus.CONCURRENT_TX})
+"""Statuses that may be others a moment later."""
 
 
 def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]:
@@ -214,7 +224,7 @@ def id_tag_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, Any]
     info: dict[str, Any] = {"status": _V16_STATUS.get(answer.status, "Invalid")}
     if answer.group_id is not None:
         info["parentIdTag"] = answer.group_id[:20]
-    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+    if answer.status in _TRUE_NOW and not answer.may_cache:
         info["expiryDate"] = rfc3339(now)
     return info
 
@@ -224,6 +234,6 @@ def id_token_info(answer: AuthorizationAnswer, *, now: datetime) -> dict[str, An
     info: dict[str, Any] = {"status": answer.status.value}
     if answer.group_id is not None:
         info["groupIdToken"] = {"idToken": answer.group_id[:36], "type": "Central"}
-    if answer.status is AuthorizationStatus.ACCEPTED and not answer.may_cache:
+    if answer.status in _TRUE_NOW and not answer.may_cache:
         info["cacheExpiryDateTime"] = rfc3339(now)
     return info

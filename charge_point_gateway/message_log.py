@@ -69,6 +69,8 @@ class StationMessageRow:
     answer: str | None
     error_code: str | None
     latency_ms: int
+    tolerated: str | None = None
+    """One departure a line, each with its profile."""
 
 
 MESSAGE_LOG: Final = TableSpec(
@@ -106,6 +108,7 @@ class MessageLog:
         answer: Any = None,
         error_code: str | None = None,
         latency_s: float = 0.0,
+        tolerated: tuple[str, ...] = (),
     ) -> None:
         """Keep a message, if its station is watched. Never raises: no message fails for its log."""
         log, now = self.watched.get(identity), self._clock.now()
@@ -126,6 +129,7 @@ class MessageLog:
                 answer=_text(answer),
                 error_code=error_code,
                 latency_ms=round(latency_s * 1000),
+                tolerated="\n".join(tolerated) or None,
             )
         except Exception as error:  # noqa: BLE001 - see above
             _LOG.warning("message_not_noted", station=identity.key, error=type(error).__name__)
@@ -218,6 +222,7 @@ class MessageLog:
                 answer=row.answer,
                 error_code=row.error_code,
                 latency_ms=row.latency_ms,
+                tolerated=tuple(row.tolerated.splitlines()) if row.tolerated else (),
             )
             for row in rows
         ]

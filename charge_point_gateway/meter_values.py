@@ -181,10 +181,11 @@ def _value_of(sample: Sample) -> Decimal | int:
 def _finish(each: _Collected, sealed: Mapping[PersonalText, Sealed], identifier: str) -> list[MeterReading]:
     if each.phases:
         _add_up_phases(each)
-    import_wh = _register(each, _IMPORT)
-    export_wh = _register(each, _EXPORT)
-    power_w = _power(each)
-    soc_percent = _soc(each)
+    totals = each.totals
+    import_wh = _register(each, _IMPORT) if _IMPORT in totals else None
+    export_wh = _register(each, _EXPORT) if _EXPORT in totals else None
+    power_w = _power(each) if _POWER in totals else None
+    soc_percent = _soc(each) if _SOC in totals else None
     fault = "; ".join(each.faults)[:FAULT_CHARACTERS_MAX] if each.faults else None
     # A record is missing where its subject was erased: nothing new is written under a destroyed key.
     signed: list[Sealed] = []
@@ -215,11 +216,8 @@ def _add_up_phases(each: _Collected) -> None:
 
 
 def _register(each: _Collected, measurand: str) -> int | None:
-    total = each.totals.get(measurand)
-    if total is None:
-        return None
     try:
-        wh = whole_wh(total)
+        wh = whole_wh(each.totals[measurand])
     except MalformedInput as error:
         each.faults.append(f"{measurand}: {error}")
         return None
@@ -230,9 +228,7 @@ def _register(each: _Collected, measurand: str) -> int | None:
 
 
 def _power(each: _Collected) -> int | None:
-    total = each.totals.get(_POWER)
-    if total is None:
-        return None
+    total = each.totals[_POWER]
     if not -_POWER_W_MAX <= total <= _POWER_W_MAX:
         each.faults.append(f"{_POWER} exceeds {_POWER_W_MAX} W")
         return None
@@ -242,9 +238,7 @@ def _power(each: _Collected) -> int | None:
 
 
 def _soc(each: _Collected) -> int | None:
-    total = each.totals.get(_SOC)
-    if total is None:
-        return None
+    total = each.totals[_SOC]
     if not 0 <= total <= 100:
         each.faults.append("SoC is not a percentage")
         return None

@@ -58,6 +58,12 @@ class GatewayMetrics(Collector):
         self.frames_rejected = Counter(
             "ocpp_frames_rejected", "Frames that were not what they should be", ["reason"], registry=self.registry
         )
+        self.tolerated = Counter(
+            "ocpp_quirks_tolerated",
+            "Messages read as a quirk profile says, by what it tolerated",
+            ["action", "tolerance"],
+            registry=self.registry,
+        )
         self.certificate_expires_at = Gauge(
             "gateway_certificate_expires_at_seconds",
             "When a certificate or a revocation list of the gateway ends, Unix time",

@@ -20,6 +20,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.clock import Clock
 from emobility.ports.stores import RecordExists, TableSpec
 from emobility.ports.unit_of_work import Units
+from emobility.protocols.station_control.quirks import StationMake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,16 @@ class StationPresenceRow:
     gateway_url: str
     ocpp_version: str
     connected_at: datetime
+    vendor: str | None = None
+    model: str | None = None
+    firmware_version: str | None = None
     gateway_run: str = ""
     """Of the gateway: the run that claimed the station."""
+
+    @property
+    def make(self) -> StationMake:
+        """What the station last said it is."""
+        return StationMake(self.vendor, self.model, self.firmware_version)
 
 
 STATION_PRESENCE: Final = TableSpec(
@@ -86,6 +95,9 @@ class PresenceBook:
                 gateway_url=self.gateway_url,
                 ocpp_version=version.value,
                 connected_at=self._clock.now(),
+                vendor=None if row is None else row.vendor,
+                model=None if row is None else row.model,
+                firmware_version=None if row is None else row.firmware_version,
                 gateway_run=self.gateway_run,
             )
             if row is None:
@@ -97,6 +109,16 @@ class PresenceBook:
                 await table.put(claimed)
             await unit.commit()
             return claimed.fence
+
+    async def describe(self, identity: StationIdentity, fence: int, make: StationMake) -> None:
+        """Remember what a station said it is, while it is still the owner's. Raises `Unavailable`."""
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_PRESENCE)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if row is None or row.fence != fence:
+                return
+            await table.put(replace(row, vendor=make.vendor, model=make.model, firmware_version=make.firmware_version))
+            await unit.commit()
 
     async def release(self, identity: StationIdentity, fence: int) -> bool:
         """Note that a connection ended; tell whether the row was still its own."""

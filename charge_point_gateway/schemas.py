@@ -62,6 +62,10 @@ class Schemas:
             raise CallRefused(RPCError.UNKNOWN_ACTION, f"no action of OCPP {self.version.value}")
         _check(validator, payload)
 
+    def validator(self, action: str, *, is_response: bool) -> jsonschema_rs.Validator | None:
+        """Return the validator of a CALL's payload, or of its CALLRESULT's; None: no such action."""
+        return (self._responses if is_response else self._requests).get(action)
+
     def check_response(self, action: str, payload: Any) -> None:
         """Check the payload of a CALLRESULT. Raises `CallRefused`."""
         _check(self._responses[action], payload)

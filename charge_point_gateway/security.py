@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Final
 from urllib.parse import unquote
@@ -25,7 +26,7 @@ from charge_point_gateway.rpc_errors import SUBPROTOCOLS, OCPPVersion
 from charge_point_gateway.token_buckets import KeyedBuckets
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId
-from emobility.ports.clock import Timer
+from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import Units
 
@@ -36,6 +37,8 @@ PASSWORD_KINDS_OF_CHARACTERS_MIN: Final = 8
 FAILURES_PER_MINUTE_PER_IDENTITY: Final = 10
 FAILURES_PER_MINUTE_PER_ADDRESS: Final = 30
 """Stations of one site share an address."""
+NEXT_PASSWORDS_MAX: Final = 4
+"""New passwords of one station of which it is not known whether it took them."""
 NO_PASSWORD: Final = b""
 """Stored for a station that has none: no keyed hash equals it."""
 _IDENTITY: Final = re.compile(r"[A-Za-z0-9*\-_=:+|@.]{1,48}", re.ASCII)
@@ -82,6 +85,10 @@ class WeakStationPassword(MalformedInput):
     """A station's password is 20 to 40 printable ASCII characters that a machine has drawn."""
 
 
+class RotationRefused(RuleBroken):
+    """A station's password can't be changed now; the sentence says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class StationIdentity:
     """A party's station: the scope of every look-up."""
@@ -100,6 +107,8 @@ class StationCredentialRow:
     """A station's keyed password hash, and the keyed hash of the address it last came from.
 
     `security_profile` is the lowest `SecurityProfile` it may come by: at least the highest it has come by.
+    `next_password_hashes`: of passwords that it was told to use; coming by one of them makes it the only one. Once it
+    has said that it took the last, the present one ends at `old_password_until`.
     """
 
     party_id: PartyId
@@ -108,6 +117,9 @@ class StationCredentialRow:
     ocpp_version: str | None
     known_address_hash: bytes | None
     security_profile: int = SecurityProfile.BASIC.value
+    next_password_hashes: tuple[bytes, ...] = ()
+    rotation_asked_at: datetime | None = None
+    old_password_until: datetime | None = None
 
 
 STATION_CREDENTIAL: Final = TableSpec(
@@ -134,6 +146,14 @@ def station_identity(party: str, station: str) -> StationIdentity:
     return StationIdentity(party_id, station)
 
 
+def drawn_password(randomness: Randomness) -> str:
+    """Return a new password of 160 bits: 40 digits of hex, as 1.6 wants its AuthorizationKey."""
+    while True:
+        password = randomness.token_bytes(PASSWORD_CHARACTERS_MAX // 2).hex()
+        if _is_strong(password):
+            return password
+
+
 def _is_strong(password: str) -> bool:
     is_sized = PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
     is_drawn = len(set(password)) >= PASSWORD_KINDS_OF_CHARACTERS_MIN
@@ -147,8 +167,9 @@ def _failures(per_minute: int) -> KeyedBuckets:
 class StationAuthenticator:
     """Decides who may open a connection."""
 
-    def __init__(self, units: Units, timer: Timer, *, master_key: bytes) -> None:
+    def __init__(self, units: Units, timer: Timer, clock: Clock, *, master_key: bytes) -> None:
         self._units = units
+        self._clock = clock
         self._timer = timer
         self._pepper = hmac.digest(master_key, b"station password", hashlib.sha256)
         self._by_identity = _failures(FAILURES_PER_MINUTE_PER_IDENTITY)
@@ -226,6 +247,66 @@ class StationAuthenticator:
             await table.put(row)
             await unit.commit()
 
+    async def stage_password(self, identity: StationIdentity, password: str, *, at: datetime) -> None:
+        """Let a new password open connections beside the one in use. Raises `RotationRefused`."""
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_CREDENTIAL)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if row is None:
+                raise RotationRefused("this station has no credential here")
+            if len(row.next_password_hashes) >= NEXT_PASSWORDS_MAX:
+                raise RotationRefused(
+                    f"the station may have any of {NEXT_PASSWORDS_MAX} passwords: set one by hand, there and here"
+                )
+            hashes = (*row.next_password_hashes, self._password_hash(identity, password))
+            await table.put(replace(row, next_password_hashes=hashes, rotation_asked_at=at))
+            await unit.commit()
+
+    async def confirm_password(self, identity: StationIdentity, password: str, *, old_until: datetime) -> None:
+        """Note that the station took a staged password: those before it end at `old_until`, or when it comes by it."""
+        hashed = self._password_hash(identity, password)
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_CREDENTIAL)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if row is not None and hashed in row.next_password_hashes:  # else it has come by it already
+                await table.put(replace(row, next_password_hashes=(hashed,), old_password_until=old_until))
+                await unit.commit()
+
+    async def withdraw_password(self, identity: StationIdentity, password: str) -> None:
+        """Drop a staged password that the station refused."""
+        hashed = self._password_hash(identity, password)
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_CREDENTIAL)
+            row = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if row is not None and hashed in row.next_password_hashes:
+                left = tuple(each for each in row.next_password_hashes if each != hashed)
+                asked_at = row.rotation_asked_at if left else None
+                await table.put(replace(row, next_password_hashes=left, rotation_asked_at=asked_at))
+                await unit.commit()
+
+    async def credential(self, identity: StationIdentity) -> StationCredentialRow | None:
+        """Return how a station proves itself."""
+        async with self._units.begin() as unit:
+            return await unit.table(STATION_CREDENTIAL).get(identity.party_id, identity.charging_station_id)
+
+    async def _taken(self, row: StationCredentialRow, hashed: bytes) -> StationCredentialRow:
+        """The station comes by a new password: it is the only one from now on."""
+        async with self._units.begin() as unit:
+            table = unit.table(STATION_CREDENTIAL)
+            current = await table.get_for_update(row.party_id, row.charging_station_id)
+            if current is None or hashed not in current.next_password_hashes:
+                return row
+            current = replace(
+                current,
+                password_hash=hashed,
+                next_password_hashes=(),
+                rotation_asked_at=None,
+                old_password_until=None,
+            )
+            await table.put(current)
+            await unit.commit()
+        return current
+
     async def _registered(self, identity: StationIdentity) -> StationCredentialRow:
         async with self._units.begin() as unit:
             row = await unit.table(STATION_CREDENTIAL).get(identity.party_id, identity.charging_station_id)
@@ -251,8 +332,9 @@ class StationAuthenticator:
         is_known_address = row is not None and row.known_address_hash == address_hash
         known_key = f"{identity.key} {address}"
         stated = self._password_hash(identity, password)
-        expected = row.password_hash if row is not None else bytes(len(stated))
-        is_right = hmac.compare_digest(stated, expected) & hmac.compare_digest(
+        expected = bytes(len(stated)) if row is None or self._has_ended(row) else row.password_hash
+        is_next = row is not None and any(hmac.compare_digest(stated, each) for each in row.next_password_hashes)
+        is_right = (hmac.compare_digest(stated, expected) | is_next) & hmac.compare_digest(
             username.encode(), identity.charging_station_id.encode()
         )
         if row is None or not is_right:
@@ -268,9 +350,15 @@ class StationAuthenticator:
             else:
                 self._by_identity.spend(identity.key, now_s)
             raise StationRefused(RefusalReason.WRONG_CREDENTIALS, http_status=401)
+        if is_next:
+            row = await self._taken(row, stated)
         if not is_known_address:
             await self._remember_address(row, address_hash)
         return row
+
+    def _has_ended(self, row: StationCredentialRow) -> bool:
+        """Whether the password in use is over: the station took another one, and has had its time to come by it."""
+        return row.old_password_until is not None and self._clock.now() >= row.old_password_until
 
     async def _remember_address(self, row: StationCredentialRow, address_hash: bytes) -> None:
         async with self._units.begin() as unit:

@@ -9,24 +9,27 @@ import asyncio
 import base64
 import binascii
 import http
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from charge_point_gateway.gateway import Admission, GatewayService
 from charge_point_gateway.security import StationRefused
 from charge_point_gateway.token_buckets import TokenBucket
+from charge_point_gateway.websocket_frames import NEVER, frame_end, text_frame, whole_text
 from emobility.domain.errors import Unavailable
 from emobility.ports.frames import SocketClosed
 
@@ -40,6 +43,9 @@ READS_NOTHING_S_MAX: Final = 60.0
 """How long a peer may leave unread what waits for it before it is dropped: the library's pings would wait as well."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
+LISTEN_BACKLOG: Final = 4_096
+"""Connections that wait to be taken, when all stations come back at once; systems may allow fewer."""
+ACCEPT_RETRY_S: Final = 0.5
 MESSAGES_BUFFERED_MAX: Final = 16
 """Messages read ahead of the session, and what came with them; then TCP holds the station back."""
 FRAGMENTS_MAX: Final = 1_024
@@ -56,8 +62,8 @@ _LOG: Final = structlog.get_logger(__name__)
 class StationConnection(ServerConnection):
     """A WebSocket of the `websockets` library that is itself a `FrameSocket`, and remembers whom the handshake let in.
 
-    The library keeps the handshake, the framing, the pings and the closing. Messages, though, are handed over here
-    and not through its own queue, which costs more than handling most messages does.
+    The library keeps the handshake, the pings, the closing and whatever is not a whole text message. Those are taken
+    here and handed over at once: its parser and its queue together cost more than handling most messages does.
     """
 
     def __init__(self, *args: Any, opening: Counter[str], **options: Any) -> None:
@@ -74,8 +80,45 @@ class StationConnection(ServerConnection):
         self._reader: asyncio.Future[None] | None = None
         self._handle: Callable[[str | bytes], bool] | None = None
         self._has_ended = False
+        self._takes_frames = False
+        self._partial = bytearray()
+        """The beginning of a frame, at most `MESSAGE_BYTES_MAX` and its header."""
+        self._partial_wants = 0
+        """How long it has to become before it is looked at again."""
 
     # -- what the library calls ---------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take whole text messages; every other frame, and the handshake, is the library's."""
+        if not self._takes_frames or self.protocol.state is State.CONNECTING:
+            # What comes before the handshake is answered may leave half a frame with the library: then it takes all.
+            self._takes_frames = self.request is None and data.endswith(b"\r\n\r\n")
+            super().data_received(data)
+            return
+        if self._partial:
+            # Joined once, when all is there: a station may send a frame in a million pieces.
+            self._partial += data
+            if len(self._partial) < self._partial_wants:
+                return
+            data, self._partial = bytes(self._partial), bytearray()
+        else:
+            data = bytes(data)
+        start = 0
+        while start < len(data):
+            end = frame_end(data, start, payload_bytes_max=MESSAGE_BYTES_MAX)
+            if end == NEVER:
+                super().data_received(data[start:])
+                return
+            if end is None or end > len(data):
+                self._partial += data[start:]
+                self._partial_wants = len(self._partial) + 1 if end is None else end - start
+                return
+            text = None if self._fragments else whole_text(data, start, end)
+            if text is None or self.protocol.state is not State.OPEN:
+                super().data_received(data[start:end])
+            else:
+                self._deliver(text, is_text=True)
+            start = end
 
     def process_event(self, event: Event) -> None:
         """Take data frames; leave the handshake and control frames to the library."""
@@ -157,8 +200,11 @@ class StationConnection(ServerConnection):
             self._fragments.clear()
         else:
             data = bytes(frame.data)
+        self._deliver(data, is_text=self._is_text)
+
+    def _deliver(self, data: bytes, *, is_text: bool) -> None:
         try:
-            message = str(data, "utf-8") if self._is_text else data
+            message = str(data, "utf-8") if is_text else data
         except UnicodeDecodeError:
             self._fail(CloseCode.INVALID_DATA, "text is UTF-8")
             return
@@ -227,8 +273,7 @@ class StationConnection(ServerConnection):
         """Write a text frame if that takes no waiting; tell whether it was written."""
         if self.paused or self.protocol.state is not State.OPEN:
             return False
-        self.protocol.send_text(frame.encode())
-        self.send_data()
+        self.transport.write(text_frame(frame.encode()))
         return True
 
 
@@ -279,54 +324,120 @@ def _closed(closed: ConnectionClosed) -> SocketClosed:
 
 
 class StationServer:
-    """Listens for stations on one port and hands their sockets to the gateway; with `tls`, it alone is spoken there."""
+    """Listens for stations on one port and hands their sockets to the gateway; with `tls`, it alone is spoken there.
+
+    A connection is taken when there is room for what it will cost, one to a turn of the loop; until then it waits where
+    the system keeps it. When all stations come back at once, each that is begun is finished: else all would be begun,
+    wait for each other longer than they may, and begin again.
+    """
 
     def __init__(self, gateway: GatewayService, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._gateway = gateway
         self._host = host
         self._port = port
         self._tls = tls
-        self._server: Server | None = None
+        self._listeners: list[socket.socket] = []
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._connections: set[StationConnection] = set()
         self._opening: Counter[str] = Counter()
+        self.handler_tasks: set[asyncio.Task[None]] = set()
+        """One for each connection; the library puts them in."""
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        assert self._server is not None
-        port: int = next(iter(self._server.sockets)).getsockname()[1]
+        port: int = self._listeners[0].getsockname()[1]
         return port
 
     async def start(self) -> None:
-        """Listen."""
-        self._server = await serve(
-            self._serve,
-            self._host,
-            self._port,
-            # The library calls it, whatever it is.
-            create_connection=cast("type[ServerConnection]", partial(StationConnection, opening=self._opening)),
-            process_request=self._admit,
-            select_subprotocol=_select_subprotocol,
-            compression=None,  # a deflate context costs more memory than the rest of a connection
-            server_header=None,
-            max_size=MESSAGE_BYTES_MAX,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-            open_timeout=OPEN_TIMEOUT_S,
-            ssl=self._tls,
-            ssl_handshake_timeout=None if self._tls is None else OPEN_TIMEOUT_S,
-        )
+        """Listen. Raises `OSError` where that can't be done."""
+        loop = asyncio.get_running_loop()
+        kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
+        for family, *_, address in await loop.getaddrinfo(self._host, self._port, type=kind, flags=passive):
+            listener = socket.create_server(address[:2], family=family, backlog=LISTEN_BACKLOG)
+            listener.setblocking(False)
+            self._listeners.append(listener)
+            self._accepting.add(asyncio.create_task(self._accept(listener)))
+
+    def is_serving(self) -> bool:
+        """Whether it listens; a handshake that is answered later is refused by the library."""
+        return bool(self._accepting)
 
     async def stop(self) -> None:
         """Listen no more; open connections are the gateway's to drain."""
-        if self._server is not None:
-            self._server.close(close_connections=False)
+        accepting, self._accepting = self._accepting, set()
+        for task in accepting:
+            task.cancel()
+        await asyncio.gather(*accepting, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
 
     async def wait_closed(self) -> None:
-        """Return when no connection is left."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        """Close what is open yet, and return when no connection is left."""
+        await self.stop()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+        await asyncio.gather(*(connection.close(CloseCode.GOING_AWAY) for connection in list(self._connections)))
+        if self.handler_tasks:
+            await asyncio.wait(set(self.handler_tasks))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gateway.has_room()
+            try:
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptor is left, or the peer is gone already
+                _LOG.warning("station_not_accepted", error=str(error))
+                await asyncio.sleep(ACCEPT_RETRY_S)
+                continue
+            task = asyncio.create_task(self._open(accepted))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+            await asyncio.sleep(0)
+
+    async def _open(self, accepted: socket.socket) -> None:
+        timeouts: dict[str, float] = {}
+        if self._tls is not None:
+            timeouts = {"ssl_handshake_timeout": OPEN_TIMEOUT_S, "ssl_shutdown_timeout": CLOSE_TIMEOUT_S}
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):  # a TLS handshake that failed is told by `tls.py`
+            await loop.connect_accepted_socket(self._connection, accepted, ssl=self._tls, **timeouts)
+
+    def _connection(self) -> StationConnection:
+        protocol = ServerProtocol(
+            select_subprotocol=lambda _protocol, _offered: _subprotocol(connection),
+            max_size=MESSAGE_BYTES_MAX,
+        )
+        connection = StationConnection(
+            protocol,
+            cast("Server", self),  # of the library's server it asks no more than this one has
+            opening=self._opening,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+        )
+        return connection
+
+    async def handler(self, connection: StationConnection) -> None:
+        """Serve one connection, from its handshake to its end."""
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await connection.handshake(self._admit, server_header=None)
+            if connection.protocol.state is not State.OPEN:
+                return
+            self._connections.add(connection)
+            connection.start_keepalive()
+            async with connection:
+                await self._serve(connection)
+        except TimeoutError:
+            pass
+        except Exception as error:  # noqa: BLE001 - it ends this connection and no other
+            _LOG.error("connection_failed", exc_info=error)
+        finally:
+            connection.transport.abort()
+            self._connections.discard(connection)
+            self.handler_tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         assert isinstance(connection, StationConnection)
@@ -364,8 +475,7 @@ class StationServer:
         await self._gateway.serve(connection.admission, WebSocketFrames(connection))
 
 
-def _select_subprotocol(connection: ServerConnection, _offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    assert isinstance(connection, StationConnection)
+def _subprotocol(connection: StationConnection) -> Subprotocol | None:
     return None if connection.admission is None else Subprotocol(connection.admission.version.subprotocol)
 
 

@@ -38,12 +38,18 @@ from charge_point_gateway.message import Context, Fact, Message, PersonalText, Q
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
 from charge_point_gateway.portions import in_portions
+from charge_point_gateway.presence import PresenceBook
+from charge_point_gateway.quirk_repairs import noted
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import CallRefused, OCPPVersion, RPCError, wire_code
 from charge_point_gateway.schemas import Schemas, schemas_of
 from charge_point_gateway.security import StationIdentity
+from charge_point_gateway.signing_service import SigningFailed
 from charge_point_gateway.station_certificates import NoAuthority, StationCertificates
 from charge_point_gateway.texts import refuse_control_characters, without_nul
+from charge_point_gateway.tolerating import Tolerating
 from charge_point_gateway.transaction_numbers import TransactionNumbers
+from charge_point_gateway.vehicle_certificates import VehicleCertificates
 from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.event import Envelope
@@ -51,6 +57,7 @@ from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.vault import Vault
+from emobility.protocols.station_control.quirks import StationMake
 
 OUTBOX_FRAMES_MAX: Final = 64
 """When so many frames wait to be written, the station's socket is not read: a slow reader slows only itself."""
@@ -93,8 +100,11 @@ class SessionServices:
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
+    vehicle_certificates: VehicleCertificates
     metrics: GatewayMetrics
     message_log: MessageLog
+    quirks: QuirkBook
+    presence: PresenceBook
     boots: BootAdmission
     limits: Limits
     heartbeat_interval_s: int
@@ -116,6 +126,7 @@ class StationSession:
         """`budget`: what the station has left to send; None: a full one."""
         self.identity = identity
         self.version = version
+        self._version_text, self._station_key = version.value, identity.key  # read for every message
         self.fence = 0
         """The presence row's fence while this session owns the station."""
         self.certificate_serial_number: str | None = None
@@ -126,6 +137,9 @@ class StationSession:
         self._services = services
         self._schemas: Schemas = schemas_of(version)
         self._messages = MESSAGES[version]
+        self.tolerating = Tolerating(
+            identity, self._schemas, book=services.quirks, metrics=services.metrics, clock=services.clock
+        )
         self._connection = Connection(
             version,
             now_s=services.timer.monotonic_s(),
@@ -167,7 +181,7 @@ class StationSession:
         now_s = self._services.timer.monotonic_s()
         self._act(self._connection.receive(frame, now_s))
         has_room = len(self._outbox) < OUTBOX_FRAMES_MAX and len(self._tasks) <= SENDS_AT_ONCE_MAX
-        return has_room and self._left is None and self._connection.read_delay_s(now_s) <= 0
+        return has_room and self._left is None and self._connection.has_credit
 
     async def _rest(self) -> None:
         """Wait until the station may send again, and reads what is written to it."""
@@ -286,7 +300,7 @@ class StationSession:
         result = "error" if settled.error_code is not None else "result"
         if settled.error_code is None:
             try:
-                self._schemas.check_response(call.action, settled.payload)
+                settled = replace(settled, payload=self.tolerating.response(call.action, settled.payload))
             except CallRefused as error:
                 result = "malformed"
                 self._act(self._connection.refuse_result(call, error.error, error.description))
@@ -299,7 +313,10 @@ class StationSession:
     def _handle(self, call: IncomingCall) -> None:
         self._began_s = self._services.timer.monotonic_s()
         try:
-            self._schemas.check_request(call.action, call.payload)
+            make = self.tolerating.new_make(call)
+            if make is not None:
+                self._start(self._remember(make))
+            call = self.tolerating.request(call)
             message = self._messages.get(call.action)
             if message is None:
                 raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this here")  # noqa: TRY301 - one answer for every refusal
@@ -313,8 +330,7 @@ class StationSession:
             if personal or message.subject_text(call.payload) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
-            question = message.question(call.payload, context)
-            if question is not None:
+            if message.question(call.payload, context) is not None:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
             facts = message.facts(call.payload, context)
@@ -350,6 +366,10 @@ class StationSession:
             context = replace(context, sealed=await self._seal(personal))
             context = await self._numbered(call, message, context)
             context = await self._signed(call, message, context)
+            inquiry = message.inquiry(call.payload)
+            if inquiry is not None:
+                finding = await self._services.vehicle_certificates.look_into(inquiry, self.version.value)
+                context = replace(context, finding=finding)
             question = message.question(call.payload, context)
             facts = message.facts(call.payload, context)
             durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
@@ -375,7 +395,7 @@ class StationSession:
             message = SENT_MESSAGES[self.version].get(sent.action)
             if message is None:
                 raise CallRefused(RPCError.UNSUPPORTED_ACTION, "a station does not send this")  # noqa: TRY301 - as in `_handle`
-            self._schemas.check_request(sent.action, sent.payload)
+            sent = self.tolerating.request(sent)
             payload = without_nul(sent.payload) if sent.has_nul else sent.payload
             context = self._context(sent)
             context = replace(context, sealed=await self._seal(message.personal(payload, context)))
@@ -407,6 +427,7 @@ class StationSession:
         if wanted is None:
             return context
         number = await self._services.numbers.number_for(context.party_id, context.charging_station_id, wanted)
+        self.tolerating.transaction_began(wanted.ocpp_evse_id, number.number)
         return replace(context, number=number)
 
     async def _signed(self, call: IncomingCall, message: Message, context: Context) -> Context:
@@ -415,10 +436,17 @@ class StationSession:
             return context
         try:
             _, chain = await self._services.certificates.issue(self.identity, csr)
-        except (NoAuthority, CertificateRequestRefused) as error:
+        except (NoAuthority, CertificateRequestRefused, SigningFailed) as error:
             _LOG.warning("certificate_request_refused", station=self.identity.key, reason=str(error))
             return context
         return replace(context, certificate_chain=chain)
+
+    async def _remember(self, make: StationMake) -> None:
+        """Keep what the station is for its next connection; where that fails, its next boot says it again."""
+        try:
+            await self._services.presence.describe(self.identity, self.fence, make)
+        except Unavailable as error:
+            _LOG.warning("make_not_remembered", station=self.identity.key, error=type(error).__name__)
 
     async def _call_back(self, action: str, payload: dict[str, Any]) -> None:
         """Call the station as its message made it expect. What is lost with the connection it asks for again."""
@@ -441,6 +469,9 @@ class StationSession:
             connector_id=question.connector_id,
             transaction_id=question.transaction_id,
             remote_start_id=question.remote_start_id,
+            is_stop=question.is_stop,
+            began_at=question.began_at,
+            ocpp_version=context.ocpp_version,
         )
         try:
             async with asyncio.timeout(AUTHORIZE_TIMEOUT_S):
@@ -467,7 +498,8 @@ class StationSession:
             ocpp_version=self.version.value,
             action=call.action,
             message_id=call.message_id,
-            payload=call.payload,
+            payload=call.payload if isinstance(call, OutgoingCall) or not call.tolerated else call.came,
+            tolerated=() if isinstance(call, OutgoingCall) else call.tolerated,
             **outcome,
         )
 
@@ -495,17 +527,23 @@ class StationSession:
         self._act(self._connection.refuse(call, RPCError.INTERNAL, "the message was not stored; send it again"))
 
     def _context(self, call: IncomingCall | IncomingSend) -> Context:
+        leniency = self.tolerating.leniency
+        beats = None if leniency is None else leniency.heartbeat_interval_s
         return Context(
             party_id=self.identity.party_id,
             charging_station_id=self.identity.charging_station_id,
             now=self._services.clock.now(),
             message_id=call.message_id,
-            ocpp_version=self.version.value,
-            heartbeat_interval_s=self._services.heartbeat_interval_s,
+            ocpp_version=self._version_text,
+            station_key=self._station_key,
+            heartbeat_interval_s=beats or self._services.heartbeat_interval_s,
+            correction=call.correction,
         )
 
     def _envelopes(self, facts: tuple[Fact, ...], context: Context) -> list[Envelope]:
         correlation_id = _correlation_id(context.station_key, context.message_id)
+        if context.correction is not None:
+            facts = tuple(noted(fact, context.correction) for fact in facts)
         return [
             Envelope(event=fact.event, event_id=fact.event_id, correlation_id=correlation_id, recorded_at=context.now)
             for fact in in_portions(facts)

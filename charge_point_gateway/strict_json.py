@@ -19,6 +19,9 @@ DEPTH_MAX: Final = 16
 EXPONENT_MAX: Final = 308
 """Largest power of ten a number may have: what an IEEE double holds (RFC 8259, section 6)."""
 
+PLAIN_CHARACTERS_MAX: Final = 300
+"""A number of so few characters is below 10^EXPONENT_MAX if it has no exponent."""
+
 
 class NotJSON(MalformedInput):
     """The text is no JSON value (RFC 8259); NaN and Infinity are none either."""
@@ -37,6 +40,8 @@ class DuplicateKey(MalformedInput):
 
 
 def _decimal(text: str) -> Decimal:
+    if len(text) <= PLAIN_CHARACTERS_MAX and "e" not in text and "E" not in text:
+        return Decimal(text)
     try:
         value = Decimal(text)
     except DecimalException as error:  # an exponent that no Decimal holds; it is no ValueError

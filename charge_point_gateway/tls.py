@@ -118,6 +118,8 @@ class StationTLS:
         self._loading = asyncio.Lock()
         self._connections = _told_handshakes(metrics)
         self.context = ListenerContext(ssl.PROTOCOL_TLS_SERVER)
+        self.expires_at: dict[str, datetime] = {}
+        """When each part of what is in use ends."""
 
     async def load(self) -> None:
         """Take what the files say now. Raises `TLSUnusable`; handshakes then go on as before."""
@@ -130,6 +132,8 @@ class StationTLS:
             loaded = await asyncio.to_thread(_loaded, self._settings, own_ca, own_list)
             loaded.context.sslobject_class = self._connections
             self.context.current = loaded.context
+            self.expires_at.clear()
+            self.expires_at.update(loaded.expires_at)
         now = self._clock.now()
         for kind, expires_at in loaded.expires_at.items():
             self._metrics.certificate_expires_at.labels(kind).set(expires_at.timestamp())

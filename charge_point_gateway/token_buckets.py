@@ -23,6 +23,11 @@ class TokenBucket:
         self._level = burst
         self._at_s = now_s
 
+    @property
+    def left(self) -> float:
+        """The level at the last look."""
+        return self._level
+
     def level(self, now_s: float) -> float:
         """Return how many tokens there are; negative: overdrawn."""
         self._level = min(self._burst, self._level + (now_s - self._at_s) * self._per_s)
@@ -31,7 +36,8 @@ class TokenBucket:
 
     def spend(self, tokens: float, now_s: float) -> None:
         """Take tokens, also those that are not there yet."""
-        self._level = self.level(now_s) - tokens
+        self._level = min(self._burst, self._level + (now_s - self._at_s) * self._per_s) - tokens
+        self._at_s = now_s
 
     def take(self, now_s: float) -> bool:
         """Take one token if it is there; tell whether it was."""

@@ -8,6 +8,7 @@ import signal
 from charge_point_gateway.gateway import GatewayOptions, build
 from charge_point_gateway.server import StationServer
 from charge_point_gateway.tls import StationTLS, read_own_authority
+from charge_point_gateway.vehicle_certificates import read_vehicle_trust
 from emobility.domain.errors import RuleBroken
 from emobility.runtime.garbage import collect_rarely
 from emobility.runtime.http_server import serve_app
@@ -27,7 +28,7 @@ class NoStationPort(RuleBroken):
 
 
 async def run(settings: Settings, options: GatewayOptions | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises `NoStationPort`, `TLSUnusable`.
+    """Serve until SIGTERM or SIGINT, then drain. Raises `NoStationPort`, `TLSUnusable`, `UnusableRoots`.
 
     The order of a stop: unready and no new stations, calls in progress finished, connections closed in waves, the last
     events durable, and the HTTP port last, so that health stays visible.
@@ -37,15 +38,16 @@ async def run(settings: Settings, options: GatewayOptions | None = None) -> None
     if not (settings.is_plain_served or is_tls_served):
         raise NoStationPort
     authority = await asyncio.to_thread(read_own_authority, settings)
+    vehicle_trust = await asyncio.to_thread(read_vehicle_trust, settings)
     async with open_ports(settings) as ports:
-        gateway = build(settings, ports, options, authority)
+        gateway = build(settings, ports, options, authority, vehicle_trust)
         servers = []
         if settings.is_plain_served:
             servers.append(StationServer(gateway, host=settings.gateway_host, port=settings.gateway_ocpp_port))
         tls = StationTLS(settings, gateway.certificates, gateway.metrics, ports.clock) if is_tls_served else None
         if tls is not None:
             await tls.load()
-            gateway.on_revoked = tls.reload
+            gateway.on_revoked, gateway.own_certificates = tls.reload, tls.expires_at
             host = settings.gateway_wss_host or settings.gateway_host
             servers.append(StationServer(gateway, host=host, port=settings.gateway_wss_port, tls=tls.context))
         collect_rarely()

@@ -44,6 +44,7 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
             GuardedHttpClient(
                 embedded_origins=settings.embedded_origins,
                 own_origins=settings.own_origins,
+                configured_origins=settings.pki_origins,
                 internal_token=settings.internal_token.get_secret_value(),
             )
         )

@@ -9,7 +9,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from emobility.ports.frames import FrameSocket, SocketClosed
+from emobility.ports.frames import SocketClosed
 
 OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -23,8 +23,8 @@ class WebSocketFrames:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
 
-    async def send(self, frame: str) -> None:
-        """Write a text frame. Raises `SocketClosed`."""
+    async def send(self, frame: str | bytes) -> None:
+        """Write a text frame, or (no station should) a binary one. Raises `SocketClosed`."""
         try:
             await self._connection.send(frame)
         except ConnectionClosed as closed:
@@ -53,7 +53,7 @@ class WebSocketFrames:
 class WebSocketDialer:
     """Dials the gateway (`emobility.ports.frames.StationDialer`)."""
 
-    async def dial(self, *, url: str, subprotocols: tuple[str, ...], username: str, password: str) -> FrameSocket:
+    async def dial(self, *, url: str, subprotocols: tuple[str, ...], username: str, password: str) -> WebSocketFrames:
         """Connect with basic authentication. Raises `SocketClosed` with code 401 when refused, 503 when unreachable."""
         credentials = base64.b64encode(f"{username}:{password}".encode()).decode()
         try:

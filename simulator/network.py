@@ -134,7 +134,7 @@ def _station(seed: int, party_id: PartyId, number: int, location_id: str) -> Sta
     profile = StationProfile(
         party_id=party_id,
         charging_station_id=f"{operator}-{number:03d}",
-        version=OCPPVersion.OCPP16 if (number + (operator == "POL")) % 2 else OCPPVersion.OCPP201,
+        version=_version(number, operator),
         password=f"{chance.getrandbits(128):032x}",
         time_zone=TIME_ZONE,
         seed=f"{seed} {party_id} {number}",
@@ -158,6 +158,13 @@ def _station(seed: int, party_id: PartyId, number: int, location_id: str) -> Sta
         connector=connector,
         evse_uids=tuple(f"{operator}{number:03d}{evse}" for evse in range(1, EVSES_PER_STATION + 1)),
     )
+
+
+def _version(number: int, operator: str) -> OCPPVersion:
+    """Half the stations speak 1.6; of the others, those whose number is a multiple of 4 or 5 speak 2.1 already."""
+    if (number + (operator == "POL")) % 2:
+        return OCPPVersion.OCPP16
+    return OCPPVersion.OCPP201 if number % 4 and number % 5 else OCPPVersion.OCPP21
 
 
 def drivers(seed: int) -> tuple[DriverPlan, ...]:

@@ -281,7 +281,7 @@ def _mark_faults(
     usual = [each for each in sessions if each.wanted_wh >= WANTED_WH_USUAL]
     half = sessions[len(sessions) // 2].arrives_at
     with_16 = [each for each in usual if versions[each.party_id, each.charging_station_id] is OCPPVersion.OCPP16]
-    with_201 = [each for each in usual if versions[each.party_id, each.charging_station_id] is OCPPVersion.OCPP201]
+    with_2x = [each for each in usual if versions[each.party_id, each.charging_station_id] is not OCPPVersion.OCPP16]
     offline = choose(
         SessionFault.STATION_OFFLINE,
         [each for each in long if _is_alone(each, _offline_window(each), sessions)],
@@ -290,7 +290,7 @@ def _mark_faults(
     rebooted = choose(
         SessionFault.STATION_REBOOTS, [each for each in long if _is_alone(each, _reboot_window(each), sessions)]
     )
-    choose(SessionFault.FORGED_METER_VALUE, with_201)
+    choose(SessionFault.FORGED_METER_VALUE, with_2x)
     choose(SessionFault.END_SENT_TWICE, with_16)
     choose(SessionFault.DISPUTED, [each for each in usual if each.is_roaming and each.arrives_at < half])
     for fault, plan, started_by in (

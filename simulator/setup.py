@@ -34,7 +34,7 @@ from simulator.terms import (
 DUTCH_VAT_PERCENT: Final = Decimal(21)
 AD_HOC_PER_KWH: Final = {AD_HOC_AC: Decimal("0.4500"), AD_HOC_DC: Decimal("0.6500")}
 HOUR_S: Final = 3_600
-_VERSION_NAMES: Final = {OCPPVersion.OCPP16: "1.6", OCPPVersion.OCPP201: "2.0.1"}
+_VERSION_NAMES: Final = {OCPPVersion.OCPP16: "1.6", OCPPVersion.OCPP201: "2.0.1", OCPPVersion.OCPP21: "2.1"}
 
 
 class SetUp:

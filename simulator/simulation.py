@@ -22,6 +22,7 @@ from simulator.report import Outcome, SessionOutcome, SimulationReport
 from simulator.scenario import GRID_S, Intrusion, Outage, Scenario, SessionFault, SessionPlan, StartedBy, StoppedBy
 from simulator.stations.link import StationLink
 from simulator.stations.ocpp16 import Station16
+from simulator.stations.ocpp21 import Station21
 from simulator.stations.ocpp201 import Station201
 from simulator.stations.profile import OCPPVersion, StationProfile
 from simulator.stations.station import Station
@@ -37,6 +38,11 @@ HEARTBEAT_EVERY: Final = timedelta(hours=6)
 LOOK_AHEAD: Final = timedelta(days=1)
 """Prices are published for the days of the scenario and for the day after each, into which nights reach."""
 WRONG_PASSWORD: Final = "0000000000000000000000000000wrong"  # noqa: S105 - the wrong one
+STATIONS: Final[dict[OCPPVersion, type[Station]]] = {
+    OCPPVersion.OCPP16: Station16,
+    OCPPVersion.OCPP201: Station201,
+    OCPPVersion.OCPP21: Station21,
+}
 _EPOCH: Final = datetime.fromisoformat("2020-01-01T00:00:00+00:00")
 
 
@@ -77,7 +83,7 @@ class Backstage(Protocol):
 
 def make_station(profile: StationProfile, *, now: Callable[[], datetime], truth: Truth) -> Station:
     """Return a station of the profile's OCPP version."""
-    kind = Station16 if profile.version is OCPPVersion.OCPP16 else Station201
+    kind = STATIONS[profile.version]
     return kind(profile, now=now, truth=truth)
 
 

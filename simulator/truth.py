@@ -31,7 +31,8 @@ class AcknowledgedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionTruth:
-    """One transaction as its meter saw it. `metered_wh` is the difference of the registers; None while it runs.
+    """One transaction as its meter saw it. `metered_wh` is the difference of the import registers, None while it runs;
+    `exported_wh` that of the export registers.
 
     `is_start_acknowledged`, `is_end_acknowledged`: the CSMS has confirmed them. `transaction_id` is None as long as a
     1.6 station was not told its number.
@@ -50,6 +51,7 @@ class TransactionTruth:
     ended_at: datetime | None = None
     meter_end_wh: int | None = None
     metered_wh: int | None = None
+    exported_wh: int = 0
     stopped_reason: str | None = None
     is_end_acknowledged: bool = False
     is_forged: bool = False

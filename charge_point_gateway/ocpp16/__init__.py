@@ -10,17 +10,17 @@ from charge_point_gateway.ocpp16.boot_notification import BootNotification
 from charge_point_gateway.ocpp16.data_transfer import DataTransfer
 from charge_point_gateway.ocpp16.heartbeat import Heartbeat
 from charge_point_gateway.ocpp16.meter_values import MeterValues
-from charge_point_gateway.ocpp16.notices import (
-    DiagnosticsStatusNotification,
-    FirmwareStatusNotification,
-    LogStatusNotification,
-    SignedFirmwareStatusNotification,
-)
 from charge_point_gateway.ocpp16.security_event_notification import SecurityEventNotification
 from charge_point_gateway.ocpp16.sign_certificate import SignCertificate
 from charge_point_gateway.ocpp16.start_transaction import StartTransaction
 from charge_point_gateway.ocpp16.status_notification import StatusNotification
 from charge_point_gateway.ocpp16.stop_transaction import StopTransaction
+from charge_point_gateway.task_status import (
+    DiagnosticsStatusNotification,
+    FirmwareStatusNotification,
+    LogStatusNotification,
+    SignedFirmwareStatusNotification,
+)
 
 MESSAGES: Final[dict[str, Message]] = {
     message.action: message

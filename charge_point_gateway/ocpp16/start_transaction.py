@@ -20,6 +20,7 @@ from charge_point_gateway.message import (
     content_key,
     id_tag_info,
     moment,
+    optional_whole,
     rfc3339,
     whole,
 )
@@ -63,6 +64,7 @@ class StartTransaction(Message):
             connector_id=1,
             transaction_id=str(context.number.number),
             remote_start_id=context.number.remote_start_id,
+            began_at=moment(payload["timestamp"]),
         )
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
@@ -84,6 +86,7 @@ class StartTransaction(Message):
             id_token=context.sealed.get(PersonalText(payload["idTag"], payload["idTag"])),
             id_token_kind=_kind(context),
             remote_start_id=context.number.remote_start_id,
+            reservation_id=optional_whole(payload.get("reservationId")),
         )
         return (Fact(f"{context.station_key}/{context.number.number}/start", event),)
 

@@ -9,13 +9,19 @@ from charge_point_gateway.ocpp16.data_transfer import DataTransfer
 from charge_point_gateway.ocpp16.heartbeat import Heartbeat
 from charge_point_gateway.ocpp16.security_event_notification import SecurityEventNotification
 from charge_point_gateway.ocpp16.sign_certificate import SignCertificate
-from charge_point_gateway.ocpp201 import notices
+from charge_point_gateway.ocpp201 import certificates, notices
 from charge_point_gateway.ocpp201.authorize import Authorize
 from charge_point_gateway.ocpp201.boot_notification import BootNotification
 from charge_point_gateway.ocpp201.meter_values import MeterValues
 from charge_point_gateway.ocpp201.reports import NotifyMonitoringReport, NotifyReport
+from charge_point_gateway.ocpp201.reservation_status_update import ReservationStatusUpdate
 from charge_point_gateway.ocpp201.status_notification import StatusNotification
 from charge_point_gateway.ocpp201.transaction_event import TransactionEvent
+from charge_point_gateway.task_status import (
+    FirmwareStatusNotification,
+    LogStatusNotification,
+    PublishFirmwareStatusNotification,
+)
 
 MESSAGES: Final[dict[str, Message]] = {
     message.action: message
@@ -24,11 +30,11 @@ MESSAGES: Final[dict[str, Message]] = {
         BootNotification(),
         notices.ClearedChargingLimit(),
         DataTransfer(),
-        notices.FirmwareStatusNotification(),
-        notices.Get15118EVCertificate(),
-        notices.GetCertificateStatus(),
+        FirmwareStatusNotification(),
+        certificates.Get15118EVCertificate(),
+        certificates.GetCertificateStatus(),
         Heartbeat(),
-        notices.LogStatusNotification(),
+        LogStatusNotification(),
         MeterValues(),
         notices.NotifyChargingLimit(),
         notices.NotifyCustomerInformation(),
@@ -38,9 +44,9 @@ MESSAGES: Final[dict[str, Message]] = {
         notices.NotifyEvent(),
         NotifyMonitoringReport(),
         NotifyReport(),
-        notices.PublishFirmwareStatusNotification(),
+        PublishFirmwareStatusNotification(),
         notices.ReportChargingProfiles(),
-        notices.ReservationStatusUpdate(),
+        ReservationStatusUpdate(),
         SecurityEventNotification(),
         SignCertificate(),
         StatusNotification(),

@@ -1,7 +1,7 @@
 """Messages of OCPP 2.0.1 that are kept as they came: their subjects are not managed here yet.
 
-Where the answer has to mean something - a certificate, a charging profile for these needs - it is the standard's own
-no; the station goes on by itself.
+Where the answer has to mean something - a charging profile for these needs - it is the standard's own no; the station
+goes on by itself.
 """
 
 from __future__ import annotations
@@ -15,18 +15,6 @@ class ClearedChargingLimit(Notice):
     """An external charging limit is gone (K13)."""
 
     action: ClassVar[str] = "ClearedChargingLimit"
-
-
-class FirmwareStatusNotification(Notice):
-    """Progress of a firmware update (L01)."""
-
-    action: ClassVar[str] = "FirmwareStatusNotification"
-
-
-class LogStatusNotification(Notice):
-    """Progress of a log upload (N01)."""
-
-    action: ClassVar[str] = "LogStatusNotification"
 
 
 class NotifyChargingLimit(Notice):
@@ -61,36 +49,10 @@ class NotifyEvent(Notice):
     is_told_once: ClassVar[bool] = True
 
 
-class PublishFirmwareStatusNotification(Notice):
-    """Progress of a firmware publication (L03)."""
-
-    action: ClassVar[str] = "PublishFirmwareStatusNotification"
-
-
 class ReportChargingProfiles(Notice):
     """Charging profiles that were asked for (K09)."""
 
     action: ClassVar[str] = "ReportChargingProfiles"
-
-
-class ReservationStatusUpdate(Notice):
-    """A reservation is over (H02); none is made here."""
-
-    action: ClassVar[str] = "ReservationStatusUpdate"
-
-
-class Get15118EVCertificate(Notice):
-    """An EV wants a contract certificate (M01); no provisioning service is connected."""
-
-    action: ClassVar[str] = "Get15118EVCertificate"
-    answer: ClassVar[dict[str, Any]] = {"status": "Failed", "exiResponse": ""}
-
-
-class GetCertificateStatus(Notice):
-    """A station wants to know whether a certificate is revoked (M06); no OCSP responder is connected."""
-
-    action: ClassVar[str] = "GetCertificateStatus"
-    answer: ClassVar[dict[str, Any]] = {"status": "Failed"}
 
 
 class NotifyEVChargingNeeds(Notice):

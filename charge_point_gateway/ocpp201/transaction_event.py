@@ -25,6 +25,7 @@ from charge_point_gateway.meter_values import readings_of, signed_texts
 from charge_point_gateway.ocpp201.id_token import kind_of
 from charge_point_gateway.ocpp201.meter_samples import samples_of, signed_samples_of
 from emobility.domain.meter import MeterReading
+from emobility.domain.transaction import STOP_AUTHORIZED
 from emobility.events.charging import IdTokenKind, TransactionEnded, TransactionStarted, TransactionUpdated
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
 
@@ -65,6 +66,8 @@ class TransactionEvent(Message):
             connector_id=optional_whole(evse.get("connectorId")),
             transaction_id=info["transactionId"],
             remote_start_id=optional_whole(info.get("remoteStartId")),
+            is_stop=payload["triggerReason"] == STOP_AUTHORIZED,
+            began_at=moment(payload["timestamp"]),
         )
 
     def facts(self, payload: dict[str, Any], context: Context) -> tuple[Fact, ...]:
@@ -95,6 +98,7 @@ def _base(payload: dict[str, Any], context: Context, transaction_id: str, seq_no
         "seq_no": seq_no,
         "is_offline": payload.get("offline", False),
         "readings": readings,
+        "reservation_id": optional_whole(payload.get("reservationId")),
         "id_token": None if id_token is None else context.sealed.get(_token(id_token)),
     }
 

@@ -9,10 +9,11 @@ us call something inside. So a call leaves only when
 3. every address its host resolves to is public, judged when connecting and pinned: the connection goes to the judged
    address, with the host's name in TLS and in the Host header, so that no second look-up can change it.
 
-Redirects are not followed, compressed answers are not asked for, time and size are limited. Two kinds of origins may
-be http and lie inside, because no counterparty named them: those that embedded mode started itself, on loopback, and
-those of our own processes that the operator configured. The latter open only to calls with our internal token, so no
-counterparty's URL can lead there, and that token goes nowhere else.
+Redirects are not followed, compressed answers are not asked for, time and size are limited. Three kinds of origins may
+be http and lie inside, because no counterparty named them: those that embedded mode started itself, on loopback; those
+of our own processes that the operator configured; and services that the operator configured, such as OCSP responders,
+which speak http all over the world. Our own processes open only to calls with our internal token, so no counterparty's
+URL can lead there, and that token goes nowhere else.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class GuardedHttpClient:
         *,
         embedded_origins: Iterable[str] = (),
         own_origins: Iterable[str] = (),
+        configured_origins: Iterable[str] = (),
         internal_token: str | None = None,
         resolver: Resolver | None = None,
         connect: Connect | None = None,
@@ -96,6 +98,7 @@ class GuardedHttpClient:
         Args:
             embedded_origins: Origins this installation started itself; may be http and on loopback, nothing else may.
             own_origins: Origins of our own processes, as the operator configured them.
+            configured_origins: Origins of others' services that the operator named, wherever they are.
             internal_token: The bearer token of our own processes; it opens `own_origins` and is sent only there.
             resolver: Looks hosts up; by default the system does.
             connect: Connects to a judged address; by default the system does.
@@ -104,10 +107,11 @@ class GuardedHttpClient:
         """
         self._embedded = frozenset(_parse(origin)[0] for origin in embedded_origins)
         self._own = frozenset(_parse(origin)[0] for origin in own_origins) - self._embedded
+        self._configured = frozenset(_parse(origin)[0] for origin in configured_origins) - self._embedded - self._own
         self._internal = None if internal_token is None else f"bearer {internal_token}"
-        self._allowed: set[Origin] = {*self._embedded, *self._own}
+        self._allowed: set[Origin] = {*self._embedded, *self._own, *self._configured}
         self._on_refused = on_refused
-        self._inside = {(origin.host, origin.port): _is_unicast for origin in self._own} | {
+        self._inside = {(origin.host, origin.port): _is_unicast for origin in (*self._configured, *self._own)} | {
             (origin.host, origin.port): _is_loopback for origin in self._embedded
         }
         self._resolver = resolver or _system_resolver
@@ -163,7 +167,7 @@ class GuardedHttpClient:
             origin, target = _parse(url)
         except ValueError as error:
             raise self._refused(url, str(error)) from None
-        if origin in self._embedded or origin in self._own:
+        if origin in self._embedded or origin in self._own or origin in self._configured:
             return origin, target
         if origin.scheme != "https":
             raise self._refused(url, "only https leaves this machine")

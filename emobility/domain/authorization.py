@@ -56,12 +56,14 @@ class Answer(StrEnum):
     UNKNOWN = "Unknown"
     NO_CREDIT = "NoCredit"
     NOT_AT_THIS_LOCATION = "NotAtThisLocation"
+    CONCURRENT_TX = "ConcurrentTx"
 
 
 class DecisionReason(StrEnum):
     """Why."""
 
     COMMANDED = "COMMANDED"
+    CONCURRENT_TX = "CONCURRENT_TX"
     EMSP_ALLOWED = "EMSP_ALLOWED"
     EMSP_BLOCKED = "EMSP_BLOCKED"
     EMSP_EXPIRED = "EMSP_EXPIRED"
@@ -69,8 +71,11 @@ class DecisionReason(StrEnum):
     EMSP_NOT_ALLOWED = "EMSP_NOT_ALLOWED"
     EMSP_TOKEN_UNKNOWN = "EMSP_TOKEN_UNKNOWN"  # noqa: S105 - a reason, no secret
     EMSP_UNREACHABLE = "EMSP_UNREACHABLE"
+    MASTER_PASS = "MASTER_PASS"  # noqa: S105 - a reason, no secret
+    MASTER_PASS_STARTS_NOTHING = "MASTER_PASS_STARTS_NOTHING"  # noqa: S105 - a reason, no secret
     NO_AGREEMENT = "NO_AGREEMENT"
     REAL_TIME_ONLY = "REAL_TIME_ONLY"
+    STOPS_ITS_OWN = "STOPS_ITS_OWN"
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - a reason, no secret
     TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105 - a reason, no secret
     WHITELISTED = "WHITELISTED"
@@ -253,6 +258,14 @@ DECISION_TABLE: Final[tuple[DecisionRow, ...]] = (
 
 COMMANDED: Final = Decision(answer=Answer.ACCEPTED, ask_emsp=False, reason=DecisionReason.COMMANDED)
 """START_SESSION is the eMSP's own word: no second authorisation (OCPI 2.2.1, 13.3.4)."""
+CONCURRENT: Final = Decision(answer=Answer.CONCURRENT_TX, ask_emsp=False, reason=DecisionReason.CONCURRENT_TX)
+STOPS_ITS_OWN: Final = Decision(answer=Answer.ACCEPTED, ask_emsp=False, reason=DecisionReason.STOPS_ITS_OWN)
+"""Whoever started a transaction, or has a token of the same group, may end it (2.0.1, C09 and E07)."""
+MASTER_PASS: Final = Decision(answer=Answer.ACCEPTED, ask_emsp=False, reason=DecisionReason.MASTER_PASS)
+MASTER_PASS_STARTS_NOTHING: Final = Decision(
+    answer=Answer.INVALID, ask_emsp=False, reason=DecisionReason.MASTER_PASS_STARTS_NOTHING
+)
+"""2.0.1, C16: a token of the master pass group stops any transaction and may start none."""
 WITHOUT_AGREEMENT: Final = Decision(answer=Answer.INVALID, ask_emsp=False, reason=DecisionReason.NO_AGREEMENT)
 
 

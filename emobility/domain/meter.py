@@ -33,6 +33,7 @@ class MeterReading:
         power_w: Power.Active.Import, in W; negative never appears here.
         soc_percent: The vehicle's state of charge.
         signed_record: The signed record (OCMF) as the meter wrote it, sealed: it may carry the driver's id.
+        note: What a quirk profile of the station changed in the meaning of its values, such as kWh said to be Wh.
         fault: Why a value of this reading can't be trusted (its text broke a rule); None when all is well.
     """
 
@@ -44,3 +45,4 @@ class MeterReading:
     soc_percent: int | None = None
     signed_record: Sealed | None = None
     fault: str | None = None
+    note: str | None = None

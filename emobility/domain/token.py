@@ -30,7 +30,10 @@ class Whitelist(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """An eMSP's token. `uid` and `contract_id` name a person, so both are sealed; `uid.subject` finds the row."""
+    """An eMSP's token. What names a person is sealed; `uid.subject` finds the row.
+
+    `group_id` joins tokens that work as one (OCPI 2.2.1, 12.3.2); it means something to its own eMSP only.
+    """
 
     emsp_id: PartyId
     uid: Sealed
@@ -40,3 +43,4 @@ class Token:
     is_valid: bool
     whitelist: Whitelist
     last_updated: datetime
+    group_id: Sealed | None = None

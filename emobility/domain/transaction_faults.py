@@ -47,6 +47,8 @@ class FaultReason(StrEnum):
     NO_AGREEMENT = "NO_AGREEMENT"
     NO_AUTHORIZATION = "NO_AUTHORIZATION"
     NO_TARIFF = "NO_TARIFF"
+    OWN_TOKEN = "OWN_TOKEN"  # noqa: S105 - a reason, no secret
+    """A card of the CPO's own: there is nobody to bill, and nothing wrong with it."""
     OVERLAPPING_TRANSACTION = "OVERLAPPING_TRANSACTION"
     SEQUENCE_GAP = "SEQUENCE_GAP"
     SIGNATURE_INVALID = "SIGNATURE_INVALID"

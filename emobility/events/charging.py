@@ -84,6 +84,7 @@ class TransactionEvent(StationEvent):
 
     `transaction_id` is the station's own under 2.x, the decimal number the gateway gave under 1.6.
     `seq_no` decides the order under 2.x; 1.6 has none. `is_offline`: it happened while the station was not connected.
+    `reservation_id`: the reservation that it uses up.
     """
 
     transaction_id: str
@@ -91,6 +92,7 @@ class TransactionEvent(StationEvent):
     seq_no: int | None = None
     is_offline: bool = False
     readings: tuple[MeterReading, ...] = ()
+    reservation_id: int | None = None
 
 
 @catalogued

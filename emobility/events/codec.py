@@ -13,12 +13,12 @@ import msgspec
 
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
-from emobility.events import cdr, charging, retail, settlement
+from emobility.events import cdr, charging, reservations, retail, settlement, station_tasks
 from emobility.events.event import CATALOGUE, Envelope, Event
 
 T = TypeVar("T")
 
-CATALOGUED_MODULES: Final = (cdr, charging, retail, settlement)
+CATALOGUED_MODULES: Final = (cdr, charging, reservations, retail, settlement, station_tasks)
 """Importing them fills the catalogue; a new module of events is added here."""
 
 

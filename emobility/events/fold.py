@@ -65,8 +65,9 @@ def _report_of(event: TransactionReport) -> Report:
                 seq_no=event.seq_no,
                 is_offline=event.is_offline,
                 readings=event.readings,
-                ocpp_evse_id=event.ocpp_evse_id,
-                connector_id=event.connector_id,
+                # 0 names no EVSE: a driver may be identified before any is known (OCPP 2.0.1, E01.FR.16).
+                ocpp_evse_id=event.ocpp_evse_id or None,
+                connector_id=event.connector_id if event.ocpp_evse_id else None,
                 id_token=event.id_token,
                 identified_by=event.id_token_kind.value,
                 remote_start_id=event.remote_start_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,6 +34,8 @@ class AuthorizationRequest:
     """A driver presented `id_token` at a station. `transaction_id` is given once one is open.
 
     `is_offline`: the station decided by itself while it was not connected and reports it now.
+    `is_stop`: the token is to end the transaction. `began_at`: when a start happened, by the station's clock; it may be
+    told days later. `ocpp_version`: of the station, where the answer depends on it.
     """
 
     party_id: PartyId
@@ -45,11 +48,17 @@ class AuthorizationRequest:
     transaction_id: str | None = None
     remote_start_id: int | None = None
     is_offline: bool = False
+    is_stop: bool = False
+    began_at: datetime | None = None
+    ocpp_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationAnswer:
-    """The decision. `may_cache`: whether the station may keep it (never for whitelist NEVER)."""
+    """The decision. `may_cache`: whether the station may keep it (never for whitelist NEVER).
+
+    `group_id`: what stations know the token's group by, 20 characters at most.
+    """
 
     status: AuthorizationStatus
     reason: str

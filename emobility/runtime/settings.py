@@ -48,6 +48,18 @@ class Settings(BaseSettings):
             between it and a root. What it issued is believed as long as our rows say so. Read at the start only.
         gateway_ca_key_file: Its key, PEM, without passphrase.
         gateway_ca_valid_days: How long a certificate it issues is valid.
+        gateway_signing_url: A signing service instead of a CA of our own: takes a CSR by POST, PEM, and returns the
+            chain. Its CA stands in `gateway_client_ca_file`.
+        gateway_signing_token: The bearer token it asks for.
+        contract_root_file: Roots of mobility operators, PEM, under which contract certificates are believed (Plug and
+            Charge), and CAs below them that stations do not send along. None: no contract certificate is. Read at the
+            start only, like the next one.
+        v2g_root_file: V2G roots and CAs below them, PEM: whose certificates' revocation stations may ask for.
+        contract_ocsp_unreachable: What becomes of a contract certificate whose revocation nobody can tell now:
+            `refuse`, or `accept` at the operator's risk.
+        contract_provisioning_url: Takes EVs' requests for contract certificates (M01, M02), by POST; None: they fail.
+        pki_origins: Origins of OCSP responders, revocation lists and other services of PKIs, wherever they are. A URL
+            in a certificate or a station's message is called only there.
         gateway_api_port: Port of the gateway's HTTP API.
         gateway_api_url: How our own processes reach that API.
         business_host: Address the business process listens on.
@@ -92,6 +104,13 @@ class Settings(BaseSettings):
     gateway_ca_file: Path | None = None
     gateway_ca_key_file: Path | None = None
     gateway_ca_valid_days: int = Field(default=90, ge=1, le=825)
+    gateway_signing_url: str | None = None
+    gateway_signing_token: SecretStr = SecretStr("")
+    contract_root_file: Path | None = None
+    v2g_root_file: Path | None = None
+    contract_ocsp_unreachable: Literal["refuse", "accept"] = "refuse"
+    contract_provisioning_url: str | None = None
+    pki_origins: tuple[str, ...] = ()
     gateway_api_port: int = 8888
     gateway_api_url: str = "http://127.0.0.1:8888"
     business_host: str = "127.0.0.1"
@@ -157,10 +176,15 @@ class Settings(BaseSettings):
             ("gateway_crl_file", "gateway_client_ca_file"),
             ("gateway_ca_file", "gateway_ca_key_file"),
             ("gateway_ca_key_file", "gateway_ca_file"),
+            ("gateway_signing_url", "gateway_client_ca_file"),
         )
         for given, needed in needs:
             if getattr(self, given) is not None and getattr(self, needed) is None:
                 raise ValueError(f"WATTROAM_{given.upper()} needs WATTROAM_{needed.upper()}")
+        if self.gateway_signing_url is not None and self.gateway_ca_file is not None:
+            raise ValueError("WATTROAM_GATEWAY_SIGNING_URL and WATTROAM_GATEWAY_CA_FILE: one of them signs")
+        if self.gateway_signing_url is not None and not self.gateway_signing_token.get_secret_value():
+            raise ValueError("WATTROAM_GATEWAY_SIGNING_URL needs WATTROAM_GATEWAY_SIGNING_TOKEN")
         return self
 
     @property

@@ -12,8 +12,15 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
 
-from emobility.domain.agreement import NoAgreementInForce
-from emobility.domain.authorization import Decision, EMSPContact, Means, TokenState, decide
+from emobility.domain.authorization import (
+    CONCURRENT,
+    Decision,
+    DecisionReason,
+    EMSPContact,
+    Means,
+    TokenState,
+    decide,
+)
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import AuthMethod
@@ -26,9 +33,11 @@ from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import HubCouldNotDeliver, MissingAtPeer, PeerRefused
 from emobility.protocols.ocpi.status import StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
-from services.charging_operations.office import Office, agreement_at, short_hash
+from services.charging_operations.concurrency import ConcurrencyDesk
+from services.charging_operations.office import Office, short_hash
+from services.charging_operations.own_tokens import may_charge_under
 from services.charging_operations.records import AUTHORIZATION, STATION, AuthorizationRecord, TokenRecord
-from services.charging_operations.tokens import tokens_of
+from services.charging_operations.tokens import group_at_stations, tokens_of
 
 UNKNOWN_STATION: Final = "UNKNOWN_STATION"
 CLOCK_SLACK: Final = timedelta(minutes=2)
@@ -39,6 +48,7 @@ _MEANS: Final = {
     IdTokenKind.PLUG_AND_CHARGE: Means.PLUG_AND_CHARGE,
     IdTokenKind.NONE: Means.RFID,
 }
+_FOR_STOPS: Final = frozenset({DecisionReason.MASTER_PASS.value, DecisionReason.STOPS_ITS_OWN.value})
 _CONTACT: Final = {allowed: EMSPContact(allowed.value) for allowed in v221.AllowedType}
 
 
@@ -56,7 +66,8 @@ class Situation:
     """What is known when a token is presented. `earlier`: a decision that covers it already, a START_SESSION's first.
 
     `emsp_id`: whom the token belongs to, by the cache or by its contract id. `place`: the EVSE where the station names
-    it, all of the station's where it does not: a card may be held to it before a cable is plugged in.
+    it, all of the station's where it does not: a card may be held to it before a cable is plugged in. `ruling`: what
+    is decided without table and eMSP. `unused`: accepted decisions that no transaction has taken yet.
     """
 
     subject: str
@@ -65,6 +76,8 @@ class Situation:
     has_agreement: bool
     earlier: AuthorizationRecord | None
     place: v221.LocationReferences | None
+    ruling: Decision | None
+    unused: tuple[AuthorizationRecord, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,7 @@ class AuthorizationDesk:
     """Implements the `Authorizer` port for the CPOs hosted here."""
 
     office: Office
+    concurrency: ConcurrencyDesk
 
     async def authorize(self, request: AuthorizationRequest) -> AuthorizationAnswer:
         """Decide. The same question about the same transaction gets the same answer. Raises `Unavailable`."""
@@ -82,13 +96,39 @@ class AuthorizationDesk:
                 return AuthorizationAnswer(status=AuthorizationStatus.INVALID, reason=UNKNOWN_STATION)
             situation = await self._situation(unit, request, subject)
         if situation.earlier is not None:
-            return await self._again(request, situation.earlier)
-        decision, answer = await self._decided(request, situation)
+            return await self._again(request, situation, situation.earlier)
+        decision, answer = situation.ruling, None
+        if decision is None:
+            decision, answer = await self._decided(request, situation)
         record = await self._record(request, situation, decision, answer)
         async with self.office.ports.units.begin() as unit:
+            record = await self._claimed(unit, request, situation, record)
+            if request.transaction_id is not None and not record.is_accepted:
+                await self._withdraw(unit, situation.unused, record)
             await self._keep(unit, record, correlation_id=request.correlation_id)
             await unit.commit()
         return _answer_of(record)
+
+    async def _withdraw(
+        self, unit: UnitOfWork, unused: tuple[AuthorizationRecord, ...], refusal: AuthorizationRecord
+    ) -> None:
+        """A tap that was accepted before lets no transaction begin that is refused now."""
+        for row in unused:
+            current = await unit.table(AUTHORIZATION).get_for_update(row.party_id, row.authorization_id)
+            if current is not None and current.transaction_id is None:
+                await unit.table(AUTHORIZATION).put(
+                    replace(current, is_accepted=False, status=refusal.status, reason=refusal.reason)
+                )
+
+    async def _claimed(
+        self, unit: UnitOfWork, request: AuthorizationRequest, situation: Situation, record: AuthorizationRecord
+    ) -> AuthorizationRecord:
+        """Return the decision, or the refusal where another station was faster."""
+        if not record.is_accepted or await self.concurrency.claim(unit, request, situation.subject, situation.token):
+            return record
+        return replace(
+            record, is_accepted=False, status=CONCURRENT.answer.value, reason=CONCURRENT.reason.value, may_cache=False
+        )
 
     async def _situation(self, unit: UnitOfWork, request: AuthorizationRequest, subject: str) -> Situation:
         now = self.office.now()
@@ -108,16 +148,23 @@ class AuthorizationDesk:
             of_this = await unit.table(AUTHORIZATION).select(
                 where | {"transaction_id": request.transaction_id}, order_by=("-is_accepted", "-decided_at")
             )
-        accepted = [row for row in fitting if row.is_accepted and row.transaction_id is None]
+        accepted = [row for row in fitting if row.is_accepted and row.transaction_id is None and is_for_a_start(row)]
         commanded = [row for row in accepted if row.auth_method is AuthMethod.COMMAND]
         token, emsp_id, has_agreement = await self._issuer(unit, request, subject)
+        ruling = await self.concurrency.ruling(unit, request, subject, token)
+        if request.is_stop and ruling is not None:
+            earlier = []
+        else:
+            # A driver taps once, and the station asks twice: when the card is shown and when it starts.
+            earlier = of_this if ruling is not None else [*of_this, *commanded, *accepted]
         return Situation(
             subject=subject,
             token=token,
             emsp_id=emsp_id,
             has_agreement=has_agreement,
-            # A driver taps once, and the station asks twice: when the card is shown and when it starts.
-            earlier=next(iter([*of_this, *commanded, *accepted]), None),
+            earlier=next(iter(earlier), None),
+            ruling=ruling,
+            unused=tuple(accepted),
             place=await _place_of(unit, request),
         )
 
@@ -131,14 +178,13 @@ class AuthorizationDesk:
         if not candidates and named is not None:
             candidates = [(None, named)]
         for token, emsp_id in candidates:
-            try:
-                await agreement_at(unit, request.party_id, emsp_id, self.office.now())
-            except NoAgreementInForce:
-                continue
-            return token, emsp_id, True
+            if await may_charge_under(unit, request.party_id, emsp_id, self.office.now()):
+                return token, emsp_id, True
         return (*candidates[0], False) if candidates else (None, None, False)
 
-    async def _again(self, request: AuthorizationRequest, earlier: AuthorizationRecord) -> AuthorizationAnswer:
+    async def _again(
+        self, request: AuthorizationRequest, situation: Situation, earlier: AuthorizationRecord
+    ) -> AuthorizationAnswer:
         """Give the earlier answer; bind it to the transaction that now uses it."""
         if request.transaction_id is None or earlier.transaction_id is not None:
             return _answer_of(earlier)
@@ -151,7 +197,8 @@ class AuthorizationDesk:
                     transaction_id=request.transaction_id,
                     ocpp_evse_id=current.ocpp_evse_id or request.ocpp_evse_id,
                 )
-                await self._keep(unit, bound, correlation_id=request.correlation_id)
+                earlier = await self._claimed(unit, request, situation, bound)
+                await self._keep(unit, earlier, correlation_id=request.correlation_id)
                 await unit.commit()
         return _answer_of(earlier)
 
@@ -228,6 +275,7 @@ class AuthorizationDesk:
             uid=uid,
             contract_id=contract_id,
             command_id=None,
+            group_key=token.group_key if token else None,
         )
 
     async def _keep(self, unit: UnitOfWork, record: AuthorizationRecord, *, correlation_id: str) -> None:
@@ -282,9 +330,19 @@ def decide_by(token: TokenRecord | None, means: Means, contact: EMSPContact, *, 
     )
 
 
+def is_for_a_start(record: AuthorizationRecord) -> bool:
+    """Tell whether a decision may let a transaction begin: a master pass is accepted to stop others."""
+    return record.reason not in _FOR_STOPS
+
+
 def _answer_of(record: AuthorizationRecord) -> AuthorizationAnswer:
+    is_known = record.status in {AuthorizationStatus.ACCEPTED, AuthorizationStatus.CONCURRENT_TX}
     return AuthorizationAnswer(
-        status=AuthorizationStatus(record.status), reason=record.reason, may_cache=record.may_cache
+        status=AuthorizationStatus(record.status),
+        reason=record.reason,
+        may_cache=record.may_cache,
+        # The group of a card that is blocked or not allowed here opens and stops nothing.
+        group_id=group_at_stations(record.group_key) if is_known and record.group_key is not None else None,
     )
 
 

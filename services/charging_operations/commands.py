@@ -1,4 +1,4 @@
-"""Commands of eMSPs: START_SESSION and STOP_SESSION go to the station, the rest is answered NOT_SUPPORTED.
+"""Commands of eMSPs go to the station; only UNLOCK_CONNECTOR is answered NOT_SUPPORTED.
 
 The synchronous answer says whether the command is taken; the station's word follows to the `response_url` through the
 delivery queue. A command is a row before it is sent, so a crash leaves it either unsent (it is sent again) or sent
@@ -17,7 +17,7 @@ import structlog
 from emobility.domain.agreement import NoAgreementInForce
 from emobility.domain.authorization import COMMANDED
 from emobility.domain.charging_station import EVSEStatus
-from emobility.domain.errors import RuleBroken, Unavailable
+from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import AuthMethod, SessionStatus
 from emobility.ports.unit_of_work import UnitOfWork
@@ -54,6 +54,12 @@ from services.charging_operations.records import (
     CommandState,
     EVSERecord,
 )
+from services.charging_operations.reservations import (
+    RESERVATION,
+    ReservationDesk,
+    ReservationState,
+    id_token_type_of,
+)
 from services.charging_operations.stations import evse_at
 from services.charging_operations.tokens import keep, record_of
 
@@ -69,7 +75,14 @@ _RESULTS: Final = {
     CommandResult.NOT_SUPPORTED: CommandResultType.NOT_SUPPORTED,
     CommandResult.TIMED_OUT: CommandResultType.TIMEOUT,
     CommandResult.STATION_OFFLINE: CommandResultType.EVSE_INOPERATIVE,
+    CommandResult.MALFORMED: CommandResultType.REJECTED,
 }
+_RESERVED: Final = {
+    "Occupied": CommandResultType.EVSE_OCCUPIED,
+    "Faulted": CommandResultType.EVSE_INOPERATIVE,
+    "Unavailable": CommandResultType.EVSE_INOPERATIVE,
+}
+"""OCPP ReservationStatus; what else a station says is in `_RESULTS`."""
 _IN_FLIGHT: Final = (CommandState.ACCEPTED, CommandState.SENT)
 
 
@@ -78,6 +91,7 @@ class CommandDesk:
     """Receives commands and sends them to stations."""
 
     office: Office
+    reservations: ReservationDesk
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: int = 0
     _backlog: Backlog = field(init=False)
@@ -141,7 +155,71 @@ class CommandDesk:
             return await self._take_start(unit, record, command)
         if isinstance(command, v221.StopSession):
             return await self._take_stop(unit, record, command)
+        if isinstance(command, v221.ReserveNow):
+            return await self._take_reserve(unit, record, command)
+        if isinstance(command, v221.CancelReservation):
+            return await self._take_cancel(unit, record, command)
         return replace(record, response=CommandResponseType.NOT_SUPPORTED.value)
+
+    async def _take_reserve(self, unit: UnitOfWork, record: CommandRecord, command: v221.ReserveNow) -> CommandRecord:
+        """Enter the reservation; one that the eMSP calls the same is replaced (OCPI 2.2.1, 13.3.3)."""
+        if command.token.owner != record.emsp_id:
+            raise InvalidParameters("the token belongs to another party than the caller")
+        try:
+            await agreement_at(unit, record.party_id, record.emsp_id, self.office.now())
+        except NoAgreementInForce:
+            return record
+        target = await self._target(unit, record.party_id, command)
+        if target is None:
+            return record
+        token = await record_of(record.party_id, command.token, self.office.ports.vault)
+        await keep(unit, token)
+        wanted = self.reservations.record(
+            party_id=record.party_id,
+            charging_station_id=target.charging_station_id,
+            ocpp_evse_id=target.ocpp_evse_id,
+            id_token=token.uid,
+            id_token_type=id_token_type_of(token.token_type),
+            group_key=token.group_key,
+            expires_at=command.expiry_date,
+            emsp_id=record.emsp_id,
+            external_id=command.reservation_id,
+            command_id=record.command_id,
+            correlation_id=record.correlation_id,
+        )
+        known = await self.reservations.of_emsp(unit, record.party_id, record.emsp_id, command.reservation_id)
+        try:
+            if known is None:
+                await self.reservations.enter(unit, wanted)
+            elif not await self.reservations.replace(unit, known, wanted):
+                return record
+        except RuleBroken as error:
+            _log.info("reservation_refused", correlation_id=record.correlation_id, reason=str(error))
+            return record
+        except MalformedInput as error:
+            raise InvalidParameters(str(error)) from error
+        return replace(
+            record,
+            state=CommandState.ACCEPTED,
+            response=CommandResponseType.ACCEPTED.value,
+            charging_station_id=target.charging_station_id,
+            ocpp_evse_id=target.ocpp_evse_id,
+            reservation_id=known.reservation_id if known else wanted.reservation_id,
+        )
+
+    async def _take_cancel(
+        self, unit: UnitOfWork, record: CommandRecord, command: v221.CancelReservation
+    ) -> CommandRecord:
+        known = await self.reservations.of_emsp(unit, record.party_id, record.emsp_id, command.reservation_id)
+        if known is None:
+            return record
+        return replace(
+            record,
+            state=CommandState.ACCEPTED,
+            response=CommandResponseType.ACCEPTED.value,
+            charging_station_id=known.charging_station_id,
+            reservation_id=known.reservation_id,
+        )
 
     async def _take_start(self, unit: UnitOfWork, record: CommandRecord, command: v221.StartSession) -> CommandRecord:
         if command.token.owner != record.emsp_id:
@@ -188,11 +266,14 @@ class CommandDesk:
             uid=token.uid,
             contract_id=token.contract_id,
             command_id=record.command_id,
+            group_key=token.group_key,
         )
         await keep_authorization(self.office, unit, decision, correlation_id=record.correlation_id)
         return started
 
-    async def _target(self, unit: UnitOfWork, party_id: PartyId, command: v221.StartSession) -> EVSERecord | None:
+    async def _target(
+        self, unit: UnitOfWork, party_id: PartyId, command: v221.StartSession | v221.ReserveNow
+    ) -> EVSERecord | None:
         where = {"party_id": party_id, "location_id": command.location_id}
         evses: Sequence[EVSERecord] = await unit.table(EVSES).select(where, order_by=("evse_uid",))
         if command.evse_uid is not None:
@@ -298,6 +379,8 @@ class CommandDesk:
 
     async def _send(self, record: CommandRecord) -> CommandOutcome:
         station_id = record.charging_station_id or ""
+        if record.reservation_id is not None:
+            return await self._send_reservation(record, station_id, record.reservation_id)
         command = StationCommand(correlation_id=record.correlation_id, timeout_s=self.office.limits.command_timeout_s)
         if record.kind is CommandType.STOP_SESSION:
             stop = StopTransaction(transaction_id=record.transaction_id or "")
@@ -316,6 +399,18 @@ class CommandDesk:
             record.party_id, station_id, replace(command, start_transaction=start)
         )
 
+    async def _send_reservation(self, record: CommandRecord, station_id: str, reservation_id: int) -> CommandOutcome:
+        if record.kind is CommandType.CANCEL_RESERVATION:
+            _, outcome = await self.reservations.cancel(
+                record.party_id, station_id, reservation_id, correlation_id=record.correlation_id, by_emsp=True
+            )
+            return outcome
+        async with self.office.ports.units.begin() as unit:
+            wanted = await unit.table(RESERVATION).get(record.party_id, station_id, reservation_id)
+        if wanted is None or wanted.command_id != record.command_id or wanted.state is not ReservationState.ASKED:
+            return CommandOutcome(result=CommandResult.REJECTED)  # cancelled, replaced or over before it was sent
+        return await self.reservations.send(wanted)
+
     async def _tell(self, record: CommandRecord, outcome: CommandOutcome) -> None:
         """Finish a command; one that can't be finished is seen in the log and holds up no other."""
         try:
@@ -327,7 +422,7 @@ class CommandDesk:
 
     async def _finish(self, record: CommandRecord, outcome: CommandOutcome) -> None:
         """Tell the eMSP, and let a start that failed authorise nothing."""
-        result = _RESULTS[outcome.result]
+        result = _result_of(record, outcome)
         async with self.office.ports.units.begin() as unit:
             await unit.table(COMMAND).put(replace(record, state=CommandState.DONE, result=result.value, id_token=None))
             await self._withdraw(unit, record, outcome)
@@ -361,8 +456,21 @@ class CommandDesk:
             await unit.table(AUTHORIZATION).put(withdrawn)
 
 
+def _result_of(record: CommandRecord, outcome: CommandOutcome) -> CommandResultType:
+    if record.kind is CommandType.RESERVE_NOW:
+        return _RESERVED.get(outcome.station_status or "", _RESULTS[outcome.result])
+    if record.kind is CommandType.CANCEL_RESERVATION and outcome.result is CommandResult.REJECTED:
+        return CommandResultType.UNKNOWN_RESERVATION
+    return _RESULTS[outcome.result]
+
+
 def _identity(command: v221.Command) -> str:
     """What makes two commands the same beside caller and response_url."""
     if isinstance(command, v221.StartSession):
         return "/".join([command.authorization_reference or "", command.location_id, command.token.uid])
+    if isinstance(command, v221.ReserveNow):
+        moment = command.expiry_date.isoformat()
+        return "/".join([command.reservation_id, command.location_id, command.evse_uid or "", moment])
+    if isinstance(command, v221.CancelReservation):
+        return command.reservation_id
     return command.session_id if isinstance(command, v221.StopSession) else ""

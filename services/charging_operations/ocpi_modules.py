@@ -32,6 +32,7 @@ from services.charging_operations.records import (
     SubscriberRecord,
     TokenRecord,
 )
+from services.charging_operations.token_changes import note_change
 from services.charging_operations.tokens import keep, record_of, token_of
 
 T = TypeVar("T")
@@ -199,7 +200,9 @@ class OCPIModules:
         """The token of an erased person ended: what we cached of it goes, since nobody could write it any more."""
         subject = self.ports.vault.subject_of(token.uid)
         async with self.ports.units.begin() as unit:
+            known = await unit.table(TOKEN).get_for_update(party_id, token.owner, subject, token.type)
             await unit.table(TOKEN).delete(party_id, token.owner, subject, token.type)
+            await note_change(unit, known, None)
             await unit.commit()
         return Reply()
 
@@ -320,6 +323,7 @@ def _token(record: TokenRecord) -> Token:
         is_valid=record.is_valid,
         whitelist=record.whitelist,
         last_updated=record.last_updated,
+        group_id=record.group_id,
     )
 
 

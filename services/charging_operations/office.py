@@ -47,6 +47,9 @@ class Limits:
         commands_at_once: Commands that wait for a station at the same time.
         missing_reports_wait: How long after its end a transaction waits for reports that are missing.
         sweep_interval: How often overdue transactions are looked for.
+        concurrent_offline_max: How long a station may be away before its transactions hold no token any more.
+        concurrent_silence_max: How long a transaction without a report holds its token; a 1.6 station that samples
+            nothing is silent for the whole charge.
     """
 
     session_push_interval: timedelta = timedelta(minutes=5)
@@ -56,6 +59,8 @@ class Limits:
     commands_at_once: int = 200
     missing_reports_wait: timedelta = timedelta(hours=24)
     sweep_interval: timedelta = timedelta(hours=1)
+    concurrent_offline_max: timedelta = timedelta(hours=1)
+    concurrent_silence_max: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

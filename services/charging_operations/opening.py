@@ -14,8 +14,10 @@ from emobility.domain.session import AuthMethod, Session, SessionStatus, Session
 from emobility.domain.transaction import Transaction, is_complete
 from emobility.domain.transaction_faults import Fault, FaultReason, without_clock
 from emobility.ports.unit_of_work import UnitOfWork
-from services.charging_operations.authorizing import CLOCK_SLACK, decide_by, keep_authorization
+from services.charging_operations.authorizing import CLOCK_SLACK, decide_by, is_for_a_start, keep_authorization
+from services.charging_operations.concurrency import policy_of
 from services.charging_operations.office import Office, agreement_at, short_hash
+from services.charging_operations.own_tokens import may_charge_under
 from services.charging_operations.records import (
     AUTHORIZATION,
     AuthorizationRecord,
@@ -63,6 +65,8 @@ class Opening:
         emsp_id, uid, contract_id = authorization.emsp_id, authorization.uid, authorization.contract_id
         if emsp_id is None or uid is None or contract_id is None or authorization.token_type is None:
             return Fault(reason=FaultReason.NO_AUTHORIZATION, detail="the token belongs to nobody we know")
+        if emsp_id == record.party_id:
+            return Fault(reason=FaultReason.OWN_TOKEN, detail="a card of the CPO's own: nobody is billed")
         started_at = whole_second(record.transaction.first_at)
         try:
             agreement = await agreement_at(unit, record.party_id, emsp_id, started_at)
@@ -165,6 +169,7 @@ class Opening:
             order_by=("-decided_at",),
         )
         evse_id = transaction.ocpp_evse_id
+        rows = [row for row in rows if is_for_a_start(row)]
         fitting = [row for row in rows if row.ocpp_evse_id is None or evse_id is None or row.ocpp_evse_id == evse_id]
         number = transaction.remote_start_id
         exact = [row for row in rows if number is not None and row.remote_start_id == number]
@@ -176,10 +181,11 @@ class Opening:
     ) -> AuthorizationRecord | None:
         """Decide as the station had to by itself: offline, or while we did not answer."""
         means = Means(transaction.identified_by) if transaction.identified_by in set(Means) else Means.RFID
+        policy = await policy_of(unit, transaction.party_id)
         for token in await tokens_of(unit, transaction.party_id, subject):
-            try:
-                await agreement_at(unit, transaction.party_id, token.emsp_id, transaction.first_at)
-            except NoAgreementInForce:
+            if token.group_key is not None and token.group_key == policy.master_pass_key:
+                continue
+            if not await may_charge_under(unit, transaction.party_id, token.emsp_id, transaction.first_at):
                 continue
             decision = decide_by(token, means, EMSPContact.STATION_OFFLINE, has_agreement=True)
             if not decision.is_accepted:
@@ -206,6 +212,7 @@ class Opening:
                 uid=token.uid,
                 contract_id=token.contract_id,
                 command_id=None,
+                group_key=token.group_key,
             )
             await keep_authorization(self.office, unit, record, correlation_id=record.authorization_id)
             return record

@@ -1,25 +1,7 @@
 """The operator's HTTP API, JSON by the codec of events and records; every route needs a token of the party, or ours.
 
-    PUT  /{party}                                {name}: host a CPO (internal token only)
-    GET  /{party}/public-key                     the key agreements are signed with
-    PUT  /{party}/locations/{location_id}        LocationTerms
-    PUT  /{party}/stations/{station_id}          StationTerms
-    PUT  /{party}/stations/{station_id}/credential   StationCredential, handed to the gateway
-    POST /{party}/stations/{station_id}/certificates CertificateRequest: the gateway's own CA signs; GET lists
-    POST /{party}/stations/{station_id}/certificates/{serial_number}/revoke
-    POST /{party}/stations/{station_id}/commands/{action}   the payload of any CALL of the station's OCPP version
-    GET  /{party}/stations/{station_id}/notices  what the station told; `action` names one kind
-    PUT  /{party}/tariffs/{tariff_id}            TariffTerms: a version in force from now on
-    PUT  /{party}/tariffs/{tariff_id}/market     MarketFollowing: the tariff follows market prices
-    POST /{party}/tariffs/{tariff_id}/market     MarketPrices: further prices make a new version
-    PUT  /{party}/agreements                     AgreementProposal: signed in the CPO's name
-    PUT  /{party}/subscribers/{party_id}         a navigation provider is told of locations
-    GET  /{party}/locations, stations, tariffs, agreements, sessions, cdrs, quarantine, disputes
-    GET  /{party}/energy                         the energy ledger of both directions
-    POST /{party}/quarantine/{quarantine_id}/resolve   Resolution
-    POST /{party}/cdrs/{cdr_id}/credit           CreditRequest
-
-What stations are made of is `station_api`'s. Lists take `offset` and `limit` (at most 1,000).
+Set-up, commands and books; the routes and what they take and answer are declared in `OperatorAPI.mount_on`, and told by
+`/operations/openapi.json` and `wattroam openapi`. What stations are made of is `station_api`'s.
 Nothing personal is shown.
 """
 
@@ -30,31 +12,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-import msgspec
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import Response
 
-from emobility.domain.errors import EmobilityError, MalformedInput, Unavailable
-from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
+from emobility.domain.charging_station import ChargingStation, Location
+from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.tariff.market import MarketPrice, MarketTerms
-from emobility.events import codec
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
 from emobility.protocols.station_control.messages import (
     CertificateRequest,
     CommandResult,
-    OCPPCall,
-    StationCommand,
+    StationCertificate,
     StationCredential,
 )
-from emobility.runtime.access import Access
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
 from services.charging_operations.credits import CreditDesk, CreditRequest
 from services.charging_operations.ledger import EnergyDirection, energy_ledger
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
-from services.charging_operations.publishing import newest_tariffs
 from services.charging_operations.quarantine import QuarantineDesk, Resolution
 from services.charging_operations.records import (
     AGREEMENT,
@@ -63,25 +40,78 @@ from services.charging_operations.records import (
     DISPUTE,
     EVSES,
     LOCATION,
+    NEWEST_TARIFF,
     QUARANTINE,
     SESSION,
     STATION,
     STATION_NOTICE,
-    CDRRecord,
+    AgreementRecord,
+    DisputeRecord,
     HostedCPO,
-    SessionRecord,
+    QuarantineRecord,
+    QuarantineState,
+    TariffVersion,
 )
+from services.charging_operations.routes import (
+    FROM_TO,
+    PAGE,
+    ROWS_MAX,
+    Query,
+    Route,
+    RouteTable,
+    answer,
+    asked,
+    narrowed,
+    page_of,
+    party_of,
+    period_of,
+    read_body,
+)
+from services.charging_operations.shown import (
+    AgreementShown,
+    CDRShown,
+    CommandAnswer,
+    CreditShown,
+    EnergyShown,
+    NoticeShown,
+    PartyNamed,
+    PublicKey,
+    SessionShown,
+    StationNamed,
+    StationShown,
+    shown_cdr,
+    shown_session,
+    shown_station,
+)
+from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, call_station
 from services.charging_operations.station_notices import shown_notice
 from services.charging_operations.stations import LocationTerms, StationDesk, StationTerms
 from services.charging_operations.tariffs import TariffDesk, TariffTerms
 
 T = TypeVar("T")
 
-BODY_BYTES_MAX: Final = 1_000_000
-"""A tariff that follows a market for a year has some 10,000 prices."""
-ROWS_MAX: Final = 1_000
-COMMAND_TIMEOUT_S: Final = 30
+_OF_EMSP: Final = Query("emsp_id", PartyId, "only of this eMSP")
+_OF_STATION: Final = Query("charging_station_id", str, "only of this station")
+_OF_TRANSACTION: Final = Query("transaction_id", str, "only of this transaction")
+SESSION_QUERY: Final = (*PAGE, *FROM_TO, _OF_EMSP, _OF_STATION, _OF_TRANSACTION)
+CDR_QUERY: Final = (
+    *(*PAGE, *FROM_TO, _OF_EMSP),
+    Query("session_id", str, "only of this session"),
+    Query("is_credit", bool, "true: only credits; false: only CDRs"),
+)
+WAITING_QUERY: Final = (
+    *(*PAGE, *FROM_TO, _OF_STATION, _OF_TRANSACTION),
+    Query("state", QuarantineState, "only in this state"),
+)
+DISPUTE_QUERY: Final = (*PAGE, *FROM_TO, _OF_EMSP, Query("cdr_id", str, "only about this CDR"))
+NOTICE_QUERY: Final = (*PAGE, *FROM_TO, Query("action", str, "only notices of this OCPP action"))
 COMMAND_TIMEOUT_S_MAX: Final = 120
+COMMAND_STATUS_WORDS: Final = {
+    409: "the station is offline",
+    422: "the payload breaks the schema of the station's version; nothing was sent",
+    501: "the station, or its version, has no such action",
+    504: "the station did not answer in time",
+}
 COMMAND_STATUS: Final = {
     CommandResult.STATION_OFFLINE: 409,
     CommandResult.MALFORMED: 422,
@@ -113,15 +143,11 @@ class MarketPrices:
     keep_from: datetime | None = None
 
 
-Handler = Callable[[Request, PartyId], Awaitable[Any]]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAPI:
     """Routes for all CPOs hosted here."""
 
     office: Office
-    access: Access
     stations: StationDesk
     tariffs: TariffDesk
     agreements: AgreementDesk
@@ -129,71 +155,82 @@ class OperatorAPI:
     credits: CreditDesk
     modules: OCPIModules
 
-    def mount_on(self, app: FastAPI) -> None:
-        """Add the routes and the mapping of errors to HTTP."""
-        app.add_exception_handler(EmobilityError, error_answer)
-        app.add_api_route("/{party}", self.host_cpo, methods=["PUT"])
-        for method, path, handler in self._routes():
-            app.add_api_route(f"/{{party}}{path}", self.guarded(handler), methods=[method])
-
-    def _routes(self) -> list[tuple[str, str, Handler]]:
-        return [
-            ("GET", "/public-key", self.public_key),
-            ("PUT", "/locations/{location_id}", self.put_location),
-            ("PUT", "/stations/{station_id}", self.put_station),
-            ("PUT", "/stations/{station_id}/credential", self.put_credential),
-            ("POST", "/stations/{station_id}/certificates", self.issue_certificate),
-            ("GET", "/stations/{station_id}/certificates", self.list_certificates),
-            ("POST", "/stations/{station_id}/certificates/{serial_number}/revoke", self.revoke_certificate),
-            ("POST", "/stations/{station_id}/commands/{action}", self.command),
-            ("GET", "/stations/{station_id}/notices", self.list_notices),
-            ("PUT", "/tariffs/{tariff_id}", self.put_tariff),
-            ("PUT", "/tariffs/{tariff_id}/market", self.follow_market),
-            ("POST", "/tariffs/{tariff_id}/market", self.add_market_prices),
-            ("PUT", "/agreements", self.put_agreement),
-            ("PUT", "/subscribers/{subscriber_id}", self.subscribe),
-            ("GET", "/locations", self.list_locations),
-            ("GET", "/stations", self.list_stations),
-            ("GET", "/tariffs", self.list_tariffs),
-            ("GET", "/agreements", self.list_agreements),
-            ("GET", "/sessions", self.list_sessions),
-            ("GET", "/cdrs", self.list_cdrs),
-            ("GET", "/quarantine", self.list_quarantine),
-            ("GET", "/disputes", self.list_disputes),
-            ("GET", "/energy", self.show_energy),
-            ("POST", "/quarantine/{quarantine_id}/resolve", self.resolve),
-            ("POST", "/cdrs/{cdr_id}/credit", self.credit),
-        ]
-
-    def guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Return a handler that answers the party itself, or us, and nobody else."""
-
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self.access.party(request, party_id)
-            handled = await handler(request, party_id)
-            return handled if isinstance(handled, Response) else answer(handled)
-
-        return guarded
+    def mount_on(self, routes: RouteTable) -> None:
+        """Add the routes."""
+        station, tariff = "/stations/{station_id}", "/tariffs/{tariff_id}"
+        certificates = f"{station}/certificates"
+        routes.add(
+            "Set-up",
+            [
+                Route("PUT", "", self.host_cpo, HostRequest, PublicKey, status=201, is_internal=True),
+                Route("GET", "/public-key", self.public_key, answers=PublicKey),
+                Route("PUT", "/locations/{location_id}", self.put_location, LocationTerms, Location),
+                Route("PUT", station, self.put_station, StationTerms, ChargingStation),
+                Route("PUT", f"{station}/credential", self.put_credential, StationCredential, StationNamed),
+                Route("POST", certificates, self.issue_certificate, CertificateRequest, StationCertificate),
+                Route("GET", certificates, self.list_certificates, answers=list[StationCertificate]),
+                Route(
+                    "POST",
+                    f"{certificates}/{{serial_number}}/revoke",
+                    self.revoke_certificate,
+                    None,
+                    StationCertificate,
+                ),
+                Route("PUT", tariff, self.put_tariff, TariffTerms, TariffVersion),
+                Route("PUT", f"{tariff}/market", self.follow_market, MarketFollowing, TariffVersion),
+                Route("POST", f"{tariff}/market", self.add_market_prices, MarketPrices, TariffVersion),
+                Route("PUT", "/agreements", self.put_agreement, AgreementProposal, AgreementShown),
+                Route("PUT", "/subscribers/{subscriber_id}", self.subscribe, None, PartyNamed),
+            ],
+        )
+        routes.add(
+            "Commands",
+            [
+                Route(
+                    "POST",
+                    f"{station}/commands/{{action}}",
+                    self.command,
+                    dict[str, Any],
+                    CommandAnswer,
+                    (Query("timeout_s", int, f"how long it may take, 1 to {COMMAND_TIMEOUT_S_MAX}"),),
+                    also=COMMAND_STATUS_WORDS,
+                )
+            ],
+        )
+        routes.add(
+            "Books",
+            [
+                Route("GET", "/locations", self.list_locations, None, list[Location], PAGE),
+                Route("GET", "/stations", self.list_stations, None, list[StationShown], PAGE),
+                Route("GET", "/tariffs", self.list_tariffs, None, list[TariffVersion], PAGE),
+                Route("GET", "/agreements", self.list_agreements, None, list[AgreementRecord], PAGE),
+                Route("GET", "/sessions", self.list_sessions, None, list[SessionShown], SESSION_QUERY),
+                Route("GET", "/cdrs", self.list_cdrs, None, list[CDRShown], CDR_QUERY),
+                Route("GET", "/quarantine", self.list_quarantine, None, list[QuarantineRecord], WAITING_QUERY),
+                Route("GET", "/disputes", self.list_disputes, None, list[DisputeRecord], DISPUTE_QUERY),
+                Route("GET", "/energy", self.show_energy, None, dict[str, EnergyShown]),
+                Route("POST", "/quarantine/{quarantine_id}/resolve", self.resolve, Resolution, QuarantineRecord),
+                Route("POST", "/cdrs/{cdr_id}/credit", self.credit, CreditRequest, CreditShown),
+                Route("GET", f"{station}/notices", self.list_notices, None, list[NoticeShown], NOTICE_QUERY),
+            ],
+        )
 
     # Set-up
 
-    async def host_cpo(self, request: Request) -> Response:
+    async def host_cpo(self, request: Request, party_id: PartyId) -> Any:
         """Act for a CPO from now on; only our own processes may ask for it."""
-        await self.access.internal(request)
-        party_id = party_of(request.path_params["party"])
-        asked = await read_body(request, HostRequest)
+        wanted = await read_body(request, HostRequest)
         async with self.office.ports.units.begin() as unit:
-            await unit.table(CPO).put(HostedCPO(party_id=party_id, name=asked.name))
-            await self.office.host.add_party(unit, party_id, role=Role.CPO, business_name=asked.name)
+            await unit.table(CPO).put(HostedCPO(party_id=party_id, name=wanted.name))
+            await self.office.host.add_party(unit, party_id, role=Role.CPO, business_name=wanted.name)
             await unit.commit()
-        return answer(await self.public_key(request, party_id), 201)
+        return await self.public_key(request, party_id)
 
     async def public_key(self, _: Request, party_id: PartyId) -> Any:
         """Show the key that agreements are signed with."""
         async with self.office.ports.units.begin() as unit:
             await require_hosted(unit, party_id)
-        return {"party_id": party_id, "public_key": await self.office.ports.signer.public_key(party_id)}
+        return PublicKey(party_id=party_id, public_key=await self.office.ports.signer.public_key(party_id))
 
     async def put_location(self, request: Request, party_id: PartyId) -> Any:
         """Enter or change a location."""
@@ -222,7 +259,7 @@ class OperatorAPI:
         credential = await read_body(request, StationCredential)
         station_id = await self.station_of(request, party_id)
         await self.office.stations.put_credential(party_id, station_id, credential)
-        return {"charging_station_id": station_id}
+        return StationNamed(charging_station_id=station_id)
 
     async def issue_certificate(self, request: Request, party_id: PartyId) -> Any:
         """Have the gateway's own CA sign a station's CSR; the chain is shown once and not kept."""
@@ -247,22 +284,27 @@ class OperatorAPI:
         `timeout_s`, 422 when the payload breaks its version's schema, 501 when it, or its version, has no such action.
         """
         payload = await read_body(request, dict[str, Any])
-        timeout_s = number_in(request, "timeout_s", COMMAND_TIMEOUT_S)
+        timeout_s = asked(request, "timeout_s", COMMAND_TIMEOUT_S)
         if not 1 <= timeout_s <= COMMAND_TIMEOUT_S_MAX:
             raise NotUnderstood(f"timeout_s is 1 to {COMMAND_TIMEOUT_S_MAX}")
         station_id = await self.station_of(request, party_id)
-        wanted = StationCommand(
+        outcome = await call_station(
+            self.office,
+            party_id,
+            station_id,
+            request.path_params["action"],
+            payload,
             correlation_id=self.correlation_of(request),
             timeout_s=timeout_s,
-            ocpp_call=OCPPCall(action=request.path_params["action"], payload=payload),
         )
-        outcome = await self.office.stations.command(party_id, station_id, wanted)
-        shown = {"result": outcome.result, "detail": outcome.station_status, "answer": outcome.answer}
+        shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
         return answer(shown, COMMAND_STATUS.get(outcome.result, 200))
 
     async def list_notices(self, request: Request, party_id: PartyId) -> Any:
         """List what a station told, the newest first."""
-        rows = await self.rows_of_station(request, party_id, STATION_NOTICE, "action", order_by=("-occurred_at",))
+        rows = await self.rows_of_station(
+            request, party_id, STATION_NOTICE, "action", at="occurred_at", order_by=("-occurred_at",)
+        )
         return [await shown_notice(self.office.ports.vault, row) for row in rows]
 
     async def rows_of_station(
@@ -270,19 +312,13 @@ class OperatorAPI:
         request: Request,
         party_id: PartyId,
         spec: TableSpec[T],
-        *texts: str,
-        numbers: tuple[str, ...] = (),
+        *narrowing: str,
+        at: str = "",
         order_by: tuple[str, ...] = (),
     ) -> list[T]:
-        """Return a page of a station's rows; `texts` and `numbers` are the fields that a query may narrow.
-
-        Raises `NotFound`, `NotUnderstood`.
-        """
-        station_id = await self.station_of(request, party_id)
-        where: dict[str, Any] = {"party_id": party_id, "charging_station_id": station_id}
-        where |= {name: request.query_params[name] for name in texts if name in request.query_params}
-        where |= {name: number_in(request, name, 0) for name in numbers if name in request.query_params}
-        return await self._rows(request, party_id, spec, where=where, order_by=order_by)
+        """Return a page of a station's rows, as `rows` does. Raises `NotFound`."""
+        of_station = {"charging_station_id": await self.station_of(request, party_id)}
+        return await self.rows(request, party_id, spec, *narrowing, where=of_station, at=at, order_by=order_by)
 
     async def station_of(self, request: Request, party_id: PartyId) -> str:
         """Return the station a path names. Raises `NotFound`."""
@@ -304,27 +340,27 @@ class OperatorAPI:
 
     async def follow_market(self, request: Request, party_id: PartyId) -> Any:
         """Let a tariff follow market prices."""
-        asked = await read_body(request, MarketFollowing)
-        terms = asked.terms
+        wanted = await read_body(request, MarketFollowing)
+        terms = wanted.terms
         if terms.party_id != party_id or terms.tariff_id != request.path_params["tariff_id"]:
             raise NotUnderstood("party or tariff differ between URL and body")
         async with self.office.ports.units.begin() as unit:
             version = await self.tariffs.follow_market(
-                unit, terms, asked.prices, correlation_id=self.correlation_of(request)
+                unit, terms, wanted.prices, correlation_id=self.correlation_of(request)
             )
             await unit.commit()
         return version
 
     async def add_market_prices(self, request: Request, party_id: PartyId) -> Any:
         """Take further prices in."""
-        asked = await read_body(request, MarketPrices)
+        wanted = await read_body(request, MarketPrices)
         async with self.office.ports.units.begin() as unit:
             version = await self.tariffs.add_market_prices(
                 unit,
                 party_id,
                 request.path_params["tariff_id"],
-                asked.prices,
-                keep_from=asked.keep_from,
+                wanted.prices,
+                keep_from=wanted.keep_from,
                 correlation_id=self.correlation_of(request),
             )
             await unit.commit()
@@ -336,7 +372,7 @@ class OperatorAPI:
         async with self.office.ports.units.begin() as unit:
             record = await self.agreements.put(unit, party_id, proposal, correlation_id=self.correlation_of(request))
             await unit.commit()
-        return {"state": record.state, "agreement": record.agreement}
+        return AgreementShown(state=record.state, agreement=record.agreement)
 
     async def subscribe(self, request: Request, party_id: PartyId) -> Any:
         """Tell a navigation provider of locations."""
@@ -345,78 +381,93 @@ class OperatorAPI:
             await require_hosted(unit, party_id)
             await self.modules.subscribe(unit, party_id, subscriber_id, correlation_id=self.correlation_of(request))
             await unit.commit()
-        return {"party_id": subscriber_id}
+        return PartyNamed(party_id=subscriber_id)
 
     # Looking
 
     async def list_locations(self, request: Request, party_id: PartyId) -> Any:
         """List locations."""
-        return [row.location for row in await self._rows(request, party_id, LOCATION)]
+        return [row.location for row in await self.rows(request, party_id, LOCATION)]
 
     async def list_stations(self, request: Request, party_id: PartyId) -> Any:
         """List stations with the state of their EVSEs."""
-        rows = await self._rows(request, party_id, STATION)
+        rows = await self.rows(request, party_id, STATION)
         async with self.office.ports.units.begin() as unit:
             evses = await unit.table(EVSES).select({"party_id": party_id})
         status = {row.evse_uid: row.status for row in evses}
-        return [
-            {
-                "charging_station_id": row.charging_station_id,
-                "location_id": row.location_id,
-                "tariff_ids": row.tariff_ids,
-                "evses": [{"evse": evse, "status": status.get(evse.evse_uid)} for evse in row.station.evses],
-            }
-            for row in rows
-        ]
+        return [shown_station(row, status) for row in rows]
 
-    async def list_tariffs(self, _: Request, party_id: PartyId) -> Any:
+    async def list_tariffs(self, request: Request, party_id: PartyId) -> Any:
         """List the newest version of each tariff."""
-        async with self.office.ports.units.begin() as unit:
-            return await newest_tariffs(unit, party_id)
+        return await self.rows(request, party_id, NEWEST_TARIFF, order_by=("tariff_id",))
 
     async def list_agreements(self, request: Request, party_id: PartyId) -> Any:
         """List agreements, all versions."""
-        return await self._rows(request, party_id, AGREEMENT)
+        return await self.rows(request, party_id, AGREEMENT)
 
     async def list_sessions(self, request: Request, party_id: PartyId) -> Any:
-        """List sessions."""
-        return [_shown_session(row) for row in await self._rows(request, party_id, SESSION)]
+        """List sessions, the oldest change first; `from` and `to` are about when they changed."""
+        narrowing = ("emsp_id", "charging_station_id", "transaction_id")
+        by_change = ("last_updated",)
+        rows = await self.rows(request, party_id, SESSION, *narrowing, at="last_updated", order_by=by_change)
+        return [shown_session(row) for row in rows]
 
     async def list_cdrs(self, request: Request, party_id: PartyId) -> Any:
-        """List CDRs and credits."""
-        return [_shown_cdr(row) for row in await self._rows(request, party_id, CDRS)]
+        """List CDRs and credits, the oldest first; `from` and `to` are about when they were issued or credited."""
+        narrowing = ("emsp_id", "session_id", "is_credit")
+        by_change = ("last_updated",)
+        rows = await self.rows(request, party_id, CDRS, *narrowing, at="last_updated", order_by=by_change)
+        return [shown_cdr(row) for row in rows]
 
     async def list_quarantine(self, request: Request, party_id: PartyId) -> Any:
         """List what waits in quarantine and what was decided."""
-        return await self._rows(request, party_id, QUARANTINE)
+        return await self.rows(
+            *(request, party_id, QUARANTINE, "state", "charging_station_id", "transaction_id"), at="quarantined_at"
+        )
 
     async def list_disputes(self, request: Request, party_id: PartyId) -> Any:
         """List disputes received."""
-        return await self._rows(request, party_id, DISPUTE)
+        return await self.rows(request, party_id, DISPUTE, "emsp_id", "cdr_id", at="received_at")
 
     async def show_energy(self, _: Request, party_id: PartyId) -> Any:
         """Show where each metered Wh is."""
         ledgers = {each: await energy_ledger(self.office.ports.units, party_id, each) for each in EnergyDirection}
         return {
-            each.value.lower(): {"ledger": ledger, "difference_wh": ledger.difference_wh}
+            each.value.lower(): EnergyShown(ledger=ledger, difference_wh=ledger.difference_wh)
             for each, ledger in ledgers.items()
         }
 
-    async def _rows(
+    async def rows(
         self,
         request: Request,
         party_id: PartyId,
         spec: TableSpec[T],
-        *,
+        *narrowing: str,
         where: dict[str, Any] | None = None,
+        at: str = "",
         order_by: tuple[str, ...] = (),
+        rows_max: int = ROWS_MAX,
     ) -> list[T]:
+        """Return a page of a party's rows.
+
+        Args:
+            request: Its query says what to show.
+            party_id: Whose.
+            spec: Of which table.
+            narrowing: The fields that the query may give.
+            where: What is asked of them besides.
+            at: The field that the query's `from` and `to` are about.
+            order_by: As `select` takes it.
+            rows_max: The longest page.
+        """
+        offset, limit = page_of(request, rows_max)
         async with self.office.ports.units.begin() as unit:
             return await unit.table(spec).select(
-                where or {"party_id": party_id},
+                {"party_id": party_id} | (where or {}) | narrowed(request, *narrowing),
+                **period_of(request, at),
                 order_by=order_by,
-                offset=number_in(request, "offset", 0),
-                limit=min(number_in(request, "limit", ROWS_MAX), ROWS_MAX),
+                offset=offset,
+                limit=limit,
             )
 
     # Deciding
@@ -438,13 +489,13 @@ class OperatorAPI:
 
     async def credit(self, request: Request, party_id: PartyId) -> Any:
         """Take a CDR back and perhaps replace it."""
-        asked = await read_body(request, CreditRequest)
+        wanted = await read_body(request, CreditRequest)
 
         async def decide(unit: UnitOfWork) -> Any:
             credit, replacement = await self.credits.credit(
-                unit, party_id, request.path_params["cdr_id"], asked, correlation_id=self.correlation_of(request)
+                unit, party_id, request.path_params["cdr_id"], wanted, correlation_id=self.correlation_of(request)
             )
-            return {"credit_id": credit.cdr_id, "replacement_id": replacement.cdr_id if replacement else None}
+            return CreditShown(credit_id=credit.cdr_id, replacement_id=replacement.cdr_id if replacement else None)
 
         return await self._committed(decide)
 
@@ -457,91 +508,3 @@ class OperatorAPI:
     def correlation_of(self, request: Request) -> str:
         """Return the caller's correlation id, or a new one."""
         return message_id(request.headers.get(CORRELATION_ID)) or self.office.ports.randomness.uuid()
-
-
-def _shown_session(row: SessionRecord) -> dict[str, Any]:
-    session = row.session
-    return {
-        "session_id": row.session_id,
-        "emsp_id": row.emsp_id,
-        "status": session.status,
-        "started_at": session.started_at,
-        "ended_at": session.ended_at,
-        "evse_uid": session.evse_uid,
-        "energy_import_wh": session.energy_import_wh,
-        "energy_export_wh": session.energy_export_wh,
-        "currency": session.currency,
-        "total_cost": session.total_cost,
-        "tariff_hash": session.tariff_hash,
-        "charging_station_id": row.charging_station_id,
-        "transaction_id": row.transaction_id,
-    }
-
-
-def _shown_cdr(row: CDRRecord) -> dict[str, Any]:
-    cdr = row.cdr
-    return {
-        "cdr_id": row.cdr_id,
-        "session_id": row.session_id,
-        "emsp_id": row.emsp_id,
-        "is_credit": row.is_credit,
-        "credit_reference_id": cdr.credit_reference_id,
-        "credited_by": row.credited_by,
-        "started_at": cdr.started_at,
-        "ended_at": cdr.ended_at,
-        "energy_import_wh": row.energy_import_wh,
-        "energy_export_wh": row.energy_export_wh,
-        "currency": cdr.currency,
-        "total_cost": cdr.total_cost,
-        "tariff_id": cdr.tariff.tariff_id,
-        "tariff_hash": cdr.tariff_hash,
-        "is_signed": cdr.signed_data is not None,
-        "remark": cdr.remark,
-        "issued_at": cdr.issued_at,
-    }
-
-
-async def read_body(request: Request, kind: type[T]) -> T:
-    """Read a JSON body. Raises `NotUnderstood`."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise NotUnderstood(f"more than {BODY_BYTES_MAX} bytes")
-    try:
-        return codec.decode(bytes(body), kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotUnderstood(str(error)) from error
-
-
-def answer(value: Any, status_code: int = 200) -> Response:
-    """Write a value as JSON."""
-    return Response(codec.encode(value), status_code=status_code, media_type="application/json")
-
-
-async def error_answer(_: Request, error: Exception) -> Response:
-    """Map an error to HTTP: a name for machines, a sentence for people."""
-    status = 409
-    if isinstance(error, NotFound):
-        status = 404
-    elif isinstance(error, MalformedInput):
-        status = 422
-    elif isinstance(error, Unavailable):
-        status = 503
-    return answer({"error": type(error).__name__, "detail": str(error)}, status)
-
-
-def party_of(text: str) -> PartyId:
-    """Return the party a path names. Raises `NotFound`: what is no party id names nobody."""
-    try:
-        return PartyId(text)
-    except MalformedPartyId as error:
-        raise NotFound("no such party") from error
-
-
-def number_in(request: Request, name: str, default: int) -> int:
-    """Return a whole number of the query. Raises `NotUnderstood`."""
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise NotUnderstood(f"{name} is no whole number")
-    return int(text)

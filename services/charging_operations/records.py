@@ -121,7 +121,10 @@ class SubscriberRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
-    """A token as its eMSP last pushed it; `token_subject` is `uid.subject`."""
+    """A token as its eMSP last pushed it; `token_subject` is `uid.subject`.
+
+    `group_key`: keyed hash of eMSP and group, by which the tokens of one group are found; no other eMSP has the same.
+    """
 
     party_id: PartyId
     emsp_id: PartyId
@@ -133,6 +136,8 @@ class TokenRecord:
     is_valid: bool
     whitelist: Whitelist
     last_updated: datetime
+    group_id: Sealed | None = None
+    group_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +145,7 @@ class AuthorizationRecord:
     """A decision about a token at a station, and the transaction it let begin.
 
     `emsp_id`, `uid` and `contract_id` are None where the token is unknown. `command_id`: the START_SESSION it is of.
+    `group_key`: of the token.
     """
 
     party_id: PartyId
@@ -161,6 +167,7 @@ class AuthorizationRecord:
     uid: Sealed | None
     contract_id: Sealed | None
     command_id: str | None
+    group_key: str | None = None
 
 
 class TransactionState(StrEnum):
@@ -333,6 +340,7 @@ class CommandRecord:
     response_url: Sealed
     correlation_id: str
     received_at: datetime
+    reservation_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

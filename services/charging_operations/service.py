@@ -30,23 +30,43 @@ from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.agreements import AgreementDesk
+from services.charging_operations.authorization_api import AuthorizationAPI
 from services.charging_operations.authorizing import AuthorizationDesk
+from services.charging_operations.bulk_api import BulkAPI
+from services.charging_operations.bulk_commands import BulkDesk
 from services.charging_operations.cdrs import CDRDesk
+from services.charging_operations.claim_api import ClaimAPI
+from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.commands import CommandDesk
+from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.firmware_api import FirmwareAPI
+from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
+from services.charging_operations.import_api import ImportAPI
+from services.charging_operations.importing import ImportDesk
+from services.charging_operations.local_list_sending import LocalListSender
+from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
-from services.charging_operations.operator_api import OperatorAPI, answer
+from services.charging_operations.operator_api import OperatorAPI
+from services.charging_operations.own_tokens import OwnTokenDesk
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
+from services.charging_operations.quirk_api import QuirkAPI
+from services.charging_operations.reservation_api import ReservationAPI
+from services.charging_operations.reservations import ReservationDesk
+from services.charging_operations.routes import RouteTable, answer
 from services.charging_operations.sessions import SessionDesk
 from services.charging_operations.station_api import StationAPI
 from services.charging_operations.station_history import WATCH_INTERVAL, HistoryDesk
+from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.timeline_api import TimelineAPI
+from services.charging_operations.transaction_api import TransactionAPI
 from services.charging_operations.uptime import UptimeDesk
 from services.charging_operations.variable_settings import SettingDesk
 
@@ -88,21 +108,33 @@ class ChargingOperations:
         self.stations = StationDesk(office=office, publisher=publisher)
         self.tariffs = TariffDesk(office=office, publisher=publisher)
         self.agreements = AgreementDesk(office=office, publisher=publisher)
-        self.authorization = AuthorizationDesk(office=office)
-        self.commands = CommandDesk(office=office)
+        self.bulk = BulkDesk(office=office)
+        self.own_tokens = OwnTokenDesk(office=office)
+        self.claims = ClaimDesk(office=office, stations=self.stations)
+        self.concurrency = ConcurrencyDesk(office=office)
+        self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
+        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
+        self.reservations = ReservationDesk(office=office, publisher=publisher)
+        self.commands = CommandDesk(office=office, reservations=self.reservations)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
         self.history = HistoryDesk(office=office)
+        self.tasks = TaskDesk(office=office)
+        self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
         self.sessions = SessionDesk(
             office=office,
             stations=self.stations,
             device_model=self.device_model,
             history=self.history,
+            claims=self.claims,
+            campaigns=self.campaigns,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
+            reservations=self.reservations,
+            local_lists=self.local_lists,
         )
         self.modules.publisher = publisher
         self.modules.commands = self.commands
@@ -121,7 +153,6 @@ class ChargingOperations:
         self.host.mount_on(app, authorize=access.party)
         operator = OperatorAPI(
             office=self.office,
-            access=access,
             stations=self.stations,
             tariffs=self.tariffs,
             agreements=self.agreements,
@@ -129,13 +160,30 @@ class ChargingOperations:
             credits=self.credits,
             modules=self.modules,
         )
-        operator.mount_on(app)
+        self.routes = RouteTable(app=app, access=access)
+        self.routes.open()
+        operator.mount_on(self.routes)
         StationAPI(
             operator=operator,
             device_model=self.device_model,
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
-        ).mount_on(app)
+        ).mount_on(self.routes)
+        ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
+        ImportAPI(
+            operator=operator,
+            desk=ImportDesk(office=self.office, stations=self.stations, own_tokens=self.own_tokens),
+            own_tokens=self.own_tokens,
+        ).mount_on(self.routes)
+        BulkAPI(operator=operator, desk=self.bulk).mount_on(self.routes)
+        TransactionAPI(operator=operator).mount_on(self.routes)
+        QuirkAPI(operator=operator).mount_on(self.routes)
+        TimelineAPI(operator=operator).mount_on(self.routes)
+        AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
+            self.routes
+        )
+        ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
+        FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -144,12 +192,17 @@ class ChargingOperations:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
+            tasks.create_task(self.bulk.run(stop))
+            tasks.create_task(self.local_lists.run(stop))
             limits = self.office.limits
             watches = (
                 tasks.create_task(
                     self._again_and_again(self._give_up_waiting, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
             )
             await stop.wait()
             for watch in watches:
@@ -157,7 +210,7 @@ class ChargingOperations:
 
     async def backlog(self) -> int:
         """Count what has to be sent or answered yet, beyond the lag of the consumer."""
-        return await self.host.pending() + await self.commands.pending()
+        return await self.host.pending() + await self.commands.pending() + await self.bulk.pending()
 
     def _business_time(self, interval: timedelta) -> Callable[[], Awaitable[None]]:
         clock = self.office.ports.clock
@@ -178,6 +231,7 @@ class ChargingOperations:
 
     async def _give_up_waiting(self) -> None:
         """Quarantine what is overdue, each transaction in a unit of its own: one that fails holds up no other."""
+        await self.own_tokens.expire()
         async with self.office.ports.units.begin() as unit:
             overdue = await self.sessions.overdue(unit)
         for record in overdue:

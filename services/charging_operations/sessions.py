@@ -21,7 +21,9 @@ from emobility.events.charging import (
     AuthorizationDecided,
     ConnectorStatusChanged,
     DeviceModelReported,
+    EVSEMetered,
     MonitorsReported,
+    StationBooted,
     StationNotified,
     TransactionEnded,
     TransactionStarted,
@@ -29,9 +31,15 @@ from emobility.events.charging import (
 )
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.events.fold import TransactionReport, apply
+from emobility.events.reservations import ReservationEnded
+from emobility.events.station_tasks import TaskReported
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
+from services.charging_operations.claims import ClaimDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.evse_readings import keep_evse_reading
+from services.charging_operations.firmware_campaigns import CampaignDesk
+from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
 from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
@@ -53,6 +61,8 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.reservations import ReservationDesk
+from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
 from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.stations import StationDesk, evse_at
@@ -73,9 +83,13 @@ class SessionDesk:
     stations: StationDesk
     device_model: DeviceModelDesk
     history: HistoryDesk
+    claims: ClaimDesk
+    campaigns: CampaignDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
+    reservations: ReservationDesk
+    local_lists: LocalListDesk
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take a batch of one partition in."""
@@ -85,19 +99,35 @@ class SessionDesk:
         for record in touched.values():
             await self._advance(unit, record)
 
-    async def _take(self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]) -> None:
+    async def _take(  # noqa: C901 - one branch for each event
+        self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]
+    ) -> None:
         event = envelope.event
         if isinstance(event, ConnectorStatusChanged):
             await self.history.take(unit, envelope, event)
             await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
         elif isinstance(event, DeviceModelReported | MonitorsReported):
             await self.device_model.take(unit, envelope, event)
+        elif isinstance(event, StationBooted):
+            await keep_boot(unit, envelope, event)
+            await self.claims.take(unit, envelope, event)
+            await self.local_lists.take_boot(unit, event)
+            await self.campaigns.booted(unit, event.party_id, event.charging_station_id, event.firmware_version)
+        elif isinstance(event, TaskReported):
+            await self.campaigns.take(unit, envelope, event)
+        elif isinstance(event, EVSEMetered):
+            await keep_evse_reading(unit, envelope, event)
         elif isinstance(event, StationNotified):
             await keep_notice(unit, event, envelope.event_id)
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
             await self._take_report(unit, envelope, event, touched)
+            await self.reservations.take_use(unit, event)
+            if isinstance(event, TransactionStarted):
+                await self.local_lists.take_use(unit, envelope, event)
+        elif isinstance(event, ReservationEnded):
+            await self.reservations.take_end(unit, envelope, event)
 
     async def _take_report(
         self, unit: UnitOfWork, envelope: Envelope, event: TransactionReport, touched: dict[_Key, TransactionRecord]
@@ -215,6 +245,17 @@ class SessionDesk:
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.DISMISSED))
             return
         await self._quarantine(unit, record, verdict.faults, session)
+        if {fault.reason for fault in verdict.faults} == {FaultReason.OWN_TOKEN}:
+            await self._waive(unit, record, why=verdict.faults[0].detail)
+
+    async def _waive(self, unit: UnitOfWork, record: TransactionRecord, *, why: str) -> None:
+        """Account at once for energy that nobody is to decide about."""
+        waiver = Resolution(outcome=Outcome.WAIVE, who="charging_operations", why=why)
+        for row in await quarantine_of(unit, record):
+            if row.state is QuarantineState.OPEN:
+                await self.quarantine.resolve(
+                    unit, row.party_id, row.quarantine_id, waiver, correlation_id=record.correlation_id
+                )
 
     async def _quarantine(
         self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault

@@ -1,41 +1,75 @@
-"""What operators see and set of a station's own model; paths below /{party}, guards and lists as in `operator_api`.
-
-GET  /{party}/stations/{station_id}/variables           what it is made of; `component` and `variable` narrow it
-POST /{party}/stations/{station_id}/variables/refresh   ask for all: GetBaseReport, in 1.6 GetConfiguration
-PUT  /{party}/stations/{station_id}/variables           VariablesChange: one result per variable
-GET  /{party}/stations/{station_id}/monitors            what it watches
-POST /{party}/stations/{station_id}/monitors/refresh    ask for all: GetMonitoringReport
-GET  /{party}/stations/{station_id}/reports             what was asked for and how much of it came
-"""
+"""What operators see and set of a station's own model, its history and its messages."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import MessageLogging
-from services.charging_operations.device_model import DeviceModelDesk
-from services.charging_operations.office import NotFound, NotUnderstood, require_hosted
-from services.charging_operations.operator_api import COMMAND_STATUS, Handler, OperatorAPI, answer, number_in, read_body
+from services.charging_operations.device_model import DeviceModelDesk, Refresh
+from services.charging_operations.office import NotFound, require_hosted
+from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
+from services.charging_operations.routes import FROM_TO, PAGE, Query, Route, RouteTable, answer, number_in, read_body
+from services.charging_operations.shown import StationNamed
 from services.charging_operations.station_records import (
     OUTAGE_EXCLUSION,
     STATION_MONITOR,
     STATION_REPORT,
     STATION_STATUS,
     STATION_VARIABLE,
+    OutageExclusionRecord,
     ReportKind,
+    StationMonitorRecord,
+    StationReportRecord,
+    StationStatusRecord,
+    StationVariableRecord,
 )
-from services.charging_operations.uptime import OutageExclusion, UptimeDesk
-from services.charging_operations.variable_settings import SettingDesk, VariablesChange
+from services.charging_operations.uptime import OutageExclusion, UptimeDesk, UptimeReport
+from services.charging_operations.variable_settings import SettingDesk, SettingResult, VariablesChange
 
 MESSAGES_SHOWN: Final = 500
 """As many as a gateway keeps of one station."""
+MODEL: Final = (
+    Query("component", str, "only variables of this component"),
+    Query("variable", str, "only variables of this name"),
+)
+STATUSES: Final = (
+    *(*PAGE, *FROM_TO),
+    Query("ocpp_evse_id", int, "only of the EVSE that the station calls by this number; 0 is the station itself"),
+    Query("connector_id", int, "only of this connector; 0 is the EVSE whole"),
+)
+PERIOD: Final = (
+    Query("from", datetime, "begin of the period", is_required=True),
+    Query("to", datetime, "end of the period", is_required=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageShown:
+    """A CALL or SEND, redacted, and what became of it; `payload` and `answer` are None where there was none kept."""
+
+    at: datetime
+    is_from_station: bool
+    ocpp_version: str
+    action: str
+    message_id: str
+    payload: Any
+    answer: Any
+    error_code: str | None
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExclusionNamed:
+    """The exclusion that was dropped."""
+
+    exclusion_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,29 +81,30 @@ class StationAPI:
     settings: SettingDesk
     uptime: UptimeDesk
 
-    def mount_on(self, app: FastAPI) -> None:
+    def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
-        for method, path, handler in self._routes():
-            app.add_api_route(f"/{{party}}{path}", self.operator.guarded(handler), methods=[method])
-
-    def _routes(self) -> list[tuple[str, str, Handler]]:
         station = "/stations/{station_id}"
-        return [
-            ("GET", f"{station}/variables", self.list_variables),
-            ("PUT", f"{station}/variables", self.set_variables),
-            ("POST", f"{station}/variables/refresh", self.refresh_variables),
-            ("GET", f"{station}/monitors", self.list_monitors),
-            ("POST", f"{station}/monitors/refresh", self.refresh_monitors),
-            ("GET", f"{station}/reports", self.list_reports),
-            ("GET", f"{station}/statuses", self.list_statuses),
-            ("GET", f"{station}/exclusions", self.list_exclusions),
-            ("PUT", f"{station}/exclusions/{{exclusion_id}}", self.put_exclusion),
-            ("DELETE", f"{station}/exclusions/{{exclusion_id}}", self.drop_exclusion),
-            ("PUT", f"{station}/messages", self.keep_messages),
-            ("GET", f"{station}/messages", self.list_messages),
-            ("DELETE", f"{station}/messages", self.drop_messages),
-            ("GET", "/uptime", self.show_uptime),
-        ]
+        exclusion, refused = f"{station}/exclusions/{{exclusion_id}}", COMMAND_STATUS_WORDS
+        variables, monitors = list[StationVariableRecord], list[StationMonitorRecord]
+        routes.add(
+            "Stations",
+            [
+                Route("GET", f"{station}/variables", self.list_variables, None, variables, (*PAGE, *MODEL)),
+                Route("PUT", f"{station}/variables", self.set_variables, VariablesChange, list[SettingResult]),
+                Route("POST", f"{station}/variables/refresh", self.refresh_variables, None, Refresh, also=refused),
+                Route("GET", f"{station}/monitors", self.list_monitors, None, monitors, (*PAGE, *MODEL)),
+                Route("POST", f"{station}/monitors/refresh", self.refresh_monitors, None, Refresh, also=refused),
+                Route("GET", f"{station}/reports", self.list_reports, None, list[StationReportRecord], PAGE),
+                Route("GET", f"{station}/statuses", self.list_statuses, None, list[StationStatusRecord], STATUSES),
+                Route("GET", f"{station}/exclusions", self.list_exclusions, None, list[OutageExclusionRecord], PAGE),
+                Route("PUT", exclusion, self.put_exclusion, OutageExclusion, OutageExclusionRecord),
+                Route("DELETE", exclusion, self.drop_exclusion, None, ExclusionNamed),
+                Route("PUT", f"{station}/messages", self.keep_messages, MessageLogging, MessageLogging),
+                Route("GET", f"{station}/messages", self.list_messages, None, list[MessageShown], PAGE),
+                Route("DELETE", f"{station}/messages", self.drop_messages, None, StationNamed),
+                Route("GET", "/uptime", self.show_uptime, None, UptimeReport, PERIOD),
+            ],
+        )
 
     async def list_variables(self, request: Request, party_id: PartyId) -> Any:
         """List the variables of a station."""
@@ -100,9 +135,8 @@ class StationAPI:
 
     async def list_statuses(self, request: Request, party_id: PartyId) -> Any:
         """List what connectors were reported to be, the newest first."""
-        numbers = ("ocpp_evse_id", "connector_id")
         return await self.operator.rows_of_station(
-            request, party_id, STATION_STATUS, numbers=numbers, order_by=("-began_at",)
+            *(request, party_id, STATION_STATUS, "ocpp_evse_id", "connector_id"), at="began_at", order_by=("-began_at",)
         )
 
     async def list_exclusions(self, request: Request, party_id: PartyId) -> Any:
@@ -111,10 +145,10 @@ class StationAPI:
 
     async def put_exclusion(self, request: Request, party_id: PartyId) -> Any:
         """Exclude an outage."""
-        asked = await read_body(request, OutageExclusion)
+        wanted = await read_body(request, OutageExclusion)
         station_id = await self.operator.station_of(request, party_id)
         async with self.operator.office.ports.units.begin() as unit:
-            row = await self.uptime.exclude(unit, party_id, station_id, request.path_params["exclusion_id"], asked)
+            row = await self.uptime.exclude(unit, party_id, station_id, request.path_params["exclusion_id"], wanted)
             await unit.commit()
         return row
 
@@ -126,14 +160,14 @@ class StationAPI:
             if not await unit.table(OUTAGE_EXCLUSION).delete(party_id, station_id, exclusion_id):
                 raise NotFound(f"no exclusion {exclusion_id}")
             await unit.commit()
-        return {"exclusion_id": exclusion_id}
+        return ExclusionNamed(exclusion_id=exclusion_id)
 
     async def keep_messages(self, request: Request, party_id: PartyId) -> Any:
         """Have the gateways keep what is said with a station; they begin within seconds."""
-        asked = await read_body(request, MessageLogging)
+        wanted = await read_body(request, MessageLogging)
         station_id = await self.operator.station_of(request, party_id)
-        await self.operator.office.stations.keep_messages(party_id, station_id, asked)
-        return asked
+        await self.operator.office.stations.keep_messages(party_id, station_id, wanted)
+        return wanted
 
     async def list_messages(self, request: Request, party_id: PartyId) -> Any:
         """List what was said with a station while it was kept."""
@@ -143,8 +177,17 @@ class StationAPI:
             party_id, station_id, offset=min(offset, MESSAGES_SHOWN), limit=min(limit, MESSAGES_SHOWN)
         )
         return [
-            {each.name: getattr(message, each.name) for each in fields(message)}
-            | {"payload": _json(message.payload), "answer": _json(message.answer)}
+            MessageShown(
+                at=message.at,
+                is_from_station=message.is_from_station,
+                ocpp_version=message.ocpp_version,
+                action=message.action,
+                message_id=message.message_id,
+                payload=_json(message.payload),
+                answer=_json(message.answer),
+                error_code=message.error_code,
+                latency_ms=message.latency_ms,
+            )
             for message in kept
         ]
 
@@ -152,13 +195,13 @@ class StationAPI:
         """Keep no more messages of a station, and drop those kept."""
         station_id = await self.operator.station_of(request, party_id)
         await self.operator.office.stations.drop_messages(party_id, station_id)
-        return {"charging_station_id": station_id}
+        return StationNamed(charging_station_id=station_id)
 
     async def show_uptime(self, request: Request, party_id: PartyId) -> Any:
         """Count uptime."""
         async with self.operator.office.ports.units.begin() as unit:
             await require_hosted(unit, party_id)
-        return await self.uptime.report(party_id, _moment(request, "from"), _moment(request, "to"))
+        return await self.uptime.report(party_id, request.state.query["from"], request.state.query["to"])
 
     async def _refresh(self, request: Request, party_id: PartyId, kind: ReportKind) -> Response:
         station_id = await self.operator.station_of(request, party_id)
@@ -169,13 +212,3 @@ class StationAPI:
 
 def _json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
-
-
-def _moment(request: Request, name: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(request.query_params[name])
-        if at.tzinfo is not None:
-            return at.astimezone(UTC)
-    except (KeyError, ValueError, OverflowError):
-        pass
-    raise NotUnderstood(f"{name} is an RFC 3339 date-time with its offset")

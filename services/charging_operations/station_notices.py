@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from emobility.domain.personal import SubjectErased
 from emobility.events.charging import StationNotified
@@ -11,6 +10,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
 from emobility.protocols.station_control.redaction import redacted
 from services.charging_operations.records import CPO, STATION_NOTICE, StationNoticeRecord
+from services.charging_operations.shown import NoticeShown
 
 
 async def keep_notice(unit: UnitOfWork, event: StationNotified, notice_id: str) -> None:
@@ -29,16 +29,16 @@ async def keep_notice(unit: UnitOfWork, event: StationNotified, notice_id: str) 
     await unit.table(STATION_NOTICE).insert_all([told])
 
 
-async def shown_notice(vault: Vault, row: StationNoticeRecord) -> dict[str, Any]:
+async def shown_notice(vault: Vault, row: StationNoticeRecord) -> NoticeShown:
     """Return a notice for the operator; its payload is None where whom it names was erased."""
     try:
         payload = redacted(json.loads(await vault.open(row.payload)))
     except SubjectErased:
         payload = None
-    return {
-        "notice_id": row.notice_id,
-        "occurred_at": row.occurred_at,
-        "ocpp_version": row.ocpp_version,
-        "action": row.action,
-        "payload": payload,
-    }
+    return NoticeShown(
+        notice_id=row.notice_id,
+        occurred_at=row.occurred_at,
+        ocpp_version=row.ocpp_version,
+        action=row.action,
+        payload=payload,
+    )

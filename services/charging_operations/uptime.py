@@ -72,7 +72,8 @@ class PortUptime:
     """One EVSE. It is down while offline, or while the station, the EVSE or all its connectors are out of order.
 
     `observed_s` begins with the first status ever heard; `outage_s` holds `offline_s`; `unreliable_s` does not, for the
-    UK rule, and is counted within `open_s`.
+    UK rule, and is counted within `open_s`. That rule binds the mean of all rapid ports (`RapidNetwork`); of one port,
+    `reaches_99_percent` says whether it draws the mean below.
     """
 
     charging_station_id: str
@@ -87,6 +88,8 @@ class PortUptime:
     exceeds_97_percent: bool | None
     open_s: int
     unreliable_s: int
+    reliability_ppm: int | None
+    reaches_99_percent: bool | None
     connectors: tuple[ConnectorUptime, ...]
 
 
@@ -269,6 +272,8 @@ def _shown(station_id: str, evse: EVSE, port: _Port, reliable: Uptime) -> PortUp
         exceeds_97_percent=None if up.ppm is None else up.ppm > NEVI_UPTIME_PPM,
         open_s=_seconds(reliable.observed),
         unreliable_s=_seconds(reliable.outage),
+        reliability_ppm=reliable.ppm,
+        reaches_99_percent=_reaches_99_percent(reliable),
         connectors=tuple(_connector(each, port) for each in sorted(port.connectors)),
     )
 
@@ -294,8 +299,12 @@ def _network(rapid: list[Uptime]) -> RapidNetwork:
         open_s=_seconds(total.observed),
         unreliable_s=_seconds(total.outage),
         reliability_ppm=total.ppm,
-        reaches_99_percent=None if total.ppm is None else total.ppm >= UK_RELIABILITY_PPM,
+        reaches_99_percent=_reaches_99_percent(total),
     )
+
+
+def _reaches_99_percent(reliable: Uptime) -> bool | None:
+    return None if reliable.ppm is None else reliable.ppm >= UK_RELIABILITY_PPM
 
 
 def _seconds(length: timedelta) -> int:

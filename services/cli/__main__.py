@@ -33,6 +33,12 @@ token: Final = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+imports: Final = typer.Typer(
+    help="Stations and cards out of files: tables (CSV) or a dump of a SteVe database.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(imports, name="import")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
 app.add_typer(token, name="token")
@@ -50,6 +56,19 @@ class ServedLog(StrEnum):
 
     POSTGRES = "postgres"
     KAFKA = "kafka"
+
+
+class FileFormat(StrEnum):
+    """What a file to import is."""
+
+    CSV = "csv"
+    STEVE = "steve"
+
+
+File = Annotated[Path, typer.Argument(help="CSV with a header, or a MySQL dump.")]
+Owner = Annotated[str, typer.Option("--party", help="Country and party id of the CPO, as in NL-TUL.")]
+Format = Annotated[FileFormat, typer.Option("--format", help="What the file is.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be entered, and enter nothing.")]
 
 
 class EventLogChoice(StrEnum):
@@ -211,6 +230,41 @@ def verify(
 
 
 @app.command()
+def timeline(
+    party: Party,
+    station: str,
+    transaction: Annotated[str | None, typer.Argument(help="None: what happened at the station in a time.")] = None,
+    *,
+    since: Annotated[str | None, typer.Option("--from", help="RFC 3339 date-time; a day before the end.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="RFC 3339 date-time; now.")] = None,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Say why a charge failed: a verdict, then connections, decisions, commands, reports and money in order."""
+    from services.embedded.operator import show_timeline
+
+    sys.exit(
+        show_timeline(
+            party=party,
+            station=station,
+            transaction=transaction,
+            since=since,
+            until=until,
+            json=json,
+            run_folder=run_folder,
+        )
+    )
+
+
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the operations API, as it is served at /operations/openapi.json."""
+    from services.embedded.openapi import operations_document
+
+    typer.echo(operations_document())
+
+
+@app.command()
 def prune(
     *,
     json: Json = False,
@@ -250,6 +304,48 @@ def erase(
     if not yes:
         typer.confirm(f"Erase driver {driver_id} of {party} for good?", abort=True)
     sys.exit(erase_driver(party=party, driver_id=driver_id, run_folder=run_folder))
+
+
+@imports.command("stations")
+def import_stations(
+    file: File,
+    *,
+    party: Owner,
+    file_format: Format = FileFormat.CSV,
+    connector: Annotated[
+        str | None,
+        typer.Option(help="steve: what all connectors can do, as in IEC_62196_T2,AC_3_PHASE,230,32,22080."),
+    ] = None,
+    location: Annotated[str | None, typer.Option(help="steve: where stations without a whole address stand.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="steve: of all addresses, as in Europe/Amsterdam.")] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Enter stations with EVSEs, connectors and passwords; exit 1 when a row is refused, each named with its line."""
+    from services.embedded.operator import import_file
+
+    given = {"connector": connector, "location_id": location, "time_zone": time_zone}
+    query = {"format": file_format.value, "dry_run": str(dry_run).lower()}
+    query |= {name: value for name, value in given.items() if value is not None}
+    sys.exit(import_file(party=party, what="stations", file=file, query=query, json=json, run_folder=run_folder))
+
+
+@imports.command("tokens")
+def import_tokens(
+    file: File,
+    *,
+    party: Owner,
+    file_format: Format = FileFormat.CSV,
+    dry_run: DryRun = False,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Enter the CPO's own cards, which charge at its stations unbilled; exit 1 when a row is refused."""
+    from services.embedded.operator import import_file
+
+    query = {"format": file_format.value, "dry_run": str(dry_run).lower()}
+    sys.exit(import_file(party=party, what="tokens", file=file, query=query, json=json, run_folder=run_folder))
 
 
 @quarantine.command("list")

@@ -6,7 +6,7 @@ import getpass
 import json as json_module
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 from services.embedded.run_folder import Installation, NothingHere
 
 TIMEOUT_S: Final = 30.0
+IMPORT_TIMEOUT_S: Final = 600.0
 REFUSED: Final = 1
 NOT_RUNNING: Final = 2
 
@@ -57,21 +58,77 @@ def resolve_quarantine(
     )
 
 
+def show_timeline(
+    *,
+    party: str,
+    station: str,
+    transaction: str | None,
+    since: str | None,
+    until: str | None,
+    json: bool,
+    run_folder: Path,
+) -> int:
+    """Print why a charge failed: the verdict, then everything in order."""
+    base = f"/operations/{_in_path(party)}"
+    if transaction is None:
+        times = {name: value for name, value in (("from", since), ("to", until)) if value is not None}
+        path = f"{base}/stations/{_in_path(station)}/timeline?{urlencode(times)}"
+    else:
+        path = f"{base}/transactions/{_in_path(station)}/{_in_path(transaction)}/timeline"
+    status, timeline = _call(run_folder, "GET", path)
+    if status != httpx.codes.OK or json:
+        return _print_answer(status, timeline)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{timeline['outcome']}: {timeline['verdict']}", style="bold", markup=False)
+    for entry in timeline["entries"]:
+        console.print(f"{entry['at']:<27}  {entry['kind']:<13}  {entry['why']}", markup=False)
+    if timeline["is_cut"]:
+        console.print("there is more than is shown: ask for a shorter time", markup=False)
+    return 0
+
+
+def import_file(*, party: str, what: str, file: Path, query: dict[str, str], json: bool, run_folder: Path) -> int:
+    """Enter what a file holds; print what was taken and, line by line, what was refused."""
+    path = f"/operations/{_in_path(party)}/imports/{what}?{urlencode(query)}"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        return _print_answer(0, {"error": f"can't read {file}: {error.strerror}"})
+    status, report = _call(run_folder, "POST", path, content, timeout_s=IMPORT_TIMEOUT_S)
+    if status != httpx.codes.OK or json:
+        return _print_answer(status, report) or (REFUSED if status == httpx.codes.OK and report["refused_count"] else 0)
+    console = Console(soft_wrap=True, highlight=False)
+    would = "would be " if report["is_dry_run"] else ""
+    counts = f"{report['taken']} {would}taken, {report['unchanged']} unchanged, {report['refused_count']} refused"
+    console.print(counts, style="bold", markup=False)
+    for row in report["refused"]:
+        console.print(f"line {row['line']}: {row['row']}: {row['why']}", markup=False)
+    if report["ignored_columns"]:
+        console.print(f"columns not taken: {', '.join(report['ignored_columns'])}", markup=False)
+    if report["without_credential"]:
+        console.print(f"no password yet: {', '.join(report['without_credential'])}", markup=False)
+    return REFUSED if report["refused_count"] else 0
+
+
 def erase_driver(*, party: str, driver_id: str, run_folder: Path) -> int:
     """Erase a driver; print what must be kept, why and until when."""
     return _print_answer(*_call(run_folder, "POST", f"/mobility/{_in_path(party)}/drivers/{_in_path(driver_id)}/erase"))
 
 
-def _call(run_folder: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+def _call(
+    run_folder: Path, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
+) -> tuple[int, Any]:
+    """Call the running installation; a body of bytes goes as it is, any other as JSON."""
+    content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
     try:
         installation = Installation.open(run_folder)
         answer = httpx.request(
             method,
             f"{installation.business_url}{path}",
-            json=body,
             headers={"authorization": f"Bearer {installation.internal_token}"},
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             trust_env=False,
+            **content,
         )
     except NothingHere as nothing:
         return 0, {"error": str(nothing)}

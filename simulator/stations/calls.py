@@ -28,6 +28,7 @@ class Call:
         action: OCPP's name of the message.
         build: Makes the payload when it is sent first: only then may a 1.6 transaction id be known.
         order: Place in the queue.
+        is_send: A SEND of OCPP 2.1, which is not answered.
         is_transactional: It belongs to a transaction, so it survives a lost connection and is tried again.
         on_answer: Called with the CALLRESULT's payload.
         on_failure: Called when it is given up.
@@ -38,6 +39,7 @@ class Call:
     action: str
     build: Callable[[], Payload]
     order: int
+    is_send: bool = False
     is_transactional: bool = False
     on_answer: Callable[[Payload], None] = field(default=lambda _: None)
     on_failure: Callable[[], None] = field(default=lambda: None)

@@ -20,6 +20,7 @@ from simulator.stations.station import Station
 CALL: Final = 2
 CALLRESULT: Final = 3
 CALLERROR: Final = 4
+SEND: Final = 6
 REFUSALS: Final = (401, 403, 404)
 """HTTP status codes of a handshake that a station should not expect to change."""
 RECONNECT_FIRST_S: Final = 0.5
@@ -241,6 +242,11 @@ class StationLink:
     async def _carry(self, socket: FrameSocket, call: Call) -> None:
         self._settled.clear()
         unique_id, payload = self.station.prepare(call)
+        if call.is_send:
+            await self._emit(socket, [SEND, unique_id, call.action, payload])
+            self.figures.sent[call.action] += 1
+            self.station.sent(call)
+            return
         answered: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._awaited = (unique_id, answered)
         await self._emit(socket, [CALL, unique_id, call.action, payload])

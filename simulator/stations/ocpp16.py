@@ -11,7 +11,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
+from simulator.stations.availability import Availability16
 from simulator.stations.calls import Call, Payload, Reply
+from simulator.stations.certificates import Certificates16
+from simulator.stations.charging_profiles import ChargingProfiles16, in_words_of_2
+from simulator.stations.concept import Commands
+from simulator.stations.firmware import Firmware16
+from simulator.stations.local_list import LocalList16
+from simulator.stations.logs import Logs16
+from simulator.stations.profile import StationProfile
+from simulator.stations.reservations import Reservations16
 from simulator.stations.station import (
     ACCEPTED,
     EVSEState,
@@ -21,7 +30,7 @@ from simulator.stations.station import (
     StopReason,
     Transaction,
 )
-from simulator.truth import timestamp
+from simulator.truth import Truth, timestamp
 
 UNKNOWN_TRANSACTION: Final = -1
 """What stations send as transactionId when the CSMS never told them one."""
@@ -35,18 +44,36 @@ class Station16(Station):
     # OCPP-J 1.6, 4.1.4: a message id is used once; a retry is a new message with the same content.
     retries_with_new_id = True
 
-    def _commands(self) -> dict[str, Callable[[Payload], Reply]]:
+    def __init__(self, profile: StationProfile, *, now: Callable[[], datetime], truth: Truth | None = None) -> None:
+        super().__init__(profile, now=now, truth=truth)
+        self.profiles = ChargingProfiles16(self)
+        self.reservations = Reservations16(self)
+        self.local_list = LocalList16(self)
+        self.certificates = Certificates16(self)
+        self.firmware = Firmware16(self)
+        self.logs = Logs16(self)
+        self.concepts = [
+            Availability16(self),
+            self.profiles,
+            self.reservations,
+            self.local_list,
+            self.certificates,
+            self.firmware,
+            self.logs,
+        ]
+        self.obey(self.profiles, self.reservations, self.local_list)
+
+    def _commands(self) -> Commands:
         return {
             "RemoteStartTransaction": self._remote_start,
             "RemoteStopTransaction": self._remote_stop,
-            "SetChargingProfile": self._set_charging_profile,
             "TriggerMessage": self._trigger_message,
+            "ExtendedTriggerMessage": self._trigger_message,
             "Reset": self._reset,
             "ChangeConfiguration": self._change_configuration,
             "GetConfiguration": self._get_configuration,
-            "UnlockConnector": lambda _: Reply(payload={"status": "NotSupported"}),
+            "UnlockConnector": self._unlock,
             "ClearCache": lambda _: Reply(payload={"status": ACCEPTED}),
-            "ChangeAvailability": lambda _: Reply(payload={"status": "Rejected"}),
             "DataTransfer": lambda _: Reply(payload={"status": "UnknownVendorId"}),
         }
 
@@ -62,15 +89,15 @@ class Station16(Station):
             "chargePointVendor": self.profile.vendor,
             "chargePointModel": self.profile.model,
             "chargePointSerialNumber": self.profile.charging_station_id[:25],
-            "firmwareVersion": self.profile.firmware_version,
+            "firmwareVersion": self.firmware_version,
         }
 
     def _queue_status(self, evse: SimulatedEVSE) -> None:
         self._queue_connector_status(evse.profile.ocpp_evse_id, evse.state)
 
     def _queue_connector_status(self, connector_id: int, state: EVSEState) -> None:
-        at = self._timestamp()
-        self._request(
+        at = self.timestamp()
+        self.request(
             "StatusNotification",
             lambda: {"connectorId": connector_id, "errorCode": "NoError", "status": state.value, "timestamp": at},
         )
@@ -87,7 +114,7 @@ class Station16(Station):
             else:
                 evse.last_refusal = status
 
-        self._request("Authorize", lambda: {"idTag": id_token}, on_answer=answered)
+        self.request("Authorize", lambda: {"idTag": id_token}, on_answer=answered)
 
     def _report_start(self, evse: SimulatedEVSE, transaction: Transaction) -> None:
         payload: Payload = {
@@ -116,10 +143,10 @@ class Station16(Station):
     def _queue_meter_values(self, evse: SimulatedEVSE, context: str) -> None:
         transaction = evse.transaction
         meter_value = [self._meter_value(evse, self.now(), context)]
-        evse.sampled_wh = evse.meter.register_wh
+        evse.sampled_wh = evse.registers_wh
         connector_id = evse.profile.ocpp_evse_id
         if transaction is None:
-            self._request("MeterValues", lambda: {"connectorId": connector_id, "meterValue": meter_value})
+            self.request("MeterValues", lambda: {"connectorId": connector_id, "meterValue": meter_value})
             return
         running = transaction
         self._keep_of(
@@ -238,11 +265,11 @@ class Station16(Station):
     def _remote_start(self, payload: Payload) -> Reply:
         connector_id = payload.get("connectorId")
         evse = self._startable(connector_id)
-        if evse is None:
+        id_token = payload["idTag"]
+        if evse is None or not self.may_start(evse.profile.ocpp_evse_id, id_token):
             return Reply(payload={"status": "Rejected"})
         if "chargingProfile" in payload:
-            evse.limit.install(payload["chargingProfile"], at=self.now())
-        id_token = payload["idTag"]
+            self.profiles.install(evse.profile.ocpp_evse_id, in_words_of_2(payload["chargingProfile"]))
 
         def start() -> None:
             if evse.is_free:
@@ -254,7 +281,9 @@ class Station16(Station):
 
     def _startable(self, connector_id: int | None) -> SimulatedEVSE | None:
         chosen = self.evses.values() if connector_id is None else [self.evses.get(connector_id)]
-        return next((each for each in chosen if each is not None and each.transaction is None), None)
+        return next(
+            (each for each in chosen if each is not None and each.transaction is None and each.is_operative), None
+        )
 
     def _remote_stop(self, payload: Payload) -> Reply:
         wanted = str(payload["transactionId"])
@@ -267,39 +296,37 @@ class Station16(Station):
         if evse.transaction is not None and evse.transaction.transaction_id == wanted:
             self._end(evse, StopReason.REMOTE)
 
-    def _set_charging_profile(self, payload: Payload) -> Reply:
-        connector_id = payload["connectorId"]
-        chosen = list(self.evses.values()) if connector_id == 0 else [self.evses.get(connector_id)]
-        for evse in chosen:
-            if evse is None:
-                return Reply(payload={"status": "Rejected"})
-            evse.limit.install(payload["csChargingProfiles"], at=self.now())
-            self._advance(evse)
-        return Reply(payload={"status": ACCEPTED})
+    def _unlock(self, payload: Payload) -> Reply:
+        is_known = payload["connectorId"] in self.evses
+        return Reply(payload={"status": "Unlocked" if is_known else "NotSupported"})
 
     def _trigger_message(self, payload: Payload) -> Reply:
         wanted, connector_id = payload["requestedMessage"], payload.get("connectorId")
+        of_station: dict[str, Callable[[], None]] = {
+            "BootNotification": self._queue_boot,
+            "Heartbeat": self.heartbeat,
+            "DiagnosticsStatusNotification": partial(self.tell, "DiagnosticsStatusNotification", {"status": "Idle"}),
+            "FirmwareStatusNotification": self.firmware.tell_status,
+            "LogStatusNotification": self.logs.tell_status,
+            "SignChargePointCertificate": self.certificates.request,
+        }
+        if wanted in of_station:
+            return Reply(payload={"status": ACCEPTED}, then=of_station[wanted])
         chosen = [each for number, each in self.evses.items() if connector_id in (None, number)]
 
         def send() -> None:
-            if wanted == "BootNotification":
-                self._queue_boot()
-            elif wanted == "Heartbeat":
-                self.heartbeat()
             for evse in chosen:
+                self.advance(evse)
                 if wanted == "StatusNotification":
                     self._queue_status(evse)
-                elif wanted == "MeterValues":
-                    self._advance(evse)
+                else:
                     self._queue_meter_values(evse, "Trigger")
 
-        if wanted not in ("BootNotification", "Heartbeat", "StatusNotification", "MeterValues"):
-            return Reply(payload={"status": "NotImplemented"})
-        return Reply(payload={"status": ACCEPTED}, then=send)
+        return Reply(payload={"status": ACCEPTED if chosen else "Rejected"}, then=send)
 
     def _reset(self, payload: Payload) -> Reply:
         del payload  # Hard or Soft: both end what runs and restart
-        return Reply(payload={"status": ACCEPTED}, then=lambda: self._restart_soon(StopReason.RESET))
+        return Reply(payload={"status": ACCEPTED}, then=lambda: self.restart_soon(StopReason.RESET))
 
     def _change_configuration(self, payload: Payload) -> Reply:
         key, value = payload["key"], payload["value"]

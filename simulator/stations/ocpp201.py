@@ -1,7 +1,8 @@
-"""A station that speaks OCPP 2.0.1: it makes the transaction ids itself and numbers the events of each from 0.
+"""A station that speaks OCPP 2.0.1, and what 2.1 has in common with it.
 
-Its transactions start when the driver is authorised (TxStartPoint `Authorized`) and end when charging was stopped or
-the cable was pulled. The first and the last event carry the signed registers (OCPP 2.0.1 part 2, SignedMeterValueType).
+It makes the transaction ids itself and numbers the events of each from 0. Its transactions start when the driver is
+authorised (TxStartPoint `Authorized`) and end when charging was stopped or the cable was pulled. The first and the
+last event carry the signed registers (OCPP 2.0.1 part 2, SignedMeterValueType).
 """
 
 from __future__ import annotations
@@ -12,8 +13,21 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
+from simulator.stations.availability import Availability, unlock
 from simulator.stations.calls import Call, Payload, Reply
+from simulator.stations.certificates import Certificates
+from simulator.stations.charging_profiles import ChargingProfiles
+from simulator.stations.concept import Commands
+from simulator.stations.customers import Customers
+from simulator.stations.device_model import DeviceModel
+from simulator.stations.display_messages import DisplayMessages
+from simulator.stations.firmware import Firmware
+from simulator.stations.local_list import LocalList
+from simulator.stations.logs import Logs
+from simulator.stations.monitors import Monitors
 from simulator.stations.ocmf import SIGNATURE_ALGORITHM
+from simulator.stations.profile import StationProfile
+from simulator.stations.reservations import Reservations
 from simulator.stations.station import (
     ACCEPTED,
     EVSEState,
@@ -23,7 +37,7 @@ from simulator.stations.station import (
     StopReason,
     Transaction,
 )
-from simulator.truth import timestamp
+from simulator.truth import Truth, timestamp
 
 CONNECTOR: Final = 1
 TOKEN_TYPES: Final = {"ISO14443": "ISO14443", "CENTRAL": "Central", "EMAID": "eMAID"}
@@ -37,27 +51,52 @@ END_TRIGGERS: Final = {
     StopReason.RESET: "ResetCommand",
 }
 OCMF_TOKEN_KINDS: Final = {"ISO14443": "ISO14443", "eMAID": "EMAID"}
-SETTABLE: Final = {
-    ("OCPPCommCtrlr", "HeartbeatInterval"): "HeartbeatInterval",
-    ("AlignedDataCtrlr", "Interval"): "ClockAlignedDataInterval",
-}
+
+
+SECURITY_PROFILE_MAX: Final = 3
+_OWN_WORDS: Final = (EVSEState.AVAILABLE, EVSEState.RESERVED, EVSEState.UNAVAILABLE)
 
 
 class Station201(Station):
     """See the module."""
 
-    def _commands(self) -> dict[str, Callable[[Payload], Reply]]:
+    tells_event_notification_type = False
+
+    def __init__(self, profile: StationProfile, *, now: Callable[[], datetime], truth: Truth | None = None) -> None:
+        super().__init__(profile, now=now, truth=truth)
+        self.profiles = ChargingProfiles(self)
+        self.reservations = Reservations(self)
+        self.local_list = LocalList(self)
+        self.model = DeviceModel(self)
+        self.monitors = Monitors(self, self.model)
+        self.messages = DisplayMessages(self)
+        self.certificates = Certificates(self)
+        self.firmware = Firmware(self)
+        self.logs = Logs(self)
+        self.concepts = [
+            Availability(self),
+            self.profiles,
+            self.reservations,
+            self.local_list,
+            self.model,
+            self.monitors,
+            self.messages,
+            self.certificates,
+            self.firmware,
+            self.logs,
+            Customers(self),
+        ]
+        self.obey(self.profiles, self.reservations, self.local_list)
+
+    def _commands(self) -> Commands:
         return {
             "RequestStartTransaction": self._request_start,
             "RequestStopTransaction": self._request_stop,
-            "SetChargingProfile": self._set_charging_profile,
             "TriggerMessage": self._trigger_message,
             "Reset": self._reset,
-            "SetVariables": self._set_variables,
-            "GetVariables": self._get_variables,
-            "GetBaseReport": lambda _: Reply(payload={"status": "NotSupported"}),
+            "UnlockConnector": partial(unlock, self.evses),
+            "SetNetworkProfile": self._set_network_profile,
             "ClearCache": lambda _: Reply(payload={"status": ACCEPTED}),
-            "ChangeAvailability": lambda _: Reply(payload={"status": "Rejected"}),
             "DataTransfer": lambda _: Reply(payload={"status": "UnknownVendorId"}),
         }
 
@@ -69,25 +108,35 @@ class Station201(Station):
                 "vendorName": self.profile.vendor,
                 "model": self.profile.model[:20],
                 "serialNumber": self.profile.charging_station_id[:25],
-                "firmwareVersion": self.profile.firmware_version,
+                "firmwareVersion": self.firmware_version,
             },
             "reason": self.boot_reason,
         }
 
     def _queue_status(self, evse: SimulatedEVSE) -> None:
-        at = self._timestamp()
+        at = self.timestamp()
         evse_id = evse.profile.ocpp_evse_id
-        status = "Available" if evse.state is EVSEState.AVAILABLE else "Occupied"
-        self._request(
+        status = self.status_word(evse)
+        self.request(
             "StatusNotification",
             lambda: {"timestamp": at, "connectorStatus": status, "evseId": evse_id, "connectorId": CONNECTOR},
         )
 
-    def _change_state(self, evse: SimulatedEVSE, state: EVSEState) -> None:
-        was_available, is_available = evse.state is EVSEState.AVAILABLE, state is EVSEState.AVAILABLE
+    def change_state(self, evse: SimulatedEVSE, state: EVSEState) -> None:
+        """Tell only what 2.x has a word for."""
+        before = self.status_word(evse)
         evse.state = state
-        if was_available is not is_available:
+        if self.status_word(evse) != before:
             self._queue_status(evse)
+
+    def status_word(self, evse: SimulatedEVSE) -> str:
+        """Return the ConnectorStatus of 2.x."""
+        return evse.state.value if evse.state in _OWN_WORDS else "Occupied"
+
+    def variable_was_set(self, variable: str, value: str) -> None:
+        """Act on a new value."""
+        if variable == "HeartbeatInterval":
+            self.heartbeat_interval_s = int(value)
 
     def _ask_authorization(self, evse: SimulatedEVSE, id_token: str, id_kind: str) -> None:
         def answered(answer: Payload) -> None:
@@ -97,15 +146,11 @@ class Station201(Station):
             else:
                 evse.last_refusal = status
 
-        self._request("Authorize", lambda: {"idToken": _id_token(id_token, id_kind)}, on_answer=answered)
+        self.request("Authorize", lambda: {"idToken": _id_token(id_token, id_kind)}, on_answer=answered)
 
     def _report_start(self, evse: SimulatedEVSE, transaction: Transaction) -> None:
         transaction.transaction_id = transaction.local_id
-        values = [
-            self._register(
-                transaction.meter_start_wh, "Transaction.Begin", self._signed(evse, transaction.begin_record)
-            )
-        ]
+        values = self._registers(evse, "Transaction.Begin", self._signed(evse, transaction.begin_record))
         payload = self._event(transaction, "Started", transaction.trigger.value, transaction.started_at)
         payload["transactionInfo"]["chargingState"] = "Charging"
         payload["meterValue"] = [{"timestamp": timestamp(transaction.started_at), "sampledValue": values}]
@@ -128,6 +173,10 @@ class Station201(Station):
     def _report_sample(self, evse: SimulatedEVSE) -> None:
         self._update(evse, "MeterValueClock", "Sample.Clock", None)
 
+    def update(self, evse: SimulatedEVSE, trigger: str) -> None:
+        """Report that something about a running transaction changed."""
+        self._update(evse, trigger, "Other", None)
+
     def _update(self, evse: SimulatedEVSE, trigger: str, context: str, charging_state: str | None) -> None:
         transaction = evse.transaction
         assert transaction is not None, "nothing to report on"
@@ -136,7 +185,7 @@ class Station201(Station):
         if charging_state is not None:
             payload["transactionInfo"]["chargingState"] = charging_state
         payload["meterValue"] = [self._meter_value(evse, now, context)]
-        evse.sampled_wh = evse.meter.register_wh
+        evse.sampled_wh = evse.registers_wh
         self._keep_event(transaction, payload, lambda _: None)
 
     def _report_end(self, evse: SimulatedEVSE, transaction: Transaction) -> None:
@@ -146,8 +195,8 @@ class Station201(Station):
         payload = self._event(transaction, "Ended", END_TRIGGERS[reason], ended_at)
         payload["transactionInfo"]["stoppedReason"] = REASONS.get(reason, reason.value)
         payload["transactionInfo"]["chargingState"] = "Idle" if reason is StopReason.EV_DISCONNECTED else "EVConnected"
-        register = self._register(evse.meter.register_wh, "Transaction.End", self._signed(evse, transaction.end_record))
-        payload["meterValue"] = [{"timestamp": timestamp(ended_at), "sampledValue": [register]}]
+        values = self._registers(evse, "Transaction.End", self._signed(evse, transaction.end_record))
+        payload["meterValue"] = [{"timestamp": timestamp(ended_at), "sampledValue": values}]
         if reason is StopReason.LOCAL:
             payload["idToken"] = _id_token(transaction.id_token, transaction.id_kind)
 
@@ -164,6 +213,8 @@ class Station201(Station):
             "seqNo": transaction.draw_seq_no() if kind != "Ended" else transaction.draw_end_seq_no(),
             "transactionInfo": {"transactionId": transaction.local_id},
         }
+        if transaction.reservation_id is not None:
+            payload["reservationId"] = transaction.reservation_id
         if not self.is_connected:
             payload["offline"] = True
             transaction.was_offline = True
@@ -186,13 +237,15 @@ class Station201(Station):
 
     def _meter_value(self, evse: SimulatedEVSE, at: datetime, context: str) -> dict[str, Any]:
         power = {
-            "value": evse.meter.power_w,
+            "value": abs(evse.meter.power_w),
             "context": context,
-            "measurand": "Power.Active.Import",
+            "measurand": "Power.Active.Import" if evse.meter.power_w >= 0 else "Power.Active.Export",
             "unitOfMeasure": {"unit": "W"},
         }
-        register = self._register(evse.meter.register_wh, context, None)
-        return {"timestamp": timestamp(at), "sampledValue": [register, power]}
+        return {"timestamp": timestamp(at), "sampledValue": [*self._registers(evse, context, None), power]}
+
+    def _registers(self, evse: SimulatedEVSE, context: str, signed: dict[str, str] | None) -> list[dict[str, Any]]:
+        return [self._register(evse.meter.register_wh, context, signed)]
 
     def _register(self, register_wh: int, context: str, signed: dict[str, str] | None) -> dict[str, Any]:
         value: dict[str, Any] = {
@@ -222,13 +275,14 @@ class Station201(Station):
 
     def _request_start(self, payload: Payload) -> Reply:
         evse_id = payload.get("evseId")
+        token, remote_start_id = payload["idToken"], payload["remoteStartId"]
         chosen = self.evses.values() if evse_id is None else [self.evses.get(evse_id)]
-        evse = next((each for each in chosen if each is not None and each.transaction is None), None)
+        able = [each for each in chosen if each is not None and each.transaction is None and each.is_operative]
+        evse = next((each for each in able if self.may_start(each.profile.ocpp_evse_id, token["idToken"])), None)
         if evse is None:
             return Reply(payload={"status": "Rejected"})
         if "chargingProfile" in payload:
-            evse.limit.install(payload["chargingProfile"], at=self.now())
-        token, remote_start_id = payload["idToken"], payload["remoteStartId"]
+            self.profiles.install(evse.profile.ocpp_evse_id, payload["chargingProfile"])
         id_kind = OCMF_TOKEN_KINDS.get(token["type"], "CENTRAL")
 
         def start() -> None:
@@ -250,55 +304,62 @@ class Station201(Station):
         if evse.transaction is not None and evse.transaction.local_id == wanted:
             self._end(evse, StopReason.REMOTE)
 
-    def _set_charging_profile(self, payload: Payload) -> Reply:
-        evse_id = payload["evseId"]
-        chosen = list(self.evses.values()) if evse_id == 0 else [self.evses.get(evse_id)]
-        for evse in chosen:
-            if evse is None:
-                return Reply(payload={"status": "Rejected"})
-            evse.limit.install(payload["chargingProfile"], at=self.now())
-            self._advance(evse)
-        return Reply(payload={"status": ACCEPTED})
-
     def _trigger_message(self, payload: Payload) -> Reply:
-        wanted = payload["requestedMessage"]
-        evse_id = payload.get("evse", {}).get("id")
+        wanted, evse_id = payload["requestedMessage"], payload.get("evse", {}).get("id")
+        of_station: dict[str, Callable[[], None]] = {
+            "BootNotification": self._boot_again,
+            "Heartbeat": self.heartbeat,
+            "FirmwareStatusNotification": self.firmware.tell_status,
+            "LogStatusNotification": self.logs.tell_status,
+            "PublishFirmwareStatusNotification": partial(
+                self.tell, "PublishFirmwareStatusNotification", {"status": "Idle"}
+            ),
+            "SignChargingStationCertificate": self.certificates.request,
+        }
+        of_evse: dict[str, Callable[[SimulatedEVSE], None]] = {
+            "StatusNotification": self._queue_status,
+            "TransactionEvent": self._trigger_event,
+            "MeterValues": self._queue_meter_values,
+        }
+        if wanted in of_station:
+            return Reply(payload={"status": ACCEPTED}, then=of_station[wanted])
+        if wanted not in of_evse:
+            return Reply(payload={"status": "NotImplemented"})
         chosen = [each for number, each in self.evses.items() if evse_id in (None, number)]
 
         def send() -> None:
-            if wanted == "BootNotification":
-                self.boot_reason = "Triggered"
-                self._queue_boot()
-            elif wanted == "Heartbeat":
-                self.heartbeat()
             for evse in chosen:
-                self._advance(evse)
-                if wanted == "StatusNotification":
-                    self._queue_status(evse)
-                elif wanted == "TransactionEvent" and evse.transaction is not None:
-                    self._update(evse, "Trigger", "Trigger", None)
-                elif wanted == "MeterValues":
-                    self._queue_meter_values(evse)
+                self.advance(evse)
+                of_evse[wanted](evse)
 
-        known = ("BootNotification", "Heartbeat", "StatusNotification", "TransactionEvent", "MeterValues")
-        if wanted not in known:
-            return Reply(payload={"status": "NotImplemented"})
-        return Reply(payload={"status": ACCEPTED}, then=send)
+        return Reply(payload={"status": ACCEPTED if chosen else "Rejected"}, then=send)
+
+    def _boot_again(self) -> None:
+        self.boot_reason = "Triggered"
+        self._queue_boot()
+
+    def _trigger_event(self, evse: SimulatedEVSE) -> None:
+        if evse.transaction is not None:
+            self._update(evse, "Trigger", "Trigger", None)
 
     def _queue_meter_values(self, evse: SimulatedEVSE) -> None:
         payload = {
             "evseId": evse.profile.ocpp_evse_id,
             "meterValue": [self._meter_value(evse, self.now(), "Trigger")],
         }
-        self._request("MeterValues", lambda: payload)
+        self.request("MeterValues", lambda: payload)
 
     def _reset(self, payload: Payload) -> Reply:
         if "evseId" in payload:
-            return Reply(payload={"status": "Rejected"})
+            return Reply(payload={"status": "Rejected"})  # one EVSE of these stations can't restart alone
         is_busy = any(each.transaction is not None for each in self.evses.values())
         if payload["type"] == "OnIdle" and is_busy:
             return Reply(payload={"status": "Scheduled"}, then=self._restart_when_idle)
-        return Reply(payload={"status": ACCEPTED}, then=lambda: self._restart_soon(StopReason.RESET))
+        return Reply(payload={"status": ACCEPTED}, then=lambda: self.restart_soon(StopReason.RESET))
+
+    def _set_network_profile(self, payload: Payload) -> Reply:
+        level = payload["connectionData"]["securityProfile"]
+        return Reply(payload={"status": ACCEPTED if 1 <= level <= SECURITY_PROFILE_MAX else "Rejected"})
 
     def _restart_when_idle(self) -> None:
         self.restarts_when_idle = True
@@ -309,34 +370,7 @@ class Station201(Station):
         super()._end(evse, reason)
         if self.restarts_when_idle and all(each.transaction is None for each in self.evses.values()):
             self.restarts_when_idle = False
-            self._restart_soon(StopReason.RESET)
-
-    def _set_variables(self, payload: Payload) -> Reply:
-        return Reply(payload={"setVariableResult": [self._set_variable(each) for each in payload["setVariableData"]]})
-
-    def _set_variable(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        name = SETTABLE.get((wanted["component"]["name"], wanted["variable"]["name"]))
-        value = wanted["attributeValue"]
-        status = ACCEPTED
-        if name is None:
-            known = any(component == wanted["component"]["name"] for component, _ in SETTABLE)
-            status = "UnknownVariable" if known else "UnknownComponent"
-        elif not value.isdecimal():
-            status = "Rejected"
-        else:
-            self.variables[name] = value
-            self.heartbeat_interval_s = int(self.variables["HeartbeatInterval"])
-        return {"attributeStatus": status, "component": wanted["component"], "variable": wanted["variable"]}
-
-    def _get_variables(self, payload: Payload) -> Reply:
-        return Reply(payload={"getVariableResult": [self._get_variable(each) for each in payload["getVariableData"]]})
-
-    def _get_variable(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        name = SETTABLE.get((wanted["component"]["name"], wanted["variable"]["name"]))
-        answer = {"component": wanted["component"], "variable": wanted["variable"]}
-        if name is None:
-            return answer | {"attributeStatus": "UnknownVariable"}
-        return answer | {"attributeStatus": ACCEPTED, "attributeValue": self.variables[name]}
+            self.restart_soon(StopReason.RESET)
 
 
 def _id_token(id_token: str, id_kind: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ class OCPPVersion(StrEnum):
 
     OCPP16 = "ocpp1.6"
     OCPP201 = "ocpp2.0.1"
+    OCPP21 = "ocpp2.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,9 @@ class Quirks:
     Attributes:
         reports_kwh: Sampled registers come in kWh with three decimals.
         sends_transaction_id_zero: 1.6: each message of a transaction carries transactionId 0.
-        repeats_transaction_end: Each EVSE sends the end of its first transaction twice (2.0.1: with the same seqNo).
+        repeats_transaction_end: Each EVSE sends the end of its first transaction twice (2.x: with the same seqNo).
         forges_end_record: In each EVSE's first end record a bit of the value is flipped, the signature left as it was.
-        resumes_after_reboot: 2.0.1: a transaction goes on after a reboot instead of ending with PowerLoss.
+        resumes_after_reboot: 2.x: a transaction goes on after a reboot instead of ending with PowerLoss.
         clock_drift_s: Seconds its clock is ahead; it ignores the time the CSMS tells it.
     """
 

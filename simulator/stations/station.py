@@ -1,6 +1,7 @@
 """How a charging station behaves, without a socket: people and vehicles act on it, and messages come out in a queue.
 
-The parts that both OCPP versions share live here; `ocpp16` and `ocpp201` put them into their words. A station keeps
+The parts that all OCPP versions share live here; `ocpp16`, `ocpp201` and `ocpp21` put them into their words, and what a
+station can do beside charging is a `Concept` each. A station keeps
 two promises whatever happens to its connection: what it metered is what it reports, with the time when it happened,
 and the messages of a transaction leave in order until each was answered.
 """
@@ -13,14 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from simulator.stations.calls import Call, CallRefused, Payload, Reply
-from simulator.stations.charging_limit import ChargingLimit
+from simulator.stations.concept import Commands, Concept
 from simulator.stations.meter import Meter
 from simulator.stations.ocmf import MeterKey, SigningMeter, forged
 from simulator.stations.profile import EVSEProfile, Quirks, StationProfile
 from simulator.truth import AcknowledgedMessage, TransactionTruth, Truth, content_hash, timestamp
+
+if TYPE_CHECKING:
+    from simulator.stations.charging_profiles import ChargingProfiles
+    from simulator.stations.local_list import LocalList
+    from simulator.stations.reservations import Reservations
 
 QUEUE_MAX: Final = 10_000
 """Messages a station keeps while it is offline; reaching it is a broken invariant of the simulation."""
@@ -28,13 +35,15 @@ ACCEPTED: Final = "Accepted"
 
 
 class EVSEState(StrEnum):
-    """The states of 1.6; 2.0.1 says Available or Occupied and tells the rest by the charging state."""
+    """The states of 1.6; 2.x knows Available, Reserved and Unavailable, and tells the rest by the charging state."""
 
     AVAILABLE = "Available"
     PREPARING = "Preparing"
     CHARGING = "Charging"
     SUSPENDED_EV = "SuspendedEV"
     FINISHING = "Finishing"
+    RESERVED = "Reserved"
+    UNAVAILABLE = "Unavailable"
 
 
 class StopReason(StrEnum):
@@ -78,6 +87,10 @@ class Transaction:
     stopped_reason: StopReason | None = None
     is_forged: bool = False
     was_offline: bool = False
+    meter_export_start_wh: int = 0
+    meter_export_end_wh: int | None = None
+    tariff_id: str | None = None
+    reservation_id: int | None = None
 
     def draw_seq_no(self) -> int:
         """Return the next sequence number, from 0."""
@@ -111,11 +124,21 @@ class SimulatedEVSE:
         self.reserved_for: tuple[str, str, int | None] | None = None
         """A token that was accepted before the cable was in: token, kind, remote start id."""
         self.last_refusal: str | None = None
-        self.limit = ChargingLimit()
-        self.sampled_wh = self.meter.register_wh
+        self.discharge_w = 0
+        """Power that the vehicle could give back, in W."""
+        self.is_operative = True
+        self.limit_w: Callable[[datetime], int] = lambda _at: profile.power_w_max
+        self.setpoint_w: Callable[[datetime], int | None] = lambda _at: None
+        """What is to flow, in W, negative out of the vehicle; None: as much as may."""
+        self.sampled_wh = self.registers_wh
         self.interrupted = False
         self.forges_next_end = quirks.forges_end_record
         self.repeats_next_end = quirks.repeats_transaction_end
+
+    @property
+    def registers_wh(self) -> tuple[int, int]:
+        """Import and export."""
+        return self.meter.register_wh, self.meter.export_register_wh
 
     @property
     def is_free(self) -> bool:
@@ -123,10 +146,13 @@ class SimulatedEVSE:
         return self.vehicle_power_w is None
 
     def power_w(self, at: datetime) -> int:
-        """What the vehicle draws when it may charge, within the limits of EVSE and profiles."""
+        """What flows when it may, within the limits of vehicle, EVSE and profiles; negative out of the vehicle."""
         if self.vehicle_power_w is None:
             return 0
-        return min(self.vehicle_power_w, self.profile.power_w_max, self.limit.power_w(at))
+        most_w, wanted_w = min(self.vehicle_power_w, self.profile.power_w_max, self.limit_w(at)), self.setpoint_w(at)
+        if wanted_w is None:
+            return most_w
+        return max(-min(self.discharge_w, self.profile.power_w_max), min(most_w, wanted_w))
 
 
 class Station(ABC):
@@ -154,18 +180,28 @@ class Station(ABC):
         self.boot_reason = "PowerUp"
         self.variables: dict[str, str] = {"HeartbeatInterval": "300", "ClockAlignedDataInterval": "900"}
         self.on_change: Callable[[], None] = lambda: None
+        self.firmware_version = profile.firmware_version
+        self.concepts: list[Concept] = []
+        self.may_start: Callable[[int, str], bool] = lambda _evse_id, _token: True
+        """Whether an EVSE is there for a token: it may be reserved for another."""
+        self.knows_offline: Callable[[str], bool] = lambda _token: False
+        """Whether a token may charge while the station is offline."""
 
     # People and vehicles ---------------------------------------------------------------------------------------
 
-    def plug_in(self, evse_id: int, *, power_w: int, wanted_wh: int) -> None:
-        """A vehicle that takes up to `power_w` W and wants `wanted_wh` Wh is connected to a free EVSE."""
+    def plug_in(self, evse_id: int, *, power_w: int, wanted_wh: int, discharge_w: int = 0, stored_wh: int = 0) -> None:
+        """A vehicle is connected to a free EVSE.
+
+        It takes up to `power_w` W and wants `wanted_wh` Wh; it gives up to `discharge_w` W of `stored_wh` Wh back.
+        """
         evse = self.evses[evse_id]
         assert evse.is_free, f"{self.profile.charging_station_id}/{evse_id} has a vehicle already"
-        self._advance(evse)
+        self.advance(evse)
         evse.vehicle_power_w = power_w
-        evse.meter.connect(wanted_wh=wanted_wh)
+        evse.discharge_w = discharge_w
+        evse.meter.connect(wanted_wh=wanted_wh, stored_wh=stored_wh)
         evse.last_refusal = None
-        self._change_state(evse, EVSEState.PREPARING)
+        self.change_state(evse, EVSEState.PREPARING)
         if evse.reserved_for is not None:
             id_token, id_kind, remote_start_id = evse.reserved_for
             trigger = StartTrigger.AUTHORIZED if remote_start_id is None else StartTrigger.REMOTE_START
@@ -178,9 +214,13 @@ class Station(ABC):
             if evse.transaction.id_token == id_token:
                 self._end(evse, StopReason.LOCAL)
             return
-        if self.is_connected:
+        if not evse.is_operative:
+            evse.last_refusal = "Unavailable"
+        elif not self.may_start(evse_id, id_token):
+            evse.last_refusal = "Reserved"
+        elif self.is_connected:
             self._ask_authorization(evse, id_token, id_kind)
-        elif self.profile.starts_offline:
+        elif self.profile.starts_offline or self.knows_offline(id_token):
             self._authorized(evse, id_token, id_kind)
         else:
             evse.last_refusal = "Offline"
@@ -188,14 +228,15 @@ class Station(ABC):
     def unplug(self, evse_id: int) -> None:
         """The cable is pulled; a running transaction ends."""
         evse = self.evses[evse_id]
-        self._advance(evse)
+        self.advance(evse)
         if evse.transaction is not None:
             self._end(evse, StopReason.EV_DISCONNECTED)
         evse.meter.disconnect()
         evse.vehicle_power_w = None
+        evse.discharge_w = 0
         evse.reserved_for = None
         evse.interrupted = False
-        self._change_state(evse, EVSEState.AVAILABLE)
+        self.change_state(evse, EVSEState.AVAILABLE)
 
     # Time ------------------------------------------------------------------------------------------------------
 
@@ -206,24 +247,26 @@ class Station(ABC):
     def tick(self) -> None:
         """Notice what happened by now: vehicles that are full, limits that changed."""
         for evse in self.evses.values():
-            self._advance(evse)
+            self.advance(evse)
             if evse.transaction is None:
                 continue
             if evse.state is EVSEState.CHARGING and not evse.meter.remaining_ws:
-                self._change_state(evse, EVSEState.SUSPENDED_EV)
+                self.change_state(evse, EVSEState.SUSPENDED_EV)
                 self._report_charging_state(evse, "SuspendedEV")
+        for concept in self.concepts:
+            concept.tick()
 
     def sample(self) -> None:
         """Report the registers that moved since the last report (clock-aligned meter values)."""
         for evse in self.evses.values():
-            self._advance(evse)
-            if evse.transaction is not None and evse.meter.register_wh != evse.sampled_wh:
+            self.advance(evse)
+            if evse.transaction is not None and evse.registers_wh != evse.sampled_wh:
                 self._report_sample(evse)
 
     def report_now(self, evse_id: int) -> None:
         """Report the register of one EVSE's running transaction, whether or not it moved."""
         evse = self.evses[evse_id]
-        self._advance(evse)
+        self.advance(evse)
         if evse.transaction is not None:
             self._report_sample(evse)
 
@@ -237,7 +280,7 @@ class Station(ABC):
     def lose_power(self) -> None:
         """Everything stops at this moment; what is in the memory of the station stays."""
         for evse in self.evses.values():
-            self._advance(evse)
+            self.advance(evse)
             evse.meter.draw(0)
         self.disconnected()
         self._interrupt_transactions(StopReason.POWER_LOSS)
@@ -246,7 +289,7 @@ class Station(ABC):
     def regain_power(self) -> None:
         """The station starts again; it says so when it is connected."""
         for evse in self.evses.values():
-            self._advance(evse)
+            self.advance(evse)
             if evse.interrupted and evse.transaction is not None:
                 evse.interrupted = False
                 evse.meter.draw(evse.power_w(self.now()))
@@ -274,7 +317,7 @@ class Station(ABC):
     def heartbeat(self) -> None:
         """Say that the station is alive."""
         if self.is_accepted:
-            self._request("Heartbeat", dict)
+            self.request("Heartbeat", dict)
 
     # The queue, as the link sees it ----------------------------------------------------------------------------
 
@@ -332,10 +375,32 @@ class Station(ABC):
 
     def asked(self, action: str, payload: Payload) -> Reply:
         """Answer a CALL of the CSMS. Raises `CallRefused`."""
-        handler = self._commands().get(action)
+        handler = self.commands().get(action)
         if handler is None:
             raise CallRefused("NotImplemented", f"{action} is not known here")
         return handler(payload)
+
+    def commands(self) -> Commands:
+        """Return the CALLs of the CSMS that the station answers."""
+        return self._commands() | {name: each for concept in self.concepts for name, each in concept.commands().items()}
+
+    def running(self, transaction_id: str) -> SimulatedEVSE | None:
+        """Return the EVSE where a transaction runs."""
+        for evse in self.evses.values():
+            if evse.transaction is not None and transaction_id in {
+                evse.transaction.transaction_id,
+                evse.transaction.local_id,
+            }:
+                return evse
+        return None
+
+    def evse_of(self, transaction: Transaction) -> SimulatedEVSE:
+        """Return where a transaction runs or ran."""
+        return self.evses[self._evse_of[transaction.local_id]]
+
+    def queued_transactions(self) -> set[str | None]:
+        """Return the transactions with messages that wait for an acknowledgement."""
+        return {call.transaction_id() for call in self._kept}
 
     def transaction_truths(self) -> list[TransactionTruth]:
         """Return every transaction of this station as its meter saw it."""
@@ -344,10 +409,11 @@ class Station(ABC):
     # What the versions say differently -------------------------------------------------------------------------
 
     retries_with_new_id: bool = False
+    numbers_its_certificate_requests: bool = False
 
     @abstractmethod
-    def _commands(self) -> dict[str, Callable[[Payload], Reply]]:
-        """CALLs of the CSMS that the station knows."""
+    def _commands(self) -> Commands:
+        """CALLs of the CSMS about charging itself."""
 
     @abstractmethod
     def _boot_payload(self) -> Payload:
@@ -377,9 +443,17 @@ class Station(ABC):
     def _report_end(self, evse: SimulatedEVSE, transaction: Transaction) -> None:
         """Queue the message that closes the transaction."""
 
+    def obey(self, profiles: ChargingProfiles, reservations: Reservations, local_list: LocalList) -> None:
+        """Let charging follow what these know."""
+        for number, evse in self.evses.items():
+            evse.limit_w = partial(profiles.limit_w, number)
+        self.may_start = lambda evse_id, token: not reservations.is_kept_for_another(evse_id, token)
+        self.knows_offline = local_list.accepts
+
     # Inner workings --------------------------------------------------------------------------------------------
 
-    def _advance(self, evse: SimulatedEVSE) -> None:
+    def advance(self, evse: SimulatedEVSE) -> None:
+        """Count what flowed until now, and let flow what may from now on."""
         now = self.now()
         evse.meter.advance(now)
         if evse.transaction is not None and not evse.interrupted:
@@ -396,7 +470,7 @@ class Station(ABC):
     def _begin(
         self, evse: SimulatedEVSE, id_token: str, id_kind: str, trigger: StartTrigger, remote_start_id: int | None
     ) -> None:
-        self._advance(evse)
+        self.advance(evse)
         evse.reserved_for = None
         evse.last_refusal = None
         now = self.now()
@@ -411,23 +485,27 @@ class Station(ABC):
             trigger=trigger,
             remote_start_id=remote_start_id,
             was_offline=not self.is_connected,
+            meter_export_start_wh=evse.meter.export_register_wh,
         )
         evse.transaction = transaction
-        evse.sampled_wh = transaction.meter_start_wh
+        evse.sampled_wh = evse.registers_wh
         self.transactions.append(transaction)
         self._evse_of[transaction.local_id] = evse.profile.ocpp_evse_id
+        for concept in self.concepts:
+            concept.began(evse, transaction)
         evse.meter.draw(evse.power_w(now))
         self._report_start(evse, transaction)
-        self._change_state(evse, EVSEState.CHARGING)
+        self.change_state(evse, EVSEState.CHARGING)
 
     def _end(self, evse: SimulatedEVSE, reason: StopReason) -> None:
-        self._advance(evse)
+        self.advance(evse)
         transaction = evse.transaction
         assert transaction is not None, "nothing to end"
         now = self.now()
         evse.meter.draw(0)
         transaction.ended_at = now
         transaction.meter_end_wh = evse.meter.register_wh
+        transaction.meter_export_end_wh = evse.meter.export_register_wh
         transaction.stopped_reason = reason
         transaction.was_offline = transaction.was_offline or not self.is_connected
         record = self._sign(evse, "E", now, transaction.id_token, transaction.id_kind)
@@ -437,11 +515,12 @@ class Station(ABC):
             transaction.is_forged = True
         transaction.end_record = record
         evse.transaction = None
-        evse.limit.clear_transaction()
+        for concept in self.concepts:
+            concept.ended(evse, transaction)
         for _ in range(2 if evse.repeats_next_end else 1):
             self._report_end(evse, transaction)
         evse.repeats_next_end = False
-        self._change_state(evse, EVSEState.FINISHING)
+        self.change_state(evse, EVSEState.FINISHING)
 
     def _sign(self, evse: SimulatedEVSE, tx: str, at: datetime, id_token: str, id_kind: str) -> str | None:
         if not evse.profile.signs:
@@ -462,13 +541,14 @@ class Station(ABC):
     def _resumes(self) -> bool:
         return self.profile.quirks.resumes_after_reboot
 
-    def _change_state(self, evse: SimulatedEVSE, state: EVSEState) -> None:
+    def change_state(self, evse: SimulatedEVSE, state: EVSEState) -> None:
+        """Bring an EVSE into a state, and say so where the version has another word for it."""
         if evse.state is not state:
             evse.state = state
             self._queue_status(evse)
 
     def _queue_boot(self) -> None:
-        self._request("BootNotification", self._boot_payload, on_answer=self._booted)
+        self.request("BootNotification", self._boot_payload, on_answer=self._booted)
 
     def _booted(self, answer: Payload) -> None:
         interval_s = int(answer.get("interval") or 0)
@@ -481,6 +561,8 @@ class Station(ABC):
             self.heartbeat_interval_s = interval_s
         self.boot_reason = "Unknown"
         self._queue_all_statuses()
+        for concept in self.concepts:
+            concept.booted()
 
     def _queue_all_statuses(self) -> None:
         for evse in self.evses.values():
@@ -492,7 +574,8 @@ class Station(ABC):
         if evse.transaction is transaction:
             self._end(evse, StopReason.DEAUTHORIZED)
 
-    def _restart_soon(self, reason: StopReason) -> None:
+    def restart_soon(self, reason: StopReason = StopReason.RESET) -> None:
+        """End what runs and restart once that is told."""
         for evse in self.evses.values():
             if evse.transaction is not None:
                 self._end(evse, reason)
@@ -500,7 +583,7 @@ class Station(ABC):
         self.restart_wanted = True
         self.on_change()
 
-    def _request(
+    def request(
         self, action: str, build: Callable[[], Payload], *, on_answer: Callable[[Payload], None] = lambda _: None
     ) -> None:
         """Queue a message that only makes sense while the connection lasts; its payload is fixed now."""
@@ -510,6 +593,20 @@ class Station(ABC):
         self._enqueue(
             self._requests, Call(action=action, build=lambda: payload, order=self._order, on_answer=on_answer)
         )
+
+    def tell(self, action: str, payload: Payload) -> None:
+        """Queue a message whose answer says nothing."""
+        self.request(action, lambda: payload)
+
+    def send(self, action: str, payload: Payload) -> None:
+        """Queue a SEND of OCPP 2.1: it is not answered."""
+        if self.is_connected:
+            self._enqueue(self._requests, Call(action=action, build=lambda: payload, order=self._order, is_send=True))
+
+    def sent(self, call: Call) -> None:
+        """A SEND is out."""
+        self._drop(call)
+        self.on_change()
 
     def _keep(self, call: Call) -> None:
         self._enqueue(self._kept, call)
@@ -530,7 +627,8 @@ class Station(ABC):
         digits = f"{self._random.getrandbits(128):032x}"
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
-    def _timestamp(self) -> str:
+    def timestamp(self) -> str:
+        """Return now, as OCPP writes it."""
         return timestamp(self.now())
 
     def _truth_of(self, transaction: Transaction) -> TransactionTruth:
@@ -549,6 +647,7 @@ class Station(ABC):
             ended_at=transaction.ended_at,
             meter_end_wh=end,
             metered_wh=None if end is None else end - transaction.meter_start_wh,
+            exported_wh=(transaction.meter_export_end_wh or 0) - transaction.meter_export_start_wh if end else 0,
             stopped_reason=None if transaction.stopped_reason is None else transaction.stopped_reason.value,
             is_end_acknowledged=transaction.is_end_acknowledged,
             is_forged=transaction.is_forged,

@@ -332,6 +332,35 @@ async def test_our_own_processes_are_not_called_for_a_counterparty(headers: dict
     assert network.asked == []
 
 
+@pytest.mark.parametrize(
+    ("url", "address", "headers", "is_called"),
+    [
+        ("http://ocsp.inside:8080/x", "10.0.0.7", {}, True),
+        ("http://ocsp.inside:8080/x", PUBLIC, {"Authorization": "Bearer theirs"}, True),
+        ("http://ocsp.inside:8080/x", PUBLIC, TOKEN, False),
+        ("http://ocsp.inside:8080/x", "169.254.169.254", {}, False),
+        ("http://ocsp.inside:8081/x", "10.0.0.7", {}, False),
+        ("https://ocsp.inside:8080/x", "10.0.0.7", {}, False),
+        (f"{OWN}/x", "10.0.0.7", {}, False),
+    ],
+)
+async def test_a_service_that_the_operator_named_is_called_wherever_it_is_but_not_as_one_of_ours(
+    url: str, address: str, headers: dict[str, str], *, is_called: bool
+) -> None:
+    network = RecordingNetwork()
+    async with GuardedHttpClient(
+        own_origins=[OWN],
+        configured_origins=["http://ocsp.inside:8080", OWN],
+        internal_token="i" * 64,
+        resolver=resolves_to(address),
+        connect=network,
+    ) as client:
+        with pytest.raises(PeerUnreachable if is_called else EgressRefused):
+            await client.request("POST", url, headers=headers)
+
+    assert network.asked == ([(address, 8080)] if is_called else [])
+
+
 @pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
 async def test_the_internal_token_is_sent_to_no_counterparty(name: str) -> None:
     network = RecordingNetwork()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import event_log, gateway_dispatch, gateway_memory, gateway_transaction_event, pricing
+from bench import event_log, gateway_dispatch, gateway_memory, gateway_wire, pricing
 from bench.figure import Figure
 
 pytestmark = pytest.mark.postgres
@@ -18,12 +18,12 @@ def assert_measured(figures: list[Figure], names: tuple[str, ...]) -> None:
         assert (figure.goal is None) == (figure.holds is None)
 
 
-async def test_durable_transaction_events_are_measured_in_turns_with_the_rival() -> None:
-    figures = await gateway_transaction_event.measure(stations=8, rounds=3, round_s=0.3, warm_up_s=0.1)
+async def test_durable_transaction_events_are_measured_in_turns_with_the_rivals() -> None:
+    figures = await gateway_wire.measure(stations=8, rounds=3, round_s=0.3, warm_up_s=0.1)
 
-    assert_measured(figures, gateway_transaction_event.FIGURES)
-    durable, cpu, cpu_with_postgres = figures
-    assert durable.goal == ">= 8x rival"
+    assert_measured(figures, gateway_wire.FIGURES)
+    durable, beside_echo, cpu, cpu_with_postgres = figures
+    assert (durable.goal, beside_echo.goal) == (">= 12x rival", ">= 0.4x rival")
     assert cpu.rival == cpu_with_postgres.rival
 
 

@@ -94,4 +94,4 @@ def test_every_figure_is_known_to_the_command_once(monkeypatch: pytest.MonkeyPat
 
     known = command.known_benches()
 
-    assert {"event_log.append.kafka", "gateway.transaction_event.durable", "pricing.sessions_per_s"} <= set(known)
+    assert {"event_log.append.kafka", "gateway.wire.durable", "pricing.sessions_per_s"} <= set(known)

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from charge_point_gateway.certificates import Authority
 from charge_point_gateway.gateway import GatewayOptions, GatewayService, build
 from charge_point_gateway.security import station_identity
+from charge_point_gateway.vehicle_certificates import VehicleTrust
 from emobility.adapters.memory import (
     LoopTimer,
     MemoryAdapters,
@@ -162,6 +163,7 @@ async def running_world(
     *,
     clock: Any = None,
     authority: Authority | None = None,
+    vehicle_trust: VehicleTrust | None = None,
     changed_settings: dict[str, Any] | None = None,
     **changed_ports: Any,
 ) -> AsyncIterator[World]:
@@ -170,8 +172,8 @@ async def running_world(
     http, back_office = MemoryHttp(), FakeBackOffice()
     settings = settings_for_tests(**(changed_settings or {}))
     adapters = memory_adapters(master_key=settings.master_key_bytes, clock=clock, randomness=SeededRandomness(1))
-    ports = ports_of(adapters, clock, http, **changed_ports)
-    gateway = build(settings, ports, options, authority)
+    ports = ports_of(adapters, clock, changed_ports.pop("http", http), **changed_ports)
+    gateway = build(settings, ports, options, authority, vehicle_trust)
     http.mount(settings.business_url, back_office.app)
     http.mount(settings.gateway_api_url, gateway.app)
     stop = asyncio.Event()

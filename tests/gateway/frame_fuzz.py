@@ -31,6 +31,8 @@ from charge_point_gateway.connection import Limits
 from charge_point_gateway.group_commit import GroupCommit
 from charge_point_gateway.message_log import MessageLog
 from charge_point_gateway.metrics import GatewayMetrics
+from charge_point_gateway.presence import PresenceBook
+from charge_point_gateway.quirks import QuirkBook
 from charge_point_gateway.rpc_errors import OCPPVersion, RPCError, wire_code
 from charge_point_gateway.security import station_identity
 from charge_point_gateway.station_certificates import StationCertificates
@@ -42,7 +44,8 @@ from charge_point_gateway.station_session import (
 )
 from charge_point_gateway.strict_json import DEPTH_MAX, EXPONENT_MAX
 from charge_point_gateway.transaction_numbers import TransactionNumbers
-from emobility.adapters.memory import LoopTimer, SeededRandomness, VirtualClock, memory_adapters
+from charge_point_gateway.vehicle_certificates import VehicleCertificates, VehicleTrust
+from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, memory_adapters
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus
 from emobility.ports.frames import SocketClosed
 from tests.gateway.frame_grammar import RESULT, Frame, FrameGrammar, OwnAnswer, OwnCall, Reconnect, Step
@@ -261,8 +264,11 @@ def services_on_memory() -> SessionServices:
         group_commit=GroupCommit(adapters.event_log),
         numbers=TransactionNumbers(adapters.units, timer),
         certificates=StationCertificates(adapters.units, clock, randomness, authority=None, valid_days=1),
+        vehicle_certificates=VehicleCertificates(MemoryHttp(), clock, randomness, trust=VehicleTrust()),
         metrics=GatewayMetrics(),
         message_log=MessageLog(adapters.units, clock, timer),
+        quirks=QuirkBook(adapters.units, clock, timer),
+        presence=PresenceBook(adapters.units, clock, gateway_url="http://127.0.0.1:9", gateway_run="fuzz"),
         boots=BootAdmission(timer, randomness, AdmissionRates()),
         limits=LIMITS,
         heartbeat_interval_s=300,

@@ -6,13 +6,13 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import websockets
 from websockets.exceptions import InvalidStatus
 
-from charge_point_gateway import server
+from charge_point_gateway import admission, server
 from charge_point_gateway.admission import (
     ACCEPTED_REMEMBERED_S,
     JITTER_S_MIN,
@@ -23,7 +23,7 @@ from charge_point_gateway.admission import (
     jittered_s,
 )
 from charge_point_gateway.connection import Budget, Limits
-from charge_point_gateway.gateway import GatewayOptions
+from charge_point_gateway.gateway import GatewayOptions, GatewayService
 from charge_point_gateway.security import RefusalReason, StationIdentity, StationRefused, station_identity
 from charge_point_gateway.token_buckets import KeyedBuckets, TokenBucket
 from emobility.adapters.memory import LoopTimer, SeededRandomness, run_virtual
@@ -355,3 +355,85 @@ async def test_a_draining_gateway_sends_newcomers_away_with_a_time_to_come_back(
 
     assert refused.value.response.status_code == 503
     assert int(refused.value.response.headers["Retry-After"]) >= 10
+
+
+# -- one after another ------------------------------------------------------------------------------------------------
+
+
+def unhurried() -> ConnectionAdmission:
+    return ConnectionAdmission(LoopTimer(), SeededRandomness(1), AdmissionRates())
+
+
+async def test_peers_are_looked_up_few_at_a_time_and_in_turn() -> None:
+    doors, begun, inside, most = unhurried(), list[int](), 0, 0
+
+    async def look_up(number: int) -> None:
+        nonlocal inside, most
+        async with doors.turn(f"10.0.0.{number}"):
+            begun.append(number)
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(look_up(number) for number in range(30)))
+
+    assert begun == list(range(30))
+    assert most == admission.LOOKED_UP_AT_ONCE_MAX
+    assert doors.waiting == 0
+
+
+async def test_of_one_address_only_so_many_wait_and_another_still_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "WAITING_PER_ADDRESS_MAX", 3)
+    doors, over = unhurried(), asyncio.Event()
+
+    async def look_up(address: str) -> RefusalReason | None:
+        try:
+            async with doors.turn(address):
+                await over.wait()
+        except StationRefused as refused:
+            return refused.reason
+        return None
+
+    crowd = [asyncio.create_task(look_up("10.0.0.1")) for _ in range(admission.LOOKED_UP_AT_ONCE_MAX + 4)]
+    other = asyncio.create_task(look_up("10.0.0.2"))
+    await asyncio.sleep(0)
+    over.set()
+
+    assert Counter(await asyncio.gather(*crowd))[RefusalReason.BUSY] == 1
+    assert await other is None
+
+
+class GatewayWithoutRoom:
+    """Says when another peer may begin."""
+
+    def __init__(self) -> None:
+        self.room = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def has_room(self) -> None:
+        self.asked.set()
+        await self.room.wait()
+
+    async def admit(self, **_handshake: Any) -> Any:
+        raise StationRefused(RefusalReason.NO_CREDENTIALS, http_status=401)
+
+
+async def test_a_connection_waits_unread_until_there_is_room() -> None:
+    gateway = GatewayWithoutRoom()
+    async with listening(cast("GatewayService", gateway)) as url:
+        dialling = asyncio.create_task(_dial_in_vain(url))
+        await gateway.asked.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not dialling.done()
+
+        gateway.room.set()
+
+        assert await dialling == 401
+
+
+async def _dial_in_vain(url: str) -> int:
+    with pytest.raises(InvalidStatus) as refused:
+        await websockets.connect(f"{url}/{STATION}", subprotocols=["ocpp2.0.1"])  # type: ignore[list-item]  # a NewType of str
+    return refused.value.response.status_code

@@ -268,6 +268,8 @@ async def test_a_lowest_profile_leaves_password_and_version_as_they_are(
 ROUTES = [
     ("POST", f"/stations/{PARTY}/{STATION}/commands"),
     ("PUT", f"/stations/{PARTY}/{STATION}/credential"),
+    ("GET", f"/stations/{PARTY}/{STATION}/credential"),
+    ("POST", f"/stations/{PARTY}/{STATION}/credential/rotate"),
     ("PUT", f"/stations/{PARTY}/{STATION}/messages"),
     ("GET", f"/stations/{PARTY}/{STATION}/messages"),
     ("DELETE", f"/stations/{PARTY}/{STATION}/messages"),
@@ -277,6 +279,10 @@ ROUTES = [
     ("POST", f"/stations/{PARTY}/{STATION}/certificates"),
     ("GET", f"/stations/{PARTY}/{STATION}/certificates"),
     ("POST", f"/stations/{PARTY}/{STATION}/certificates/{{serial_number}}/revoke"),
+    ("GET", "/certificates/ending"),
+    ("GET", f"/quirks/{PARTY}"),
+    ("PUT", f"/quirks/{PARTY}/{{name}}"),
+    ("DELETE", f"/quirks/{PARTY}/{{name}}"),
     ("GET", "/internal/backlog"),
 ]
 

@@ -98,6 +98,7 @@ def test_whatever_a_schema_allows_becomes_events_that_can_be_stored_and_a_valid_
         now=NOW,
         message_id="m",
         ocpp_version=version.value,
+        station_key="NL-TNM/CS-1",
         number=TransactionNumber(number=1),
         answer=AuthorizationAnswer(status=AuthorizationStatus.ACCEPTED, reason=""),
     )
@@ -112,6 +113,7 @@ def test_whatever_a_schema_allows_becomes_events_that_can_be_stored_and_a_valid_
             now=NOW,
             message_id="m",
             ocpp_version=version.value,
+            station_key="NL-TNM/CS-1",
             number=context.number,
             answer=context.answer,
             sealed=personal,

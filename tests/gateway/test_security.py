@@ -77,7 +77,9 @@ async def test_only_a_keyed_hash_of_the_password_is_stored(world: Any) -> None:
 
     assert PASSWORD not in repr(row)
     assert len(row.password_hash) == 32
-    same = StationAuthenticator(world.adapters.units, world.ports.timer, master_key=b"another key of 32 bytes.........")
+    same = StationAuthenticator(
+        world.adapters.units, world.ports.timer, world.clock, master_key=b"another key of 32 bytes........."
+    )
     with pytest.raises(StationRefused):
         await same.authenticate(
             path=f"/ocpp/{PARTY}/{STATION}",

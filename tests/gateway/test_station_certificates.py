@@ -266,7 +266,7 @@ async def test_rows_of_certificates_stand_on_postgresql_too(postgres_dsn: str, c
     clock, randomness = SystemClock(), SystemRandomness()
     async with open_postgres(postgres_dsn, master_key=bytes(32), clock=clock, randomness=randomness) as postgres:
         kept = StationCertificates(postgres.units, clock, randomness, authority=ca.authority(), valid_days=90)
-        authenticator = StationAuthenticator(postgres.units, SystemTimer(), master_key=bytes(32))
+        authenticator = StationAuthenticator(postgres.units, SystemTimer(), clock, master_key=bytes(32))
         row, chain = await kept.issue(IDENTITY, good_csr())
         der = x509.load_pem_x509_certificates(chain.encode())[0].public_bytes(Encoding.DER)
         await authenticator.set_password(IDENTITY, None, None)

@@ -453,6 +453,9 @@ class ReaderInPlaceOfTheGateway:
     async def admit(self, **_handshake: Any) -> Admission:
         return Admission(station_identity(PARTY, STATION), OCPPVersion.V201)
 
+    async def has_room(self) -> None:
+        """Always."""
+
     def track(self, task: asyncio.Task[None]) -> None:
         pass
 

@@ -155,14 +155,8 @@ async def test_what_we_do_not_do_is_said() -> None:
     async with open_for_business() as here:
         url = f"{PARTNERS}/emsp/results/c3"
         unlock = v221.UnlockConnector(response_url=url, location_id="LOC1", evse_uid="CS1-1", connector_id="1")
-        cancel = v221.CancelReservation(response_url=url, reservation_id="1")
-        reserve = v221.ReserveNow(
-            response_url=url, token=start_session().token, expiry_date=START, reservation_id="1", location_id="LOC1"
-        )
 
         assert await send(here, unlock, "UNLOCK_CONNECTOR") == "NOT_SUPPORTED"
-        assert await send(here, cancel, "CANCEL_RESERVATION") == "NOT_SUPPORTED"
-        assert await send(here, reserve, "RESERVE_NOW") == "NOT_SUPPORTED"
 
 
 async def test_no_such_command() -> None:

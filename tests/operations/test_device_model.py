@@ -418,16 +418,3 @@ async def test_what_can_not_be_set_reaches_no_station(wanted: Any) -> None:
 
         assert answer.status_code == 422
         assert here.gateway.commands == []
-
-
-async def test_nobody_but_the_party_and_we_see_or_change_a_station() -> None:
-    async with open_for_business() as here:
-        asked = []
-        for route in here.operations.app.routes:
-            path, methods = getattr(route, "path", ""), getattr(route, "methods", None) or ()
-            if path.startswith("/{party}/stations/") or path == "/{party}/uptime":
-                named = path.format(party=CPO, station_id=STATION, exclusion_id="a", action="Reset", serial_number="1")
-                asked += [(await here.api(method, named, {}, token="x" * 40)).status_code for method in methods]
-
-        assert len(asked) >= 15
-        assert set(asked) == {401}

@@ -96,6 +96,8 @@ class Partner:
     host: OCPIHost
     received: list[tuple[str, str, str, Any]] = field(default_factory=list)
     allowed: str | None = "ALLOWED"
+    cards: dict[str, str] = field(default_factory=dict)
+    """What it says to these tokens instead."""
     reference: str | None = "quote-1"
     delay_s: float = 0
     asked: int = 0
@@ -108,12 +110,16 @@ class Partner:
 
 @dataclass(slots=True)
 class Gateway:
-    """The gateway's API; `outcome` is what stations say, `answers` goes before it; None as version: never connected."""
+    """The gateway's API. Stations say what `station` makes of a command, else the next of `answers`, else `outcome`.
+
+    None as version: never connected.
+    """
 
     commands: list[StationCommand] = field(default_factory=list)
     credentials: list[str] = field(default_factory=list)
     outcome: CommandOutcome = field(default_factory=lambda: CommandOutcome(result=CommandResult.ACCEPTED))
     answers: list[CommandOutcome] = field(default_factory=list)
+    station: Callable[[StationCommand], CommandOutcome | None] | None = None
     messages: list[StationMessage] = field(default_factory=list)
     kept_messages: list[tuple[str, str]] = field(default_factory=list)
     ocpp_version: str | None = "2.0.1"
@@ -131,6 +137,9 @@ class Gateway:
             assert request.headers["authorization"] == f"Bearer {INTERNAL_TOKEN}"
             self.commands.append(codec.decode(await request.body(), StationCommand))
             await self.may_answer.wait()
+            told = self.station(self.commands[-1]) if self.station is not None else None
+            if told is not None:
+                return Response(codec.encode(told))
             return Response(codec.encode(self.answers.pop(0) if self.answers else self.outcome))
 
         async def credential(request: Request) -> Response:
@@ -454,9 +463,11 @@ LOCATION_TERMS: Final = LocationTerms(
 
 
 @asynccontextmanager
-async def world(postgres_dsn: str | None = None, *, limits: Limits | None = None) -> AsyncIterator[World]:
+async def world(
+    postgres_dsn: str | None = None, *, limits: Limits | None = None, clock: VirtualClock | None = None
+) -> AsyncIterator[World]:
     """Open a world over memory, or over PostgreSQL; nothing is set up yet but the parties."""
-    clock, randomness, http = VirtualClock(START), SeededRandomness(7), MemoryHttp()
+    clock, randomness, http = clock or VirtualClock(START), SeededRandomness(7), MemoryHttp()
     opening = (
         open_memory(master_key=MASTER_KEY, clock=clock, randomness=randomness)
         if postgres_dsn is None
@@ -500,9 +511,11 @@ async def world(postgres_dsn: str | None = None, *, limits: Limits | None = None
 
 
 @asynccontextmanager
-async def open_for_business(postgres_dsn: str | None = None, *, limits: Limits | None = None) -> AsyncIterator[World]:
+async def open_for_business(
+    postgres_dsn: str | None = None, *, limits: Limits | None = None, clock: VirtualClock | None = None
+) -> AsyncIterator[World]:
     """A world with a station of two EVSEs, a wholesale and an ad hoc tariff, an agreement and the eMSP's card."""
-    async with world(postgres_dsn, limits=limits) as here:
+    async with world(postgres_dsn, limits=limits, clock=clock) as here:
         for path, body in (
             ("/locations/LOC1", LOCATION_TERMS),
             (f"/stations/{STATION}", StationTerms(location_id="LOC1", evses=(evse(1), evse(2)))),
@@ -579,7 +592,8 @@ def _token_sender(partner: Partner) -> Interface:
     async def authorize(call: OCPICall) -> Reply:
         partner.asked += 1
         await asyncio.sleep(partner.delay_s)
-        if partner.allowed is None:
+        allowed = partner.cards.get(call.path["token_uid"], partner.allowed)
+        if allowed is None:
             raise NoSuchObject("token", status_code=StatusCode.UNKNOWN_TOKEN)
         token = v221.Token(
             country_code="NL",
@@ -594,7 +608,7 @@ def _token_sender(partner: Partner) -> Interface:
         )
         return Reply(
             data=v221.AuthorizationInfo(
-                allowed=v221.AllowedType(partner.allowed), token=token, authorization_reference=partner.reference
+                allowed=v221.AllowedType(allowed), token=token, authorization_reference=partner.reference
             )
         )
 

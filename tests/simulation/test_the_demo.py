@@ -69,7 +69,7 @@ def test_two_cpos_two_msps_and_twenty_stations_of_both_versions_take_part(scenar
     versions = Counter(each.profile.version for each in scenario.stations)
 
     assert (len(scenario.cpos), len(scenario.emsps)) == (2, 2)
-    assert versions == {OCPPVersion.OCPP16: 10, OCPPVersion.OCPP201: 10}
+    assert versions == {OCPPVersion.OCPP16: 10, OCPPVersion.OCPP201: 6, OCPPVersion.OCPP21: 4}
     assert sum(len(each.evse_uids) for each in scenario.stations) == 40
 
 

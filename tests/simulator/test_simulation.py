@@ -127,7 +127,7 @@ def play(seed: int, arrivals_per_day: int = 72) -> Run:
     clock = VirtualClock(scenario.begins_at)
     csms = ToyCSMS(clock, {each.charging_station_id: each.profile.password for each in scenario.stations})
     csms.speaks_201 = frozenset(
-        each.charging_station_id for each in scenario.stations if each.profile.version.value == "ocpp2.0.1"
+        each.charging_station_id for each in scenario.stations if each.profile.version.value != "ocpp1.6"
     )
     backstage = ToyBackstage(csms)
     frames: list[tuple[str, str, str]] = []

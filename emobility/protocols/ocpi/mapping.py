@@ -377,6 +377,7 @@ async def token_to_ocpi(token: Token, vault: Vault) -> v221.Token:
         issuer=token.issuer,
         valid=token.is_valid,
         whitelist=token.whitelist,
+        group_id=None if token.group_id is None else await vault.open(token.group_id),
         last_updated=token.last_updated,
     )
 
@@ -392,6 +393,8 @@ async def token_from_ocpi(token: v221.Token, vault: Vault) -> Token:
         is_valid=token.valid,
         whitelist=token.whitelist,
         last_updated=token.last_updated,
+        # Under the key of the token: the group of an erased driver is erased with them.
+        group_id=None if token.group_id is None else await vault.seal(token.group_id, identifier=token.uid),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -13,19 +14,25 @@ from emobility.events import codec
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizerUnavailable
 from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, PeerUnreachable, ResponseTooLarge
 from emobility.protocols.station_control.messages import (
+    CertificateEnding,
     CertificateRequest,
     CommandOutcome,
+    CredentialRotation,
     MessageLogging,
     StationCertificate,
     StationCommand,
     StationCredential,
+    StationCredentialState,
     StationMessage,
     StationPresence,
 )
+from emobility.protocols.station_control.quirks import NamedQuirkProfile, QuirkProfile
 
 AUTHORIZE_TIMEOUT_S: Final = 15.0
 """The back office may have to ask the eMSP through the hub; a station gives its CALL about 30 s."""
 CALL_TIMEOUT_S: Final = 5.0
+ROTATION_TIMEOUT_S: Final = 40.0
+"""A command's time-out and its slack, and the rows before and after it."""
 COMMAND_SLACK_S: Final = 5.0
 """How much longer than the station's own time-out the gateway's answer may take."""
 
@@ -110,6 +117,37 @@ class StationControlClient:
         path = f"{_station(party_id, charging_station_id)}/credential"
         await self._request("PUT", path, body=codec.encode(credential))
 
+    async def credential(self, party_id: PartyId, charging_station_id: str) -> StationCredentialState | None:
+        """Return how a station proves itself; None where it can't. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        try:
+            response = await self._request("GET", f"{_station(party_id, charging_station_id)}/credential")
+        except GatewayRefused as error:
+            if error.status == 404:
+                return None
+            raise
+        return codec.decode(response.body, StationCredentialState)
+
+    async def rotate_credential(
+        self, party_id: PartyId, charging_station_id: str, *, correlation_id: str
+    ) -> CredentialRotation:
+        """Give a connected station a new password that nobody sees. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        response = await self._request(
+            "POST",
+            f"{_station(party_id, charging_station_id)}/credential/rotate",
+            body=codec.encode({"correlation_id": correlation_id}),
+            timeout_s=ROTATION_TIMEOUT_S,
+        )
+        return codec.decode(response.body, CredentialRotation)
+
+    async def ending_certificates(self, party_id: PartyId, *, before: datetime) -> list[CertificateEnding]:
+        """Return the certificates of a party's stations, and of the gateway, that end before a moment.
+
+        Raises `GatewayUnavailable`, `GatewayRefused`.
+        """
+        at = quote(before.isoformat(), safe="")
+        response = await self._request("GET", f"/certificates/ending?party={party_id.code}&before={at}")
+        return codec.decode(response.body, list[CertificateEnding])
+
     async def issue_certificate(
         self, party_id: PartyId, charging_station_id: str, request: CertificateRequest
     ) -> StationCertificate:
@@ -161,6 +199,18 @@ class StationControlClient:
         """Return kept messages, the newest first. Raises `GatewayUnavailable`, `GatewayRefused`."""
         path = f"{_station(party_id, charging_station_id)}/messages?offset={offset}&limit={limit}"
         return codec.decode((await self._request("GET", path)).body, list[StationMessage])
+
+    async def put_quirk(self, party_id: PartyId, name: str, profile: QuirkProfile) -> None:
+        """Enter or change a quirk profile of a party. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        await self._request("PUT", f"/quirks/{party_id.code}/{quote(name, safe='')}", body=codec.encode(profile))
+
+    async def drop_quirk(self, party_id: PartyId, name: str) -> None:
+        """Take one away. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        await self._request("DELETE", f"/quirks/{party_id.code}/{quote(name, safe='')}")
+
+    async def quirks(self, party_id: PartyId) -> list[NamedQuirkProfile]:
+        """Return what is in force at a party. Raises `GatewayUnavailable`, `GatewayRefused`."""
+        return codec.decode((await self._request("GET", f"/quirks/{party_id.code}")).body, list[NamedQuirkProfile])
 
     async def is_alive(self, party_id: PartyId, charging_station_id: str, *, fence: int) -> bool:
         """Ask the owning gateway to ping a station. Raises `GatewayUnavailable`, `GatewayRefused`."""

@@ -3,7 +3,8 @@
 Upwards: POST {operations}/station_control/authorize with an `AuthorizationRequest`, answered by an
 `AuthorizationAnswer` (both in `ports/authorizer`). Downwards: POST {gateway}/stations/{party}/{station}/commands with
 a `StationCommand`, answered by a `CommandOutcome`; PUT {gateway}/stations/{party}/{station}/credential with a
-`StationCredential`; POST {gateway}/stations/{party}/{station}/certificates with a `CertificateRequest`, GET there, POST
+`StationCredential`, GET there, POST .../credential/rotate; POST {gateway}/stations/{party}/{station}/certificates with
+a `CertificateRequest`, GET there, POST
 .../certificates/{serial_number}/revoke. The gateway that owns a station is found in the station's presence row.
 """
 
@@ -122,6 +123,46 @@ class StationCredential:
     """The lowest OCPP security profile (1 to 3) it may come by; None keeps it. Coming by more raises it."""
 
 
+class RotationState(StrEnum):
+    """Where the change of a station's password stands."""
+
+    CONFIRMED = "CONFIRMED"
+    """The station took it; it counts alone once the station comes by it, or after `old_good_until`."""
+    REFUSED = "REFUSED"
+    UNCONFIRMED = "UNCONFIRMED"
+    """Nobody knows whether the station took it: the old one and the new one are good until it comes by the new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialRotation:
+    """What became of a change of a station's password; `station_status` is the station's own word."""
+
+    state: RotationState
+    asked_at: datetime
+    station_status: str | None = None
+    old_good_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationCredentialState:
+    """How a station proves itself, without any secret; `rotation` while a change of its password is under way."""
+
+    has_password: bool
+    ocpp_version: str | None
+    security_profile: int
+    rotation: CredentialRotation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateEnding:
+    """A certificate that ends soon, or has ended: a station's, or one of the gateway's own files, by its `kind`."""
+
+    kind: str
+    not_after: datetime
+    charging_station_id: str | None = None
+    serial_number: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequest:
     """A station's CSR (PEM), brought by its operator instead of SignCertificate."""
@@ -177,3 +218,5 @@ class StationMessage:
     answer: str | None
     error_code: str | None
     latency_ms: int
+    tolerated: tuple[str, ...] = ()
+    """What of the station's message a quirk profile tolerated; `payload` is as it came."""

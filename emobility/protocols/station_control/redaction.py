@@ -10,7 +10,7 @@ from emobility.domain.device_model import Mutability, is_secret
 PERSONAL: Final = frozenset(
     {
         *("idTag", "parentIdTag", "idToken", "additionalIdToken"),
-        *("data", "exiRequest", "certificate", "csr"),
+        *("data", "exiRequest", "exiResponse", "certificate", "csr"),
         *("vatNumber", "name", "address1", "address2", "city", "postalCode"),
     }
 )

@@ -1,12 +1,13 @@
 """2.0.1 TransactionEvents over the wire, validated both ways and durable before they are acknowledged.
 
-The rival is the `ocpp` package's own central-system loop in its best configuration (ASYNC_VALIDATION=False, uvloop),
-which stores nothing. Both serve as many stations of one load process, in short rounds that alternate, and each round
-is compared with its neighbour: what else the machine does disturbs both alike, and the median leaves out what did not.
+Two rivals, neither of which stores anything: the `ocpp` package's own central-system loop in its best configuration
+(ASYNC_VALIDATION=False), and a bare `websockets` server that sends each frame back unread. All three run on uvloop and
+serve as many stations of one load process, in short rounds that alternate, and each round is compared with its
+neighbours: what else the machine does disturbs all alike, and the median leaves out what did not.
 
 Two kinds of figures. Messages per second is what a user sees, but ours shares two cores with PostgreSQL and with the
-load, which is several times that of the rival. CPU per message is what a message costs, whoever else is at work: of the
-gateway's process alone, as of the rival's, and with all of PostgreSQL's processes, which the rival does without.
+load. CPU per message is what a message costs, whoever else is at work: of the gateway's process alone, as of the
+rival's, and with all of PostgreSQL's processes, which the rivals do without.
 """
 
 from __future__ import annotations
@@ -24,20 +25,22 @@ from bench.gateway_processes import PASSWORD
 from bench.servers import ServerProcess, cpu_s, migrated_postgres, server
 
 FIGURES: Final = (
-    "gateway.transaction_event.durable",
-    "gateway.transaction_event.cpu",
-    "gateway.transaction_event.cpu_with_postgres",
+    "gateway.wire.durable",
+    "gateway.wire.durable_beside_echo",
+    "gateway.wire.cpu",
+    "gateway.wire.cpu_with_postgres",
 )
 RIVAL_NAME: Final = "ocpp package, ASYNC_VALIDATION=False, nothing stored"
+ECHO_NAME: Final = "websockets alone, each frame sent back unread"
 STATIONS: Final = 400
 ROUNDS: Final = 15
 ROUNDS_SHORT: Final = 5
 ROUND_S: Final = 2.0
 ROUND_S_SHORT: Final = 1.0
 WARM_UP_S: Final = 1.0
-GOAL_RATIO: Final = 8.0
-OURS: Final = 0
-RIVAL: Final = 1
+RIVAL_RATIO: Final = 12.0
+ECHO_RATIO: Final = 0.4
+NAMES: Final = ("ours", "rival", "echo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +60,23 @@ async def run(*, short: bool) -> list[Figure]:
 
 
 async def measure(*, stations: int, rounds: int, round_s: float, warm_up_s: float = WARM_UP_S) -> list[Figure]:
-    """Measure `rounds` pairs of rounds."""
-    ours: list[Round] = []
-    rival: list[Round] = []
+    """Measure `rounds` rounds of each server."""
+    results: list[list[Round]] = [[] for _ in NAMES]
     async with (
         migrated_postgres() as postgres,
-        server("ours", postgres.dsn, str(stations)) as our_server,
+        server("ours", postgres.socket_dsn, str(stations)) as our_server,
         server("rival") as rival_server,
-        station_load(stations, our_server, rival_server) as load,
+        server("echo") as echo_server,
+        station_load(stations, our_server, rival_server, echo_server) as load,
     ):
         assert postgres.pid is not None
-        for index, each in ((OURS, our_server), (RIVAL, rival_server)):
+        turns = list(enumerate((our_server, rival_server, echo_server)))
+        for index, each in turns:
             await load.round(index, each, postgres.pid, warm_up_s)
         for number in range(rounds):
-            turns = [(OURS, our_server, ours), (RIVAL, rival_server, rival)]
-            for index, each, results in turns if number % 2 == 0 else reversed(turns):
-                results.append(await load.round(index, each, postgres.pid, round_s))
+            for index, each in turns if number % 2 == 0 else reversed(turns):
+                results[index].append(await load.round(index, each, postgres.pid, round_s))
+    ours, rival, echo = results
     return [
         against_rival(
             name=FIGURES[0],
@@ -80,17 +84,25 @@ async def measure(*, stations: int, rounds: int, round_s: float, warm_up_s: floa
             ours=[each.per_s for each in ours],
             rival=[each.per_s for each in rival],
             rival_name=RIVAL_NAME,
-            ratio_min=GOAL_RATIO,
+            ratio_min=RIVAL_RATIO,
         ),
         against_rival(
             name=FIGURES[1],
+            unit="messages/s",
+            ours=[each.per_s for each in ours],
+            rival=[each.per_s for each in echo],
+            rival_name=ECHO_NAME,
+            ratio_min=ECHO_RATIO,
+        ),
+        against_rival(
+            name=FIGURES[2],
             unit="us/message",
             ours=[each.server_us for each in ours],
             rival=[each.server_us for each in rival],
             rival_name=RIVAL_NAME,
         ),
         against_rival(
-            name=FIGURES[2],
+            name=FIGURES[3],
             unit="us/message",
             ours=[each.server_us + each.postgres_us for each in ours],
             rival=[each.server_us for each in rival],
@@ -126,7 +138,7 @@ class StationLoad:
             postgres_us=postgres_s / seen["answers"] * 1e6,
         )
         print(
-            f"  {('ours ', 'rival')[index]} {result.per_s:7,.0f}/s  {result.server_us:5.0f} us of CPU each,"
+            f"  {NAMES[index]:5} {result.per_s:7,.0f}/s  {result.server_us:5.0f} us of CPU each,"
             f" {result.postgres_us:3.0f} of PostgreSQL's  p50 {seen['p50_ms']:,.0f} ms, p99 {seen['p99_ms']:,.0f} ms",
             file=sys.stderr,
         )
