@@ -313,7 +313,12 @@ class Connection:
     @property
     def is_idle(self) -> bool:
         """Whether no CALL is in progress in either direction."""
-        return self._current is None and self._outgoing is None and not self._outgoing_queue
+        return self._current is None and not self.is_calling
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a CALL of ours is in progress or waits."""
+        return self._outgoing is not None or bool(self._outgoing_queue)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

@@ -289,7 +289,7 @@ class GatewayService:
             return
         if self._is_draining:  # it was admitted before, and is not among those that are being closed
             await self._leave(session)
-            await socket.close(1001, "the gateway goes away")
+            await session.leave()
             return
         active = self.metrics.connections_active.labels(admission.version.value, str(admission.profile.value))
         self.metrics.connections.labels("accepted").inc()
@@ -570,9 +570,7 @@ class GatewayService:
 
     async def _dismiss(self, session: StationSession, after_s: float) -> None:
         await self._ports.timer.sleep(after_s)
-        while not session.is_idle:
-            await self._ports.timer.sleep(0.02)
-        await session.close(1001, "the gateway goes away")
+        await session.leave()
 
 
 def _signing_service(settings: Settings, ports: Ports) -> SigningService | None:

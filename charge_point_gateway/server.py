@@ -39,13 +39,15 @@ PING_INTERVAL_S: Final = 30.0
 PING_TIMEOUT_S: Final = 20.0
 CLOSE_TIMEOUT_S: Final = 1.0
 """How long a closing handshake may take; a half-open socket never answers one."""
+READS_NOTHING_S_MAX: Final = 60.0
+"""How long a peer may leave unread what waits for it before it is dropped: the library's pings would wait as well."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a peer may take to finish its opening handshake (slow loris)."""
 LISTEN_BACKLOG: Final = 4_096
 """Connections that wait to be taken, when all stations come back at once; systems may allow fewer."""
 ACCEPT_RETRY_S: Final = 0.5
 MESSAGES_BUFFERED_MAX: Final = 16
-"""Messages read ahead of the session; beyond it the socket is not read and TCP holds the station back."""
+"""Messages read ahead of the session, and what came with them; then TCP holds the station back."""
 FRAGMENTS_MAX: Final = 1_024
 """Fragments of one message; empty ones cost memory without ever reaching `MESSAGE_BYTES_MAX`."""
 OVERHEAD_FRAMES_PER_S: Final = 50.0
@@ -71,6 +73,7 @@ class StationConnection(ServerConnection):
         self._opening = opening
         self._opening_address: str | None = None
         self._overhead: TokenBucket | None = None
+        self._drop: asyncio.TimerHandle | None = None
         self._messages: list[str | bytes] = []
         self._fragments: list[bytes] = []
         self._is_text = True
@@ -78,8 +81,10 @@ class StationConnection(ServerConnection):
         self._handle: Callable[[str | bytes], bool] | None = None
         self._has_ended = False
         self._takes_frames = False
-        self._partial = b""
+        self._partial = bytearray()
         """The beginning of a frame, at most `MESSAGE_BYTES_MAX` and its header."""
+        self._partial_wants = 0
+        """How long it has to become before it is looked at again."""
 
     # -- what the library calls ---------------------------------------------------------------------------------------
 
@@ -90,7 +95,14 @@ class StationConnection(ServerConnection):
             self._takes_frames = self.request is None and data.endswith(b"\r\n\r\n")
             super().data_received(data)
             return
-        data, self._partial = self._partial + data if self._partial else bytes(data), b""
+        if self._partial:
+            # Joined once, when all is there: a station may send a frame in a million pieces.
+            self._partial += data
+            if len(self._partial) < self._partial_wants:
+                return
+            data, self._partial = bytes(self._partial), bytearray()
+        else:
+            data = bytes(data)
         start = 0
         while start < len(data):
             end = frame_end(data, start, payload_bytes_max=MESSAGE_BYTES_MAX)
@@ -98,14 +110,15 @@ class StationConnection(ServerConnection):
                 super().data_received(data[start:])
                 return
             if end is None or end > len(data):
-                break
+                self._partial += data[start:]
+                self._partial_wants = len(self._partial) + 1 if end is None else end - start
+                return
             text = None if self._fragments else whole_text(data, start, end)
             if text is None or self.protocol.state is not State.OPEN:
                 super().data_received(data[start:end])
             else:
                 self._deliver(text, is_text=True)
             start = end
-        self._partial = data[start:]
 
     def process_event(self, event: Event) -> None:
         """Take data frames; leave the handshake and control frames to the library."""
@@ -141,9 +154,25 @@ class StationConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake the reader, who finds the connection closed."""
         self.has_opened()
+        self._read_again()
         super().connection_lost(exc)
         self._has_ended = True
         self._wake()
+
+    def pause_writing(self) -> None:
+        """Give a peer that does not read some time, and no more."""
+        super().pause_writing()
+        self._drop = self.loop.call_later(READS_NOTHING_S_MAX, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self._read_again()
+
+    def _read_again(self) -> None:
+        if self._drop is not None:
+            self._drop.cancel()
+            self._drop = None
 
     def _is_over_overhead(self) -> bool:
         now_s = self.loop.time()
@@ -201,6 +230,11 @@ class StationConnection(ServerConnection):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is gone; messages may be left."""
+        return self._has_ended
+
     # -- FrameSocket --------------------------------------------------------------------------------------------------
 
     async def receive_while(self, handle: Callable[[str | bytes], bool]) -> None:
@@ -254,6 +288,11 @@ class WebSocketFrames:
         self.receive_while = connection.receive_while
         self.send_now = connection.send_now
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection is gone; messages may be left."""
+        return self._connection.has_ended
+
     async def send(self, frame: str) -> None:
         """Write a text frame, waiting while the other end does not read. Raises `SocketClosed`."""
         try:
@@ -270,8 +309,13 @@ class WebSocketFrames:
             raise _closed(closed) from closed
 
     async def close(self, code: int, reason: str) -> None:
-        """Close, waiting at most `CLOSE_TIMEOUT_S` for the other end."""
-        await self._connection.close(code, reason)
+        """Close, waiting at most `CLOSE_TIMEOUT_S` for the other end to read what it was sent, and again to close."""
+        try:
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                await self._connection.close(code, reason)
+        except TimeoutError:
+            if not self._connection.has_ended:
+                self._connection.transport.abort()
 
 
 def _closed(closed: ConnectionClosed) -> SocketClosed:

@@ -83,6 +83,11 @@ SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
 ADVICE_TIMEOUT_S: Final = 10.0
 """Longest wait for advice on charging; without it a station is told no."""
+GOING_AWAY: Final = 1001
+ABNORMAL_CLOSURE: Final = 1006
+REST_LOOK_S: Final = 1.0
+"""How often a session that rests looks whether its station is still there."""
+LEAVE_LOOK_S: Final = 0.02
 BOOT: Final = "BootNotification"
 TIMED_OUT: Final = "TimedOut"
 """In the message log, a CALL of ours that the station did not answer in time."""
@@ -158,6 +163,8 @@ class StationSession:
         self._waiting: dict[str, asyncio.Future[CallSettled]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._call_backs: set[asyncio.Task[None]] = set()
+        self._left: asyncio.Event | None = None
+        """There as soon as the session is to end, set when its socket is closed."""
 
     # -- for the gateway ----------------------------------------------------------------------------------------------
 
@@ -184,14 +191,19 @@ class StationSession:
         now_s = self._services.timer.monotonic_s()
         self._act(self._connection.receive(frame, now_s))
         has_room = len(self._outbox) < OUTBOX_FRAMES_MAX and len(self._tasks) <= SENDS_AT_ONCE_MAX
-        return has_room and self._connection.has_credit
+        return has_room and self._left is None and self._connection.has_credit
 
     async def _rest(self) -> None:
         """Wait until the station may send again, and reads what is written to it."""
+        if self._left is not None and not self._connection.is_calling:
+            await self._left.wait()
+            raise SocketClosed(code=GOING_AWAY, reason="")
         timer = self._services.timer
-        delay_s = self._connection.read_delay_s(timer.monotonic_s())
-        if delay_s > 0:
-            await timer.sleep(delay_s)
+        while (delay_s := self._connection.read_delay_s(timer.monotonic_s())) > 0:
+            # What a flood left behind would keep its dead connection for minutes. Nobody waits for the answers.
+            if getattr(self._socket, "has_ended", False):
+                raise SocketClosed(code=ABNORMAL_CLOSURE, reason="")
+            await timer.sleep(min(delay_s, REST_LOOK_S))
         if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
             await asyncio.wait({self._writer})
         while len(self._tasks) > SENDS_AT_ONCE_MAX:
@@ -239,6 +251,16 @@ class StationSession:
     async def close(self, code: int, reason: str) -> None:
         """Close the socket; `run` returns."""
         await self._socket.close(code, reason)
+
+    async def leave(self) -> None:
+        """Answer what is in progress, begin nothing new, and close: a busy station would never come to an end."""
+        self._left = self._left or asyncio.Event()
+        try:
+            while not self.is_idle:
+                await self._services.timer.sleep(LEAVE_LOOK_S)
+            await self.close(GOING_AWAY, "the gateway goes away")
+        finally:
+            self._left.set()
 
     @property
     def is_idle(self) -> bool:
