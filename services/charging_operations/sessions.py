@@ -67,6 +67,7 @@ from services.charging_operations.records import (
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.station_boots import keep_boot
 from services.charging_operations.station_history import HistoryDesk
+from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.station_told import ToldDesk, ToldEvent
 from services.charging_operations.stations import StationDesk, evse_at
 
@@ -124,10 +125,10 @@ class SessionDesk:
             await self.campaigns.take(unit, envelope, event)
         elif isinstance(event, EVSEMetered):
             await keep_evse_reading(unit, envelope, event)
+        elif isinstance(event, StationNotified):
+            await self._take_notice(unit, envelope, event)
         elif isinstance(event, ToldEvent):
             await self.told.take(unit, envelope, event)
-            if isinstance(event, StationNotified) and await self.charging_notices.take(unit, envelope, event):
-                self.load.hear()
         elif isinstance(event, AuthorizationDecided):
             await self._take_decision(unit, event, touched)
         elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
@@ -137,6 +138,11 @@ class SessionDesk:
                 await self.local_lists.take_use(unit, envelope, event)
         elif isinstance(event, ReservationEnded):
             await self.reservations.take_end(unit, envelope, event)
+
+    async def _take_notice(self, unit: UnitOfWork, envelope: Envelope, event: StationNotified) -> None:
+        await keep_notice(unit, event, envelope.event_id)
+        if await self.charging_notices.take(unit, envelope, event):
+            self.load.hear()
 
     async def _take_report(
         self, unit: UnitOfWork, envelope: Envelope, event: TransactionReport, touched: dict[_Key, TransactionRecord]

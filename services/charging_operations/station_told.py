@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from emobility.domain.personal import Sealed, SubjectErased
-from emobility.events.charging import DataTransferred, SecurityEventReported, StationNotified
+from emobility.events.charging import DataTransferred, SecurityEventReported
 from emobility.events.event import Envelope
 from emobility.events.station_told import (
     BatterySwapReported,
@@ -37,14 +37,13 @@ from services.charging_operations.records import CPO
 from services.charging_operations.running_costs import RunningCostDesk
 from services.charging_operations.security_events import SecurityDesk
 from services.charging_operations.station_messages import MessageDesk
-from services.charging_operations.station_notices import keep_notice
 from services.charging_operations.station_tariffs import StationTariffDesk
 from services.charging_operations.terminal_payments import TerminalPaymentDesk
 from services.charging_operations.told_retention import forget_old
 from services.charging_operations.vat_numbers import VATNumberDesk
 from services.charging_operations.wanted_settings import WantedDesk
 
-ToldEvent: TypeAlias = StationTold | StationNotified | SecurityEventReported | DataTransferred
+ToldEvent: TypeAlias = StationTold | SecurityEventReported | DataTransferred
 KeepFact: TypeAlias = Callable[[UnitOfWork, Envelope, Any], Awaitable[None]]
 KeepPayload: TypeAlias = Callable[[UnitOfWork, Envelope, Any, dict[str, Any]], Awaitable[None]]
 
@@ -108,7 +107,6 @@ class ToldDesk:
             EventStreamClosed: self.streams.take_closed,
             SecurityEventReported: self.security.take,
             DataTransferred: self.messages.take_data,
-            StationNotified: _keep_notice,
         }
 
     @property
@@ -131,10 +129,6 @@ class ToldDesk:
             return payload_of(await self.office.ports.vault.open(payload))
         except SubjectErased:
             return None
-
-
-async def _keep_notice(unit: UnitOfWork, envelope: Envelope, event: StationNotified) -> None:
-    await keep_notice(unit, event, envelope.event_id)
 
 
 def told_desk(office: Office, vat_numbers: VATNumberDesk) -> ToldDesk:
