@@ -73,11 +73,11 @@ async def _keep(version: OCPPVersion, action: str, payload: dict[str, Any]) -> N
         ocpp_version=version.value,
     )
     vault = adapters.vault
-    sealed = {
-        each: await vault.seal(each.text, identifier=each.identifier) for each in message.personal(payload, context)
-    }
-    context = Context(**{name: getattr(context, name) for name in context.__struct_fields__} | {"sealed": sealed})
     try:
+        sealed = {
+            each: await vault.seal(each.text, identifier=each.identifier) for each in message.personal(payload, context)
+        }
+        context = Context(**{name: getattr(context, name) for name in context.__struct_fields__} | {"sealed": sealed})
         facts = message.facts(payload, context)
     except CallRefused:
         return  # a moment or number outside every calendar or range
