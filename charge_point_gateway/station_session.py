@@ -199,11 +199,13 @@ class StationSession:
             await self._left.wait()
             raise SocketClosed(code=GOING_AWAY, reason="")
         timer = self._services.timer
-        while (delay_s := self._connection.read_delay_s(timer.monotonic_s())) > 0:
+        delay_s = self._connection.read_delay_s(timer.monotonic_s())
+        while delay_s > 0:
             # What a flood left behind would keep its dead connection for minutes. Nobody waits for the answers.
             if getattr(self._socket, "has_ended", False):
                 raise SocketClosed(code=ABNORMAL_CLOSURE, reason="")
             await timer.sleep(min(delay_s, REST_LOOK_S))
+            delay_s -= REST_LOOK_S
         if len(self._outbox) >= OUTBOX_FRAMES_MAX and self._writer is not None:
             await asyncio.wait({self._writer})
         while len(self._tasks) > SENDS_AT_ONCE_MAX:
