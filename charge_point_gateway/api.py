@@ -41,7 +41,7 @@ from emobility.protocols.station_control.messages import (
     StationPresence,
 )
 from emobility.protocols.station_control.quirks import QuirkProfile, QuirkProfileRefused
-from emobility.protocols.station_control.server import Guard, json_response, read_body
+from emobility.protocols.station_control.server import Guard, json_response, payload_response, read_body
 
 if TYPE_CHECKING:
     from charge_point_gateway.gateway import GatewayService
@@ -79,7 +79,7 @@ def _add_stations(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:
             )
         except NotOneCommand as error:
             raise HTTPException(422, str(error)) from error
-        return json_response(outcome)
+        return payload_response(outcome)
 
 
 def _add_credentials(app: FastAPI, gateway: GatewayService, guard: Guard) -> None:

@@ -24,6 +24,7 @@ from emobility.domain.errors import MalformedInput, Unavailable
 UNREADABLE_ID: Final = "-1"
 """The message id of an answer to a CALL whose own id could not be read (OCPP 2.0.1 part 4, 4.2.3)."""
 ERROR_DESCRIPTION_CHARACTERS_MAX: Final = 255
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 _ID_OF_BROKEN_CALL: Final = re.compile(r'\s*\[\s*2\s*,\s*"([^"\\\x00-\x1f\ud800-\udfff]{1,36})"')
 
 
@@ -244,7 +245,7 @@ class Connection:
 
     def answer(self, call: IncomingCall, payload: Any) -> tuple[Output, ...]:
         """Answer the CALL in progress with a CALLRESULT; the next one that waited follows."""
-        frame = msgspec.json.encode((MessageType.CALLRESULT.value, call.message_id, payload)).decode()
+        frame = _ENCODER.encode((MessageType.CALLRESULT.value, call.message_id, payload)).decode()
         assert self._current is not None, call.message_id
         assert self._current[0] == call.message_id, (self._current[0], call.message_id)
         self._answers[call.message_id] = _Answered(self._current[1], frame)
@@ -425,7 +426,7 @@ class Connection:
         if self._outgoing is not None or not self._outgoing_queue:
             return ()
         self._outgoing = call = self._outgoing_queue.pop(0)
-        frame = msgspec.json.encode((MessageType.CALL.value, call.message_id, call.action, call.payload))
+        frame = _ENCODER.encode((MessageType.CALL.value, call.message_id, call.action, call.payload))
         return (FrameToSend(frame.decode()),)
 
     def _malformed(self, reason: str, message_id: str, error: RPCError, description: str) -> tuple[Output, ...]:
@@ -436,7 +437,7 @@ class Connection:
     ) -> FrameToSend:
         text = description[:ERROR_DESCRIPTION_CHARACTERS_MAX]
         code = wire_code(error, self.version)
-        return FrameToSend(msgspec.json.encode((kind.value, message_id, code, text, {})).decode())
+        return FrameToSend(_ENCODER.encode((kind.value, message_id, code, text, {})).decode())
 
 
 def _id_of_broken(frame: str) -> str:

@@ -6,6 +6,7 @@ Decimals are written as strings, datetimes as RFC 3339 in UTC with a Z, `PartyId
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -66,6 +67,7 @@ def _from_wire(kind: type, value: Any) -> Any:
 
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_wire, order="deterministic")
+_PAYLOAD_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_wire, order="deterministic", decimal_format="number")
 _DECODERS: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
 
@@ -81,6 +83,16 @@ def decode(data: bytes | str, kind: type[T]) -> T:
         decoder = _DECODERS.setdefault(kind, msgspec.json.Decoder(kind, dec_hook=_from_wire))
     decoded: T = decoder.decode(data)
     return decoded
+
+
+def encode_with_payload(value: Any) -> bytes:
+    """Write what carries a payload of another protocol: a number with a fraction is a number there, not a text."""
+    return _PAYLOAD_ENCODER.encode(value)
+
+
+def decode_with_payload(data: bytes | str, kind: type[T]) -> T:
+    """Read what carries a payload; each of its numbers with a fraction is a `Decimal`. Raises as `decode`."""
+    return msgspec.json.Decoder(kind, dec_hook=_from_wire, float_hook=Decimal).decode(data)
 
 
 class _Wire(msgspec.Struct, frozen=True):

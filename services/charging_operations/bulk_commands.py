@@ -8,7 +8,6 @@ it. Whoever changes a job's rows holds the job's row.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.station_control.client import GatewayRefused, GatewayUnavailable
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
+from emobility.protocols.station_control.told import payload_of, payload_text
 from emobility.runtime.backlog import Backlog
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, StationOffline, call_station, version_of
@@ -168,7 +168,7 @@ class BulkDesk:
             party_id=party_id,
             job_id=job_id,
             action=action,
-            payloads=await self.office.ports.vault.seal(json.dumps(payloads), identifier=f"bulk job {job_id}"),
+            payloads=await self.office.ports.vault.seal(payload_text(payloads), identifier=f"bulk job {job_id}"),
             request_hash=digest,
             state=JobState.RUNNING,
             stations=len(stations),
@@ -320,7 +320,7 @@ class BulkDesk:
             outcome = CommandOutcome(result=CommandResult.REJECTED, station_status=str(error))
         answer = None
         if outcome.answer is not None:
-            text = json.dumps(outcome.answer)
+            text = payload_text(outcome.answer)
             answer = await self.office.ports.vault.seal(text, identifier=f"bulk job {job.job_id}")
         return replace(
             call,
@@ -332,7 +332,7 @@ class BulkDesk:
         )
 
     async def _call(self, job: BulkJobRecord, call: BulkCallRecord) -> CommandOutcome:
-        payloads = json.loads(await self.office.ports.vault.open(job.payloads))
+        payloads = payload_of(await self.office.ports.vault.open(job.payloads))
         payload = payloads.get(ANY_VERSION)
         if payload is None:
             version = await version_of(self.office, job.party_id, call.charging_station_id)

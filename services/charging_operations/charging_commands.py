@@ -6,6 +6,7 @@ with the station's answer, and the rows of profiles as they are at the station f
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +17,7 @@ from emobility.events.smart_charging import ChargingCommandAnswered
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.station_control.charging_profiles import as_whole, read_profile, read_schedule_update
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
+from emobility.protocols.station_control.told import payload_text
 from services.charging_operations.charging_state import AT_THE_STATION, profiles_of
 from services.charging_operations.load_records import LOAD_EVSE
 from services.charging_operations.office import NotAllowedNow, Office
@@ -79,7 +81,7 @@ class ChargingCommandBook:
                 **station,
                 command_id=command_id,
                 action=action,
-                payload=payload,
+                payload=json.loads(payload_text(payload)),  # a row is JSON, whose decimals would be texts
                 result=outcome.result,
                 station_status=outcome.station_status,
                 answered_at=now,

@@ -18,11 +18,13 @@ from fastapi.responses import Response
 from emobility.domain.charging_station import ChargingStation, Location
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.tariff.market import MarketPrice, MarketTerms
+from emobility.events import codec
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
 from emobility.protocols.station_control.messages import (
     CertificateRequest,
+    CommandOutcome,
     CommandResult,
     StationCertificate,
     StationCredential,
@@ -61,7 +63,6 @@ from services.charging_operations.routes import (
     Query,
     Route,
     RouteTable,
-    answer,
     asked,
     narrowed,
     page_of,
@@ -143,6 +144,13 @@ class MarketPrices:
 
     prices: tuple[MarketPrice, ...]
     keep_from: datetime | None = None
+
+
+def answered(outcome: CommandOutcome) -> Response:
+    """Show what became of a CALL; the station's answer comes whole, its numbers as numbers."""
+    shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
+    status_code = COMMAND_STATUS.get(outcome.result, 200)
+    return Response(codec.encode_with_payload(shown), status_code=status_code, media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,8 +305,7 @@ class OperatorAPI:
             outcome = await self.charging.call(party_id, station_id, action, payload, **told)
         else:
             outcome = await call_station(self.office, party_id, station_id, action, payload, **told)
-        shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
-        return answer(shown, COMMAND_STATUS.get(outcome.result, 200))
+        return answered(outcome)
 
     async def list_notices(self, request: Request, party_id: PartyId) -> Any:
         """List what a station told, the newest first."""

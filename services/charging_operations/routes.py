@@ -271,7 +271,7 @@ def _number(name: str, text: str) -> int:
 async def read_body(request: Request, kind: type[T]) -> T:
     """Read a JSON body. Raises `NotUnderstood`."""
     try:
-        return codec.decode(await read_bytes(request), kind)
+        return codec.decode_with_payload(await read_bytes(request), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotUnderstood(str(error)) from error
 

@@ -261,11 +261,11 @@ class RunningCostDesk:
         return Money(amount_e4=amount_e4, currency=session.session.currency)
 
 
-def _number(cost: Money) -> float:
-    """Return the amount as the JSON number that has its four decimals exactly. Raises `NotAllowedNow`."""
+def _number(cost: Money) -> Decimal:
+    """Return the amount as a number that every JSON reader takes exactly. Raises `NotAllowedNow`."""
     if abs(cost.amount_e4) > AMOUNT_E4_MAX:
         raise NotAllowedNow("the cost has more digits than a JSON number keeps")
-    return float(decimal_from_e4(cost.amount_e4))
+    return decimal_from_e4(cost.amount_e4)
 
 
 def _difference(theirs: Decimal | None, ours: Decimal | None) -> Decimal | None:

@@ -14,7 +14,6 @@ from fastapi.responses import Response
 from emobility.domain.charging_profile import Purpose, RateUnit
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
-from emobility.protocols.station_control.messages import CommandOutcome
 from services.charging_operations.charging_commands import ProfilesToClear
 from services.charging_operations.charging_profiles import (
     ChargingProfileDesk,
@@ -25,7 +24,7 @@ from services.charging_operations.charging_profiles import (
 from services.charging_operations.load_groups import LoadGroupDesk, LoadGroupTerms, LoadGroupView
 from services.charging_operations.load_records import LOAD_GROUP, LoadGroupRecord
 from services.charging_operations.office import NotFound
-from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
+from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI, answered
 from services.charging_operations.routes import (
     FROM_TO,
     NUMBER_DIGITS_MAX,
@@ -144,7 +143,7 @@ class SmartChargingAPI:
         """Install a charging profile, told to the station in the words of its own version."""
         wanted = await read_body(request, ProfileToInstall)
         outcome = await self.charging.install(*await self._station(request, party_id), wanted, **self._told(request))
-        return _answered(outcome)
+        return answered(outcome)
 
     async def list_profiles(self, request: Request, party_id: PartyId) -> Any:
         """List the profiles of a station: set from here, or reported by it."""
@@ -159,7 +158,7 @@ class SmartChargingAPI:
             stack_level=asked(request, "stack_level", None),
         )
         outcome = await self.charging.clear(*await self._station(request, party_id), wanted, **self._told(request))
-        return _answered(outcome)
+        return answered(outcome)
 
     async def refresh_profiles(self, request: Request, party_id: PartyId) -> Response:
         """Ask a station of OCPP 2 for all its profiles; they come within a minute, and what it has not is forgotten."""
@@ -176,7 +175,7 @@ class SmartChargingAPI:
         outcome = await self.charging.update_dynamic(
             *await self._station(request, party_id), profile_id, values, **self._told(request)
         )
-        return _answered(outcome)
+        return answered(outcome)
 
     async def use_priority(self, request: Request, party_id: PartyId) -> Response:
         """Have a transaction charge by its PriorityCharging profile, or no more (OCPP 2.1)."""
@@ -185,7 +184,7 @@ class SmartChargingAPI:
         outcome = await self.charging.use_priority(
             *where, request.path_params["transaction_id"], is_on=wanted.is_activated, **self._told(request)
         )
-        return _answered(outcome)
+        return answered(outcome)
 
     async def list_priority(self, request: Request, party_id: PartyId) -> Any:
         """List running transactions that were told to charge by priority, or told so, and whether they do."""
@@ -267,8 +266,3 @@ class SmartChargingAPI:
             told_at=row.told_at,
             needs=needs,
         )
-
-
-def _answered(outcome: CommandOutcome) -> Response:
-    shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
-    return answer(shown, COMMAND_STATUS.get(outcome.result, 200))

@@ -14,13 +14,12 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4
-from emobility.protocols.station_control.messages import CommandOutcome
 from services.charging_operations.battery_swaps import SwapRequest
 from services.charging_operations.der_controls import ControlsCleared
 from services.charging_operations.device_model import DeviceModelDesk, Refresh
 from services.charging_operations.event_streams import StreamAdjustment
 from services.charging_operations.office import require_hosted
-from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
+from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI, answered
 from services.charging_operations.routes import Query, Route, RouteTable, answer, asked, read_body
 from services.charging_operations.running_costs import COST_TELLING, CostTellingRecord
 from services.charging_operations.shown import CommandAnswer, StationNamed
@@ -115,7 +114,7 @@ class WantedAPI:
         control = await read_body(request, dict[str, Any])
         station_id, correlation_id = await self._station(request, party_id)
         control_id = request.path_params["control_id"]
-        return _answered(
+        return answered(
             await self.told.der.set_control(party_id, station_id, control_id, control, correlation_id=correlation_id)
         )
 
@@ -123,7 +122,7 @@ class WantedAPI:
         """Clear one DER control (ClearDERControl)."""
         station_id, correlation_id = await self._station(request, party_id)
         is_default = asked(request, "is_default", default=False)
-        return _answered(
+        return answered(
             await self.told.der.clear_control(
                 *(party_id, station_id, request.path_params["control_id"]),
                 is_default=is_default,
@@ -135,7 +134,7 @@ class WantedAPI:
         """Clear all default DER controls, or all scheduled ones, perhaps of one type."""
         cleared = await read_body(request, ControlsCleared)
         station_id, correlation_id = await self._station(request, party_id)
-        return _answered(
+        return answered(
             await self.told.der.clear_controls(party_id, station_id, cleared, correlation_id=correlation_id)
         )
 
@@ -148,7 +147,7 @@ class WantedAPI:
         tariff = await read_body(request, StationTariff)
         station_id, correlation_id = await self._station(request, party_id)
         ocpp_evse_id = number_in_path(request, "ocpp_evse_id")
-        return _answered(
+        return answered(
             await self.told.tariffs.set_default(
                 party_id, station_id, ocpp_evse_id, tariff, correlation_id=correlation_id
             )
@@ -159,7 +158,7 @@ class WantedAPI:
         tariff = await read_body(request, StationTariff)
         station_id, correlation_id = await self._station(request, party_id)
         transaction_id = request.path_params["transaction_id"]
-        return _answered(
+        return answered(
             await self.told.tariffs.set_for_transaction(
                 party_id, station_id, transaction_id, tariff, correlation_id=correlation_id
             )
@@ -169,14 +168,14 @@ class WantedAPI:
         """Clear tariffs of a station (ClearTariffs); the answer has a result for each."""
         cleared = await read_body(request, TariffsCleared)
         station_id, correlation_id = await self._station(request, party_id)
-        return _answered(await self.told.tariffs.clear(party_id, station_id, cleared, correlation_id=correlation_id))
+        return answered(await self.told.tariffs.clear(party_id, station_id, cleared, correlation_id=correlation_id))
 
     async def refresh_station_tariffs(self, request: Request, party_id: PartyId) -> Response:
         """Ask what tariffs a station has (GetTariffs) and keep the answer but for whom they are."""
         station_id, correlation_id = await self._station(request, party_id)
         ocpp_evse_id = asked(request, "ocpp_evse_id", default=0)
         outcome = await self.told.tariffs.refresh(party_id, station_id, ocpp_evse_id, correlation_id=correlation_id)
-        return _answered(replace(outcome, answer=None))
+        return answered(replace(outcome, answer=None))
 
     async def tell_cost(self, request: Request, party_id: PartyId) -> Response:
         """Tell a station what a running transaction costs now (CostUpdated)."""
@@ -223,21 +222,21 @@ class WantedAPI:
         wanted = await read_body(request, StreamAdjustment)
         station_id, correlation_id = await self._station(request, party_id)
         stream_id = number_in_path(request, "stream_id")
-        return _answered(
+        return answered(
             await self.told.streams.adjust(party_id, station_id, stream_id, wanted, correlation_id=correlation_id)
         )
 
     async def refresh_event_streams(self, request: Request, party_id: PartyId) -> Response:
         """Ask which event streams run (GetPeriodicEventStream)."""
         station_id, correlation_id = await self._station(request, party_id)
-        return _answered(await self.told.streams.refresh(party_id, station_id, correlation_id=correlation_id))
+        return answered(await self.told.streams.refresh(party_id, station_id, correlation_id=correlation_id))
 
     async def set_display_message(self, request: Request, party_id: PartyId) -> Response:
         """Set a display message: MessageInfoType but for its id (SetDisplayMessage)."""
         message = await read_body(request, dict[str, Any])
         station_id, correlation_id = await self._station(request, party_id)
         message_id = number_in_path(request, "message_id")
-        return _answered(
+        return answered(
             await self.told.displays.set_message(
                 party_id, station_id, message_id, message, correlation_id=correlation_id
             )
@@ -247,7 +246,7 @@ class WantedAPI:
         """Take a display message off (ClearDisplayMessage)."""
         station_id, correlation_id = await self._station(request, party_id)
         message_id = number_in_path(request, "message_id")
-        return _answered(
+        return answered(
             await self.told.displays.clear_message(party_id, station_id, message_id, correlation_id=correlation_id)
         )
 
@@ -262,8 +261,3 @@ class WantedAPI:
         station_id, correlation_id = await self._station(request, party_id)
         refresh = await self.device_model.refresh(party_id, station_id, kind, correlation_id=correlation_id)
         return answer(refresh, COMMAND_STATUS.get(refresh.result, 200))
-
-
-def _answered(outcome: CommandOutcome) -> Response:
-    shown = CommandAnswer(result=outcome.result, detail=outcome.station_status, answer=outcome.answer)
-    return answer(shown, COMMAND_STATUS.get(outcome.result, 200))

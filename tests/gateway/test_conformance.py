@@ -22,6 +22,7 @@ from charge_point_gateway.station_session import MESSAGES, SENT_MESSAGES
 from emobility.adapters.memory import run_virtual
 from emobility.events.charging import StationNotified
 from emobility.events.station_told import StationTold
+from emobility.protocols.station_control.client import StationControlClient
 from emobility.protocols.station_control.messages import (
     CommandOutcome,
     CommandResult,
@@ -29,12 +30,13 @@ from emobility.protocols.station_control.messages import (
     OCPPCall,
     StationCommand,
 )
-from tests.gateway.conftest import PARTY, STATION, Station, World, running_world
+from tests.gateway.conftest import PARTY, STATION, TOKEN, Station, World, running_world
 from tests.gateway.schema_cases import fullest, schema_of, smallest, violations
 
 FROM_STATIONS: Final = [(version, action) for version, messages in MESSAGES.items() for action in messages]
 FROM_CSMS: Final = [(version, action) for version in OCPPVersion for action in sorted(actions_of_csms(version))]
 SENT: Final = [(version, action) for version, messages in SENT_MESSAGES.items() for action in messages]
+GATEWAY: Final = "http://gateway-a.test"
 IDENTITY: Final = station_identity(PARTY, STATION)
 WITHOUT_EVENT: Final = {"Authorize", "Heartbeat"}
 
@@ -171,4 +173,9 @@ async def _commanded(world: World, station: Station, call: OCPPCall, answer: Any
 
 
 async def _command(world: World, call: OCPPCall) -> CommandOutcome:
-    return await world.gateway.command(IDENTITY, StationCommand(correlation_id="c", ocpp_call=call))
+    """Send a command as the back office does: over HTTP, payload and answer as JSON."""
+    world.http.allow_origin(GATEWAY)
+    client = StationControlClient(world.http, gateway_url=GATEWAY, internal_token=TOKEN)
+    return await client.command(
+        IDENTITY.party_id, IDENTITY.charging_station_id, StationCommand(correlation_id="c", ocpp_call=call)
+    )

@@ -14,6 +14,7 @@ from emobility.events.charging import StationNotified
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, OCPPCall, StationMessage
 from services.charging_operations.records import STATION_NOTICE
 from services.charging_operations.station_notices import keep_notice
+from tests.operations.connected import connected
 from tests.operations.world import CPO, EMSP, START, STATION, World, open_for_business
 
 SWAP = {
@@ -151,3 +152,25 @@ async def test_what_was_said_with_a_station_is_asked_of_the_gateway_and_shown_as
         assert [method for method, _ in here.gateway.kept_messages] == ["PUT", "GET", "DELETE"]
         for method, body in (("GET", None), ("DELETE", None), ("PUT", {"until": "2022-03-27T09:00:00Z"})):
             assert (await here.api(method, path.replace(STATION, "GHOST"), body)).status_code == 404
+
+
+async def test_a_number_of_a_command_and_of_its_answer_stays_the_number_it_is() -> None:
+    monitor = {"value": 0.1, "type": "Delta", "severity": 5, "component": {"name": "C"}, "variable": {"name": "V"}}
+    period = {"startPeriod": 0, "limit": 16.1}
+    schedule = {"evseId": 1, "duration": 60, "scheduleStart": "2022-03-26T12:00:00Z", "chargingRateUnit": "A"}
+    async with connected("ocpp2.0.1") as talk:
+        _, heard = await talk.command(
+            "POST",
+            "commands/SetVariableMonitoring",
+            {"setMonitoringData": [monitor]},
+            says={"setMonitoringResult": [monitor | {"status": "Accepted", "id": 1}]},
+        )
+        answer, _ = await talk.command(
+            "POST",
+            "commands/GetCompositeSchedule",
+            {"evseId": 1, "duration": 60},
+            says={"status": "Accepted", "schedule": schedule | {"chargingSchedulePeriod": [period]}},
+        )
+
+    assert heard == ["SetVariableMonitoring", {"setMonitoringData": [monitor]}]
+    assert answer.json()["answer"]["schedule"]["chargingSchedulePeriod"] == [period]

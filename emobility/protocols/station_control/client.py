@@ -137,10 +137,10 @@ class StationControlClient:
         response = await self._request(
             "POST",
             f"{_station(party_id, charging_station_id)}/commands{query}",
-            body=codec.encode(command),
+            body=codec.encode_with_payload(command),
             timeout_s=command.timeout_s + COMMAND_SLACK_S,
         )
-        return codec.decode(response.body, CommandOutcome)
+        return codec.decode_with_payload(response.body, CommandOutcome)
 
     async def put_credential(self, party_id: PartyId, charging_station_id: str, credential: StationCredential) -> None:
         """Set how a station proves itself. Raises `GatewayUnavailable`, `GatewayRefused`."""

@@ -30,7 +30,7 @@ async def read_body(request: Request, kind: type[T]) -> T:
         if len(body) > BODY_BYTES_MAX:
             raise HTTPException(413, f"a body has at most {BODY_BYTES_MAX} bytes")
     try:
-        return codec.decode(body, kind)
+        return codec.decode_with_payload(body, kind)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         # The sentence names the field and the rule; the value stays out, for it may be a token.
         raise HTTPException(422, str(error)[:200]) from error
@@ -41,6 +41,11 @@ async def read_body(request: Request, kind: type[T]) -> T:
 def json_response(value: Any, status: int = 200) -> Response:
     """Write an answer by the codec of events and records."""
     return Response(codec.encode(value), status_code=status, media_type="application/json")
+
+
+def payload_response(value: Any) -> Response:
+    """Write an answer that carries a station's own."""
+    return Response(codec.encode_with_payload(value), media_type="application/json")
 
 
 def authorize_router(authorizer: Authorizer, guard: Guard) -> APIRouter:
