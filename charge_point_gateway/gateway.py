@@ -56,7 +56,6 @@ from emobility.protocols.station_control.client import (
     GatewayUnavailable,
     GatewayUnreachable,
     HttpAuthorizer,
-    HttpChargingAdvisor,
     StationControlClient,
 )
 from emobility.protocols.station_control.messages import (
@@ -185,7 +184,6 @@ class GatewayService:
             vault=ports.vault,
             authorizer=authorizer,
             questions=questions,
-            advisor=HttpChargingAdvisor(ports.http, operations_url=operations_url, internal_token=self._internal_token),
             group_commit=self._group_commit,
             numbers=self._numbers,
             certificates=self.certificates,

@@ -24,7 +24,6 @@ from emobility.domain.personal import Sealed
 from emobility.events.charging import IdTokenKind
 from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationStatus
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 from emobility.ports.station_questions import StationAnswer, StationQuestion
 
 WHOLE_NUMBER_MAX: Final = 2**53 - 1
@@ -87,8 +86,6 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     is_number_given: bool = True
     """Whether the number that the message names was given to this station."""
     answer: AuthorizationAnswer | None = None
-    advice: ChargingAdvice | None = None
-    """None: nobody was asked, or the back office was away."""
     certificate_chain: str | None = None
     """What a CA of ours made of the CSR, in PEM."""
     told: StationAnswer | None = None
@@ -131,10 +128,6 @@ class Message:
 
     def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
         """Return what else the back office is asked before the response; a message with one has personal texts."""
-        return None
-
-    def charging_question(self, payload: dict[str, Any], context: Context) -> ChargingQuestion | None:
-        """Return what the back office has to say about charging before the response."""
         return None
 
     def inquiry(self, payload: dict[str, Any]) -> Inquiry | None:

@@ -54,10 +54,15 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.event import Envelope
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus, Authorizer
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingAdvisor, ChargingQuestion
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.frames import FrameSocket, SocketClosed
-from emobility.ports.station_questions import StationAnswer, StationQuestion, StationQuestions, VATNumberQuestion
+from emobility.ports.station_questions import (
+    ChargingQuestion,
+    StationAnswer,
+    StationQuestion,
+    StationQuestions,
+    VATNumberQuestion,
+)
 from emobility.ports.vault import Vault
 from emobility.protocols.station_control.quirks import StationMake
 
@@ -81,8 +86,6 @@ NUMBERS_REMEMBERED_MAX: Final = 64
 """Transaction numbers that a session remembers; a station has a few EVSEs."""
 SENDS_AT_ONCE_MAX: Final = 8
 """SENDs of one station on their way into the log before its socket rests: nothing else holds it back."""
-ADVICE_TIMEOUT_S: Final = 10.0
-"""Longest wait for advice on charging; without it a station is told no."""
 GOING_AWAY: Final = 1001
 ABNORMAL_CLOSURE: Final = 1006
 REST_LOOK_S: Final = 1.0
@@ -104,7 +107,6 @@ class SessionServices:
     vault: Vault
     authorizer: Authorizer
     questions: StationQuestions
-    advisor: ChargingAdvisor
     group_commit: GroupCommit
     numbers: TransactionNumbers
     certificates: StationCertificates
@@ -386,17 +388,14 @@ class StationSession:
                 finding = await self._services.vehicle_certificates.look_into(inquiry, self.version.value)
                 context = replace(context, finding=finding)
             question = message.question(call.payload, context)
-            asked = message.charging_question(call.payload, context)
+            asked = message.station_question(call.payload, context)
             facts = message.facts(call.payload, context)
             durable = self._services.group_commit.append(self._envelopes(facts, context)) if facts else None
             try:
                 if question is not None:
                     context = replace(context, answer=await self._ask(question, context))
                 if asked is not None:
-                    context = replace(context, advice=await self._advised(asked))
-                wanted = message.station_question(call.payload, context)
-                if wanted is not None:
-                    context = replace(context, told=await self._told(wanted))
+                    context = replace(context, told=await self._told(asked))
             finally:
                 if durable is not None:
                     await durable
@@ -516,20 +515,14 @@ class StationSession:
 
     async def _told(self, asked: StationQuestion) -> StationAnswer | None:
         try:
+            if isinstance(asked, ChargingQuestion):
+                return await self._services.questions.advise(asked)
             if isinstance(asked, VATNumberQuestion):
                 return await self._services.questions.check_vat_number(asked)
             return await self._services.questions.receipt_of(asked)
         except Unavailable as error:
             kind = type(asked).__name__
             _LOG.warning("back_office_unavailable", station=self.identity.key, asked=kind, error=type(error).__name__)
-            return None
-
-    async def _advised(self, question: ChargingQuestion) -> ChargingAdvice | None:
-        try:
-            async with asyncio.timeout(ADVICE_TIMEOUT_S):
-                return await self._services.advisor.advise(question)
-        except (Unavailable, TimeoutError) as error:
-            _LOG.warning("advisor_unavailable", station=self.identity.key, error=type(error).__name__)
             return None
 
     def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from charge_point_gateway.message import Context, whole
 from charge_point_gateway.notice import Notice
-from emobility.ports.charging_advisor import ChargingQuestion
+from emobility.ports.station_questions import ChargingAdvice, ChargingQuestion, StationQuestion
 
 
 class NotifyEVChargingNeeds(Notice):
@@ -18,7 +18,7 @@ class NotifyEVChargingNeeds(Notice):
     no_profile: ClassVar[str] = "Rejected"
     """How the version says that no profile will follow."""
 
-    def charging_question(self, payload: dict[str, Any], context: Context) -> ChargingQuestion | None:
+    def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
         """Whether a profile will follow."""
         return ChargingQuestion(
             party_id=context.party_id,
@@ -28,5 +28,5 @@ class NotifyEVChargingNeeds(Notice):
 
     def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
         """What the back office said; when it is away, that no profile will follow."""
-        is_accepted = context.advice is not None and context.advice.is_accepted
+        is_accepted = isinstance(context.told, ChargingAdvice) and context.told.is_accepted
         return {"status": "Accepted" if is_accepted else self.no_profile}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from charge_point_gateway.message import Context, whole
 from charge_point_gateway.notice import Notice
 from charge_point_gateway.ocpp201 import notify_ev_charging_needs
-from emobility.ports.charging_advisor import ChargingQuestion
+from emobility.ports.station_questions import ChargingAdvice, ChargingQuestion, StationQuestion
 
 
 class NotifyEVChargingNeeds(notify_ev_charging_needs.NotifyEVChargingNeeds):
@@ -29,7 +29,7 @@ class PullDynamicScheduleUpdate(Notice):
 
     action: ClassVar[str] = "PullDynamicScheduleUpdate"
 
-    def charging_question(self, payload: dict[str, Any], context: Context) -> ChargingQuestion | None:
+    def station_question(self, payload: dict[str, Any], context: Context) -> StationQuestion | None:
         """What the values are."""
         return ChargingQuestion(
             party_id=context.party_id,
@@ -39,6 +39,7 @@ class PullDynamicScheduleUpdate(Notice):
 
     def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
         """The values; when the back office is away, none."""
-        if context.advice is None or not context.advice.is_accepted:
+        told = context.told
+        if not isinstance(told, ChargingAdvice) or not told.is_accepted:
             return {"status": "Rejected"}
-        return {"status": "Accepted", "scheduleUpdate": context.advice.schedule_update}
+        return {"status": "Accepted", "scheduleUpdate": told.schedule_update}

@@ -19,7 +19,7 @@ from emobility.domain.composite_schedule import (
     differences,
 )
 from emobility.domain.identifiers import PartyId
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
+from emobility.ports.station_questions import ChargingAdvice, ChargingQuestion
 from emobility.protocols.station_control.charging_profiles import (
     get_composite_schedule,
     read_composite,

@@ -26,7 +26,7 @@ from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from emobility.protocols.station_control.client import StationControlClient
 from emobility.protocols.station_control.questions import questions_router
-from emobility.protocols.station_control.server import authorize_router, charging_advice_router
+from emobility.protocols.station_control.server import authorize_router
 from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
@@ -180,8 +180,7 @@ class ChargingOperations:
 
         app.add_api_route("/internal/backlog", backlog, methods=["GET"])
         app.include_router(authorize_router(self.authorization, access.internal))
-        app.include_router(questions_router(self.told, access.internal))
-        app.include_router(charging_advice_router(self.charging, access.internal))
+        app.include_router(questions_router(self.charging, self.told, access.internal))
         self.host.mount_on(app, authorize=access.party)
         operator = OperatorAPI(
             office=self.office,

@@ -28,8 +28,8 @@ from emobility.adapters.memory import (
 from emobility.events import codec
 from emobility.events.event import Event
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 from emobility.ports.ports import Ports
+from emobility.ports.station_questions import ChargingAdvice, ChargingQuestion
 from emobility.runtime.settings import Settings
 
 NOW = datetime(2022, 3, 27, 0, 30, tzinfo=UTC)

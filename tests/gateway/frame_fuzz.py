@@ -47,9 +47,15 @@ from charge_point_gateway.transaction_numbers import TransactionNumbers
 from charge_point_gateway.vehicle_certificates import VehicleCertificates, VehicleTrust
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, memory_adapters
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizationStatus
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
 from emobility.ports.frames import SocketClosed
-from emobility.ports.station_questions import ReceiptAnswer, ReceiptQuestion, VATNumberAnswer, VATNumberQuestion
+from emobility.ports.station_questions import (
+    ChargingAdvice,
+    ChargingQuestion,
+    ReceiptAnswer,
+    ReceiptQuestion,
+    VATNumberAnswer,
+    VATNumberQuestion,
+)
 from tests.gateway.frame_grammar import RESULT, Frame, FrameGrammar, OwnAnswer, OwnCall, Reconnect, Step
 
 FRAMES_PER_CONVERSATION: Final = 500
@@ -273,7 +279,6 @@ def services_on_memory() -> SessionServices:
         vault=adapters.vault,
         authorizer=Accepting(),
         questions=Accepting(),
-        advisor=Accepting(),
         group_commit=GroupCommit(adapters.event_log),
         numbers=TransactionNumbers(adapters.units, timer),
         certificates=StationCertificates(adapters.units, clock, randomness, authority=None, valid_days=1),

@@ -9,7 +9,7 @@ import pytest
 
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import StationNotified
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
+from emobility.ports.station_questions import ChargingAdvice, ChargingQuestion
 
 NEEDS: Final = {"evseId": 2, "chargingNeeds": {"requestedEnergyTransfer": "DC"}}
 PULL: Final = {"chargingProfileId": 7}

@@ -10,7 +10,7 @@ import pytest
 
 from emobility.events.charging import StationNotified
 from emobility.events.smart_charging import ChargingCommandAnswered
-from emobility.ports.charging_advisor import ChargingAdvice, ChargingQuestion
+from emobility.ports.station_questions import ChargingAdvice, ChargingQuestion
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from services.charging_operations.charging_notices import ROWS_MAX
 from services.charging_operations.smart_charging_records import CHARGING_PROFILE, EXTERNAL_LIMIT

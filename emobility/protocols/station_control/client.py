@@ -12,7 +12,6 @@ from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.events import codec
 from emobility.ports.authorizer import AuthorizationAnswer, AuthorizationRequest, AuthorizerUnavailable
-from emobility.ports.charging_advisor import AdvisorUnavailable, ChargingAdvice, ChargingQuestion
 from emobility.ports.http import EgressRefused, HttpClient, HttpResponse, PeerUnreachable, ResponseTooLarge
 from emobility.protocols.station_control.messages import (
     CertificateEnding,
@@ -32,7 +31,6 @@ from emobility.protocols.station_control.quirks import NamedQuirkProfile, QuirkP
 AUTHORIZE_TIMEOUT_S: Final = 15.0
 """The back office may have to ask the eMSP through the hub; a station gives its CALL about 30 s."""
 CALL_TIMEOUT_S: Final = 5.0
-ADVICE_TIMEOUT_S: Final = 5.0
 ROTATION_TIMEOUT_S: Final = 40.0
 """A command's time-out and its slack, and the rows before and after it."""
 COMMAND_SLACK_S: Final = 5.0
@@ -86,34 +84,6 @@ class HttpAuthorizer:
             return codec.decode(response.body, AuthorizationAnswer)
         except msgspec.MsgspecError as error:
             raise AuthorizerUnavailable("the back office's answer can't be read") from error
-
-
-class HttpChargingAdvisor:
-    """The `ChargingAdvisor` port over HTTP; `operations_url` is where charging operations is mounted."""
-
-    def __init__(self, http: HttpClient, *, operations_url: str, internal_token: str) -> None:
-        self._http = http
-        self._url = f"{operations_url.rstrip('/')}/station_control/charging-advice"
-        self._token = internal_token
-
-    async def advise(self, question: ChargingQuestion) -> ChargingAdvice:
-        """Return the advice. Raises `AdvisorUnavailable` for whatever is none."""
-        try:
-            response = await self._http.request(
-                "POST",
-                self._url,
-                headers=_headers(self._token),
-                body=codec.encode(question),
-                timeout_s=ADVICE_TIMEOUT_S,
-            )
-        except (Unavailable, RuleBroken) as error:
-            raise AdvisorUnavailable(str(error)) from error
-        if response.status != 200:
-            raise AdvisorUnavailable(f"the back office answered {response.status}")
-        try:
-            return codec.decode(response.body, ChargingAdvice)
-        except msgspec.MsgspecError as error:
-            raise AdvisorUnavailable("the back office's answer can't be read") from error
 
 
 class StationControlClient:

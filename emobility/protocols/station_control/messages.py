@@ -2,7 +2,7 @@
 
 Upwards: POST {operations}/station_control/authorize with an `AuthorizationRequest`, answered by an
 `AuthorizationAnswer` (both in `ports/authorizer`), and .../charging-advice with a `ChargingQuestion`, answered by a
-`ChargingAdvice` (`ports/charging_advisor`). Downwards: POST {gateway}/stations/{party}/{station}/commands with
+`ChargingAdvice` (`ports/station_questions`). Downwards: POST {gateway}/stations/{party}/{station}/commands with
 a `StationCommand`, answered by a `CommandOutcome`; PUT {gateway}/stations/{party}/{station}/credential with a
 `StationCredential`, GET there, POST .../credential/rotate; POST {gateway}/stations/{party}/{station}/certificates with
 a `CertificateRequest`, GET there, POST

@@ -1,4 +1,4 @@
-"""`StationQuestions` over HTTP: POST {operations}/station_control/vat-number and /receipt, with the internal token."""
+"""`StationQuestions` over HTTP: POST {operations}/station_control/charging-advice, /vat-number and /receipt."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from emobility.events import codec
 from emobility.ports.http import HttpClient
 from emobility.ports.station_questions import (
     BackOfficeUnavailable,
+    ChargingAdvice,
+    ChargingAdvisor,
+    ChargingQuestion,
+    PaymentDesk,
     ReceiptAnswer,
     ReceiptQuestion,
     StationQuestion,
-    StationQuestions,
     VATNumberAnswer,
     VATNumberQuestion,
 )
-from emobility.protocols.station_control.server import Guard, json_response, read_body
+from emobility.protocols.station_control.server import Guard, json_response, payload_response, read_body
 
 T = TypeVar("T")
 
+ADVICE_TIMEOUT_S: Final = 5.0
 VAT_NUMBER_TIMEOUT_S: Final = 10.0
 """A national register may be slow; a station gives its CALL about 30 s."""
 RECEIPT_TIMEOUT_S: Final = 3.0
@@ -36,6 +40,10 @@ class HttpStationQuestions:
         self._http = http
         self._url = f"{operations_url.rstrip('/')}/station_control"
         self._headers = {"authorization": f"Bearer {internal_token}", "content-type": "application/json"}
+
+    async def advise(self, question: ChargingQuestion) -> ChargingAdvice:
+        """Return the advice. Raises `BackOfficeUnavailable`."""
+        return await self._ask("charging-advice", question, ChargingAdvice, timeout_s=ADVICE_TIMEOUT_S)
 
     async def check_vat_number(self, question: VATNumberQuestion) -> VATNumberAnswer:
         """Return the verdict. Raises `BackOfficeUnavailable`."""
@@ -56,23 +64,28 @@ class HttpStationQuestions:
             )
             if response.status != 200:
                 raise BackOfficeUnavailable(f"the back office answered {response.status}")
-            return codec.decode(response.body, kind)
+            return codec.decode_with_payload(response.body, kind)
         except (Unavailable, RuleBroken) as error:
             raise BackOfficeUnavailable(str(error)) from error
         except msgspec.MsgspecError as error:
             raise BackOfficeUnavailable("the back office's answer can't be read") from error
 
 
-def questions_router(back_office: StationQuestions, guard: Guard) -> APIRouter:
-    """Return the two routes, answered by the back office's own `StationQuestions`."""
+def questions_router(advisor: ChargingAdvisor, payments: PaymentDesk, guard: Guard) -> APIRouter:
+    """Return the routes, answered by the back office's own desks."""
     router = APIRouter()
+
+    @router.post("/station_control/charging-advice")
+    async def advise(request: Request) -> Response:
+        await guard(request)
+        return payload_response(await advisor.advise(await read_body(request, ChargingQuestion)))
 
     @router.post("/station_control/vat-number")
     async def check_vat_number(request: Request) -> Response:
         await guard(request)
         question = await read_body(request, VATNumberQuestion)
         try:
-            return json_response(await back_office.check_vat_number(question))
+            return json_response(await payments.check_vat_number(question))
         except Unavailable as error:
             raise HTTPException(503, "no verdict can be given now") from error
 
@@ -81,7 +94,7 @@ def questions_router(back_office: StationQuestions, guard: Guard) -> APIRouter:
         await guard(request)
         question = await read_body(request, ReceiptQuestion)
         try:
-            return json_response(await back_office.receipt_of(question))
+            return json_response(await payments.receipt_of(question))
         except Unavailable as error:
             raise HTTPException(503, "no receipt can be looked for now") from error
 

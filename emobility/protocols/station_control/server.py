@@ -11,7 +11,6 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from emobility.domain.errors import Unavailable
 from emobility.events import codec
 from emobility.ports.authorizer import AuthorizationRequest, Authorizer
-from emobility.ports.charging_advisor import ChargingAdvisor, ChargingQuestion
 
 T = TypeVar("T")
 
@@ -62,18 +61,5 @@ def authorize_router(authorizer: Authorizer, guard: Guard) -> APIRouter:
         except Unavailable as error:
             raise HTTPException(503, "no decision can be made now") from error
         return json_response(answer)
-
-    return router
-
-
-def charging_advice_router(advisor: ChargingAdvisor, guard: Guard) -> APIRouter:
-    """Return `POST /station_control/charging-advice`, answered by the back office's own `ChargingAdvisor`."""
-    router = APIRouter()
-
-    @router.post("/station_control/charging-advice")
-    async def advise(request: Request) -> Response:
-        """Say how an EV may charge."""
-        await guard(request)
-        return json_response(await advisor.advise(await read_body(request, ChargingQuestion)))
 
     return router
