@@ -10,6 +10,7 @@ import pytest
 
 from emobility.domain.money import Money
 from emobility.domain.tariff.tariff import PriceComponent, TariffDimension, TariffElement
+from emobility.events import codec
 from services.charging_operations.office import NotAllowedNow
 from services.charging_operations.running_costs import AMOUNT_E4_MAX, TOLD_COST, _number
 from services.charging_operations.station_tariffs import TARIFF_ASSIGNMENT
@@ -147,8 +148,10 @@ async def test_what_has_ended_or_is_unknown_has_no_running_cost() -> None:
 def test_a_cost_is_the_number_with_its_four_decimals(amount_e4: int) -> None:
     number = _number(Money(amount_e4=amount_e4, currency="EUR"))
 
-    assert round(number * 10_000) == amount_e4
-    assert len(repr(number).partition(".")[2]) <= 4
+    assert number * 10_000 == amount_e4
+    written = codec.encode_with_payload(number).decode()
+    assert len(written.partition(".")[2]) <= 4
+    assert round(float(written) * 10_000) == amount_e4  # as a station reads it
 
 
 def test_a_cost_that_no_json_number_keeps_is_not_told() -> None:
