@@ -21,6 +21,8 @@ import uvloop
 
 from bench.station_load import FIRST_SEQ_NO, LoadingStation, Tally, masked, transaction_event, trusting, upgrade_request
 
+DIAL_S_MAX: Final = 30.0
+"""A station gives an attempt up then: where a backlog overflows, a connection may be open on one side alone."""
 REDIAL_S_MIN: Final = 0.5
 REDIAL_S_MAX: Final = 8.0
 ACCEPTED_S_MAX: Final = 240.0
@@ -50,28 +52,30 @@ class ReturningStation:
         while True:
             self.attempts += 1
             try:
-                if await self._booted():
-                    return perf_counter() - began
+                await self._booted()
+                return perf_counter() - began
             except OSError as error:
                 self.failures[type(error).__name__ + str(error)[:60]] += 1
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))
             wait_s = min(2 * wait_s, REDIAL_S_MAX)
 
-    async def _booted(self) -> bool:
+    async def _booted(self) -> None:
         connection = _Connection(self._number, self._request)
         loop = asyncio.get_running_loop()
         server_hostname = None if self._tls is None else "localhost"
-        await loop.create_connection(
-            lambda: connection, "127.0.0.1", self._port, ssl=self._tls, server_hostname=server_hostname
-        )
-        await connection.opened
-        while True:
-            answer = await connection.ask(BOOT)
-            if answer[0] == 3 and answer[2]["status"] == "Accepted":
-                self._connection = connection
-                return True
-            self.pending += 1
-            await asyncio.sleep(answer[2]["interval"] if answer[0] == 3 else REDIAL_S_MIN)
+        try:
+            async with asyncio.timeout(DIAL_S_MAX):
+                await loop.create_connection(
+                    lambda: connection, "127.0.0.1", self._port, ssl=self._tls, server_hostname=server_hostname
+                )
+                await connection.opened
+            while (interval_s := await connection.boot()) is not None:
+                self.pending += 1
+                await asyncio.sleep(interval_s)
+        except OSError:
+            connection.abort()  # or the server would have it as the station's
+            raise
+        self._connection = connection
 
     async def speak(self, after_s: float) -> float:
         """Report a meter value after some seconds; return the seconds until it was acknowledged."""
@@ -91,6 +95,19 @@ class _Connection(LoadingStation):
     def __init__(self, number: int, request: bytes) -> None:
         super().__init__(number, request, Tally())
         self._asked: asyncio.Future[Any] | None = None
+
+    async def boot(self) -> float | None:
+        """Boot; return after how many seconds to boot again, None when accepted."""
+        answer = await self.ask(BOOT)
+        if answer[0] != 3:
+            return REDIAL_S_MIN
+        interval_s: float = answer[2]["interval"]
+        return None if answer[2]["status"] == "Accepted" else interval_s
+
+    def abort(self) -> None:
+        """Leave without a word."""
+        if self._transport is not None:
+            self._transport.abort()
 
     async def ask(self, frame: bytes) -> Any:
         """Send a frame and return its answer. Raises `ConnectionError` when the connection ends first."""
