@@ -383,6 +383,11 @@ def call_of(evse: LoadEVSERecord, order: Order, version: str, voltage_v: int) ->
     return "SetChargingProfile", set_charging_profile(installed, version)
 
 
+def is_own(profile_id: int, ocpp_evse_id: int) -> bool:
+    """Tell whether a profile is one of ours."""
+    return profile_id in (FALLBACK_ID + ocpp_evse_id, LIMIT_ID + ocpp_evse_id)
+
+
 def _key(evse: LoadEVSERecord) -> tuple[PartyId, str, int]:
     return (evse.party_id, evse.charging_station_id, evse.ocpp_evse_id)
 
