@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from emobility.domain.charging_profile import STATION as WHOLE_STATION
 from emobility.domain.charging_profile import Purpose
-from emobility.domain.charging_station import EVSE
+from emobility.domain.charging_station import EVSE, PowerType
 from emobility.domain.identifiers import PartyId
 from emobility.domain.load_sharing import GroupsBreakRule, descendants, refuse_unsafe
 from emobility.ports.unit_of_work import UnitOfWork
@@ -52,7 +52,7 @@ class SteeredEVSE:
         min_a: The least that an EV charges with.
         fallback_a: What whoever plugs in may draw before he has a limit, also while the station is offline.
         weight: An EVSE of weight 2 gets twice as much as one of 1, and charges twice as long in turns.
-        is_in_watts: The station takes limits in W alone (DC).
+        is_in_watts: The station takes limits in W alone: DC, or AC of one phase.
     """
 
     charging_station_id: str
@@ -270,6 +270,12 @@ class LoadGroupDesk:
         evses = {each.ocpp_evse_id: each for each in station.station.evses} if station else {}
         if asked.evse_id not in evses:
             raise NotFound(f"no EVSE {asked.evse_id} of station {asked.charging_station_id}")
+        is_ac = any(each.power_type is not PowerType.DC for each in evses[asked.evse_id].connectors)
+        if asked.is_in_watts and is_ac and len(asked.phases) > 1:
+            raise NotUnderstood(
+                f"EVSE {asked.evse_id} of station {asked.charging_station_id} is AC: a limit in W would leave open "
+                "on how many phases it is drawn"
+            )
         max_da = _max_da(evses[asked.evse_id]) if asked.max_a is None else _tenths(asked.max_a)
         return LoadEVSERecord(
             party_id=party_id,
