@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -271,9 +272,25 @@ def _number(name: str, text: str) -> int:
 async def read_body(request: Request, kind: type[T]) -> T:
     """Read a JSON body. Raises `NotUnderstood`."""
     try:
-        return codec.decode_with_payload(await read_bytes(request), kind)
+        body = codec.decode_with_payload(await read_bytes(request), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotUnderstood(str(error)) from error
+    if not _is_finite(body):
+        raise NotUnderstood("NaN and Infinity are no numbers")
+    return body
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether every decimal in a body is a number: as a text, each could be NaN or Infinity."""
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_finite, value))
+    if is_dataclass(value):
+        return all(_is_finite(getattr(value, each.name)) for each in fields(value))
+    return True
 
 
 async def read_bytes(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
