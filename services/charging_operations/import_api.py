@@ -12,6 +12,7 @@ from fastapi import Request
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.token import TokenType
+from emobility.runtime.access import TokenRole
 from services.charging_operations.importing import ImportDesk, ImportReport
 from services.charging_operations.office import NotUnderstood
 from services.charging_operations.operator_api import OperatorAPI
@@ -89,6 +90,7 @@ class ImportAPI:
                 Route("GET", "/own-tokens", self.list_own_tokens, None, list[OwnTokenShown], PAGE),
                 Route("PUT", own, self.block_own_token, OwnTokenChange, list[OwnTokenShown]),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def import_stations(self, request: Request, party_id: PartyId) -> Any:

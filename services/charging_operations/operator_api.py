@@ -29,6 +29,7 @@ from emobility.protocols.station_control.messages import (
     StationCertificate,
     StationCredential,
 )
+from emobility.runtime.access import TokenRole
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
 from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.credits import CreditDesk, CreditRequest
@@ -192,6 +193,7 @@ class OperatorAPI:
                 Route("PUT", "/agreements", self.put_agreement, AgreementProposal, AgreementShown),
                 Route("PUT", "/subscribers/{subscriber_id}", self.subscribe, None, PartyNamed),
             ],
+            writes=TokenRole.OWNER,
         )
         routes.add(
             "Commands",
@@ -206,6 +208,7 @@ class OperatorAPI:
                     also=COMMAND_STATUS_WORDS,
                 )
             ],
+            writes=TokenRole.OPERATOR,
         )
         routes.add(
             "Books",
@@ -223,6 +226,7 @@ class OperatorAPI:
                 Route("POST", "/cdrs/{cdr_id}/credit", self.credit, CreditRequest, CreditShown),
                 Route("GET", f"{station}/notices", self.list_notices, None, list[NoticeShown], NOTICE_QUERY),
             ],
+            writes=TokenRole.OWNER,
         )
 
     # Set-up
