@@ -207,6 +207,7 @@ async def test_a_station_comes_by_its_key_as_bytes_and_as_digits(world: Any) -> 
         ["Basic " + base64.b64encode(f"{STATION}:".encode() + bytes.fromhex(key)).decode()], f"/ocpp/{PARTY}/{STATION}"
     )
 
+    assert as_bytes is not None
     for password in (as_bytes, key):
         assert (await attempt(world, password=password)).identity == IDENTITY
     assert await attempt(world, password=key[:-1] + "2") is RefusalReason.WRONG_CREDENTIALS
