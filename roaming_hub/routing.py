@@ -27,8 +27,11 @@ from emobility.protocols.ocpi import headers as names
 from emobility.protocols.ocpi.client import Envelope
 from emobility.protocols.ocpi.headers import Routing, authorization, link_to, next_link, routing_headers, routing_of
 from emobility.protocols.ocpi.host import Caller, OCPIHost, body_of
+from emobility.protocols.ocpi.message_signatures import Message as SignedMessage
+from emobility.protocols.ocpi.message_signatures import NotAuthentic, target_of
 from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerRole, PeerState
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
+from emobility.protocols.ocpi.signing import MessageSigning, SignedCall
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import VERSION, Endpoint, InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON, read
 from roaming_hub.bulkhead import Bulkhead, ReceiverBusy
@@ -74,6 +77,7 @@ class Message:
     body: bytes
     content_type: str | None
     stand_in_callback: str | None = None
+    signed: SignedCall | None = None
 
     def answer_headers(self) -> dict[str, str]:
         """4.3.1: an answer goes to the requester, from the receiver."""
@@ -90,6 +94,7 @@ class Router:
     proxies: Proxies
     forwards: Forwards
     metrics: HubMetrics
+    signing: MessageSigning
     bulkhead: Bulkhead = field(default_factory=Bulkhead)
     timeout_s: float = RECEIVER_TIMEOUT_S
 
@@ -116,20 +121,21 @@ class Router:
             sender = await host.registered_caller(request, self.hub)
             await self.presence.heard(sender.peer)
             if is_proxied:
-                response = await self._through_proxy(request, ids, sender.peer)
+                response = await self._through_proxy(request, ids, sender, host)
             else:
-                response = await self._forward(await self._addressed(request, ids, sender))
+                response = await self._forward(await self._addressed(request, ids, sender, host))
         except Exception as error:  # noqa: BLE001 - the edge: nothing of our insides leaves, whatever broke
             reply = _hub_reply(error, correlation_id=ids.correlation_id)
             response = envelope(reply, clock=self.ports.clock, ids=ids)
             self.metrics.refused(module, int(reply.status_code))
+        await self.signing.sign_answer(request, response)
         self.metrics.took(module, self.ports.timer.monotonic_s() - started_s)
         return response
 
     # From request to message
 
-    async def _addressed(self, request: Request, ids: MessageIds, sender: Caller) -> Message:
-        """Find out from whom, to whom and where. Raises `OCPIError` S 2001, 4001, 4003."""
+    async def _addressed(self, request: Request, ids: MessageIds, sender: Caller, host: OCPIHost) -> Message:
+        """Find out from whom, to whom and where. Raises `OCPIError` S 2001, 2901, 4001, 4003."""
         module, side = request.path_params["module"], _side(request.path_params["side"])
         if module not in ROUTED_MODULES:
             raise InvalidParameters(f"the hub routes no module {module[:40]}")
@@ -139,6 +145,7 @@ class Router:
             read(body, msgspec.Raw)
         routing = routing_of(request.headers)
         sender_party = _sender_party(sender.roles, routing)
+        signed = await host.signed_call(request, body, self.hub, sender_party, sender.roles)
         if routing.to_party is None or routing.to_party == self.hub:
             raise InvalidParameters("OCPI-to must name a party: this hub offers no broadcast and no open routing")
         receiver = await self._receiver(routing.to_party, sender_party, module)
@@ -157,6 +164,7 @@ class Router:
                 url=_below(base, request, module, side),
                 body=body,
                 content_type=request.headers.get("content-type"),
+                signed=signed,
             ),
             side=side,
         )
@@ -190,14 +198,16 @@ class Router:
         )
         return replace(message, body=with_response_url(message.body, url), stand_in_callback=url)
 
-    async def _through_proxy(self, request: Request, ids: MessageIds, user: Peer) -> Response:
+    async def _through_proxy(self, request: Request, ids: MessageIds, sender: Caller, host: OCPIHost) -> Response:
         """Use a URL the hub stands in for: a page, an object, or a result for the one who asked."""
-        body = await body_of(request)
+        user, body = sender.peer, await body_of(request)
         if body:
             read(body, msgspec.Raw)
         resource = await self.proxies.find(request.path_params["resource_id"], user=user, method=request.method)
         try:
             message = await self._message_to(resource, request, ids, user, body)
+            signed = await host.signed_call(request, body, self.hub, resource.user_party, sender.roles)
+            message = replace(message, signed=signed)
             response = await self._forward(message)
         except EmobilityError:
             if resource.kind is ResourceKind.CALLBACK:
@@ -259,6 +269,14 @@ class Router:
         }
         if message.body:
             sent["Content-Type"] = message.content_type or "application/json"
+        sent |= await self.signing.forwarded_request(
+            self.hub,
+            message.signed,
+            method=message.method,
+            headers=sent,
+            body=message.body,
+            target=target_of(message.url, message.receiver.endpoint_urls(), version=VERSION),
+        )
         try:
             async with self.bulkhead.place(message.receiver.peer_id):
                 answer = await self.ports.http.request(
@@ -277,6 +295,12 @@ class Router:
             # Between hub and receiver the registration is broken; the sender's own token is fine.
             raise OCPIError(StatusCode.NOT_CONNECTED, f"{message.receiver_party} refuses the hub")
         await self.presence.heard(message.receiver)
+        if message.signed is not None:
+            request = SignedMessage(method=message.method, headers=sent, body=message.body)
+            try:
+                await self.signing.judge_answer(self.hub, answer, request=request, asked={message.receiver_party})
+            except NotAuthentic as error:
+                raise OCPIError(StatusCode.HUB_ERROR, f"the answer is not authentic: {error}") from error
         return answer
 
     async def _answer(self, message: Message, answer: HttpResponse) -> Response:
@@ -294,6 +318,8 @@ class Router:
             headers |= {"Location": created} if created else {}
         if message.stand_in_callback and not _is_accepted_command(answer):
             await self.proxies.drop(message.stand_in_callback)
+        if message.signed is not None:
+            headers |= await self.signing.forwarded_answer(self.hub, answer, headers=headers)
         return Response(answer.body, status_code=answer.status, headers=headers)
 
     async def _of_receiver(self, message: Message, kind: ResourceKind, url: str) -> str | None:

@@ -15,6 +15,7 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import HostedParty, OCPIHost
+from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
@@ -49,6 +50,7 @@ class RoamingHub:
             proxies=self.proxies,
             forwards=Forwards(ports),
             metrics=hub_metrics,
+            signing=MessageSigning(ports),
         )
         hub_metrics.watch(self.router.bulkhead)
         self.host = OCPIHost(
