@@ -192,9 +192,12 @@ class _Reader:
     def _bytes(self) -> bytes:
         written = self._take(_BYTES, "bytes")[1]
         try:
-            return base64.b64decode(written + "=" * (-len(written) % 4), validate=True)
+            octets = base64.b64decode(written + "=" * (-len(written) % 4), validate=True)
         except binascii.Error as error:
             raise self._malformed("base64") from error
+        if base64.b64encode(octets).decode().rstrip("=") != written.rstrip("="):
+            raise self._malformed("base64 whose last bits are 0")  # or one signature could be spelled in many ways
+        return octets
 
     def _display(self) -> DisplayString:
         written = self._take(_DISPLAY, "a display string")[1]
