@@ -25,7 +25,7 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER
 from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole, read, write
 from emobility.runtime.settings import Settings
-from roaming_hub.routing import ROUTED_MODULES
+from roaming_hub.routed_modules import ROUTED_MODULES
 from roaming_hub.service import RoamingHub, build
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

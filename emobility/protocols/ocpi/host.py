@@ -62,7 +62,7 @@ from emobility.protocols.ocpi.server import (
     Reply,
     answered,
 )
-from emobility.protocols.ocpi.signing import MessageSigning, PeerSigning, SignedCall, targets_of
+from emobility.protocols.ocpi.signing import MessageSigning, PeerSigning, targets_of
 from emobility.protocols.ocpi.status import (
     InvalidParameters,
     MethodNotAllowed,
@@ -406,7 +406,14 @@ class OCPIHost:
         body = await body_of(request)
         inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         party = _caller(routing.from_party, caller.roles)
-        signed = await self.signed_call(request, body, own_party, party, caller.roles)
+        signed = await self.signing.incoming(
+            request,
+            body,
+            own_party=own_party,
+            caller=party,
+            roles=caller.roles,
+            targets=targets_of(request, public_url=self.ocpi_url(own_party)),
+        )
         call = OCPICall(
             own_party=own_party,
             peer_id=caller.peer.peer_id,
@@ -424,15 +431,6 @@ class OCPIHost:
         )
         call.refuse_unprintable()
         return call
-
-    async def signed_call(
-        self, request: Request, body: bytes, own_party: PartyId, caller: PartyId, roles: Sequence[PeerRole]
-    ) -> SignedCall | None:
-        """Judge the signature of a request; None: there is none and none is needed. Raises `SignatureRefused`."""
-        targets = targets_of(request, public_url=self.ocpi_url(own_party))
-        return await self.signing.incoming(
-            request, body, own_party=own_party, caller=caller, roles=roles, targets=targets
-        )
 
     # Versions and credentials
 

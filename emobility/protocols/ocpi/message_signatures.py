@@ -331,10 +331,10 @@ def carried(before: Message, after: Message, *, target: str | None, key: KeyName
     Raises:
         NotAuthentic: another hub rewrote it before; one counter-signature is the most that receivers follow.
     """
-    changed = dict(after.fields)
-    if before.body == after.body:
-        changed[DIGEST] = before.fields[DIGEST]
-    else:
+    changed = {**after.fields, DIGEST: before.fields[DIGEST]}
+    try:
+        require_digest(Message(headers=changed, body=after.body))
+    except NotAuthentic:
         changed[DIGEST] = content_digest(after.body)
     if target is not None:
         changed[TARGET] = target

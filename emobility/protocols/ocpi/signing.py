@@ -274,13 +274,19 @@ class MessageSigning:
         return await self._carried(hub, signed.message, after, target)
 
     async def forwarded_answer(
-        self, hub: PartyId, answer: HttpResponse, *, headers: Mapping[str, str], body: bytes | None = None
+        self, hub: PartyId, answer: HttpResponse, *, headers: Mapping[str, str]
     ) -> dict[str, str]:
-        """Return what an answer gets on its way back; nothing if it is not signed. `body`: if the hub rewrote it."""
+        """Return what an answer gets on its way back; nothing if it is not signed.
+
+        Args:
+            hub: Who carries it.
+            answer: With the headers that the receiver signed; the hub may have rewritten the body.
+            headers: As the hub sends them on.
+        """
         before = Message(status=answer.status, headers=answer.headers, body=answer.body)
         if not is_signed(before):
             return {}
-        after = Message(status=answer.status, headers=headers, body=answer.body if body is None else body)
+        after = Message(status=answer.status, headers=headers, body=answer.body)
         return await self._carried(hub, before, after, None)
 
     async def _carried(self, hub: PartyId, before: Message, after: Message, target: str | None) -> dict[str, str]:
