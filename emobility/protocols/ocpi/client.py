@@ -97,6 +97,7 @@ class OCPIClient:
         own_party: In whose name we speak (`OCPI-from-*`).
         token: The credentials token the peer gave us.
         endpoints: The peer's (module, role) → URL.
+        sends_plain_token: Present the token without base64 (2.1.1, and peers that never decode).
     """
 
     http: HttpClient
@@ -105,6 +106,7 @@ class OCPIClient:
     token: str = field(repr=False)
     endpoints: Mapping[tuple[str, InterfaceRole], str]
     timeout_s: float = TIMEOUT_S
+    sends_plain_token: bool = False
 
     async def get(
         self,
@@ -211,7 +213,7 @@ class OCPIClient:
             PeerUnreachable, PeerTimedOut, EgressRefused, ResponseTooLarge: see `ports/http`.
         """
         sent = {
-            names.AUTHORIZATION: authorization(self.token),
+            names.AUTHORIZATION: authorization(self.token, is_plain=self.sends_plain_token),
             names.REQUEST_ID: self.randomness.uuid(),
             names.CORRELATION_ID: correlation_id,
         }
