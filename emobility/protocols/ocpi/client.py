@@ -118,6 +118,7 @@ class OCPIClient:
         token: The credentials token the peer gave us.
         endpoints: The peer's (module, role) → URL.
         signing: Signs what is sent; None: nothing is signed.
+        sends_plain_token: Present the token without base64 (2.1.1, and peers that never decode).
     """
 
     http: HttpClient
@@ -127,6 +128,7 @@ class OCPIClient:
     endpoints: Mapping[tuple[str, InterfaceRole], str]
     timeout_s: float = TIMEOUT_S
     signing: RequestSigning | None = None
+    sends_plain_token: bool = False
 
     async def get(
         self,
@@ -234,7 +236,7 @@ class OCPIClient:
             PeerUnreachable, PeerTimedOut, EgressRefused, ResponseTooLarge: see `ports/http`.
         """
         sent = {
-            names.AUTHORIZATION: authorization(self.token),
+            names.AUTHORIZATION: authorization(self.token, is_plain=self.sends_plain_token),
             names.REQUEST_ID: self.randomness.uuid(),
             names.CORRELATION_ID: correlation_id,
         }
