@@ -13,7 +13,6 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
-from emobility.domain.errors import MalformedInput
 from emobility.domain.money import Price
 from emobility.domain.tariff.priced import PricedLine
 from emobility.domain.tariff.tariff import TaxIncluded
@@ -27,12 +26,20 @@ MINOR_UNITS: Final = {**dict.fromkeys((*_NO_COINS, *_NO_CENTIMES), 0), **dict.fr
 _MINOR_UNITS_USUAL: Final = 2
 
 
-class UnknownRoundingPolicy(MalformedInput):
-    """A rounding policy is one of `POLICIES`."""
+class RoundingPolicyName(StrEnum):
+    """What an agreement states; see `POLICIES`."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name[:80]
-        super().__init__(f"{self.name!r} is no rounding policy")
+    EXACT = "EXACT"
+    """Each total once, half away from zero, to ten-thousandths."""
+    COINS_TOTAL = "COINS_TOTAL"
+    """Each total once, half away from zero, to what the currency has coins for."""
+    COINS_TOTAL_HALF_EVEN = "COINS_TOTAL_HALF_EVEN"
+    COINS_TOTAL_DOWN = "COINS_TOTAL_DOWN"
+    COINS_TOTAL_UP = "COINS_TOTAL_UP"
+    COINS_TOTAL_TAX_PER_RATE = "COINS_TOTAL_TAX_PER_RATE"
+    COINS_LINE = "COINS_LINE"
+    """Each line before lines are added up."""
+    COINS_LINE_TAX_PER_RATE = "COINS_LINE_TAX_PER_RATE"
 
 
 class RoundingMode(StrEnum):
@@ -61,42 +68,32 @@ class RoundingPolicy:
     """When and how amounts are rounded.
 
     Attributes:
-        name: What an agreement states.
         decimals: Of the currency unit, at most four; None: as many as the currency's coins have.
         is_per_line: Each line is rounded before lines are added up; else each total once, from its exact sum.
     """
 
-    name: str
-    decimals: int | None
+    decimals: int | None = None
     mode: RoundingMode = RoundingMode.HALF_UP
     is_per_line: bool = False
     tax: TaxRounding = TaxRounding.FROM_EXACT
 
 
-EXACT: Final = RoundingPolicy(name="exact", decimals=E4_DECIMALS)
+EXACT: Final = RoundingPolicy(decimals=E4_DECIMALS)
 POLICIES: Final = {
-    policy.name: policy
-    for policy in (
-        EXACT,
-        RoundingPolicy(name="coins-total", decimals=None),
-        RoundingPolicy(name="coins-total-half-even", decimals=None, mode=RoundingMode.HALF_EVEN),
-        RoundingPolicy(name="coins-total-down", decimals=None, mode=RoundingMode.DOWN),
-        RoundingPolicy(name="coins-total-up", decimals=None, mode=RoundingMode.UP),
-        RoundingPolicy(name="coins-total-tax-per-rate", decimals=None, tax=TaxRounding.PER_RATE),
-        RoundingPolicy(name="coins-line", decimals=None, is_per_line=True),
-        RoundingPolicy(name="coins-line-tax-per-rate", decimals=None, is_per_line=True, tax=TaxRounding.PER_RATE),
-    )
+    RoundingPolicyName.EXACT: EXACT,
+    RoundingPolicyName.COINS_TOTAL: RoundingPolicy(),
+    RoundingPolicyName.COINS_TOTAL_HALF_EVEN: RoundingPolicy(mode=RoundingMode.HALF_EVEN),
+    RoundingPolicyName.COINS_TOTAL_DOWN: RoundingPolicy(mode=RoundingMode.DOWN),
+    RoundingPolicyName.COINS_TOTAL_UP: RoundingPolicy(mode=RoundingMode.UP),
+    RoundingPolicyName.COINS_TOTAL_TAX_PER_RATE: RoundingPolicy(tax=TaxRounding.PER_RATE),
+    RoundingPolicyName.COINS_LINE: RoundingPolicy(is_per_line=True),
+    RoundingPolicyName.COINS_LINE_TAX_PER_RATE: RoundingPolicy(is_per_line=True, tax=TaxRounding.PER_RATE),
 }
 
 
-def rounding_policy(name: str | None) -> RoundingPolicy:
-    """Return the policy of that name; None is `EXACT`. Raises `UnknownRoundingPolicy`."""
-    if name is None:
-        return EXACT
-    try:
-        return POLICIES[name]
-    except KeyError:
-        raise UnknownRoundingPolicy(name) from None
+def rounding_policy(name: RoundingPolicyName | None) -> RoundingPolicy:
+    """Return the policy of that name; None is `EXACT`."""
+    return EXACT if name is None else POLICIES[name]
 
 
 def rounded_price(lines: Sequence[PricedLine], policy: RoundingPolicy, *, currency: str, states_tax: bool) -> Price:
