@@ -93,6 +93,10 @@ class WattroamOperator:
             if answer.http != 409:
                 return Admission(party=party, token=str(self._taken(answer)["token_a"]))
 
+    async def invite(self, asked: Mapping[str, Any]) -> str:
+        """Invite a party by its own name; return TOKEN_A."""
+        return str((await self._ask("POST", "/registrations", asked))["token_a"])
+
     async def allow(self, *, receiver: Party, sender: Party, module: str, is_allowed: bool) -> None:
         """Set a rule."""
         rule = {"sender": str(sender), "module": module, "is_allowed": is_allowed}
