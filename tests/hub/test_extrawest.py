@@ -1,7 +1,7 @@
 """A CPO and an EMSP made with somebody else's library (PyPI `extrawest-ocpi`) roam through our hub.
 
-It deviates from the text in ways that the hub survives: ids in lower case, one object in a list, no ids repeated, pushes
-without routing headers, a Location that leads nowhere, HTTP 403 for 401, errors without an envelope.
+It deviates from the text in ways that the hub survives: ids in lower case, one object in a list, no ids repeated,
+pushes without routing headers, a Location that leads nowhere, HTTP 403 for 401, errors without an envelope.
 """
 
 from __future__ import annotations
@@ -95,9 +95,11 @@ async def their_processes(cpo_port: int, msp_port: int) -> AsyncIterator[tuple[T
     started = []
     try:
         for role, party, port in (("CPO", CPO, cpo_port), ("EMSP", MSP, msp_port)):
-            command = [PYTHON, SCRIPT, "--role", role, "--country", party.country_code, "--party", party.party_id]
+            options = ["--role", role, "--country", party.country_code, "--party", party.party_id, "--port", str(port)]
             started.append(
-                subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                await asyncio.create_subprocess_exec(
+                    PYTHON, SCRIPT, *options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
             )
         async with httpx.AsyncClient(trust_env=False, timeout=START_S) as client:
             cpo = Theirs(party=CPO, role="CPO", origin=f"http://127.0.0.1:{cpo_port}", client=client)
@@ -108,7 +110,7 @@ async def their_processes(cpo_port: int, msp_port: int) -> AsyncIterator[tuple[T
     finally:
         for process in started:
             process.kill()
-        await asyncio.gather(*(asyncio.to_thread(process.wait) for process in started))
+            await process.wait()
 
 
 async def test_a_charge_between_two_platforms_of_extrawest_roams_through_the_hub(
@@ -128,8 +130,9 @@ async def test_a_charge_between_two_platforms_of_extrawest_roams_through_the_hub
         await cpo.drive("PUT", "held/cdrs/cdr1", cdr)
 
         allowed = await cpo.call("POST", "tokens", "SENDER", f"/{CARD}/authorize", {"location_id": "LOC1"}, to=MSP)
+        url = f"{msp.origin}/ocpi/emsp/2.2.1/commands/start-1"
         command = {
-            "response_url": f"{msp.origin}/ocpi/emsp/2.2.1/commands/start-1",
+            "response_url": url,
             "token": token,
             "location_id": "LOC1",
         }
