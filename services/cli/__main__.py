@@ -10,6 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
+from services.cli.ocpi_commands import ocpi
+
 app: Final = typer.Typer(
     name="wattroam",
     help="EV-charging roaming and settlement: gateway, hub, back offices, audit.",
@@ -39,6 +41,7 @@ imports: Final = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(imports, name="import")
+app.add_typer(ocpi, name="ocpi")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
 app.add_typer(token, name="token")
