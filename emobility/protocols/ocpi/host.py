@@ -40,6 +40,7 @@ from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
 from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
     PEER,
     STRICT,
@@ -63,6 +64,7 @@ from emobility.protocols.ocpi.server import (
     Reply,
     answered,
 )
+from emobility.protocols.ocpi.signing import MessageSigning, PeerSigning, targets_of
 from emobility.protocols.ocpi.status import (
     InvalidParameters,
     MethodNotAllowed,
@@ -168,6 +170,7 @@ class OCPIHost:
         self.interfaces = tuple(interfaces)
         self.registrar = registrar or Registrar(ports=ports, timeout_s=timeout_s, versions=tuple(versions))
         self.deliveries = Deliveries(ports)
+        self.signing = MessageSigning(ports)
         self.timeout_s = timeout_s
         self._fixed_party = fixed_party
         self._extra_endpoints = extra_endpoints
@@ -215,6 +218,7 @@ class OCPIHost:
         await unit.table(HOSTED_PARTY).put(
             HostedParty(service=self.service, party_id=party_id, role=role, business_name=business_name)
         )
+        await ensure_own_key(unit, party_id, self.ports.signer, now=self.ports.clock.now())
 
     async def parties(self, unit: UnitOfWork) -> list[PartyId]:
         """Return the hosted parties."""
@@ -231,13 +235,19 @@ class OCPIHost:
 
     async def client(self, peer: Peer) -> OCPIClient:
         """Return a client for a registered peer. Raises `NoRoute`."""
-        return await client_of(
+        client = await client_of(
             peer,
             vault=self.ports.vault,
             http=self.ports.http,
             randomness=self.ports.randomness,
             timeout_s=self.timeout_s,
         )
+        async with self.ports.units.begin() as unit:
+            roles = await roles_of(unit, peer)
+        signing = PeerSigning(
+            signing=self.signing, own_party=peer.own_party, peer=peer, roles=roles, endpoints=client.endpoints
+        )
+        return replace(client, signing=signing)
 
     async def pending(self) -> int:
         """Return how many messages of the hosted parties still have to be sent."""
@@ -248,8 +258,10 @@ class OCPIHost:
         """Send deliveries until `stop` is set. Registered origins may be called again after a restart."""
         async with self.ports.units.begin() as unit:
             for party in await self.parties(unit):
+                await ensure_own_key(unit, party, self.ports.signer, now=self.ports.clock.now())
                 for peer in await unit.table(PEER).select({"own_party": party}):
                     self.ports.http.allow_origin(peer.origin)
+            await unit.commit()
         await self._worker.run(stop)
 
     async def register(
@@ -372,7 +384,9 @@ class OCPIHost:
                 back = routing_headers(Routing(to_party=call.routing.from_party, from_party=call.own_party))
                 return replace(reply, headers={**back, **reply.headers})
 
-            return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+            answer = await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+            await self.signing.sign_answer(request, answer)
+            return answer
 
         return serve
 
@@ -411,6 +425,7 @@ class OCPIHost:
         Raises:
             NotAuthenticated: no valid token, or only TOKEN_A.
             InvalidParameters: OCPI-from is no role of the caller, OCPI-to is not us, or `refuse_unprintable`.
+            SignatureRefused: it is not signed though it must be, or its signature does not hold.
         """
         own_party = self.own_party_of(request)
         caller = await self.registered_caller(request, own_party)
@@ -419,10 +434,19 @@ class OCPIHost:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
         body = await body_of(request)
         inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        party = _caller(routing.from_party, caller.roles)
+        signed = await self.signing.incoming(
+            request,
+            body,
+            own_party=own_party,
+            caller=party,
+            roles=caller.roles,
+            targets=targets_of(request, public_url=self.ocpi_url(own_party)),
+        )
         call = OCPICall(
             own_party=own_party,
             peer_id=caller.peer.peer_id,
-            caller=_caller(routing.from_party, caller.roles),
+            caller=party,
             routing=routing,
             request_id=ids.request_id,
             correlation_id=ids.correlation_id,
@@ -432,6 +456,7 @@ class OCPIHost:
             query=request.query_params,
             headers=request.headers,
             body=body,
+            signed=signed,
         )
         call.refuse_unprintable()
         return call
