@@ -177,7 +177,7 @@ async def test_the_book_takes_both_signatures_of_an_agreement_and_no_others(
 
     taken = open_agreement_call(terms, by_cpo=by_cpo, by_msp=by_msp)
     swapped = open_agreement_call(terms, by_cpo=by_msp, by_msp=by_cpo)
-    changed = open_agreement_call(replace(terms, credit_limit_e4=limit ^ 2), by_cpo=by_cpo, by_msp=by_msp)
+    changed = open_agreement_call(replace(terms, credit_limit_e4=limit % (2**63 - 1) + 1), by_cpo=by_cpo, by_msp=by_msp)
 
     assert await refusal_of(settling, book, taken, sender=anyone) is None
     for refused in (swapped, changed):
@@ -221,6 +221,7 @@ async def test_the_registry_takes_a_party_s_consent_to_these_words_alone(
             party_id.party_id.encode(),
             signer.address,
             paid_to,
+            2**48 - 1,
             int(deadline.timestamp()),
             (consent[:32], consent[32:]),
         )
