@@ -37,9 +37,10 @@ from roaming_hub.metrics import HubMetrics
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies, response_url_of, with_response_url
 from roaming_hub.records import HUB_CLIENT, ProxiedResource, ResourceKind
-from roaming_hub.rules import is_allowed
+from roaming_hub.rules import rule_verdict
 
 ROUTED_MODULES: Final = (
+    ModuleID.AGREEMENTS,
     ModuleID.CDRS,
     ModuleID.COMMANDS,
     ModuleID.DISPUTES,
@@ -166,13 +167,14 @@ class Router:
             roles = await unit.table(PEER_ROLE).select({"own_party": self.hub, "party_id": party}, limit=1)
             is_known = bool(roles) or await unit.table(HUB_CLIENT).count({"party_id": party}) > 0
             peer = await unit.table(PEER).get(self.hub, roles[0].peer_id) if roles else None
-            may_pass = await is_allowed(unit, receiver=party, sender=sender_party, module=module)
+            verdict = await rule_verdict(
+                unit, receiver=party, sender=sender_party, module=module, at=self.ports.clock.now()
+            )
         if not is_known:
             raise OCPIError(StatusCode.UNKNOWN_RECEIVER, f"no party {party} at this hub")
         if peer is None or peer.state is not PeerState.REGISTERED or peer.outgoing_token is None:
             raise OCPIError(StatusCode.NOT_CONNECTED, f"{party} is not connected")
-        if not may_pass:
-            raise OCPIError(StatusCode.NOT_CONNECTED, f"{party} takes no {module} from {sender_party}")
+        verdict.require()
         return peer
 
     async def _with_callback(self, message: Message, *, side: InterfaceRole) -> Message:

@@ -82,6 +82,14 @@ class Access:
             raise _unknown()
         return party_id
 
+    async def opens(self, token: str, party_id: PartyId | None) -> bool:
+        """Tell whether a token is good for a party's own pages, or, without a party, for those of our own operators."""
+        if not token or len(token) > TOKEN_CHARACTERS_MAX:
+            return False
+        if self._is_internal(token.encode()):
+            return True
+        return party_id is not None and await self._party_of(token.encode()) == party_id
+
     async def issue(
         self, unit: UnitOfWork, party_id: PartyId, *, purpose: str, randomness: Randomness, now: datetime
     ) -> str:

@@ -189,6 +189,11 @@ class OCPIHost:
         """Serve further routes below `/ocpi`, after our own."""
         self.app.router.routes += routes
 
+    def add_interface(self, interface: Interface) -> None:
+        """Serve a further module; called before anything is served."""
+        self.interfaces = (*self.interfaces, interface)
+        self.app.router.routes[0:0] = self._routes_of(interface)
+
     def on_connected(self, told: Connected) -> None:
         """Have `told(own_party, peer)` called after each completed handshake."""
         self._on_connected.append(told)
@@ -292,17 +297,22 @@ class OCPIHost:
             Route(f"/{VERSION}/credentials", self._open(self._credentials), methods=["GET", "POST", "PUT", "DELETE"]),
         ]
         for interface in self.interfaces:
-            base = f"/{VERSION}/{interface.module}/{interface.role.value.lower()}"
-            for method, path, handler in interface.routes:
-                # Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent.
-                exact = f"{base}{path}".rstrip("/")
-                routes += [Route(spelled, self._module(handler), methods=[method]) for spelled in (exact, f"{exact}/")]
+            routes += self._routes_of(interface)
         app = Starlette(
             routes=routes,
             exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
         )
         app.router.redirect_slashes = False
         return app
+
+    def _routes_of(self, interface: Interface) -> list[BaseRoute]:
+        base = f"/{VERSION}/{interface.module}/{interface.role.value.lower()}"
+        routes: list[BaseRoute] = []
+        for method, path, handler in interface.routes:
+            # Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent.
+            exact = f"{base}{path}".rstrip("/")
+            routes += [Route(spelled, self._module(handler), methods=[method]) for spelled in (exact, f"{exact}/")]
+        return routes
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         """Wrap what the router itself refuses (404, 405) as OCPI asks."""

@@ -7,7 +7,7 @@ No unit of work is open while the other side is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -100,16 +100,25 @@ class OwnIdentity:
         )
 
 
+Admits = Callable[[Peer, Sequence[CredentialsRole]], Awaitable[None]]
+
+
+async def _admit(_: Peer, __: Sequence[CredentialsRole]) -> None:
+    """Admit whoever holds the token."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registrar:
     """Makes and ends registrations of our parties.
 
     Attributes:
         needs: Endpoints a platform with these roles must have; else S 3003.
+        admits: Told a platform and what it claims before that counts; raises what refuses it. No unit is open.
     """
 
     ports: Ports
     needs: Callable[[Sequence[CredentialsRole]], frozenset[EndpointNeed]] = field(default=lambda _: frozenset())
+    admits: Admits = field(default=_admit)
     timeout_s: float = TIMEOUT_S
 
     # As the one who is called
@@ -168,6 +177,7 @@ class Registrar:
         self._refuse_foreign(peer, posted)
         async with self.ports.units.begin() as unit:
             await self._refuse_taken(unit, peer, posted)
+        await self.admits(peer, posted.roles)
         endpoints = await self._fetch_endpoints(peer, posted)
         token_c = new_token(self.ports.randomness)
         sealed = await self.ports.vault.seal(posted.token, identifier=_vault_identifier(peer))
@@ -292,6 +302,7 @@ class Registrar:
         )
         theirs = answer.as_(Credentials)
         self._refuse_foreign(peer, theirs)
+        await self.admits(peer, theirs.roles)
         sealed = await self.ports.vault.seal(theirs.token, identifier=_vault_identifier(peer))
         registered = replace(
             peer,

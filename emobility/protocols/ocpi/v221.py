@@ -122,14 +122,16 @@ class InterfaceRole(StrEnum):
 
 
 class ModuleID(StrEnum):
-    """Modules we know. DISPUTES is our own, agreed per pair (6.3.3 custom modules)."""
+    """Modules we know. AGREEMENTS, DISPUTES and RULES are our own, agreed per pair (6.3.3 custom modules)."""
 
+    AGREEMENTS = "wattroam-agreements"
     CDRS = "cdrs"
     COMMANDS = "commands"
     CREDENTIALS = "credentials"
     DISPUTES = "wattroam-disputes"
     HUBCLIENTINFO = "hubclientinfo"
     LOCATIONS = "locations"
+    RULES = "wattroam-rules"
     SESSIONS = "sessions"
     TARIFFS = "tariffs"
     TOKENS = "tokens"
