@@ -524,6 +524,7 @@ class Dispute(OCPIObject, frozen=True, kw_only=True):
     detail: Text512
     expected_e4: int | None = None
     stated_e4: int | None = None
+    clause: Text255 | None = None
 
 
 # Commands (section 13)
