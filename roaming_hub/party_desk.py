@@ -116,7 +116,7 @@ class PartyDesk:
 
     # Registrations
 
-    async def invite(self, party: PartyId, role: Role, versions_url: str, *, accepts_plain_token: bool = False) -> str:
+    async def invite(self, party: PartyId, role: Role, versions_url: str) -> str:
         """Return TOKEN_A for a party's platform. Raises `OCPIError` when it is registered, `NotAnOrigin`."""
         async with self.host.ports.units.begin() as unit:
             token_a = await self.host.registrar.invite(
@@ -126,7 +126,6 @@ class PartyDesk:
                 versions_url=versions_url,
                 expected_party=party,
                 expected_role=role,
-                accepts_plain_token=accepts_plain_token,
             )
             await self.presence.plan(unit, party, role)
             await unit.commit()
@@ -159,7 +158,7 @@ class PartyDesk:
                 versions_url=peer.versions_url,
                 expected_party=peer.expected_party,
                 expected_role=peer.expected_role,
-                accepts_plain_token=peer.accepts_plain_token,
+                tolerances=peer.tolerances,
             )
             await self.presence.resume(unit, party)
             await unit.commit()
