@@ -24,7 +24,7 @@ from emobility.protocols.ocpi.v221 import InterfaceRole, read
 from roaming_hub.messages import Incoming, Message
 from roaming_hub.records import HUB_CLIENT
 from roaming_hub.routed_modules import ROUTED_MODULES
-from roaming_hub.rules import is_allowed
+from roaming_hub.rules import rule_verdict
 
 _SIDES: Final = {side.value.lower(): side for side in InterfaceRole}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -86,13 +86,13 @@ class Addressing:
             roles = await unit.table(PEER_ROLE).select({"own_party": self.hub, "party_id": party}, limit=1)
             is_known = bool(roles) or await unit.table(HUB_CLIENT).count({"party_id": party}) > 0
             peer = await unit.table(PEER).get(self.hub, roles[0].peer_id) if roles else None
-            may_pass = await is_allowed(unit, receiver=party, sender=sender_party, module=module)
+            now = self.ports.clock.now()
+            verdict = await rule_verdict(unit, receiver=party, sender=sender_party, module=module, at=now)
         if not is_known:
             raise OCPIError(StatusCode.UNKNOWN_RECEIVER, f"no party {party} at this hub")
         if peer is None or peer.state is not PeerState.REGISTERED or peer.outgoing_token is None:
             raise OCPIError(StatusCode.NOT_CONNECTED, f"{party} is not connected")
-        if not may_pass:
-            raise OCPIError(StatusCode.NOT_CONNECTED, f"{party} takes no {module} from {sender_party}")
+        verdict.require()
         return peer
 
 

@@ -1,4 +1,4 @@
-"""The hub operator's side: invite, list and suspend parties, set rules, read the CDR log. Internal token only."""
+"""The hub operator's side: invite, list, suspend parties, read the CDR log; more: `party_admin`. Internal token."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, PeerState, P
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
 from roaming_hub.presence import Presence
-from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ROUTING_RULE, ForwardOutcome, RoutingRule
-from roaming_hub.rules import ANY
+from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ForwardOutcome
 
 FORWARDS_PAGE: Final = 1_000
 
@@ -47,14 +46,6 @@ class PartyState(BaseModel):
     last_updated: datetime
     business_name: str | None
     versions_url: str | None
-
-
-class Rule(BaseModel):
-    """Whether a receiver takes a module from a sender; `*` stands for any."""
-
-    sender: str = Field(default=ANY, max_length=6)
-    module: str = Field(default=ANY, max_length=64)
-    is_allowed: bool
 
 
 class Forward(BaseModel):
@@ -168,18 +159,6 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
 def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
     router = APIRouter()
     units = host.ports.units
-
-    @router.put("/admin/parties/{party_id}/rules")
-    async def set_rule(party_id: str, rule: Rule) -> Rule:
-        """Allow or refuse what a party may be sent."""
-        receiver = _party(party_id)
-        sender = ANY if rule.sender == ANY else _party(rule.sender).code
-        async with units.begin() as unit:
-            await unit.table(ROUTING_RULE).put(
-                RoutingRule(receiver=receiver, sender=sender, module=rule.module, is_allowed=rule.is_allowed)
-            )
-            await unit.commit()
-        return rule
 
     @router.get("/admin/forwards")
     async def forwards(offset: int = 0, limit: int = FORWARDS_PAGE) -> list[Forward]:

@@ -1,4 +1,4 @@
-"""Rows of the hub: the state of each party, rules, resources it stands in front of, and its log of CDRs."""
+"""Rows of the hub: the state of each party, resources it stands in front of, and its log of CDRs."""
 
 from __future__ import annotations
 
@@ -87,21 +87,8 @@ class CDRForward:
     last_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingRule:
-    """Whether `receiver` takes messages of a module from a sender; `*` stands for any."""
-
-    receiver: PartyId
-    sender: str
-    module: str
-    is_allowed: bool
-
-
 HUB_CLIENT: Final = TableSpec(name="hub_client", record=HubClient, key=("party_id", "role"))
 PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedResource, key=("resource_id",))
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
-)
-ROUTING_RULE: Final = TableSpec(
-    name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"), is_reference=True
 )

@@ -16,6 +16,7 @@ PAYMENTS: Final = "payments"
 INVOICE_RECONCILIATION: Final = "invoicereconciliation"
 
 ROUTED_MODULES: Final[tuple[str, ...]] = (
+    ModuleID.AGREEMENTS.value,
     BOOKINGS,
     ModuleID.CDRS.value,
     CHARGING_PROFILES,

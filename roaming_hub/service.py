@@ -15,16 +15,23 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import HostedParty, OCPIHost
+from emobility.protocols.ocpi.registration import Registrar
 from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.runtime.access import Access
+from emobility.runtime.operator_page import OperatorPages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
 from roaming_hub.callbacks import Callbacks
+from roaming_hub.claims import RoleClaims
 from roaming_hub.forwarding import Forwarding
 from roaming_hub.forwards import Forwards
 from roaming_hub.metrics import HubMetrics
+from roaming_hub.party_admin import party_admin_router
+from roaming_hub.party_desk import PartyDesk
+from roaming_hub.party_page import BELOW, LINKS, PartyPage
+from roaming_hub.party_rules import rules_interface
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
 from roaming_hub.routing import Router, endpoints
@@ -67,20 +74,36 @@ class RoamingHub:
             metrics=hub_metrics,
             signing=signing,
         )
+        self.claims = RoleClaims(ports, HUB)
         self.host = OCPIHost(
             ports,
             service=SERVICE,
             base_url=base_url,
             interfaces=[self.presence.interface()],
+            registrar=Registrar(ports=ports, admits=self.claims.admit),
             fixed_party=HostedParty(service=SERVICE, party_id=HUB, role=Role.HUB, business_name="Wattroam hub"),
             extra_endpoints=endpoints,
         )
         self.host.add_routes(self.router.routes(self.host))
         self.presence.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
+        desk = PartyDesk(host=self.host, presence=self.presence, hub=HUB)
+        self.host.add_interface(rules_interface(desk))
         self.app = FastAPI(openapi_url=None)
         self.host.mount_on(self.app, authorize=access.party)
         self.app.include_router(admin_router(self.host, self.presence, HUB, access, backlog=self.backlog))
+        self.app.include_router(party_admin_router(desk, access))
+        pages = OperatorPages(
+            access=access,
+            clock=ports.clock,
+            randomness=ports.randomness,
+            master_key=settings.master_key_bytes,
+            below=BELOW,
+            owner="Wattroam hub",
+            links=LINKS,
+            is_https=settings.public_url.startswith("https://"),
+        )
+        self.app.router.routes += pages.routes(PartyPage(desk).routes)
         self.app.router.routes += health_routes(self.metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -88,6 +111,7 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.claims.run(stop))
             tasks.create_task(self._purge(stop))
 
     async def backlog(self) -> int:
