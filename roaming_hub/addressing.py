@@ -54,6 +54,7 @@ class Addressing:
         """Address a message to one party. Raises `OCPIError` S 2001, 4001, 4003."""
         receiver = await self._receiver(to_party, sender_party, incoming.module)
         return Message(
+            message_id=self.ports.randomness.uuid(),
             incoming=incoming,
             sender_party=sender_party,
             from_party=sender_party,

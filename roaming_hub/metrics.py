@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emobility.runtime.telemetry import Metrics
-from roaming_hub.bulkhead import Bulkhead
+from roaming_hub.bulkhead import Bulkhead, Circuits
 
 
 class HubMetrics:
@@ -16,8 +16,11 @@ class HubMetrics:
         )
         self._seconds = metrics.histogram("ocpi_request_seconds", "From request to answer at the hub", ("module",))
 
-    def watch(self, bulkhead: Bulkhead) -> None:
-        """Show how many calls are under way."""
+    def watch(self, bulkhead: Bulkhead, circuits: Circuits) -> None:
+        """Show how many calls are under way, and how many platforms are not called since they did not answer."""
+        self.metrics.gauge("ocpi_circuits_open", "Platforms not called since they did not answer").set_function(
+            lambda: float(circuits.open)
+        )
         self.metrics.gauge("ocpi_requests_in_flight", "Calls to receivers under way").set_function(
             lambda: float(bulkhead.in_flight)
         )

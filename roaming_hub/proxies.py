@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 
@@ -128,15 +129,34 @@ class Proxies:
 
 
 def response_url_of(body: bytes) -> str:
-    """Return a command's `response_url`. Raises `NotJSON` or `NotAnOCPIObject`."""
+    """Return the `response_url` in a body. Raises `NotJSON` or `NotAnOCPIObject`."""
     return read(body, _WithResponseURL).response_url
 
 
 def with_response_url(body: bytes, url: str) -> bytes:
-    """Return a command's body with another `response_url`; every other value keeps its bytes."""
+    """Return a body with another `response_url`; every other value keeps its bytes."""
     members = read(body, dict[str, msgspec.Raw])
     members["response_url"] = msgspec.Raw(write(url))
     return write(members)
+
+
+def response_url_in(query: str) -> str:
+    """Return the `response_url` of a query. Raises `InvalidParameters` when there is none, or more than one."""
+    found = [value for name, value in map(_parameter, query.split("&")) if name == "response_url"]
+    if len(found) != 1:
+        raise InvalidParameters("the query must name one response_url")
+    return found[0]
+
+
+def with_response_url_in(query: str, url: str) -> str:
+    """Return a query with another `response_url`; every other parameter keeps its spelling."""
+    written = f"response_url={quote(url, safe='')}"
+    return "&".join(written if _parameter(each)[0] == "response_url" else each for each in query.split("&"))
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return unquote_plus(name), unquote_plus(value)
 
 
 class _WithResponseURL(msgspec.Struct, frozen=True):

@@ -88,6 +88,27 @@ class CDRForward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRecord:
+    """That a message went from one party to another through the hub; durable before its sender is answered.
+
+    Attributes:
+        message_id: The X-Request-ID that the receiver saw.
+        body_sha256: Over the body as it was sent, hex; empty without one.
+        status_code: The receiver's OCPI status code, or the hub's 4xxx where it got none.
+    """
+
+    message_id: str
+    correlation_id: str
+    from_party: PartyId
+    to_party: PartyId
+    module: str
+    method: str
+    body_sha256: str
+    status_code: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingRule:
     """Whether `receiver` takes messages of a module from a sender; `*` stands for any."""
 
@@ -102,6 +123,7 @@ PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedR
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
 )
+HUB_MESSAGE: Final = TableSpec(name="hub_message", record=MessageRecord, key=("message_id",))
 ROUTING_RULE: Final = TableSpec(
     name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"), is_reference=True
 )

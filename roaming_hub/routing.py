@@ -27,6 +27,7 @@ from roaming_hub.forwarding import Forwarding
 from roaming_hub.messages import Incoming
 from roaming_hub.metrics import HubMetrics
 from roaming_hub.presence import Presence
+from roaming_hub.rate_limits import Buckets, TooManyRequests
 from roaming_hub.routed_modules import ROUTED_MODULES
 
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -47,6 +48,7 @@ class Router:
     forwarding: Forwarding
     callbacks: Callbacks
     metrics: HubMetrics
+    parties: Buckets
 
     def routes(self, host: OCPIHost) -> list[BaseRoute]:
         """Return the routes below `/ocpi`; authentication is the host's."""
@@ -69,6 +71,8 @@ class Router:
         started_s = self.ports.timer.monotonic_s()
         try:
             caller = await host.registered_caller(request, self.hub)
+            self.parties.draw(caller.peer.peer_id)
+            self.forwarding.circuits.answered(caller.peer.peer_id)
             await self.presence.heard(caller.peer)
             response = await carry(request, ids, caller)
         except Exception as error:  # noqa: BLE001 - the edge: nothing of our insides leaves, whatever broke
@@ -113,6 +117,8 @@ def _known_module(request: Request) -> str:
 
 def _hub_reply(error: Exception, *, correlation_id: str) -> Reply:
     """Whatever the hub itself fails with is S 4000, never a 3xxx, which would be the receiver's word."""
+    if isinstance(error, TooManyRequests):
+        return error.reply()
     if isinstance(error, OCPIError):
         return reply_to(error, correlation_id=correlation_id)
     if isinstance(error, Unavailable):

@@ -6,6 +6,7 @@ Mounted at `/hub`: OCPI below `/ocpi`, the operator's side below `/admin` (inter
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -14,18 +15,22 @@ from fastapi import FastAPI
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import HostedParty, OCPIHost
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.bulkhead import Circuits
 from roaming_hub.callbacks import Callbacks
 from roaming_hub.forwarding import Forwarding
 from roaming_hub.forwards import Forwards
 from roaming_hub.metrics import HubMetrics
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
+from roaming_hub.rate_limits import ADDRESS_BURST, ADDRESS_PER_S, PARTY_BURST, PARTY_PER_S, AtTheDoor, Buckets
+from roaming_hub.recording import Recording
 from roaming_hub.routing import Router, endpoints
 
 HUB: Final = PartyId("NL-HUB")
@@ -51,8 +56,10 @@ class RoamingHub:
             proxies=self.proxies,
             forwards=Forwards(ports),
             metrics=hub_metrics,
+            recording=Recording(ports.units),
+            circuits=Circuits(ports.timer),
         )
-        hub_metrics.watch(self.forwarding.bulkhead)
+        hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         self.router = Router(
             ports=ports,
             hub=HUB,
@@ -61,6 +68,7 @@ class RoamingHub:
             forwarding=self.forwarding,
             callbacks=Callbacks(ports=ports, hub=HUB, proxies=self.proxies, forwarding=self.forwarding),
             metrics=hub_metrics,
+            parties=Buckets(ports, per_s=PARTY_PER_S, burst=PARTY_BURST),
         )
         self.host = OCPIHost(
             ports,
@@ -71,6 +79,9 @@ class RoamingHub:
             extra_endpoints=endpoints,
         )
         self.host.add_routes(self.router.routes(self.host))
+        self.host.app.add_middleware(
+            AtTheDoor, ports=ports, addresses=Buckets(ports, per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
+        )
         self.presence.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = FastAPI(openapi_url=None)
@@ -92,15 +103,23 @@ class RoamingHub:
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                async with self.ports.units.begin() as unit:
-                    if await self.proxies.purge(unit):
-                        await unit.commit()
+                for purge in (self.proxies.purge, self.forwarding.forwards.purge):
+                    await self._purge_all(purge)
             except Unavailable as error:
                 _log.warning("purge_failed", reason=str(error))
             try:
                 await asyncio.wait_for(stop.wait(), timeout=PURGE_S)
             except TimeoutError:
                 continue
+
+    async def _purge_all(self, purge: Callable[[UnitOfWork], Awaitable[int]]) -> None:
+        """Drop old rows in short units until none is left."""
+        dropped = 1
+        while dropped:
+            async with self.ports.units.begin() as unit:
+                dropped = await purge(unit)
+                if dropped:
+                    await unit.commit()
 
 
 def build(settings: Settings, ports: Ports) -> RoamingHub:
