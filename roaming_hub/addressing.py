@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote
 
@@ -18,6 +18,7 @@ from emobility.protocols.ocpi.headers import Routing, routing_of
 from emobility.protocols.ocpi.host import Caller, body_of
 from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerRole, PeerState
 from emobility.protocols.ocpi.server import MessageIds
+from emobility.protocols.ocpi.signing import MessageSigning, joined, targets_of
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, read
 from roaming_hub.messages import Incoming, Message
@@ -35,20 +36,37 @@ class Addressing:
 
     ports: Ports
     hub: PartyId
+    signing: MessageSigning
+    public_url: str
 
     async def incoming(self, request: Request, ids: MessageIds, caller: Caller, *, version: str) -> Incoming:
-        """Read a request to a module endpoint. Raises `OCPIError` S 2001, HTTP 400, 404, 413."""
+        """Read a request to a module endpoint. Raises `OCPIError` S 2001, 2901, HTTP 400, 404, 413."""
         module, side = request.path_params["module"], _side(request.path_params["side"])
         if module not in ROUTED_MODULES:
             raise InvalidParameters(f"the hub routes no module {module[:40]}")
         rest = _rest(request, f"{version}/{module}/{side.value.lower()}")
-        return await _incoming(request, ids, caller, version=version, module=module, side=side, rest=rest)
+        incoming = await _incoming(request, ids, caller, version=version, module=module, side=side, rest=rest)
+        return await self._signed(incoming, request)
 
     async def incoming_at_stand_in(
         self, request: Request, ids: MessageIds, caller: Caller, *, version: str
     ) -> Incoming:
         """Read a request to a URL that the hub put in the place of another. Raises `OCPIError` HTTP 400, 413."""
-        return await _incoming(request, ids, caller, version=version, module="proxy", side=None, rest="")
+        incoming = await _incoming(request, ids, caller, version=version, module="proxy", side=None, rest="")
+        return await self._signed(incoming, request)
+
+    async def _signed(self, incoming: Incoming, request: Request) -> Incoming:
+        """Judge the signature of a request. Raises `SignatureRefused`."""
+        caller = incoming.routing.from_party or min(role.party_id for role in incoming.roles)
+        signed = await self.signing.incoming(
+            request,
+            incoming.body,
+            own_party=self.hub,
+            caller=caller,
+            roles=incoming.roles,
+            targets=targets_of(request, public_url=self.public_url),
+        )
+        return replace(incoming, signed=signed)
 
     async def to_party(self, incoming: Incoming, sender_party: PartyId, to_party: PartyId) -> Message:
         """Address a message to one party. Raises `OCPIError` S 2001, 4001, 4003."""
@@ -126,9 +144,9 @@ async def _incoming(
         rest=rest,
         query=query,
         headers={
-            name.lower(): value
-            for name, value in request.headers.items()
-            if name.lower() != names.AUTHORIZATION.lower()
+            name: value
+            for name, value in joined(request.headers.items()).items()
+            if name != names.AUTHORIZATION.lower()
         },
         body=body,
     )

@@ -15,11 +15,15 @@ import structlog
 from starlette.responses import Response
 
 from emobility.domain.errors import EmobilityError
+from emobility.domain.identifiers import PartyId
 from emobility.ports.http import EgressRefused, HttpResponse, PeerTimedOut, PeerUnreachable, ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import headers as names
 from emobility.protocols.ocpi.client import Envelope
 from emobility.protocols.ocpi.headers import Routing, authorization, link_to, next_link, routing_headers
+from emobility.protocols.ocpi.message_signatures import SIGNATURE, NotAuthentic, target_of
+from emobility.protocols.ocpi.message_signatures import Message as SignedMessage
+from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import ModuleID, NotAnOCPIObject, NotJSON, read
 from roaming_hub.bulkhead import Bulkhead, CircuitOpen, Circuits, ReceiverBusy
@@ -50,6 +54,8 @@ class Forwarding:
     metrics: HubMetrics
     recording: Recording
     circuits: Circuits
+    hub: PartyId
+    signing: MessageSigning
     steps: Sequence[Step] = ()
     bulkhead: Bulkhead = field(default_factory=Bulkhead)
     timeout_s: float = RECEIVER_TIMEOUT_S
@@ -95,6 +101,8 @@ class Forwarding:
         if answer.headers.get("location"):
             created = await self._of_receiver(message, ResourceKind.OBJECT, answer.headers["location"])
             headers |= {"Location": created} if created else {}
+        if message.incoming.signed is not None:
+            headers |= await self.signing.forwarded_answer(self.hub, answer, headers=headers)
         return Response(answer.body, status_code=answer.status, headers=headers)
 
     async def _call(self, message: Message) -> HttpResponse:
@@ -110,11 +118,21 @@ class Forwarding:
         }
         if message.body:
             sent["Content-Type"] = message.incoming.headers.get("content-type", "application/json")
+        endpoints, version = message.receiver.endpoint_urls(), message.incoming.version
+        sent |= await self.signing.forwarded_request(
+            self.hub,
+            message.incoming.signed,
+            method=message.method,
+            headers=sent,
+            body=message.body,
+            target=target_of(message.url, endpoints, version=version),
+        )
         answer = await self._asked(message, sent)
         if answer.status in {401, 403}:
             # Between hub and receiver the registration is broken; the sender's own token is fine.
             raise OCPIError(StatusCode.NOT_CONNECTED, f"{message.receiver_party} refuses the hub")
         await self.presence.heard(message.receiver)
+        await self._judge(message, sent, answer)
         return answer
 
     async def _asked(self, message: Message, headers: Mapping[str, str]) -> HttpResponse:
@@ -146,6 +164,16 @@ class Forwarding:
             raise OCPIError(StatusCode.HUB_ERROR, f"{party} is busy") from error
         self.circuits.answered(peer_id)
         return answer
+
+    async def _judge(self, message: Message, sent: Mapping[str, str], answer: HttpResponse) -> None:
+        """Refuse an answer that is not the receiver's to this signed request. Raises `OCPIError` S 4000."""
+        if SIGNATURE not in sent:
+            return
+        request = SignedMessage(method=message.method, headers=sent, body=message.body)
+        try:
+            await self.signing.judge_answer(self.hub, answer, request=request, asked={message.receiver_party})
+        except NotAuthentic as error:
+            raise OCPIError(StatusCode.HUB_ERROR, f"the answer is not authentic: {error}") from error
 
     async def _ended(self, message: Message, outcome: Outcome) -> None:
         """Make the message's rows durable. Raises `Unavailable`."""

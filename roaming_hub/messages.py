@@ -9,6 +9,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.protocols.ocpi.headers import Routing, routing_headers
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.server import MessageIds
+from emobility.protocols.ocpi.signing import SignedCall
 from emobility.protocols.ocpi.v221 import InterfaceRole
 
 
@@ -27,6 +28,7 @@ class Incoming:
         query: Without the question mark, as it was written.
         headers: By lower-case name; without the credentials token.
         body: The exact bytes.
+        signed: The sender's signature, if there is one.
     """
 
     ids: MessageIds
@@ -42,6 +44,7 @@ class Incoming:
     query: str
     headers: Mapping[str, str]
     body: bytes
+    signed: SignedCall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import Caller, OCPIHost
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
+from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import VERSION, Endpoint, InterfaceRole
 from roaming_hub.addressing import Addressing, sender_party
@@ -49,6 +50,7 @@ class Router:
     callbacks: Callbacks
     metrics: HubMetrics
     parties: Buckets
+    signing: MessageSigning
 
     def routes(self, host: OCPIHost) -> list[BaseRoute]:
         """Return the routes below `/ocpi`; authentication is the host's."""
@@ -79,6 +81,7 @@ class Router:
             reply = _hub_reply(error, correlation_id=ids.correlation_id)
             response = envelope(reply, clock=self.ports.clock, ids=ids)
             self.metrics.refused(module, int(reply.status_code))
+        await self.signing.sign_answer(request, response)
         self.metrics.took(module, self.ports.timer.monotonic_s() - started_s)
         return response
 

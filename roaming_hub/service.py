@@ -17,6 +17,7 @@ from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import HostedParty, OCPIHost
+from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
@@ -50,6 +51,7 @@ class RoamingHub:
         self.proxies = Proxies(ports, f"{base_url}/ocpi")
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
+        signing = MessageSigning(ports)
         self.forwarding = Forwarding(
             ports=ports,
             presence=self.presence,
@@ -58,17 +60,20 @@ class RoamingHub:
             metrics=hub_metrics,
             recording=Recording(ports.units),
             circuits=Circuits(ports.timer),
+            hub=HUB,
+            signing=signing,
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         self.router = Router(
             ports=ports,
             hub=HUB,
             presence=self.presence,
-            addressing=Addressing(ports=ports, hub=HUB),
+            addressing=Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi"),
             forwarding=self.forwarding,
             callbacks=Callbacks(ports=ports, hub=HUB, proxies=self.proxies, forwarding=self.forwarding),
             metrics=hub_metrics,
             parties=Buckets(ports, per_s=PARTY_PER_S, burst=PARTY_BURST),
+            signing=signing,
         )
         self.host = OCPIHost(
             ports,

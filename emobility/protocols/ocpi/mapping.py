@@ -17,12 +17,13 @@ from urllib.parse import quote
 
 from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData
 from emobility.domain.charging_station import EVSE, Connector, EVSEStatus, Location, PowerType
-from emobility.domain.errors import MalformedInput
+from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price, decimal_from_e4, e4_from_decimal
 from emobility.domain.quantities import kwh
 from emobility.domain.session import ChargingPeriod, Session, SessionToken
-from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement, TariffRestrictions
+from emobility.domain.tariff.selection import states_rate
+from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement, TariffRestrictions, TaxIncluded
 from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.token import Token
 from emobility.ports.vault import Vault
@@ -39,6 +40,10 @@ _FOUR_DECIMALS: Final = Decimal("0.0001")
 
 class NotInOurWords(MalformedInput):
     """An OCPI object, right by the text, says something the domain has no word for."""
+
+
+class NotInTheirWords(RuleBroken):
+    """Something of ours can't be said in the version of OCPI that the other side speaks."""
 
 
 # Numbers
@@ -243,7 +248,13 @@ def _coordinate(value: Decimal) -> str:
 
 
 def tariff_to_ocpi(tariff: Tariff) -> v221.Tariff:
-    """Return a tariff; its hash survives."""
+    """Return a tariff; its hash survives.
+
+    Raises:
+        NotInTheirWords: its prices include tax; those of 2.2.1 never do, and taking it out would change them.
+    """
+    if tariff.tax_included is TaxIncluded.YES:
+        raise NotInTheirWords(f"the prices of tariff {tariff.tariff_id} include tax, which 2.2.1 can't say")
     return v221.Tariff(
         country_code=tariff.party_id.country_code,
         party_id=tariff.party_id.party_id,
@@ -253,21 +264,21 @@ def tariff_to_ocpi(tariff: Tariff) -> v221.Tariff:
         tariff_alt_text=[v221.DisplayText(language="en", text=tariff.text_en)] if tariff.text_en else [],
         min_price=_maybe_price_to_ocpi(tariff.price_min),
         max_price=_maybe_price_to_ocpi(tariff.price_max),
-        elements=[_element_to_ocpi(element) for element in tariff.elements],
+        elements=[_element_to_ocpi(tariff, element) for element in tariff.elements],
         start_date_time=tariff.valid_from,
         end_date_time=tariff.valid_until,
         last_updated=tariff.last_updated,
     )
 
 
-def _element_to_ocpi(element: TariffElement) -> v221.TariffElement:
+def _element_to_ocpi(tariff: Tariff, element: TariffElement) -> v221.TariffElement:
     restrictions = _restrictions_to_ocpi(element.restrictions)
     return v221.TariffElement(
         price_components=[
             v221.PriceComponent(
                 type=component.dimension,
                 price=component.price,
-                vat=component.vat_percent,
+                vat=component.vat_percent if states_rate(tariff, component) else None,
                 step_size=component.step_size,
             )
             for component in element.components
@@ -554,7 +565,7 @@ async def cdr_to_ocpi(cdr: CDR, vault: Vault) -> v221.CDR:
             connector_power_type=place.power_type.value,
         ),
         currency=cdr.currency,
-        tariffs=[tariff_to_ocpi(cdr.tariff)],
+        tariffs=[tariff_to_ocpi(tariff) for tariff in cdr.tariffs],
         charging_periods=[period_to_ocpi(period) for period in cdr.periods],
         signed_data=None if cdr.signed_data is None else await _signed_data_to_ocpi(cdr.signed_data, vault),
         total_cost=price_to_ocpi(cdr.total_cost),
@@ -565,6 +576,7 @@ async def cdr_to_ocpi(cdr: CDR, vault: Vault) -> v221.CDR:
         total_time_cost=_maybe_price_to_ocpi(cdr.total_time_cost),
         total_parking_time=hours(cdr.total_parking_s),
         total_parking_cost=_maybe_price_to_ocpi(cdr.total_parking_cost),
+        total_reservation_cost=_maybe_price_to_ocpi(cdr.total_reservation_cost),
         remark=cdr.remark,
         credit=True if cdr.is_credit else None,
         credit_reference_id=cdr.credit_reference_id,
@@ -581,15 +593,15 @@ async def cdr_from_ocpi(cdr: v221.CDR, vault: Vault, *, time_zone: str) -> CDR:
         time_zone: IANA zone of the location; OCPI's CdrLocation has none, so the Location must be known.
 
     Raises:
-        NotInOurWords: not exactly one tariff, no session, or a credit that names no original.
+        NotInOurWords: no tariff, no session, or a credit that names no original.
     """
-    if len(cdr.tariffs) != 1:
-        raise NotInOurWords(f"a CDR with {len(cdr.tariffs)} tariffs")
+    if not cdr.tariffs:
+        raise NotInOurWords("a CDR without a tariff")
     if cdr.session_id is None:
         raise NotInOurWords("a CDR without a session")
     if bool(cdr.credit) != (cdr.credit_reference_id is not None):
         raise NotInOurWords("a credit CDR names its original, and only a credit CDR does")
-    tariff = tariff_from_ocpi(cdr.tariffs[0])
+    tariff, *further = (tariff_from_ocpi(each) for each in cdr.tariffs)
     token = await session_token_from_ocpi(cdr.cdr_token, vault)
     periods = tuple(period_from_ocpi(period) for period in cdr.charging_periods)
     parking_s = seconds_of(cdr.total_parking_time or Decimal(0))
@@ -623,6 +635,8 @@ async def cdr_from_ocpi(cdr: v221.CDR, vault: Vault, *, time_zone: str) -> CDR:
         is_credit=bool(cdr.credit),
         credit_reference_id=cdr.credit_reference_id,
         remark=cdr.remark,
+        total_reservation_cost=_maybe_price_from_ocpi(cdr.total_reservation_cost),
+        further_tariffs=tuple(further),
     )
 
 
