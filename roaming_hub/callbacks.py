@@ -37,7 +37,6 @@ from roaming_hub.proxies import (
     with_response_url_in,
 )
 from roaming_hub.records import ProxiedResource, ResourceKind
-from roaming_hub.routed_modules import CHARGING_PROFILES
 
 GRACE_S: Final = 5.0
 """How long after its `timeout` a result is still taken: it was on its way."""
@@ -54,7 +53,7 @@ class _Place(Enum):
 
 _ASYNCHRONOUS: Final = {
     ModuleID.COMMANDS.value: {"POST": _Place.BODY},
-    CHARGING_PROFILES: {"PUT": _Place.BODY, "GET": _Place.QUERY, "DELETE": _Place.QUERY},
+    ModuleID.CHARGINGPROFILES.value: {"PUT": _Place.BODY, "GET": _Place.QUERY, "DELETE": _Place.QUERY},
 }
 
 

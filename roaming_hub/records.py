@@ -29,6 +29,8 @@ class ResourceKind(StrEnum):
     """The next page of a list."""
     OBJECT = "OBJECT"
     """An object a receiver created (`Location` of POST cdrs)."""
+    LISTING = "LISTING"
+    """The next page of all parties' objects; `url` holds how far the list was read."""
     CALLBACK = "CALLBACK"
     """A requester's `response_url`; delivered once."""
 

@@ -20,14 +20,18 @@ from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import Caller, OCPIHost
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
 from emobility.protocols.ocpi.signing import MessageSigning
-from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
+from emobility.protocols.ocpi.status import OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import VERSION, Endpoint, InterfaceRole
 from roaming_hub.addressing import Addressing, sender_party
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.callbacks import Callbacks
 from roaming_hub.forwarding import Forwarding
+from roaming_hub.get_all import GetAll
 from roaming_hub.messages import Incoming
 from roaming_hub.metrics import HubMetrics
+from roaming_hub.open_routing import OpenRouting
 from roaming_hub.presence import Presence
+from roaming_hub.proxies import Proxies
 from roaming_hub.rate_limits import Buckets, TooManyRequests
 from roaming_hub.routed_modules import ROUTED_MODULES
 
@@ -48,8 +52,12 @@ class Router:
     addressing: Addressing
     forwarding: Forwarding
     callbacks: Callbacks
+    proxies: Proxies
     metrics: HubMetrics
     parties: Buckets
+    broadcasts: Broadcasts
+    open_routing: OpenRouting
+    get_all: GetAll
     signing: MessageSigning
 
     def routes(self, host: OCPIHost) -> list[BaseRoute]:
@@ -88,13 +96,21 @@ class Router:
     async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller) -> Response:
         incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=VERSION))
         sender, to_party = sender_party(incoming.roles, incoming.routing), incoming.routing.to_party
-        if to_party is None or to_party == self.hub:
-            raise InvalidParameters("OCPI-to must name a party: this hub offers no broadcast and no open routing")
+        if to_party == self.hub:
+            if incoming.method == "GET" and incoming.side is InterfaceRole.SENDER:
+                return await self.get_all.first_page(incoming, sender)
+            return await self.broadcasts.push(incoming, sender)
+        if to_party is None:
+            to_party = await self.open_routing.destination(incoming, sender)
         return await self.callbacks.send(await self.addressing.to_party(incoming, sender, to_party))
 
     async def _at_stand_in(self, request: Request, ids: MessageIds, caller: Caller) -> Response:
         incoming = await self.addressing.incoming_at_stand_in(request, ids, caller, version=VERSION)
-        return await self.callbacks.through_stand_in(await self._entered(incoming), request.path_params["resource_id"])
+        incoming, resource_id = await self._entered(incoming), request.path_params["resource_id"]
+        listing = await self.proxies.listing(resource_id, user=incoming.sender) if incoming.method == "GET" else None
+        if listing is not None:
+            return await self.get_all.next_page(incoming, listing)
+        return await self.callbacks.through_stand_in(incoming, resource_id)
 
     async def _entered(self, incoming: Incoming) -> Incoming:
         for step in self.forwarding.steps:

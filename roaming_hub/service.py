@@ -23,11 +23,16 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.broadcast_worker import BroadcastWorker
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.bulkhead import Circuits
 from roaming_hub.callbacks import Callbacks
 from roaming_hub.forwarding import Forwarding
 from roaming_hub.forwards import Forwards
+from roaming_hub.get_all import GetAll
 from roaming_hub.metrics import HubMetrics
+from roaming_hub.object_owners import ObjectOwners
+from roaming_hub.open_routing import OpenRouting
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
 from roaming_hub.rate_limits import ADDRESS_BURST, ADDRESS_PER_S, PARTY_BURST, PARTY_PER_S, AtTheDoor, Buckets
@@ -52,6 +57,7 @@ class RoamingHub:
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
+        self.owners = ObjectOwners(ports)
         self.forwarding = Forwarding(
             ports=ports,
             presence=self.presence,
@@ -62,16 +68,24 @@ class RoamingHub:
             circuits=Circuits(ports.timer),
             hub=HUB,
             signing=signing,
+            steps=(self.owners,),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
+        addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
+        self.broadcasts = Broadcasts(ports, HUB, addressing, self.owners, hub_metrics)
+        self.broadcast_worker = BroadcastWorker(ports, self.broadcasts, addressing, self.forwarding, hub_metrics)
         self.router = Router(
             ports=ports,
             hub=HUB,
             presence=self.presence,
-            addressing=Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi"),
+            addressing=addressing,
+            broadcasts=self.broadcasts,
+            open_routing=OpenRouting(self.owners),
+            get_all=GetAll(ports, HUB, addressing, self.forwarding, self.proxies),
             forwarding=self.forwarding,
             callbacks=Callbacks(ports=ports, hub=HUB, proxies=self.proxies, forwarding=self.forwarding),
             metrics=hub_metrics,
+            proxies=self.proxies,
             parties=Buckets(ports, per_s=PARTY_PER_S, burst=PARTY_BURST),
             signing=signing,
         )
@@ -79,7 +93,7 @@ class RoamingHub:
             ports,
             service=SERVICE,
             base_url=base_url,
-            interfaces=[self.presence.interface()],
+            interfaces=[self.presence.interface(), self.broadcasts.interface()],
             fixed_party=HostedParty(service=SERVICE, party_id=HUB, role=Role.HUB, business_name="Wattroam hub"),
             extra_endpoints=endpoints,
         )
@@ -91,7 +105,9 @@ class RoamingHub:
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = FastAPI(openapi_url=None)
         self.host.mount_on(self.app, authorize=access.party)
-        self.app.include_router(admin_router(self.host, self.presence, HUB, access, backlog=self.backlog))
+        self.app.include_router(
+            admin_router(self.host, self.presence, HUB, access, self.broadcasts, backlog=self.backlog)
+        )
         self.app.router.routes += health_routes(self.metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -99,16 +115,23 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.broadcast_worker.run(stop))
             tasks.create_task(self._purge(stop))
 
     async def backlog(self) -> int:
         """Count requests under way and messages of the hub's own that still have to be sent."""
-        return self.forwarding.bulkhead.in_flight + await self.host.pending()
+        under_way = self.forwarding.bulkhead.in_flight + self.broadcast_worker.waiting
+        return under_way + await self.host.pending()
 
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                for purge in (self.proxies.purge, self.forwarding.forwards.purge):
+                for purge in (
+                    self.proxies.purge,
+                    self.forwarding.forwards.purge,
+                    self.broadcasts.purge,
+                    self.owners.purge,
+                ):
                     await self._purge_all(purge)
             except Unavailable as error:
                 _log.warning("purge_failed", reason=str(error))
