@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, PeerState, PeerTolerances
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.presence import Presence
 from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ForwardOutcome
 
@@ -77,12 +78,18 @@ def _party(text: str) -> PartyId:
 
 
 def admin_router(
-    host: OCPIHost, presence: Presence, hub: PartyId, access: Access, *, backlog: Callable[[], Awaitable[int]]
+    host: OCPIHost,
+    presence: Presence,
+    hub: PartyId,
+    access: Access,
+    broadcasts: Broadcasts,
+    *,
+    backlog: Callable[[], Awaitable[int]],
 ) -> APIRouter:
     """Return all routes."""
     router = APIRouter(dependencies=[Depends(require_internal(access))])
     router.include_router(_parties_router(host, presence, hub))
-    router.include_router(_traffic_router(host, backlog))
+    router.include_router(_traffic_router(host, broadcasts, backlog))
     return router
 
 
@@ -156,7 +163,7 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
     return router
 
 
-def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
+def _traffic_router(host: OCPIHost, broadcasts: Broadcasts, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
     router = APIRouter()
     units = host.ports.units
 
@@ -182,6 +189,14 @@ def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> AP
             )
             for each in found
         ]
+
+    @router.get("/admin/broadcasts/{correlation_id}")
+    async def broadcast(correlation_id: str) -> dict[str, Any]:
+        """Tell what became of a broadcast, receiver by receiver; its sender asks by OCPI."""
+        found = await broadcasts.of_correlation(correlation_id)
+        if found is None:
+            raise HTTPException(status_code=404, detail="no broadcast has this correlation id")
+        return found
 
     @router.get("/internal/backlog")
     async def pending() -> Backlog:

@@ -29,6 +29,8 @@ class ResourceKind(StrEnum):
     """The next page of a list."""
     OBJECT = "OBJECT"
     """An object a receiver created (`Location` of POST cdrs)."""
+    LISTING = "LISTING"
+    """The next page of all parties' objects; `url` holds how far the list was read."""
     CALLBACK = "CALLBACK"
     """A requester's `response_url`; delivered once."""
 
@@ -87,8 +89,30 @@ class CDRForward:
     last_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRecord:
+    """That a message went from one party to another through the hub; durable before its sender is answered.
+
+    Attributes:
+        message_id: The X-Request-ID that the receiver saw.
+        body_sha256: Over the body as it was sent, hex; empty without one.
+        status_code: The receiver's OCPI status code, or the hub's 4xxx where it got none.
+    """
+
+    message_id: str
+    correlation_id: str
+    from_party: PartyId
+    to_party: PartyId
+    module: str
+    method: str
+    body_sha256: str
+    status_code: int
+    at: datetime
+
+
 HUB_CLIENT: Final = TableSpec(name="hub_client", record=HubClient, key=("party_id", "role"))
 PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedResource, key=("resource_id",))
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
 )
+HUB_MESSAGE: Final = TableSpec(name="hub_message", record=MessageRecord, key=("message_id",))
