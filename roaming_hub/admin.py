@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from emobility.domain.errors import EmobilityError, MalformedInput
 from emobility.domain.identifiers import PartyId, Role
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, PeerState
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, PeerState, PeerTolerances
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
 from roaming_hub.presence import Presence
@@ -28,7 +28,7 @@ class Invitation(BaseModel):
     party_id: str
     role: Role
     versions_url: str = Field(max_length=255)
-    accepts_plain_token: bool = False
+    tolerances: PeerTolerances = STRICT
 
 
 class Invited(BaseModel):
@@ -112,7 +112,7 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
                     versions_url=asked.versions_url,
                     expected_party=party,
                     expected_role=asked.role,
-                    accepts_plain_token=asked.accepts_plain_token,
+                    tolerances=asked.tolerances,
                 )
                 await presence.plan(unit, party, asked.role)
                 await unit.commit()

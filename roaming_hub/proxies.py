@@ -20,7 +20,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.registration import origin_of
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import read, write
+from emobility.protocols.ocpi.v221 import VERSION, read, write
 from roaming_hub.records import PROXIED_RESOURCE, ProxiedResource, ResourceKind
 
 RESOURCE_BYTES: Final = 16
@@ -39,16 +39,25 @@ class NoSuchResource(OCPIError):
 
 
 class Proxies:
-    """Makes and finds the hub's URLs. `base_url` is where they begin."""
+    """Makes and finds the hub's URLs, which begin at `ocpi_url`."""
 
-    def __init__(self, ports: Ports, base_url: str) -> None:
+    def __init__(self, ports: Ports, ocpi_url: str) -> None:
         self._ports = ports
-        self._base_url = base_url
+        self._ocpi_url = ocpi_url
 
     async def stand_in(
-        self, kind: ResourceKind, url: str, *, owner: Peer, owner_party: PartyId, user: Peer, user_party: PartyId
+        self,
+        kind: ResourceKind,
+        url: str,
+        *,
+        owner: Peer,
+        owner_party: PartyId,
+        user: Peer,
+        user_party: PartyId,
+        module: str,
+        version: str = VERSION,
     ) -> str:
-        """Return a URL of the hub that leads `user` to `url` of `owner`.
+        """Return a URL of the hub, in the version that `user` speaks, that leads it to `url` of `owner`.
 
         Raises:
             InvalidParameters: the URL does not lie at the owner's registered origin.
@@ -68,11 +77,12 @@ class Proxies:
             owner_party=owner_party,
             url=url,
             made_at=self._ports.clock.now(),
+            module=module,
         )
         async with self._ports.units.begin() as unit:
             await unit.table(PROXIED_RESOURCE).insert(resource)
             await unit.commit()
-        return f"{self._base_url}/{resource.resource_id}"
+        return f"{self._ocpi_url}/{version}/proxy/{resource.resource_id}"
 
     async def find(self, resource_id: str, *, user: Peer, method: str) -> ProxiedResource:
         """Return what stands behind a URL of the hub; a callback is taken, so a second call finds it used.

@@ -43,6 +43,7 @@ class ProxiedResource:
         user_party: In whose name.
         owner_peer_id: The platform behind it.
         owner_party: The party there.
+        module: Of the message in which the URL came; empty where that was not kept.
         used_at: When a CALLBACK was delivered.
     """
 
@@ -54,6 +55,7 @@ class ProxiedResource:
     owner_party: PartyId
     url: str
     made_at: datetime
+    module: str = ""
     used_at: datetime | None = None
 
 

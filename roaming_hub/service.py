@@ -15,10 +15,14 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import HostedParty, OCPIHost
+from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
+from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.callbacks import Callbacks
+from roaming_hub.forwarding import Forwarding
 from roaming_hub.forwards import Forwards
 from roaming_hub.metrics import HubMetrics
 from roaming_hub.presence import Presence
@@ -39,18 +43,30 @@ class RoamingHub:
         self.ports = ports
         base_url = f"{settings.public_url.rstrip('/')}/{SERVICE}"
         self.presence = Presence(ports, HUB)
-        self.proxies = Proxies(ports, f"{base_url}/ocpi/2.2.1/proxy")
+        self.proxies = Proxies(ports, f"{base_url}/ocpi")
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
-        self.router = Router(
+        signing = MessageSigning(ports)
+        self.forwarding = Forwarding(
             ports=ports,
-            hub=HUB,
             presence=self.presence,
             proxies=self.proxies,
             forwards=Forwards(ports),
             metrics=hub_metrics,
+            hub=HUB,
+            signing=signing,
         )
-        hub_metrics.watch(self.router.bulkhead)
+        hub_metrics.watch(self.forwarding.bulkhead)
+        self.router = Router(
+            ports=ports,
+            hub=HUB,
+            presence=self.presence,
+            addressing=Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi"),
+            forwarding=self.forwarding,
+            callbacks=Callbacks(ports=ports, hub=HUB, proxies=self.proxies, forwarding=self.forwarding),
+            metrics=hub_metrics,
+            signing=signing,
+        )
         self.host = OCPIHost(
             ports,
             service=SERVICE,
@@ -76,7 +92,7 @@ class RoamingHub:
 
     async def backlog(self) -> int:
         """Count requests under way and messages of the hub's own that still have to be sent."""
-        return self.router.bulkhead.in_flight + await self.host.pending()
+        return self.forwarding.bulkhead.in_flight + await self.host.pending()
 
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

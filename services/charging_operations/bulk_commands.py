@@ -25,8 +25,9 @@ from emobility.protocols.station_control.client import GatewayRefused, GatewayUn
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from emobility.protocols.station_control.told import payload_of, payload_text
 from emobility.runtime.backlog import Backlog
+from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office, require_hosted
-from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, StationOffline, call_station, version_of
+from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, StationOffline, version_of
 from services.charging_operations.station_selection import StationSelection, selected_stations
 
 ANY_VERSION: Final = "any"
@@ -137,6 +138,7 @@ class BulkDesk:
     """Takes jobs and works them off."""
 
     office: Office
+    charging: ChargingProfileDesk
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: dict[tuple[PartyId, str], int] = field(default_factory=dict)
     _backlog: Backlog = field(init=False)
@@ -339,8 +341,7 @@ class BulkDesk:
             if version not in payloads:
                 return CommandOutcome(result=CommandResult.NOT_SUPPORTED, station_status=f"no payload for {version}")
             payload = payloads[version]
-        return await call_station(
-            self.office,
+        return await self.charging.command(
             job.party_id,
             call.charging_station_id,
             job.action,

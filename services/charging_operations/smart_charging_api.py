@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from emobility.domain.charging_profile import Purpose, RateUnit
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
+from emobility.runtime.access import TokenRole
 from services.charging_operations.charging_commands import ProfilesToClear
 from services.charging_operations.charging_profiles import (
     ChargingProfileDesk,
@@ -135,6 +136,7 @@ class SmartChargingAPI:
                 Route("GET", group, self.show_group, None, LoadGroupView),
                 Route("DELETE", group, self.drop_group, None, LoadGroupDropped),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     # Profiles

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4
+from emobility.runtime.access import TokenRole
 from services.charging_operations.battery_swaps import SwapRequest
 from services.charging_operations.der_controls import ControlsCleared
 from services.charging_operations.device_model import DeviceModelDesk, Refresh
@@ -99,6 +100,7 @@ class WantedAPI:
                 Route("DELETE", display, self.clear_display_message, None, shown, also=said),
                 Route("POST", f"{displays}/refresh", self.refresh_display_messages, None, Refresh, also=said),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     async def request_swap(self, request: Request, party_id: PartyId) -> Response:

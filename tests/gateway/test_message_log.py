@@ -145,6 +145,23 @@ PROFILE: Final = {
         ({"location": "ftp://u:hunter2@host/x@y"}, {"location": f"ftp://{MASK}@host/x@y"}),
         ({"address": {"name": "Ann", "city": "Ede"}}, {"address": {"name": MASK, "city": MASK}}),
         ({"idTag": "", "meterStart": 5}, {"idTag": "", "meterStart": 5}),
+        ({"customerIdentifier": "Ann", "requestId": 1}, {"customerIdentifier": MASK, "requestId": 1}),
+        (
+            {"sampledValue": [{"value": "OCMF|{}", "format": "SignedData"}, {"value": "7", "format": "Raw"}]},
+            {"sampledValue": [{"value": MASK, "format": "SignedData"}, {"value": "7", "format": "Raw"}]},
+        ),
+        (
+            {"signedMeterValue": {"signedMeterData": "T0NNRg==", "encodingMethod": "OCMF"}},
+            {"signedMeterValue": {"signedMeterData": MASK, "encodingMethod": "OCMF"}},
+        ),
+        (
+            {"eventData": [{"actualValue": "hunter2", "variable": {"name": "BasicAuthPassword"}}]},
+            {"eventData": [{"actualValue": MASK, "variable": {"name": "BasicAuthPassword"}}]},
+        ),
+        (
+            {"component": {"name": "TokenReader"}, "variable": {"name": "Token"}, "attributeValue": "04A1"},
+            {"component": {"name": "TokenReader"}, "variable": {"name": "Token"}, "attributeValue": MASK},
+        ),
         ({"pspRef": "p", "tariff": {"idTokens": ["04A", "04B"]}}, {"pspRef": MASK, "tariff": {"idTokens": [MASK] * 2}}),
     ],
 )

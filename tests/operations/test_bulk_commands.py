@@ -93,7 +93,9 @@ async def waited_for(happened: Any) -> None:
 
 async def test_a_station_that_may_have_been_called_is_called_again_only_when_asked(postgres_dsn: str) -> None:
     async with many_stations(postgres_dsn) as here:
-        first, second, third = (BulkDesk(office=here.operations.office) for _ in range(3))
+        first, second, third = (
+            BulkDesk(office=here.operations.office, charging=here.operations.charging) for _ in range(3)
+        )
         here.gateway.may_answer.clear()
         job = await first.start(CPO, "Reset", RESET_ALL, correlation_id="night")
         dying = asyncio.create_task(first.run(asyncio.Event()))
@@ -141,7 +143,7 @@ async def test_a_process_that_died_leaves_calls_that_nobody_knows_of() -> None:
         await waited_for(lambda: len(here.gateway.commands) == 1)
         here.clock.step_by(timedelta(minutes=5))
 
-        await BulkDesk(office=here.operations.office)._give_up_unknown()
+        await BulkDesk(office=here.operations.office, charging=here.operations.charging)._give_up_unknown()
 
         told = await shown(here, job)
         assert (told["state"], told["by_state"]) == ("DONE", {"UNKNOWN": 1})

@@ -526,3 +526,17 @@ async def test_the_same_over_postgresql(postgres_dsn: str) -> None:
     async with open_for_business(postgres_dsn) as here:
         await here.authorize()
         await misfortunes(here, random.Random(99), "2.0.1")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_own_card_in_a_list_ends_at_its_date_though_nobody_can_tell_the_station(version: str) -> None:
+    async with open_for_business() as here:
+        station = await listed(here, version)
+        for ends_at in ("2022-03-28T00:00:00.000Z", "2022-03-27T12:00:00.000Z"):
+            table = f"uid,expires_at\nOWN1,{ends_at}\nOWN2,\n".encode()
+            assert (await here.api("POST", f"/{CPO}/imports/tokens", table)).status_code == 200
+            await look(here)
+
+            told = station.entries["OWN1"].get("expiryDate", station.entries["OWN1"].get("cacheExpiryDateTime"))
+            assert told == ends_at
+            assert station.entries["OWN2"] == {"status": "Accepted"}
