@@ -159,7 +159,7 @@ async def guarded_hub(network: Network) -> AsyncIterator[Hub]:
     async with GuardedHttpClient(
         embedded_origins=embedded, resolver=network.resolve, connect=network.connect
     ) as client:
-        hub = build(settings(), memory_ports(client, VirtualClock(START), SeededRandomness(7)))  # type: ignore[arg-type]
+        hub = build(settings(), memory_ports(client, VirtualClock(START), SeededRandomness(7)))
         front = MemoryHttp()
         front.mount(HUB_ORIGIN, Starlette(routes=[Mount("/hub", app=hub.app)]))
         yield Hub(hub, front, network)
