@@ -220,4 +220,6 @@ def status_code_of(answer: HttpResponse) -> int:
     try:
         return read(answer.body, Envelope).status_code
     except (NotJSON, NotAnOCPIObject) as error:
+        if answer.status == 404:  # some answer so without an envelope; what they mean is plain
+            raise OCPIError(StatusCode.CLIENT_ERROR, "the receiver has no such object", http_status=404) from error
         raise OCPIError(StatusCode.HUB_ERROR, f"the receiver answered HTTP {answer.status} without OCPI") from error

@@ -419,9 +419,9 @@ class Registrar:
 
     async def _fetch_endpoints(self, peer: Peer, posted: Credentials, own: OwnIdentity) -> tuple[PeerEndpoint, ...]:
         """Fetch versions and details with TOKEN_B. Raises `OCPIError` S 3001, 3002, 3003."""
-        self.ports.http.allow_origin(peer.origin)
         client = self._client(peer, posted.token)
         try:
+            self.ports.http.allow_origin(peer.origin)
             _, endpoints = await self._endpoints_at(client, peer, posted.url, wanted=(peer.version,), own=own)
         except OCPIError:
             raise
