@@ -11,6 +11,7 @@ import asyncio
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -350,22 +351,25 @@ class StationSession:
                 self._start(self._handle_with_care(call, message, personal, context))
                 return
             facts = message.facts(call.payload, context)
+            response = self._response(call, message, context)
             if not facts:
-                self._answer(call, message, context)
+                self._answer(call, response)
                 return
+            if not self._services.message_log.watched:
+                # Nobody reads it any more: hundreds wait for one commit, and together they would leave no cache warm.
+                call = IncomingCall(call.message_id, call.action, payload=None)
             self._services.group_commit.submit(
-                self._envelopes(facts, context),
-                lambda failure: self._committed(failure, call, message, context),
+                self._envelopes(facts, context), partial(self._committed, call, response)
             )
         except Exception as error:  # noqa: BLE001 - no message of a station ends its connection
             self._refuse(call, error)
 
-    def _committed(self, failure: Exception | None, call: IncomingCall, message: Message, context: Context) -> None:
+    def _committed(self, call: IncomingCall, response: dict[str, Any], failure: Exception | None) -> None:
         if failure is not None:
             self._refuse(call, failure)
             return
         try:
-            self._answer(call, message, context)
+            self._answer(call, response)
         except Exception as error:  # noqa: BLE001 - as in `_handle`
             self._refuse(call, error)
 
@@ -399,7 +403,7 @@ class StationSession:
             finally:
                 if durable is not None:
                     await durable
-            self._answer(call, message, context)
+            self._answer(call, self._response(call, message, context))
             expected = message.call_back(call.payload, context)
             if expected is not None:
                 task = asyncio.create_task(self._call_back(*expected))
@@ -525,9 +529,12 @@ class StationSession:
             _LOG.warning("back_office_unavailable", station=self.identity.key, asked=kind, error=type(error).__name__)
             return None
 
-    def _answer(self, call: IncomingCall, message: Message, context: Context) -> None:
+    def _response(self, call: IncomingCall, message: Message, context: Context) -> dict[str, Any]:
         response = message.response(call.payload, context)
         self._schemas.check_response(call.action, response)
+        return response
+
+    def _answer(self, call: IncomingCall, response: dict[str, Any]) -> None:
         latency_s = self._services.timer.monotonic_s() - self._began_s
         self._services.metrics.answered(call.action, latency_s)
         if self._services.message_log.watched:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.personal import Sealed
+from emobility.domain.tariff.rounding import RoundingPolicyName
 from emobility.domain.token import TokenType
 
 
@@ -64,7 +65,10 @@ class SessionToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """An open or just closed charge of a CPO at one EVSE. Energy and cost are net totals so far."""
+    """An open or just closed charge of a CPO at one EVSE. Energy and cost are net totals so far.
+
+    `rounding_policy` is the agreement's as the session opened, which OCPI does not carry; None: `EXACT`.
+    """
 
     party_id: PartyId
     session_id: str
@@ -84,3 +88,4 @@ class Session:
     total_cost: Price | None
     status: SessionStatus
     last_updated: datetime
+    rounding_policy: RoundingPolicyName | None = None

@@ -19,6 +19,7 @@ from emobility.domain.tariff.merging import merge_alike
 from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PricedSession
 from emobility.domain.tariff.pricing import price_session
+from emobility.domain.tariff.rounding import rounding_policy
 from emobility.domain.transaction import Transaction
 from emobility.domain.transaction_faults import Fault, FaultReason
 from emobility.events import codec
@@ -64,8 +65,14 @@ def too_large(
 
 
 def priced(record: SessionRecord, periods: Sequence[ChargingPeriod], ended_at: datetime) -> PricedSession:
-    """Price periods by the tariff frozen at the start. Raises as `price_session` does."""
-    return price_session(record.tariff, periods, ended_at=ended_at, time_zone=record.location.time_zone)
+    """Price periods by the tariff and the rounding frozen at the start. Raises as `price_session` does."""
+    return price_session(
+        record.tariff,
+        periods,
+        ended_at=ended_at,
+        time_zone=record.location.time_zone,
+        rounding=rounding_policy(record.session.rounding_policy),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +182,7 @@ class CDRDesk:
             total_energy_cost=cost.energy,
             total_time_cost=cost.time,
             total_parking_cost=cost.parking,
+            total_reservation_cost=cost.reservation,
             total_energy_import_wh=session.energy_import_wh,
             total_energy_export_wh=session.energy_export_wh,
             total_charging_s=sum(period.charging_s for period in periods),
@@ -182,6 +190,7 @@ class CDRDesk:
             signed_data=signed_data,
             issued_at=self.office.now(),
             remark=remark,
+            rounding_policy=session.rounding_policy,
         )
         self.office.metrics.billed(cdr.total_energy_import_wh)
         await self._send(unit, record, cdr, correlation_id=correlation_id)

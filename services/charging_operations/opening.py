@@ -100,6 +100,7 @@ class Opening:
             total_cost=None,
             status=SessionStatus.ACTIVE,
             last_updated=now,
+            rounding_policy=agreement.rounding_policy,
         )
         return SessionRecord(
             party_id=record.party_id,

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, memory_adapters
+from emobility.adapters.signing import Ed25519Signer
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpClient, HttpResponse
 from emobility.ports.ports import Ports
@@ -24,7 +25,7 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER
 from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole, read, write
 from emobility.runtime.settings import Settings
-from roaming_hub.routing import ROUTED_MODULES
+from roaming_hub.routed_modules import ROUTED_MODULES
 from roaming_hub.service import RoamingHub, build
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -183,7 +184,7 @@ def memory_ports(http: HttpClient, clock: VirtualClock, randomness: SeededRandom
         units=adapters.units,
         vault=adapters.vault,
         http=http,
-        signer=cast("Any", None),
+        signer=Ed25519Signer(b"k" * 32),
         payments=cast("Any", None),
     )
 

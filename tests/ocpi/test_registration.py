@@ -122,7 +122,8 @@ async def test_a_token_without_base64_is_401_unless_the_peer_is_known_for_it(str
     plain = {"Authorization": f"Token {strict}"}
 
     refused = await stranger.world.http.request("GET", VERSIONS, headers=plain)
-    sloppy = await stranger.world.invite(STRANGER, Role.EMSP, f"{stranger.origin}/versions", accepts_plain_token=True)
+    known = {"accepts_plain_token": True}
+    sloppy = await stranger.world.invite(STRANGER, Role.EMSP, f"{stranger.origin}/versions", tolerances=known)
     taken = await stranger.world.http.request("GET", VERSIONS, headers={"Authorization": f"Token {sloppy}"})
 
     assert refused.status == 401

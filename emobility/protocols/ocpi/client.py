@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
@@ -65,6 +65,26 @@ class NotAuthenticatedAtPeer(PeerFailed):
     """The peer does not know our token (HTTP 401, 403): the registration must be renewed, the request is not wrong."""
 
 
+class SignatureRefusedAtPeer(PeerFailed):
+    """The peer did not take our signature (S 2901): changed on the way, too old, or under a key it can't take."""
+
+
+class AnswerNotAuthentic(PeerFailed):
+    """The answer is not what the party that was asked signed, so what it says of the request is not believed."""
+
+
+class RequestSigning(Protocol):
+    """Signs requests to one peer and judges its answers (`signing.PeerSigning`)."""
+
+    async def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, str]:
+        """Return the headers that sign a request."""
+
+    async def judge(
+        self, method: str, headers: Mapping[str, str], body: bytes, answer: HttpResponse, *, to_party: PartyId | None
+    ) -> None:
+        """Refuse an answer to it. Raises `AnswerNotAuthentic`."""
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What every answer is wrapped in."""
 
@@ -97,6 +117,8 @@ class OCPIClient:
         own_party: In whose name we speak (`OCPI-from-*`).
         token: The credentials token the peer gave us.
         endpoints: The peer's (module, role) → URL.
+        signing: Signs what is sent; None: nothing is signed.
+        sends_plain_token: Present the token without base64 (2.1.1, and peers that never decode).
     """
 
     http: HttpClient
@@ -105,6 +127,8 @@ class OCPIClient:
     token: str = field(repr=False)
     endpoints: Mapping[tuple[str, InterfaceRole], str]
     timeout_s: float = TIMEOUT_S
+    signing: RequestSigning | None = None
+    sends_plain_token: bool = False
 
     async def get(
         self,
@@ -207,11 +231,12 @@ class OCPIClient:
 
         Raises:
             PeerRefused: HTTP 4xx or S 2xxx (`MissingAtPeer` for 404).
-            PeerFailed: HTTP 5xx, S 3xxx, no envelope; `HubCouldNotDeliver` for S 4xxx, `NotAuthenticatedAtPeer`.
+            PeerFailed: HTTP 5xx, S 3xxx, no envelope; `HubCouldNotDeliver` for S 4xxx, `NotAuthenticatedAtPeer`,
+                `SignatureRefusedAtPeer`, `AnswerNotAuthentic`.
             PeerUnreachable, PeerTimedOut, EgressRefused, ResponseTooLarge: see `ports/http`.
         """
         sent = {
-            names.AUTHORIZATION: authorization(self.token),
+            names.AUTHORIZATION: authorization(self.token, is_plain=self.sends_plain_token),
             names.REQUEST_ID: self.randomness.uuid(),
             names.CORRELATION_ID: correlation_id,
         }
@@ -221,7 +246,11 @@ class OCPIClient:
         if body is not None:
             payload = body if isinstance(body, bytes) else write(body)
             sent["Content-Type"] = "application/json"
+        if self.signing is not None:
+            sent |= await self.signing.sign(method, url, sent, payload)
         response = await self.http.request(method, url, headers=sent, body=payload, timeout_s=self.timeout_s)
+        if self.signing is not None:
+            await self.signing.judge(method, sent, payload, response, to_party=to_party)
         return answer_of(response)
 
 
@@ -236,6 +265,8 @@ def answer_of(response: HttpResponse) -> Answer:
         raise MissingAtPeer(http_status=404, status_code=code, message=message)
     if code is not None and 4000 <= code < 5000:
         raise HubCouldNotDeliver(http_status=response.status, status_code=code, message=message)
+    if code == StatusCode.SIGNATURE_REFUSED:
+        raise SignatureRefusedAtPeer(http_status=response.status, status_code=code, message=message)
     if response.status in {408, 425, 429} or response.status >= 500 or envelope is None or code is None:
         raise PeerFailed(http_status=response.status, status_code=code, message=message)
     if response.status >= 400 or 2000 <= code < 3000:

@@ -10,7 +10,7 @@ A service declares its modules as `Interface`s and mounts one `OCPIHost`::
     client = await host.connect(own_party, to_party)
     await host.run(stop)
 
-It serves, below `/{party}/ocpi`: `versions`, `2.2.1`, `2.2.1/credentials` and each interface at
+It serves, below `/{party}/ocpi`: `versions` and, for each version, `2.2.1`, `2.2.1/credentials` and each interface at
 `2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
 `GET /{party}/ocpi-deliveries` (what partners refused) and `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
 """
@@ -40,11 +40,14 @@ from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
 from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
     PEER,
+    STRICT,
     Peer,
     PeerRole,
     PeerState,
+    PeerTolerances,
     TokenUse,
     client_of,
     peer_of_token,
@@ -61,6 +64,7 @@ from emobility.protocols.ocpi.server import (
     Reply,
     answered,
 )
+from emobility.protocols.ocpi.signing import MessageSigning, PeerSigning, targets_of
 from emobility.protocols.ocpi.status import (
     InvalidParameters,
     MethodNotAllowed,
@@ -70,22 +74,23 @@ from emobility.protocols.ocpi.status import (
     StatusCode,
 )
 from emobility.protocols.ocpi.v221 import (
-    VERSION,
-    Credentials,
+    CredentialsRole,
     Endpoint,
     InterfaceRole,
     ModuleID,
     Version,
-    VersionDetails,
     read,
     write,
 )
+from emobility.protocols.ocpi.versions import NATIVE, details_in, opposite, read_credentials
 
 HUB_PEER_ID: Final = "hub"
 """Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
 
 Authorize = Callable[[Request, PartyId], Awaitable[None]]
 """Raises the HTTP error that refuses an operator; see `emobility/runtime/access`."""
+_Served = tuple[str, list[str], Callable[[Request], Awaitable[Response]]]
+"""A path, its methods and who answers."""
 Connected = Callable[[PartyId, Peer], Awaitable[None]]
 """Told, after the commit, that `own_party` is registered with a peer (again)."""
 Left = Callable[[PartyId, Peer, list[tuple[PartyId, Role]]], Awaitable[None]]
@@ -121,13 +126,18 @@ class PartnerNotNamed(MalformedInput):
 
 
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before."""
+    """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before.
+
+    `version`: the only one to speak; else the highest that both sides have.
+    """
 
     versions_url: str
     token_a: str
     peer_id: str = HUB_PEER_ID
     expected_party: str | None = None
     expected_role: Role = Role.HUB
+    tolerances: PeerTolerances = STRICT
+    version: str | None = None
 
 
 class OCPIHost:
@@ -139,7 +149,8 @@ class OCPIHost:
         base_url: Absolute URL below which the service's app is reached.
         interfaces: The service's modules.
         fixed_party: A service that is one party itself (the hub): its URLs have no party in them.
-        extra_endpoints: Further endpoints in the version details, by party.
+        extra_endpoints: Further endpoints in the version details, by the version's URL.
+        versions: The versions of OCPI that are spoken, oldest first; 2.1.1 with those peers only that may.
     """
 
     def __init__(
@@ -153,18 +164,21 @@ class OCPIHost:
         fixed_party: HostedParty | None = None,
         extra_endpoints: Callable[[str], Sequence[Endpoint]] = lambda _: (),
         timeout_s: float = TIMEOUT_S,
+        versions: Sequence[str] = (NATIVE,),
     ) -> None:
         self.ports = ports
         self.service = service
         self.base_url = base_url.rstrip("/")
         self.interfaces = tuple(interfaces)
-        self.registrar = registrar or Registrar(ports=ports, timeout_s=timeout_s)
+        self.registrar = registrar or Registrar(ports=ports, timeout_s=timeout_s, versions=tuple(versions))
         self.deliveries = Deliveries(ports)
+        self.signing = MessageSigning(ports)
         self.timeout_s = timeout_s
         self._fixed_party = fixed_party
         self._extra_endpoints = extra_endpoints
         self._on_connected: list[Connected] = []
         self._on_left: list[Left] = []
+        self._reachable: Callable[[UnitOfWork, Peer], Awaitable[list[CredentialsRole]]] | None = None
         self._worker = DeliveryWorker(ports, self.deliveries, own_parties=self.parties, connect=self.connect)
         self.app = self._ocpi_app()
 
@@ -189,9 +203,19 @@ class OCPIHost:
         """Serve further routes below `/ocpi`, after our own."""
         self.app.router.routes += routes
 
+    def add_interface(self, interface: Interface) -> None:
+        """Serve a further module; called before anything is served."""
+        self.interfaces = (*self.interfaces, interface)
+        served = [each for version in self.registrar.versions for each in self._served_by(interface, version)]
+        self.app.router.routes[0:0] = _in_both_spellings(served)
+
     def on_connected(self, told: Connected) -> None:
         """Have `told(own_party, peer)` called after each completed handshake."""
         self._on_connected.append(told)
+
+    def reaching(self, reachable: Callable[[UnitOfWork, Peer], Awaitable[list[CredentialsRole]]]) -> None:
+        """Have `reachable` tell, for a hub's credentials in 2.3.0, whom a peer reaches through it."""
+        self._reachable = reachable
 
     def on_left(self, told: Left) -> None:
         """Have `told(own_party, peer, roles)` called after a peer ended its registration."""
@@ -202,6 +226,7 @@ class OCPIHost:
         await unit.table(HOSTED_PARTY).put(
             HostedParty(service=self.service, party_id=party_id, role=role, business_name=business_name)
         )
+        await ensure_own_key(unit, party_id, self.ports.signer, now=self.ports.clock.now())
 
     async def parties(self, unit: UnitOfWork) -> list[PartyId]:
         """Return the hosted parties."""
@@ -218,13 +243,19 @@ class OCPIHost:
 
     async def client(self, peer: Peer) -> OCPIClient:
         """Return a client for a registered peer. Raises `NoRoute`."""
-        return await client_of(
+        client = await client_of(
             peer,
             vault=self.ports.vault,
             http=self.ports.http,
             randomness=self.ports.randomness,
             timeout_s=self.timeout_s,
         )
+        async with self.ports.units.begin() as unit:
+            roles = await roles_of(unit, peer)
+        signing = PeerSigning(
+            signing=self.signing, own_party=peer.own_party, peer=peer, roles=roles, endpoints=client.endpoints
+        )
+        return replace(client, signing=signing)
 
     async def pending(self) -> int:
         """Return how many messages of the hosted parties still have to be sent."""
@@ -235,8 +266,10 @@ class OCPIHost:
         """Send deliveries until `stop` is set. Registered origins may be called again after a restart."""
         async with self.ports.units.begin() as unit:
             for party in await self.parties(unit):
+                await ensure_own_key(unit, party, self.ports.signer, now=self.ports.clock.now())
                 for peer in await unit.table(PEER).select({"own_party": party}):
                     self.ports.http.allow_origin(peer.origin)
+            await unit.commit()
         await self._worker.run(stop)
 
     async def register(
@@ -248,6 +281,8 @@ class OCPIHost:
         peer_id: str = HUB_PEER_ID,
         expected_party: PartyId | None = None,
         expected_role: Role = Role.HUB,
+        tolerances: PeerTolerances = STRICT,
+        version: str | None = None,
     ) -> Peer:
         """Register a hosted party at a platform. Raises `PartnerNotNamed`, and as `Registrar.register` does."""
         if expected_party is None and expected_role is not Role.HUB:
@@ -260,13 +295,15 @@ class OCPIHost:
             token_a=token_a,
             expected_party=expected_party,
             expected_role=expected_role,
+            tolerances=tolerances,
+            version=version,
         )
         await self.tell_connected(own_party, peer)
         return peer
 
     async def rotate(self, peer: Peer) -> Peer:
         """Renew the tokens shared with a peer. Raises as `Registrar.rotate` does."""
-        return await self.registrar.rotate(await self._identity(peer.own_party), peer)
+        return await self.registrar.rotate(await self._identity(peer.own_party, peer), peer)
 
     async def tell_connected(self, own_party: PartyId, peer: Peer) -> None:
         """Call those who asked to know of completed handshakes."""
@@ -279,30 +316,39 @@ class OCPIHost:
         """Return the absolute URL of a party's OCPI."""
         return f"{self.base_url}/ocpi" if self._fixed_party else f"{self.base_url}/{party}/ocpi"
 
-    def endpoint_url(self, party: PartyId, module: str, role: InterfaceRole) -> str:
+    def endpoint_url(self, party: PartyId, module: str, role: InterfaceRole, version: str = NATIVE) -> str:
         """Return the absolute URL of one of our endpoints."""
-        return f"{self.ocpi_url(party)}/{VERSION}/{module}/{role.value.lower()}"
+        return f"{self.ocpi_url(party)}/{version}/{module}/{role.value.lower()}"
 
     # Serving
 
     def _ocpi_app(self) -> Starlette:
         routes: list[BaseRoute] = [
-            Route("/versions", self._open(self._versions), methods=["GET"]),
-            Route(f"/{VERSION}", self._open(self._details), methods=["GET"]),
-            Route(f"/{VERSION}/credentials", self._open(self._credentials), methods=["GET", "POST", "PUT", "DELETE"]),
+            Route(spelled, self._open(self._versions), methods=["GET"]) for spelled in ("/versions", "/versions/")
         ]
-        for interface in self.interfaces:
-            base = f"/{VERSION}/{interface.module}/{interface.role.value.lower()}"
-            for method, path, handler in interface.routes:
-                # Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent.
-                exact = f"{base}{path}".rstrip("/")
-                routes += [Route(spelled, self._module(handler), methods=[method]) for spelled in (exact, f"{exact}/")]
+        for version in self.registrar.versions:
+            routes += self._routes_of(version)
         app = Starlette(
             routes=routes,
             exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
         )
         app.router.redirect_slashes = False
         return app
+
+    def _routes_of(self, version: str) -> list[BaseRoute]:
+        served: list[_Served] = [
+            (f"/{version}", ["GET"], self._open(self._details, version)),
+            (f"/{version}/credentials", ["GET", "POST", "PUT", "DELETE"], self._open(self._credentials, version)),
+        ]
+        for interface in self.interfaces:
+            served += self._served_by(interface, version)
+        return _in_both_spellings(served)
+
+    def _served_by(self, interface: Interface, version: str) -> list[_Served]:
+        base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
+        return [
+            (f"{base}{path}".rstrip("/"), [method], self._module(handler)) for method, path, handler in interface.routes
+        ]
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         """Wrap what the router itself refuses (404, 405) as OCPI asks."""
@@ -317,7 +363,7 @@ class OCPIHost:
         return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
 
     def _open(
-        self, handler: Callable[[Request, PartyId, Peer, TokenUse], Awaitable[Reply]]
+        self, handler: Callable[[Request, Caller, str], Awaitable[Reply]], version: str = ""
     ) -> Callable[[Request], Awaitable[Response]]:
         """Serve versions and credentials: any valid token, TOKEN_A included; no routing headers."""
 
@@ -325,7 +371,9 @@ class OCPIHost:
             async def handle(_: MessageIds) -> Reply:
                 own_party = self.own_party_of(request)
                 caller = await self.authenticate(request, own_party)
-                return await handler(request, own_party, caller.peer, caller.token_use)
+                if version and version not in self.registrar.versions_with(caller.peer):
+                    raise NoSuchObject(f"version {version} for you")
+                return await handler(request, caller, version)
 
             return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
 
@@ -343,7 +391,9 @@ class OCPIHost:
                 back = routing_headers(Routing(to_party=call.routing.from_party, from_party=call.own_party))
                 return replace(reply, headers={**back, **reply.headers})
 
-            return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+            answer = await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+            await self.signing.sign_answer(request, answer)
+            return answer
 
         return serve
 
@@ -364,7 +414,7 @@ class OCPIHost:
         async with self.ports.units.begin() as unit:
             for token, is_plain in _presented_tokens(value):
                 found = await peer_of_token(unit, own_party, token)
-                if found is not None and (found[0].accepts_plain_token or not is_plain):
+                if found is not None and (found[0].tolerances.accepts_plain_token or not is_plain):
                     peer, use = found
                     return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
         raise NotAuthenticated
@@ -382,6 +432,7 @@ class OCPIHost:
         Raises:
             NotAuthenticated: no valid token, or only TOKEN_A.
             InvalidParameters: OCPI-from is no role of the caller, OCPI-to is not us, or `refuse_unprintable`.
+            SignatureRefused: it is not signed though it must be, or its signature does not hold.
         """
         own_party = self.own_party_of(request)
         caller = await self.registered_caller(request, own_party)
@@ -390,10 +441,19 @@ class OCPIHost:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
         body = await body_of(request)
         inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        party = _caller(routing.from_party, caller.roles)
+        signed = await self.signing.incoming(
+            request,
+            body,
+            own_party=own_party,
+            caller=party,
+            roles=caller.roles,
+            targets=targets_of(request, public_url=self.ocpi_url(own_party)),
+        )
         call = OCPICall(
             own_party=own_party,
             peer_id=caller.peer.peer_id,
-            caller=_caller(routing.from_party, caller.roles),
+            caller=party,
             routing=routing,
             request_id=ids.request_id,
             correlation_id=ids.correlation_id,
@@ -403,35 +463,39 @@ class OCPIHost:
             query=request.query_params,
             headers=request.headers,
             body=body,
+            signed=signed,
         )
         call.refuse_unprintable()
         return call
 
     # Versions and credentials
 
-    async def _versions(self, _: Request, own_party: PartyId, _peer: Peer, _use: TokenUse) -> Reply:
-        return Reply(data=[Version(version=VERSION, url=f"{self.ocpi_url(own_party)}/{VERSION}")])
+    async def _versions(self, _: Request, caller: Caller, __: str) -> Reply:
+        base = self.ocpi_url(caller.peer.own_party)
+        spoken = self.registrar.versions_with(caller.peer)
+        return Reply(data=[Version(version=version, url=f"{base}/{version}") for version in spoken])
 
-    async def _details(self, _: Request, own_party: PartyId, _peer: Peer, _use: TokenUse) -> Reply:
+    async def _details(self, _: Request, caller: Caller, version: str) -> Reply:
+        own_party = caller.peer.own_party
+        base = f"{self.ocpi_url(own_party)}/{version}"
         endpoints = [
-            Endpoint(
-                identifier=ModuleID.CREDENTIALS.value,
-                role=InterfaceRole.SENDER,
-                url=f"{self.ocpi_url(own_party)}/{VERSION}/credentials",
-            )
+            Endpoint(identifier=ModuleID.CREDENTIALS.value, role=InterfaceRole.SENDER, url=f"{base}/credentials")
         ]
         for each in self.interfaces:
-            url = self.endpoint_url(own_party, each.module, each.role)
+            url = self.endpoint_url(own_party, each.module, each.role, version)
             endpoints.append(Endpoint(identifier=str(each.module), role=each.role, url=url))
-        endpoints += self._extra_endpoints(f"{self.ocpi_url(own_party)}/{VERSION}")
-        return Reply(data=VersionDetails(version=VERSION, endpoints=endpoints))
-
-    async def _credentials(self, request: Request, own_party: PartyId, peer: Peer, use: TokenUse) -> Reply:
+        endpoints += self._extra_endpoints(base)
         own = await self._identity(own_party)
+        role = opposite(caller.peer.expected_role or Role.CPO) if own.role is Role.HUB else own.role
+        return Reply(data=details_in(version, endpoints, role=role))
+
+    async def _credentials(self, request: Request, caller: Caller, version: str) -> Reply:
+        peer, use, own_party = caller.peer, caller.token_use, caller.peer.own_party
+        own = await self._identity(own_party, peer)
         if request.method == "GET":
             # Only its hash is stored, so the token that is shown is the one that was presented.
             presented = next(token for token, _ in _presented_tokens(request.headers[names.AUTHORIZATION]))
-            return Reply(data=own.credentials(presented))
+            return Reply(data=own.credentials(presented, version))
         if request.method == "DELETE":
             async with self.ports.units.begin() as unit:
                 roles = [(role.party_id, role.role) for role in await roles_of(unit, peer)]
@@ -439,16 +503,21 @@ class OCPIHost:
             for told in self._on_left:
                 await told(own_party, peer, roles)
             return Reply()
-        posted = read(await body_of(request), Credentials)
-        answer = await self.registrar.accept(peer, use, posted, own, is_update=request.method == "PUT")
+        posted = read_credentials(await body_of(request), version, role=peer.expected_role)
+        is_update = request.method == "PUT"
+        answer = await self.registrar.accept(peer, use, posted, own, is_update=is_update, version=version)
         async with self.ports.units.begin() as unit:
             registered = await unit.table(PEER).get(own_party, peer.peer_id)
         if registered is not None:
             await self.tell_connected(own_party, registered)
         return Reply(data=answer)
 
-    async def _identity(self, own_party: PartyId) -> OwnIdentity:
+    async def _identity(self, own_party: PartyId, peer: Peer | None = None) -> OwnIdentity:
         hosted = self._fixed_party
+        reachable: list[CredentialsRole] = []
+        if self._reachable is not None and peer is not None:
+            async with self.ports.units.begin() as unit:
+                reachable = await self._reachable(unit, peer)
         if hosted is None:
             async with self.ports.units.begin() as unit:
                 hosted = await unit.table(HOSTED_PARTY).get(self.service, own_party)
@@ -459,6 +528,7 @@ class OCPIHost:
             role=hosted.role,
             business_name=hosted.business_name,
             versions_url=f"{self.ocpi_url(own_party)}/versions",
+            reachable=tuple(reachable),
         )
 
     # For the operator
@@ -488,8 +558,15 @@ class OCPIHost:
             peer_id=asked.peer_id,
             expected_party=None if asked.expected_party is None else PartyId(asked.expected_party),
             expected_role=asked.expected_role,
+            tolerances=asked.tolerances,
+            version=asked.version,
         )
-        return {"peer_id": peer.peer_id, "state": peer.state, "endpoints": len(peer.endpoints)}
+        return {
+            "peer_id": peer.peer_id,
+            "state": peer.state,
+            "version": peer.version,
+            "endpoints": len(peer.endpoints),
+        }
 
     async def _list_peers(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
@@ -498,6 +575,8 @@ class OCPIHost:
                 {
                     "peer_id": peer.peer_id,
                     "state": peer.state,
+                    "version": peer.version,
+                    "tolerances": peer.tolerances,
                     "versions_url": peer.versions_url,
                     "roles": [f"{role.role} {role.party_id}" for role in await roles_of(unit, peer)],
                 }
@@ -527,6 +606,13 @@ class OCPIHost:
             await self.deliveries.retry(unit, own_party, delivery_id)
             await unit.commit()
         return {"delivery_id": delivery_id, "state": "PENDING"}
+
+
+def _in_both_spellings(served: Sequence[_Served]) -> list[BaseRoute]:
+    """Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent."""
+    return [
+        Route(spelled, serve, methods=methods) for exact, methods, serve in served for spelled in (exact, f"{exact}/")
+    ]
 
 
 def _presented_tokens(value: str) -> list[tuple[str, bool]]:

@@ -22,8 +22,10 @@ from emobility.ports.http import HttpClient
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
+from emobility.protocols.ocpi import v211
 from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.v221 import InterfaceRole
+from emobility.protocols.ocpi.versions import NATIVE, OFFERED, SPOKEN
 
 TOKEN_BYTES: Final = 32
 _HASH_DOMAIN: Final = b"wattroam ocpi credentials token\0"
@@ -68,6 +70,28 @@ class PeerEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTolerances:
+    """What a platform does otherwise than the text, or may do beyond it; each is refused unless its operator asked.
+
+    Attributes:
+        accepts_plain_token: It presents its token without base64.
+        sends_plain_token: It takes ours only without base64; 2.1.1 never encodes.
+        lacks_routing_headers: It sends no OCPI-from; a platform with one party speaks for that one.
+        posts_again: Its POST of credentials, registered already, is taken as the PUT it should be (else HTTP 405).
+        speaks_2_1_1: It is offered OCPI 2.1.1 beside the newer versions.
+    """
+
+    accepts_plain_token: bool = False
+    sends_plain_token: bool = False
+    lacks_routing_headers: bool = False
+    posts_again: bool = False
+    speaks_2_1_1: bool = False
+
+
+STRICT: Final = PeerTolerances()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """A platform as one of our parties knows it.
 
@@ -77,6 +101,7 @@ class Peer:
         expected_party: If given, the only party the platform may register as.
         expected_role: If given, the only role it may register in.
         outgoing_token: The token we present, sealed.
+        version: The version of OCPI that is spoken with it.
     """
 
     own_party: PartyId
@@ -88,8 +113,19 @@ class Peer:
     outgoing_token: Sealed | None
     last_updated: datetime
     expected_party: PartyId | None = None
-    accepts_plain_token: bool = False
     expected_role: Role | None = None
+    version: str = NATIVE
+    tolerances: PeerTolerances = STRICT
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that may be spoken with it, oldest first."""
+        return SPOKEN if self.tolerances.speaks_2_1_1 else OFFERED
+
+    @property
+    def takes_plain_token(self) -> bool:
+        """Whether our token goes to it without base64."""
+        return self.tolerances.sends_plain_token or self.version == v211.VERSION
 
     def endpoint_urls(self) -> Mapping[tuple[str, InterfaceRole], str]:
         """Return (module, role) → URL."""
@@ -198,4 +234,5 @@ async def client_of(
         token=await vault.open(peer.outgoing_token),
         endpoints=peer.endpoint_urls(),
         timeout_s=timeout_s,
+        sends_plain_token=peer.takes_plain_token,
     )
