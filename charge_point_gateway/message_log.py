@@ -205,14 +205,9 @@ class MessageLog:
             table = unit.table(MESSAGE_LOG)
             known = await table.get_for_update(identity.party_id, identity.charging_station_id)
             if known is None or known.until < now:
-                own, every = {"party_id": identity.party_id}, ("until", now)
-                if (
-                    await table.count(own, since=every) >= LOGS_OF_PARTY_MAX
-                    or await table.count(since=every) >= LOGS_MAX
-                ):
-                    raise LoggingRefused(
-                        f"messages are kept of {LOGS_OF_PARTY_MAX} stations of a party, {LOGS_MAX} in all"
-                    )
+                own = await table.count({"party_id": identity.party_id}, since=("until", now))
+                if own >= LOGS_OF_PARTY_MAX or await table.count(since=("until", now)) >= LOGS_MAX:
+                    raise LoggingRefused(f"messages are kept of {LOGS_OF_PARTY_MAX} stations, {LOGS_MAX} over all")
             await table.put(
                 MessageLogRow(
                     party_id=identity.party_id,

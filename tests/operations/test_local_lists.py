@@ -17,7 +17,7 @@ from emobility.domain.token import Whitelist
 from emobility.events.charging import StationBooted
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
 from services.charging_operations import local_lists
-from services.charging_operations.local_list_records import LOCAL_LIST, LOCAL_LIST_ENTRY
+from services.charging_operations.local_list_records import LOCAL_LIST, LOCAL_LIST_ENTRY, due
 from services.charging_operations.records import AGREEMENT
 from services.charging_operations.station_records import STATION_VARIABLE, StationVariableRecord
 from services.charging_operations.token_changes import CACHE_CLEARING
@@ -552,7 +552,7 @@ async def test_a_party_whose_stations_are_silent_holds_up_no_other_s_withdrawals
         assert CARD in station.entries
         async with here.ports.units.begin() as unit:
             (known,) = await unit.table(LOCAL_LIST).select({"party_id": CPO})
-            theirs = local_lists.due(replace(known, party_id=OTHER_CPO, version_checked_at=None))
+            theirs = due(replace(known, party_id=OTHER_CPO, version_checked_at=None))
             await unit.table(LOCAL_LIST).put(theirs)
             await unit.commit()
         here.gateway.hangs_for = OTHER_CPO.code
