@@ -71,6 +71,7 @@ class Callbacks:
             user=message.receiver,
             user_party=message.receiver_party,
             module=message.module,
+            version=message.receiver.version,
         )
         return replace(message, body=with_response_url(message.body, url), stand_in_callback=url)
 

@@ -19,6 +19,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.http import EgressRefused, HttpResponse, PeerTimedOut, PeerUnreachable, ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.bridging import ANSWER_LOSSES_HEADER, LOSSES_HEADER
 from emobility.protocols.ocpi.client import Envelope
 from emobility.protocols.ocpi.headers import Routing, authorization, link_to, next_link, routing_headers
 from emobility.protocols.ocpi.message_signatures import SIGNATURE, NotAuthentic, target_of
@@ -37,7 +38,13 @@ from roaming_hub.steps import Outcome, Row, Step
 
 RECEIVER_TIMEOUT_S: Final = 4.0
 """How long a receiver may take; below the five seconds that a sender of ours waits for the hub."""
-_PASSED_ON: Final = ("x-total-count", "x-limit", "content-type")
+_PASSED_ON: Final = (
+    "x-total-count",
+    "x-limit",
+    "content-type",
+    LOSSES_HEADER.lower(),
+    ANSWER_LOSSES_HEADER.lower(),
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -107,14 +114,16 @@ class Forwarding:
         assert token is not None, "a registered receiver has a token"
         sent = {
             **message.headers,
-            names.AUTHORIZATION: authorization(await self.ports.vault.open(token)),
+            names.AUTHORIZATION: authorization(
+                await self.ports.vault.open(token), is_plain=message.receiver.takes_plain_token
+            ),
             names.REQUEST_ID: self.ports.randomness.uuid(),
             names.CORRELATION_ID: message.ids.correlation_id,
             **routing_headers(Routing(to_party=message.receiver_party, from_party=message.from_party)),
         }
         if message.body:
             sent["Content-Type"] = message.incoming.headers.get("content-type", "application/json")
-        endpoints, version = message.receiver.endpoint_urls(), message.incoming.version
+        endpoints, version = message.receiver.endpoint_urls(), message.receiver.version
         sent |= await self.signing.forwarded_request(
             self.hub,
             message.incoming.signed,

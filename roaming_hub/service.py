@@ -21,6 +21,7 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.bridge_step import BridgeStep
 from roaming_hub.callbacks import Callbacks
 from roaming_hub.forwarding import Forwarding
 from roaming_hub.forwards import Forwards
@@ -47,6 +48,7 @@ class RoamingHub:
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
+        self.bridge = BridgeStep(ports)
         self.forwarding = Forwarding(
             ports=ports,
             presence=self.presence,
@@ -55,6 +57,7 @@ class RoamingHub:
             metrics=hub_metrics,
             hub=HUB,
             signing=signing,
+            steps=(self.bridge,),
         )
         hub_metrics.watch(self.forwarding.bulkhead)
         self.router = Router(
@@ -98,7 +101,7 @@ class RoamingHub:
         while not stop.is_set():
             try:
                 async with self.ports.units.begin() as unit:
-                    if await self.proxies.purge(unit):
+                    if await self.proxies.purge(unit) + await self.bridge.purge(unit):
                         await unit.commit()
             except Unavailable as error:
                 _log.warning("purge_failed", reason=str(error))
