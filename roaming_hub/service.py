@@ -21,6 +21,7 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.announcing import Announcing
 from roaming_hub.bridge_step import BridgeStep
 from roaming_hub.callbacks import Callbacks
 from roaming_hub.forwarding import Forwarding
@@ -80,6 +81,8 @@ class RoamingHub:
         )
         self.host.add_routes(self.router.routes(self.host))
         self.presence.serve_by(self.host)
+        self.announcing = Announcing(ports, HUB)
+        self.announcing.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = FastAPI(openapi_url=None)
         self.host.mount_on(self.app, authorize=access.party)
@@ -91,11 +94,12 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.announcing.run(stop))
             tasks.create_task(self._purge(stop))
 
     async def backlog(self) -> int:
         """Count requests under way and messages of the hub's own that still have to be sent."""
-        return self.forwarding.bulkhead.in_flight + await self.host.pending()
+        return self.forwarding.bulkhead.in_flight + await self.host.pending() + await self.announcing.pending()
 
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
