@@ -29,8 +29,9 @@ from emobility.protocols.ocpi.status import OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON, read
 from roaming_hub.forwards import body_sha256
 from roaming_hub.messages import Message
+from roaming_hub.recording import Row
 from roaming_hub.records import BRIDGE_LOSS, BridgeLoss
-from roaming_hub.steps import Outcome, Row, Step
+from roaming_hub.steps import Outcome, Step
 
 LOSS_AGE: Final = timedelta(days=400)
 """How long a report is kept: a year's statements and the time to dispute them."""

@@ -53,6 +53,7 @@ class Message:
     """What goes on to one receiver; steps on its way may replace `url`, `body` and `headers`.
 
     Attributes:
+        message_id: The X-Request-ID that the receiver sees; new for each receiver.
         sender_party: In whose name the sender called.
         from_party: Whom the receiver sees as the sender: the hub where it asks or pushes in its own name.
         headers: Sent along with what the hub itself sends.
@@ -60,6 +61,7 @@ class Message:
         losses: What the body lost where the receiver speaks another version.
     """
 
+    message_id: str
     incoming: Incoming
     sender_party: PartyId
     from_party: PartyId
