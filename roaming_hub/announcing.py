@@ -28,6 +28,8 @@ from emobility.protocols.ocpi.v221 import BusinessDetails, CredentialsRole, writ
 
 GATHER_S: Final = 1.0
 """How long further changes are waited for before they are told."""
+RENEWAL_S: Final = 2.0
+"""How long a message waits for a renewal of its receiver's tokens that is under way."""
 LOOK_S: Final = 60.0
 """How often it is looked without a change here: for what another process changed, and whoever did not take its PUT."""
 
@@ -54,6 +56,7 @@ class Announcing:
         self._host: OCPIHost | None = None
         self._changed = asyncio.Event()
         self._said: dict[str, str] = {}
+        self._renewing: dict[str, asyncio.Event] = {}
         for spec in (PEER, PEER_ROLE):
             ports.units.on_change(spec, self._changed.set)
 
@@ -80,6 +83,18 @@ class Announcing:
             for role in roles
             if role.peer_id in peers and role.peer_id != peer_id and role.role is not Role.HUB
         ]
+
+    async def renewed(self, peer: Peer) -> Peer | None:
+        """Return a platform with its new token, if it refused the one that `peer` has because it was just renewed."""
+        renewing = self._renewing.get(peer.peer_id)
+        if renewing is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(renewing.wait(), timeout=RENEWAL_S)
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(PEER).get_for_update(self._hub, peer.peer_id)
+        if current is None or current.outgoing_token is None or current.outgoing_token == peer.outgoing_token:
+            return None
+        return current
 
     async def pending(self) -> int:
         """Count the platforms that still have to be told."""
@@ -117,11 +132,15 @@ class Announcing:
 
     async def _tell(self, peer: Peer) -> None:
         assert self._host is not None, "announcing is used before it is served"
+        renewed = self._renewing[peer.peer_id] = asyncio.Event()
         try:
             await self._host.rotate(peer)
         except EmobilityError as error:
             _log.warning("not_announced", peer=peer.peer_id, reason=f"{type(error).__name__}: {error}")
             return
+        finally:
+            del self._renewing[peer.peer_id]
+            renewed.set()
         await self._keep(peer.peer_id)
 
     async def _keep(self, peer_id: str) -> None:

@@ -67,6 +67,7 @@ class RoamingHub:
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
         self.bridge = BridgeStep(ports)
+        self.announcing = Announcing(ports, HUB)
         self.owners = ObjectOwners(ports)
         self.forwarding = Forwarding(
             ports=ports,
@@ -78,6 +79,7 @@ class RoamingHub:
             circuits=Circuits(ports.timer),
             hub=HUB,
             signing=signing,
+            renewed=self.announcing.renewed,
             steps=(self.owners, self.bridge),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
@@ -114,7 +116,6 @@ class RoamingHub:
             AtTheDoor, ports=ports, addresses=Buckets(ports, per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         )
         self.presence.serve_by(self.host)
-        self.announcing = Announcing(ports, HUB)
         self.announcing.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         desk = PartyDesk(host=self.host, presence=self.presence, hub=HUB)
