@@ -12,7 +12,8 @@ A service declares its modules as `Interface`s and mounts one `OCPIHost`::
 
 It serves, below `/{party}/ocpi`: `versions` and, for each version, `2.2.1`, `2.2.1/credentials` and each interface at
 `2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
-`GET /{party}/ocpi-deliveries` (what partners refused) and `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
+`PUT /{party}/ocpi-peers/{peer_id}/tolerances`, `GET /{party}/ocpi-deliveries` (what partners refused) and
+`POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from emobility.domain.errors import EmobilityError, MalformedInput
+from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
 from emobility.ports.http import TIMEOUT_S
 from emobility.ports.ports import Ports
@@ -63,6 +64,7 @@ from emobility.protocols.ocpi.peers import (
     peer_of_token,
     roles_of,
     route,
+    tolerate,
 )
 from emobility.protocols.ocpi.registration import OwnIdentity, Registrar, origin_of
 from emobility.protocols.ocpi.server import (
@@ -135,6 +137,10 @@ class PartnerNotNamed(MalformedInput):
     """A partner may speak for itself alone, so a registration at one that is no hub says which party it is."""
 
 
+class NoSuchPeer(RuleBroken):
+    """No platform of this name is known to the party."""
+
+
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before.
 
@@ -201,6 +207,11 @@ class OCPIHost:
             Mount(f"{below}/ocpi", app=self.app),
             Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
             Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
+            Route(
+                f"{below}/ocpi-peers/{{peer_id}}/tolerances",
+                self._operator(authorize, self._tolerate),
+                methods=["PUT"],
+            ),
             Route(f"{below}/ocpi-deliveries", self._operator(authorize, self._list_failed), methods=["GET"]),
             Route(
                 f"{below}/ocpi-deliveries/{{delivery_id}}/retry",
@@ -567,7 +578,8 @@ class OCPIHost:
                 await authorize(request, own_party)
                 answer = await handler(request, own_party)
             except EmobilityError as error:
-                status = 422 if isinstance(error, MalformedInput) else 404 if isinstance(error, NoSuchDelivery) else 502
+                is_missing = isinstance(error, NoSuchDelivery | NoSuchPeer)
+                status = 422 if isinstance(error, MalformedInput) else 404 if is_missing else 502
                 return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
             return Response(write(answer), media_type="application/json")
 
@@ -607,6 +619,15 @@ class OCPIHost:
                 }
                 for peer in peers
             ]
+
+    async def _tolerate(self, request: Request, own_party: PartyId) -> Any:
+        tolerances = read(await body_of(request), PeerTolerances)
+        async with self.ports.units.begin() as unit:
+            peer = await tolerate(unit, own_party, request.path_params["peer_id"], tolerances)
+            if peer is None:
+                raise NoSuchPeer(f"{own_party} has no {request.path_params['peer_id']}")
+            await unit.commit()
+        return {"peer_id": peer.peer_id, "tolerances": peer.tolerances}
 
     async def _list_failed(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
