@@ -25,6 +25,8 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.announcing import Announcing
+from roaming_hub.bridge_step import BridgeStep
 from roaming_hub.broadcast_worker import BroadcastWorker
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.bulkhead import Circuits
@@ -64,6 +66,8 @@ class RoamingHub:
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
+        self.bridge = BridgeStep(ports)
+        self.announcing = Announcing(ports, HUB)
         self.owners = ObjectOwners(ports)
         self.forwarding = Forwarding(
             ports=ports,
@@ -75,7 +79,8 @@ class RoamingHub:
             circuits=Circuits(ports.timer),
             hub=HUB,
             signing=signing,
-            steps=(self.owners,),
+            renewed=self.announcing.renewed,
+            steps=(self.owners, self.bridge),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
@@ -111,6 +116,7 @@ class RoamingHub:
             AtTheDoor, ports=ports, addresses=Buckets(ports, per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         )
         self.presence.serve_by(self.host)
+        self.announcing.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         desk = PartyDesk(host=self.host, presence=self.presence, hub=HUB)
         self.host.add_interface(rules_interface(desk))
@@ -138,6 +144,7 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.announcing.run(stop))
             tasks.create_task(self.claims.run(stop))
             tasks.create_task(self.broadcast_worker.run(stop))
             tasks.create_task(self._purge(stop))
@@ -145,7 +152,7 @@ class RoamingHub:
     async def backlog(self) -> int:
         """Count requests under way and messages of the hub's own that still have to be sent."""
         under_way = self.forwarding.bulkhead.in_flight + self.broadcast_worker.waiting
-        return under_way + await self.host.pending()
+        return under_way + await self.host.pending() + await self.announcing.pending()
 
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -155,6 +162,7 @@ class RoamingHub:
                     self.forwarding.forwards.purge,
                     self.broadcasts.purge,
                     self.owners.purge,
+                    self.bridge.purge,
                 ):
                     await self._purge_all(purge)
             except Unavailable as error:
