@@ -27,6 +27,8 @@ from roaming_hub.forwards import Forwards
 from roaming_hub.metrics import HubMetrics
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
+from roaming_hub.receipt_documents import ReceiptDocuments, receipts_router
+from roaming_hub.receipts import Receipts
 from roaming_hub.routing import Router, endpoints
 
 HUB: Final = PartyId("NL-HUB")
@@ -47,6 +49,8 @@ class RoamingHub:
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
+        self.receipts = Receipts(ports, HUB, signing)
+        documents = ReceiptDocuments(ports.units, HUB)
         self.forwarding = Forwarding(
             ports=ports,
             presence=self.presence,
@@ -55,6 +59,7 @@ class RoamingHub:
             metrics=hub_metrics,
             hub=HUB,
             signing=signing,
+            steps=(self.receipts,),
         )
         hub_metrics.watch(self.forwarding.bulkhead)
         self.router = Router(
@@ -71,7 +76,7 @@ class RoamingHub:
             ports,
             service=SERVICE,
             base_url=base_url,
-            interfaces=[self.presence.interface()],
+            interfaces=[self.presence.interface(), documents.interface()],
             fixed_party=HostedParty(service=SERVICE, party_id=HUB, role=Role.HUB, business_name="Wattroam hub"),
             extra_endpoints=endpoints,
         )
@@ -81,6 +86,7 @@ class RoamingHub:
         self.app = FastAPI(openapi_url=None)
         self.host.mount_on(self.app, authorize=access.party)
         self.app.include_router(admin_router(self.host, self.presence, HUB, access, backlog=self.backlog))
+        self.app.include_router(receipts_router(documents, access))
         self.app.router.routes += health_routes(self.metrics)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -88,6 +94,7 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.receipts.run(stop))
             tasks.create_task(self._purge(stop))
 
     async def backlog(self) -> int:
@@ -98,7 +105,7 @@ class RoamingHub:
         while not stop.is_set():
             try:
                 async with self.ports.units.begin() as unit:
-                    if await self.proxies.purge(unit):
+                    if await self.proxies.purge(unit) + await self.receipts.purge(unit):
                         await unit.commit()
             except Unavailable as error:
                 _log.warning("purge_failed", reason=str(error))
