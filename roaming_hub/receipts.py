@@ -46,7 +46,8 @@ from roaming_hub.receipt_records import (
     ReceiptLedger,
     ReceiptRow,
 )
-from roaming_hub.steps import Outcome, Row, Step
+from roaming_hub.recording import Row
+from roaming_hub.steps import Outcome, Step
 
 GROUP: Final = "hub-receipts"
 SIGN_EVERY_S: Final = 1.0
