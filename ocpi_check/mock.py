@@ -27,6 +27,8 @@ from ocpi_check.objects import stamp
 from ocpi_check.wire import Answer, Caller, Party, party_in, read_json, token_header, write_json
 
 VERSIONS: Final = ("2.2.1", "2.3.0")
+SHOWN_MAX: Final = 2_000
+"""Characters of a body that are printed."""
 HEARD_MAX: Final = 10_000
 """Older requests are forgotten."""
 
@@ -428,7 +430,7 @@ def told(heard: Heard) -> str:
     """Return one line for people."""
     sender = f" from {heard.from_party}" if heard.from_party else ""
     try:
-        body = json.dumps(json.loads(heard.body))[:200] if heard.body else ""
+        body = json.dumps(json.loads(heard.body))[:SHOWN_MAX] if heard.body else ""
     except ValueError:
         body = f"{len(heard.body)} bytes that are no JSON"
     return f"{heard.method} {heard.target}{sender} {body}".rstrip()

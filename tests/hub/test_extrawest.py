@@ -113,6 +113,7 @@ async def their_processes(cpo_port: int, msp_port: int) -> AsyncIterator[tuple[T
             await process.wait()
 
 
+@pytest.mark.xfail(reason="needs open routing and a tolerance for its URLs", strict=True)
 async def test_a_charge_between_two_platforms_of_extrawest_roams_through_the_hub(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -145,7 +146,7 @@ async def test_a_charge_between_two_platforms_of_extrawest_roams_through_the_hub
         async def has_result() -> bool:
             return "start-1" in await msp.held("commands")
 
-        await until(has_result, what="the result of START_SESSION reaches the EMSP")
+        await until(has_result, what="the result of START_SESSION reaches the EMSP", within_s=5)
         sessions, cdrs = await msp.held("sessions"), await msp.held("cdrs")
 
     assert allowed["body"]["data"][0]["allowed"] == "ALLOWED"
