@@ -19,11 +19,13 @@ from typing import Any, Final
 
 import structlog
 
+from emobility.domain.charging_periods import whole_second
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.domain.token import TokenType
+from emobility.domain.transaction import Transaction
 from emobility.events.charging import IdTokenKind
 from emobility.events.event import Envelope
 from emobility.events.fold import TransactionReport
@@ -36,7 +38,7 @@ from emobility.protocols.station_control.messages import CommandOutcome, Command
 from services.charging_operations.concurrency import TokenGroup
 from services.charging_operations.office import GROUP, NotAllowedNow, NotFound, NotUnderstood, Office
 from services.charging_operations.publishing import Publisher
-from services.charging_operations.records import COMMAND, EVSES, TokenRecord
+from services.charging_operations.records import COMMAND, EVSES, SESSION, TokenRecord
 from services.charging_operations.station_calls import OCPP_16, StationOffline, call_station, rfc3339, version_of
 from services.charging_operations.stations import evse_at
 from services.charging_operations.tokens import group_at_stations, group_key_of, tokens_of
@@ -378,6 +380,7 @@ class ReservationDesk:
         if row is not None and row.state is not ReservationState.USED:
             used = replace(row, transaction_id=event.transaction_id)
             await self._end(unit, used, ReservationState.USED)
+            await _hold_for_session(unit, used)
 
     async def take_end(self, unit: UnitOfWork, envelope: Envelope, event: ReservationEnded) -> None:
         """A station gave a reservation up; of one that is over already that changes nothing."""
@@ -489,6 +492,28 @@ class ReservationDesk:
             is_replaceable=False,
             url=await self.office.ports.vault.open(command.response_url),
         )
+
+
+async def reserved_from(unit: UnitOfWork, transaction: Transaction) -> datetime | None:
+    """Return since when the EVSE of a transaction had been reserved for it; None: it was not."""
+    rows = await unit.table(RESERVATION).select(
+        {
+            "party_id": transaction.party_id,
+            "charging_station_id": transaction.charging_station_id,
+            "transaction_id": transaction.transaction_id,
+        }
+    )
+    return min((whole_second(row.made_at) for row in rows), default=None)
+
+
+async def _hold_for_session(unit: UnitOfWork, row: ReservationRecord) -> None:
+    """A use that is told after the session was opened still counts for it."""
+    where = {name: getattr(row, name) for name in ("party_id", "charging_station_id", "transaction_id")}
+    for found in await unit.table(SESSION).select(where):
+        session = await unit.table(SESSION).get_for_update(found.party_id, found.session_id)
+        if session is not None and session.session.reserved_from is None:
+            held = replace(session.session, reserved_from=whole_second(row.made_at))
+            await unit.table(SESSION).put(replace(session, session=held))
 
 
 def id_token_type_of(token_type: TokenType) -> str:
