@@ -1,10 +1,10 @@
-"""The hub operator's side: invite, list and suspend parties, set rules, read the CDR log. Internal token only."""
+"""The hub operator's side: invite, list, suspend parties, read the CDR log; more: `party_admin`. Internal token."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, Field
@@ -15,9 +15,9 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, PeerState, PeerTolerances
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.presence import Presence
-from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ROUTING_RULE, ForwardOutcome, RoutingRule
-from roaming_hub.rules import ANY
+from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ForwardOutcome
 
 FORWARDS_PAGE: Final = 1_000
 
@@ -49,14 +49,6 @@ class PartyState(BaseModel):
     versions_url: str | None
 
 
-class Rule(BaseModel):
-    """Whether a receiver takes a module from a sender; `*` stands for any."""
-
-    sender: str = Field(default=ANY, max_length=6)
-    module: str = Field(default=ANY, max_length=64)
-    is_allowed: bool
-
-
 class Forward(BaseModel):
     """A CDR that passed the hub."""
 
@@ -86,12 +78,18 @@ def _party(text: str) -> PartyId:
 
 
 def admin_router(
-    host: OCPIHost, presence: Presence, hub: PartyId, access: Access, *, backlog: Callable[[], Awaitable[int]]
+    host: OCPIHost,
+    presence: Presence,
+    hub: PartyId,
+    access: Access,
+    broadcasts: Broadcasts,
+    *,
+    backlog: Callable[[], Awaitable[int]],
 ) -> APIRouter:
     """Return all routes."""
     router = APIRouter(dependencies=[Depends(require_internal(access))])
     router.include_router(_parties_router(host, presence, hub))
-    router.include_router(_traffic_router(host, backlog))
+    router.include_router(_traffic_router(host, broadcasts, backlog))
     return router
 
 
@@ -165,21 +163,9 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
     return router
 
 
-def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
+def _traffic_router(host: OCPIHost, broadcasts: Broadcasts, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
     router = APIRouter()
     units = host.ports.units
-
-    @router.put("/admin/parties/{party_id}/rules")
-    async def set_rule(party_id: str, rule: Rule) -> Rule:
-        """Allow or refuse what a party may be sent."""
-        receiver = _party(party_id)
-        sender = ANY if rule.sender == ANY else _party(rule.sender).code
-        async with units.begin() as unit:
-            await unit.table(ROUTING_RULE).put(
-                RoutingRule(receiver=receiver, sender=sender, module=rule.module, is_allowed=rule.is_allowed)
-            )
-            await unit.commit()
-        return rule
 
     @router.get("/admin/forwards")
     async def forwards(offset: int = 0, limit: int = FORWARDS_PAGE) -> list[Forward]:
@@ -203,6 +189,14 @@ def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> AP
             )
             for each in found
         ]
+
+    @router.get("/admin/broadcasts/{correlation_id}")
+    async def broadcast(correlation_id: str) -> dict[str, Any]:
+        """Tell what became of a broadcast, receiver by receiver; its sender asks by OCPI."""
+        found = await broadcasts.of_correlation(correlation_id)
+        if found is None:
+            raise HTTPException(status_code=404, detail="no broadcast has this correlation id")
+        return found
 
     @router.get("/internal/backlog")
     async def pending() -> Backlog:

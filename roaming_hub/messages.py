@@ -52,12 +52,14 @@ class Message:
     """What goes on to one receiver; steps on its way may replace `url`, `body` and `headers`.
 
     Attributes:
+        message_id: The X-Request-ID that the receiver sees; new for each receiver.
         sender_party: In whose name the sender called.
         from_party: Whom the receiver sees as the sender: the hub where it asks or pushes in its own name.
         headers: Sent along with what the hub itself sends.
         stand_in_callback: URL of the hub in the place of a `response_url`.
     """
 
+    message_id: str
     incoming: Incoming
     sender_party: PartyId
     from_party: PartyId

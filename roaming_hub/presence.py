@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -77,6 +78,13 @@ class Presence:
         self._heard_s.pop(peer.peer_id, None)
         await self._set(peer, ConnectionStatus.OFFLINE)
 
+    def heard_at(self, peer_id: str) -> datetime | None:
+        """Return when a platform was heard last; None: not since this process started, or it was lost since."""
+        heard_s = self._heard_s.get(peer_id)
+        if heard_s is None:
+            return None
+        return self._ports.clock.now() - timedelta(seconds=self._ports.timer.monotonic_s() - heard_s)
+
     async def plan(self, unit: UnitOfWork, party_id: PartyId, role: Role) -> None:
         """A party is expected to connect."""
         if await unit.table(HUB_CLIENT).get(party_id, role) is None:
@@ -88,6 +96,11 @@ class Presence:
         for each in roles:
             await self._enter(unit, party_id, each.role, ConnectionStatus.SUSPENDED)
         return len(roles)
+
+    async def resume(self, unit: UnitOfWork, party_id: PartyId) -> None:
+        """A suspended party is expected to connect again."""
+        for each in await unit.table(HUB_CLIENT).select({"party_id": party_id}):
+            await self._enter(unit, party_id, each.role, ConnectionStatus.PLANNED)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Probe silent platforms until `stop` is set."""

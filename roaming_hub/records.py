@@ -1,4 +1,4 @@
-"""Rows of the hub: the state of each party, rules, resources it stands in front of, and its log of CDRs."""
+"""Rows of the hub: the state of each party, resources it stands in front of, and its log of CDRs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class ResourceKind(StrEnum):
     """The next page of a list."""
     OBJECT = "OBJECT"
     """An object a receiver created (`Location` of POST cdrs)."""
+    LISTING = "LISTING"
+    """The next page of all parties' objects; `url` holds how far the list was read."""
     CALLBACK = "CALLBACK"
     """A requester's `response_url`; delivered once."""
 
@@ -88,13 +90,24 @@ class CDRForward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingRule:
-    """Whether `receiver` takes messages of a module from a sender; `*` stands for any."""
+class MessageRecord:
+    """That a message went from one party to another through the hub; durable before its sender is answered.
 
-    receiver: PartyId
-    sender: str
+    Attributes:
+        message_id: The X-Request-ID that the receiver saw.
+        body_sha256: Over the body as it was sent, hex; empty without one.
+        status_code: The receiver's OCPI status code, or the hub's 4xxx where it got none.
+    """
+
+    message_id: str
+    correlation_id: str
+    from_party: PartyId
+    to_party: PartyId
     module: str
-    is_allowed: bool
+    method: str
+    body_sha256: str
+    status_code: int
+    at: datetime
 
 
 HUB_CLIENT: Final = TableSpec(name="hub_client", record=HubClient, key=("party_id", "role"))
@@ -102,6 +115,4 @@ PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedR
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
 )
-ROUTING_RULE: Final = TableSpec(
-    name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"), is_reference=True
-)
+HUB_MESSAGE: Final = TableSpec(name="hub_message", record=MessageRecord, key=("message_id",))

@@ -18,6 +18,8 @@ from typing import Final
 from emobility.domain.agreement import RoamingAgreement, SignedMeterPolicy
 from emobility.domain.cdr import CDR
 from emobility.domain.cdr_difference import CostPart, Difference, explain_difference
+from emobility.domain.cdr_fault import CDRFault as CDRFault  # noqa: PLC0414 - known by this name to all who check
+from emobility.domain.clause import clause_broken, clause_of_acceptance
 from emobility.domain.errors import EmobilityError
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.priced import PeriodSpansPriceChange, PricedSession
@@ -34,55 +36,6 @@ POWER_W_MAX: Final = 4_000_000
 DURATION_MAX: Final = timedelta(days=30)
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """How far the clocks of two honest parties may differ."""
-
-
-class CDRFault(StrEnum):
-    """Why a CDR is disputed."""
-
-    NO_AGREEMENT_IN_FORCE = "NO_AGREEMENT_IN_FORCE"
-    CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
-    TARIFF_UNKNOWN = "TARIFF_UNKNOWN"
-    TARIFF_TEXT_DIFFERS = "TARIFF_TEXT_DIFFERS"
-    TARIFF_NOT_ASSIGNED = "TARIFF_NOT_ASSIGNED"
-    TARIFF_NOT_IN_FORCE = "TARIFF_NOT_IN_FORCE"
-    TARIFF_NOT_FROZEN = "TARIFF_NOT_FROZEN"
-    """It is priced by another version than the one that was frozen when the charge was authorised or began."""
-    TOTAL_COST_DIFFERS = "TOTAL_COST_DIFFERS"
-    ENERGY_COST_DIFFERS = "ENERGY_COST_DIFFERS"
-    TIME_COST_DIFFERS = "TIME_COST_DIFFERS"
-    PARKING_COST_DIFFERS = "PARKING_COST_DIFFERS"
-    FIXED_COST_DIFFERS = "FIXED_COST_DIFFERS"
-    RESERVATION_COST_DIFFERS = "RESERVATION_COST_DIFFERS"
-    TAX_DIFFERS = "TAX_DIFFERS"
-    """A tax that the document names is not its own percentage of the price before tax."""
-    NOT_PRICEABLE = "NOT_PRICEABLE"
-    RECEIVED_TOO_LATE = "RECEIVED_TOO_LATE"
-    DUPLICATE = "DUPLICATE"
-    SESSION_CHARGED_TWICE = "SESSION_CHARGED_TWICE"
-    OVERLAPS_ANOTHER_CDR = "OVERLAPS_ANOTHER_CDR"
-    SESSION_ENERGY_DIFFERS = "SESSION_ENERGY_DIFFERS"
-    SESSION_TIMES_DIFFER = "SESSION_TIMES_DIFFER"
-    SESSION_INVALID = "SESSION_INVALID"
-    """The CPO declared the session invalid, which says that it will not be billed (OCPI 2.2.1, 9.4.2)."""
-    SESSION_TARIFF_DIFFERS = "SESSION_TARIFF_DIFFERS"
-    SESSION_TOKEN_DIFFERS = "SESSION_TOKEN_DIFFERS"  # noqa: S105 - the name of a rule, no password
-    PERIODS_OUT_OF_ORDER = "PERIODS_OUT_OF_ORDER"
-    PERIODS_OUTSIDE_SESSION = "PERIODS_OUTSIDE_SESSION"
-    PERIODS_MISS_ENERGY = "PERIODS_MISS_ENERGY"
-    PERIODS_MISS_TIME = "PERIODS_MISS_TIME"
-    PERIODS_NOT_CUT = "PERIODS_NOT_CUT"
-    """A price changed inside a period (OCPI 2.2.1, 10.4.1: a new one starts there); whoever cuts less decides it."""
-    METER_NOT_SIGNED = "METER_NOT_SIGNED"
-    METER_KEY_NOT_PINNED = "METER_KEY_NOT_PINNED"
-    METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
-    METER_ENERGY_DIFFERS = "METER_ENERGY_DIFFERS"
-    METER_RECORD_REUSED = "METER_RECORD_REUSED"
-    IMPLAUSIBLE = "IMPLAUSIBLE"
-    TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105 - the name of a rule, no password
-    CREDIT_WITHOUT_ORIGINAL = "CREDIT_WITHOUT_ORIGINAL"
-    CREDIT_PRECEDES_ORIGINAL = "CREDIT_PRECEDES_ORIGINAL"
-    CREDITED_TWICE = "CREDITED_TWICE"
-    CREDIT_DIFFERS_FROM_ORIGINAL = "CREDIT_DIFFERS_FROM_ORIGINAL"
 
 
 ARRIVAL_FAULTS: Final = frozenset(
@@ -125,6 +78,7 @@ class CDRFinding:
     """One broken rule; the amounts are in ten-thousandths where the quarrel is about money.
 
     `difference` then says where they come apart: period, dimension, element of the tariff, and the mistake made.
+    `clause`: what it rests on.
     """
 
     fault: CDRFault
@@ -132,15 +86,20 @@ class CDRFinding:
     expected_e4: int | None = None
     stated_e4: int | None = None
     difference: Difference | None = None
+    clause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CDRVerdict:
-    """The decision and every finding behind it; `repriced` is None where it was not priced again, or could not be."""
+    """The decision, what it rests on (`domain/clause.py`) and every finding behind it.
+
+    `repriced` is None where it was not priced again, or could not be.
+    """
 
     decision: CDRDecision
     findings: tuple[CDRFinding, ...]
     repriced: PricedSession | None
+    clause: str
 
     @property
     def faults(self) -> tuple[CDRFault, ...]:
@@ -206,7 +165,7 @@ def check_cdr(
     if cdr.is_credit:
         findings = list(_credit_findings(cdr, earlier_cdrs))
         waits = may_wait and _has_overtaken(findings, cdr, session)
-        return _verdict(findings, repriced=None, waits=waits)
+        return _verdict(cdr, agreement, findings, repriced=None, waits=waits)
     findings = [
         *_agreement_findings(cdr, agreement),
         *_tariff_findings(cdr, agreement, known_tariffs),
@@ -224,7 +183,8 @@ def check_cdr(
     if agreement is not None:
         findings += _deadline_findings(cdr, agreement, received_at)
         findings += _meter_findings(agreement.signed_meter_policy, signature_verdict)
-    return _verdict(findings, repriced=repriced, waits=may_wait and _has_overtaken(findings, cdr, session))
+    waits = may_wait and _has_overtaken(findings, cdr, session)
+    return _verdict(cdr, agreement, findings, repriced=repriced, waits=waits)
 
 
 def _hashed(cdr: CDR) -> tuple[tuple[Tariff, str], ...]:
@@ -237,10 +197,22 @@ def _as_sent(tariff: Tariff, of_hash: str, known_tariffs: Mapping[str, KnownTari
     return tariff if known is None else known.tariff
 
 
-def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None, waits: bool) -> CDRVerdict:
+def _verdict(
+    cdr: CDR,
+    agreement: RoamingAgreement | None,
+    findings: Sequence[CDRFinding],
+    *,
+    repriced: PricedSession | None,
+    waits: bool,
+) -> CDRVerdict:
     decision = CDRDecision.WAIT if waits else CDRDecision.DISPUTE
+    cited = tuple(replace(finding, clause=clause_broken(finding.fault, agreement)) for finding in findings)
+    accepted = clause_of_acceptance(agreement, is_credit=cdr.is_credit, is_deemed=False)
     return CDRVerdict(
-        decision=decision if findings else CDRDecision.ACCEPT, findings=tuple(findings), repriced=repriced
+        decision=decision if findings else CDRDecision.ACCEPT,
+        findings=cited,
+        repriced=repriced,
+        clause=(cited[0].clause or accepted) if cited else accepted,
     )
 
 

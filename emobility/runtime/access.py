@@ -109,6 +109,15 @@ class Access:
             raise _unknown()
         return token.party_id
 
+    async def opens(self, token: str, party_id: PartyId | None) -> bool:
+        """Tell whether a token opens a party's own pages, on which everything may be done, or, without one, ours."""
+        if not token or len(token) > TOKEN_CHARACTERS_MAX:
+            return False
+        if self._is_internal(token.encode()):
+            return True
+        found = await self._token_of(token.encode())
+        return found is not None and found.party_id == party_id and found.role is TokenRole.OWNER
+
     async def issue(
         self,
         unit: UnitOfWork,

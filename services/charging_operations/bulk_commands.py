@@ -282,7 +282,9 @@ class BulkDesk:
         """Note for as many stations as there are places that they are called now."""
         claimed: list[tuple[BulkJobRecord, BulkCallRecord]] = []
         async with self.office.ports.units.begin() as unit:
-            for each in await unit.table(BULK_JOB).select({"state": JobState.RUNNING}, order_by=("created_at",)):
+            running = await unit.table(BULK_JOB).select({"state": JobState.RUNNING}, order_by=("created_at",))
+            # Who has the fewest stations under way goes first: nobody's jobs keep all places from another party.
+            for each in sorted(running, key=lambda job: self._under_way_of(job.party_id)):
                 taken = self._under_way.get((each.party_id, each.job_id), 0)
                 places = min(each.at_once - taken, CALLS_MAX - sum(self._under_way.values()) - len(claimed))
                 job = await _job_for_update(unit, each.party_id, each.job_id) if places > 0 else None
@@ -296,6 +298,9 @@ class BulkDesk:
                 claimed += [(job, row) for row in calling]
             await unit.commit()
         return claimed
+
+    def _under_way_of(self, party_id: PartyId) -> int:
+        return sum(calls for (party, _), calls in self._under_way.items() if party == party_id)
 
     async def _execute(self, job: BulkJobRecord, call: BulkCallRecord, stop: asyncio.Event) -> None:
         key = (job.party_id, job.job_id)

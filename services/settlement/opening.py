@@ -45,7 +45,8 @@ class Openings:
     async def advance(self) -> int:
         """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
         async with self._ports.units.begin() as unit:
-            unopened = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))
+            found = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))
+        unopened = [each for each in found if each.mode is not SettlementMode.OFF_CHAIN]
         if not unopened:
             return 0
         deployment = await self._deployment({each.currency for each in unopened})

@@ -91,7 +91,7 @@ class Everything:
                 for route in host.app.routes:
                     assert isinstance(route, Route)
                     for method in sorted(route.methods or ()):
-                        if method != "HEAD" and route.path != "/versions" and route.path.count("/") > 1:
+                        if method != "HEAD" and route.path.rstrip("/").count("/") > 1:
                             yield Served(service, own_party, method, route.path)
 
     async def call(

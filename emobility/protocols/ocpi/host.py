@@ -89,6 +89,8 @@ HUB_PEER_ID: Final = "hub"
 
 Authorize = Callable[[Request, PartyId], Awaitable[None]]
 """Raises the HTTP error that refuses an operator; see `emobility/runtime/access`."""
+_Served = tuple[str, list[str], Callable[[Request], Awaitable[Response]]]
+"""A path, its methods and who answers."""
 Connected = Callable[[PartyId, Peer], Awaitable[None]]
 """Told, after the commit, that `own_party` is registered with a peer (again)."""
 Left = Callable[[PartyId, Peer, list[tuple[PartyId, Role]]], Awaitable[None]]
@@ -200,6 +202,12 @@ class OCPIHost:
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Serve further routes below `/ocpi`, after our own."""
         self.app.router.routes += routes
+
+    def add_interface(self, interface: Interface) -> None:
+        """Serve a further module; called before anything is served."""
+        self.interfaces = (*self.interfaces, interface)
+        served = [each for version in self.registrar.versions for each in self._served_by(interface, version)]
+        self.app.router.routes[0:0] = _in_both_spellings(served)
 
     def on_connected(self, told: Connected) -> None:
         """Have `told(own_party, peer)` called after each completed handshake."""
@@ -328,19 +336,18 @@ class OCPIHost:
         return app
 
     def _routes_of(self, version: str) -> list[BaseRoute]:
-        served: list[tuple[str, list[str], Callable[[Request], Awaitable[Response]]]] = [
+        served: list[_Served] = [
             (f"/{version}", ["GET"], self._open(self._details, version)),
             (f"/{version}/credentials", ["GET", "POST", "PUT", "DELETE"], self._open(self._credentials, version)),
         ]
         for interface in self.interfaces:
-            base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
-            for method, path, handler in interface.routes:
-                served.append((f"{base}{path}".rstrip("/"), [method], self._module(handler)))
-        # Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent.
+            served += self._served_by(interface, version)
+        return _in_both_spellings(served)
+
+    def _served_by(self, interface: Interface, version: str) -> list[_Served]:
+        base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
         return [
-            Route(spelled, serve, methods=methods)
-            for exact, methods, serve in served
-            for spelled in (exact, f"{exact}/")
+            (f"{base}{path}".rstrip("/"), [method], self._module(handler)) for method, path, handler in interface.routes
         ]
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
@@ -599,6 +606,13 @@ class OCPIHost:
             await self.deliveries.retry(unit, own_party, delivery_id)
             await unit.commit()
         return {"delivery_id": delivery_id, "state": "PENDING"}
+
+
+def _in_both_spellings(served: Sequence[_Served]) -> list[BaseRoute]:
+    """Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent."""
+    return [
+        Route(spelled, serve, methods=methods) for exact, methods, serve in served for spelled in (exact, f"{exact}/")
+    ]
 
 
 def _presented_tokens(value: str) -> list[tuple[str, bool]]:

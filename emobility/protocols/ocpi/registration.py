@@ -7,7 +7,7 @@ No unit of work is open while the other side is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -109,17 +109,26 @@ class OwnIdentity:
         return credentials_in(version, token=token, url=self.versions_url, own=own, reachable=self.reachable)
 
 
+Admits = Callable[[Peer, Sequence[CredentialsRole]], Awaitable[None]]
+
+
+async def _admit(_: Peer, __: Sequence[CredentialsRole]) -> None:
+    """Admit whoever holds the token."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registrar:
     """Makes and ends registrations of our parties.
 
     Attributes:
         needs: Endpoints a platform with these roles must have; else S 3003.
+        admits: Told a platform and what it claims before that counts; raises what refuses it. No unit is open.
         versions: What we speak.
     """
 
     ports: Ports
     needs: Callable[[Sequence[CredentialsRole]], frozenset[EndpointNeed]] = field(default=lambda _: frozenset())
+    admits: Admits = field(default=_admit)
     timeout_s: float = TIMEOUT_S
     versions: tuple[str, ...] = (NATIVE,)
 
@@ -191,6 +200,7 @@ class Registrar:
         self._refuse_foreign(peer, posted)
         async with self.ports.units.begin() as unit:
             await self._refuse_taken(unit, peer, posted)
+        await self.admits(peer, posted.roles)
         endpoints = await self._fetch_endpoints(peer, posted, own)
         token_c = new_token(self.ports.randomness)
         sealed = await self.ports.vault.seal(posted.token, identifier=_vault_identifier(peer))
@@ -340,6 +350,7 @@ class Registrar:
         except (NotAnOCPIObject, NotJSON) as error:
             raise PeerFailed(http_status=answer.http_status, status_code=None, message=str(error)) from error
         self._refuse_foreign(peer, theirs)
+        await self.admits(peer, theirs.roles)
         sealed = await self.ports.vault.seal(theirs.token, identifier=_vault_identifier(peer))
         registered = replace(
             peer,

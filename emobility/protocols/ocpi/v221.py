@@ -122,8 +122,9 @@ class InterfaceRole(StrEnum):
 
 
 class ModuleID(StrEnum):
-    """Modules we know, of all versions. DISPUTES is our own, agreed per pair (6.3.3 custom modules)."""
+    """Modules we know, of all versions. AGREEMENTS, DISPUTES and RULES are our own (6.3.3 custom modules)."""
 
+    AGREEMENTS = "wattroam-agreements"
     BOOKINGS = "bookings"
     CDRS = "cdrs"
     CHARGINGPROFILES = "chargingprofiles"
@@ -134,6 +135,7 @@ class ModuleID(StrEnum):
     INVOICERECONCILIATION = "invoicereconciliation"
     LOCATIONS = "locations"
     PAYMENTS = "payments"
+    RULES = "wattroam-rules"
     SESSIONS = "sessions"
     TARIFFS = "tariffs"
     TOKENS = "tokens"
@@ -566,6 +568,7 @@ class Dispute(OCPIObject, frozen=True, kw_only=True):
     detail: Text512
     expected_e4: int | None = None
     stated_e4: int | None = None
+    clause: Text255 | None = None
 
 
 # Commands (section 13)
