@@ -45,6 +45,7 @@ from roaming_hub.proxies import Proxies
 from roaming_hub.rate_limits import ADDRESS_BURST, ADDRESS_PER_S, PARTY_BURST, PARTY_PER_S, AtTheDoor, Buckets
 from roaming_hub.recording import Recording
 from roaming_hub.routing import Router, endpoints
+from roaming_hub.single_objects import SingleObjects
 
 HUB: Final = PartyId("NL-HUB")
 SERVICE: Final = "hub"
@@ -75,7 +76,7 @@ class RoamingHub:
             circuits=Circuits(ports.timer),
             hub=HUB,
             signing=signing,
-            steps=(self.owners,),
+            steps=(self.owners, SingleObjects()),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
