@@ -49,6 +49,7 @@ from roaming_hub.receipt_documents import ReceiptDocuments, receipts_router
 from roaming_hub.receipts import Receipts
 from roaming_hub.recording import Recording
 from roaming_hub.routing import Router, endpoints
+from roaming_hub.single_objects import SingleObjects
 
 HUB: Final = PartyId("NL-HUB")
 SERVICE: Final = "hub"
@@ -84,7 +85,7 @@ class RoamingHub:
             hub=HUB,
             signing=signing,
             renewed=self.announcing.renewed,
-            steps=(self.owners, self.bridge, self.receipts),
+            steps=(self.owners, self.bridge, SingleObjects(), self.receipts),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
