@@ -45,8 +45,11 @@ from roaming_hub.party_rules import rules_interface
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
 from roaming_hub.rate_limits import ADDRESS_BURST, ADDRESS_PER_S, PARTY_BURST, PARTY_PER_S, AtTheDoor, Buckets
+from roaming_hub.receipt_documents import ReceiptDocuments, receipts_router
+from roaming_hub.receipts import Receipts
 from roaming_hub.recording import Recording
 from roaming_hub.routing import Router, endpoints
+from roaming_hub.single_objects import SingleObjects
 
 HUB: Final = PartyId("NL-HUB")
 SERVICE: Final = "hub"
@@ -68,6 +71,8 @@ class RoamingHub:
         signing = MessageSigning(ports)
         self.bridge = BridgeStep(ports)
         self.announcing = Announcing(ports, HUB)
+        self.receipts = Receipts(ports, HUB, signing)
+        documents = ReceiptDocuments(ports.units, HUB)
         self.owners = ObjectOwners(ports)
         self.forwarding = Forwarding(
             ports=ports,
@@ -80,7 +85,7 @@ class RoamingHub:
             hub=HUB,
             signing=signing,
             renewed=self.announcing.renewed,
-            steps=(self.owners, self.bridge),
+            steps=(self.owners, self.bridge, SingleObjects(), self.receipts),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
@@ -106,7 +111,7 @@ class RoamingHub:
             ports,
             service=SERVICE,
             base_url=base_url,
-            interfaces=[self.presence.interface(), self.broadcasts.interface()],
+            interfaces=[self.presence.interface(), self.broadcasts.interface(), documents.interface()],
             registrar=Registrar(ports=ports, admits=self.claims.admit),
             fixed_party=HostedParty(service=SERVICE, party_id=HUB, role=Role.HUB, business_name="Wattroam hub"),
             extra_endpoints=endpoints,
@@ -122,6 +127,7 @@ class RoamingHub:
         self.host.add_interface(rules_interface(desk))
         self.app = FastAPI(openapi_url=None)
         self.host.mount_on(self.app, authorize=access.party)
+        self.app.include_router(receipts_router(documents, access))
         self.app.include_router(party_admin_router(desk, access))
         pages = OperatorPages(
             access=access,
@@ -145,6 +151,7 @@ class RoamingHub:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
             tasks.create_task(self.announcing.run(stop))
+            tasks.create_task(self.receipts.run(stop))
             tasks.create_task(self.claims.run(stop))
             tasks.create_task(self.broadcast_worker.run(stop))
             tasks.create_task(self._purge(stop))
@@ -157,6 +164,9 @@ class RoamingHub:
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
+                async with self.ports.units.begin() as unit:
+                    if await self.proxies.purge(unit) + await self.receipts.purge(unit):
+                        await unit.commit()
                 for purge in (
                     self.proxies.purge,
                     self.forwarding.forwards.purge,

@@ -521,6 +521,8 @@ class OCPIHost:
             url = self.endpoint_url(own_party, each.module, each.role, version)
             endpoints.append(Endpoint(identifier=str(each.module), role=each.role, url=url))
         endpoints += self._extra_endpoints(base)
+        if caller.peer.tolerances.appends_to_endpoints:
+            endpoints[1:] = [msgspec.structs.replace(each, url=f"{each.url}/") for each in endpoints[1:]]
         own = await self._identity(own_party)
         role = opposite(caller.peer.expected_role or Role.CPO) if own.role is Role.HUB else own.role
         return Reply(data=details_in(version, endpoints, role=role))
