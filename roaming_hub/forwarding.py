@@ -118,7 +118,7 @@ class Forwarding:
         }
         if message.body:
             sent["Content-Type"] = message.incoming.headers.get("content-type", "application/json")
-        endpoints, version = message.receiver.endpoint_urls(), message.incoming.version
+        endpoints, version = message.receiver.endpoint_urls(), message.receiver.version
         sent |= await self.signing.forwarded_request(
             self.hub,
             message.incoming.signed,
