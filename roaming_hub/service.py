@@ -25,6 +25,8 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.announcing import Announcing
+from roaming_hub.bridge_step import BridgeStep
 from roaming_hub.broadcast_worker import BroadcastWorker
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.bulkhead import Circuits
@@ -47,6 +49,7 @@ from roaming_hub.receipt_documents import ReceiptDocuments, receipts_router
 from roaming_hub.receipts import Receipts
 from roaming_hub.recording import Recording
 from roaming_hub.routing import Router, endpoints
+from roaming_hub.single_objects import SingleObjects
 
 HUB: Final = PartyId("NL-HUB")
 SERVICE: Final = "hub"
@@ -66,6 +69,8 @@ class RoamingHub:
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
+        self.bridge = BridgeStep(ports)
+        self.announcing = Announcing(ports, HUB)
         self.receipts = Receipts(ports, HUB, signing)
         documents = ReceiptDocuments(ports.units, HUB)
         self.owners = ObjectOwners(ports)
@@ -79,7 +84,8 @@ class RoamingHub:
             circuits=Circuits(ports.timer),
             hub=HUB,
             signing=signing,
-            steps=(self.owners, self.receipts),
+            renewed=self.announcing.renewed,
+            steps=(self.owners, self.bridge, SingleObjects(), self.receipts),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
@@ -115,6 +121,7 @@ class RoamingHub:
             AtTheDoor, ports=ports, addresses=Buckets(ports, per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         )
         self.presence.serve_by(self.host)
+        self.announcing.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         desk = PartyDesk(host=self.host, presence=self.presence, hub=HUB)
         self.host.add_interface(rules_interface(desk))
@@ -143,6 +150,7 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.announcing.run(stop))
             tasks.create_task(self.receipts.run(stop))
             tasks.create_task(self.claims.run(stop))
             tasks.create_task(self.broadcast_worker.run(stop))
@@ -151,7 +159,7 @@ class RoamingHub:
     async def backlog(self) -> int:
         """Count requests under way and messages of the hub's own that still have to be sent."""
         under_way = self.forwarding.bulkhead.in_flight + self.broadcast_worker.waiting
-        return under_way + await self.host.pending()
+        return under_way + await self.host.pending() + await self.announcing.pending()
 
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -164,6 +172,7 @@ class RoamingHub:
                     self.forwarding.forwards.purge,
                     self.broadcasts.purge,
                     self.owners.purge,
+                    self.bridge.purge,
                 ):
                     await self._purge_all(purge)
             except Unavailable as error:
