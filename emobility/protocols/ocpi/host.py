@@ -51,6 +51,7 @@ from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
 from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.key_api import KeyAPI
 from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
     PEER,
@@ -218,6 +219,7 @@ class OCPIHost:
                 self._operator(authorize, self._retry),
                 methods=["POST"],
             ),
+            *KeyAPI(self.ports).routes(below, lambda handler: self._operator(authorize, handler)),
         ]
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
