@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -358,6 +359,31 @@ async def test_the_same_over_postgresql(postgres_dsn: str) -> None:
         await here.operations.reservations.watch()
 
         assert sorted(row.state for row in await here.rows(RESERVATION)) == ["EXPIRED", "USED"]
+
+
+async def test_silent_stations_keep_no_reservation_of_others_from_being_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reservations, "CANCELS_PER_LOOK", 1)
+    async with open_for_business() as here:
+        here.gateway.outcome = TIMED_OUT
+        await reserve(here, status=504)
+        async with here.ports.units.begin() as unit:
+            (ours,) = await unit.table(RESERVATION).select()
+            earlier = ours.made_at - timedelta(minutes=1)
+            await unit.table(RESERVATION).put(replace(ours, party_id=OTHER_CPO, made_at=earlier))
+            await unit.commit()
+        here.gateway.outcome = CommandOutcome(result=CommandResult.ACCEPTED, station_status="Accepted")
+        here.gateway.hangs_for = OTHER_CPO.code
+
+        looking = asyncio.create_task(here.operations.reservations.watch())
+        async with asyncio.timeout(10):
+            await here.until(lambda: is_in(here, "CANCELLED"))
+        looking.cancel()
+
+
+async def is_in(here: World, wanted: str) -> bool:
+    return await state(here) == wanted
 
 
 def holding_terms() -> TariffTerms:
