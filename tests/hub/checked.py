@@ -23,12 +23,13 @@ from ocpi_check.operating import WattroamOperator
 from ocpi_check.run import Run, Target, run_checks
 from ocpi_check.table import Finding
 from ocpi_check.wire import Caller
-from roaming_hub import presence
+from roaming_hub import callbacks, presence
 from roaming_hub.service import RoamingHub, build
 from tests.hub.world import INTERNAL_TOKEN, memory_ports, running, settings
 
 SILENCE_S: Final = 0.3
 RECEIVER_TIMEOUT_S: Final = 0.4
+GRACE_S: Final = 0.1
 PORTS: Final = 80
 
 
@@ -61,6 +62,7 @@ class CheckedHub:
             version=version,
             ports=self.ports,
             silence_s=SILENCE_S,
+            grace_s=2 * GRACE_S,
             arrival_s=self.arrival_s,
         )
         operator = WattroamOperator(caller, f"{self.inner_origin}/hub/admin", INTERNAL_TOKEN)
@@ -77,6 +79,7 @@ class CheckedHub:
 async def serving_hub(monkeypatch: pytest.MonkeyPatch, *, has_proxy: bool = False) -> AsyncIterator[CheckedHub]:
     """Serve a hub that waits and probes as fast as a test can bear; with a proxy its public URL is the proxy's."""
     monkeypatch.setattr(presence, "PROBE_S", SILENCE_S)
+    monkeypatch.setattr(callbacks, "GRACE_S", GRACE_S)
     port, proxy_port, *ports = port_block(PORTS + 2)
     inner = f"http://127.0.0.1:{port}"
     origin = f"http://127.0.0.1:{proxy_port}" if has_proxy else inner
