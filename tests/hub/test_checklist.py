@@ -232,20 +232,16 @@ def lower_case(passing: Passing) -> None:
 
 ANSWERS: Final[list[tuple[str, Spoil]]] = [
     ("T1", http(401, 403)),
-    ("T2", http(401, 200)),
     ("T3", http(401, 200)),
-    ("T4", http(401, 200)),
     ("T5", http(400, 200)),
     ("T6", http(200, 422)),
     ("T7", no_timestamp),
     ("T8", without("x-correlation-id")),
-    ("T10", http(404, 200)),
     ("T11", http(201, 200)),
     ("T12", lower_case),
     ("T13", stack_trace),
     ("P1", without("x-limit")),
     ("P2", empty_link),
-    ("P3", header("x-limit", "1000000")),
     ("P4", listed(lambda found: found[:1])),
     ("P5", listed(lambda found: found[1:])),
     ("P6", code(2001, 1000)),
@@ -254,31 +250,22 @@ ANSWERS: Final[list[tuple[str, Spoil]]] = [
     ("C2", said("endpoints", lambda found: [*found, found[0]])),
     ("C3", said("roles", lambda _: [])),
     ("C4", code(3001, 3000)),
-    ("C5", code(3002, 3000)),
-    ("C6", code(3003, 1000)),
     ("C7", http(405, 200)),
-    ("C8", http(405, 200)),
     ("C9", http(401, 200)),
     ("C10", http(405, 200)),
-    ("C11", http(401, 200)),
     ("C13", said("roles", lambda found: [{**each, "role": "OTHER"} for each in found])),
     ("R2", code(2001, 1000)),
-    ("R3", code(4001, 4000)),
     ("R4", code(4002, 4000)),
     ("R5", code(4003, 4000)),
-    ("R6", code(4000, 3000)),
     ("R7", code(2003, 2000)),
     ("R8", without("ocpi-to-party-id")),
     ("R9", code(2001, 1000)),
     ("R10", lambda passing: passing.headers.update({"ocpi-from-party-id": "HUB"})),
     ("R14", taken),
-    ("B4", code(2001, 1000)),
     ("B6", code(2001, 1000)),
     ("H1", listed(lambda found: [{**each, "status": "PLANNED"} for each in found])),
     ("H5", listed(lambda found: [{**each, "status": "OFFLINE"} for each in found])),
-    ("M2", code(2001, 1000)),
     ("M3", code(2001, 1000)),
-    ("M4", http(404, 200)),
     ("M5", code(2004, 2000)),
     ("M6", code(2003, 1000)),
     ("M7", without("location")),
@@ -316,12 +303,12 @@ async def test_a_spoiled_answer_or_request_fails_its_check(monkeypatch: pytest.M
 
 async def test_no_check_passes_whatever_the_hub_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against one that says yes to all and one that says no to all, each check of a module fails at least once."""
+    about_modules = {each.rule for each in CHECKS if each.rule[0] != "C"} - NOT_IN_221 - SPOILED_OTHERWISE
     failed: set[str] = set()
     async with spoiled_hub(monkeypatch) as (hub, proxy):
         for status, said_code in ((200, 1000), (404, 2001)):
             proxy.before, proxy.after = nowhere, lie(status, said_code)
-            found = await hub.checked("2.2.1")
+            found = await hub.checked("2.2.1", only=sorted(about_modules - failed))
             failed |= set(described(found, Verdict.FAIL))
 
-    about_modules = {each.rule for each in CHECKS if each.rule[0] != "C"} - NOT_IN_221 - SPOILED_OTHERWISE
     assert about_modules - failed == set()
