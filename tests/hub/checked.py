@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -53,8 +53,10 @@ class CheckedHub:
         async with served(app, int(self.origin.rsplit(":", 1)[1])):
             yield
 
-    async def checked(self, version: str, *, only: Sequence[str] = ()) -> dict[str, Finding]:
-        """Run the checklist."""
+    async def checked(
+        self, version: str, *, only: Sequence[str] = (), after_each: Callable[[Finding], None] = lambda _: None
+    ) -> dict[str, Finding]:
+        """Run the checklist; the parties leave after its last check."""
         caller = Caller()
         target = Target(
             versions_url=self.versions_url,
@@ -68,7 +70,7 @@ class CheckedHub:
         operator = WattroamOperator(caller, f"{self.inner_origin}/hub/admin", INTERNAL_TOKEN)
         try:
             run = Run(target=target, operator=operator, caller=caller, now=SystemClock().now)
-            found = await run_checks(run, only=only)
+            found = await run_checks(run, only=only, tell=after_each)
         finally:
             await caller.close()
         assert len({each.rule for each in CHECKS}) == len(CHECKS)
