@@ -17,7 +17,7 @@ from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.presence import Presence
-from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ForwardOutcome
+from roaming_hub.records import BRIDGE_LOSS, CDR_FORWARD, HUB_CLIENT, ForwardOutcome
 
 FORWARDS_PAGE: Final = 1_000
 
@@ -62,6 +62,34 @@ class Forward(BaseModel):
     correlation_id: str
     first_at: datetime
     last_at: datetime
+
+
+class LostField(BaseModel):
+    """One thing that did not arrive as it was sent; the value by its hash alone."""
+
+    pointer: str
+    version: str
+    reason: str
+    value_sha256: str
+    instead: str | None
+    concerns_money: bool
+
+
+class BridgeReport(BaseModel):
+    """What one body lost between parties of different versions."""
+
+    correlation_id: str
+    from_party: str
+    to_party: str
+    module: str
+    method: str
+    is_answer: bool
+    from_version: str
+    to_version: str
+    body_sha256: str
+    concerns_money: bool
+    losses: list[LostField]
+    at: datetime
 
 
 class Backlog(BaseModel):
@@ -186,6 +214,45 @@ def _traffic_router(host: OCPIHost, broadcasts: Broadcasts, backlog: Callable[[]
                 correlation_id=each.correlation_id,
                 first_at=each.first_at,
                 last_at=each.last_at,
+            )
+            for each in found
+        ]
+
+    @router.get("/admin/bridge-losses")
+    async def bridge_losses(
+        party_id: str | None = None, correlation_id: str | None = None, offset: int = 0, limit: int = FORWARDS_PAGE
+    ) -> list[BridgeReport]:
+        """List what messages lost on their way to a party (or all) of another version, newest first."""
+        where: dict[str, object] = {} if party_id is None else {"to_party": _party(party_id)}
+        where |= {} if correlation_id is None else {"correlation_id": correlation_id}
+        async with units.begin() as unit:
+            found = await unit.table(BRIDGE_LOSS).select(
+                where, order_by=("-at",), offset=max(offset, 0), limit=min(max(limit, 1), FORWARDS_PAGE)
+            )
+        return [
+            BridgeReport(
+                correlation_id=each.correlation_id,
+                from_party=each.from_party.code,
+                to_party=each.to_party.code,
+                module=each.module,
+                method=each.method,
+                is_answer=each.is_answer,
+                from_version=each.from_version,
+                to_version=each.to_version,
+                body_sha256=each.body_sha256,
+                concerns_money=each.concerns_money,
+                losses=[
+                    LostField(
+                        pointer=loss.pointer,
+                        version=loss.version,
+                        reason=loss.reason,
+                        value_sha256=loss.value_sha256,
+                        instead=loss.instead,
+                        concerns_money=loss.concerns_money,
+                    )
+                    for loss in each.losses
+                ],
+                at=each.at,
             )
             for each in found
         ]

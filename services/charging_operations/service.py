@@ -21,6 +21,7 @@ from emobility.domain.identifiers import PartyId, Role
 from emobility.events.charging import CHARGING
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
@@ -29,8 +30,10 @@ from emobility.protocols.station_control.questions import questions_router
 from emobility.protocols.station_control.server import authorize_router
 from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
+from emobility.runtime.agreement_page import agreement_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
+from services.charging_operations.agreement_api import AgreementAPI, CPORegister
 from services.charging_operations.agreements import AgreementDesk
 from services.charging_operations.authorization_api import AuthorizationAPI
 from services.charging_operations.authorizing import AuthorizationDesk
@@ -124,6 +127,7 @@ class ChargingOperations:
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
+        self.app.router.routes += agreement_pages(self.exchange, access, settings)
 
     def _build_desks(self) -> None:
         office = self.office
@@ -131,6 +135,10 @@ class ChargingOperations:
         self.stations = StationDesk(office=office, publisher=publisher)
         self.tariffs = TariffDesk(office=office, publisher=publisher)
         self.agreements = AgreementDesk(office=office, publisher=publisher)
+        self.exchange = AgreementExchange(
+            ports=office.ports, deliveries=self.host.deliveries, register=CPORegister(desk=self.agreements)
+        )
+        self.host.add_interface(self.exchange.interface())
         self.own_tokens = OwnTokenDesk(office=office)
         self.claims = ClaimDesk(office=office, stations=self.stations)
         self.concurrency = ConcurrencyDesk(office=office)
@@ -201,6 +209,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        AgreementAPI(exchange=self.exchange).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,

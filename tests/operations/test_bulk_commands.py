@@ -299,3 +299,17 @@ async def test_one_party_s_jobs_do_not_keep_another_waiting_until_they_end(monke
 
         told = [call.ocpp_call.payload["type"] for call in here.gateway.commands if call.ocpp_call is not None]
         assert told.index("Hard") < 6, "with the first places that became free"
+
+
+async def test_an_answer_to_a_job_that_is_no_more_is_nobody_s_and_stops_nothing() -> None:
+    async with many_stations() as here:
+        desk = here.operations.bulk
+        job = await begin(here)
+        await here.settle()
+        (row, *_) = await here.rows(BULK_CALL)
+        (record,) = await here.rows(BULK_JOB)
+        assert (await here.api("DELETE", f"{PATH}/{job['job_id']}")).status_code == 200
+
+        await desk._keep(record, row)
+
+        assert await here.rows(BULK_CALL) == []

@@ -239,4 +239,5 @@ async def client_of(
         endpoints=peer.endpoint_urls(),
         timeout_s=timeout_s,
         sends_plain_token=peer.takes_plain_token,
+        version=peer.version,
     )

@@ -48,6 +48,7 @@ from emobility.protocols.ocpi.v221 import (
 )
 from emobility.protocols.ocpi.versions import (
     NATIVE,
+    SPOKEN,
     credentials_in,
     highest_common,
     opposite,
@@ -130,7 +131,7 @@ class Registrar:
     needs: Callable[[Sequence[CredentialsRole]], frozenset[EndpointNeed]] = field(default=lambda _: frozenset())
     admits: Admits = field(default=_admit)
     timeout_s: float = TIMEOUT_S
-    versions: tuple[str, ...] = (NATIVE,)
+    versions: tuple[str, ...] = SPOKEN
 
     def versions_with(self, peer: Peer) -> list[str]:
         """Return the versions that may be spoken with a platform, oldest first."""
