@@ -38,6 +38,9 @@ class MessageType(IntEnum):
     SEND = 6
 
 
+_CALLRESULT: Final = MessageType.CALLRESULT.value  # asked for in each answer, `value` is a call of Python's
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one connection."""
@@ -160,12 +163,6 @@ class OutgoingCall:
     deadline_s: float
 
 
-@dataclass(slots=True)
-class _Answered:
-    digest: int
-    frame: str
-
-
 class Connection:
     """One station's connection, whatever carries it."""
 
@@ -197,7 +194,8 @@ class Connection:
         self._new_id = new_id
         self._current: tuple[str, int] | None = None
         self._waiting: list[tuple[IncomingCall, int]] = []  # lists: an empty deque takes 0.6 kB per station
-        self._answers: dict[str, _Answered] = {}
+        self._answers: dict[str, tuple[int, str]] = {}
+        """By message id, the digest of the CALL and the frame that answered it."""
         self._outgoing: OutgoingCall | None = None
         self._outgoing_queue: list[OutgoingCall] = []
 
@@ -245,10 +243,10 @@ class Connection:
 
     def answer(self, call: IncomingCall, payload: Any) -> tuple[Output, ...]:
         """Answer the CALL in progress with a CALLRESULT; the next one that waited follows."""
-        frame = _ENCODER.encode((MessageType.CALLRESULT.value, call.message_id, payload)).decode()
+        frame = _ENCODER.encode((_CALLRESULT, call.message_id, payload)).decode()
         assert self._current is not None, call.message_id
         assert self._current[0] == call.message_id, (self._current[0], call.message_id)
-        self._answers[call.message_id] = _Answered(self._current[1], frame)
+        self._answers[call.message_id] = (self._current[1], frame)
         if len(self._answers) > self._limits.duplicate_ids_max:
             del self._answers[next(iter(self._answers))]
         return (FrameToSend(frame), *self._next_call())
@@ -353,7 +351,7 @@ class Connection:
     def _digest_of(self, message_id: str) -> int | None:
         answered = self._answers.get(message_id)
         if answered is not None:
-            return answered.digest
+            return answered[0]
         if self._current is not None and self._current[0] == message_id:
             return self._current[1]
         for call, digest in self._waiting:
@@ -367,7 +365,7 @@ class Connection:
         answered = self._answers.get(message_id)
         if answered is None:
             return (FrameRejected("repeated_in_progress"),)
-        return (FrameRejected("repeated"), FrameToSend(answered.frame))
+        return (FrameRejected("repeated"), FrameToSend(answered[1]))
 
     def _next_call(self) -> tuple[Output, ...]:
         if not self._waiting:

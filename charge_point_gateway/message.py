@@ -28,6 +28,7 @@ from emobility.ports.station_questions import StationAnswer, StationQuestion
 
 WHOLE_NUMBER_MAX: Final = 2**53 - 1
 """Largest whole number every JSON reader agrees on (RFC 8259, section 6)."""
+_WHOLE_NUMBER_MIN: Final = -WHOLE_NUMBER_MAX
 _CANONICAL: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
 
 
@@ -183,7 +184,7 @@ def whole(value: Any) -> int:
     """Return a JSON integer as int: schemas also let 3.0 and 10^30 pass. Raises `CallRefused`."""
     if type(value) is not int:
         value = int(value) if abs(value) <= WHOLE_NUMBER_MAX else WHOLE_NUMBER_MAX + 1
-    if not -WHOLE_NUMBER_MAX <= value <= WHOLE_NUMBER_MAX:
+    if not _WHOLE_NUMBER_MIN <= value <= WHOLE_NUMBER_MAX:
         raise CallRefused(RPCError.PROPERTY, "a whole number is out of range")
     number: int = value
     return number

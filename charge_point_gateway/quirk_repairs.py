@@ -18,6 +18,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import jsonschema_rs
+from msgspec import structs
 
 from charge_point_gateway import strict_json
 from charge_point_gateway.message import Fact, rfc3339
@@ -302,5 +303,5 @@ def noted(fact: Fact, note: str) -> Fact:
     event = fact.event
     if not isinstance(event, TransactionEvent | EVSEMetered) or not event.readings:
         return fact
-    readings = tuple(replace(reading, note=note) for reading in event.readings)
+    readings = tuple(structs.replace(reading, note=note) for reading in event.readings)
     return Fact(fact.event_id, replace(event, readings=readings))

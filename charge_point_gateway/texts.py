@@ -13,7 +13,7 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 def has_control_character(text: str) -> bool:
     """Tell whether a text has a C0 control character or DEL."""
-    return _CONTROL.search(text) is not None
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def refuse_control_characters(identifiers: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
+from ocpi_check.charging import charge
 from ocpi_check.checks import CHECKS
 from ocpi_check.mock import VERSIONS, MockParty, RegistrationFailed, told
 from ocpi_check.operating import Operator, TokensInHand, WattroamOperator
@@ -138,10 +139,14 @@ async def mock_party(
     public_url: str,
     register_at: str | None,
     token: str | None,
+    accepts: Sequence[str] = (),
+    charges: bool = False,
     now: Callable[[], datetime],
     stop: asyncio.Event,
 ) -> int:
     """Play a party until `stop`: print how to register at it, or register it; then every request it gets.
+
+    Others may present the tokens it `accepts`, too; a CPO that `charges` lets START_SESSION be followed by a charge.
 
     Raises:
         OptionsUnusable: it can't register.
@@ -157,6 +162,7 @@ async def mock_party(
         port=port,
         public_url=public_url,
     )
+    mock.tokens.update(accepts)
     async with mock:
         try:
             if register_at is not None:
@@ -174,7 +180,9 @@ async def mock_party(
             while not stop.is_set():
                 for each in mock.heard[shown:]:
                     sys.stdout.write(f"{_printable(told(each))}\n")
-                sys.stdout.flush()
+                    sys.stdout.flush()
+                    if charges and each.method == "POST" and each.path.endswith("/START_SESSION"):
+                        await charge(mock, each, caller, now)
                 shown = len(mock.heard)
                 try:
                     await asyncio.wait_for(stop.wait(), POLL_S)

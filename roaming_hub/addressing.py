@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote
@@ -11,12 +11,14 @@ from urllib.parse import unquote
 import msgspec
 from starlette.requests import Request
 
-from emobility.domain.identifiers import PartyId
+from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi import v211
 from emobility.protocols.ocpi.headers import Routing, routing_of
 from emobility.protocols.ocpi.host import Caller, body_of
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerRole, PeerState
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerState
 from emobility.protocols.ocpi.server import MessageIds
 from emobility.protocols.ocpi.signing import MessageSigning, joined, targets_of
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
@@ -24,10 +26,18 @@ from emobility.protocols.ocpi.v221 import InterfaceRole, read
 from roaming_hub.messages import Incoming, Message
 from roaming_hub.records import HUB_CLIENT
 from roaming_hub.routed_modules import ROUTED_MODULES
-from roaming_hub.rules import rule_verdict
+from roaming_hub.rules import rule_book, rule_verdict
 
 _SIDES: Final = {side.value.lower(): side for side in InterfaceRole}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressee:
+    """A connected party and its platform."""
+
+    party: PartyId
+    peer: Peer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,20 +81,51 @@ class Addressing:
     async def to_party(self, incoming: Incoming, sender_party: PartyId, to_party: PartyId) -> Message:
         """Address a message to one party. Raises `OCPIError` S 2001, 4001, 4003."""
         receiver = await self._receiver(to_party, sender_party, incoming.module)
+        addressee = Addressee(party=to_party, peer=receiver)
+        return self.message(incoming, sender_party, addressee, from_party=sender_party)
+
+    async def connected(
+        self, unit: UnitOfWork, *, roles: Collection[Role], module: str, side: InterfaceRole, sender: PartyId
+    ) -> list[Addressee]:
+        """Return who else plays one of `roles`, serves that side of the module and takes it from `sender`, by party.
+
+        Few reads, however many there are.
+        """
+        peers = {
+            peer.peer_id: peer
+            for peer in await unit.table(PEER).select({"own_party": self.hub, "state": PeerState.REGISTERED})
+            if peer.outgoing_token is not None and (module, side) in peer.endpoint_urls()
+        }
+        found: dict[PartyId, Peer] = {}
+        for role in await unit.table(PEER_ROLE).select({"own_party": self.hub}, order_by=("party_id", "role")):
+            if role.role in roles and role.peer_id in peers and role.party_id != sender:
+                found[role.party_id] = peers[role.peer_id]
+        book, now = await rule_book(unit, {sender, *found}), self.ports.clock.now()
+        return [
+            Addressee(party=party, peer=peer)
+            for party, peer in found.items()
+            if book.verdict(receiver=party, sender=sender, module=module, at=now).is_allowed
+        ]
+
+    def message(
+        self, incoming: Incoming, sender_party: PartyId, addressee: Addressee, *, from_party: PartyId
+    ) -> Message:
+        """Address a message to one of `connected`."""
         return Message(
+            message_id=self.ports.randomness.uuid(),
             incoming=incoming,
             sender_party=sender_party,
-            from_party=sender_party,
-            receiver=receiver,
-            receiver_party=to_party,
-            url=url_at(receiver, to_party, incoming),
+            from_party=from_party,
+            receiver=addressee.peer,
+            receiver_party=addressee.party,
+            url=url_at(addressee.peer, addressee.party, incoming),
             body=incoming.body,
         )
 
     async def _receiver(self, party: PartyId, sender_party: PartyId, module: str) -> Peer:
         async with self.ports.units.begin() as unit:
             roles = await unit.table(PEER_ROLE).select({"own_party": self.hub, "party_id": party}, limit=1)
-            is_known = bool(roles) or await unit.table(HUB_CLIENT).count({"party_id": party}) > 0
+            is_known = bool(roles) or bool(await unit.table(HUB_CLIENT).count({"party_id": party}))
             peer = await unit.table(PEER).get(self.hub, roles[0].peer_id) if roles else None
             now = self.ports.clock.now()
             verdict = await rule_verdict(unit, receiver=party, sender=sender_party, module=module, at=now)
@@ -96,11 +137,18 @@ class Addressing:
         return peer
 
 
-def sender_party(roles: Sequence[PeerRole], routing: Routing) -> PartyId:
-    """Return in whose name a platform sends. Raises `InvalidParameters` when that is no role of its own."""
+def sender_party(caller: Caller, routing: Routing) -> PartyId:
+    """Return in whose name a platform sends. Raises `InvalidParameters` when that is no role of its own.
+
+    2.1.1 has no routing headers, and one party; others without them need `PeerTolerances.lacks_routing_headers`.
+    """
+    parties = {role.party_id for role in caller.roles}
     if routing.from_party is None:
+        is_tolerated = caller.peer.tolerances.lacks_routing_headers or caller.peer.version == v211.VERSION
+        if is_tolerated and len(parties) == 1:
+            return min(parties)
         raise InvalidParameters("OCPI-from must name the sending party")
-    if all(role.party_id != routing.from_party for role in roles):
+    if routing.from_party not in parties:
         raise InvalidParameters(f"OCPI-from {routing.from_party} is no role of the caller")
     return routing.from_party
 

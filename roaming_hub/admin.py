@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, Field
@@ -15,8 +15,9 @@ from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, PeerState, PeerTolerances
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.presence import Presence
-from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ForwardOutcome
+from roaming_hub.records import BRIDGE_LOSS, CDR_FORWARD, HUB_CLIENT, ForwardOutcome
 
 FORWARDS_PAGE: Final = 1_000
 
@@ -63,6 +64,34 @@ class Forward(BaseModel):
     last_at: datetime
 
 
+class LostField(BaseModel):
+    """One thing that did not arrive as it was sent; the value by its hash alone."""
+
+    pointer: str
+    version: str
+    reason: str
+    value_sha256: str
+    instead: str | None
+    concerns_money: bool
+
+
+class BridgeReport(BaseModel):
+    """What one body lost between parties of different versions."""
+
+    correlation_id: str
+    from_party: str
+    to_party: str
+    module: str
+    method: str
+    is_answer: bool
+    from_version: str
+    to_version: str
+    body_sha256: str
+    concerns_money: bool
+    losses: list[LostField]
+    at: datetime
+
+
 class Backlog(BaseModel):
     """How much the hub still has to do."""
 
@@ -77,12 +106,18 @@ def _party(text: str) -> PartyId:
 
 
 def admin_router(
-    host: OCPIHost, presence: Presence, hub: PartyId, access: Access, *, backlog: Callable[[], Awaitable[int]]
+    host: OCPIHost,
+    presence: Presence,
+    hub: PartyId,
+    access: Access,
+    broadcasts: Broadcasts,
+    *,
+    backlog: Callable[[], Awaitable[int]],
 ) -> APIRouter:
     """Return all routes."""
     router = APIRouter(dependencies=[Depends(require_internal(access))])
     router.include_router(_parties_router(host, presence, hub))
-    router.include_router(_traffic_router(host, backlog))
+    router.include_router(_traffic_router(host, broadcasts, backlog))
     return router
 
 
@@ -156,7 +191,7 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
     return router
 
 
-def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
+def _traffic_router(host: OCPIHost, broadcasts: Broadcasts, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
     router = APIRouter()
     units = host.ports.units
 
@@ -182,6 +217,53 @@ def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> AP
             )
             for each in found
         ]
+
+    @router.get("/admin/bridge-losses")
+    async def bridge_losses(
+        party_id: str | None = None, correlation_id: str | None = None, offset: int = 0, limit: int = FORWARDS_PAGE
+    ) -> list[BridgeReport]:
+        """List what messages lost on their way to a party (or all) of another version, newest first."""
+        where: dict[str, object] = {} if party_id is None else {"to_party": _party(party_id)}
+        where |= {} if correlation_id is None else {"correlation_id": correlation_id}
+        async with units.begin() as unit:
+            found = await unit.table(BRIDGE_LOSS).select(
+                where, order_by=("-at",), offset=max(offset, 0), limit=min(max(limit, 1), FORWARDS_PAGE)
+            )
+        return [
+            BridgeReport(
+                correlation_id=each.correlation_id,
+                from_party=each.from_party.code,
+                to_party=each.to_party.code,
+                module=each.module,
+                method=each.method,
+                is_answer=each.is_answer,
+                from_version=each.from_version,
+                to_version=each.to_version,
+                body_sha256=each.body_sha256,
+                concerns_money=each.concerns_money,
+                losses=[
+                    LostField(
+                        pointer=loss.pointer,
+                        version=loss.version,
+                        reason=loss.reason,
+                        value_sha256=loss.value_sha256,
+                        instead=loss.instead,
+                        concerns_money=loss.concerns_money,
+                    )
+                    for loss in each.losses
+                ],
+                at=each.at,
+            )
+            for each in found
+        ]
+
+    @router.get("/admin/broadcasts/{correlation_id}")
+    async def broadcast(correlation_id: str) -> dict[str, Any]:
+        """Tell what became of a broadcast, receiver by receiver; its sender asks by OCPI."""
+        found = await broadcasts.of_correlation(correlation_id)
+        if found is None:
+            raise HTTPException(status_code=404, detail="no broadcast has this correlation id")
+        return found
 
     @router.get("/internal/backlog")
     async def pending() -> Backlog:

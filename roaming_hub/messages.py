@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from emobility.domain.identifiers import PartyId
+from emobility.protocols.ocpi.bridging import Loss
 from emobility.protocols.ocpi.headers import Routing, routing_headers
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.server import MessageIds
@@ -52,12 +53,15 @@ class Message:
     """What goes on to one receiver; steps on its way may replace `url`, `body` and `headers`.
 
     Attributes:
+        message_id: The X-Request-ID that the receiver sees; new for each receiver.
         sender_party: In whose name the sender called.
         from_party: Whom the receiver sees as the sender: the hub where it asks or pushes in its own name.
         headers: Sent along with what the hub itself sends.
         stand_in_callback: URL of the hub in the place of a `response_url`.
+        losses: What the body lost where the receiver speaks another version.
     """
 
+    message_id: str
     incoming: Incoming
     sender_party: PartyId
     from_party: PartyId
@@ -67,6 +71,7 @@ class Message:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     stand_in_callback: str | None = None
+    losses: tuple[Loss, ...] = ()
 
     @property
     def ids(self) -> MessageIds:

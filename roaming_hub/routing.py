@@ -20,21 +20,26 @@ from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import Caller, OCPIHost
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
 from emobility.protocols.ocpi.signing import MessageSigning
-from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import VERSION, Endpoint, InterfaceRole
+from emobility.protocols.ocpi.status import OCPIError, StatusCode
+from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole
 from roaming_hub.addressing import Addressing, sender_party
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.callbacks import Callbacks
 from roaming_hub.forwarding import Forwarding
+from roaming_hub.get_all import GetAll
 from roaming_hub.messages import Incoming
 from roaming_hub.metrics import HubMetrics
+from roaming_hub.open_routing import OpenRouting
 from roaming_hub.presence import Presence
+from roaming_hub.proxies import Proxies
+from roaming_hub.rate_limits import Buckets, TooManyRequests
 from roaming_hub.routed_modules import ROUTED_MODULES
 
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 _log = structlog.get_logger(__name__)
 
-Carry = Callable[[Request, MessageIds, Caller], Awaitable[Response]]
+Carry = Callable[[Request, MessageIds, Caller, str], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,32 +52,45 @@ class Router:
     addressing: Addressing
     forwarding: Forwarding
     callbacks: Callbacks
+    proxies: Proxies
     metrics: HubMetrics
+    parties: Buckets
+    broadcasts: Broadcasts
+    open_routing: OpenRouting
+    get_all: GetAll
     signing: MessageSigning
 
     def routes(self, host: OCPIHost) -> list[BaseRoute]:
         """Return the routes below `/ocpi`; authentication is the host's."""
 
-        def served(carry: Carry) -> Callable[[Request], Awaitable[Response]]:
+        def served(carry: Carry, version: str) -> Callable[[Request], Awaitable[Response]]:
             async def serve(request: Request) -> Response:
-                return await self._answered(request, host, carry)
+                return await self._answered(request, host, carry, version)
 
             return serve
 
         return [
-            Route(f"/{VERSION}/proxy/{{resource_id}}", served(self._at_stand_in), methods=["GET", "POST"]),
-            Route(f"/{VERSION}/{{module}}/{{side}}", served(self._at_endpoint), methods=METHODS),
-            Route(f"/{VERSION}/{{module}}/{{side}}/{{rest:path}}", served(self._at_endpoint), methods=METHODS),
+            route
+            for version in host.registrar.versions
+            for route in (
+                Route(f"/{version}/proxy/{{resource_id}}", served(self._at_stand_in, version), methods=["GET", "POST"]),
+                Route(f"/{version}/{{module}}/{{side}}", served(self._at_endpoint, version), methods=METHODS),
+                Route(
+                    f"/{version}/{{module}}/{{side}}/{{rest:path}}", served(self._at_endpoint, version), methods=METHODS
+                ),
+            )
         ]
 
-    async def _answered(self, request: Request, host: OCPIHost, carry: Carry) -> Response:
+    async def _answered(self, request: Request, host: OCPIHost, carry: Carry, version: str) -> Response:
         ids = MessageIds.of(request, self.ports.randomness)
         module = _known_module(request)
         started_s = self.ports.timer.monotonic_s()
         try:
-            caller = await host.registered_caller(request, self.hub)
+            caller = await host.registered_caller(request, self.hub, version)
+            self.parties.draw(caller.peer.peer_id)
+            self.forwarding.circuits.answered(caller.peer.peer_id)
             await self.presence.heard(caller.peer)
-            response = await carry(request, ids, caller)
+            response = await carry(request, ids, caller, version)
         except Exception as error:  # noqa: BLE001 - the edge: nothing of our insides leaves, whatever broke
             reply = _hub_reply(error, correlation_id=ids.correlation_id)
             response = envelope(reply, clock=self.ports.clock, ids=ids)
@@ -81,16 +99,24 @@ class Router:
         self.metrics.took(module, self.ports.timer.monotonic_s() - started_s)
         return response
 
-    async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller) -> Response:
-        incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=VERSION))
-        sender, to_party = sender_party(incoming.roles, incoming.routing), incoming.routing.to_party
-        if to_party is None or to_party == self.hub:
-            raise InvalidParameters("OCPI-to must name a party: this hub offers no broadcast and no open routing")
+    async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller, version: str) -> Response:
+        incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=version))
+        sender, to_party = sender_party(caller, incoming.routing), incoming.routing.to_party
+        if to_party == self.hub:
+            if incoming.method == "GET" and incoming.side is InterfaceRole.SENDER:
+                return await self.get_all.first_page(incoming, sender)
+            return await self.broadcasts.push(incoming, sender)
+        if to_party is None:
+            to_party = await self.open_routing.destination(incoming, sender)
         return await self.callbacks.send(await self.addressing.to_party(incoming, sender, to_party))
 
-    async def _at_stand_in(self, request: Request, ids: MessageIds, caller: Caller) -> Response:
-        incoming = await self.addressing.incoming_at_stand_in(request, ids, caller, version=VERSION)
-        return await self.callbacks.through_stand_in(await self._entered(incoming), request.path_params["resource_id"])
+    async def _at_stand_in(self, request: Request, ids: MessageIds, caller: Caller, version: str) -> Response:
+        incoming = await self.addressing.incoming_at_stand_in(request, ids, caller, version=version)
+        incoming, resource_id = await self._entered(incoming), request.path_params["resource_id"]
+        listing = await self.proxies.listing(resource_id, user=incoming.sender) if incoming.method == "GET" else None
+        if listing is not None:
+            return await self.get_all.next_page(incoming, listing)
+        return await self.callbacks.through_stand_in(incoming, resource_id)
 
     async def _entered(self, incoming: Incoming) -> Incoming:
         for step in self.forwarding.steps:
@@ -116,6 +142,8 @@ def _known_module(request: Request) -> str:
 
 def _hub_reply(error: Exception, *, correlation_id: str) -> Reply:
     """Whatever the hub itself fails with is S 4000, never a 3xxx, which would be the receiver's word."""
+    if isinstance(error, TooManyRequests):
+        return error.reply()
     if isinstance(error, OCPIError):
         return reply_to(error, correlation_id=correlation_id)
     if isinstance(error, Unavailable):

@@ -8,7 +8,7 @@ and module, counterparty, module, any; without a rule all is allowed. A rule tak
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -25,9 +25,11 @@ from roaming_hub.party_records import (
     APP_CONSENT,
     PARTY_RULE,
     ROLE_CLAIM,
+    AppConsent,
     ClaimState,
     Direction,
     PartyRule,
+    RoleClaim,
 )
 
 _log = structlog.get_logger(__name__)
@@ -79,51 +81,66 @@ class RuleVerdict:
 ALLOWED: Final = RuleVerdict()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleBook:
+    """What decides between some parties, read once however many messages it is asked about."""
+
+    lost: Mapping[PartyId, RoleClaim]
+    rules: Mapping[tuple[PartyId, Direction], Mapping[tuple[str, str], PartyRule]]
+    apps: frozenset[PartyId]
+    consents: Collection[AppConsent]
+
+    def verdict(self, *, receiver: PartyId, sender: PartyId, module: str, at: datetime) -> RuleVerdict:
+        """Decide on a message of a module, whatever it asks or brings."""
+        for party in (receiver, sender):
+            if party in self.lost:
+                claim = self.lost[party]
+                told = f"the registry does not back {party} any more"
+                because = f"{party}/{claim.role}/{claim.reason}"
+                return RuleVerdict(refusal=Refusal.ROLE_NOT_BACKED, told=told, because=because)
+        against = self._deciding(receiver, Direction.IN, sender, module)
+        if against is not None and not against.is_allowed:
+            told = f"{receiver} takes no {module} from {sender}"
+            return RuleVerdict(refusal=Refusal.RECEIVER_RULE, told=told, because=against.name)
+        against = self._deciding(sender, Direction.OUT, receiver, module)
+        if against is not None and not against.is_allowed:
+            told = f"{sender} sends no {module} to {receiver}, by its own rule {against.name}"
+            return RuleVerdict(refusal=Refusal.SENDER_RULE, told=told, because=against.name)
+        for app, party in ((receiver, sender), (sender, receiver)):
+            if app in self.apps and not self._has_consent(app, party, module, at):
+                told = f"{party} has given {app} no consent to {module}"
+                return RuleVerdict(refusal=Refusal.NO_CONSENT, told=told, because=f"{party}/{app}/{module}")
+        return ALLOWED
+
+    def _deciding(self, party: PartyId, direction: Direction, counterparty: PartyId, module: str) -> PartyRule | None:
+        found = self.rules.get((party, direction), {})
+        asked = ((counterparty.code, module), (counterparty.code, ANY), (ANY, module), (ANY, ANY))
+        return next((found[each] for each in asked if each in found), None)
+
+    def _has_consent(self, app: PartyId, party: PartyId, module: str, at: datetime) -> bool:
+        return any(each.party_id == party and each.app_id == app and each.covers(module, at) for each in self.consents)
+
+
+async def rule_book(unit: UnitOfWork, parties: Collection[PartyId]) -> RuleBook:
+    """Read what decides between parties: three reads, and a fourth where one of them is an app."""
+    among = tuple(parties)
+    claims = await unit.table(ROLE_CLAIM).select({"party_id": among, "state": (ClaimState.LOST, ClaimState.BACKED)})
+    backed = {claim.party_id for claim in claims if claim.state is ClaimState.BACKED}
+    rules: dict[tuple[PartyId, Direction], dict[tuple[str, str], PartyRule]] = {}
+    for rule in await unit.table(PARTY_RULE).select({"party_id": among}):
+        rules.setdefault((rule.party_id, rule.direction), {})[rule.counterparty, rule.module] = rule
+    apps = frozenset(app.party_id for app in await unit.table(APP).select({"party_id": among}))
+    return RuleBook(
+        lost={claim.party_id: claim for claim in claims if claim.party_id not in backed},
+        rules=rules,
+        apps=apps,
+        consents=await unit.table(APP_CONSENT).select({"app_id": tuple(apps)}) if apps else (),
+    )
+
+
 async def rule_verdict(
     unit: UnitOfWork, *, receiver: PartyId, sender: PartyId, module: str, at: datetime
 ) -> RuleVerdict:
-    """Decide on a message of a module, whatever it asks or brings."""
-    both = (receiver, sender)
-    claims = await unit.table(ROLE_CLAIM).select({"party_id": both, "state": (ClaimState.LOST, ClaimState.BACKED)})
-    backed = {claim.party_id for claim in claims if claim.state is ClaimState.BACKED}
-    for claim in claims:
-        if claim.state is ClaimState.LOST and claim.party_id not in backed:
-            told = f"the registry does not back {claim.party_id} any more"
-            because = f"{claim.party_id}/{claim.role}/{claim.reason}"
-            return RuleVerdict(refusal=Refusal.ROLE_NOT_BACKED, told=told, because=because)
-    rules = await unit.table(PARTY_RULE).select({"party_id": both})
-    against = _deciding([rule for rule in rules if _is(rule, receiver, Direction.IN)], sender, module)
-    if against is not None and not against.is_allowed:
-        told = f"{receiver} takes no {module} from {sender}"
-        return RuleVerdict(refusal=Refusal.RECEIVER_RULE, told=told, because=against.name)
-    against = _deciding([rule for rule in rules if _is(rule, sender, Direction.OUT)], receiver, module)
-    if against is not None and not against.is_allowed:
-        told = f"{sender} sends no {module} to {receiver}, by its own rule {against.name}"
-        return RuleVerdict(refusal=Refusal.SENDER_RULE, told=told, because=against.name)
-    for app, party in (both, both[::-1]):
-        if not await _may_have(unit, app, party, module, at):
-            told = f"{party} has given {app} no consent to {module}"
-            return RuleVerdict(refusal=Refusal.NO_CONSENT, told=told, because=f"{party}/{app}/{module}")
-    return ALLOWED
-
-
-async def is_allowed(unit: UnitOfWork, *, receiver: PartyId, sender: PartyId, module: str, at: datetime) -> bool:
-    """Tell whether a message may pass; see `rule_verdict`."""
-    return (await rule_verdict(unit, receiver=receiver, sender=sender, module=module, at=at)).is_allowed
-
-
-def _is(rule: PartyRule, party: PartyId, direction: Direction) -> bool:
-    return rule.party_id == party and rule.direction is direction
-
-
-def _deciding(rules: Sequence[PartyRule], counterparty: PartyId, module: str) -> PartyRule | None:
-    found = {(rule.counterparty, rule.module): rule for rule in rules}
-    asked = ((counterparty.code, module), (counterparty.code, ANY), (ANY, module), (ANY, ANY))
-    return next((found[each] for each in asked if each in found), None)
-
-
-async def _may_have(unit: UnitOfWork, app: PartyId, party: PartyId, module: str, at: datetime) -> bool:
-    if await unit.table(APP).get(app) is None:
-        return True
-    consents = await unit.table(APP_CONSENT).select({"party_id": party, "app_id": app})
-    return any(each.covers(module, at) for each in consents)
+    """Decide on one message; see `RuleBook.verdict`."""
+    book = await rule_book(unit, (receiver, sender))
+    return book.verdict(receiver=receiver, sender=sender, module=module, at=at)

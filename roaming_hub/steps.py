@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from emobility.ports.http import HttpResponse
-from emobility.ports.stores import TableSpec
 from roaming_hub.messages import Incoming, Message
-
-Row = tuple[TableSpec[Any], Any]
-"""A table and a record of it that was never written before."""
+from roaming_hub.recording import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

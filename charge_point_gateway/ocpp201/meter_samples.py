@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from charge_point_gateway.message import moment, whole
 from charge_point_gateway.meter_values import (
@@ -16,6 +16,8 @@ from charge_point_gateway.meter_values import (
     signed_record_of,
 )
 
+_NO_UNIT: Final[dict[str, Any]] = {}
+
 
 def samples_of(meter_values: Iterable[dict[str, Any]]) -> list[Sample]:
     """Return every sampled value that is kept. Raises `CallRefused` for a timestamp outside the calendar."""
@@ -23,15 +25,16 @@ def samples_of(meter_values: Iterable[dict[str, Any]]) -> list[Sample]:
     for meter_value in meter_values:
         at = moment(meter_value["timestamp"])
         for sampled in meter_value["sampledValue"]:  # no generator: these are most of what stations say
-            if sampled.get("measurand", DEFAULT_MEASURAND) in KEPT or "signedMeterValue" in sampled:
-                samples.append(_sample(at, sampled))  # noqa: PERF401 - as above
+            measurand = sampled.get("measurand", DEFAULT_MEASURAND)
+            if measurand in KEPT or "signedMeterValue" in sampled:
+                samples.append(_sample(at, measurand, sampled))
     return samples
 
 
 def signed_samples_of(meter_values: Iterable[dict[str, Any]]) -> list[Sample]:
     """Return only the samples that carry a signed value: most messages have none, and are looked through fast."""
     return [
-        _sample(moment(meter_value["timestamp"]), sampled)
+        _sample(moment(meter_value["timestamp"]), sampled.get("measurand", DEFAULT_MEASURAND), sampled)
         for meter_value in meter_values
         for sampled in meter_value["sampledValue"]
         if "signedMeterValue" in sampled
@@ -43,17 +46,17 @@ def latest(meter_values: Iterable[dict[str, Any]]) -> datetime:
     return max(moment(meter_value["timestamp"]) for meter_value in meter_values)
 
 
-def _sample(at: datetime, sampled: dict[str, Any]) -> Sample:
-    unit = sampled.get("unitOfMeasure")
+def _sample(at: datetime, measurand: str, sampled: dict[str, Any]) -> Sample:
+    unit = sampled.get("unitOfMeasure", _NO_UNIT)
     signed = sampled.get("signedMeterValue")
     record = None if signed is None else signed_record_of(signed["signedMeterData"])
     return Sample(
         at=at,
         context=CONTEXTS[sampled.get("context", "Sample.Periodic")],
-        measurand=sampled.get("measurand", DEFAULT_MEASURAND),
+        measurand=measurand,
         number=sampled["value"],
-        unit=None if unit is None else unit.get("unit"),
-        multiplier=0 if unit is None else whole(unit.get("multiplier", 0)),
+        unit=unit.get("unit"),
+        multiplier=whole(unit["multiplier"]) if "multiplier" in unit else 0,
         phase=sampled.get("phase"),
         location=sampled.get("location", "Outlet"),
         signed=record,

@@ -48,7 +48,8 @@ class TransactionEvent(Message):
         """The token and the signed records."""
         texts: tuple[PersonalText, ...] = ()
         if "meterValue" in payload:
-            texts = signed_texts(signed_samples_of(payload["meterValue"]), _identifier(payload, context))
+            signed = signed_samples_of(payload["meterValue"])
+            texts = signed_texts(signed, _identifier(payload, context)) if signed else ()
         id_token = presented(payload)
         return texts if id_token is None else (_token(id_token), *texts)
 

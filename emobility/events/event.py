@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, TypeVar
 
+import msgspec
+
 
 class Event:
     """Base of all events: frozen dataclasses in the past tense, facts that nobody can refuse.
@@ -38,9 +40,8 @@ def catalogued(event: EventT) -> EventT:
     return event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """An event on its way into the log.
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """An event on its way into the log (a struct, as `MeterReading`).
 
     Attributes:
         event: The fact.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from emobility.domain.cdr import CDR, SignedMeterData, credit_of
@@ -42,9 +42,20 @@ def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[C
     periods = split_at_price_changes(
         record.tariff, charging_periods(transaction), ended_at=ended_at, time_zone=time_zone
     )
-    if len(periods) <= PERIODS_UNMERGED_MAX:
-        return periods
-    return merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
+    if len(periods) > PERIODS_UNMERGED_MAX:
+        periods = merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
+    return (*_reserved(record, transaction), *periods)
+
+
+def _reserved(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:
+    """The time for which the EVSE was held before (OCPI 2.2.1, 10.4.2 RESERVATION_TIME)."""
+    reserved_from, until = record.session.reserved_from, whole_second(transaction.first_at)
+    if reserved_from is None or reserved_from >= until:
+        return ()
+    reserved_s = (until - reserved_from) // timedelta(seconds=1)
+    return (
+        ChargingPeriod(started_at=reserved_from, energy_import_wh=0, charging_s=0, parking_s=0, reserved_s=reserved_s),
+    )
 
 
 def delivery_key(session_id: str) -> str:
@@ -167,7 +178,7 @@ class CDRDesk:
             party_id=record.party_id,
             cdr_id=await self._next_id(unit, record, "R"),
             session_id=record.session_id,
-            started_at=session.started_at,
+            started_at=min(session.started_at, *(period.started_at for period in periods)),
             ended_at=ended_at,
             token=session.token,
             auth_method=session.auth_method,

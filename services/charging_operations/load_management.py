@@ -90,7 +90,8 @@ class LoadDesk:
     office: Office
     book: ChargingCommandBook
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _looks: dict[PartyId, asyncio.Task[None]] = field(default_factory=dict)
+    """Of each party, the look that is under way, or whose end nobody has seen yet."""
     _holder: str = ""
 
     # What stations tell
@@ -169,13 +170,25 @@ class LoadDesk:
         self._heard.clear()
 
     async def balance(self) -> None:
-        """Look at every party's groups once. Raises `Unavailable`."""
-        async with self._looking:
-            async with self.office.ports.units.begin() as unit:
-                parties = [party_id for (party_id,) in await unit.table(LOAD_GROUP).distinct(["party_id"])]
-            for party_id in parties:
-                if await self._has_turn(party_id):
-                    await self._balance(party_id)
+        """Look at every party's groups once, side by side: one whose stations don't answer holds up no other.
+
+        Such a look goes on while this returns; its party is looked at anew once it has ended. Raises `Unavailable`.
+        """
+        async with self.office.ports.units.begin() as unit:
+            parties = [party_id for (party_id,) in await unit.table(LOAD_GROUP).distinct(["party_id"])]
+        for party_id in parties:
+            if party_id not in self._looks:
+                self._looks[party_id] = asyncio.create_task(self._balance(party_id))
+        try:
+            if self._looks:
+                await asyncio.wait(self._looks.values(), timeout=LOOK_INTERVAL_S)
+        except asyncio.CancelledError:
+            for each in self._looks.values():
+                each.cancel()
+            raise
+        ended = [self._looks.pop(party_id) for party_id, look in list(self._looks.items()) if look.done()]
+        for each in ended:
+            each.result()
 
     async def look(self, party_id: PartyId) -> tuple[SiteState, Plan]:
         """Return how a party's groups are, and what would be done. Raises `Unavailable`, `GatewayRefused`."""
@@ -203,6 +216,8 @@ class LoadDesk:
 
     async def _balance(self, party_id: PartyId) -> None:
         for _ in range(ROUNDS_MAX):
+            if not await self._has_turn(party_id):
+                return
             try:
                 state, decided = await self.look(party_id)
             except EmobilityError as error:

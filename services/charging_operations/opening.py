@@ -25,6 +25,7 @@ from services.charging_operations.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.charging_operations.reservations import reserved_from
 from services.charging_operations.stations import KnownEVSE, evse_at
 from services.charging_operations.tariffs import tariff_for
 from services.charging_operations.tokens import tokens_of
@@ -101,6 +102,7 @@ class Opening:
             status=SessionStatus.ACTIVE,
             last_updated=now,
             rounding_policy=agreement.rounding_policy,
+            reserved_from=await reserved_from(unit, record.transaction),
         )
         return SessionRecord(
             party_id=record.party_id,

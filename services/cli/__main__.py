@@ -106,11 +106,16 @@ def up(
     *,
     run_folder: RunFolder = RUN_FOLDER,
     event_log: Annotated[ServedLog, typer.Option(help="Where events live.")] = ServedLog.POSTGRES,
+    partners_here: Annotated[
+        str | None,
+        typer.Option(help="Ports of this machine at which parties may be called, as in 9101-9160, to try the hub."),
+    ] = None,
 ) -> None:
     """Serve on one machine: PostgreSQL, gateway, hub and back offices, until Ctrl-C. Data stay for the next time."""
+    from ocpi_check.command import ports_of
     from services.embedded.up import serve
 
-    sys.exit(serve(run_folder=run_folder, event_log=event_log.value))
+    sys.exit(serve(run_folder=run_folder, event_log=event_log.value, partner_ports=ports_of(partners_here)))
 
 
 @app.command()

@@ -122,6 +122,10 @@ def mock(
     token: Annotated[
         str | None, typer.Option(help="TOKEN_A: to register with; without --register, what others register with.")
     ] = None,
+    accepts: Annotated[list[str] | None, typer.Option(help="A token that others may present; again for each.")] = None,
+    charges: Annotated[
+        bool, typer.Option("--charges", help="A CPO that accepts START_SESSION sends result, session and CDR.")
+    ] = False,
     version: Version = OCPIVersion.V221,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
@@ -145,6 +149,8 @@ def mock(
             public_url=public_url,
             register_at=register,
             token=token,
+            accepts=accepts or [],
+            charges=charges,
             now=SystemClock().now,
             stop=stop,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -201,12 +202,18 @@ async def test_messages_are_kept_for_a_bounded_time(world: World, off: timedelta
     assert refusal.value.status == 422
 
 
-async def test_a_bounded_number_of_stations_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_log, "LOGS_MAX", 1)
+@pytest.mark.parametrize(("bound", "is_for_others"), [("LOGS_MAX", False), ("LOGS_OF_PARTY_MAX", True)])
+async def test_a_bounded_number_of_stations_is_watched(
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str, *, is_for_others: bool
+) -> None:
+    monkeypatch.setattr(message_log, bound, 1)
     await watched(world)
 
     with pytest.raises(GatewayRefused):
         await client(world).keep_messages(PartyId(PARTY), "CS-2", HOUR)
+    await client(world).keep_messages(PartyId(PARTY), STATION, replace(HOUR, has_heartbeats=True))
+    with nullcontext() if is_for_others else pytest.raises(GatewayRefused):
+        await client(world).keep_messages(PartyId("NL-XYZ"), "CS-2", HOUR)
 
 
 async def test_a_station_is_answered_though_its_message_can_not_be_stored(

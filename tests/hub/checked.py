@@ -83,7 +83,7 @@ async def serving_hub(monkeypatch: pytest.MonkeyPatch, *, has_proxy: bool = Fals
     async with GuardedHttpClient(embedded_origins=[f"http://127.0.0.1:{each}" for each in ports]) as http:
         in_memory: Any = memory_ports(http, SystemClock(), SeededRandomness(7))  # type: ignore[arg-type]
         hub = build(settings(origin), replace(in_memory, timer=SystemTimer()))
-        object.__setattr__(hub.router, "timeout_s", RECEIVER_TIMEOUT_S)
+        object.__setattr__(hub.forwarding, "timeout_s", RECEIVER_TIMEOUT_S)
         async with served(Starlette(routes=[Mount("/hub", app=hub.app)]), port), running(hub):
             yield CheckedHub(hub=hub, origin=origin, inner_origin=inner, ports=tuple(ports))
 

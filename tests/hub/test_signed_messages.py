@@ -182,7 +182,9 @@ async def _join(world: SignedWorld, each: Party, role: Role) -> None:
         ),
     )
     token_a = msgspec.json.decode(invited.body)["token_a"]
-    await each.host.register(each.party, versions_url=f"{HUB_ORIGIN}/hub/ocpi/versions", token_a=token_a)
+    await each.host.register(
+        each.party, versions_url=f"{HUB_ORIGIN}/hub/ocpi/versions", token_a=token_a, version="2.2.1"
+    )
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +14,10 @@ from charge_point_gateway.message import Context
 from charge_point_gateway.ocpp16.status_notification import StatusNotification
 from emobility.domain.meter import MeterReading
 from emobility.events.charging import StationNotified, TransactionEnded, TransactionStarted, TransactionUpdated
+from services.charging_operations import load_management
+from services.charging_operations.load_records import LOAD_GROUP
 from tests.operations.charging_site import GROUPS, Site, site
-from tests.operations.world import CPO
+from tests.operations.world import CPO, OTHER_CPO
 
 SITE: dict[str, Any] = {"limit_a": {"l1": 40, "l2": 40, "l3": 40}}
 HIGH: dict[str, Any] = {
@@ -220,3 +224,21 @@ async def test_watts_say_nothing_of_phases_so_an_ac_evse_of_three_takes_none() -
         one = await here.here.api("PUT", f"{GROUPS}/feeder", {"limit_w": 10_000, "evses": [member | {"phases": [2]}]})
 
         assert (three.status_code, three.json()["error"], one.status_code) == (422, "NotUnderstood", 200), three.text
+
+
+async def test_a_party_whose_gateway_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_management, "LOOK_INTERVAL_S", 0.1)
+    async with site() as here:
+        async with here.here.ports.units.begin() as unit:
+            (known, *_) = await unit.table(LOAD_GROUP).select({"party_id": CPO})
+            await unit.table(LOAD_GROUP).put(replace(known, party_id=OTHER_CPO, parent_id=None))
+            await unit.commit()
+        here.hangs_for = OTHER_CPO.code
+        here.plug(("CS1", 1))
+
+        for _ in range(2):
+            async with asyncio.timeout(2):
+                await here.look()
+
+        assert here.sockets["CS1", 1].drawn_da() == 320
+        assert here.hung == 1, "it is not asked again while it hangs"

@@ -459,7 +459,7 @@ async def test_an_operator_s_own_profile_does_not_take_an_evse_out_of_its_group_
 async def test_only_one_process_looks_after_a_party_s_groups() -> None:
     async with site() as here:
         mine = here.here.operations.load
-        other = replace(mine, _holder="another process", _heard=mine._heard, _looking=mine._looking)
+        other = replace(mine, _holder="another process", _heard=mine._heard, _looks={})
         here.plug(("CS1", 1))
         await here.report()
         before = len(here.commands)

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -37,6 +38,15 @@ from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.bridging import (
+    ANSWER_LOSSES_HEADER,
+    LOSSES_HEADER,
+    NotBridgeable,
+    Way,
+    bridge,
+    losses_header,
+    query_in,
+)
 from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
@@ -83,7 +93,7 @@ from emobility.protocols.ocpi.v221 import (
     read,
     write,
 )
-from emobility.protocols.ocpi.versions import NATIVE, details_in, opposite, read_credentials
+from emobility.protocols.ocpi.versions import NATIVE, SPOKEN, details_in, opposite, read_credentials
 
 HUB_PEER_ID: Final = "hub"
 """Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
@@ -174,7 +184,7 @@ class OCPIHost:
         fixed_party: HostedParty | None = None,
         extra_endpoints: Callable[[str], Sequence[Endpoint]] = lambda _: (),
         timeout_s: float = TIMEOUT_S,
-        versions: Sequence[str] = (NATIVE,),
+        versions: Sequence[str] = SPOKEN,
     ) -> None:
         self.ports = ports
         self.service = service
@@ -268,7 +278,12 @@ class OCPIHost:
         async with self.ports.units.begin() as unit:
             roles = await roles_of(unit, peer)
         signing = PeerSigning(
-            signing=self.signing, own_party=peer.own_party, peer=peer, roles=roles, endpoints=client.endpoints
+            signing=self.signing,
+            own_party=peer.own_party,
+            peer=peer,
+            roles=roles,
+            endpoints=client.endpoints,
+            version=peer.version,
         )
         return replace(client, signing=signing)
 
@@ -362,7 +377,8 @@ class OCPIHost:
     def _served_by(self, interface: Interface, version: str) -> list[_Served]:
         base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
         return [
-            (f"{base}{path}".rstrip("/"), [method], self._module(handler)) for method, path, handler in interface.routes
+            (f"{base}{path}".rstrip("/"), [method], self._module(handler, interface, version))
+            for method, path, handler in interface.routes
         ]
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
@@ -394,13 +410,16 @@ class OCPIHost:
 
         return serve
 
-    def _module(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Serve a functional module."""
+    def _module(self, handler: Handler, interface: Interface, version: str) -> Callable[[Request], Awaitable[Response]]:
+        """Serve a functional module. Handlers speak `NATIVE`; what comes in another version is bridged, both ways."""
 
         async def serve(request: Request) -> Response:
             async def handle(ids: MessageIds) -> Reply:
-                call = await self.call_of(request, ids)
-                reply = await handler(call)
+                call = await self.call_of(request, ids, version)
+                if version == NATIVE:
+                    reply = await handler(call)
+                else:
+                    reply = await _bridged(call, handler, interface, version)
                 if call.routing.from_party is None:
                     return reply
                 back = routing_headers(Routing(to_party=call.routing.from_party, from_party=call.own_party))
@@ -434,23 +453,29 @@ class OCPIHost:
                     return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
         raise NotAuthenticated
 
-    async def registered_caller(self, request: Request, own_party: PartyId) -> Caller:
-        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1)."""
+    async def registered_caller(self, request: Request, own_party: PartyId, version: str = NATIVE) -> Caller:
+        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1).
+
+        `NoSuchObject`: the version in the path is not offered to it.
+        """
         caller = await self.authenticate(request, own_party)
         if caller.token_use is not TokenUse.REQUESTS or caller.peer.state is not PeerState.REGISTERED:
             raise NotAuthenticated("this token is good for the registration only")
+        if version not in self.registrar.versions_with(caller.peer):
+            raise NoSuchObject(f"version {version} for you")
         return caller
 
-    async def call_of(self, request: Request, ids: MessageIds) -> OCPICall:
+    async def call_of(self, request: Request, ids: MessageIds, version: str = NATIVE) -> OCPICall:
         """Authenticate a request to a module and read it.
 
         Raises:
+            NoSuchObject: the version is not offered to this peer.
             NotAuthenticated: no valid token, or only TOKEN_A.
             InvalidParameters: OCPI-from is no role of the caller, OCPI-to is not us, or `refuse_unprintable`.
             SignatureRefused: it is not signed though it must be, or its signature does not hold.
         """
         own_party = self.own_party_of(request)
-        caller = await self.registered_caller(request, own_party)
+        caller = await self.registered_caller(request, own_party, version)
         routing = routing_of(request.headers)
         if routing.to_party is not None and routing.to_party != own_party and self._fixed_party is None:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
@@ -500,6 +525,8 @@ class OCPIHost:
             url = self.endpoint_url(own_party, each.module, each.role, version)
             endpoints.append(Endpoint(identifier=str(each.module), role=each.role, url=url))
         endpoints += self._extra_endpoints(base)
+        if caller.peer.tolerances.appends_to_endpoints:
+            endpoints[1:] = [msgspec.structs.replace(each, url=f"{each.url}/") for each in endpoints[1:]]
         own = await self._identity(own_party)
         role = opposite(caller.peer.expected_role or Role.CPO) if own.role is Role.HUB else own.role
         return Reply(data=details_in(version, endpoints, role=role))
@@ -657,6 +684,33 @@ def _presented_tokens(value: str) -> list[tuple[str, bool]]:
         if (token, False) not in tokens:
             tokens.append((token, accepts_plain))
     return tokens
+
+
+async def _bridged(call: OCPICall, handler: Handler, interface: Interface, version: str) -> Reply:
+    """Have a call of another version handled in ours. Raises `NotBridgeable`; S 3000 if the answer can't be said."""
+    endpoint = f"/{version}/{interface.module}/{interface.role.value.lower()}"
+    way = Way(
+        module=interface.module,
+        side=interface.role,
+        method=call.method,
+        path=call.url.partition(endpoint)[2],
+        caller=call.caller,
+        callee=call.own_party,
+    )
+    asked = bridge(call.body, way, from_version=version, to_version=NATIVE)
+    query = QueryParams(query_in(str(call.query), way, NATIVE))
+    reply = await handler(replace(call, body=asked.body, query=query))
+    headers = {LOSSES_HEADER: losses_header(asked.losses)} if asked.losses else {}
+    if reply.data is not None:
+        body = write({"data": reply.data})
+        try:
+            said = bridge(body, replace(way, is_answer=True), from_version=NATIVE, to_version=version)
+        except NotBridgeable as error:
+            raise OCPIError(StatusCode.SERVER_ERROR, error.message) from error
+        reply = replace(reply, data=read(said.body, dict[str, msgspec.Raw])["data"])
+        if said.losses:
+            headers[ANSWER_LOSSES_HEADER] = losses_header(said.losses)
+    return replace(reply, headers={**reply.headers, **headers})
 
 
 def _caller(from_party: PartyId | None, roles: Sequence[PeerRole]) -> PartyId:

@@ -79,6 +79,8 @@ class PeerTolerances:
         lacks_routing_headers: It sends no OCPI-from; a platform with one party speaks for that one.
         posts_again: Its POST of credentials, registered already, is taken as the PUT it should be (else HTTP 405).
         speaks_2_1_1: It is offered OCPI 2.1.1 beside the newer versions.
+        appends_to_endpoints: It puts a path right behind our endpoints, which are listed with a last slash for it.
+        lists_single_objects: It answers a list of one where the text wants the object.
     """
 
     accepts_plain_token: bool = False
@@ -86,6 +88,8 @@ class PeerTolerances:
     lacks_routing_headers: bool = False
     posts_again: bool = False
     speaks_2_1_1: bool = False
+    appends_to_endpoints: bool = False
+    lists_single_objects: bool = False
 
 
 STRICT: Final = PeerTolerances()
@@ -235,4 +239,5 @@ async def client_of(
         endpoints=peer.endpoint_urls(),
         timeout_s=timeout_s,
         sends_plain_token=peer.takes_plain_token,
+        version=peer.version,
     )

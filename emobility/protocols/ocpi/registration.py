@@ -48,6 +48,7 @@ from emobility.protocols.ocpi.v221 import (
 )
 from emobility.protocols.ocpi.versions import (
     NATIVE,
+    SPOKEN,
     credentials_in,
     highest_common,
     opposite,
@@ -130,7 +131,7 @@ class Registrar:
     needs: Callable[[Sequence[CredentialsRole]], frozenset[EndpointNeed]] = field(default=lambda _: frozenset())
     admits: Admits = field(default=_admit)
     timeout_s: float = TIMEOUT_S
-    versions: tuple[str, ...] = (NATIVE,)
+    versions: tuple[str, ...] = SPOKEN
 
     def versions_with(self, peer: Peer) -> list[str]:
         """Return the versions that may be spoken with a platform, oldest first."""
@@ -419,9 +420,9 @@ class Registrar:
 
     async def _fetch_endpoints(self, peer: Peer, posted: Credentials, own: OwnIdentity) -> tuple[PeerEndpoint, ...]:
         """Fetch versions and details with TOKEN_B. Raises `OCPIError` S 3001, 3002, 3003."""
-        self.ports.http.allow_origin(peer.origin)
         client = self._client(peer, posted.token)
         try:
+            self.ports.http.allow_origin(peer.origin)
             _, endpoints = await self._endpoints_at(client, peer, posted.url, wanted=(peer.version,), own=own)
         except OCPIError:
             raise

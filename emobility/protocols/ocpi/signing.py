@@ -55,6 +55,8 @@ from emobility.protocols.ocpi.v221 import VERSION, InterfaceRole, NotAnOCPIObjec
 
 MESSAGE_AGE_MAX: Final = timedelta(seconds=60)
 """How long a signed message may be on its way; a retry is signed anew."""
+PASSED_ON_AGE_MAX: Final = timedelta(hours=1)
+"""How old what a hub broadcasts may be; a receiver that is away longer pulls (4.5). The hub's own word is fresh."""
 CLOCK_SKEW_MAX: Final = timedelta(seconds=60)
 """How far the clocks of two parties may differ."""
 SEEN_FOR: Final = MESSAGE_AGE_MAX + 2 * CLOCK_SKEW_MAX
@@ -133,10 +135,9 @@ class MessageSigning:
         if key is None:
             return {}
         message = Message(method=method, headers=headers, body=body)
-        nonce = self._ports.randomness.token_bytes(NONCE_BYTES).hex()
         name = KeyName(party_id=own_party, key_id=key.key_id)
         return await self._made(
-            key, unsigned_request(message, target=target, key=name, created=self._now_s(), nonce=nonce)
+            key, unsigned_request(message, target=target, key=name, created=self._now_s(), nonce=self._nonce())
         )
 
     async def incoming(
@@ -171,11 +172,14 @@ class MessageSigning:
             presented = presented_request(message)
             sender = self._sender(presented, caller, roles)
             _require_target(presented, targets)
-            is_proven = await self._is_proven(presented.by_party, presented.by_hub, for_party=own_party)
+            fresh = _fresh_of(presented, sender=sender, caller=caller)
+            is_proven = await self._is_proven(
+                presented.by_party, presented.by_hub, for_party=own_party, is_passed_on=fresh is presented.by_hub
+            )
         except (NotAuthentic, MalformedRouting) as error:
             raise SignatureRefused(str(error)) from error
         if is_proven:
-            await self._seen.enter(own_party, presented.by_party)
+            await self._seen.enter(own_party, fresh)
         elif await self.is_required(own_party, sender):
             raise SignatureRefused(f"no key of {sender} or of the hub is known here")
         signed = SignedCall(own_party=own_party, message=message, presented=presented, is_proven=is_proven)
@@ -299,7 +303,7 @@ class MessageSigning:
         assert key is not None, f"{hub} has no key that is valid"
         name = KeyName(party_id=hub, key_id=key.key_id)
         try:
-            unsigned = carried(before, after, target=target, key=name, created=self._now_s())
+            unsigned = carried(before, after, target=target, key=name, created=self._now_s(), nonce=self._nonce())
         except NotAuthentic as error:
             raise SignatureRefused(str(error)) from error
         return carried_as_it_is(before) if unsigned is None else await self._made(key, unsigned)
@@ -314,18 +318,27 @@ class MessageSigning:
         signature = await self._ports.signer.sign(key.party_id, unsigned.base, generation=key.generation or 0)
         return unsigned.signed(bytes.fromhex(signature))
 
-    async def _is_proven(self, *signatures: Presented | None, for_party: PartyId) -> bool:
-        """Tell whether all of these are the words of their signers; False: of one no key is known.
+    async def _is_proven(
+        self, by_party: Presented, by_hub: Presented | None, *, for_party: PartyId, is_passed_on: bool = False
+    ) -> bool:
+        """Tell whether both are the words of their signers; False: of one no key is known.
+
+        Args:
+            by_party: The sender's.
+            by_hub: The hub's, if it rewrote the message.
+            for_party: Who judges.
+            is_passed_on: The hub passes it on in its own name, so the sender's may be up to `PASSED_ON_AGE_MAX` old.
 
         Raises:
             NotAuthentic: one is not its signer's word, too old, or under a key that does not count (any more).
         """
-        known = [await self._is_word(each, for_party=for_party) for each in signatures if each is not None]
-        return all(known)
+        age_max = PASSED_ON_AGE_MAX if is_passed_on else MESSAGE_AGE_MAX
+        is_known = await self._is_word(by_party, for_party=for_party, age_max=age_max)
+        return (by_hub is None or await self._is_word(by_hub, for_party=for_party)) and is_known
 
-    async def _is_word(self, presented: Presented, *, for_party: PartyId) -> bool:
+    async def _is_word(self, presented: Presented, *, for_party: PartyId, age_max: timedelta = MESSAGE_AGE_MAX) -> bool:
         now = self._ports.clock.now()
-        if not -CLOCK_SKEW_MAX <= now - _moment(presented) <= MESSAGE_AGE_MAX + CLOCK_SKEW_MAX:
+        if not -CLOCK_SKEW_MAX <= now - _moment(presented) <= age_max + CLOCK_SKEW_MAX:
             raise NotAuthentic("it was signed too long ago, or by a clock that is ahead of ours")
         keys = await self._keys.keys_of(presented.key.party_id, for_party=for_party)
         if not keys:
@@ -338,6 +351,9 @@ class MessageSigning:
         if not is_word_of(presented, algorithm=key.algorithm, public_key=key.public_key):
             raise NotAuthentic(f"it is not what the holder of {presented.key} signed")
         return True
+
+    def _nonce(self) -> str:
+        return self._ports.randomness.token_bytes(NONCE_BYTES).hex()
 
     def _now_s(self) -> int:
         return int(self._ports.clock.now().timestamp())
@@ -410,6 +426,21 @@ def _answering(answer: HttpResponse) -> set[PartyId]:
     except MalformedRouting:
         return set()
     return set() if party is None else {party}
+
+
+def _fresh_of(presented: PresentedRequest, *, sender: PartyId, caller: PartyId) -> Presented:
+    """Return the signature whose nonce is used up: the sender's, whoever carries it, so that no hub can repeat it.
+
+    What a hub broadcasts in its own name it may send again to one who did not answer, so there it is the hub's.
+
+    Raises:
+        NotAuthentic: a hub's has no nonce.
+    """
+    if presented.by_hub is None or caller == sender:
+        return presented.by_party
+    if presented.by_hub.nonce is None:
+        raise NotAuthentic("the hub's signature has no nonce")
+    return presented.by_hub
 
 
 def _require_target(presented: PresentedRequest, targets: Collection[str]) -> None:

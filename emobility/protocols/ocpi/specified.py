@@ -6,7 +6,8 @@ bridged bodies, examples and other people's answers are checked with.
 A line is `Class: field[card] type, ...` (card: nothing for 1, `?`, `*`, `+`) or `Enum = VALUES`; `~=` is an OpenEnum,
 which may have others. 2.3.0 and 2.1.1 are written as what differs from 2.2.1, `-field` being gone. Facts from the texts
 of the EV Roaming Foundation (2.1.1-d2, 2.2.1-d2, 2.3.0-ed2, its payments and bookings branches), compared with them by
-`bench/ocpi_texts.py`. Where the bookings branch spells a type in two ways, the one it defines stands here.
+`bench/ocpi_texts.py`. Where the bookings branch spells a type in two ways, the one it defines stands
+here. 2.1.1 calls a CommandResult a CommandResponse.
 """
 
 from __future__ import annotations
@@ -265,6 +266,7 @@ CDR: -country_code, -party_id, -end_date_time, -session_id, -cdr_token, -authori
     CiString(36), stop_date_time DateTime, auth_id string(36), location Location, total_cost number
 ChargingPeriod: -tariff_id
 CommandResponse: -timeout, -message
+CommandResult: -message, result CommandResponseType
 ReserveNow: -authorization_reference, reservation_id int, location_id string(39), evse_uid? string(39)
 StartSession: -connector_id, -authorization_reference, location_id string(39), evse_uid? string(39)
 StopSession: session_id string(36)

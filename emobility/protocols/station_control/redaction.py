@@ -19,8 +19,6 @@ PERSONAL: Final = frozenset(
 MASK: Final = "***"
 _USER_OF_URL: Final = re.compile(r"(?<=://)[^/?#\s]*@")
 _VALUES: Final = frozenset({"value", "attributeValue", "actualValue"})
-_PERSONAL_VARIABLE: Final = "token"
-"""Of a TokenReader (2.0.1, appendix 3): the token that it read last."""
 _SIGNED_DATA: Final = "SignedData"
 """The format of a sampled value of 1.6 that is a meter's signed record: it may name the driver."""
 _VPN: Final = frozenset({"key", "user"})
@@ -54,7 +52,7 @@ def _hidden_in(value: dict[str, Any]) -> frozenset[str]:
     """Return under which names a variable's value is secret here: 2.x names it in `variable`, 1.6 in `key`."""
     variable = value.get("variable")
     named = variable.get("name") if isinstance(variable, dict) else value.get("key")
-    is_named = isinstance(named, str) and (is_secret(named) or named.casefold() == _PERSONAL_VARIABLE)
+    is_secretly_named = isinstance(named, str) and is_secret(named)
     is_signed = value.get("format") == _SIGNED_DATA
-    is_hidden = is_named or is_signed or value.get("mutability") == Mutability.WRITE_ONLY
+    is_hidden = is_secretly_named or is_signed or value.get("mutability") == Mutability.WRITE_ONLY
     return _VALUES if is_hidden else _NOTHING
