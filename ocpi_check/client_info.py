@@ -42,7 +42,11 @@ async def _told(run: Run, listener: MockParty, about: MockParty, status: str, af
 async def listing(run: Run) -> None:
     """The list of parties is paged, and last_updated filters it."""
     cpo, emsp = await run.cpo(), await run.emsp()
-    found = await _states(run, cpo, "?limit=1")
+    found = await _states(run, cpo)
+    way = Way(run, cpo, run.endpoint(cpo, "hubclientinfo", "SENDER"), None, None)
+    first = expect(await way.call("GET", "?limit=1"), http=200, code=SUCCESS)
+    hold(len(first.data) == 1 and next_page(first.headers.get("link")), expected="one object and a Link",
+         got=f"{len(first.data)} objects, {first.headers.get('link')!r}", sent=first.sent)  # fmt: skip
     states = {(each["country_code"], each["party_id"], each["role"]): each["status"] for each in found}
     key = (emsp.party.country_code, emsp.party.party_id, "EMSP")
     hold(states.get(key) == "CONNECTED", expected=f"{emsp.party} CONNECTED", got=str(states.get(key)), sent="GET list")

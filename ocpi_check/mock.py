@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +47,14 @@ class Heard:
     def json(self) -> Any:
         """The body. Raises `ValueError`."""
         return read_json(self.body)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body can be read."""
+        try:
+            return self.json is not None
+        except ValueError:
+            return False
 
     @property
     def token(self) -> str | None:
@@ -102,6 +109,15 @@ class Connection:
     credentials: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What was answered to a POST of credentials with TOKEN_A, and what had been fetched with TOKEN_B by then."""
+
+    token_a: str
+    answer: Answer
+    fetched: tuple[str, ...]
+
+
 class MockParty:
     """One party on a platform of its own. Use `start` and `stop`, or as `async with`.
 
@@ -140,6 +156,8 @@ class MockParty:
         self.hub: Party | None = None
         """The hub it is registered at, whose pushes it takes for any owner."""
         self.hidden_endpoints = False
+        self.registration: Registration | None = None
+        """How it registered."""
         self._now = now
         self._caller = caller
         self._host = host
@@ -279,6 +297,8 @@ class MockParty:
             credentials=answer.data,
         )
         self.modules.hub = self.hub = hub_of(answer.data)
+        fetched = tuple(each.path for each in self.heard if each.token in self.tokens)
+        self.registration = Registration(token_a=token_a, answer=answer, fetched=fetched)
         return answer
 
     async def exchange(self, method: str, url: str, token: str, credentials: Any) -> Answer:
@@ -339,6 +359,8 @@ class MockParty:
             return Reply(data={"version": version, "endpoints": self._endpoints(version)})
         if segments[2] == "credentials":
             return await self._credentials(heard, version)
+        if heard.body and not heard.is_json:
+            return Reply(http=400, code=2001)
         return self.modules.reply(heard, version, segments[2], segments[3] if len(segments) > 3 else "", segments[4:])
 
     def _endpoints(self, version: str) -> list[dict[str, str]]:
@@ -430,7 +452,7 @@ def told(heard: Heard) -> str:
     """Return one line for people."""
     sender = f" from {heard.from_party}" if heard.from_party else ""
     try:
-        body = json.dumps(json.loads(heard.body))[:SHOWN_MAX] if heard.body else ""
+        body = write_json(heard.json).decode()[:SHOWN_MAX] if heard.body else ""
     except ValueError:
         body = f"{len(heard.body)} bytes that are no JSON"
     return f"{heard.method} {heard.target}{sender} {body}".rstrip()

@@ -21,7 +21,10 @@ _NEXT: Final = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next"?', re.IGNOREC
 
 def read_json(text: bytes | str) -> Any:
     """Read JSON; numbers with a point are decimals, digit for digit. Raises `ValueError`."""
-    return json.loads(text, parse_float=Decimal)
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def write_json(value: Any) -> bytes:

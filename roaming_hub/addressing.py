@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote
@@ -15,9 +15,10 @@ from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi import v211
 from emobility.protocols.ocpi.headers import Routing, routing_of
 from emobility.protocols.ocpi.host import Caller, body_of
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerRole, PeerState
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerState
 from emobility.protocols.ocpi.server import MessageIds
 from emobility.protocols.ocpi.signing import MessageSigning, joined, targets_of
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
@@ -136,11 +137,18 @@ class Addressing:
         return peer
 
 
-def sender_party(roles: Sequence[PeerRole], routing: Routing) -> PartyId:
-    """Return in whose name a platform sends. Raises `InvalidParameters` when that is no role of its own."""
+def sender_party(caller: Caller, routing: Routing) -> PartyId:
+    """Return in whose name a platform sends. Raises `InvalidParameters` when that is no role of its own.
+
+    2.1.1 has no routing headers, and one party; others without them need `PeerTolerances.lacks_routing_headers`.
+    """
+    parties = {role.party_id for role in caller.roles}
     if routing.from_party is None:
+        is_tolerated = caller.peer.tolerances.lacks_routing_headers or caller.peer.version == v211.VERSION
+        if is_tolerated and len(parties) == 1:
+            return min(parties)
         raise InvalidParameters("OCPI-from must name the sending party")
-    if all(role.party_id != routing.from_party for role in roles):
+    if routing.from_party not in parties:
         raise InvalidParameters(f"OCPI-from {routing.from_party} is no role of the caller")
     return routing.from_party
 

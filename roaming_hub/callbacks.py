@@ -124,6 +124,7 @@ class Callbacks:
             user=message.receiver,
             user_party=message.receiver_party,
             module=message.module,
+            version=message.receiver.version,
         )
         if names_it is _Place.BODY:
             return replace(message, body=with_response_url(message.body, url), stand_in_callback=url)

@@ -6,8 +6,8 @@ or S 4000 to 4003 in the hub's name. URLs of the receiver in the answer (`Link`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urljoin
 
@@ -19,10 +19,12 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.http import EgressRefused, HttpResponse, PeerTimedOut, PeerUnreachable, ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.bridging import ANSWER_LOSSES_HEADER, LOSSES_HEADER
 from emobility.protocols.ocpi.client import Envelope
 from emobility.protocols.ocpi.headers import Routing, authorization, link_to, next_link, routing_headers
 from emobility.protocols.ocpi.message_signatures import SIGNATURE, NotAuthentic, target_of
 from emobility.protocols.ocpi.message_signatures import Message as SignedMessage
+from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import ModuleID, NotAnOCPIObject, NotJSON, read
@@ -38,7 +40,13 @@ from roaming_hub.steps import Outcome, Step
 
 RECEIVER_TIMEOUT_S: Final = 4.0
 """How long a receiver may take; below the five seconds that a sender of ours waits for the hub."""
-_PASSED_ON: Final = ("x-total-count", "x-limit", "content-type")
+_PASSED_ON: Final = (
+    "x-total-count",
+    "x-limit",
+    "content-type",
+    LOSSES_HEADER.lower(),
+    ANSWER_LOSSES_HEADER.lower(),
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +64,8 @@ class Forwarding:
     circuits: Circuits
     hub: PartyId
     signing: MessageSigning
+    renewed: Callable[[Peer], Awaitable[Peer | None]]
+    """Return a receiver as it is now, if its token is another than the one that was refused."""
     steps: Sequence[Step] = ()
     bulkhead: Bulkhead = field(default_factory=Bulkhead)
     timeout_s: float = RECEIVER_TIMEOUT_S
@@ -106,19 +116,34 @@ class Forwarding:
         return Response(answer.body, status_code=answer.status, headers=headers)
 
     async def _call(self, message: Message) -> HttpResponse:
-        """Call the receiver once. Raises `OCPIError` S 4000, 4002, 4003."""
+        """Call the receiver, once more if its token was renewed meanwhile. Raises `OCPIError` S 4000, 4002, 4003."""
+        sent, answer = await self._called(message)
+        if answer.status in {401, 403} and (renewed := await self.renewed(message.receiver)) is not None:
+            # It did not look at the message, so this is the first time for it.
+            sent, answer = await self._called(replace(message, receiver=renewed))
+        if answer.status in {401, 403}:
+            # Between hub and receiver the registration is broken; the sender's own token is fine.
+            raise OCPIError(StatusCode.NOT_CONNECTED, f"{message.receiver_party} refuses the hub")
+        await self.presence.heard(message.receiver)
+        await self._judge(message, sent, answer)
+        return answer
+
+    async def _called(self, message: Message) -> tuple[Mapping[str, str], HttpResponse]:
+        """Call the receiver once; return the headers that were sent, and its answer."""
         token = message.receiver.outgoing_token
         assert token is not None, "a registered receiver has a token"
         sent = {
             **message.headers,
-            names.AUTHORIZATION: authorization(await self.ports.vault.open(token)),
+            names.AUTHORIZATION: authorization(
+                await self.ports.vault.open(token), is_plain=message.receiver.takes_plain_token
+            ),
             names.REQUEST_ID: message.message_id,
             names.CORRELATION_ID: message.ids.correlation_id,
             **routing_headers(Routing(to_party=message.receiver_party, from_party=message.from_party)),
         }
         if message.body:
             sent["Content-Type"] = message.incoming.headers.get("content-type", "application/json")
-        endpoints, version = message.receiver.endpoint_urls(), message.incoming.version
+        endpoints, version = message.receiver.endpoint_urls(), message.receiver.version
         sent |= await self.signing.forwarded_request(
             self.hub,
             message.incoming.signed,
@@ -127,13 +152,7 @@ class Forwarding:
             body=message.body,
             target=target_of(message.url, endpoints, version=version),
         )
-        answer = await self._asked(message, sent)
-        if answer.status in {401, 403}:
-            # Between hub and receiver the registration is broken; the sender's own token is fine.
-            raise OCPIError(StatusCode.NOT_CONNECTED, f"{message.receiver_party} refuses the hub")
-        await self.presence.heard(message.receiver)
-        await self._judge(message, sent, answer)
-        return answer
+        return sent, await self._asked(message, sent)
 
     async def _asked(self, message: Message, headers: Mapping[str, str]) -> HttpResponse:
         party, peer_id = message.receiver_party, message.receiver.peer_id

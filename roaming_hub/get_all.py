@@ -47,7 +47,7 @@ MISSING_NAMED_MAX: Final = 50
 SOURCES_MAX: Final = 1_000
 SOURCES_AT_ONCE: Final = 32
 """Sources asked side by side."""
-REMEMBERED_MAX: Final = 8
+REMEMBERED_MAX: Final = 32
 """Last objects of a source by which its place is found again."""
 FETCH_MIN: Final = 10
 FETCHES_MAX: Final = 200
@@ -108,6 +108,10 @@ class _Source:
 
     place: _Place
     addressee: Addressee
+    seen: frozenset[str]
+    """What it listed last, before this page."""
+    is_found: bool = False
+    """Whether the place where it was left was found again."""
     ahead: deque[tuple[_Object, bytes]] = field(default_factory=deque)
     fetches: int = 0
 
@@ -190,7 +194,7 @@ class GetAll:
         sources: list[_Source] = []
         for place in listing.places:
             if place.party in by_party:
-                sources.append(_Source(place, by_party[place.party]))
+                sources.append(_Source(place, by_party[place.party], frozenset(place.remembered)))
             elif not place.is_over:
                 place.is_missing = True  # it left, or may not be asked any more
         merge = _Merge(self, incoming, requester, listing, sources)
@@ -293,7 +297,7 @@ class _Merge:
             return None
         found, raw = source.ahead.popleft()
         source.place.taken += 1
-        _remember(source.place, found, raw)
+        _remember(source.place, _key(found, raw))
         source.place.head = source.ahead[0][0].last_updated if source.ahead else None
         return raw
 
@@ -327,32 +331,56 @@ class _Merge:
             source.ahead.clear()
 
     async def _read_on(self, source: _Source) -> None:
+        """Read the next part of a source's list; the first time from before where it was left, to find that place."""
         place = source.place
-        back = len(place.remembered)
+        if source.is_found or not source.seen:
+            source.is_found = True
+            objects = await self._part(source, place.taken, self._fetch_limit)
+            self._enter(source, objects)
+            return
+        left_at, back = place.taken, len(place.remembered)
         while True:
-            source.fetches += 1
-            if source.fetches > FETCHES_MAX:
-                raise SourceUnreadable(f"{place.party} moves faster than it is read")
-            start = max(0, place.taken - back)
-            limit = self._fetch_limit + place.taken - start
-            query = [*self._listing.query, ("offset", str(start)), ("limit", str(min(limit, PAGE_OBJECTS_MAX)))]
-            objects, total, has_link = await self._get_all.fetch(source, self._incoming, self._requester, query=query)
-            known = [index for index, each in enumerate(objects) if _key(*each) in place.remembered]
-            if known or start == 0 or not place.remembered:
+            position = start = max(0, left_at - back)
+            while position <= left_at:
+                objects = await self._part(source, position, left_at - position + self._fetch_limit)
+                known = [index for index, each in enumerate(objects) if _key(*each) in source.seen]
+                if known or (start == 0 and position + len(objects) >= left_at) or not objects:
+                    break
+                position += len(objects)
+            if known or start == 0:
                 break
-            # All it had last were moved or taken away: look further back for one of them.
+            # All that it listed last was moved or taken away: look further back for something we had.
             back += PAGE_OBJECTS_MAX
-        place.total = place.total if total is None else total
+        source.is_found = True
+        if not known:
+            # Nothing it listed to us is as it was: all of it is new.
+            position, objects = 0, objects if position == 0 else await self._part(source, 0, self._fetch_limit)
         first = known[-1] + 1 if known else 0
-        place.taken = start + first
-        is_last = not has_link and (total is None or start + len(objects) >= total)
-        place.is_over = is_last or not objects
-        for found, raw in objects[first:]:
-            if found is not None and self._may_see(source, found):
+        place.taken = position + first
+        self._enter(source, objects[first:])
+
+    async def _part(self, source: _Source, offset: int, limit: int) -> list[tuple[_Object | None, bytes]]:
+        """Fetch objects from `offset` on, and note whether they are the last. Raises `SourceUnreadable`."""
+        source.fetches += 1
+        if source.fetches > FETCHES_MAX:
+            raise SourceUnreadable(f"{source.place.party} moves faster than it is read")
+        query = [*self._listing.query, ("offset", str(offset)), ("limit", str(min(limit, PAGE_OBJECTS_MAX)))]
+        objects, total, has_link = await self._get_all.fetch(source, self._incoming, self._requester, query=query)
+        source.place.total = source.place.total if total is None else total
+        is_last = not has_link and (total is None or offset + len(objects) >= total)
+        source.place.is_over = is_last or not objects
+        return objects
+
+    def _enter(self, source: _Source, objects: Sequence[tuple[_Object | None, bytes]]) -> None:
+        """Put what follows ahead, but for what was listed before or is not shown."""
+        place = source.place
+        for found, raw in objects:
+            key = _key(found, raw)
+            if found is not None and key not in source.seen and self._may_see(source, found):
                 source.ahead.append((found, raw))
             elif not source.ahead:
                 place.taken += 1
-                _remember(place, found, raw)
+                _remember(place, key)
             else:
                 # What is not shown after something that is ends this reading, so that `taken` counts both.
                 place.is_over = False
@@ -368,8 +396,8 @@ class _Merge:
         return token is not None and f"{token.country_code}-{token.party_id}".upper() == self._requester.code
 
 
-def _remember(place: _Place, found: _Object | None, raw: bytes) -> None:
-    place.remembered = [*place.remembered, _key(found, raw)][-REMEMBERED_MAX:]
+def _remember(place: _Place, key: str) -> None:
+    place.remembered = [*place.remembered, key][-REMEMBERED_MAX:]
 
 
 def _key(found: _Object | None, raw: bytes) -> str:

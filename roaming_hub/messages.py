@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from emobility.domain.identifiers import PartyId
+from emobility.protocols.ocpi.bridging import Loss
 from emobility.protocols.ocpi.headers import Routing, routing_headers
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.server import MessageIds
@@ -57,6 +58,7 @@ class Message:
         from_party: Whom the receiver sees as the sender: the hub where it asks or pushes in its own name.
         headers: Sent along with what the hub itself sends.
         stand_in_callback: URL of the hub in the place of a `response_url`.
+        losses: What the body lost where the receiver speaks another version.
     """
 
     message_id: str
@@ -69,6 +71,7 @@ class Message:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     stand_in_callback: str | None = None
+    losses: tuple[Loss, ...] = ()
 
     @property
     def ids(self) -> MessageIds:

@@ -9,6 +9,7 @@ from typing import Final
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.stores import TableSpec
+from emobility.protocols.ocpi.bridging import Loss
 from emobility.protocols.ocpi.v221 import ConnectionStatus
 
 
@@ -59,6 +60,31 @@ class ProxiedResource:
     made_at: datetime
     module: str = ""
     used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeLoss:
+    """What one body lost between two versions of OCPI.
+
+    Attributes:
+        from_party: Who said it, so that its owner can be asked for what `body_sha256` names.
+        body_sha256: Of the body as it came in.
+        losses: Where and why; hashes of what was lost, never the values.
+    """
+
+    loss_id: str
+    correlation_id: str
+    from_party: PartyId
+    to_party: PartyId
+    module: str
+    method: str
+    is_answer: bool
+    from_version: str
+    to_version: str
+    body_sha256: str
+    concerns_money: bool
+    losses: tuple[Loss, ...]
+    at: datetime
 
 
 class ForwardOutcome(StrEnum):
@@ -115,4 +141,5 @@ PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedR
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
 )
+BRIDGE_LOSS: Final = TableSpec(name="hub_bridge_loss", record=BridgeLoss, key=("loss_id",))
 HUB_MESSAGE: Final = TableSpec(name="hub_message", record=MessageRecord, key=("message_id",))

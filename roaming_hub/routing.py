@@ -21,7 +21,7 @@ from emobility.protocols.ocpi.host import Caller, OCPIHost
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
 from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import VERSION, Endpoint, InterfaceRole
+from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole
 from roaming_hub.addressing import Addressing, sender_party
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.callbacks import Callbacks
@@ -39,7 +39,7 @@ METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 _log = structlog.get_logger(__name__)
 
-Carry = Callable[[Request, MessageIds, Caller], Awaitable[Response]]
+Carry = Callable[[Request, MessageIds, Caller, str], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,28 +63,34 @@ class Router:
     def routes(self, host: OCPIHost) -> list[BaseRoute]:
         """Return the routes below `/ocpi`; authentication is the host's."""
 
-        def served(carry: Carry) -> Callable[[Request], Awaitable[Response]]:
+        def served(carry: Carry, version: str) -> Callable[[Request], Awaitable[Response]]:
             async def serve(request: Request) -> Response:
-                return await self._answered(request, host, carry)
+                return await self._answered(request, host, carry, version)
 
             return serve
 
         return [
-            Route(f"/{VERSION}/proxy/{{resource_id}}", served(self._at_stand_in), methods=["GET", "POST"]),
-            Route(f"/{VERSION}/{{module}}/{{side}}", served(self._at_endpoint), methods=METHODS),
-            Route(f"/{VERSION}/{{module}}/{{side}}/{{rest:path}}", served(self._at_endpoint), methods=METHODS),
+            route
+            for version in host.registrar.versions
+            for route in (
+                Route(f"/{version}/proxy/{{resource_id}}", served(self._at_stand_in, version), methods=["GET", "POST"]),
+                Route(f"/{version}/{{module}}/{{side}}", served(self._at_endpoint, version), methods=METHODS),
+                Route(
+                    f"/{version}/{{module}}/{{side}}/{{rest:path}}", served(self._at_endpoint, version), methods=METHODS
+                ),
+            )
         ]
 
-    async def _answered(self, request: Request, host: OCPIHost, carry: Carry) -> Response:
+    async def _answered(self, request: Request, host: OCPIHost, carry: Carry, version: str) -> Response:
         ids = MessageIds.of(request, self.ports.randomness)
         module = _known_module(request)
         started_s = self.ports.timer.monotonic_s()
         try:
-            caller = await host.registered_caller(request, self.hub)
+            caller = await host.registered_caller(request, self.hub, version)
             self.parties.draw(caller.peer.peer_id)
             self.forwarding.circuits.answered(caller.peer.peer_id)
             await self.presence.heard(caller.peer)
-            response = await carry(request, ids, caller)
+            response = await carry(request, ids, caller, version)
         except Exception as error:  # noqa: BLE001 - the edge: nothing of our insides leaves, whatever broke
             reply = _hub_reply(error, correlation_id=ids.correlation_id)
             response = envelope(reply, clock=self.ports.clock, ids=ids)
@@ -93,9 +99,9 @@ class Router:
         self.metrics.took(module, self.ports.timer.monotonic_s() - started_s)
         return response
 
-    async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller) -> Response:
-        incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=VERSION))
-        sender, to_party = sender_party(incoming.roles, incoming.routing), incoming.routing.to_party
+    async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller, version: str) -> Response:
+        incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=version))
+        sender, to_party = sender_party(caller, incoming.routing), incoming.routing.to_party
         if to_party == self.hub:
             if incoming.method == "GET" and incoming.side is InterfaceRole.SENDER:
                 return await self.get_all.first_page(incoming, sender)
@@ -104,8 +110,8 @@ class Router:
             to_party = await self.open_routing.destination(incoming, sender)
         return await self.callbacks.send(await self.addressing.to_party(incoming, sender, to_party))
 
-    async def _at_stand_in(self, request: Request, ids: MessageIds, caller: Caller) -> Response:
-        incoming = await self.addressing.incoming_at_stand_in(request, ids, caller, version=VERSION)
+    async def _at_stand_in(self, request: Request, ids: MessageIds, caller: Caller, version: str) -> Response:
+        incoming = await self.addressing.incoming_at_stand_in(request, ids, caller, version=version)
         incoming, resource_id = await self._entered(incoming), request.path_params["resource_id"]
         listing = await self.proxies.listing(resource_id, user=incoming.sender) if incoming.method == "GET" else None
         if listing is not None:

@@ -25,6 +25,8 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from roaming_hub.addressing import Addressing
 from roaming_hub.admin import admin_router
+from roaming_hub.announcing import Announcing
+from roaming_hub.bridge_step import BridgeStep
 from roaming_hub.broadcast_worker import BroadcastWorker
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.bulkhead import Circuits
@@ -43,8 +45,11 @@ from roaming_hub.party_rules import rules_interface
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
 from roaming_hub.rate_limits import ADDRESS_BURST, ADDRESS_PER_S, PARTY_BURST, PARTY_PER_S, AtTheDoor, Buckets
+from roaming_hub.receipt_documents import ReceiptDocuments, receipts_router
+from roaming_hub.receipts import Receipts
 from roaming_hub.recording import Recording
 from roaming_hub.routing import Router, endpoints
+from roaming_hub.single_objects import SingleObjects
 
 HUB: Final = PartyId("NL-HUB")
 SERVICE: Final = "hub"
@@ -64,6 +69,10 @@ class RoamingHub:
         self.metrics = Metrics()
         hub_metrics = HubMetrics(self.metrics)
         signing = MessageSigning(ports)
+        self.bridge = BridgeStep(ports)
+        self.announcing = Announcing(ports, HUB)
+        self.receipts = Receipts(ports, HUB, signing)
+        documents = ReceiptDocuments(ports.units, HUB)
         self.owners = ObjectOwners(ports)
         self.forwarding = Forwarding(
             ports=ports,
@@ -75,7 +84,8 @@ class RoamingHub:
             circuits=Circuits(ports.timer),
             hub=HUB,
             signing=signing,
-            steps=(self.owners,),
+            renewed=self.announcing.renewed,
+            steps=(self.owners, self.bridge, SingleObjects(), self.receipts),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")
@@ -101,7 +111,7 @@ class RoamingHub:
             ports,
             service=SERVICE,
             base_url=base_url,
-            interfaces=[self.presence.interface(), self.broadcasts.interface()],
+            interfaces=[self.presence.interface(), self.broadcasts.interface(), documents.interface()],
             registrar=Registrar(ports=ports, admits=self.claims.admit),
             fixed_party=HostedParty(service=SERVICE, party_id=HUB, role=Role.HUB, business_name="Wattroam hub"),
             extra_endpoints=endpoints,
@@ -111,11 +121,13 @@ class RoamingHub:
             AtTheDoor, ports=ports, addresses=Buckets(ports, per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         )
         self.presence.serve_by(self.host)
+        self.announcing.serve_by(self.host)
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         desk = PartyDesk(host=self.host, presence=self.presence, hub=HUB)
         self.host.add_interface(rules_interface(desk))
         self.app = FastAPI(openapi_url=None)
         self.host.mount_on(self.app, authorize=access.party)
+        self.app.include_router(receipts_router(documents, access))
         self.app.include_router(party_admin_router(desk, access))
         pages = OperatorPages(
             access=access,
@@ -138,6 +150,8 @@ class RoamingHub:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.presence.run(stop))
+            tasks.create_task(self.announcing.run(stop))
+            tasks.create_task(self.receipts.run(stop))
             tasks.create_task(self.claims.run(stop))
             tasks.create_task(self.broadcast_worker.run(stop))
             tasks.create_task(self._purge(stop))
@@ -145,16 +159,20 @@ class RoamingHub:
     async def backlog(self) -> int:
         """Count requests under way and messages of the hub's own that still have to be sent."""
         under_way = self.forwarding.bulkhead.in_flight + self.broadcast_worker.waiting
-        return under_way + await self.host.pending()
+        return under_way + await self.host.pending() + await self.announcing.pending()
 
     async def _purge(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
+                async with self.ports.units.begin() as unit:
+                    if await self.proxies.purge(unit) + await self.receipts.purge(unit):
+                        await unit.commit()
                 for purge in (
                     self.proxies.purge,
                     self.forwarding.forwards.purge,
                     self.broadcasts.purge,
                     self.owners.purge,
+                    self.bridge.purge,
                 ):
                     await self._purge_all(purge)
             except Unavailable as error:

@@ -13,6 +13,7 @@ from emobility.domain.money import Price
 from emobility.domain.personal import Sealed
 from emobility.domain.session import AuthMethod, ChargingPeriod, SessionToken
 from emobility.domain.tariff.rounding import RoundingPolicyName
+from emobility.domain.tariff.selection import only_reserves
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.taxes import TaxAmount
 
@@ -64,7 +65,8 @@ class CDR:
     Energy is in Wh and positive also in a credit, whose Wh count with a minus sign (`signed_energy_import_wh`).
 
     Attributes:
-        session_id: Empty: a reservation that expired, which never became a session.
+        session_id: Of a reservation that expired and never became a session, `#NA/` and the CDR's id.
+        started_at: Start of the session, or of the reservation before it (OCPI 2.2.1, 10.3.1).
         tariff: The tariff, or the first of them.
         further_tariffs: Where several price the session, the others; each period then names its own.
         total_reservation_cost: FLAT and TIME of the reservation.
@@ -103,6 +105,15 @@ class CDR:
     further_tariffs: tuple[Tariff, ...] = ()
     taxes: tuple[TaxAmount, ...] = ()
     rounding_policy: RoundingPolicyName | None = None
+
+    @property
+    def charging_started_at(self) -> datetime:
+        """When the driver came, and prices and terms were frozen: after a reservation, if there was one."""
+        first = min(self.periods, key=lambda period: period.started_at, default=None)
+        if first is None or not only_reserves(first):
+            return self.started_at
+        used = (period.started_at for period in self.periods if not only_reserves(period))
+        return min(used, default=self.started_at)
 
     @property
     def tariffs(self) -> tuple[Tariff, ...]:

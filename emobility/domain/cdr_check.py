@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
-from emobility.domain.agreement import RoamingAgreement, SignedMeterPolicy
+from emobility.domain.agreement import RoamingAgreement, SignedMeterPolicy, TaxRegime
 from emobility.domain.cdr import CDR
 from emobility.domain.cdr_difference import CostPart, Difference, explain_difference
 from emobility.domain.cdr_fault import CDRFault as CDRFault  # noqa: PLC0414 - known by this name to all who check
@@ -176,7 +176,7 @@ def check_cdr(
     tariffs = tuple(_as_sent(tariff, of_hash, known_tariffs) for tariff, of_hash in _hashed(cdr))
     rounding = rounding_policy(None if agreement is None else agreement.rounding_policy)
     repriced, pricing_findings = _reprice(cdr, tariffs, rounding)
-    findings += pricing_findings
+    findings += [*pricing_findings, *_tax_findings(cdr, agreement)]
     findings += _history_findings(cdr, earlier_cdrs)
     if session is not None:
         findings += _session_findings(cdr, session)
@@ -235,7 +235,7 @@ def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterato
     if agreement is None or not _covers(agreement, cdr):
         yield CDRFinding(
             fault=CDRFault.NO_AGREEMENT_IN_FORCE,
-            detail=f"{cdr.party_id} and {cdr.token.emsp_id} had none at {cdr.started_at.isoformat()}",
+            detail=f"{cdr.party_id} and {cdr.token.emsp_id} had none at {cdr.charging_started_at.isoformat()}",
         )
         return
     for name, currency in (("CDR", cdr.currency), ("tariff", cdr.tariff.currency)):
@@ -247,8 +247,9 @@ def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterato
 
 
 def _covers(agreement: RoamingAgreement, cdr: CDR) -> bool:
-    is_begun = agreement.valid_from <= cdr.started_at
-    is_over = agreement.valid_until is not None and agreement.valid_until <= cdr.started_at
+    started_at = cdr.charging_started_at
+    is_begun = agreement.valid_from <= started_at
+    is_over = agreement.valid_until is not None and agreement.valid_until <= started_at
     is_pair = (agreement.cpo_id, agreement.emsp_id) == (cdr.party_id, cdr.token.emsp_id)
     return is_begun and not is_over and is_pair
 
@@ -270,7 +271,7 @@ def _tariff_findings(
             yield CDRFinding(
                 fault=CDRFault.TARIFF_UNKNOWN, detail=f"version {of_hash} of {tariff.tariff_id} was never sent"
             )
-        elif not known.may_price(cdr.started_at):
+        elif not known.may_price(cdr.charging_started_at):
             yield CDRFinding(
                 fault=CDRFault.TARIFF_NOT_IN_FORCE,
                 detail=f"in force from {known.in_force_from.isoformat()} until "
@@ -369,16 +370,21 @@ def _reprice(
         )
         for difference in by_weight
     ]
-    return priced, [*findings, *_tax_findings(cdr), *_cut_findings(priced)]
+    return priced, [*findings, *_cut_findings(priced)]
 
 
-def _tax_findings(cdr: CDR) -> Iterator[CDRFinding]:
+def _tax_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterator[CDRFinding]:
     """Where the tariff leaves the rate open, the seller's taxes must at least be what their own percentages say."""
     rates = {component.vat_percent for element in cdr.tariff.elements for component in element.components}
-    for tax in wrong_taxes(cdr.total_cost.excl_e4, cdr.taxes) if rates == {None} else ():
-        yield CDRFinding(
-            fault=CDRFault.TAX_DIFFERS, detail=f"{tax.name} is not {tax.percent} %", stated_e4=tax.amount_e4
-        )
+    wrong = wrong_taxes(cdr.total_cost.excl_e4, cdr.taxes) if rates == {None} else ()
+    for tax in wrong:
+        detail = f"{tax.name} is not {tax.percent} % of the price before tax"
+        yield CDRFinding(fault=CDRFault.TAX_DIFFERS, detail=detail, stated_e4=tax.amount_e4)
+    if agreement is not None and agreement.tax_regime is TaxRegime.REVERSE_CHARGE:
+        for tax in cdr.taxes:
+            if tax.amount_e4 and tax not in wrong:
+                detail = f"{tax.name} is the buyer's to account for under the agreement"
+                yield CDRFinding(fault=CDRFault.TAX_DIFFERS, detail=detail, expected_e4=0, stated_e4=tax.amount_e4)
 
 
 def _cut_findings(priced: PricedSession) -> Iterator[CDRFinding]:
@@ -432,10 +438,11 @@ def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
     """Compare with the session as pushed; one that is still open there bounds the CDR from below."""
     if session.status is SessionStatus.INVALID:
         yield CDRFinding(fault=CDRFault.SESSION_INVALID, detail="the session was declared invalid and is not billed")
-    if session.started_at != cdr.started_at:
+    started_at = cdr.charging_started_at
+    if session.started_at != started_at:
         yield CDRFinding(
             fault=CDRFault.SESSION_TIMES_DIFFER,
-            detail=f"the session started at {session.started_at.isoformat()}, the CDR at {cdr.started_at.isoformat()}",
+            detail=f"the session started at {session.started_at.isoformat()}, the CDR at {started_at.isoformat()}",
         )
     if session.tariff_hash and session.tariff_hash != cdr.tariff_hash:
         yield CDRFinding(

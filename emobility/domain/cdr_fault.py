@@ -23,7 +23,7 @@ class CDRFault(StrEnum):
     FIXED_COST_DIFFERS = "FIXED_COST_DIFFERS"
     RESERVATION_COST_DIFFERS = "RESERVATION_COST_DIFFERS"
     TAX_DIFFERS = "TAX_DIFFERS"
-    """A tax that the document names is not its own percentage of the price before tax."""
+    """A tax that the document names is not its own percentage of the price, or not the seller's to charge."""
     NOT_PRICEABLE = "NOT_PRICEABLE"
     RECEIVED_TOO_LATE = "RECEIVED_TOO_LATE"
     DUPLICATE = "DUPLICATE"

@@ -32,6 +32,7 @@ TERM_OF: Final[Mapping[CDRFault, str]] = {
     CDRFault.PARKING_COST_DIFFERS: "tariff_ids",
     CDRFault.FIXED_COST_DIFFERS: "tariff_ids",
     CDRFault.RESERVATION_COST_DIFFERS: "tariff_ids",
+    CDRFault.TAX_DIFFERS: "tax_regime",
     CDRFault.NOT_PRICEABLE: "tariff_ids",
     CDRFault.RECEIVED_TOO_LATE: "cdr_deadline_h",
     CDRFault.METER_NOT_SIGNED: "signed_meter_policy",

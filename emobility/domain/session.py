@@ -67,7 +67,8 @@ class SessionToken:
 class Session:
     """An open or just closed charge of a CPO at one EVSE. Energy and cost are net totals so far.
 
-    `rounding_policy` is the agreement's as the session opened, which OCPI does not carry; None: `EXACT`.
+    Two fields are the CPO's own, which OCPI does not carry: `rounding_policy`, the agreement's as the session opened
+    (None: `EXACT`), and `reserved_from`, since when its EVSE had been reserved (None: it was not).
     """
 
     party_id: PartyId
@@ -89,3 +90,4 @@ class Session:
     status: SessionStatus
     last_updated: datetime
     rounding_policy: RoundingPolicyName | None = None
+    reserved_from: datetime | None = None

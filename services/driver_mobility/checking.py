@@ -156,7 +156,7 @@ class CDRChecking:
         verdict = check_cdr(
             cdr,
             agreement=agreement,
-            known_tariffs=known_tariffs(versions, cdr.started_at),
+            known_tariffs=known_tariffs(versions, cdr.charging_started_at),
             frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),

@@ -212,6 +212,13 @@ class Deployer:
         await self._send(*calls)
         return {each: numbers[each] or await self._number_of(deployment, each) for each in signers}
 
+    async def let_anchor(self, deployment: Deployment, account: bytes) -> None:
+        """Let an account record roots for parties that have none of their own; twice is as once."""
+        asked = contracts.HAS_ROLE.call(contracts.ANCHOR_ROLE, account)
+        (may,) = contracts.HAS_ROLE.answer(await self._chain.call(deployment.anchor, asked))
+        if not may:
+            await self._send((deployment.anchor, contracts.GRANT_ROLE.call(contracts.ANCHOR_ROLE, account)))
+
     async def deposit(self, into: CurrencyContracts, at_least_e4: Mapping[int, int]) -> None:
         """Bring collateral up to an amount with new play money. After a settlement it fills up what was paid.
 

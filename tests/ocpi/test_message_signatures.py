@@ -223,12 +223,14 @@ def signed(message: Message = PLAIN) -> Message:
 
 def rewritten(message: Message, body: bytes) -> Message:
     after = replace(PLAIN, body=body)
-    unsigned = carried(message, after, target="2.3.0/cdrs/receiver", key=BY_HUB, created=1_772_366_401)
+    unsigned = carried(message, after, target="2.3.0/cdrs/receiver", key=BY_HUB, created=1_772_366_401, nonce="h-1")
     assert unsigned is not None
     return replace(after, headers={**after.headers, **unsigned.signed(KEYS[HUB].sign(unsigned.base))})
 
 
 def public(party: PartyId) -> bytes:
+    if party not in KEYS:
+        raise NotAuthentic(f"{party} has no key")
     return KEYS[party].public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
@@ -333,7 +335,7 @@ def test_a_signature_without_one_of_its_parameters_is_refused(parameter: str) ->
 def test_an_untouched_message_keeps_the_senders_signature_alone() -> None:
     message = signed()
 
-    assert carried(message, PLAIN, target=TARGET, key=BY_HUB, created=1) is None
+    assert carried(message, PLAIN, target=TARGET, key=BY_HUB, created=1, nonce="h-1") is None
     require_proven(replace(PLAIN, headers={**PLAIN.headers, **carried_as_it_is(message)}))
 
 
@@ -373,7 +375,7 @@ def test_without_its_hubs_word_a_rewritten_message_is_nobodys() -> None:
 
 def test_a_message_is_rewritten_once_at_most() -> None:
     with pytest.raises(NotAuthentic, match="already"):
-        carried(rewritten(signed(), CDR + b" "), PLAIN, target=TARGET, key=BY_HUB, created=1)
+        carried(rewritten(signed(), CDR + b" "), PLAIN, target=TARGET, key=BY_HUB, created=1, nonce="h-1")
 
 
 # Answers
@@ -436,7 +438,7 @@ def test_a_hub_puts_its_own_url_in_an_answer_and_says_so() -> None:
     request = signed()
     answer = answered(request)
     after = replace(ANSWER, headers={**ANSWER.headers, "Location": "https://hub/9", **ROUTING})
-    unsigned = carried(answer, after, target=None, key=BY_HUB, created=1_772_366_401)
+    unsigned = carried(answer, after, target=None, key=BY_HUB, created=1_772_366_401, nonce="h-1")
     assert unsigned is not None
     at_sender = replace(after, headers={**after.headers, **unsigned.signed(KEYS[HUB].sign(unsigned.base))})
 

@@ -21,7 +21,19 @@ from emobility.protocols.ocpi.bridge_walk import Loss, LossReason, NotBridgeable
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from emobility.protocols.ocpi.versions import SPOKEN
 
-__all__ = ["Bridged", "Loss", "LossReason", "NotBridgeable", "Way", "bridge", "kind_of", "losses_header", "query_in"]
+__all__ = [
+    "ANSWER_LOSSES_HEADER",
+    "LOSSES_HEADER",
+    "Bridged",
+    "Loss",
+    "LossReason",
+    "NotBridgeable",
+    "Way",
+    "bridge",
+    "kind_of",
+    "losses_header",
+    "query_in",
+]
 
 LOSSES_HEADER: Final = "X-Wattroam-Losses"
 """On an answer: what the requester's own message lost on its way to the receiver."""

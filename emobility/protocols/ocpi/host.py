@@ -11,8 +11,10 @@ A service declares its modules as `Interface`s and mounts one `OCPIHost`::
     await host.run(stop)
 
 It serves, below `/{party}/ocpi`: `versions` and, for each version, `2.2.1`, `2.2.1/credentials` and each interface at
-`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
-`GET /{party}/ocpi-deliveries` (what partners refused) and `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
+`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register` (at a platform that invited us) and
+`ocpi-invitations` (of a partner without a hub), `GET /{party}/ocpi-peers`,
+`PUT /{party}/ocpi-peers/{peer_id}/tolerances`, `GET /{party}/ocpi-deliveries` (what partners refused) and
+`POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
 """
 
 from __future__ import annotations
@@ -24,22 +26,33 @@ from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from emobility.domain.errors import EmobilityError, MalformedInput
+from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
 from emobility.ports.http import TIMEOUT_S
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.bridging import (
+    ANSWER_LOSSES_HEADER,
+    LOSSES_HEADER,
+    NotBridgeable,
+    Way,
+    bridge,
+    losses_header,
+    query_in,
+)
 from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
 from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.key_api import KeyAPI
 from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
     PEER,
@@ -53,6 +66,7 @@ from emobility.protocols.ocpi.peers import (
     peer_of_token,
     roles_of,
     route,
+    tolerate,
 )
 from emobility.protocols.ocpi.registration import OwnIdentity, Registrar, origin_of
 from emobility.protocols.ocpi.server import (
@@ -82,7 +96,7 @@ from emobility.protocols.ocpi.v221 import (
     read,
     write,
 )
-from emobility.protocols.ocpi.versions import NATIVE, details_in, opposite, read_credentials
+from emobility.protocols.ocpi.versions import NATIVE, SPOKEN, details_in, opposite, read_credentials
 
 HUB_PEER_ID: Final = "hub"
 """Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
@@ -125,6 +139,10 @@ class PartnerNotNamed(MalformedInput):
     """A partner may speak for itself alone, so a registration at one that is no hub says which party it is."""
 
 
+class NoSuchPeer(RuleBroken):
+    """No platform of this name is known to the party."""
+
+
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before.
 
@@ -138,6 +156,15 @@ class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     expected_role: Role = Role.HUB
     tolerances: PeerTolerances = STRICT
     version: str | None = None
+
+
+class _Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom we expect, and from where it will call; `peer_id`: our name for its platform."""
+
+    versions_url: str
+    expected_party: str
+    expected_role: Role
+    peer_id: str | None = None
 
 
 class OCPIHost:
@@ -164,7 +191,7 @@ class OCPIHost:
         fixed_party: HostedParty | None = None,
         extra_endpoints: Callable[[str], Sequence[Endpoint]] = lambda _: (),
         timeout_s: float = TIMEOUT_S,
-        versions: Sequence[str] = (NATIVE,),
+        versions: Sequence[str] = SPOKEN,
     ) -> None:
         self.ports = ports
         self.service = service
@@ -191,12 +218,23 @@ class OCPIHost:
             Mount(f"{below}/ocpi", app=self.app),
             Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
             Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
+            Route(
+                f"{below}/ocpi-peers/{{peer_id}}/tolerances",
+                self._operator(authorize, self._tolerate),
+                methods=["PUT"],
+            ),
             Route(f"{below}/ocpi-deliveries", self._operator(authorize, self._list_failed), methods=["GET"]),
+            *(
+                []
+                if self._fixed_party  # whose operator has a page for it
+                else [Route(f"{below}/ocpi-invitations", self._operator(authorize, self._invite), methods=["POST"])]
+            ),
             Route(
                 f"{below}/ocpi-deliveries/{{delivery_id}}/retry",
                 self._operator(authorize, self._retry),
                 methods=["POST"],
             ),
+            *KeyAPI(self.ports).routes(below, lambda handler: self._operator(authorize, handler)),
         ]
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
@@ -253,7 +291,12 @@ class OCPIHost:
         async with self.ports.units.begin() as unit:
             roles = await roles_of(unit, peer)
         signing = PeerSigning(
-            signing=self.signing, own_party=peer.own_party, peer=peer, roles=roles, endpoints=client.endpoints
+            signing=self.signing,
+            own_party=peer.own_party,
+            peer=peer,
+            roles=roles,
+            endpoints=client.endpoints,
+            version=peer.version,
         )
         return replace(client, signing=signing)
 
@@ -347,7 +390,8 @@ class OCPIHost:
     def _served_by(self, interface: Interface, version: str) -> list[_Served]:
         base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
         return [
-            (f"{base}{path}".rstrip("/"), [method], self._module(handler)) for method, path, handler in interface.routes
+            (f"{base}{path}".rstrip("/"), [method], self._module(handler, interface, version))
+            for method, path, handler in interface.routes
         ]
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
@@ -379,13 +423,16 @@ class OCPIHost:
 
         return serve
 
-    def _module(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Serve a functional module."""
+    def _module(self, handler: Handler, interface: Interface, version: str) -> Callable[[Request], Awaitable[Response]]:
+        """Serve a functional module. Handlers speak `NATIVE`; what comes in another version is bridged, both ways."""
 
         async def serve(request: Request) -> Response:
             async def handle(ids: MessageIds) -> Reply:
-                call = await self.call_of(request, ids)
-                reply = await handler(call)
+                call = await self.call_of(request, ids, version)
+                if version == NATIVE:
+                    reply = await handler(call)
+                else:
+                    reply = await _bridged(call, handler, interface, version)
                 if call.routing.from_party is None:
                     return reply
                 back = routing_headers(Routing(to_party=call.routing.from_party, from_party=call.own_party))
@@ -419,23 +466,29 @@ class OCPIHost:
                     return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
         raise NotAuthenticated
 
-    async def registered_caller(self, request: Request, own_party: PartyId) -> Caller:
-        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1)."""
+    async def registered_caller(self, request: Request, own_party: PartyId, version: str = NATIVE) -> Caller:
+        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1).
+
+        `NoSuchObject`: the version in the path is not offered to it.
+        """
         caller = await self.authenticate(request, own_party)
         if caller.token_use is not TokenUse.REQUESTS or caller.peer.state is not PeerState.REGISTERED:
             raise NotAuthenticated("this token is good for the registration only")
+        if version not in self.registrar.versions_with(caller.peer):
+            raise NoSuchObject(f"version {version} for you")
         return caller
 
-    async def call_of(self, request: Request, ids: MessageIds) -> OCPICall:
+    async def call_of(self, request: Request, ids: MessageIds, version: str = NATIVE) -> OCPICall:
         """Authenticate a request to a module and read it.
 
         Raises:
+            NoSuchObject: the version is not offered to this peer.
             NotAuthenticated: no valid token, or only TOKEN_A.
             InvalidParameters: OCPI-from is no role of the caller, OCPI-to is not us, or `refuse_unprintable`.
             SignatureRefused: it is not signed though it must be, or its signature does not hold.
         """
         own_party = self.own_party_of(request)
-        caller = await self.registered_caller(request, own_party)
+        caller = await self.registered_caller(request, own_party, version)
         routing = routing_of(request.headers)
         if routing.to_party is not None and routing.to_party != own_party and self._fixed_party is None:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
@@ -485,6 +538,8 @@ class OCPIHost:
             url = self.endpoint_url(own_party, each.module, each.role, version)
             endpoints.append(Endpoint(identifier=str(each.module), role=each.role, url=url))
         endpoints += self._extra_endpoints(base)
+        if caller.peer.tolerances.appends_to_endpoints:
+            endpoints[1:] = [msgspec.structs.replace(each, url=f"{each.url}/") for each in endpoints[1:]]
         own = await self._identity(own_party)
         role = opposite(caller.peer.expected_role or Role.CPO) if own.role is Role.HUB else own.role
         return Reply(data=details_in(version, endpoints, role=role))
@@ -542,7 +597,8 @@ class OCPIHost:
                 await authorize(request, own_party)
                 answer = await handler(request, own_party)
             except EmobilityError as error:
-                status = 422 if isinstance(error, MalformedInput) else 404 if isinstance(error, NoSuchDelivery) else 502
+                is_missing = isinstance(error, NoSuchDelivery | NoSuchPeer)
+                status = 422 if isinstance(error, MalformedInput) else 404 if is_missing else 502
                 return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
             return Response(write(answer), media_type="application/json")
 
@@ -568,6 +624,22 @@ class OCPIHost:
             "endpoints": len(peer.endpoints),
         }
 
+    async def _invite(self, request: Request, own_party: PartyId) -> Any:
+        """Issue TOKEN_A for a partner's platform, which then registers without a hub between."""
+        asked = read(await body_of(request), _Invitation)
+        await self._identity(own_party)
+        async with self.ports.units.begin() as unit:
+            token_a = await self.registrar.invite(
+                unit,
+                own_party=own_party,
+                peer_id=asked.peer_id or asked.expected_party.lower(),
+                versions_url=asked.versions_url,
+                expected_party=PartyId(asked.expected_party),
+                expected_role=asked.expected_role,
+            )
+            await unit.commit()
+        return {"token_a": token_a, "versions_url": f"{self.ocpi_url(own_party)}/versions"}
+
     async def _list_peers(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
             peers = await unit.table(PEER).select({"own_party": own_party}, order_by=("peer_id",))
@@ -582,6 +654,15 @@ class OCPIHost:
                 }
                 for peer in peers
             ]
+
+    async def _tolerate(self, request: Request, own_party: PartyId) -> Any:
+        tolerances = read(await body_of(request), PeerTolerances)
+        async with self.ports.units.begin() as unit:
+            peer = await tolerate(unit, own_party, request.path_params["peer_id"], tolerances)
+            if peer is None:
+                raise NoSuchPeer(f"{own_party} has no {request.path_params['peer_id']}")
+            await unit.commit()
+        return {"peer_id": peer.peer_id, "tolerances": peer.tolerances}
 
     async def _list_failed(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
@@ -626,6 +707,33 @@ def _presented_tokens(value: str) -> list[tuple[str, bool]]:
         if (token, False) not in tokens:
             tokens.append((token, accepts_plain))
     return tokens
+
+
+async def _bridged(call: OCPICall, handler: Handler, interface: Interface, version: str) -> Reply:
+    """Have a call of another version handled in ours. Raises `NotBridgeable`; S 3000 if the answer can't be said."""
+    endpoint = f"/{version}/{interface.module}/{interface.role.value.lower()}"
+    way = Way(
+        module=interface.module,
+        side=interface.role,
+        method=call.method,
+        path=call.url.partition(endpoint)[2],
+        caller=call.caller,
+        callee=call.own_party,
+    )
+    asked = bridge(call.body, way, from_version=version, to_version=NATIVE)
+    query = QueryParams(query_in(str(call.query), way, NATIVE))
+    reply = await handler(replace(call, body=asked.body, query=query))
+    headers = {LOSSES_HEADER: losses_header(asked.losses)} if asked.losses else {}
+    if reply.data is not None:
+        body = write({"data": reply.data})
+        try:
+            said = bridge(body, replace(way, is_answer=True), from_version=NATIVE, to_version=version)
+        except NotBridgeable as error:
+            raise OCPIError(StatusCode.SERVER_ERROR, error.message) from error
+        reply = replace(reply, data=read(said.body, dict[str, msgspec.Raw])["data"])
+        if said.losses:
+            headers[ANSWER_LOSSES_HEADER] = losses_header(said.losses)
+    return replace(reply, headers={**reply.headers, **headers})
 
 
 def _caller(from_party: PartyId | None, roles: Sequence[PeerRole]) -> PartyId:

@@ -318,7 +318,9 @@ def unsigned_answer(message: Message, *, request: Message, key: KeyName, created
     return Unsigned(label=Label.PARTY, params=params, base=base, headers=added)
 
 
-def carried(before: Message, after: Message, *, target: str | None, key: KeyName, created: int) -> Unsigned | None:
+def carried(
+    before: Message, after: Message, *, target: str | None, key: KeyName, created: int, nonce: str
+) -> Unsigned | None:
     """Return what a hub signs of a message it rewrote; None: all that the party signed is as it was.
 
     Args:
@@ -327,6 +329,7 @@ def carried(before: Message, after: Message, *, target: str | None, key: KeyName
         target: Of a request, as it leaves.
         key: The hub's.
         created: Unix seconds.
+        nonce: Never used before under this key.
 
     Raises:
         NotAuthentic: another hub rewrote it before; one counter-signature is the most that receivers follow.
@@ -361,7 +364,7 @@ def carried(before: Message, after: Message, *, target: str | None, key: KeyName
         Item(SIGNATURE_INPUT, {"key": Label.PARTY.value}),
         Item(SIGNATURE, {"key": Label.PARTY.value}),
     ]
-    params = _params(components, Label.HUB, key=key, created=created)
+    params = _params(components, Label.HUB, key=key, created=created, nonce=nonce)
     return Unsigned(label=Label.HUB, params=params, base=signature_base(params, sent), headers=added)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -79,6 +79,8 @@ class PeerTolerances:
         lacks_routing_headers: It sends no OCPI-from; a platform with one party speaks for that one.
         posts_again: Its POST of credentials, registered already, is taken as the PUT it should be (else HTTP 405).
         speaks_2_1_1: It is offered OCPI 2.1.1 beside the newer versions.
+        appends_to_endpoints: It puts a path right behind our endpoints, which are listed with a last slash for it.
+        lists_single_objects: It answers a list of one where the text wants the object.
     """
 
     accepts_plain_token: bool = False
@@ -86,6 +88,8 @@ class PeerTolerances:
     lacks_routing_headers: bool = False
     posts_again: bool = False
     speaks_2_1_1: bool = False
+    appends_to_endpoints: bool = False
+    lists_single_objects: bool = False
 
 
 STRICT: Final = PeerTolerances()
@@ -199,6 +203,16 @@ async def add_incoming_token(unit: UnitOfWork, peer: Peer, token: str, use: Toke
     )
 
 
+async def tolerate(unit: UnitOfWork, own_party: PartyId, peer_id: str, tolerances: PeerTolerances) -> Peer | None:
+    """Set what a platform may do otherwise than the text; None: no such platform."""
+    peer = await unit.table(PEER).get_for_update(own_party, peer_id)
+    if peer is None:
+        return None
+    changed = replace(peer, tolerances=tolerances)
+    await unit.table(PEER).put(changed)
+    return changed
+
+
 async def roles_of(unit: UnitOfWork, peer: Peer) -> list[PeerRole]:
     """Return the roles a platform plays, by party and role."""
     return await unit.table(PEER_ROLE).select(
@@ -235,4 +249,5 @@ async def client_of(
         endpoints=peer.endpoint_urls(),
         timeout_s=timeout_s,
         sends_plain_token=peer.takes_plain_token,
+        version=peer.version,
     )

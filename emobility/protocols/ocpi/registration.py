@@ -48,6 +48,7 @@ from emobility.protocols.ocpi.v221 import (
 )
 from emobility.protocols.ocpi.versions import (
     NATIVE,
+    SPOKEN,
     credentials_in,
     highest_common,
     opposite,
@@ -130,7 +131,7 @@ class Registrar:
     needs: Callable[[Sequence[CredentialsRole]], frozenset[EndpointNeed]] = field(default=lambda _: frozenset())
     admits: Admits = field(default=_admit)
     timeout_s: float = TIMEOUT_S
-    versions: tuple[str, ...] = (NATIVE,)
+    versions: tuple[str, ...] = SPOKEN
 
     def versions_with(self, peer: Peer) -> list[str]:
         """Return the versions that may be spoken with a platform, oldest first."""
@@ -346,7 +347,7 @@ class Registrar:
             correlation_id=self.ports.randomness.uuid(),
         )
         try:
-            theirs = read_credentials(answer.data, peer.version, role=_as_role(peer, own))
+            theirs = read_credentials(answer.data, peer.version, role=peer.expected_role)
         except (NotAnOCPIObject, NotJSON) as error:
             raise PeerFailed(http_status=answer.http_status, status_code=None, message=str(error)) from error
         self._refuse_foreign(peer, theirs)

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
-from emobility.ports.party_keys import PartyKeys
+from emobility.ports.party_keys import ANY_NAME, PartyKeys
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
 from emobility.protocols.ocpi.client import AnswerNotAuthentic, Envelope
@@ -48,13 +48,15 @@ from emobility.protocols.ocpi.message_signatures import (
     unsigned_answer,
     unsigned_request,
 )
-from emobility.protocols.ocpi.party_keys import PartyKeyRow, StoredPartyKeys, ensure_own_key, own_key
+from emobility.protocols.ocpi.party_keys import PartyKeyRow, ensure_own_key, own_key, party_keys
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import VERSION, InterfaceRole, NotAnOCPIObject, NotJSON, read
+from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read
 
 MESSAGE_AGE_MAX: Final = timedelta(seconds=60)
 """How long a signed message may be on its way; a retry is signed anew."""
+PASSED_ON_AGE_MAX: Final = timedelta(hours=1)
+"""How old what a hub broadcasts may be; a receiver that is away longer pulls (4.5). The hub's own word is fresh."""
 CLOCK_SKEW_MAX: Final = timedelta(seconds=60)
 """How far the clocks of two parties may differ."""
 SEEN_FOR: Final = MESSAGE_AGE_MAX + 2 * CLOCK_SKEW_MAX
@@ -112,7 +114,7 @@ class MessageSigning:
 
     def __init__(self, ports: Ports, keys: PartyKeys | None = None) -> None:
         self._ports = ports
-        self._keys = keys or StoredPartyKeys(ports.units)
+        self._keys = keys or party_keys(ports)
         self._seen = _Seen(ports)
 
     async def is_required(self, own_party: PartyId, party_id: PartyId) -> bool:
@@ -133,10 +135,9 @@ class MessageSigning:
         if key is None:
             return {}
         message = Message(method=method, headers=headers, body=body)
-        nonce = self._ports.randomness.token_bytes(NONCE_BYTES).hex()
         name = KeyName(party_id=own_party, key_id=key.key_id)
         return await self._made(
-            key, unsigned_request(message, target=target, key=name, created=self._now_s(), nonce=nonce)
+            key, unsigned_request(message, target=target, key=name, created=self._now_s(), nonce=self._nonce())
         )
 
     async def incoming(
@@ -171,11 +172,14 @@ class MessageSigning:
             presented = presented_request(message)
             sender = self._sender(presented, caller, roles)
             _require_target(presented, targets)
-            is_proven = await self._is_proven(presented.by_party, presented.by_hub, for_party=own_party)
+            fresh = _fresh_of(presented, sender=sender, caller=caller)
+            is_proven = await self._is_proven(
+                presented.by_party, presented.by_hub, for_party=own_party, is_passed_on=fresh is presented.by_hub
+            )
         except (NotAuthentic, MalformedRouting) as error:
             raise SignatureRefused(str(error)) from error
         if is_proven:
-            await self._seen.enter(own_party, presented.by_party)
+            await self._seen.enter(own_party, fresh)
         elif await self.is_required(own_party, sender):
             raise SignatureRefused(f"no key of {sender} or of the hub is known here")
         signed = SignedCall(own_party=own_party, message=message, presented=presented, is_proven=is_proven)
@@ -299,7 +303,7 @@ class MessageSigning:
         assert key is not None, f"{hub} has no key that is valid"
         name = KeyName(party_id=hub, key_id=key.key_id)
         try:
-            unsigned = carried(before, after, target=target, key=name, created=self._now_s())
+            unsigned = carried(before, after, target=target, key=name, created=self._now_s(), nonce=self._nonce())
         except NotAuthentic as error:
             raise SignatureRefused(str(error)) from error
         return carried_as_it_is(before) if unsigned is None else await self._made(key, unsigned)
@@ -314,23 +318,33 @@ class MessageSigning:
         signature = await self._ports.signer.sign(key.party_id, unsigned.base, generation=key.generation or 0)
         return unsigned.signed(bytes.fromhex(signature))
 
-    async def _is_proven(self, *signatures: Presented | None, for_party: PartyId) -> bool:
-        """Tell whether all of these are the words of their signers; False: of one no key is known.
+    async def _is_proven(
+        self, by_party: Presented, by_hub: Presented | None, *, for_party: PartyId, is_passed_on: bool = False
+    ) -> bool:
+        """Tell whether both are the words of their signers; False: of one no key is known.
+
+        Args:
+            by_party: The sender's.
+            by_hub: The hub's, if it rewrote the message.
+            for_party: Who judges.
+            is_passed_on: The hub passes it on in its own name, so the sender's may be up to `PASSED_ON_AGE_MAX` old.
 
         Raises:
             NotAuthentic: one is not its signer's word, too old, or under a key that does not count (any more).
         """
-        known = [await self._is_word(each, for_party=for_party) for each in signatures if each is not None]
-        return all(known)
+        age_max = PASSED_ON_AGE_MAX if is_passed_on else MESSAGE_AGE_MAX
+        is_known = await self._is_word(by_party, for_party=for_party, age_max=age_max)
+        return (by_hub is None or await self._is_word(by_hub, for_party=for_party)) and is_known
 
-    async def _is_word(self, presented: Presented, *, for_party: PartyId) -> bool:
+    async def _is_word(self, presented: Presented, *, for_party: PartyId, age_max: timedelta = MESSAGE_AGE_MAX) -> bool:
         now = self._ports.clock.now()
-        if not -CLOCK_SKEW_MAX <= now - _moment(presented) <= MESSAGE_AGE_MAX + CLOCK_SKEW_MAX:
+        if not -CLOCK_SKEW_MAX <= now - _moment(presented) <= age_max + CLOCK_SKEW_MAX:
             raise NotAuthentic("it was signed too long ago, or by a clock that is ahead of ours")
         keys = await self._keys.keys_of(presented.key.party_id, for_party=for_party)
         if not keys:
             return False
-        key = next((each for each in keys if each.key_id == presented.key.key_id), None)
+        by_name = {each.key_id: each for each in keys}
+        key = by_name.get(presented.key.key_id) or by_name.get(ANY_NAME)
         if key is None:
             raise NotAuthentic(f"{presented.key.party_id} has told no key {presented.key.key_id}")
         if not key.is_good(created=_moment(presented), now=now):
@@ -338,6 +352,9 @@ class MessageSigning:
         if not is_word_of(presented, algorithm=key.algorithm, public_key=key.public_key):
             raise NotAuthentic(f"it is not what the holder of {presented.key} signed")
         return True
+
+    def _nonce(self) -> str:
+        return self._ports.randomness.token_bytes(NONCE_BYTES).hex()
 
     def _now_s(self) -> int:
         return int(self._ports.clock.now().timestamp())
@@ -352,7 +369,7 @@ class PeerSigning:
     peer: Peer
     roles: Sequence[PeerRole]
     endpoints: Mapping[tuple[str, InterfaceRole], str]
-    version: str = VERSION
+    version: str
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """Return the headers that sign a request; versions are between platforms and not signed."""
@@ -410,6 +427,21 @@ def _answering(answer: HttpResponse) -> set[PartyId]:
     except MalformedRouting:
         return set()
     return set() if party is None else {party}
+
+
+def _fresh_of(presented: PresentedRequest, *, sender: PartyId, caller: PartyId) -> Presented:
+    """Return the signature whose nonce is used up: the sender's, whoever carries it, so that no hub can repeat it.
+
+    What a hub broadcasts in its own name it may send again to one who did not answer, so there it is the hub's.
+
+    Raises:
+        NotAuthentic: a hub's has no nonce.
+    """
+    if presented.by_hub is None or caller == sender:
+        return presented.by_party
+    if presented.by_hub.nonce is None:
+        raise NotAuthentic("the hub's signature has no nonce")
+    return presented.by_hub
 
 
 def _require_target(presented: PresentedRequest, targets: Collection[str]) -> None:

@@ -39,9 +39,12 @@ def platform(role: str, country: str, party: str, port: int) -> Any:
     from py_ocpi import get_application
     from py_ocpi.core.authentication.authenticator import Authenticator
     from py_ocpi.core.crud import Crud
+    from py_ocpi.core.endpoints import ENDPOINTS
+    from py_ocpi.core.endpoints.v_2_2_1.utils import cpo_generator
     from py_ocpi.core.enums import Action, ModuleID, RoleEnum
     from py_ocpi.modules.credentials.v_2_2_1.schemas import Credentials
     from py_ocpi.modules.versions.enums import VersionNumber
+    from py_ocpi.modules.versions.v_2_2_1.schemas import InterfaceRole
 
     own_token = f"token-b-of-{country}-{party}"
     hub: dict[str, Any] = {}
@@ -91,6 +94,10 @@ def platform(role: str, country: str, party: str, port: int) -> Any:
                 return {"allowed": "ALLOWED", "token": token, "authorization_reference": "auth-1"}
             return {"result": "ACCEPTED", "timeout": 30}
 
+    # The library serves commands and forgets to list them in its version details.
+    ENDPOINTS[VersionNumber.v_2_2_1][RoleEnum.cpo][ModuleID.commands] = cpo_generator.generate_endpoint(
+        ModuleID.commands, InterfaceRole.receiver
+    )
     modules = [each for each in ModuleID if each not in {ModuleID.client_info, ModuleID.charging_profile}]
     app = get_application(
         version_numbers=[VersionNumber.v_2_2_1],
