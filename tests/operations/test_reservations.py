@@ -34,7 +34,7 @@ from tests.operations.world import (
     EMSP,
     GATEWAY,
     OTHER_CPO,
-    PARTNERS,
+    RESULTS,
     START,
     STATION,
     World,
@@ -77,7 +77,7 @@ def ended(number: int, status: str) -> ReservationEnded:
 
 def reserve_now(**changes: Any) -> v221.ReserveNow:
     fields: dict[str, Any] = {
-        "response_url": f"{PARTNERS}/emsp/results/r1",
+        "response_url": f"{RESULTS}/r1",
         "token": start_session().token,
         "expiry_date": UNTIL,
         "reservation_id": "R-1",
@@ -88,7 +88,7 @@ def reserve_now(**changes: Any) -> v221.ReserveNow:
 
 
 def cancel_reservation(name: str = "R-1") -> v221.CancelReservation:
-    return v221.CancelReservation(response_url=f"{PARTNERS}/emsp/results/r2", reservation_id=name)
+    return v221.CancelReservation(response_url=f"{RESULTS}/r2", reservation_id=name)
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
