@@ -53,7 +53,7 @@ def with_reservation(cdr: CDR, *, minutes: int, is_used: bool) -> CDR:
     periods = (held, *cdr.periods) if is_used else (held,)
     ended_at = cdr.ended_at if is_used else cdr.started_at
     priced = price_session(cdr.tariff, periods, ended_at=ended_at, time_zone=cdr.location.time_zone)
-    nothing = {"total_energy_import_wh": 0, "total_charging_s": 0, "session_id": f"#NA/{cdr.cdr_id}"}
+    nothing: dict[str, Any] = {"total_energy_import_wh": 0, "total_charging_s": 0, "session_id": f"#NA/{cdr.cdr_id}"}
     return replace(
         cdr,
         started_at=held.started_at,
