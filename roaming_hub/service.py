@@ -71,7 +71,7 @@ class RoamingHub:
         signing = MessageSigning(ports)
         self.bridge = BridgeStep(ports)
         self.announcing = Announcing(ports, HUB)
-        self.receipts = Receipts(ports, HUB, signing)
+        self.receipts = Receipts(ports, HUB)
         documents = ReceiptDocuments(ports.units, HUB)
         self.owners = ObjectOwners(ports)
         self.forwarding = Forwarding(
