@@ -62,7 +62,7 @@ clean: ## Remove the virtual environment, downloads, run folders and caches
 install: runtime ## Only install what runs: .venv/bin/wattroam
 
 requirements: tools ## Pin requirements/*.in again, with hashes
-	@for name in bootstrap runtime kafka node slither test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+	@for name in bootstrap extrawest runtime kafka node slither test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 runtime: $(STAMPS)/runtime
@@ -122,10 +122,17 @@ $(STAMPS)/foundry: $(STAMPS)/runtime requirements/node.txt $(CONTRACTS)/package-
 	@mkdir -p $(STAMPS) && touch $@
 
 # Other people's OCPP clients, which the tests let speak with our gateway.
-$(STAMPS)/clients: $(STAMPS)/foundry $(CLIENTS)/package-lock.json
+$(STAMPS)/clients: $(STAMPS)/foundry $(STAMPS)/extrawest $(CLIENTS)/package-lock.json
 	@echo "installing independent OCPP clients"
 	@cd $(CLIENTS) && PATH=$(FOUNDRY):$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { \
 		echo "npm can't install the OCPP clients ($(CLIENTS)/package-lock.json)" >&2; exit 1; }
+	@mkdir -p $(STAMPS) && touch $@
+
+# Another OCPI implementation, which the tests let roam through our hub; it needs pydantic 1.
+$(STAMPS)/extrawest: $(BIN)/uv requirements/extrawest.txt
+	@echo "installing extrawest-ocpi"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/extrawest
+	@$(BIN)/uv pip sync --quiet --require-hashes --python build/extrawest/bin/python requirements/extrawest.txt
 	@mkdir -p $(STAMPS) && touch $@
 
 # Beside web3 the resolver would take an old slither, so it has a virtual environment of its own.

@@ -34,6 +34,8 @@ LOGGING_MAX: Final = timedelta(days=7)
 """Longest time for which messages may be asked for at once."""
 LOGS_MAX: Final = 1_000
 """Stations watched at once."""
+LOGS_OF_PARTY_MAX: Final = 200
+"""And of one party."""
 UNSTORED_MAX: Final = 5_000
 """Messages that wait to be stored; beyond it the oldest is dropped."""
 TEXT_CHARACTERS_MAX: Final = 20_000
@@ -86,7 +88,7 @@ STATION_MESSAGE: Final = TableSpec(
 
 
 class LoggingRefused(RuleBroken):
-    """Messages can be kept for `LOGGING_MAX` from now at most, of `LOGS_MAX` stations."""
+    """Messages can be kept for `LOGGING_MAX` from now at most, of `LOGS_OF_PARTY_MAX` stations, `LOGS_MAX` in all."""
 
 
 class MessageLog:
@@ -201,8 +203,11 @@ class MessageLog:
             raise LoggingRefused(f"messages are kept until a moment (with its offset) within {LOGGING_MAX.days} days")
         async with self._units.begin() as unit:
             table = unit.table(MESSAGE_LOG)
-            if await table.count(since=("until", now)) >= LOGS_MAX:
-                raise LoggingRefused(f"the messages of {LOGS_MAX} stations are kept already")
+            known = await table.get_for_update(identity.party_id, identity.charging_station_id)
+            if known is None or known.until < now:
+                own = await table.count({"party_id": identity.party_id}, since=("until", now))
+                if own >= LOGS_OF_PARTY_MAX or await table.count(since=("until", now)) >= LOGS_MAX:
+                    raise LoggingRefused(f"messages are kept of {LOGS_OF_PARTY_MAX} stations, {LOGS_MAX} over all")
             await table.put(
                 MessageLogRow(
                     party_id=identity.party_id,

@@ -487,7 +487,8 @@ def basic_credentials(headers: Sequence[str], path: str) -> tuple[str | None, st
     """Read one `Authorization: Basic` header (RFC 7617); anything else is no credentials at all.
 
     A user name ends at the first colon, but an OCPP identity may contain one: the station named by `path` is tried
-    first.
+    first. A password that is no printable ASCII is a 1.6 AuthorizationKey sent as the bytes it means (OCPP-J 1.6, 6.2;
+    stations do either): it is returned in the hexadecimal digits, small ones, in which it is set.
     """
     if len(headers) != 1 or len(headers[0]) > AUTHORIZATION_CHARACTERS_MAX:
         return None, None
@@ -495,12 +496,12 @@ def basic_credentials(headers: Sequence[str], path: str) -> tuple[str | None, st
     if scheme.lower() != "basic":
         return None, None
     try:
-        # 1.6 passwords were 20 raw bytes once; those are no text, and are refused as any wrong password is.
-        text = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+        pair = base64.b64decode(encoded.strip(), validate=True)
+        station = unquote(path.partition("?")[0].rpartition("/")[2]).encode()
+        is_named = bool(station) and pair.startswith(station + b":")
+        name, colon, key = (station, b":", pair[len(station) + 1 :]) if is_named else pair.partition(b":")
+        username = name.decode()
     except (binascii.Error, ValueError):
         return None, None
-    station = unquote(path.partition("?")[0].rpartition("/")[2])
-    if station and text.startswith(f"{station}:"):
-        return station, text[len(station) + 1 :]
-    username, colon, password = text.partition(":")
-    return (username, password) if colon else (None, None)
+    is_text = key.isascii() and key.decode("ascii").isprintable()
+    return (username, key.decode("ascii") if is_text else key.hex()) if colon else (None, None)

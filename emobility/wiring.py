@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from emobility.adapters.chain_registry import ChainPartyRegistry
 from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.postgres import open_postgres
@@ -13,6 +14,7 @@ from emobility.adapters.system import SteppedClock, SystemClock, SystemRandomnes
 from emobility.domain.errors import Unavailable
 from emobility.ports.clock import Clock
 from emobility.ports.event_log import EventLog
+from emobility.ports.party_registry import PartyRegistry
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 
@@ -63,4 +65,14 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
             http=http,
             signer=Ed25519Signer(key),
             payments=SandboxPayments(postgres.units),
+            party_registry=await _party_registry(settings, stack),
         )
+
+
+async def _party_registry(settings: Settings, stack: AsyncExitStack) -> PartyRegistry | None:
+    if settings.party_registry is None or settings.chain_rpc_url is None:
+        return None
+    from emobility.adapters.ethereum import open_ethereum  # noqa: PLC0415 - most processes read no chain
+
+    chain = await stack.enter_async_context(open_ethereum(settings.chain_rpc_url))
+    return ChainPartyRegistry(chain, bytes.fromhex(settings.party_registry.removeprefix("0x")))

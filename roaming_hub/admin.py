@@ -1,23 +1,25 @@
-"""The hub operator's side: invite, list and suspend parties, set rules, read the CDR log. Internal token only."""
+"""The hub operator's side: invite, list, suspend parties, read the CDR log; more: `party_admin`. Internal token."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, Field
 
 from emobility.domain.errors import EmobilityError, MalformedInput
 from emobility.domain.identifiers import PartyId, Role
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, PeerState
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, Peer, PeerState, PeerTolerances, tolerate
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
+from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.presence import Presence
-from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, ROUTING_RULE, ForwardOutcome, RoutingRule
-from roaming_hub.rules import ANY
+from roaming_hub.records import BRIDGE_LOSS, CDR_FORWARD, HUB_CLIENT, ForwardOutcome
 
 FORWARDS_PAGE: Final = 1_000
 
@@ -28,7 +30,7 @@ class Invitation(BaseModel):
     party_id: str
     role: Role
     versions_url: str = Field(max_length=255)
-    accepts_plain_token: bool = False
+    tolerances: PeerTolerances = STRICT
 
 
 class Invited(BaseModel):
@@ -49,14 +51,6 @@ class PartyState(BaseModel):
     versions_url: str | None
 
 
-class Rule(BaseModel):
-    """Whether a receiver takes a module from a sender; `*` stands for any."""
-
-    sender: str = Field(default=ANY, max_length=6)
-    module: str = Field(default=ANY, max_length=64)
-    is_allowed: bool
-
-
 class Forward(BaseModel):
     """A CDR that passed the hub."""
 
@@ -70,6 +64,45 @@ class Forward(BaseModel):
     correlation_id: str
     first_at: datetime
     last_at: datetime
+
+
+class LostField(BaseModel):
+    """One thing that did not arrive as it was sent; the value by its hash alone."""
+
+    pointer: str
+    version: str
+    reason: str
+    value_sha256: str
+    instead: str | None
+    concerns_money: bool
+
+
+class PeerSettings(BaseModel):
+    """The version that is spoken with a party's platform, and what it may do otherwise than the text."""
+
+    version: str
+    accepts_plain_token: bool
+    sends_plain_token: bool
+    lacks_routing_headers: bool
+    posts_again: bool
+    speaks_2_1_1: bool
+
+
+class BridgeReport(BaseModel):
+    """What one body lost between parties of different versions."""
+
+    correlation_id: str
+    from_party: str
+    to_party: str
+    module: str
+    method: str
+    is_answer: bool
+    from_version: str
+    to_version: str
+    body_sha256: str
+    concerns_money: bool
+    losses: list[LostField]
+    at: datetime
 
 
 class Backlog(BaseModel):
@@ -86,12 +119,19 @@ def _party(text: str) -> PartyId:
 
 
 def admin_router(
-    host: OCPIHost, presence: Presence, hub: PartyId, access: Access, *, backlog: Callable[[], Awaitable[int]]
+    host: OCPIHost,
+    presence: Presence,
+    hub: PartyId,
+    access: Access,
+    broadcasts: Broadcasts,
+    *,
+    backlog: Callable[[], Awaitable[int]],
 ) -> APIRouter:
     """Return all routes."""
     router = APIRouter(dependencies=[Depends(require_internal(access))])
     router.include_router(_parties_router(host, presence, hub))
-    router.include_router(_traffic_router(host, backlog))
+    router.include_router(_tolerances_router(host, hub))
+    router.include_router(_traffic_router(host, broadcasts, backlog))
     return router
 
 
@@ -112,7 +152,7 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
                     versions_url=asked.versions_url,
                     expected_party=party,
                     expected_role=asked.role,
-                    accepts_plain_token=asked.accepts_plain_token,
+                    tolerances=asked.tolerances,
                 )
                 await presence.plan(unit, party, asked.role)
                 await unit.commit()
@@ -165,21 +205,42 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
     return router
 
 
-def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
+def _tolerances_router(host: OCPIHost, hub: PartyId) -> APIRouter:
     router = APIRouter()
     units = host.ports.units
 
-    @router.put("/admin/parties/{party_id}/rules")
-    async def set_rule(party_id: str, rule: Rule) -> Rule:
-        """Allow or refuse what a party may be sent."""
-        receiver = _party(party_id)
-        sender = ANY if rule.sender == ANY else _party(rule.sender).code
+    @router.get("/admin/parties/{party_id}/tolerances")
+    async def shown(party_id: str) -> PeerSettings:
+        """Tell which version a party's platform speaks, and what it may do otherwise than the text."""
         async with units.begin() as unit:
-            await unit.table(ROUTING_RULE).put(
-                RoutingRule(receiver=receiver, sender=sender, module=rule.module, is_allowed=rule.is_allowed)
-            )
+            peer = await unit.table(PEER).get(hub, await _peer_id(unit, party_id))
+        return _settings(peer)
+
+    @router.put("/admin/parties/{party_id}/tolerances")
+    async def set_tolerances(party_id: str, tolerances: PeerTolerances) -> PeerSettings:
+        """Let a party's platform do otherwise than the text, or no more; what is not named is not tolerated."""
+        async with units.begin() as unit:
+            peer = await tolerate(unit, hub, await _peer_id(unit, party_id), tolerances)
             await unit.commit()
-        return rule
+        return _settings(peer)
+
+    async def _peer_id(unit: UnitOfWork, party_id: str) -> str:
+        """Return the platform of a party: the one that plays its roles, else the one invited for it."""
+        party = _party(party_id)
+        roles = await unit.table(PEER_ROLE).select({"own_party": hub, "party_id": party}, limit=1)
+        return roles[0].peer_id if roles else party.code
+
+    def _settings(peer: Peer | None) -> PeerSettings:
+        if peer is None:
+            raise HTTPException(status_code=404, detail="no platform of this party is known here")
+        return PeerSettings(version=peer.version, **asdict(peer.tolerances))
+
+    return router
+
+
+def _traffic_router(host: OCPIHost, broadcasts: Broadcasts, backlog: Callable[[], Awaitable[int]]) -> APIRouter:
+    router = APIRouter()
+    units = host.ports.units
 
     @router.get("/admin/forwards")
     async def forwards(offset: int = 0, limit: int = FORWARDS_PAGE) -> list[Forward]:
@@ -203,6 +264,53 @@ def _traffic_router(host: OCPIHost, backlog: Callable[[], Awaitable[int]]) -> AP
             )
             for each in found
         ]
+
+    @router.get("/admin/bridge-losses")
+    async def bridge_losses(
+        party_id: str | None = None, correlation_id: str | None = None, offset: int = 0, limit: int = FORWARDS_PAGE
+    ) -> list[BridgeReport]:
+        """List what messages lost on their way to a party (or all) of another version, newest first."""
+        where: dict[str, object] = {} if party_id is None else {"to_party": _party(party_id)}
+        where |= {} if correlation_id is None else {"correlation_id": correlation_id}
+        async with units.begin() as unit:
+            found = await unit.table(BRIDGE_LOSS).select(
+                where, order_by=("-at",), offset=max(offset, 0), limit=min(max(limit, 1), FORWARDS_PAGE)
+            )
+        return [
+            BridgeReport(
+                correlation_id=each.correlation_id,
+                from_party=each.from_party.code,
+                to_party=each.to_party.code,
+                module=each.module,
+                method=each.method,
+                is_answer=each.is_answer,
+                from_version=each.from_version,
+                to_version=each.to_version,
+                body_sha256=each.body_sha256,
+                concerns_money=each.concerns_money,
+                losses=[
+                    LostField(
+                        pointer=loss.pointer,
+                        version=loss.version,
+                        reason=loss.reason,
+                        value_sha256=loss.value_sha256,
+                        instead=loss.instead,
+                        concerns_money=loss.concerns_money,
+                    )
+                    for loss in each.losses
+                ],
+                at=each.at,
+            )
+            for each in found
+        ]
+
+    @router.get("/admin/broadcasts/{correlation_id}")
+    async def broadcast(correlation_id: str) -> dict[str, Any]:
+        """Tell what became of a broadcast, receiver by receiver; its sender asks by OCPI."""
+        found = await broadcasts.of_correlation(correlation_id)
+        if found is None:
+            raise HTTPException(status_code=404, detail="no broadcast has this correlation id")
+        return found
 
     @router.get("/internal/backlog")
     async def pending() -> Backlog:

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Protocol
+from datetime import timedelta
+from typing import Final, Protocol
 
 import msgspec
 
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.server import MessageIds
 from emobility.protocols.ocpi.v221 import NotAnOCPIObject, NotJSON, read
-from roaming_hub.records import CDR_FORWARD, CDRForward, ForwardOutcome
+from roaming_hub.records import CDR_FORWARD, HUB_MESSAGE, CDRForward, ForwardOutcome
+
+MESSAGE_AGE: Final = timedelta(days=30)
+"""How long the hub can say which message went where; CDRs stay."""
+PURGE_ROWS: Final = 1_000
 
 
 class Passing(Protocol):
@@ -47,10 +53,18 @@ def _cdr_id(body: bytes) -> str:
 
 
 class Forwards:
-    """Writes `hub_forward`: before the call, so that a crash leaves a trace, and after it."""
+    """Writes `hub_forward`: before the call, so that a crash leaves a trace, and after it. Drops old `hub_message`s."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+
+    async def purge(self, unit: UnitOfWork) -> int:
+        """Drop messages older than `MESSAGE_AGE`, at most `PURGE_ROWS`; return how many."""
+        before = ("at", self._ports.clock.now() - MESSAGE_AGE)
+        old = await unit.table(HUB_MESSAGE).select(before=before, order_by=("at",), limit=PURGE_ROWS)
+        for each in old:
+            await unit.table(HUB_MESSAGE).remove(each.message_id)
+        return len(old)
 
     async def begin(self, from_party: PartyId, to_party: PartyId, message: Passing) -> None:
         """A CDR is about to be forwarded, perhaps again."""

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 
@@ -20,7 +21,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.registration import origin_of
 from emobility.protocols.ocpi.status import InvalidParameters, OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import read, write
+from emobility.protocols.ocpi.v221 import VERSION, read, write
 from roaming_hub.records import PROXIED_RESOURCE, ProxiedResource, ResourceKind
 
 RESOURCE_BYTES: Final = 16
@@ -39,16 +40,25 @@ class NoSuchResource(OCPIError):
 
 
 class Proxies:
-    """Makes and finds the hub's URLs. `base_url` is where they begin."""
+    """Makes and finds the hub's URLs, which begin at `ocpi_url`."""
 
-    def __init__(self, ports: Ports, base_url: str) -> None:
+    def __init__(self, ports: Ports, ocpi_url: str) -> None:
         self._ports = ports
-        self._base_url = base_url
+        self._ocpi_url = ocpi_url
 
     async def stand_in(
-        self, kind: ResourceKind, url: str, *, owner: Peer, owner_party: PartyId, user: Peer, user_party: PartyId
+        self,
+        kind: ResourceKind,
+        url: str,
+        *,
+        owner: Peer,
+        owner_party: PartyId,
+        user: Peer,
+        user_party: PartyId,
+        module: str,
+        version: str = VERSION,
     ) -> str:
-        """Return a URL of the hub that leads `user` to `url` of `owner`.
+        """Return a URL of the hub, in the version that `user` speaks, that leads it to `url` of `owner`.
 
         Raises:
             InvalidParameters: the URL does not lie at the owner's registered origin.
@@ -68,11 +78,12 @@ class Proxies:
             owner_party=owner_party,
             url=url,
             made_at=self._ports.clock.now(),
+            module=module,
         )
         async with self._ports.units.begin() as unit:
             await unit.table(PROXIED_RESOURCE).insert(resource)
             await unit.commit()
-        return f"{self._base_url}/{resource.resource_id}"
+        return f"{self._ocpi_url}/{version}/proxy/{resource.resource_id}"
 
     async def find(self, resource_id: str, *, user: Peer, method: str) -> ProxiedResource:
         """Return what stands behind a URL of the hub; a callback is taken, so a second call finds it used.
@@ -86,12 +97,39 @@ class Proxies:
             found = await unit.table(PROXIED_RESOURCE).get_for_update(resource_id)
             if found is None or found.user_peer_id != user.peer_id or found.used_at is not None:
                 raise NoSuchResource
-            if (method == "POST") != (found.kind is ResourceKind.CALLBACK):
+            if found.kind is ResourceKind.LISTING or (method == "POST") != (found.kind is ResourceKind.CALLBACK):
                 raise NoSuchResource
             if found.kind is ResourceKind.CALLBACK:
                 await unit.table(PROXIED_RESOURCE).put(replace(found, used_at=self._ports.clock.now()))
                 await unit.commit()
         return found
+
+    async def listing(self, resource_id: str, *, user: Peer) -> ProxiedResource | None:
+        """Return a LISTING of this platform, None where the URL is something else."""
+        if _RESOURCE_ID.fullmatch(resource_id) is None:
+            return None
+        async with self._ports.units.begin() as unit:
+            found = await unit.table(PROXIED_RESOURCE).get(resource_id)
+        is_theirs = found is not None and found.kind is ResourceKind.LISTING and found.user_peer_id == user.peer_id
+        return found if is_theirs else None
+
+    async def keep_listing(self, state: str, *, user: Peer, user_party: PartyId, module: str, version: str) -> str:
+        """Return a URL of the hub that leads `user` on in a list of all parties' objects."""
+        resource = ProxiedResource(
+            resource_id=self._ports.randomness.token_bytes(RESOURCE_BYTES).hex(),
+            kind=ResourceKind.LISTING,
+            user_peer_id=user.peer_id,
+            user_party=user_party,
+            owner_peer_id="",
+            owner_party=user_party,
+            url=state,
+            made_at=self._ports.clock.now(),
+            module=module,
+        )
+        async with self._ports.units.begin() as unit:
+            await unit.table(PROXIED_RESOURCE).insert(resource)
+            await unit.commit()
+        return f"{self._ocpi_url}/{version}/proxy/{resource.resource_id}"
 
     async def give_back(self, resource: ProxiedResource) -> None:
         """The requester could not be reached with a result or did not take it: the callback may be used again."""
@@ -108,7 +146,7 @@ class Proxies:
     async def purge(self, unit: UnitOfWork) -> int:
         """Drop old pages and callbacks, at most `PURGE_ROWS`; return how many."""
         old = await unit.table(PROXIED_RESOURCE).select(
-            {"kind": (ResourceKind.PAGE, ResourceKind.CALLBACK)},
+            {"kind": (ResourceKind.PAGE, ResourceKind.LISTING, ResourceKind.CALLBACK)},
             before=("made_at", self._ports.clock.now() - RESOURCE_AGE),
             limit=PURGE_ROWS,
         )
@@ -118,15 +156,34 @@ class Proxies:
 
 
 def response_url_of(body: bytes) -> str:
-    """Return a command's `response_url`. Raises `NotJSON` or `NotAnOCPIObject`."""
+    """Return the `response_url` in a body. Raises `NotJSON` or `NotAnOCPIObject`."""
     return read(body, _WithResponseURL).response_url
 
 
 def with_response_url(body: bytes, url: str) -> bytes:
-    """Return a command's body with another `response_url`; every other value keeps its bytes."""
+    """Return a body with another `response_url`; every other value keeps its bytes."""
     members = read(body, dict[str, msgspec.Raw])
     members["response_url"] = msgspec.Raw(write(url))
     return write(members)
+
+
+def response_url_in(query: str) -> str:
+    """Return the `response_url` of a query. Raises `InvalidParameters` when there is none, or more than one."""
+    found = [value for name, value in map(_parameter, query.split("&")) if name == "response_url"]
+    if len(found) != 1:
+        raise InvalidParameters("the query must name one response_url")
+    return found[0]
+
+
+def with_response_url_in(query: str, url: str) -> str:
+    """Return a query with another `response_url`; every other parameter keeps its spelling."""
+    written = f"response_url={quote(url, safe='')}"
+    return "&".join(written if _parameter(each)[0] == "response_url" else each for each in query.split("&"))
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return unquote_plus(name), unquote_plus(value)
 
 
 class _WithResponseURL(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Rows of the hub: the state of each party, rules, resources it stands in front of, and its log of CDRs."""
+"""Rows of the hub: the state of each party, resources it stands in front of, and its log of CDRs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.stores import TableSpec
+from emobility.protocols.ocpi.bridging import Loss
 from emobility.protocols.ocpi.v221 import ConnectionStatus
 
 
@@ -29,6 +30,8 @@ class ResourceKind(StrEnum):
     """The next page of a list."""
     OBJECT = "OBJECT"
     """An object a receiver created (`Location` of POST cdrs)."""
+    LISTING = "LISTING"
+    """The next page of all parties' objects; `url` holds how far the list was read."""
     CALLBACK = "CALLBACK"
     """A requester's `response_url`; delivered once."""
 
@@ -43,6 +46,7 @@ class ProxiedResource:
         user_party: In whose name.
         owner_peer_id: The platform behind it.
         owner_party: The party there.
+        module: Of the message in which the URL came; empty where that was not kept.
         used_at: When a CALLBACK was delivered.
     """
 
@@ -54,7 +58,33 @@ class ProxiedResource:
     owner_party: PartyId
     url: str
     made_at: datetime
+    module: str = ""
     used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeLoss:
+    """What one body lost between two versions of OCPI.
+
+    Attributes:
+        from_party: Who said it, so that its owner can be asked for what `body_sha256` names.
+        body_sha256: Of the body as it came in.
+        losses: Where and why; hashes of what was lost, never the values.
+    """
+
+    loss_id: str
+    correlation_id: str
+    from_party: PartyId
+    to_party: PartyId
+    module: str
+    method: str
+    is_answer: bool
+    from_version: str
+    to_version: str
+    body_sha256: str
+    concerns_money: bool
+    losses: tuple[Loss, ...]
+    at: datetime
 
 
 class ForwardOutcome(StrEnum):
@@ -86,13 +116,24 @@ class CDRForward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingRule:
-    """Whether `receiver` takes messages of a module from a sender; `*` stands for any."""
+class MessageRecord:
+    """That a message went from one party to another through the hub; durable before its sender is answered.
 
-    receiver: PartyId
-    sender: str
+    Attributes:
+        message_id: The X-Request-ID that the receiver saw.
+        body_sha256: Over the body as it was sent, hex; empty without one.
+        status_code: The receiver's OCPI status code, or the hub's 4xxx where it got none.
+    """
+
+    message_id: str
+    correlation_id: str
+    from_party: PartyId
+    to_party: PartyId
     module: str
-    is_allowed: bool
+    method: str
+    body_sha256: str
+    status_code: int
+    at: datetime
 
 
 HUB_CLIENT: Final = TableSpec(name="hub_client", record=HubClient, key=("party_id", "role"))
@@ -100,6 +141,5 @@ PROXIED_RESOURCE: Final = TableSpec(name="hub_proxied_resource", record=ProxiedR
 CDR_FORWARD: Final = TableSpec(
     name="hub_forward", record=CDRForward, key=("from_party", "to_party", "cdr_id", "body_sha256")
 )
-ROUTING_RULE: Final = TableSpec(
-    name="hub_rule", record=RoutingRule, key=("receiver", "sender", "module"), is_reference=True
-)
+BRIDGE_LOSS: Final = TableSpec(name="hub_bridge_loss", record=BridgeLoss, key=("loss_id",))
+HUB_MESSAGE: Final = TableSpec(name="hub_message", record=MessageRecord, key=("message_id",))

@@ -104,7 +104,8 @@ class SetUp:
         await self._business.call(
             "POST",
             f"/{service}/{party_id}/ocpi-register",
-            {"versions_url": invited["versions_url"], "token_a": invited["token_a"]},
+            # The parties' own version: what the hub carries is then, byte for byte, what their books hold.
+            {"versions_url": invited["versions_url"], "token_a": invited["token_a"], "version": "2.2.1"},
         )
 
     # The CPO ---------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from charge_point_gateway.message import (
     whole,
 )
 from charge_point_gateway.meter_values import readings_of, signed_texts
-from charge_point_gateway.ocpp201.id_token import kind_of
+from charge_point_gateway.ocpp201.id_token import kind_of, presented
 from charge_point_gateway.ocpp201.meter_samples import samples_of, signed_samples_of
 from emobility.domain.meter import MeterReading
 from emobility.domain.transaction import STOP_AUTHORIZED
@@ -40,7 +40,7 @@ class TransactionEvent(Message):
 
     def identifiers(self, payload: dict[str, Any]) -> tuple[str, ...]:
         """The transaction and the token."""
-        id_token = payload.get("idToken")
+        id_token = presented(payload)
         tokens = () if id_token is None else (id_token["idToken"],)
         return (payload["transactionInfo"]["transactionId"], *tokens)
 
@@ -50,12 +50,12 @@ class TransactionEvent(Message):
         if "meterValue" in payload:
             signed = signed_samples_of(payload["meterValue"])
             texts = signed_texts(signed, _identifier(payload, context)) if signed else ()
-        id_token = payload.get("idToken")
+        id_token = presented(payload)
         return texts if id_token is None else (_token(id_token), *texts)
 
     def question(self, payload: dict[str, Any], context: Context) -> Question | None:
         """Ask about the token; the end of a charge can't be refused, so nobody is asked then."""
-        id_token = payload.get("idToken")
+        id_token = presented(payload)
         if id_token is None or payload["eventType"] == "Ended":
             return None
         evse = payload.get("evse", {})
@@ -79,10 +79,10 @@ class TransactionEvent(Message):
         return (Fact(f"{context.station_key}/{transaction_id}/{seq_no}", event),)
 
     def response(self, payload: dict[str, Any], context: Context) -> dict[str, Any]:
-        """A decision where a token came, else nothing."""
+        """A decision where a token came, else nothing. Who needs none is accepted (C02); nobody is billed for it."""
         if "idToken" not in payload:
             return {}
-        answer = context.answer or AuthorizationAnswer(status=AuthorizationStatus.ACCEPTED, reason="the end")
+        answer = context.answer or AuthorizationAnswer(status=AuthorizationStatus.ACCEPTED, reason="nobody is asked")
         return {"idTokenInfo": id_token_info(answer, now=context.now)}
 
 
@@ -90,7 +90,7 @@ def _base(payload: dict[str, Any], context: Context, transaction_id: str, seq_no
     readings: tuple[MeterReading, ...] = ()
     if "meterValue" in payload:
         readings = readings_of(samples_of(payload["meterValue"]), context.sealed, _identifier(payload, context))
-    id_token = payload.get("idToken")
+    id_token = presented(payload)
     return {
         "party_id": context.party_id,
         "charging_station_id": context.charging_station_id,
@@ -141,8 +141,7 @@ _EVENTS = {"Started": _started, "Updated": _updated, "Ended": _ended}
 
 def _token(id_token: dict[str, Any]) -> PersonalText:
     text = id_token["idToken"]
-    # NoAuthorization comes with an empty text, which names nobody.
-    return PersonalText(text, text or "NoAuthorization")
+    return PersonalText(text, text or "nobody")
 
 
 def _identifier(payload: dict[str, Any], context: Context) -> str:

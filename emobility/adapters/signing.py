@@ -23,33 +23,35 @@ SIGNATURE_BYTES: Final = 64
 
 
 class Ed25519Signer:
-    """Signs for hosted parties under keys derived by HKDF-SHA256 from the master key and the party's id."""
+    """Signs for hosted parties under keys derived by HKDF-SHA256 from master key, party and generation."""
 
     def __init__(self, master_key: bytes) -> None:
         if len(master_key) != MASTER_KEY_BYTES:
             raise ValueError(f"the master key has {len(master_key)} bytes, not {MASTER_KEY_BYTES}")
         self._master_key = master_key
-        self._keys: dict[PartyId, Ed25519PrivateKey] = {}
+        self._keys: dict[tuple[PartyId, int], Ed25519PrivateKey] = {}
 
-    async def sign(self, party_id: PartyId, message: bytes) -> str:
+    async def sign(self, party_id: PartyId, message: bytes, *, generation: int = 0) -> str:
         """Return the party's Ed25519 signature, hex."""
-        return self._key_of(party_id).sign(message).hex()
+        return self._key_of(party_id, generation).sign(message).hex()
 
-    async def public_key(self, party_id: PartyId) -> str:
-        """Return the hosted party's public key, hex."""
-        return self._key_of(party_id).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    async def public_key(self, party_id: PartyId, *, generation: int = 0) -> str:
+        """Return one of the hosted party's public keys, hex."""
+        key = self._key_of(party_id, generation).public_key()
+        return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
     def is_valid(self, *, public_key: str, message: bytes, signature: str) -> bool:
         """Tell whether `signature` is the holder of `public_key`'s word on `message`."""
         return is_ed25519_signature(public_key=public_key, message=message, signature=signature)
 
-    def _key_of(self, party_id: PartyId) -> Ed25519PrivateKey:
-        if party_id not in self._keys:
-            seed = HKDF(
-                algorithm=SHA256(), length=32, salt=None, info=b"wattroam ed25519 v1 " + party_id.code.encode()
-            ).derive(self._master_key)
-            self._keys[party_id] = Ed25519PrivateKey.from_private_bytes(seed)
-        return self._keys[party_id]
+    def _key_of(self, party_id: PartyId, generation: int) -> Ed25519PrivateKey:
+        name = party_id, generation
+        if name not in self._keys:
+            info = b"wattroam ed25519 v1 " + party_id.code.encode()
+            info += b"" if generation == 0 else b" %d" % generation
+            seed = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._master_key)
+            self._keys[name] = Ed25519PrivateKey.from_private_bytes(seed)
+        return self._keys[name]
 
 
 def is_ed25519_signature(*, public_key: str, message: bytes, signature: str) -> bool:

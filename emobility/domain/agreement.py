@@ -16,6 +16,7 @@ from typing import Final
 
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
+from emobility.domain.tariff.rounding import RoundingPolicyName
 
 SIGNED_FORM: Final = "wattroam-roaming-agreement-1"
 """Signed along, so that a signature given here means nothing elsewhere."""
@@ -47,6 +48,8 @@ class SettlementMode(StrEnum):
     PREFUNDED = "PREFUNDED"
     CREDIT_LINE = "CREDIT_LINE"
     GUARANTEE = "GUARANTEE"
+    OFF_CHAIN = "OFF_CHAIN"
+    """The two settle elsewhere: their CDRs are checked, booked and audited, and go into no batch."""
 
 
 class TaxRegime(StrEnum):
@@ -81,7 +84,9 @@ class RoamingAgreement:
         cdr_deadline_h: Hours after a session's end by which its CDR must arrive.
         dispute_period_h: Hours after receipt after which an undisputed CDR counts as accepted.
         credit_limit_e4: Most that may be open under `CREDIT_LINE`, in ten-thousandths of `currency`.
+        notice_period_d: Days between a notice that ends the agreement and its end; None: it may end at once.
         roaming_fee_e4: Fee per session the MSP pays to nobody but states to its driver, in ten-thousandths.
+        rounding_policy: How CDRs are rounded; None: `EXACT`.
         cpo_signature: Ed25519 over `signing_bytes`, hex; the CPO's word.
         emsp_signature: The MSP's, likewise.
     """
@@ -104,6 +109,8 @@ class RoamingAgreement:
     credit_limit_e4: int
     signed_meter_policy: SignedMeterPolicy
     roaming_fee_e4: int = 0
+    rounding_policy: RoundingPolicyName | None = None
+    notice_period_d: int | None = None
     cpo_signature: str | None = None
     emsp_signature: str | None = None
 

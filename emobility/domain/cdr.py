@@ -12,7 +12,10 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.personal import Sealed
 from emobility.domain.session import AuthMethod, ChargingPeriod, SessionToken
+from emobility.domain.tariff.rounding import RoundingPolicyName
+from emobility.domain.tariff.selection import only_reserves
 from emobility.domain.tariff.tariff import Tariff
+from emobility.domain.tariff.taxes import TaxAmount
 
 
 class CreditOfACredit(RuleBroken):
@@ -60,6 +63,15 @@ class CDR:
     """A CDR of `party_id` (the CPO) for an eMSP, priced wholesale and net of tax.
 
     Energy is in Wh and positive also in a credit, whose Wh count with a minus sign (`signed_energy_import_wh`).
+
+    Attributes:
+        session_id: Of a reservation that expired and never became a session, `#NA/` and the CDR's id.
+        started_at: Start of the session, or of the reservation before it (OCPI 2.2.1, 10.3.1).
+        tariff: The tariff, or the first of them.
+        further_tariffs: Where several price the session, the others; each period then names its own.
+        total_reservation_cost: FLAT and TIME of the reservation.
+        taxes: The taxes in `total_cost` by name, where the document names them (OCPI 2.3.0).
+        rounding_policy: What its CPO rounded by, which the agreement states and OCPI does not; None: `EXACT`.
     """
 
     party_id: PartyId
@@ -89,6 +101,24 @@ class CDR:
     is_credit: bool = False
     credit_reference_id: str | None = None
     remark: str | None = None
+    total_reservation_cost: Price | None = None
+    further_tariffs: tuple[Tariff, ...] = ()
+    taxes: tuple[TaxAmount, ...] = ()
+    rounding_policy: RoundingPolicyName | None = None
+
+    @property
+    def charging_started_at(self) -> datetime:
+        """When the driver came, and prices and terms were frozen: after a reservation, if there was one."""
+        first = min(self.periods, key=lambda period: period.started_at, default=None)
+        if first is None or not only_reserves(first):
+            return self.started_at
+        used = (period.started_at for period in self.periods if not only_reserves(period))
+        return min(used, default=self.started_at)
+
+    @property
+    def tariffs(self) -> tuple[Tariff, ...]:
+        """All tariffs that price it."""
+        return (self.tariff, *self.further_tariffs)
 
     @property
     def signed_energy_import_wh(self) -> int:
@@ -97,17 +127,15 @@ class CDR:
 
 
 def credit_of(original: CDR, *, cdr_id: str, issued_at: datetime, remark: str) -> CDR:
-    """Return the credit that takes `original` back whole: own id, its data, its costs negated.
+    """Return the credit that takes `original` back whole: own id, its data, its total cost negated.
+
+    OCPI (mod_cdrs, "Credit CDRs") negates `total_cost` alone; the costs of the parts stay as they were.
 
     Raises:
         CreditOfACredit: `original` is a credit.
     """
     if original.is_credit:
         raise CreditOfACredit(cdr_id=original.cdr_id)
-
-    def negated(price: Price | None) -> Price | None:
-        return None if price is None else -price
-
     return replace(
         original,
         cdr_id=cdr_id,
@@ -116,8 +144,5 @@ def credit_of(original: CDR, *, cdr_id: str, issued_at: datetime, remark: str) -
         is_credit=True,
         credit_reference_id=original.cdr_id,
         total_cost=-original.total_cost,
-        total_fixed_cost=negated(original.total_fixed_cost),
-        total_energy_cost=negated(original.total_energy_cost),
-        total_time_cost=negated(original.total_time_cost),
-        total_parking_cost=negated(original.total_parking_cost),
+        taxes=tuple(-tax for tax in original.taxes),
     )

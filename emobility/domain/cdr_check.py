@@ -15,14 +15,18 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
-from emobility.domain.agreement import RoamingAgreement, SignedMeterPolicy
+from emobility.domain.agreement import RoamingAgreement, SignedMeterPolicy, TaxRegime
 from emobility.domain.cdr import CDR
+from emobility.domain.cdr_difference import CostPart, Difference, explain_difference
+from emobility.domain.cdr_fault import CDRFault as CDRFault  # noqa: PLC0414 - known by this name to all who check
+from emobility.domain.clause import clause_broken, clause_of_acceptance
 from emobility.domain.errors import EmobilityError
-from emobility.domain.money import Price
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.priced import PeriodSpansPriceChange, PricedSession
-from emobility.domain.tariff.pricing import price_session
+from emobility.domain.tariff.pricing import price_session_by_several
+from emobility.domain.tariff.rounding import RoundingPolicy, rounding_policy
 from emobility.domain.tariff.tariff import Tariff
+from emobility.domain.tariff.taxes import wrong_taxes
 from emobility.domain.tariff.version import tariff_hash
 
 ENERGY_WH_MAX: Final = 1_000_000
@@ -32,52 +36,6 @@ POWER_W_MAX: Final = 4_000_000
 DURATION_MAX: Final = timedelta(days=30)
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """How far the clocks of two honest parties may differ."""
-
-
-class CDRFault(StrEnum):
-    """Why a CDR is disputed."""
-
-    NO_AGREEMENT_IN_FORCE = "NO_AGREEMENT_IN_FORCE"
-    CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
-    TARIFF_UNKNOWN = "TARIFF_UNKNOWN"
-    TARIFF_TEXT_DIFFERS = "TARIFF_TEXT_DIFFERS"
-    TARIFF_NOT_ASSIGNED = "TARIFF_NOT_ASSIGNED"
-    TARIFF_NOT_IN_FORCE = "TARIFF_NOT_IN_FORCE"
-    TARIFF_NOT_FROZEN = "TARIFF_NOT_FROZEN"
-    """It is priced by another version than the one that was frozen when the charge was authorised or began."""
-    TOTAL_COST_DIFFERS = "TOTAL_COST_DIFFERS"
-    ENERGY_COST_DIFFERS = "ENERGY_COST_DIFFERS"
-    TIME_COST_DIFFERS = "TIME_COST_DIFFERS"
-    PARKING_COST_DIFFERS = "PARKING_COST_DIFFERS"
-    FIXED_COST_DIFFERS = "FIXED_COST_DIFFERS"
-    NOT_PRICEABLE = "NOT_PRICEABLE"
-    RECEIVED_TOO_LATE = "RECEIVED_TOO_LATE"
-    DUPLICATE = "DUPLICATE"
-    SESSION_CHARGED_TWICE = "SESSION_CHARGED_TWICE"
-    OVERLAPS_ANOTHER_CDR = "OVERLAPS_ANOTHER_CDR"
-    SESSION_ENERGY_DIFFERS = "SESSION_ENERGY_DIFFERS"
-    SESSION_TIMES_DIFFER = "SESSION_TIMES_DIFFER"
-    SESSION_INVALID = "SESSION_INVALID"
-    """The CPO declared the session invalid, which says that it will not be billed (OCPI 2.2.1, 9.4.2)."""
-    SESSION_TARIFF_DIFFERS = "SESSION_TARIFF_DIFFERS"
-    SESSION_TOKEN_DIFFERS = "SESSION_TOKEN_DIFFERS"  # noqa: S105 - the name of a rule, no password
-    PERIODS_OUT_OF_ORDER = "PERIODS_OUT_OF_ORDER"
-    PERIODS_OUTSIDE_SESSION = "PERIODS_OUTSIDE_SESSION"
-    PERIODS_MISS_ENERGY = "PERIODS_MISS_ENERGY"
-    PERIODS_MISS_TIME = "PERIODS_MISS_TIME"
-    PERIODS_NOT_CUT = "PERIODS_NOT_CUT"
-    """A price changed inside a period (OCPI 2.2.1, 10.4.1: a new one starts there); whoever cuts less decides it."""
-    METER_NOT_SIGNED = "METER_NOT_SIGNED"
-    METER_KEY_NOT_PINNED = "METER_KEY_NOT_PINNED"
-    METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
-    METER_ENERGY_DIFFERS = "METER_ENERGY_DIFFERS"
-    METER_RECORD_REUSED = "METER_RECORD_REUSED"
-    IMPLAUSIBLE = "IMPLAUSIBLE"
-    TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105 - the name of a rule, no password
-    CREDIT_WITHOUT_ORIGINAL = "CREDIT_WITHOUT_ORIGINAL"
-    CREDIT_PRECEDES_ORIGINAL = "CREDIT_PRECEDES_ORIGINAL"
-    CREDITED_TWICE = "CREDITED_TWICE"
-    CREDIT_DIFFERS_FROM_ORIGINAL = "CREDIT_DIFFERS_FROM_ORIGINAL"
 
 
 ARRIVAL_FAULTS: Final = frozenset(
@@ -117,21 +75,31 @@ class CDRDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CDRFinding:
-    """One broken rule; the amounts are in ten-thousandths where the quarrel is about money."""
+    """One broken rule; the amounts are in ten-thousandths where the quarrel is about money.
+
+    `difference` then says where they come apart: period, dimension, element of the tariff, and the mistake made.
+    `clause`: what it rests on.
+    """
 
     fault: CDRFault
     detail: str
     expected_e4: int | None = None
     stated_e4: int | None = None
+    difference: Difference | None = None
+    clause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CDRVerdict:
-    """The decision and every finding behind it; `repriced` is None where it was not priced again, or could not be."""
+    """The decision, what it rests on (`domain/clause.py`) and every finding behind it.
+
+    `repriced` is None where it was not priced again, or could not be.
+    """
 
     decision: CDRDecision
     findings: tuple[CDRFinding, ...]
     repriced: PricedSession | None
+    clause: str
 
     @property
     def faults(self) -> tuple[CDRFault, ...]:
@@ -197,7 +165,7 @@ def check_cdr(
     if cdr.is_credit:
         findings = list(_credit_findings(cdr, earlier_cdrs))
         waits = may_wait and _has_overtaken(findings, cdr, session)
-        return _verdict(findings, repriced=None, waits=waits)
+        return _verdict(cdr, agreement, findings, repriced=None, waits=waits)
     findings = [
         *_agreement_findings(cdr, agreement),
         *_tariff_findings(cdr, agreement, known_tariffs),
@@ -205,22 +173,46 @@ def check_cdr(
         *_period_findings(cdr),
         *_plausibility_findings(cdr, received_at),
     ]
-    known = known_tariffs.get(cdr.tariff_hash)
-    repriced, pricing_findings = _reprice(cdr, known.tariff if known else cdr.tariff)
-    findings += pricing_findings
+    tariffs = tuple(_as_sent(tariff, of_hash, known_tariffs) for tariff, of_hash in _hashed(cdr))
+    rounding = rounding_policy(None if agreement is None else agreement.rounding_policy)
+    repriced, pricing_findings = _reprice(cdr, tariffs, rounding)
+    findings += [*pricing_findings, *_tax_findings(cdr, agreement)]
     findings += _history_findings(cdr, earlier_cdrs)
     if session is not None:
         findings += _session_findings(cdr, session)
     if agreement is not None:
         findings += _deadline_findings(cdr, agreement, received_at)
         findings += _meter_findings(agreement.signed_meter_policy, signature_verdict)
-    return _verdict(findings, repriced=repriced, waits=may_wait and _has_overtaken(findings, cdr, session))
+    waits = may_wait and _has_overtaken(findings, cdr, session)
+    return _verdict(cdr, agreement, findings, repriced=repriced, waits=waits)
 
 
-def _verdict(findings: Sequence[CDRFinding], *, repriced: PricedSession | None, waits: bool) -> CDRVerdict:
+def _hashed(cdr: CDR) -> tuple[tuple[Tariff, str], ...]:
+    """The CDR's tariffs with the hashes they go by."""
+    return ((cdr.tariff, cdr.tariff_hash), *((tariff, tariff_hash(tariff)) for tariff in cdr.further_tariffs))
+
+
+def _as_sent(tariff: Tariff, of_hash: str, known_tariffs: Mapping[str, KnownTariff]) -> Tariff:
+    known = known_tariffs.get(of_hash)
+    return tariff if known is None else known.tariff
+
+
+def _verdict(
+    cdr: CDR,
+    agreement: RoamingAgreement | None,
+    findings: Sequence[CDRFinding],
+    *,
+    repriced: PricedSession | None,
+    waits: bool,
+) -> CDRVerdict:
     decision = CDRDecision.WAIT if waits else CDRDecision.DISPUTE
+    cited = tuple(replace(finding, clause=clause_broken(finding.fault, agreement)) for finding in findings)
+    accepted = clause_of_acceptance(agreement, is_credit=cdr.is_credit, is_deemed=False)
     return CDRVerdict(
-        decision=decision if findings else CDRDecision.ACCEPT, findings=tuple(findings), repriced=repriced
+        decision=decision if findings else CDRDecision.ACCEPT,
+        findings=cited,
+        repriced=repriced,
+        clause=(cited[0].clause or accepted) if cited else accepted,
     )
 
 
@@ -243,7 +235,7 @@ def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterato
     if agreement is None or not _covers(agreement, cdr):
         yield CDRFinding(
             fault=CDRFault.NO_AGREEMENT_IN_FORCE,
-            detail=f"{cdr.party_id} and {cdr.token.emsp_id} had none at {cdr.started_at.isoformat()}",
+            detail=f"{cdr.party_id} and {cdr.token.emsp_id} had none at {cdr.charging_started_at.isoformat()}",
         )
         return
     for name, currency in (("CDR", cdr.currency), ("tariff", cdr.tariff.currency)):
@@ -255,8 +247,9 @@ def _agreement_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterato
 
 
 def _covers(agreement: RoamingAgreement, cdr: CDR) -> bool:
-    is_begun = agreement.valid_from <= cdr.started_at
-    is_over = agreement.valid_until is not None and agreement.valid_until <= cdr.started_at
+    started_at = cdr.charging_started_at
+    is_begun = agreement.valid_from <= started_at
+    is_over = agreement.valid_until is not None and agreement.valid_until <= started_at
     is_pair = (agreement.cpo_id, agreement.emsp_id) == (cdr.party_id, cdr.token.emsp_id)
     return is_begun and not is_over and is_pair
 
@@ -268,23 +261,22 @@ def _tariff_findings(
         yield CDRFinding(
             fault=CDRFault.TARIFF_TEXT_DIFFERS, detail=f"the tariff in the CDR does not hash to {cdr.tariff_hash}"
         )
-    if agreement is not None and cdr.tariff.tariff_id not in agreement.tariff_ids:
-        yield CDRFinding(
-            fault=CDRFault.TARIFF_NOT_ASSIGNED, detail=f"the agreement does not assign {cdr.tariff.tariff_id}"
-        )
-    known = known_tariffs.get(cdr.tariff_hash)
-    if known is None:
-        yield CDRFinding(
-            fault=CDRFault.TARIFF_UNKNOWN,
-            detail=f"version {cdr.tariff_hash} of {cdr.tariff.tariff_id} was never sent",
-        )
-        return
-    if not known.may_price(cdr.started_at):
-        yield CDRFinding(
-            fault=CDRFault.TARIFF_NOT_IN_FORCE,
-            detail=f"in force from {known.in_force_from.isoformat()} until "
-            f"{known.in_force_until.isoformat() if known.in_force_until else 'further notice'}",
-        )
+    for tariff, of_hash in _hashed(cdr):
+        if agreement is not None and tariff.tariff_id not in agreement.tariff_ids:
+            yield CDRFinding(
+                fault=CDRFault.TARIFF_NOT_ASSIGNED, detail=f"the agreement does not assign {tariff.tariff_id}"
+            )
+        known = known_tariffs.get(of_hash)
+        if known is None:
+            yield CDRFinding(
+                fault=CDRFault.TARIFF_UNKNOWN, detail=f"version {of_hash} of {tariff.tariff_id} was never sent"
+            )
+        elif not known.may_price(cdr.charging_started_at):
+            yield CDRFinding(
+                fault=CDRFault.TARIFF_NOT_IN_FORCE,
+                detail=f"in force from {known.in_force_from.isoformat()} until "
+                f"{known.in_force_until.isoformat() if known.in_force_until else 'further notice'}",
+            )
 
 
 def _frozen_findings(cdr: CDR, frozen_hashes: Collection[str]) -> Iterator[CDRFinding]:
@@ -345,21 +337,54 @@ def _plausibility_findings(cdr: CDR, received_at: datetime) -> Iterator[CDRFindi
         yield implausible(f"{timed_s} s charging and parking in {duration}")
 
 
-def _reprice(cdr: CDR, tariff: Tariff) -> tuple[PricedSession | None, list[CDRFinding]]:
-    """Price the CDR's periods again and compare every amount; `incl` is compared where the CDR states it."""
+_COST_FAULTS: Final = {
+    CostPart.TOTAL: CDRFault.TOTAL_COST_DIFFERS,
+    CostPart.ENERGY: CDRFault.ENERGY_COST_DIFFERS,
+    CostPart.TIME: CDRFault.TIME_COST_DIFFERS,
+    CostPart.PARKING_TIME: CDRFault.PARKING_COST_DIFFERS,
+    CostPart.FLAT: CDRFault.FIXED_COST_DIFFERS,
+    CostPart.RESERVATION: CDRFault.RESERVATION_COST_DIFFERS,
+}
+
+
+def _reprice(
+    cdr: CDR, tariffs: Sequence[Tariff], rounding: RoundingPolicy
+) -> tuple[PricedSession | None, list[CDRFinding]]:
+    """Price the CDR's periods again and compare every amount that it states."""
     try:
-        priced = price_session(tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=cdr.location.time_zone)
+        priced = price_session_by_several(
+            tariffs, cdr.periods, ended_at=cdr.ended_at, time_zone=cdr.location.time_zone, rounding=rounding
+        )
     except EmobilityError as error:
         return None, [CDRFinding(fault=CDRFault.NOT_PRICEABLE, detail=str(error))]
-    compared = (
-        (CDRFault.TOTAL_COST_DIFFERS, priced.total, cdr.total_cost),
-        (CDRFault.ENERGY_COST_DIFFERS, priced.energy, cdr.total_energy_cost),
-        (CDRFault.TIME_COST_DIFFERS, priced.time, cdr.total_time_cost),
-        (CDRFault.PARKING_COST_DIFFERS, priced.parking, cdr.total_parking_cost),
-        (CDRFault.FIXED_COST_DIFFERS, priced.fixed, cdr.total_fixed_cost),
-    )
-    findings = [finding for fault, expected, stated in compared for finding in _price_findings(fault, expected, stated)]
+    differences = explain_difference(cdr, priced, tariffs=tariffs, rounding=rounding)
+    # The first reason of a dispute is the one that machines read: the total, where it is wrong.
+    by_weight = sorted(differences, key=lambda difference: difference.part is not CostPart.TOTAL)
+    findings = [
+        CDRFinding(
+            fault=_COST_FAULTS[difference.part],
+            detail="after tax" if difference.is_after_tax else "before tax",
+            expected_e4=difference.expected_e4,
+            stated_e4=difference.stated_e4,
+            difference=difference,
+        )
+        for difference in by_weight
+    ]
     return priced, [*findings, *_cut_findings(priced)]
+
+
+def _tax_findings(cdr: CDR, agreement: RoamingAgreement | None) -> Iterator[CDRFinding]:
+    """Where the tariff leaves the rate open, the seller's taxes must at least be what their own percentages say."""
+    rates = {component.vat_percent for element in cdr.tariff.elements for component in element.components}
+    wrong = wrong_taxes(cdr.total_cost.excl_e4, cdr.taxes) if rates == {None} else ()
+    for tax in wrong:
+        detail = f"{tax.name} is not {tax.percent} % of the price before tax"
+        yield CDRFinding(fault=CDRFault.TAX_DIFFERS, detail=detail, stated_e4=tax.amount_e4)
+    if agreement is not None and agreement.tax_regime is TaxRegime.REVERSE_CHARGE:
+        for tax in cdr.taxes:
+            if tax.amount_e4 and tax not in wrong:
+                detail = f"{tax.name} is the buyer's to account for under the agreement"
+                yield CDRFinding(fault=CDRFault.TAX_DIFFERS, detail=detail, expected_e4=0, stated_e4=tax.amount_e4)
 
 
 def _cut_findings(priced: PricedSession) -> Iterator[CDRFinding]:
@@ -371,25 +396,6 @@ def _cut_findings(priced: PricedSession) -> Iterator[CDRFinding]:
                 fault=CDRFault.PERIODS_NOT_CUT,
                 detail=f"the {note.dimension} price changed {moment} inside period {note.period_index + 1}",
             )
-
-
-def _price_findings(fault: CDRFault, expected: Price | None, stated: Price | None) -> Iterator[CDRFinding]:
-    """Compare two prices; a part that is absent is a part of nothing."""
-    ours = expected or Price(excl_e4=0)
-    theirs = stated or Price(excl_e4=0)
-    if ours.excl_e4 != theirs.excl_e4:
-        yield CDRFinding(
-            fault=fault,
-            detail="before tax",
-            expected_e4=ours.excl_e4,
-            stated_e4=theirs.excl_e4,
-        )
-    if theirs.incl_e4 is None:
-        return
-    # A tariff that speaks of no tax bears none: its price after tax is its price.
-    incl_e4 = ours.excl_e4 if ours.incl_e4 is None else ours.incl_e4
-    if incl_e4 != theirs.incl_e4:
-        yield CDRFinding(fault=fault, detail="after tax", expected_e4=incl_e4, stated_e4=theirs.incl_e4)
 
 
 def _history_findings(cdr: CDR, earlier_cdrs: Sequence[EarlierCDR]) -> Iterator[CDRFinding]:
@@ -432,10 +438,11 @@ def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
     """Compare with the session as pushed; one that is still open there bounds the CDR from below."""
     if session.status is SessionStatus.INVALID:
         yield CDRFinding(fault=CDRFault.SESSION_INVALID, detail="the session was declared invalid and is not billed")
-    if session.started_at != cdr.started_at:
+    started_at = cdr.charging_started_at
+    if session.started_at != started_at:
         yield CDRFinding(
             fault=CDRFault.SESSION_TIMES_DIFFER,
-            detail=f"the session started at {session.started_at.isoformat()}, the CDR at {cdr.started_at.isoformat()}",
+            detail=f"the session started at {session.started_at.isoformat()}, the CDR at {started_at.isoformat()}",
         )
     if session.tariff_hash and session.tariff_hash != cdr.tariff_hash:
         yield CDRFinding(

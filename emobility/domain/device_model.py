@@ -21,6 +21,10 @@ Of the standard: AuthorizationKey (1.6), BasicAuthPassword (2.0.1), ApnPassword,
 """
 
 
+PERSONAL_VARIABLES: Final = frozenset({"token"})
+"""Token of a TokenReader (2.0.1, appendix 3): what a driver showed it last."""
+
+
 class AttributeType(StrEnum):
     """What a value of a variable is (2.0.1, AttributeEnumType)."""
 
@@ -124,7 +128,8 @@ class VariableMonitor:
 def is_secret(variable: str, mutability: Mutability | None = None) -> bool:
     """Tell whether a value must be kept nowhere; names of variables have no case in OCPP 2.0.1."""
     name = variable.casefold().replace("_", "").replace("-", "")
-    return mutability is Mutability.WRITE_ONLY or any(mark in name for mark in SECRET_MARKS)
+    is_named = name in PERSONAL_VARIABLES or any(mark in name for mark in SECRET_MARKS)
+    return is_named or mutability is Mutability.WRITE_ONLY
 
 
 def merged(known: tuple[VariableAttribute, ...], told: tuple[VariableAttribute, ...]) -> tuple[VariableAttribute, ...]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
 from emobility.domain.personal import Sealed
+from emobility.domain.tariff.rounding import RoundingPolicyName
 from emobility.domain.token import TokenType
 
 
@@ -64,7 +65,11 @@ class SessionToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """An open or just closed charge of a CPO at one EVSE. Energy and cost are net totals so far."""
+    """An open or just closed charge of a CPO at one EVSE. Energy and cost are net totals so far.
+
+    Two fields are the CPO's own, which OCPI does not carry: `rounding_policy`, the agreement's as the session opened
+    (None: `EXACT`), and `reserved_from`, since when its EVSE had been reserved (None: it was not).
+    """
 
     party_id: PartyId
     session_id: str
@@ -84,3 +89,5 @@ class Session:
     total_cost: Price | None
     status: SessionStatus
     last_updated: datetime
+    rounding_policy: RoundingPolicyName | None = None
+    reserved_from: datetime | None = None

@@ -169,3 +169,4 @@ class CDRDisputed(AgreementEvent):
     disputed_at: datetime
     expected_e4: int | None = None
     stated_e4: int | None = None
+    clause: str | None = None

@@ -15,6 +15,7 @@ import msgspec
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.events import (
+    anchoring,
     cdr,
     charging,
     reservations,
@@ -29,6 +30,7 @@ from emobility.events.event import CATALOGUE, Envelope, Event
 T = TypeVar("T")
 
 CATALOGUED_MODULES: Final = (
+    anchoring,
     cdr,
     charging,
     reservations,

@@ -9,6 +9,7 @@ from typing import Protocol
 from emobility.ports.clock import Clock, Randomness, Timer
 from emobility.ports.event_log import EventLog
 from emobility.ports.http import HttpClient
+from emobility.ports.party_registry import PartyRegistry
 from emobility.ports.payments import Payments
 from emobility.ports.signer import Signer
 from emobility.ports.unit_of_work import Units
@@ -28,6 +29,8 @@ class Ports:
     http: HttpClient
     signer: Signer
     payments: Payments
+    party_registry: PartyRegistry | None = None
+    """None: no registry is in use, and whoever operates a hub knows its parties."""
 
 
 class Service(Protocol):

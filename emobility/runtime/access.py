@@ -2,6 +2,7 @@
 
 OCPI routes have their own credentials (`protocols/ocpi`); this is for operators, drivers' apps and our own processes.
 A party's token is shown once, when it is issued; the table keeps a keyed hash, so that a stolen table opens nothing.
+Its role says what it opens: a system that reads the books can't start a charge, and one that does can't change a price.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from fastapi import HTTPException, Request
@@ -26,15 +28,33 @@ TOKEN_CHARACTERS_MAX: Final = 256
 """A longer bearer token is refused before it is hashed."""
 
 
+READING: Final = frozenset({"GET", "HEAD"})
+
+
+class TokenRole(StrEnum):
+    """What a party's token may be used for; each may do what those before it may."""
+
+    READER = "READER"
+    """To look."""
+    OPERATOR = "OPERATOR"
+    """To run stations from day to day, where a route says so."""
+    OWNER = "OWNER"
+    """For everything: prices, agreements, credentials, whose stations there are."""
+
+
+_RANKS: Final = {role: rank for rank, role in enumerate(TokenRole)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartyApiToken:
-    """A token that lets a party, or one of its systems, use our APIs in its own name."""
+    """A token that lets a party, or one of its systems, use our APIs in its own name, as far as its role goes."""
 
     party_id: PartyId
     token_hash: str
     purpose: str
     issued_at: datetime
     revoked_at: datetime | None = None
+    role: TokenRole = TokenRole.OWNER
 
 
 PARTY_API_TOKENS: Final = TableSpec(
@@ -61,15 +81,22 @@ class Access:
         if not self._is_internal(_bearer(request)):
             raise await self._refusal(request)
 
-    async def party(self, request: Request, party_id: PartyId | str) -> None:
-        """Let the party itself pass, and our own processes."""
+    async def party(self, request: Request, party_id: PartyId | str, *, needs: TokenRole | None = None) -> None:
+        """Let the party itself pass, and our own processes.
+
+        Args:
+            request: The call.
+            party_id: Whose the called route is.
+            needs: The least role of a token; None: to read READER, for anything else OWNER.
+        """
         bearer = _bearer(request)
         if self._is_internal(bearer):
             return
-        caller = await self._party_of(bearer)
-        if caller is None:
+        token = await self._token_of(bearer)
+        if token is None:
             raise _unknown()
-        if caller != _party(party_id):
+        least = needs or (TokenRole.READER if request.method in READING else TokenRole.OWNER)
+        if token.party_id != _party(party_id) or _RANKS[token.role] < _RANKS[least]:
             raise _forbidden()
 
     async def caller(self, request: Request) -> PartyId | None:
@@ -77,18 +104,36 @@ class Access:
         bearer = _bearer(request)
         if self._is_internal(bearer):
             return None
-        party_id = await self._party_of(bearer)
-        if party_id is None:
+        token = await self._token_of(bearer)
+        if token is None:
             raise _unknown()
-        return party_id
+        return token.party_id
+
+    async def opens(self, token: str, party_id: PartyId | None) -> bool:
+        """Tell whether a token opens a party's own pages, on which everything may be done, or, without one, ours."""
+        if not token or len(token) > TOKEN_CHARACTERS_MAX:
+            return False
+        if self._is_internal(token.encode()):
+            return True
+        found = await self._token_of(token.encode())
+        return found is not None and found.party_id == party_id and found.role is TokenRole.OWNER
 
     async def issue(
-        self, unit: UnitOfWork, party_id: PartyId, *, purpose: str, randomness: Randomness, now: datetime
+        self,
+        unit: UnitOfWork,
+        party_id: PartyId,
+        *,
+        purpose: str,
+        randomness: Randomness,
+        now: datetime,
+        role: TokenRole = TokenRole.OWNER,
     ) -> str:
         """Make a token for a party in this unit and return it; it can't be shown again."""
         token = randomness.token_bytes(TOKEN_BYTES).hex()
         await unit.table(PARTY_API_TOKENS).insert(
-            PartyApiToken(party_id=party_id, token_hash=self._hash(token.encode()), purpose=purpose, issued_at=now)
+            PartyApiToken(
+                party_id=party_id, token_hash=self._hash(token.encode()), purpose=purpose, issued_at=now, role=role
+            )
         )
         return token
 
@@ -104,15 +149,15 @@ class Access:
     def _is_internal(self, bearer: bytes) -> bool:
         return hmac.compare_digest(bearer, self._internal)
 
-    async def _party_of(self, bearer: bytes) -> PartyId | None:
+    async def _token_of(self, bearer: bytes) -> PartyApiToken | None:
         if self._units is None or self._key is None or not bearer:
             return None
         async with self._units.begin() as unit:
             found = await unit.table(PARTY_API_TOKENS).select({"token_hash": self._hash(bearer), "revoked_at": None})
-        return found[0].party_id if found else None
+        return found[0] if found else None
 
     async def _refusal(self, request: Request) -> HTTPException:
-        return _forbidden() if await self._party_of(_bearer(request)) is not None else _unknown()
+        return _forbidden() if await self._token_of(_bearer(request)) is not None else _unknown()
 
     def _hash(self, token: bytes) -> str:
         if self._key is None:

@@ -43,7 +43,7 @@ async def serve_app(
     Raises:
         OSError: the address can't be bound.
     """
-    with socket.create_server((host, port), backlog=BACKLOG) as listener:
+    with listening(host, port) as listener:
         config = uvicorn.Config(
             bounded(app),
             lifespan="off",
@@ -65,6 +65,17 @@ async def serve_app(
             stopping.cancel()
             server.should_exit = True
             await serving
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that takes connections and sends on them at once; 0 asks the system for a port.
+
+    asyncio asks for that itself only where a socket names its protocol, and `create_server` names none. Without it the
+    body of an answer waits for the acknowledgement of its head: 40 ms on a connection that is kept.
+    """
+    listener = socket.create_server((host, port), backlog=BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class _Server(uvicorn.Server):

@@ -69,6 +69,8 @@ class Settings(BaseSettings):
         settlement_port: Its port.
         chain_rpc_url: JSON-RPC endpoint of the chain that is settled on; None: accepted CDRs wait.
         chain_mnemonic: BIP-39 words of a chain of our own: account 0 deploys and administers, account 1 proposes.
+        party_registry: Address of the `PartyRegistry` at `chain_rpc_url`, 0x and 40 hex digits; the hub then lets no
+            party play a role that it does not back. None: the hub's operator vouches for parties by inviting them.
         settlement_crash_point: Where the settlement kills itself, for tests (`services/settlement/crash_points`).
         internal_token: Bearer token of our own processes; full rights.
         master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
@@ -124,6 +126,7 @@ class Settings(BaseSettings):
     settlement_port: int = 8081
     chain_rpc_url: str | None = None
     chain_mnemonic: SecretStr | None = None
+    party_registry: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
     settlement_crash_point: str | None = None
     internal_token: SecretStr = SecretStr("")
     master_key: SecretStr = SecretStr("")
@@ -191,6 +194,12 @@ class Settings(BaseSettings):
             raise ValueError("WATTROAM_GATEWAY_SIGNING_URL and WATTROAM_GATEWAY_CA_FILE: one of them signs")
         if self.gateway_signing_url is not None and not self.gateway_signing_token.get_secret_value():
             raise ValueError("WATTROAM_GATEWAY_SIGNING_URL needs WATTROAM_GATEWAY_SIGNING_TOKEN")
+        return self
+
+    @model_validator(mode="after")
+    def _registry_has_a_chain(self) -> Self:
+        if self.party_registry is not None and self.chain_rpc_url is None:
+            raise ValueError("WATTROAM_PARTY_REGISTRY needs WATTROAM_CHAIN_RPC_URL")
         return self
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from emobility.domain.cdr import CDR
-from emobility.domain.tariff.pricing import price_session
+from emobility.domain.tariff.pricing import price_session_by_several
+from emobility.domain.tariff.rounding import rounding_policy
 from services.audit.books import Books
 from services.audit.carried import waiting_for
 from services.audit.report import Check, Difference
@@ -97,7 +98,13 @@ def check_wholesale_prices(books: Books) -> Check:
     differences = []
     for row in books.cpo_cdrs:
         cdr = row.cdr
-        priced = price_session(cdr.tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=cdr.location.time_zone)
+        priced = price_session_by_several(
+            cdr.tariffs,
+            cdr.periods,
+            ended_at=cdr.ended_at,
+            time_zone=cdr.location.time_zone,
+            rounding=rounding_policy(cdr.rounding_policy),
+        )
         expected = -priced.total.excl_e4 if cdr.is_credit else priced.total.excl_e4
         is_taken_back = row.credited_by is not None or cdr.is_credit
         if cdr.total_cost.excl_e4 != expected and not is_taken_back:

@@ -1,4 +1,4 @@
-"""What is not settled yet, and that nothing else is missing: energy in CDRs = settled + waiting + never settled.
+"""What is not settled yet, and that nothing else is missing: a CDR is settled, waits, never will be, or is off-chain.
 
 Energy is in Wh and money in ten-thousandths; in a credit both count with a minus sign.
 """
@@ -75,7 +75,7 @@ def check_settled_energy(books: Books) -> Check:
 
     What a leaf says counts once its CDR is in a leaf; so does what CPO and MSP hold before.
     """
-    rule = "energy in CDRs = settled + waiting + never settled"
+    rule = "energy in CDRs = settled + waiting + never settled + settled off-chain"
     documents = _documents(books)
     booked = {(leaf.cpo_id.code, leaf.cdr_id): _as_booked(leaf) for leaf in books.settlement.leaves}
     claimed: dict[tuple[tuple[str, str], str], int] = defaultdict(int)

@@ -1,6 +1,6 @@
-"""Where each CDR stands on its way to finality: settled, waiting for something that has a name, or never to be settled.
+"""Where each CDR stands on its way to finality: settled, waiting for something that has a name, never, or elsewhere.
 
-What is in none of the three is lost, and a difference (`unsettled.py`).
+What is in none of these is lost, and a difference (`unsettled.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from emobility.domain.agreement import SettlementMode
 from emobility.events.cdr import CDRAccepted
 from emobility.ports.event_log import ParkedEvent
 from services.audit.books import SETTLEMENT_GROUP, Books
@@ -31,6 +32,8 @@ class Standing(StrEnum):
     SETTLED = "SETTLED"
     WAITING = "WAITING"
     NEVER = "NEVER"
+    OFF_CHAIN = "OFF_CHAIN"
+    """Its parties settle elsewhere, by their agreement."""
     LOST = "LOST"
 
 
@@ -132,6 +135,8 @@ class _Statements:
     def of_leaf(self, leaf: LeafRecord) -> Whereabouts:
         """Return how far a leaf is."""
         key = statement_of(leaf)
+        if key is None and self._is_off_chain(leaf):
+            return Whereabouts(standing=Standing.OFF_CHAIN, reason="its parties settle elsewhere, by their agreement")
         if key is None:
             return _waits(self._unbatched(leaf))
         statement = self._statements.get(key)
@@ -140,6 +145,10 @@ class _Statements:
         if statement.state is StatementState.FINAL:
             return Whereabouts(standing=Standing.SETTLED)
         return _waits(statement.waiting or self._on_its_way(statement))
+
+    def _is_off_chain(self, leaf: LeafRecord) -> bool:
+        opening = self._openings.get((leaf.cpo_id, leaf.agreement_id, leaf.currency))
+        return opening is not None and opening.mode is SettlementMode.OFF_CHAIN
 
     def _unbatched(self, leaf: LeafRecord) -> str:
         if (leaf.cpo_id, leaf.agreement_id) not in self._signed:

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import CommandResult
+from emobility.runtime.access import TokenRole
 from services.charging_operations.concurrency import AuthorizationPolicy, ConcurrencyDesk, ShownPolicy
 from services.charging_operations.local_list_records import LocalListRequest, ShownLocalList
 from services.charging_operations.local_lists import LocalListDesk
@@ -39,6 +40,7 @@ class AuthorizationAPI:
                     "POST", sync, self.sync_local_list, None, ShownLocalList, also={504: "it did not answer in time"}
                 ),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def show_policy(self, _: Request, party_id: PartyId) -> Any:

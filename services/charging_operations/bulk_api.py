@@ -14,6 +14,7 @@ from emobility.domain.personal import SubjectErased
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.station_control.messages import CommandResult
 from emobility.protocols.station_control.redaction import redacted
+from emobility.runtime.access import TokenRole
 from services.charging_operations.bulk_commands import (
     BULK_CALL,
     BULK_JOB,
@@ -93,6 +94,7 @@ class BulkAPI:
                 Route("POST", f"{job}/cancel", self.cancel_bulk_command, None, BulkJobShown),
                 Route("POST", f"{job}/again", self.repeat_bulk_command, Again, BulkJobShown),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     async def start_bulk_command(self, request: Request, party_id: PartyId) -> Any:

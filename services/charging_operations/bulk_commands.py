@@ -8,6 +8,7 @@ it. Whoever changes a job's rows holds the job's row.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,8 +26,9 @@ from emobility.protocols.station_control.client import GatewayRefused, GatewayUn
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from emobility.protocols.station_control.told import payload_of, payload_text
 from emobility.runtime.backlog import Backlog
+from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office, require_hosted
-from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, StationOffline, call_station, version_of
+from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, StationOffline, version_of
 from services.charging_operations.station_selection import StationSelection, selected_stations
 
 ANY_VERSION: Final = "any"
@@ -46,6 +48,7 @@ LOOK_INTERVAL_S: Final = 30.0
 RETRY_S: Final = 1.0
 _log: Final = structlog.get_logger(__name__)
 T = TypeVar("T")
+_Job = tuple[PartyId, str]
 
 
 class JobState(StrEnum):
@@ -137,6 +140,7 @@ class BulkDesk:
     """Takes jobs and works them off."""
 
     office: Office
+    charging: ChargingProfileDesk
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: dict[tuple[PartyId, str], int] = field(default_factory=dict)
     _backlog: Backlog = field(init=False)
@@ -266,8 +270,10 @@ class BulkDesk:
             )
         for row in calling:
             async with self.office.ports.units.begin() as unit:
-                job = await _job_for_update(unit, row.party_id, row.job_id)
+                job = await unit.table(BULK_JOB).get_for_update(row.party_id, row.job_id)
                 current = await unit.table(BULK_CALL).get(row.party_id, row.job_id, row.charging_station_id)
+                if job is None:
+                    continue
                 late = timedelta(seconds=job.timeout_s) + ANSWER_SLACK
                 is_lost = current is not None and current.state is CallState.CALLING
                 if current is None or not is_lost or (current.called_at or now) + late > now:
@@ -280,10 +286,8 @@ class BulkDesk:
         """Note for as many stations as there are places that they are called now."""
         claimed: list[tuple[BulkJobRecord, BulkCallRecord]] = []
         async with self.office.ports.units.begin() as unit:
-            for each in await unit.table(BULK_JOB).select({"state": JobState.RUNNING}, order_by=("created_at",)):
-                taken = self._under_way.get((each.party_id, each.job_id), 0)
-                places = min(each.at_once - taken, CALLS_MAX - sum(self._under_way.values()) - len(claimed))
-                job = await _job_for_update(unit, each.party_id, each.job_id) if places > 0 else None
+            for key, places in (await self._places(unit)).items():
+                job = await unit.table(BULK_JOB).get_for_update(*key)
                 if job is None or job.state is not JobState.RUNNING:
                     continue
                 calling = [
@@ -294,6 +298,27 @@ class BulkDesk:
                 claimed += [(job, row) for row in calling]
             await unit.commit()
         return claimed
+
+    async def _places(self, unit: UnitOfWork) -> dict[_Job, int]:
+        """Share the free places out, each to the party that has fewest: nobody's jobs keep them all from another."""
+        room: dict[_Job, int] = {}
+        for job in await unit.table(BULK_JOB).select({"state": JobState.RUNNING}, order_by=("created_at",)):
+            key = (job.party_id, job.job_id)
+            waiting = len(await _calls(unit, job, (CallState.WAITING,), limit=job.at_once))
+            room[key] = min(job.at_once - self._under_way.get(key, 0), waiting)
+        busy = Counter({party_id: 0 for party_id, _ in room})
+        for (party_id, _), calls in self._under_way.items():
+            busy[party_id] += calls
+        places: dict[_Job, int] = {}
+        for _ in range(CALLS_MAX - sum(self._under_way.values())):
+            open_jobs = [key for key, free in room.items() if free > 0]
+            if not open_jobs:
+                break
+            key = min(open_jobs, key=lambda job: busy[job[0]])
+            room[key] -= 1
+            busy[key[0]] += 1
+            places[key] = places.get(key, 0) + 1
+        return places
 
     async def _execute(self, job: BulkJobRecord, call: BulkCallRecord, stop: asyncio.Event) -> None:
         key = (job.party_id, job.job_id)
@@ -339,8 +364,7 @@ class BulkDesk:
             if version not in payloads:
                 return CommandOutcome(result=CommandResult.NOT_SUPPORTED, station_status=f"no payload for {version}")
             payload = payloads[version]
-        return await call_station(
-            self.office,
+        return await self.charging.command(
             job.party_id,
             call.charging_station_id,
             job.action,
@@ -351,7 +375,9 @@ class BulkDesk:
 
     async def _keep(self, job: BulkJobRecord, told: BulkCallRecord) -> None:
         async with self.office.ports.units.begin() as unit:
-            current = await _job_for_update(unit, job.party_id, job.job_id)
+            current = await unit.table(BULK_JOB).get_for_update(job.party_id, job.job_id)
+            if current is None:  # deleted: it had ended, and this answer had been given up
+                return
             row = await unit.table(BULK_CALL).get(told.party_id, told.job_id, told.charging_station_id)
             # An answer that was given up may still come, but not after the station was called once more.
             if row is not None and row.tries == told.tries and row.state in (CallState.CALLING, CallState.UNKNOWN):

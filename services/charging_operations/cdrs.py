@@ -8,26 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
-from emobility.domain.cdr import CDR, SignedMeterData, credit_of
+from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData, credit_of
 from emobility.domain.charging_periods import charging_periods, whole_second
+from emobility.domain.charging_station import Connector
 from emobility.domain.errors import EmobilityError
+from emobility.domain.identifiers import PartyId
 from emobility.domain.session import ChargingPeriod, SessionStatus
 from emobility.domain.tariff.merging import merge_alike
 from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PricedSession
 from emobility.domain.tariff.pricing import price_session
+from emobility.domain.tariff.rounding import rounding_policy
 from emobility.domain.transaction import Transaction
 from emobility.domain.transaction_faults import Fault, FaultReason
 from emobility.events import codec
 from emobility.events.cdr import CDRIssued, SessionChanged
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi
+from emobility.protocols.ocpi.mapping import NOT_AVAILABLE, cdr_to_ocpi, owner_path, session_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.charging_operations.office import NotAllowedNow, Office
 from services.charging_operations.records import CDRS, SESSION, CDRRecord, SessionRecord
+from services.charging_operations.stations import KnownEVSE
 
 PERIODS_UNMERGED_MAX: Final = 1_000
 """A session of more charging periods is told in fewer: one per quarter of an hour and price."""
@@ -41,14 +45,46 @@ def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[C
     periods = split_at_price_changes(
         record.tariff, charging_periods(transaction), ended_at=ended_at, time_zone=time_zone
     )
-    if len(periods) <= PERIODS_UNMERGED_MAX:
-        return periods
-    return merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
+    if len(periods) > PERIODS_UNMERGED_MAX:
+        periods = merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
+    return (*_reserved(record, transaction), *periods)
+
+
+def _reserved(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:
+    """The time for which the EVSE was held before (OCPI 2.2.1, 10.4.2 RESERVATION_TIME)."""
+    reserved_from, until = record.session.reserved_from, whole_second(transaction.first_at)
+    if reserved_from is None or reserved_from >= until:
+        return ()
+    reserved_s = (until - reserved_from) // timedelta(seconds=1)
+    return (
+        ChargingPeriod(started_at=reserved_from, energy_import_wh=0, charging_s=0, parking_s=0, reserved_s=reserved_s),
+    )
 
 
 def delivery_key(session_id: str) -> str:
     """Return the key of a session's messages: no CDR overtakes its session, no credit its original."""
     return f"session/{session_id}"
+
+
+def place_of(known: KnownEVSE, connector: Connector) -> CDRLocation:
+    """Return where a charge takes place, as it is frozen into the CDR."""
+    location = known.location
+    return CDRLocation(
+        location_id=location.location_id,
+        name=location.name,
+        address=location.address,
+        city=location.city,
+        postal_code=location.postal_code,
+        country=location.country,
+        latitude=location.latitude,
+        longitude=location.longitude,
+        time_zone=location.time_zone,
+        evse_uid=known.evse.evse_uid,
+        emi3_id=known.evse.emi3_id,
+        connector_id=connector.connector_id,
+        connector_standard=connector.standard,
+        power_type=connector.power_type,
+    )
 
 
 def too_large(
@@ -64,8 +100,34 @@ def too_large(
 
 
 def priced(record: SessionRecord, periods: Sequence[ChargingPeriod], ended_at: datetime) -> PricedSession:
-    """Price periods by the tariff frozen at the start. Raises as `price_session` does."""
-    return price_session(record.tariff, periods, ended_at=ended_at, time_zone=record.location.time_zone)
+    """Price periods by the tariff and the rounding frozen at the start. Raises as `price_session` does."""
+    return price_session(
+        record.tariff,
+        periods,
+        ended_at=ended_at,
+        time_zone=record.location.time_zone,
+        rounding=rounding_policy(record.session.rounding_policy),
+    )
+
+
+class Billed(Protocol):
+    """What CDRs are issued for: a session, or a reservation that never became one."""
+
+    @property
+    def party_id(self) -> PartyId:
+        """The CPO."""
+
+    @property
+    def session_id(self) -> str:
+        """Its name; of a reservation `#NA/` and the id of its first CDR."""
+
+    @property
+    def emsp_id(self) -> PartyId:
+        """Who is billed."""
+
+    @property
+    def agreement_id(self) -> str:
+        """Under which agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +222,7 @@ class CDRDesk:
             party_id=record.party_id,
             cdr_id=await self._next_id(unit, record, "R"),
             session_id=record.session_id,
-            started_at=session.started_at,
+            started_at=min(session.started_at, *(period.started_at for period in periods)),
             ended_at=ended_at,
             token=session.token,
             auth_method=session.auth_method,
@@ -175,6 +237,7 @@ class CDRDesk:
             total_energy_cost=cost.energy,
             total_time_cost=cost.time,
             total_parking_cost=cost.parking,
+            total_reservation_cost=cost.reservation,
             total_energy_import_wh=session.energy_import_wh,
             total_energy_export_wh=session.energy_export_wh,
             total_charging_s=sum(period.charging_s for period in periods),
@@ -182,13 +245,14 @@ class CDRDesk:
             signed_data=signed_data,
             issued_at=self.office.now(),
             remark=remark,
+            rounding_policy=session.rounding_policy,
         )
         self.office.metrics.billed(cdr.total_energy_import_wh)
-        await self._send(unit, record, cdr, correlation_id=correlation_id)
+        await self.send(unit, record, cdr, correlation_id=correlation_id)
         return cdr
 
     async def credit(
-        self, unit: UnitOfWork, record: SessionRecord, original: CDRRecord, *, remark: str, correlation_id: str
+        self, unit: UnitOfWork, record: Billed, original: CDRRecord, *, remark: str, correlation_id: str
     ) -> CDR:
         """Take a CDR back whole.
 
@@ -205,18 +269,20 @@ class CDRDesk:
             remark=remark,
         )
         await unit.table(CDRS).put(replace(original, credited_by=credit.cdr_id))
-        await self._send(unit, record, credit, correlation_id=correlation_id)
+        await self.send(unit, record, credit, correlation_id=correlation_id)
         return credit
 
-    async def _next_id(self, unit: UnitOfWork, record: SessionRecord, letter: str) -> str:
+    async def _next_id(self, unit: UnitOfWork, record: Billed, letter: str) -> str:
         issued = await cdrs_of(unit, record)
+        name = record.session_id.removeprefix(f"{NOT_AVAILABLE}/")
         if not issued:
-            return record.session_id
+            return name
         same = [each for each in issued if each.is_credit == (letter == "C")]
         # The first CDR of a session bears no suffix, so replacements count from the second on.
-        return f"{record.session_id}-{letter}{len(same) if letter == 'R' else len(same) + 1}"
+        return f"{name}-{letter}{len(same) if letter == 'R' else len(same) + 1}"
 
-    async def _send(self, unit: UnitOfWork, record: SessionRecord, cdr: CDR, *, correlation_id: str) -> None:
+    async def send(self, unit: UnitOfWork, record: Billed, cdr: CDR, *, correlation_id: str) -> None:
+        """Store a CDR, make it a fact and owe it to the eMSP."""
         await unit.table(CDRS).insert(
             CDRRecord(
                 party_id=record.party_id,
@@ -251,14 +317,14 @@ class CDRDesk:
         )
 
 
-async def cdrs_of(unit: UnitOfWork, record: SessionRecord) -> list[CDRRecord]:
+async def cdrs_of(unit: UnitOfWork, record: Billed) -> list[CDRRecord]:
     """Return all CDRs and credits of a session, oldest first."""
     return await unit.table(CDRS).select(
         {"party_id": record.party_id, "session_id": record.session_id}, order_by=("last_updated",)
     )
 
 
-async def live_cdr(unit: UnitOfWork, record: SessionRecord) -> CDRRecord | None:
+async def live_cdr(unit: UnitOfWork, record: Billed) -> CDRRecord | None:
     """Return the one CDR of a session that stands uncredited."""
     live = [each for each in await cdrs_of(unit, record) if not each.is_credit and each.credited_by is None]
     if len(live) > 1:

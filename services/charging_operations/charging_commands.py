@@ -35,6 +35,8 @@ NOTED: Final = frozenset(
     {"SetChargingProfile", "ClearChargingProfile", "UpdateDynamicSchedule", "UsePriorityCharging", "AFRRSignal"}
 )
 """CALLs whose answer is kept, whoever had them sent."""
+STARTS: Final = frozenset({"RequestStartTransaction", "RemoteStartTransaction"})
+"""CALLs that may bring a TxProfile along: it would stand above a load group's limit."""
 COMMANDS_KEPT_MAX: Final = 500
 """Commands about charging that are kept of one station, the newest."""
 
@@ -171,7 +173,8 @@ async def refuse_steered(
     """Refuse what would take an EVSE out of its load group's hands. Raises `NotAllowedNow`."""
     profile = _part(payload, "chargingProfile", "csChargingProfiles")
     is_of_evse = str(profile.get("chargingProfilePurpose")).startswith(("Tx", Purpose.PRIORITY))
-    if action != "ClearChargingProfile" and not (action == "SetChargingProfile" and is_of_evse):
+    is_set = (action == "SetChargingProfile" and is_of_evse) or (action in STARTS and bool(profile))
+    if action != "ClearChargingProfile" and not is_set:
         return
     place = payload | _part(payload, "chargingProfileCriteria")
     evse_id = place.get("evseId", place.get("connectorId"))

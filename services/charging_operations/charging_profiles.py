@@ -29,7 +29,7 @@ from emobility.protocols.station_control.charging_profiles import (
     written_schedule_update,
 )
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
-from services.charging_operations.charging_commands import ChargingCommandBook, ProfilesToClear, refuse_steered
+from services.charging_operations.charging_commands import NOTED, ChargingCommandBook, ProfilesToClear, refuse_steered
 from services.charging_operations.charging_state import forget_unreported, known_of_station
 from services.charging_operations.load_records import LOAD_EVSE
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office
@@ -138,6 +138,16 @@ class ChargingProfileDesk:
         """Have a transaction charge by its priority profile, or no more (2.1, K21). Raises `StationOffline`."""
         payload = {"transactionId": transaction_id, "activate": is_on}
         return await self.call(party_id, station_id, "UsePriorityCharging", payload, correlation_id=correlation_id)
+
+    async def command(
+        self, party_id: PartyId, station_id: str, action: str, payload: dict[str, Any], **told: Any
+    ) -> CommandOutcome:
+        """Have a station called by whatever action an operator names. Raises as `call` does."""
+        if action in NOTED:
+            return await self.call(party_id, station_id, action, payload, **told)
+        async with self.office.ports.units.begin() as unit:
+            await refuse_steered(unit, party_id, station_id, action, payload)
+        return await call_station(self.office, party_id, station_id, action, payload, **told)
 
     async def call(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from emobility.domain.identifiers import PartyId
+from emobility.runtime.access import TokenRole
 from services.charging_operations.claims import CLAIM, ClaimDesk, ClaimRecord, ClaimState, StationClaim
 from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.routes import PAGE, Query, Route, RouteTable, read_body
@@ -47,6 +48,7 @@ class ClaimAPI:
                 Route("GET", "/claims", self.list_claims, None, list[ClaimRecord], CLAIM_QUERY),
                 Route("DELETE", "/claims/{claim_id}", self.withdraw_claim, None, ClaimRecord),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def claim_station(self, request: Request, party_id: PartyId) -> Any:

@@ -25,8 +25,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.station_control.messages import StationCredential
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.records import LOCATION, STATION
-from services.charging_operations.station_import import STATION_ID
-from services.charging_operations.stations import StationDesk, StationTerms
+from services.charging_operations.stations import STATION_ID, STATION_ID_RULE, StationDesk, StationTerms
 
 PASSWORD_BYTES: Final = 20
 """40 hex digits: what OCPP 1.6's AuthorizationKey and 2.x's BasicAuthPassword both take."""
@@ -223,7 +222,7 @@ class ClaimDesk:
 
 def _check(wanted: StationClaim) -> None:
     if not STATION_ID.fullmatch(wanted.charging_station_id):
-        raise NotUnderstood("a station's id has 1 to 48 letters, digits or *-_=:+|@.")
+        raise NotUnderstood(STATION_ID_RULE)
     if wanted.serial_number is not None and not 1 <= len(wanted.serial_number) <= SERIAL_NUMBER_CHARACTERS_MAX:
         raise NotUnderstood(f"a serial number has 1 to {SERIAL_NUMBER_CHARACTERS_MAX} characters")
     if not 1 <= wanted.valid_h <= VALID_H_MAX:

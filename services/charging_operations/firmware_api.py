@@ -10,6 +10,7 @@ from fastapi import Request
 from emobility.domain.firmware_campaign import CampaignState, TargetState
 from emobility.domain.identifiers import PartyId
 from emobility.domain.station_task import TaskKind
+from emobility.runtime.access import TokenRole
 from services.charging_operations.firmware_campaigns import (
     FIRMWARE_CAMPAIGN,
     FIRMWARE_TARGET,
@@ -80,6 +81,7 @@ class FirmwareAPI:
                 Route("POST", f"{campaign}/cancel", self.cancel_campaign, None, shown),
                 Route("POST", f"{campaign}/retry", self.retry_campaign, None, shown),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def update_firmware(self, request: Request, party_id: PartyId) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -12,6 +12,7 @@ from fastapi import Request
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.token import TokenType
+from emobility.runtime.access import TokenRole
 from services.charging_operations.importing import ImportDesk, ImportReport
 from services.charging_operations.office import NotUnderstood
 from services.charging_operations.operator_api import OperatorAPI
@@ -74,6 +75,8 @@ class ImportAPI:
     operator: OperatorAPI
     desk: ImportDesk
     own_tokens: OwnTokenDesk
+    _planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a file is read: one costs up to 200 MB, and all parties share this process."""
 
     def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
@@ -87,6 +90,7 @@ class ImportAPI:
                 Route("GET", "/own-tokens", self.list_own_tokens, None, list[OwnTokenShown], PAGE),
                 Route("PUT", own, self.block_own_token, OwnTokenChange, list[OwnTokenShown]),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def import_stations(self, request: Request, party_id: PartyId) -> Any:
@@ -103,9 +107,11 @@ class ImportAPI:
                 location_id=request.state.query.get("location_id"),
                 time_zone=request.state.query.get("time_zone"),
             )
-            plan = await asyncio.to_thread(stations_of_steve, text, party_id, terms)
+            async with self._planning:
+                plan = await asyncio.to_thread(stations_of_steve, text, party_id, terms)
         else:
-            plan = await asyncio.to_thread(stations_of_csv, text, party_id)
+            async with self._planning:
+                plan = await asyncio.to_thread(stations_of_csv, text, party_id)
         return await self.desk.enter_stations(
             party_id,
             plan,
@@ -117,7 +123,8 @@ class ImportAPI:
         """Enter the CPO's own cards: they may charge at its stations, and nobody is billed."""
         text = await _text(request)
         is_steve = asked(request, "format", FileFormat.CSV) is FileFormat.STEVE
-        plan = await asyncio.to_thread(tokens_of_steve if is_steve else tokens_of_csv, text)
+        async with self._planning:
+            plan = await asyncio.to_thread(tokens_of_steve if is_steve else tokens_of_csv, text)
         return await self.desk.enter_tokens(party_id, plan, is_dry_run=asked(request, "dry_run", False))
 
     async def list_own_tokens(self, request: Request, party_id: PartyId) -> Any:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
-from emobility.domain.charging_station import EVSE
+from emobility.domain.charging_profile import STATION as WHOLE_STATION
+from emobility.domain.charging_profile import Purpose
+from emobility.domain.charging_station import EVSE, PowerType
 from emobility.domain.identifiers import PartyId
 from emobility.domain.load_sharing import GroupsBreakRule, descendants, refuse_unsafe
 from emobility.ports.unit_of_work import UnitOfWork
-from services.charging_operations.load_management import LoadDesk
+from services.charging_operations.load_management import LoadDesk, is_own
 from services.charging_operations.load_planning import evse_of, group_of
 from services.charging_operations.load_records import (
     EVSE_USE,
@@ -23,8 +25,12 @@ from services.charging_operations.load_records import (
     LoadEVSERecord,
     LoadGroupRecord,
 )
-from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
+from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.records import STATION, TRANSACTION, TransactionState
+from services.charging_operations.smart_charging_records import CHARGING_PROFILE, ProfileState
+
+OF_TRANSACTIONS: Final = (Purpose.TX_DEFAULT, Purpose.TX, Purpose.PRIORITY)
+"""Profiles of these purposes compete with a load group's; others only lower what it allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +52,7 @@ class SteeredEVSE:
         min_a: The least that an EV charges with.
         fallback_a: What whoever plugs in may draw before he has a limit, also while the station is offline.
         weight: An EVSE of weight 2 gets twice as much as one of 1, and charges twice as long in turns.
-        is_in_watts: The station takes limits in W alone (DC).
+        is_in_watts: The station takes limits in W alone: DC, or AC of one phase.
     """
 
     charging_station_id: str
@@ -125,6 +131,7 @@ class LoadGroupDesk:
             NotFound: an EVSE is not known.
             NotUnderstood: a current is no whole tenth of an ampere, or there is no limit.
             GroupsBreakRule: the groups are no trees, an EVSE is in another, or the fallbacks exceed a limit.
+            NotAllowedNow: a new EVSE has a profile of somebody else's, which could stand above the group's limit.
         """
         if terms.limit_a is None and terms.limit_w is None and terms.parent_id is None:
             raise NotUnderstood("a group has a limit, or a parent that has one")
@@ -231,6 +238,14 @@ class LoadGroupDesk:
     async def _begin(self, unit: UnitOfWork, evse: LoadEVSERecord) -> None:
         """Take an EVSE in: nothing is known of what its station was told, but who charges there."""
         where: dict[str, Any] = {"party_id": evse.party_id, "charging_station_id": evse.charging_station_id}
+        for known in await unit.table(CHARGING_PROFILE).select(
+            where | {"ocpp_evse_id": (WHOLE_STATION, evse.ocpp_evse_id), "purpose": OF_TRANSACTIONS}
+        ):
+            if known.state is not ProfileState.REFUSED and not is_own(known.profile_id, known.ocpp_evse_id):
+                raise NotAllowedNow(
+                    f"station {evse.charging_station_id} has {known.purpose} profile {known.profile_id} "
+                    f"at EVSE {known.ocpp_evse_id}: clear it first"
+                )
         await unit.table(LOAD_LIMIT).remove(*where.values(), evse.ocpp_evse_id)
         running = await unit.table(TRANSACTION).select(
             where | {"ocpp_evse_id": evse.ocpp_evse_id, "has_ended": False, "state": TransactionState.OPEN},
@@ -255,6 +270,12 @@ class LoadGroupDesk:
         evses = {each.ocpp_evse_id: each for each in station.station.evses} if station else {}
         if asked.evse_id not in evses:
             raise NotFound(f"no EVSE {asked.evse_id} of station {asked.charging_station_id}")
+        is_ac = any(each.power_type is not PowerType.DC for each in evses[asked.evse_id].connectors)
+        if asked.is_in_watts and is_ac and len(asked.phases) > 1:
+            raise NotUnderstood(
+                f"EVSE {asked.evse_id} of station {asked.charging_station_id} is AC: a limit in W would leave open "
+                "on how many phases it is drawn"
+            )
         max_da = _max_da(evses[asked.evse_id]) if asked.max_a is None else _tenths(asked.max_a)
         return LoadEVSERecord(
             party_id=party_id,

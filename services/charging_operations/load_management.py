@@ -72,6 +72,8 @@ ROUNDS_MAX: Final = 4
 """Decreases, the increases they make room for, and once more for who did not answer; then others have their turn."""
 TURN: Final = timedelta(minutes=2)
 """How long a process looks after a party's groups before another may."""
+CHARGING_WORDS_16: Final = frozenset({"Charging", "SuspendedEV", "SuspendedEVSE", "Finishing"})
+"""ChargePointStatus of 1.6 that tells what the EV does; 2.x has other words, and tells it in TransactionEvent."""
 FALLBACK_ID: Final = 1_000_000
 LIMIT_ID: Final = 2_000_000
 """Ids of our profiles: these and the number of the EVSE."""
@@ -88,7 +90,8 @@ class LoadDesk:
     office: Office
     book: ChargingCommandBook
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _looks: dict[PartyId, asyncio.Task[None]] = field(default_factory=dict)
+    """Of each party, the look that is under way, or whose end nobody has seen yet."""
     _holder: str = ""
 
     # What stations tell
@@ -108,14 +111,20 @@ class LoadDesk:
         table = unit.table(EVSE_USE)
         known = await table.get_for_update(*key)
         is_same = known is not None and known.transaction_id == record.transaction_id
-        if known is not None and not is_same and (known.started_at > record.first_at or record.has_ended):
-            return  # a late report of an earlier transaction
+        if known is not None and not is_same:
+            is_earlier = not known.has_ended and known.started_at > record.first_at
+            if record.has_ended or is_earlier:
+                return  # a late report of an earlier transaction
+        # A station's clock may run ahead, by years: what it tells did not happen later than we hear of it.
+        now = self.office.now()
+        if known is not None and is_same and record.has_ended and not known.has_ended:
+            await unit.table(CHARGING_NEEDS).remove(*key)  # they are not the next car's
         row = EVSEUseRecord(
             party_id=key[0],
             charging_station_id=key[1],
             ocpp_evse_id=key[2],
             transaction_id=record.transaction_id,
-            started_at=record.first_at,
+            started_at=min(record.first_at, known.started_at if known is not None and is_same else now),
             has_ended=record.has_ended,
             charging_state=known.charging_state if known and is_same else None,
             power_w=known.power_w if known and is_same else None,
@@ -124,8 +133,9 @@ class LoadDesk:
         if isinstance(event, TransactionStarted | TransactionUpdated) and event.charging_state is not None:
             row = replace(row, charging_state=event.charging_state)
         for reading in event.readings:
-            if reading.power_w is not None and (row.metered_at is None or reading.at >= row.metered_at):
-                row = replace(row, power_w=reading.power_w, metered_at=reading.at)
+            at = min(reading.at, now)
+            if reading.power_w is not None and (row.metered_at is None or at >= row.metered_at):
+                row = replace(row, power_w=reading.power_w, metered_at=at)
         if row != known:
             await table.put(row)
             self.hear()
@@ -133,7 +143,7 @@ class LoadDesk:
     async def status_told(self, unit: UnitOfWork, event: ConnectorStatusChanged) -> None:
         """Note whether an EV wants to charge, where a 1.6 station tells by its connector's status."""
         key = (event.party_id, event.charging_station_id, event.ocpp_evse_id)
-        if event.error_code is None or await unit.table(LOAD_EVSE).get(*key) is None:
+        if event.status not in CHARGING_WORDS_16 or await unit.table(LOAD_EVSE).get(*key) is None:
             return
         known = await unit.table(EVSE_USE).get_for_update(*key)
         if known is not None and not known.has_ended and known.charging_state != event.status:
@@ -160,13 +170,25 @@ class LoadDesk:
         self._heard.clear()
 
     async def balance(self) -> None:
-        """Look at every party's groups once. Raises `Unavailable`."""
-        async with self._looking:
-            async with self.office.ports.units.begin() as unit:
-                parties = [party_id for (party_id,) in await unit.table(LOAD_GROUP).distinct(["party_id"])]
-            for party_id in parties:
-                if await self._has_turn(party_id):
-                    await self._balance(party_id)
+        """Look at every party's groups once, side by side: one whose stations don't answer holds up no other.
+
+        Such a look goes on while this returns; its party is looked at anew once it has ended. Raises `Unavailable`.
+        """
+        async with self.office.ports.units.begin() as unit:
+            parties = [party_id for (party_id,) in await unit.table(LOAD_GROUP).distinct(["party_id"])]
+        for party_id in parties:
+            if party_id not in self._looks:
+                self._looks[party_id] = asyncio.create_task(self._balance(party_id))
+        try:
+            if self._looks:
+                await asyncio.wait(self._looks.values(), timeout=LOOK_INTERVAL_S)
+        except asyncio.CancelledError:
+            for each in self._looks.values():
+                each.cancel()
+            raise
+        ended = [self._looks.pop(party_id) for party_id, look in list(self._looks.items()) if look.done()]
+        for each in ended:
+            each.result()
 
     async def look(self, party_id: PartyId) -> tuple[SiteState, Plan]:
         """Return how a party's groups are, and what would be done. Raises `Unavailable`, `GatewayRefused`."""
@@ -194,6 +216,8 @@ class LoadDesk:
 
     async def _balance(self, party_id: PartyId) -> None:
         for _ in range(ROUNDS_MAX):
+            if not await self._has_turn(party_id):
+                return
             try:
                 state, decided = await self.look(party_id)
             except EmobilityError as error:
@@ -361,7 +385,7 @@ def call_of(evse: LoadEVSERecord, order: Order, version: str, voltage_v: int) ->
     profile_id = (FALLBACK_ID if order.is_fallback else LIMIT_ID) + evse.ocpp_evse_id
     if order.limit_da is None:
         return "ClearChargingProfile", {"id": profile_id}
-    phases = len(evse.phases)
+    phases = len(evse.phases) if order.phases is None else order.phases
     limit, unit = Decimal(order.limit_da) / 10, RateUnit.A
     if evse.is_in_watts:  # whole watts, cut off
         limit, unit = Decimal(order.limit_da * voltage_v * phases // 10), RateUnit.W
@@ -381,6 +405,11 @@ def call_of(evse: LoadEVSERecord, order: Order, version: str, voltage_v: int) ->
     )
     installed = InstalledProfile(evse_id=evse.ocpp_evse_id, profile=profile)
     return "SetChargingProfile", set_charging_profile(installed, version)
+
+
+def is_own(profile_id: int, ocpp_evse_id: int) -> bool:
+    """Tell whether a profile is one of ours."""
+    return profile_id in (FALLBACK_ID + ocpp_evse_id, LIMIT_ID + ocpp_evse_id)
 
 
 def _key(evse: LoadEVSERecord) -> tuple[PartyId, str, int]:

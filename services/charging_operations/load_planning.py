@@ -58,12 +58,16 @@ class SiteState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to tell a station. `limit_da` None: clear the limit (1.6), so that the fallback holds again."""
+    """What to tell a station. `limit_da` None: clear the limit (1.6), so that the fallback holds again.
+
+    `phases`: on how many the limit was counted; None: on all that the EVSE has.
+    """
 
     key: EVSEKey
     is_fallback: bool
     limit_da: int | None
     transaction_id: str | None = None
+    phases: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +131,15 @@ def plan(state: SiteState) -> Plan:
         if leaf.is_steered:
             wanted = sent.increases.get(key, targets[key] if targets[key] <= committed[key] else None)
             if wanted is not None and leaf.has_to_be_told(wanted):
-                order = Order(key=key, is_fallback=False, limit_da=wanted, transaction_id=leaf.transaction_id)
-                orders.append(order)
+                orders.append(
+                    Order(
+                        key=key,
+                        is_fallback=False,
+                        limit_da=wanted,
+                        transaction_id=leaf.transaction_id,
+                        phases=len(leaf.phases),
+                    )
+                )
         elif leaf.is_left_over:
             orders.append(Order(key=key, is_fallback=False, limit_da=None))
     rows = [leaf.row_after(targets.get(leaf.evse.key)) for leaf in leaves]

@@ -27,7 +27,7 @@ class LoadGroupRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadEVSERecord:
-    """An EVSE that a load group steers; see `ManagedEVSE`. `is_in_watts`: it takes limits in W alone (DC)."""
+    """An EVSE that a load group steers; see `ManagedEVSE`. `is_in_watts`: it takes limits in W alone."""
 
     party_id: PartyId
     charging_station_id: str

@@ -35,6 +35,7 @@ from services.charging_operations.local_list_records import (
     all_rows,
 )
 from services.charging_operations.office import NotAllowedNow, NotFound, Office, agreement_at, short_hash
+from services.charging_operations.own_tokens import ends_of_own, own_key
 from services.charging_operations.records import TOKEN, TokenRecord
 from services.charging_operations.station_calls import OCPP_16, call_station, rfc3339, version_of
 from services.charging_operations.station_records import STATION_VARIABLE
@@ -180,11 +181,15 @@ class LocalListSender:
             revision = await unit.table(TOKEN_REVISION).get(row.party_id)
             bounds = await self._bounds(unit, key)
             tokens, terms = await self._tokens(unit, row, is_16=is_16)
+            ends = await ends_of_own(unit, row.party_id)
             where = {"party_id": row.party_id, "charging_station_id": row.charging_station_id}
             known: dict[str, LocalListEntryRecord] = {
                 each.token_subject: each for each in await all_rows(unit, LOCAL_LIST_ENTRY, where)
             }
-        infos = {each.token_subject: _info(each, terms[each.emsp_id], is_16=is_16) for each in tokens[: bounds.entries]}
+        infos = {
+            each.token_subject: _info(each, terms[each.emsp_id], ends.get(own_key(each)), is_16=is_16)
+            for each in tokens[: bounds.entries]
+        }
         entries = {
             each.token_subject: LocalListEntryRecord(
                 party_id=row.party_id,
@@ -229,7 +234,8 @@ class LocalListSender:
         policy = await policy_of(unit, row.party_id)
         chosen = {(each.emsp_id, each.token_subject) for each in row.chosen}
         found: dict[str, TokenRecord] = {}
-        for token in await all_rows(unit, TOKEN, where, most=ROWS_MAX):
+        rows: list[TokenRecord] = await all_rows(unit, TOKEN, where, most=ROWS_MAX)
+        for token in sorted(rows, key=lambda each: each.emsp_id == row.party_id):  # an eMSP's word counts before ours
             if row.mode is LocalListMode.CHOSEN and (token.emsp_id, token.token_subject) not in chosen:
                 continue
             if is_16 and token.group_key is not None and token.group_key == policy.master_pass_key:
@@ -379,14 +385,17 @@ def _id_token_type(token: TokenRecord) -> str:
     return "ISO14443" if token.token_type is TokenType.RFID else "eMAID"
 
 
-def _info(token: TokenRecord, agreement: RoamingAgreement | None, *, is_16: bool) -> dict[str, Any]:
-    """Return IdTagInfo (1.6) or IdTokenInfoType (2.x) of a listed token."""
+def _info(
+    token: TokenRecord, agreement: RoamingAgreement | None, ends_at: datetime | None, *, is_16: bool
+) -> dict[str, Any]:
+    """Return IdTagInfo (1.6) or IdTokenInfoType (2.x) of a listed token; `ends_at`: of one of the CPO's own."""
     info: dict[str, Any] = {"status": "Accepted"}
     if token.group_key is not None:
         group = group_at_stations(token.group_key)
         info |= {"parentIdTag": group} if is_16 else {"groupIdToken": {"idToken": group, "type": "Central"}}
-    if agreement is not None and agreement.valid_until is not None:
-        info["expiryDate" if is_16 else "cacheExpiryDateTime"] = rfc3339(agreement.valid_until)
+    until = ends_at if agreement is None else agreement.valid_until
+    if until is not None:
+        info["expiryDate" if is_16 else "cacheExpiryDateTime"] = rfc3339(until)
     return info
 
 

@@ -15,7 +15,7 @@ from the lists and, by ClearCache, from every cache that may hold it; a station 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -61,6 +61,9 @@ RETRY_AFTER: Final = timedelta(hours=1)
 RENEW_AFTER: Final = timedelta(hours=24)
 """When a list is looked through though no token changed: agreements began or ended, others charged last."""
 SYNCS_AT_ONCE: Final = 10
+"""Stations of one party that are told at the same time."""
+SYNCS_PER_TURN: Final = 200
+"""Lists of one party that are brought into line before it is looked again what was withdrawn meanwhile."""
 LOOK_INTERVAL_S: Final = 60.0
 PROMPT_S: Final = 1.0
 """How long after a withdrawal lists follow: those that come together go together."""
@@ -78,6 +81,8 @@ class LocalListDesk:
     connected: dict[Key, datetime] = field(default_factory=dict)
     """Since when each station was connected when this process last looked."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    turns: dict[PartyId, asyncio.Task[None]] = field(default_factory=dict)
+    """Of each party, the turn that is under way, or whose end nobody has seen yet."""
 
     # What operators ask
 
@@ -157,6 +162,9 @@ class LocalListDesk:
             await self._rest(LOOK_INTERVAL_S, stop, self.wake)
             if self.wake.is_set():
                 await self._rest(PROMPT_S, stop)
+        for turn in self.turns.values():
+            turn.cancel()
+        await asyncio.gather(*self.turns.values(), return_exceptions=True)
 
     async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
         """Wait for so long, or for one of the events."""
@@ -174,15 +182,13 @@ class LocalListDesk:
         online = await self._online()
         await self._note_reconnects(online)
         await self._note_time()
-        await self._sync_due(online)
-        await self._clear_caches(online)
+        await self._serve(online)
 
     async def follow_withdrawals(self) -> None:
         """Do the same for what can't wait: tokens that were withdrawn, and lists that somebody asked for."""
         await self._note_changes(only_withdrawals=True)
         online = await self._online()
-        await self._sync_due(online)
-        await self._clear_caches(online)
+        await self._serve(online)
 
     async def _note_changes(self, *, only_withdrawals: bool = False) -> None:
         new: dict[PartyId, TokenRevisionRecord] = {}
@@ -242,26 +248,46 @@ class LocalListDesk:
         if marked:
             await unit.commit()
 
-    async def _sync_due(self, online: Mapping[Key, datetime]) -> None:
+    async def _serve(self, online: Mapping[Key, datetime]) -> None:
+        """Bring lists and caches into line, the parties side by side: one whose stations are silent holds up no other.
+
+        Such a party's turn goes on while this returns; it gets the next once that has ended.
+        """
         async with self.office.ports.units.begin() as unit:
-            waiting = await unit.table(LOCAL_LIST).select({"state": LocalListState.DUE}, order_by=("tried_at",))
+            due_lists = await unit.table(LOCAL_LIST).select({"state": LocalListState.DUE}, order_by=("tried_at",))
+            clearings = await unit.table(CACHE_CLEARING).select()
+        due_lists = [row for row in due_lists if row.key in online]
+        clearings = [row for row in clearings if (row.party_id, row.charging_station_id) in online]
+        parties = {row.party_id for row in due_lists} | {row.party_id for row in clearings}
+        for party_id in sorted(parties - self.turns.keys()):
+            lists = [row for row in due_lists if row.party_id == party_id]
+            caches = [row for row in clearings if row.party_id == party_id]
+            self.turns[party_id] = asyncio.create_task(self._turn(lists, caches))
+        if self.turns:
+            await asyncio.wait(self.turns.values(), timeout=LOOK_INTERVAL_S)
+        ended = [self.turns.pop(party_id) for party_id, turn in list(self.turns.items()) if turn.done()]
+        for each in ended:
+            each.result()
+
+    async def _turn(self, lists: Sequence[LocalListRecord], caches: Sequence[CacheClearingRecord]) -> None:
         places = asyncio.Semaphore(SYNCS_AT_ONCE)
 
-        async def one(row: LocalListRecord) -> None:
+        async def in_place(work: Callable[[Any], Awaitable[None]], row: Any) -> None:
             async with places:
-                try:
-                    await self.sender.sync(*row.key, correlation_id=self.office.ports.randomness.uuid())
-                except (Unavailable, RuleBroken) as error:
-                    _log.info("local_list_waits", station=row.charging_station_id, reason=str(error))
+                await work(row)
 
-        await asyncio.gather(*(one(row) for row in waiting if row.key in online))
+        await asyncio.gather(
+            *(in_place(self._clear_cache, row) for row in caches),
+            *(in_place(self._sync, row) for row in lists[:SYNCS_PER_TURN]),
+        )
+        if len(lists) > SYNCS_PER_TURN:
+            self.wake.set()
 
-    async def _clear_caches(self, online: Mapping[Key, datetime]) -> None:
-        async with self.office.ports.units.begin() as unit:
-            waiting = await unit.table(CACHE_CLEARING).select()
-        for row in waiting:
-            if (row.party_id, row.charging_station_id) in online:
-                await self._clear_cache(row)
+    async def _sync(self, row: LocalListRecord) -> None:
+        try:
+            await self.sender.sync(*row.key, correlation_id=self.office.ports.randomness.uuid())
+        except (Unavailable, RuleBroken) as error:
+            _log.info("local_list_waits", station=row.charging_station_id, reason=str(error))
 
     async def _clear_cache(self, row: CacheClearingRecord) -> None:
         """OCPP has no way to take one token out of a cache, so all go; those still allowed come back by use."""

@@ -14,6 +14,7 @@ from emobility.domain.metered_intervals import BOUNDARY_SLACK, MeteredInterval, 
 from emobility.domain.transaction_faults import MOMENT_MAX, MOMENT_MIN
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.runtime.access import TokenRole
 from services.charging_operations.evse_readings import EVSE_READING, EVSEReadingRecord
 from services.charging_operations.office import NotUnderstood
 from services.charging_operations.operator_api import OperatorAPI
@@ -109,7 +110,8 @@ class IntervalAPI:
     def mount_on(self, routes: RouteTable) -> None:
         """Add it."""
         path = "/stations/{station_id}/intervals"
-        routes.add("Transactions", [Route("GET", path, self.list_intervals, None, list[IntervalShown], PERIOD)])
+        listing = Route("GET", path, self.list_intervals, None, list[IntervalShown], PERIOD)
+        routes.add("Transactions", [listing], writes=TokenRole.OWNER)
 
     async def list_intervals(self, request: Request, party_id: PartyId) -> Any:
         """List what an EVSE's registers showed at each quarter of an hour, in and outside of transactions."""

@@ -253,6 +253,7 @@ class OCPIModules:
                 stated_e4=posted.stated_e4,
                 received_at=known.received_at if known else self.ports.clock.now(),
                 answer=known.answer if known else cdr.credited_by,
+                clause=posted.clause,
             )
         )
         return known is None

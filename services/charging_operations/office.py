@@ -13,6 +13,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.events.event import Envelope, Event
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.agreement_exchange import ended
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.station_control.client import StationControlClient
 from services.charging_operations.metrics import OperationsMetrics
@@ -98,9 +99,12 @@ async def require_hosted(unit: UnitOfWork, party_id: PartyId) -> None:
 
 
 async def signed_agreements(unit: UnitOfWork, party_id: PartyId) -> list[RoamingAgreement]:
-    """Return all versions that both sides signed."""
+    """Return all versions that both sides signed, as they are valid after the notices that were given."""
     rows = await unit.table(AGREEMENT).select({"party_id": party_id, "state": AgreementState.SIGNED})
-    return [row.agreement for row in rows]
+    of_emsp: dict[PartyId, list[RoamingAgreement]] = {}
+    for row in rows:
+        of_emsp.setdefault(row.emsp_id, []).append(row.agreement)
+    return [each for emsp_id, found in of_emsp.items() for each in await ended(unit, party_id, emsp_id, found)]
 
 
 async def agreement_at(unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, at: datetime) -> RoamingAgreement:
@@ -108,4 +112,5 @@ async def agreement_at(unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, at
     rows = await unit.table(AGREEMENT).select(
         {"party_id": party_id, "emsp_id": emsp_id, "state": AgreementState.SIGNED}
     )
-    return agreement_in_force([row.agreement for row in rows], party_id, emsp_id, at)
+    valid = await ended(unit, party_id, emsp_id, [row.agreement for row in rows])
+    return agreement_in_force(valid, party_id, emsp_id, at)

@@ -29,8 +29,8 @@ from emobility.protocols.station_control.messages import (
     StationCertificate,
     StationCredential,
 )
+from emobility.runtime.access import TokenRole
 from services.charging_operations.agreements import AgreementDesk, AgreementProposal
-from services.charging_operations.charging_commands import NOTED
 from services.charging_operations.charging_profiles import ChargingProfileDesk
 from services.charging_operations.credits import CreditDesk, CreditRequest
 from services.charging_operations.ledger import EnergyDirection, energy_ledger
@@ -86,7 +86,7 @@ from services.charging_operations.shown import (
     shown_session,
     shown_station,
 )
-from services.charging_operations.station_calls import COMMAND_TIMEOUT_S, call_station
+from services.charging_operations.station_calls import COMMAND_TIMEOUT_S
 from services.charging_operations.station_notices import shown_notice
 from services.charging_operations.stations import LocationTerms, StationDesk, StationTerms
 from services.charging_operations.tariffs import TariffDesk, TariffTerms
@@ -193,6 +193,7 @@ class OperatorAPI:
                 Route("PUT", "/agreements", self.put_agreement, AgreementProposal, AgreementShown),
                 Route("PUT", "/subscribers/{subscriber_id}", self.subscribe, None, PartyNamed),
             ],
+            writes=TokenRole.OWNER,
         )
         routes.add(
             "Commands",
@@ -207,6 +208,7 @@ class OperatorAPI:
                     also=COMMAND_STATUS_WORDS,
                 )
             ],
+            writes=TokenRole.OPERATOR,
         )
         routes.add(
             "Books",
@@ -224,6 +226,7 @@ class OperatorAPI:
                 Route("POST", "/cdrs/{cdr_id}/credit", self.credit, CreditRequest, CreditShown),
                 Route("GET", f"{station}/notices", self.list_notices, None, list[NoticeShown], NOTICE_QUERY),
             ],
+            writes=TokenRole.OWNER,
         )
 
     # Set-up
@@ -301,11 +304,7 @@ class OperatorAPI:
         station_id = await self.station_of(request, party_id)
         action = request.path_params["action"]
         told: dict[str, Any] = {"correlation_id": self.correlation_of(request), "timeout_s": timeout_s}
-        if action in NOTED:
-            outcome = await self.charging.call(party_id, station_id, action, payload, **told)
-        else:
-            outcome = await call_station(self.office, party_id, station_id, action, payload, **told)
-        return answered(outcome)
+        return answered(await self.charging.command(party_id, station_id, action, payload, **told))
 
     async def list_notices(self, request: Request, party_id: PartyId) -> Any:
         """List what a station told, the newest first."""

@@ -16,9 +16,10 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.token import TokenType, Whitelist
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
+from services.charging_operations.local_list_records import all_rows
 from services.charging_operations.office import NotFound, Office, agreement_at
 from services.charging_operations.records import TOKEN, TokenRecord
-from services.charging_operations.token_changes import note_change
+from services.charging_operations.token_changes import count_change, note_change
 from services.charging_operations.tokens import group_key_of
 
 EXPIRED_AT_ONCE: Final = 1_000
@@ -100,6 +101,8 @@ class OwnTokenDesk:
         await unit.table(OWN_TOKEN).put(own)
         await unit.table(TOKEN).put(row)
         await note_change(unit, cached, row)
+        if known is not None and known.expires_at != own.expires_at:
+            await count_change(unit, party_id, is_withdrawn=True)  # lists say until when it is good
         return True
 
     async def block(
@@ -137,6 +140,24 @@ class OwnTokenDesk:
             await unit.table(TOKEN).put(changed)
             await note_change(unit, cached, changed)
         return judged
+
+
+OwnKey = tuple[PartyId, str, TokenType]
+"""Issuer, subject and type of a card."""
+
+
+def own_key(token: TokenRecord) -> OwnKey:
+    """Return what finds a token among the CPO's own cards."""
+    return (token.emsp_id, token.token_subject, token.token_type)
+
+
+async def ends_of_own(unit: UnitOfWork, party_id: PartyId) -> dict[OwnKey, datetime]:
+    """Return when cards of the CPO's own end, of those that do: a station that is offline is told by nobody."""
+    ends: dict[OwnKey, datetime] = {}
+    for row in await all_rows(unit, OWN_TOKEN, {"party_id": party_id, "is_valid": True}):
+        if row.expires_at is not None:
+            ends[row.party_id, row.token_subject, row.token_type] = row.expires_at
+    return ends
 
 
 def _may_charge(expires_at: datetime | None, now: datetime, *, is_blocked: bool) -> bool:

@@ -14,6 +14,7 @@ from fastapi import Request
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.quirks import NamedQuirkProfile, QuirkProfile, check_profile
+from emobility.runtime.access import TokenRole
 from services.charging_operations.office import NotFound, require_hosted
 from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.routes import Route, RouteTable, read_body
@@ -34,6 +35,7 @@ class QuirkAPI:
                 Route("PUT", "/quirks/{name}", self.put_quirk, body=QuirkProfile, answers=QuirkProfile),
                 Route("DELETE", "/quirks/{name}", self.drop_quirk),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def list_quirks(self, _request: Request, party_id: PartyId) -> Any:

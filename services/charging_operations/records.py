@@ -298,7 +298,10 @@ class UsedSignedRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeRecord:
-    """An eMSP's quarrel with a CDR; `answer` is the credit that settled it, if any. Amounts in ten-thousandths."""
+    """An eMSP's quarrel with a CDR; `answer` is the credit that settled it, if any. Amounts in ten-thousandths.
+
+    `clause`: what it rests on, as the eMSP cites it.
+    """
 
     party_id: PartyId
     emsp_id: PartyId
@@ -309,6 +312,7 @@ class DisputeRecord:
     stated_e4: int | None
     received_at: datetime
     answer: str | None
+    clause: str | None = None
 
 
 class CommandState(StrEnum):

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import CommandResult
+from emobility.runtime.access import TokenRole
 from services.charging_operations.office import NotFound
 from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
 from services.charging_operations.reservations import (
@@ -46,6 +47,7 @@ class ReservationAPI:
                 Route(*("POST", station, self.reserve, ReservationRequest, ShownReservation), status=201, also=refused),
                 Route("DELETE", f"{station}/{{reservation_id}}", self.cancel, None, ShownReservation, also=kept),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     async def reserve(self, request: Request, party_id: PartyId) -> Response:

@@ -11,6 +11,7 @@ cancelled again and again until the station answers, or it expires. A use that i
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,11 +19,13 @@ from typing import Any, Final
 
 import structlog
 
+from emobility.domain.charging_periods import whole_second
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.domain.token import TokenType
+from emobility.domain.transaction import Transaction
 from emobility.events.charging import IdTokenKind
 from emobility.events.event import Envelope
 from emobility.events.fold import TransactionReport
@@ -33,9 +36,10 @@ from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.v221 import CommandResultType, InterfaceRole, ModuleID
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from services.charging_operations.concurrency import TokenGroup
+from services.charging_operations.expired_reservations import ExpiryDesk, Holding
 from services.charging_operations.office import GROUP, NotAllowedNow, NotFound, NotUnderstood, Office
 from services.charging_operations.publishing import Publisher
-from services.charging_operations.records import COMMAND, EVSES, TokenRecord
+from services.charging_operations.records import COMMAND, EVSES, SESSION, TokenRecord
 from services.charging_operations.station_calls import OCPP_16, StationOffline, call_station, rfc3339, version_of
 from services.charging_operations.stations import evse_at
 from services.charging_operations.tokens import group_at_stations, group_key_of, tokens_of
@@ -48,6 +52,7 @@ RESERVATIONS_PER_STATION_MAX: Final = 100
 ASKED_MAX: Final = timedelta(minutes=5)
 """How long a station may owe its answer; then a crash of ours has lost it."""
 CANCELS_PER_LOOK: Final = 50
+"""Of each party."""
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -158,6 +163,7 @@ class ReservationDesk:
 
     office: Office
     publisher: Publisher
+    expiries: ExpiryDesk
 
     # What operators and eMSPs ask
 
@@ -375,7 +381,10 @@ class ReservationDesk:
         )
         if row is not None and row.state is not ReservationState.USED:
             used = replace(row, transaction_id=event.transaction_id)
+            if row.state is ReservationState.EXPIRED:
+                await self.expiries.take_back(unit, _held(row, until=row.expires_at))
             await self._end(unit, used, ReservationState.USED)
+            await _hold_for_session(unit, used)
 
     async def take_end(self, unit: UnitOfWork, envelope: Envelope, event: ReservationEnded) -> None:
         """A station gave a reservation up; of one that is over already that changes nothing."""
@@ -410,20 +419,24 @@ class ReservationDesk:
             await self._cancel_again(unwanted)
 
     async def _cancel_again(self, unwanted: list[ReservationRecord]) -> None:
-        online: dict[PartyId, set[str]] = {}
+        reachable: list[ReservationRecord] = []
         for party_id in sorted({row.party_id for row in unwanted}):
             try:
                 presences = await self.office.stations.stations(party_id)
             except (Unavailable, RuleBroken) as error:
                 _log.info("presence_unknown", party_id=party_id.code, reason=str(error))
                 continue
-            online[party_id] = {each.charging_station_id for each in presences if each.is_online}
-        reachable = [row for row in unwanted if row.charging_station_id in online.get(row.party_id, ())]
-        for row in reachable[:CANCELS_PER_LOOK]:
-            try:
-                await self._cancel_at_station(row, row.correlation_id)
-            except RuleBroken as error:
-                _log.warning("reservation_not_cancelled", correlation_id=row.correlation_id, reason=str(error))
+            online = {each.charging_station_id for each in presences if each.is_online}
+            own = [row for row in unwanted if row.party_id == party_id and row.charging_station_id in online]
+            reachable += own[:CANCELS_PER_LOOK]
+        # Side by side: a silent station costs half a minute, and what is over by our clock waits for the next look.
+        await asyncio.gather(*map(self._cancel_once_more, reachable))
+
+    async def _cancel_once_more(self, row: ReservationRecord) -> None:
+        try:
+            await self._cancel_at_station(row, row.correlation_id)
+        except RuleBroken as error:
+            _log.warning("reservation_not_cancelled", correlation_id=row.correlation_id, reason=str(error))
 
     async def _change(self, row: ReservationRecord, state: ReservationState) -> None:
         async with self.office.ports.units.begin() as unit:
@@ -439,6 +452,8 @@ class ReservationDesk:
     async def _end(self, unit: UnitOfWork, row: ReservationRecord, state: ReservationState) -> None:
         ended = replace(row, state=state, ended_at=row.ended_at or self.office.now(), id_token=None)
         await unit.table(RESERVATION).put(ended)
+        if state is ReservationState.EXPIRED and row.state is ReservationState.ACTIVE:
+            await self.expiries.bill(unit, _held(row, until=ended.ended_at or row.expires_at))
         if state is not ReservationState.USED:
             await self._show(unit, ended, EVSEStatus.AVAILABLE)
 
@@ -483,6 +498,42 @@ class ReservationDesk:
             is_replaceable=False,
             url=await self.office.ports.vault.open(command.response_url),
         )
+
+
+async def reserved_from(unit: UnitOfWork, transaction: Transaction) -> datetime | None:
+    """Return since when the EVSE of a transaction had been reserved for it; None: it was not."""
+    rows = await unit.table(RESERVATION).select(
+        {
+            "party_id": transaction.party_id,
+            "charging_station_id": transaction.charging_station_id,
+            "transaction_id": transaction.transaction_id,
+        }
+    )
+    return min((whole_second(row.made_at) for row in rows), default=None)
+
+
+def _held(row: ReservationRecord, *, until: datetime) -> Holding:
+    return Holding(
+        party_id=row.party_id,
+        charging_station_id=row.charging_station_id,
+        reservation_id=row.reservation_id,
+        ocpp_evse_id=row.ocpp_evse_id,
+        emsp_id=row.emsp_id,
+        token_subject=None if row.id_token is None else row.id_token.subject,
+        made_at=row.made_at,
+        until=min(until, row.expires_at),
+        correlation_id=row.correlation_id,
+    )
+
+
+async def _hold_for_session(unit: UnitOfWork, row: ReservationRecord) -> None:
+    """A use that is told after the session was opened still counts for it."""
+    where = {name: getattr(row, name) for name in ("party_id", "charging_station_id", "transaction_id")}
+    for found in await unit.table(SESSION).select(where):
+        session = await unit.table(SESSION).get_for_update(found.party_id, found.session_id)
+        if session is not None and session.session.reserved_from is None:
+            held = replace(session.session, reserved_from=whole_second(row.made_at))
+            await unit.table(SESSION).put(replace(session, session=held))
 
 
 def id_token_type_of(token_type: TokenType) -> str:

@@ -2,7 +2,10 @@
 mounted, who may call it, which queries are refused, and the OpenAPI document at `/operations/openapi.json`.
 
 Every route lies below the party it is about, `/{party}/...`. `v1` in its place is the party of the caller's own token;
-our own processes, which act for all, say there `?party=NL-TUL` (decision 16).
+our own processes, which act for all, say there `?party=NL-TUL` (decision 16). A party's token has a role: READER may
+look, OPERATOR may run stations, OWNER may do everything; each route says which it takes at least. The commands
+CertificateSigned, DeleteCertificate, InstallCertificate, SetNetworkProfile, those of firmware and those of tariffs take
+OWNER.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -22,7 +26,7 @@ from fastapi.responses import Response
 from emobility.domain.errors import EmobilityError, MalformedInput, Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.events import codec
-from emobility.runtime.access import Access
+from emobility.runtime.access import READING, Access, TokenRole
 from services.charging_operations.office import NotFound, NotUnderstood
 
 T = TypeVar("T")
@@ -34,6 +38,14 @@ BODY_BYTES_MAX: Final = 1_000_000
 ROWS_MAX: Final = 1_000
 NUMBER_DIGITS_MAX: Final = 9
 JSON: Final = "application/json"
+OWNERS_ACTIONS: Final = frozenset(
+    {
+        *("CertificateSigned", "DeleteCertificate", "InstallCertificate", "SetNetworkProfile"),
+        *("PublishFirmware", "SignedUpdateFirmware", "UnpublishFirmware", "UpdateFirmware"),
+        *("ChangeTransactionTariff", "ClearTariffs", "SetDefaultTariff"),
+    }
+)
+"""Commands to one or many stations by which they trust, obey or charge by somebody else: for a token of role OWNER."""
 OWN_PARTY: Final = "v1"
 PARTY: Final = "party"
 OPENAPI_PATH: Final = "/openapi.json"
@@ -41,7 +53,7 @@ API_VERSION: Final = "1"
 _REFUSAL: Final = "#/components/schemas/Refusal"
 _REFUSALS: Final = {
     401: "no token, or one that is not known",
-    403: "the token is another party's",
+    403: "the token is another party's, or its role does not reach",
     404: "there is no such object, or it is another party's",
     409: "the state of things does not allow it",
     422: "the body or the query can't be understood",
@@ -87,6 +99,7 @@ class Route:
         status: Of a success.
         also: Statuses besides by which the same answer may come, each with what it says.
         is_internal: Only our own processes may call it.
+        needs: The least role of a party's token; None: to read READER, for anything else what its table says.
         takes: Media type of the body; one that is not JSON is a text.
     """
 
@@ -100,6 +113,7 @@ class Route:
     also: dict[int, str] = field(default_factory=dict)
     is_internal: bool = False
     takes: str = JSON
+    needs: TokenRole | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +133,11 @@ class RouteTable:
 
         self.app.add_api_route(OPENAPI_PATH, show, methods=["GET"])
 
-    def add(self, tag: str, routes: Sequence[Route]) -> None:
-        """Mount routes; `tag` is the heading they stand under."""
-        for route in routes:
+    def add(self, tag: str, routes: Sequence[Route], *, writes: TokenRole) -> None:
+        """Mount routes; `tag` is the heading they stand under, `writes` the role that those need which do not read."""
+        for each in routes:
+            by_method = TokenRole.READER if each.method in READING else writes
+            route = each if each.needs is not None else replace(each, needs=by_method)
             if any(_operation(route) == _operation(known) for _, known in self.routes):
                 raise AssertionError(f"two operations are called {_operation(route)}")
             self.routes.append((tag, route))
@@ -134,7 +150,8 @@ class RouteTable:
             if route.is_internal:
                 await self.access.internal(request)
             party_id = await self._party(request)
-            await self.access.party(request, party_id)
+            is_owners = request.path_params.get("action") in OWNERS_ACTIONS
+            await self.access.party(request, party_id, needs=TokenRole.OWNER if is_owners else route.needs)
             request.state.query = _query_of(request, route.query)
             handled = await route.handler(request, party_id)
             return handled if isinstance(handled, Response) else answer(handled, route.status)
@@ -271,9 +288,25 @@ def _number(name: str, text: str) -> int:
 async def read_body(request: Request, kind: type[T]) -> T:
     """Read a JSON body. Raises `NotUnderstood`."""
     try:
-        return codec.decode_with_payload(await read_bytes(request), kind)
+        body = codec.decode_with_payload(await read_bytes(request), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotUnderstood(str(error)) from error
+    if not _is_finite(body):
+        raise NotUnderstood("NaN and Infinity are no numbers")
+    return body
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether every decimal in a body is a number: as a text, each could be NaN or Infinity."""
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_finite, value))
+    if is_dataclass(value):
+        return all(_is_finite(getattr(value, each.name)) for each in fields(value))
+    return True
 
 
 async def read_bytes(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
@@ -321,13 +354,14 @@ def _operation(route: Route) -> str:
 
 def _described(tag: str, route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     says = inspect.cleandoc(route.handler.__doc__ or "")
+    who = "our own processes" if route.is_internal else f"a token of role {route.needs}"
     shape = {} if route.answers is None else schema_of[_kind_key(route.answers)]
     content = {"application/json": {"schema": shape}}
     described: dict[str, Any] = {
         "operationId": _operation(route),
         "tags": [tag],
         "summary": says.split("\n", 1)[0],
-        "description": says,
+        "description": f"{says}\n\nFor {who}.",
         "parameters": [
             *(_path_parameter(name) for name in (PARTY, *re.findall(r"{(\w+)}", route.path))),
             *(_query_parameter(query, schema_of) for query in (*route.query, _PARTY_QUERY)),

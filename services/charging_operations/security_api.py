@@ -15,6 +15,7 @@ from emobility.protocols.station_control.messages import (
     CredentialRotation,
     StationCredentialState,
 )
+from emobility.runtime.access import TokenRole
 from services.charging_operations.certificate_watch import ENDS_SOON, CertificateWatch
 from services.charging_operations.installed_certificates import (
     INSTALLED_CERTIFICATE,
@@ -64,6 +65,7 @@ class SecurityAPI:
                 Route("DELETE", one, self.delete_certificate, None, said, also=refused),
                 Route("GET", "/certificates/ending", self.list_ending, None, list[CertificateEnding], ENDING),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def show_credential(self, request: Request, party_id: PartyId) -> Any:

@@ -21,6 +21,7 @@ from emobility.domain.identifiers import PartyId, Role
 from emobility.events.charging import CHARGING
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
@@ -29,8 +30,10 @@ from emobility.protocols.station_control.questions import questions_router
 from emobility.protocols.station_control.server import authorize_router
 from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
+from emobility.runtime.agreement_page import agreement_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
+from services.charging_operations.agreement_api import AgreementAPI, CPORegister
 from services.charging_operations.agreements import AgreementDesk
 from services.charging_operations.authorization_api import AuthorizationAPI
 from services.charging_operations.authorizing import AuthorizationDesk
@@ -48,6 +51,7 @@ from services.charging_operations.commands import CommandDesk
 from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.expired_reservations import ExpiryDesk
 from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
@@ -124,6 +128,7 @@ class ChargingOperations:
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
+        self.app.router.routes += agreement_pages(self.exchange, access, settings)
 
     def _build_desks(self) -> None:
         office = self.office
@@ -131,15 +136,19 @@ class ChargingOperations:
         self.stations = StationDesk(office=office, publisher=publisher)
         self.tariffs = TariffDesk(office=office, publisher=publisher)
         self.agreements = AgreementDesk(office=office, publisher=publisher)
-        self.bulk = BulkDesk(office=office)
+        self.exchange = AgreementExchange(
+            ports=office.ports, deliveries=self.host.deliveries, register=CPORegister(desk=self.agreements)
+        )
+        self.host.add_interface(self.exchange.interface())
         self.own_tokens = OwnTokenDesk(office=office)
         self.claims = ClaimDesk(office=office, stations=self.stations)
         self.concurrency = ConcurrencyDesk(office=office)
         self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
         self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
-        self.reservations = ReservationDesk(office=office, publisher=publisher)
-        self.commands = CommandDesk(office=office, reservations=self.reservations)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
+        expiries = ExpiryDesk(office=office, cdrs=cdrs)
+        self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
+        self.commands = CommandDesk(office=office, reservations=self.reservations)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
@@ -147,6 +156,7 @@ class ChargingOperations:
         self.certificates = CertificateWatch(office=office)
         book = ChargingCommandBook(office=office)
         self.charging = ChargingProfileDesk(office=office, book=book)
+        self.bulk = BulkDesk(office=office, charging=self.charging)
         self.load = LoadDesk(office=office, book=book)
         self.tasks = TaskDesk(office=office)
         self.campaigns = CampaignDesk(office=office, tasks=self.tasks)
@@ -201,6 +211,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        AgreementAPI(exchange=self.exchange).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,

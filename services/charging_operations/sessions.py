@@ -7,9 +7,9 @@ handled again after a crash finds nothing of itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.charging_periods import whole_second
@@ -106,38 +106,46 @@ class SessionDesk:
         for record in touched.values():
             await self._advance(unit, record)
 
-    async def _take(  # noqa: C901 - one branch for each event
-        self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]
-    ) -> None:
+    async def _take(self, unit: UnitOfWork, envelope: Envelope, touched: dict[_Key, TransactionRecord]) -> None:
         event = envelope.event
-        if isinstance(event, ConnectorStatusChanged):
-            await self.history.take(unit, envelope, event)
-            await self.load.status_told(unit, event)
-            await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
-        elif isinstance(event, DeviceModelReported | MonitorsReported):
-            await self.device_model.take(unit, envelope, event)
-        elif isinstance(event, StationBooted):
-            await keep_boot(unit, envelope, event)
-            await self.claims.take(unit, envelope, event)
-            await self.local_lists.take_boot(unit, event)
-            await self.campaigns.booted(unit, event.party_id, event.charging_station_id, event.firmware_version)
-        elif isinstance(event, TaskReported):
-            await self.campaigns.take(unit, envelope, event)
-        elif isinstance(event, EVSEMetered):
-            await keep_evse_reading(unit, envelope, event)
-        elif isinstance(event, StationNotified):
-            await self._take_notice(unit, envelope, event)
-        elif isinstance(event, ToldEvent):
-            await self.told.take(unit, envelope, event)
-        elif isinstance(event, AuthorizationDecided):
-            await self._take_decision(unit, event, touched)
-        elif isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
+        if isinstance(event, TransactionStarted | TransactionUpdated | TransactionEnded):
             await self._take_report(unit, envelope, event, touched)
             await self.reservations.take_use(unit, event)
             if isinstance(event, TransactionStarted):
                 await self.local_lists.take_use(unit, envelope, event)
-        elif isinstance(event, ReservationEnded):
-            await self.reservations.take_end(unit, envelope, event)
+        elif isinstance(event, AuthorizationDecided):
+            await self._take_decision(unit, event, touched)
+        elif isinstance(event, ToldEvent):
+            await self.told.take(unit, envelope, event)
+        else:
+            take = self._takers.get(type(event))
+            if take is not None:
+                await take(unit, envelope, event)
+
+    @property
+    def _takers(self) -> Mapping[type, Callable[[UnitOfWork, Envelope, Any], Awaitable[None]]]:
+        """What is done with an event that is no report of a transaction, no decision and nothing of `ToldDesk`'s."""
+        return {
+            ConnectorStatusChanged: self._take_status,
+            DeviceModelReported: self.device_model.take,
+            MonitorsReported: self.device_model.take,
+            StationBooted: self._take_boot,
+            TaskReported: self.campaigns.take,
+            EVSEMetered: keep_evse_reading,
+            StationNotified: self._take_notice,
+            ReservationEnded: self.reservations.take_end,
+        }
+
+    async def _take_status(self, unit: UnitOfWork, envelope: Envelope, event: ConnectorStatusChanged) -> None:
+        await self.history.take(unit, envelope, event)
+        await self.load.status_told(unit, event)
+        await self.stations.connector_changed(unit, event, correlation_id=envelope.correlation_id)
+
+    async def _take_boot(self, unit: UnitOfWork, envelope: Envelope, event: StationBooted) -> None:
+        await keep_boot(unit, envelope, event)
+        await self.claims.take(unit, envelope, event)
+        await self.local_lists.take_boot(unit, event)
+        await self.campaigns.booted(unit, event.party_id, event.charging_station_id, event.firmware_version)
 
     async def _take_notice(self, unit: UnitOfWork, envelope: Envelope, event: StationNotified) -> None:
         await keep_notice(unit, event, envelope.event_id)

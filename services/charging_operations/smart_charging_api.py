@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from emobility.domain.charging_profile import Purpose, RateUnit
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
+from emobility.runtime.access import TokenRole
 from services.charging_operations.charging_commands import ProfilesToClear
 from services.charging_operations.charging_profiles import (
     ChargingProfileDesk,
@@ -131,10 +132,11 @@ class SmartChargingAPI:
                 Route("GET", schedules, self.list_schedules, None, list[EVScheduleRecord], (*PAGE, EVSE)),
                 Route("GET", commands, self.list_commands, None, list[ChargingCommandRecord], (*PAGE, *FROM_TO)),
                 Route("GET", "/load-groups", self.list_groups, None, list[LoadGroupRecord], PAGE),
-                Route("PUT", group, self.put_group, LoadGroupTerms, LoadGroupRecord),
+                Route("PUT", group, self.put_group, LoadGroupTerms, LoadGroupRecord, needs=TokenRole.OWNER),
                 Route("GET", group, self.show_group, None, LoadGroupView),
-                Route("DELETE", group, self.drop_group, None, LoadGroupDropped),
+                Route("DELETE", group, self.drop_group, None, LoadGroupDropped, needs=TokenRole.OWNER),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     # Profiles

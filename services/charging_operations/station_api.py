@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import MessageLogging
+from emobility.runtime.access import TokenRole
 from services.charging_operations.device_model import DeviceModelDesk, Refresh
 from services.charging_operations.office import NotFound, require_hosted
 from services.charging_operations.operator_api import COMMAND_STATUS, COMMAND_STATUS_WORDS, OperatorAPI
@@ -104,6 +105,7 @@ class StationAPI:
                 Route("DELETE", f"{station}/messages", self.drop_messages, None, StationNamed),
                 Route("GET", "/uptime", self.show_uptime, None, UptimeReport, PERIOD),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     async def list_variables(self, request: Request, party_id: PartyId) -> Any:

@@ -13,14 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final, Generic, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from emobility.domain.charging_station import EVSE, Connector, PowerType
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import StationCredential
 from services.charging_operations.mysql_dump import DumpedRow, rows_of
 from services.charging_operations.office import NotUnderstood
-from services.charging_operations.stations import LocationTerms, StationTerms
+from services.charging_operations.stations import (
+    STATION_ID,
+    STATION_ID_RULE,
+    LocationTerms,
+    StationTerms,
+    require_zone,
+)
 
 P = TypeVar("P")
 
@@ -28,8 +33,6 @@ ROWS_MAX: Final = 20_000
 PASSWORD_CHARACTERS_MIN: Final = 20
 PASSWORD_CHARACTERS_MAX: Final = 40
 """What gateways take; they also look at how it was drawn."""
-STATION_ID: Final = re.compile(r"[A-Za-z0-9*\-_=:+|@.]{1,48}", re.ASCII)
-"""OCPP 2.0.1 identifierString; what a gateway lets into a path."""
 EVSE_UID_CHARACTERS_MAX: Final = 36
 STANDARD_CHARACTERS_MAX: Final = 45
 """Both OCPI 2.2.1, 8.3.2 and 8.3.3."""
@@ -191,7 +194,7 @@ def _station_of_lines(party_id: PartyId, station_id: str, lines: list[tuple[int,
 
 def _check_station_id(station_id: str) -> None:
     if not STATION_ID.fullmatch(station_id):
-        raise RowRefused("a station's id has 1 to 48 letters, digits or *-_=:+|@.")
+        raise RowRefused(STATION_ID_RULE)
 
 
 def _check_new(connector: Connector, known: Mapping[int, Connector], evse_id: int) -> None:
@@ -278,6 +281,7 @@ def _evse(
 
 # SteVe
 
+_CONNECTOR_NUMBER: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 CHARGE_BOX: Final = "charge_box"
 CONNECTOR: Final = "connector"
 ADDRESS: Final = "address"
@@ -295,7 +299,7 @@ def stations_of_steve(dump: str, party_id: PartyId, terms: SteVeTerms) -> Plan[P
     """
     if terms.connector is None:
         raise NotUnderstood("SteVe does not know what connectors can do: say it (connector)")
-    _check_zone(terms.time_zone)
+    require_zone(terms.time_zone or "UTC")
     boxes: list[DumpedRow] = []
     numbers: dict[str, set[int]] = {}
     addresses: dict[str, dict[str, str | None]] = {}
@@ -306,7 +310,7 @@ def stations_of_steve(dump: str, party_id: PartyId, terms: SteVeTerms) -> Plan[P
             addresses[row.values.get("address_pk") or ""] = row.values
         else:
             number = row.values.get("connector_id") or ""
-            if number.isdigit() and int(number):  # 0 is the station itself
+            if _CONNECTOR_NUMBER.fullmatch(number):  # 0 is the station itself
                 numbers.setdefault(row.values.get("charge_box_id") or "", set()).add(int(number))
     if not boxes:
         raise NotUnderstood(f"no row of {CHARGE_BOX}: dump it with its data")
@@ -385,15 +389,6 @@ def _degrees(values: Mapping[str, str | None], name: str, most: int) -> Decimal:
         degrees = Decimal(values.get(name) or "")
     except InvalidOperation as error:
         raise RowRefused(f"{name} is no number") from error
-    if not -most <= degrees <= most:
+    if not degrees.is_finite() or not -most <= degrees <= most:
         raise RowRefused(f"{name} is beyond {most} degrees")
     return degrees
-
-
-def _check_zone(name: str | None) -> None:
-    if name is None:
-        return
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise NotUnderstood(f"no time zone {name[:60]!r}") from error

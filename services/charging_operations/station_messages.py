@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from emobility.domain.device_model import is_secret
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed, SubjectErased
 from emobility.events.charging import DataTransferred
@@ -158,7 +159,7 @@ class MessageDesk:
                     variable_instance=each.variable_instance,
                     trigger=each.trigger,
                     notification_type=each.notification_type,
-                    value=each.value,
+                    value=MASK if is_secret(each.variable) else each.value,
                     is_cleared=each.is_cleared,
                     severity=severity_of.get(each.variable_monitoring_id or -1)
                     if each.severity is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from emobility.domain.charging_station import EVSE, ChargingStation, EVSEStatus, Location
 from emobility.domain.identifiers import PartyId
@@ -22,6 +24,9 @@ from services.charging_operations.records import (
     StationRecord,
 )
 
+STATION_ID: Final = re.compile(r"[A-Za-z0-9*\-_=:+|@.]{1,48}", re.ASCII)
+"""OCPP 2.0.1 identifierString; what a gateway lets into a path."""
+STATION_ID_RULE: Final = "a station's id has 1 to 48 letters, digits or *-_=:+|@."
 STATUS_OF: Final = {
     # OCPP 1.6 ChargePointStatus; an occupied EVSE is of no use to the next driver whatever its vehicle does.
     "Available": EVSEStatus.AVAILABLE,
@@ -71,8 +76,11 @@ class StationDesk:
     async def put_location(
         self, unit: UnitOfWork, party_id: PartyId, location_id: str, terms: LocationTerms, *, correlation_id: str
     ) -> Location:
-        """Enter or change a location."""
+        """Enter or change a location. Raises `NotFound`, `NotUnderstood`: it is nowhere, or has no time."""
         await require_hosted(unit, party_id)
+        if not (-90 <= terms.latitude <= 90 and -180 <= terms.longitude <= 180):
+            raise NotUnderstood("latitude is -90 to 90 degrees, longitude -180 to 180")
+        require_zone(terms.time_zone)
         location = Location(
             party_id=party_id,
             location_id=location_id,
@@ -101,8 +109,10 @@ class StationDesk:
 
         Raises:
             NotFound: the location is not known.
-            NotUnderstood: two EVSEs share a number or uid.
+            NotUnderstood: two EVSEs share a number or uid, or no gateway lets a station of this id in.
         """
+        if not STATION_ID.fullmatch(station_id):
+            raise NotUnderstood(STATION_ID_RULE)
         if await unit.table(LOCATION).get(party_id, terms.location_id) is None:
             raise NotFound(f"no location {terms.location_id}")
         for field in ("evse_uid", "ocpp_evse_id"):
@@ -161,6 +171,14 @@ class StationDesk:
                 changed = replace(changed, last_updated=self.office.now())
                 await self.publisher.publish_evse(unit, changed, correlation_id=correlation_id)
             await unit.table(EVSES).put(changed)
+
+
+def require_zone(name: str) -> None:
+    """Raise `NotUnderstood` for what is no time zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise NotUnderstood(f"no time zone {name[:60]!r}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.transaction_faults import MOMENT_MAX, MOMENT_MIN
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.runtime.access import TokenRole
 from services.charging_operations.office import NotUnderstood
 from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.records import AUTHORIZATION, COMMAND, TRANSACTION, TransactionRecord
@@ -123,6 +124,7 @@ class TimelineAPI:
                 Route("GET", of_transaction, self.show_transaction_timeline, None, Timeline),
                 Route("GET", "/stations/{station_id}/timeline", self.show_station_timeline, None, Timeline, TIMES),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def show_transaction_timeline(self, request: Request, party_id: PartyId) -> Any:

@@ -11,6 +11,7 @@ from fastapi import Request
 
 from emobility.domain.battery_swap import SwapState
 from emobility.domain.identifiers import PartyId
+from emobility.runtime.access import TokenRole
 from services.charging_operations.battery_swaps import BATTERY_SWAP, SwapShown, shown_swap
 from services.charging_operations.der_controls import (
     DER_ALARM,
@@ -145,6 +146,7 @@ class ToldAPI:
                 Route("GET", customer, self.list_customer_information, None, list[CustomerPageShown], PAGE),
                 Route("GET", f"{customer}/{{request_id}}", self.show_customer_information, None, CustomerText),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def list_swaps(self, request: Request, party_id: PartyId) -> Any:

@@ -10,6 +10,7 @@ from fastapi import Request
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.transaction import readings_in_order
+from emobility.runtime.access import TokenRole
 from services.charging_operations.evse_readings import EVSE_READING
 from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.records import TRANSACTION, TransactionState
@@ -77,6 +78,7 @@ class TransactionAPI:
                 Route("GET", f"{station}/boots", self.list_boots, None, list[StationBootRecord], (*PAGE, *FROM_TO)),
                 Route("GET", f"{station}/calls", self.list_calls, None, list[StationCallRecord], (*PAGE, *FROM_TO)),
             ],
+            writes=TokenRole.OWNER,
         )
 
     async def list_transactions(self, request: Request, party_id: PartyId) -> Any:

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4
+from emobility.runtime.access import TokenRole
 from services.charging_operations.battery_swaps import SwapRequest
 from services.charging_operations.der_controls import ControlsCleared
 from services.charging_operations.device_model import DeviceModelDesk, Refresh
@@ -68,7 +69,7 @@ class WantedAPI:
         tariff, said = f"{station}/default-tariffs/{{ocpp_evse_id}}", COMMAND_STATUS_WORDS
         control, display = f"{controls}/{{control_id}}", f"{displays}/{{message_id}}"
         adjusted, words = f"{streams}/{{stream_id}}/adjust", dict[str, Any]
-        shown = CommandAnswer
+        shown, owner = CommandAnswer, TokenRole.OWNER
         routes.add(
             "What operators want of stations",
             [
@@ -77,9 +78,25 @@ class WantedAPI:
                 Route("DELETE", control, self.clear_der_control, None, shown, (IS_DEFAULT,), also=said),
                 Route("POST", f"{controls}/clear", self.clear_der_controls, ControlsCleared, shown, also=said),
                 Route("POST", f"{controls}/refresh", self.refresh_der_controls, None, Refresh, also=said),
-                Route("PUT", tariff, self.set_default_tariff, StationTariff, shown, also=said),
-                Route("PUT", f"{transaction}/tariff", self.set_transaction_tariff, StationTariff, shown, also=said),
-                Route("POST", f"{station}/tariffs/clear", self.clear_station_tariffs, TariffsCleared, shown, also=said),
+                Route("PUT", tariff, self.set_default_tariff, StationTariff, shown, also=said, needs=owner),
+                Route(
+                    "PUT",
+                    f"{transaction}/tariff",
+                    self.set_transaction_tariff,
+                    StationTariff,
+                    shown,
+                    also=said,
+                    needs=owner,
+                ),
+                Route(
+                    "POST",
+                    f"{station}/tariffs/clear",
+                    self.clear_station_tariffs,
+                    TariffsCleared,
+                    shown,
+                    also=said,
+                    needs=owner,
+                ),
                 Route(
                     "POST",
                     f"{station}/tariffs/refresh",
@@ -99,6 +116,7 @@ class WantedAPI:
                 Route("DELETE", display, self.clear_display_message, None, shown, also=said),
                 Route("POST", f"{displays}/refresh", self.refresh_display_messages, None, Refresh, also=said),
             ],
+            writes=TokenRole.OPERATOR,
         )
 
     async def request_swap(self, request: Request, party_id: PartyId) -> Response:

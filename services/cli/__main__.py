@@ -10,6 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
+from services.cli.ocpi_commands import ocpi
+
 app: Final = typer.Typer(
     name="wattroam",
     help="EV-charging roaming and settlement: gateway, hub, back offices, audit.",
@@ -39,6 +41,7 @@ imports: Final = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(imports, name="import")
+app.add_typer(ocpi, name="ocpi")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
 app.add_typer(token, name="token")
@@ -103,11 +106,16 @@ def up(
     *,
     run_folder: RunFolder = RUN_FOLDER,
     event_log: Annotated[ServedLog, typer.Option(help="Where events live.")] = ServedLog.POSTGRES,
+    partners_here: Annotated[
+        str | None,
+        typer.Option(help="Ports of this machine at which parties may be called, as in 9101-9160, to try the hub."),
+    ] = None,
 ) -> None:
     """Serve on one machine: PostgreSQL, gateway, hub and back offices, until Ctrl-C. Data stay for the next time."""
+    from ocpi_check.command import ports_of
     from services.embedded.up import serve
 
-    sys.exit(serve(run_folder=run_folder, event_log=event_log.value))
+    sys.exit(serve(run_folder=run_folder, event_log=event_log.value, partner_ports=ports_of(partners_here)))
 
 
 @app.command()
@@ -394,13 +402,19 @@ def token_issue(
     party: Party,
     *,
     purpose: Annotated[str, typer.Option(help="Which system gets it; shown in the list.")],
+    role: Annotated[
+        str, typer.Option(help="reader: to look; operator: to run stations too; owner: for everything.")
+    ] = "reader",
     json: Json = False,
     run_folder: RunFolder = RUN_FOLDER,
 ) -> None:
     """Make an API token for a party and print it; it can't be shown again."""
+    from emobility.runtime.access import TokenRole
     from services.embedded.tokens import issue_token
 
-    sys.exit(issue_token(party=party, purpose=purpose, json=json, run_folder=run_folder))
+    if role.upper() not in {each.value for each in TokenRole}:
+        raise typer.BadParameter(f"role is one of {', '.join(each.lower() for each in TokenRole)}")
+    sys.exit(issue_token(party=party, purpose=purpose, role=TokenRole(role.upper()), json=json, run_folder=run_folder))
 
 
 @token.command("list")

@@ -516,6 +516,7 @@ def _shown_cdr(row: CDRRecord) -> dict[str, Any]:
         "currency": row.cdr.currency,
         "total_excl": str(decimal_from_e4(row.cdr.total_cost.excl_e4)),
         "findings": row.findings,
+        "clause": row.clause,
         "credited_by": row.credited_by,
         "quote_id": row.quote_id,
     }

@@ -25,6 +25,7 @@ from emobility.domain.cdr_check import (
     SignatureVerdict,
     check_cdr,
 )
+from emobility.domain.clause import clause_broken, clause_of_acceptance
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
@@ -67,6 +68,9 @@ NEVER_DEEMED: Final = frozenset(
     }
 )
 """What silence does not make owed: no agreement says so, there is no amount, it was charged before, or nobody drove."""
+
+BY_OPERATOR: Final = "the word of the MSP's operator"
+"""What the acceptance of a disputed CDR rests on."""
 
 SessionKey = tuple[PartyId, PartyId, str]
 """MSP, CPO and the CPO's number of a session."""
@@ -130,11 +134,13 @@ class CDRChecking:
         verdict = await self._verify(unit, record)
         if verdict.decision is CDRDecision.ACCEPT:
             await self._disputes.resolve(unit, record, resolution="what it had overtaken arrived")
-            await self._accept(unit, replace(record, findings=()), correlation_id=correlation_id)
+            accepted = replace(record, findings=(), clause=verdict.clause)
+            await self._accept(unit, accepted, correlation_id=correlation_id)
         elif record.state is CDRState.DISPUTED:
             return
         elif verdict.decision is CDRDecision.WAIT:
-            await unit.table(CDRS).put(replace(record, state=CDRState.WAITING, findings=verdict.findings))
+            waits = replace(record, state=CDRState.WAITING, findings=verdict.findings, clause=verdict.clause)
+            await unit.table(CDRS).put(waits)
             return
         else:
             await self._disputes.raise_over(unit, record, verdict.findings, correlation_id=correlation_id)
@@ -150,7 +156,7 @@ class CDRChecking:
         verdict = check_cdr(
             cdr,
             agreement=agreement,
-            known_tariffs=known_tariffs(versions, cdr.started_at),
+            known_tariffs=known_tariffs(versions, cdr.charging_started_at),
             frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
@@ -160,8 +166,15 @@ class CDRChecking:
         )
         if cdr.is_credit or quote is not None:
             return verdict
-        unknown = CDRFinding(fault=CDRFault.TOKEN_UNKNOWN, detail="the token is no token of this MSP")
-        return replace(verdict, decision=CDRDecision.DISPUTE, findings=(*verdict.findings, unknown))
+        unknown = CDRFinding(
+            fault=CDRFault.TOKEN_UNKNOWN,
+            detail="the token is no token of this MSP",
+            clause=clause_broken(CDRFault.TOKEN_UNKNOWN, agreement),
+        )
+        findings = (*verdict.findings, unknown)
+        return replace(
+            verdict, decision=CDRDecision.DISPUTE, findings=findings, clause=findings[0].clause or verdict.clause
+        )
 
     async def _agreement(self, unit: UnitOfWork, record: CDRRecord) -> RoamingAgreement | None:
         try:
@@ -263,7 +276,8 @@ class CDRChecking:
             if await signature_verdict(unit, self._ports.vault, emsp_id, record.cdr) is SignatureVerdict.REUSED:
                 raise SignedRecordReused(f"a signed record of CDR {cdr_id} proved another session")
             await self._disputes.resolve(unit, record, resolution="accepted by the MSP's operator")
-            await self._accept(unit, record, correlation_id=self._ports.randomness.uuid())
+            overruled = replace(record, clause=BY_OPERATOR)
+            await self._accept(unit, overruled, correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
     async def dispute_by_operator(self, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str, finding: CDRFinding) -> None:
@@ -272,7 +286,8 @@ class CDRChecking:
             record = await self._locked_record(unit, emsp_id, cpo_id, cdr_id)
             if record.state not in _UNDECIDED:
                 raise AlreadyDecided(f"CDR {cdr_id} is {record.state}")
-            await self._disputes.raise_over(unit, record, (finding,), correlation_id=self._ports.randomness.uuid())
+            cited = replace(finding, clause=clause_broken(finding.fault, await self._agreement(unit, record)))
+            await self._disputes.raise_over(unit, record, (cited,), correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
     async def _locked_record(self, unit: UnitOfWork, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str) -> CDRRecord:
@@ -322,7 +337,10 @@ class CDRChecking:
             if never:
                 await self._disputes.raise_over(unit, record, tuple(never), correlation_id=correlation_id)
             else:
-                await self._accept(unit, record, correlation_id=correlation_id, is_deemed=True)
+                agreement = await self._agreement(unit, record)
+                clause = clause_of_acceptance(agreement, is_credit=record.cdr.is_credit, is_deemed=True)
+                silent = replace(record, clause=clause)
+                await self._accept(unit, silent, correlation_id=correlation_id, is_deemed=True)
             await unit.commit()
         return not never
 

@@ -35,7 +35,8 @@ class Disputes:
     ) -> None:
         """Dispute a CDR, with all that is wrong with it; the first reason is the one that machines read."""
         now = self._ports.clock.now()
-        await unit.table(CDRS).put(replace(record, state=CDRState.DISPUTED, findings=findings))
+        disputed = replace(record, state=CDRState.DISPUTED, findings=findings, clause=findings[0].clause)
+        await unit.table(CDRS).put(disputed)
         dispute = DisputeRecord(
             party_id=record.party_id,
             cpo_id=record.cpo_id,
@@ -56,6 +57,7 @@ class Disputes:
             disputed_at=now,
             expected_e4=first.expected_e4,
             stated_e4=first.stated_e4,
+            clause=first.clause,
         )
         parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
         unit.emit(fact(event, *parts, correlation_id=correlation_id, at=now))
@@ -65,6 +67,7 @@ class Disputes:
             detail=detail,
             expected_e4=first.expected_e4,
             stated_e4=first.stated_e4,
+            clause=first.clause,
         )
         await self._deliveries.enqueue(
             unit,

@@ -232,43 +232,56 @@ class Enrolment:
             AgreementSignatureInvalid: the CPO's signature does not fit.
             AgreementChanged: this version was signed with other terms or another key.
         """
+        async with self._ports.units.begin() as unit:
+            record = await self.enter_agreement(unit, emsp_id, agreement, cpo_public_key=cpo_public_key)
+            await unit.commit()
+        return record
+
+    async def enter_agreement(
+        self,
+        unit: UnitOfWork,
+        emsp_id: PartyId,
+        agreement: RoamingAgreement,
+        *,
+        cpo_public_key: str,
+        correlation_id: str | None = None,
+    ) -> AgreementRecord:
+        """Do what `put_agreement` does, in this unit."""
         if agreement.emsp_id != emsp_id or agreement.version < 1 or not agreement.tariff_ids:
             raise NotOurAgreement(f"an agreement of {emsp_id} names it as eMSP, a version from 1 on, and tariffs")
         message = signing_bytes(agreement)
-        async with self._ports.units.begin() as unit:
-            await require_hosted(unit, emsp_id)
-            table = unit.table(AGREEMENT)
-            known = await table.get_for_update(emsp_id, agreement.agreement_id, agreement.version)
-            if known is not None and (known.cpo_public_key, signing_bytes(known.agreement)) != (
-                cpo_public_key,
-                message,
-            ):
-                raise AgreementChanged("this version has other terms or another key: make a new version")
-            cpo_signature = agreement.cpo_signature or (known.agreement.cpo_signature if known else None)
-            self._refuse_signature(cpo_signature, cpo_public_key, message)
-            signed = replace(
-                agreement,
-                cpo_signature=cpo_signature,
-                emsp_signature=await self._ports.signer.sign(emsp_id, message),
+        await require_hosted(unit, emsp_id)
+        table = unit.table(AGREEMENT)
+        known = await table.get_for_update(emsp_id, agreement.agreement_id, agreement.version)
+        if known is not None and (known.cpo_public_key, signing_bytes(known.agreement)) != (
+            cpo_public_key,
+            message,
+        ):
+            raise AgreementChanged("this version has other terms or another key: make a new version")
+        cpo_signature = agreement.cpo_signature or (known.agreement.cpo_signature if known else None)
+        self._refuse_signature(cpo_signature, cpo_public_key, message)
+        signed = replace(
+            agreement,
+            cpo_signature=cpo_signature,
+            emsp_signature=await self._ports.signer.sign(emsp_id, message),
+        )
+        record = AgreementRecord(
+            party_id=emsp_id,
+            agreement_id=agreement.agreement_id,
+            version=agreement.version,
+            cpo_id=agreement.cpo_id,
+            state=AgreementState.SIGNED if cpo_signature else AgreementState.PROPOSED,
+            cpo_public_key=cpo_public_key,
+            agreement=signed,
+        )
+        await table.put(record)
+        is_new = known is None or known.state is not AgreementState.SIGNED
+        if record.state is AgreementState.SIGNED and is_new:
+            correlation_id = correlation_id or self._ports.randomness.uuid()
+            await self._tokens.push_all_to(
+                unit, self._host.deliveries, emsp_id, agreement.cpo_id, correlation_id=correlation_id
             )
-            record = AgreementRecord(
-                party_id=emsp_id,
-                agreement_id=agreement.agreement_id,
-                version=agreement.version,
-                cpo_id=agreement.cpo_id,
-                state=AgreementState.SIGNED if cpo_signature else AgreementState.PROPOSED,
-                cpo_public_key=cpo_public_key,
-                agreement=signed,
-            )
-            await table.put(record)
-            is_new = known is None or known.state is not AgreementState.SIGNED
-            if record.state is AgreementState.SIGNED and is_new:
-                correlation_id = self._ports.randomness.uuid()
-                await self._tokens.push_all_to(
-                    unit, self._host.deliveries, emsp_id, agreement.cpo_id, correlation_id=correlation_id
-                )
-                unit.emit(self._signed(signed, correlation_id))
-            await unit.commit()
+            unit.emit(self._signed(signed, correlation_id))
         return record
 
     def _signed(self, agreement: RoamingAgreement, correlation_id: str) -> Envelope:

@@ -248,7 +248,7 @@ class CDRRecord:
 
     `quote_id`: what the driver is billed under; None: the token is nobody's here. `decide_by`: end of the dispute
     period; what nobody looked at counts as accepted then, what waits is disputed before. `findings`: why it is
-    disputed, or what it waits for.
+    disputed, or what it waits for. `clause`: what the decision rests on (`domain/clause.py`).
     """
 
     party_id: PartyId
@@ -268,6 +268,7 @@ class CDRRecord:
     cdr: CDR
     findings: tuple[CDRFinding, ...]
     credited_by: str | None
+    clause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

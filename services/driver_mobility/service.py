@@ -14,10 +14,13 @@ from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.protocols.cdr_standing import SettlementClient
+from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
+from emobility.runtime.agreement_page import agreement_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
+from services.driver_mobility.agreement_api import AgreementAPI, MSPRegister
 from services.driver_mobility.api import API, answer
 from services.driver_mobility.check_page import CheckPage
 from services.driver_mobility.checking import CDRChecking
@@ -70,6 +73,12 @@ class DriverMobility:
         self.app.add_api_route("/internal/backlog", self._backlog_route, methods=["GET"])
         self.host.mount_on(self.app, authorize=access.party)
         enrolment = Enrolment(ports, self.host, tokens)
+        self.exchange = AgreementExchange(
+            ports=ports, deliveries=self.host.deliveries, register=MSPRegister(enrolment=enrolment)
+        )
+        self.host.add_interface(self.exchange.interface())
+        AgreementAPI(access, self.exchange).mount_on(self.app)
+        self.app.router.routes += agreement_pages(self.exchange, access, settings)
         self._erasing = Erasing(ports, self.host.deliveries, tokens, retention_years=settings.fiscal_retention_years)
         settlement = SettlementClient(
             ports.http,

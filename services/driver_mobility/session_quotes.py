@@ -167,7 +167,7 @@ class SessionQuotes:
                 roaming_fee_e4=roaming_fee_e4,
                 origin=QuoteOrigin.UNSEEN_START,
                 token_subject=token.token_subject,
-                starts_at=cdr.started_at,
+                starts_at=cdr.charging_started_at,
                 session_id=cdr.session_id,
             )
         except RuleBroken as error:
@@ -177,11 +177,11 @@ class SessionQuotes:
         """The wholesale tariff and the roaming fee in e4; a CDR that nothing backs goes by its own, and is disputed."""
         fee_e4 = 0
         try:
-            fee_e4 = (await agreement_at(unit, emsp_id, cdr.party_id, cdr.started_at)).roaming_fee_e4
-            terms = await wholesale_terms(unit, emsp_id, place, cdr.started_at)
+            fee_e4 = (await agreement_at(unit, emsp_id, cdr.party_id, cdr.charging_started_at)).roaming_fee_e4
+            terms = await wholesale_terms(unit, emsp_id, place, cdr.charging_started_at)
         except (NoAgreementInForce, NoTariffKnown):
             return cdr.tariff, fee_e4
-        return await _claimed(unit, terms, place, cdr.tariff_hash, cdr.started_at) or terms.tariff, fee_e4
+        return await _claimed(unit, terms, place, cdr.tariff_hash, cdr.charging_started_at) or terms.tariff, fee_e4
 
 
 async def frozen_hashes(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR) -> frozenset[str]:
@@ -192,10 +192,10 @@ async def frozen_hashes(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR) -> froze
     Where the CPO let the driver charge by its whitelist, nothing was: what is known by now counts.
     """
     is_promised = quote.origin is not QuoteOrigin.UNSEEN_START
-    known_by = max(quote.quote.issued_at, cdr.started_at) if is_promised else None
+    known_by = max(quote.quote.issued_at, cdr.charging_started_at) if is_promised else None
     place = await _place_of(unit, quote.party_id, cdr)
     try:
-        terms = await wholesale_terms(unit, quote.party_id, place, cdr.started_at, known_by=known_by)
+        terms = await wholesale_terms(unit, quote.party_id, place, cdr.charging_started_at, known_by=known_by)
     except (NoAgreementInForce, NoTariffKnown):
         return frozenset({quote.wholesale_hash})
     return frozenset({quote.wholesale_hash, tariff_hash(terms.tariff)})

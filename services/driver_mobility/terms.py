@@ -18,6 +18,7 @@ from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.tax import BuyerStatus, NoTaxRule, Supply, tax_of
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.agreement_exchange import ended
 from services.driver_mobility.records import AGREEMENT, LOCATION, TARIFF, AgreementState, TariffVersion
 
 _ALPHA_2: Final = {"AUT": "AT", "BEL": "BE", "DEU": "DE", "FRA": "FR", "LUX": "LU", "NLD": "NL"}
@@ -61,7 +62,8 @@ class WholesaleTerms:
 async def agreement_at(unit: UnitOfWork, emsp_id: PartyId, cpo_id: PartyId, at: datetime) -> RoamingAgreement:
     """Return the pair's agreement in force. Raises `NoAgreementInForce`."""
     rows = await unit.table(AGREEMENT).select({"party_id": emsp_id, "cpo_id": cpo_id, "state": AgreementState.SIGNED})
-    return agreement_in_force([row.agreement for row in rows], cpo_id, emsp_id, at)
+    valid = await ended(unit, emsp_id, cpo_id, [row.agreement for row in rows])
+    return agreement_in_force(valid, cpo_id, emsp_id, at)
 
 
 async def signed_cpos(unit: UnitOfWork, emsp_id: PartyId) -> list[PartyId]:

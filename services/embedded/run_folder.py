@@ -63,6 +63,8 @@ class Installation:
     kafka_bootstrap: str | None = None
     chain_rpc_url: str | None = None
     chain_mnemonic: str | None = field(default=None, repr=False)
+    partner_origins: tuple[str, ...] = ()
+    """Where parties to try the hub with are on this machine; not stored."""
 
     @classmethod
     def open_or_make(cls, folder: Path, *, event_log: str) -> Self:
@@ -116,7 +118,7 @@ class Installation:
         """Write it down, readable by its owner alone, all or nothing."""
         unborn = self.folder / f"{INSTALLATION_FILE}.new"
         stored = asdict(self)
-        del stored["folder"]
+        del stored["folder"], stored["partner_origins"]
         with os.fdopen(os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(stored, file, indent=1)
         unborn.replace(self.folder / INSTALLATION_FILE)
@@ -138,8 +140,8 @@ class Installation:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Where its own processes are reached."""
-        return self.business_url, self.gateway_api_url, self.settlement_url
+        """Where its own processes, and the partners on this machine, are reached."""
+        return self.business_url, self.gateway_api_url, self.settlement_url, *self.partner_origins
 
     def environment(self, *, clock_file: Path | None = None, seed: int = 0) -> dict[str, str]:
         """Return the variables every process of this installation is started with.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
-from emobility.runtime.access import PARTY_API_TOKENS, Access, PartyApiToken
+from emobility.runtime.access import PARTY_API_TOKENS, Access, PartyApiToken, TokenRole
 from emobility.wiring import open_ports
 from services.embedded.opening import opened
 
@@ -29,10 +29,10 @@ class UnknownToken(RuleBroken):
         )
 
 
-def issue_token(*, party: str, purpose: str, json: bool, run_folder: Path) -> int:
+def issue_token(*, party: str, purpose: str, role: TokenRole, json: bool, run_folder: Path) -> int:
     """Make a token and print it; it can't be shown again. Raises what `prune_log` raises."""
-    token = _run(_issue(PartyId(party), purpose, run_folder))
-    document = {"party_id": PartyId(party).code, "purpose": purpose, "token": token}
+    token = _run(_issue(PartyId(party), purpose, role, run_folder))
+    document = {"party_id": PartyId(party).code, "purpose": purpose, "role": role.value, "token": token}
     _tell(json_module.dumps(document) if json else token)
     return 0
 
@@ -45,7 +45,7 @@ def list_tokens(*, party: str, json: bool, run_folder: Path) -> int:
         return 0
     for row in rows:
         state = "good" if row["revoked_at"] is None else f"revoked {row['revoked_at']}"
-        _tell(f"{row['token_id']}  issued {row['issued_at']}  {state}  {row['purpose']}")
+        _tell(f"{row['token_id']}  issued {row['issued_at']}  {state}  {row['role']}  {row['purpose']}")
     if not rows:
         _tell(f"{PartyId(party)} has no token")
     return 0
@@ -67,12 +67,12 @@ def _run(work: Any) -> Any:
     return asyncio.run(work)
 
 
-async def _issue(party_id: PartyId, purpose: str, run_folder: Path) -> str:
+async def _issue(party_id: PartyId, purpose: str, role: TokenRole, run_folder: Path) -> str:
     async with opened(run_folder) as settings, open_ports(settings) as ports:
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         async with ports.units.begin() as unit:
             token = await access.issue(
-                unit, party_id, purpose=purpose, randomness=ports.randomness, now=ports.clock.now()
+                unit, party_id, purpose=purpose, role=role, randomness=ports.randomness, now=ports.clock.now()
             )
             await unit.commit()
         return token
@@ -102,6 +102,7 @@ def _shown(row: PartyApiToken) -> dict[str, Any]:
     return {
         "token_id": row.token_hash[:ID_CHARACTERS],
         "purpose": row.purpose,
+        "role": row.role.value,
         "issued_at": row.issued_at.isoformat(),
         "revoked_at": None if row.revoked_at is None else row.revoked_at.isoformat(),
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,13 +16,15 @@ from services.embedded.run_folder import LOOPBACK, Installation
 from services.embedded.stack import running
 
 
-def serve(*, run_folder: Path, event_log: str) -> int:
-    """Serve; return 0 after Ctrl-C.
+def serve(*, run_folder: Path, event_log: str, partner_ports: Sequence[int] = ()) -> int:
+    """Serve; return 0 after Ctrl-C. Parties may be called at `partner_ports` of this machine, by http.
 
     Raises:
         EmobilityError: something can't be had, is in use, or keeps dying.
     """
-    asyncio.run(_serve(Installation.open_or_make(run_folder, event_log=event_log)))
+    installation = Installation.open_or_make(run_folder, event_log=event_log)
+    partners = tuple(f"http://{LOOPBACK}:{port}" for port in partner_ports)
+    asyncio.run(_serve(replace(installation, partner_origins=partners)))
     return 0
 
 

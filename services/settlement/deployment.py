@@ -42,6 +42,8 @@ from emobility.ports.clock import Timer
 WITHDRAWAL_DELAY_S: Final = 24 * 3600
 """Partners have a day to see a withdrawal coming."""
 CONSENT_VALID_FOR: Final = timedelta(days=1)
+ATTESTED_FOR: Final = timedelta(days=3650)
+"""How long ids are vouched for on a chain of our own; elsewhere an issuer decides."""
 GAS_HEADROOM_PERCENT: Final = 25
 """Others change the state between an estimate and its transaction."""
 FINAL_TIMEOUT_S: Final = 120.0
@@ -155,7 +157,6 @@ class Deployer:
             )
         )
         await self._send(
-            (registry, contracts.GRANT_ROLE.call(contracts.ISSUER_ROLE, admin)),
             *(
                 (vault, contracts.GRANT_ROLE.call(contracts.BOOK_ROLE, book))
                 for vault, book in zip(vaults, books, strict=True)
@@ -188,7 +189,9 @@ class Deployer:
         """
         numbers = {each: await self._number_of(deployment, each) for each in signers}
         registry = Registry(chain_id=deployment.chain_id, address=deployment.registry)
-        deadline = _moment((await self._chain.head()).timestamp_s) + CONSENT_VALID_FOR
+        now = _moment((await self._chain.head()).timestamp_s)
+        deadline, attested_until = now + CONSENT_VALID_FOR, now + ATTESTED_FOR
+        await self._become_issuer(registry, {each.country_code for each in signers if not numbers[each]})
         calls = []
         for party_id, signer in signers.items():
             if numbers[party_id]:
@@ -201,12 +204,20 @@ class Deployer:
                 *_codes(party_id),
                 signer.address,
                 signer.address,
+                int(attested_until.timestamp()),
                 int(deadline.timestamp()),
                 (consent[:32], consent[32:]),
             )
             calls.append((deployment.registry, call))
         await self._send(*calls)
         return {each: numbers[each] or await self._number_of(deployment, each) for each in signers}
+
+    async def let_anchor(self, deployment: Deployment, account: bytes) -> None:
+        """Let an account record roots for parties that have none of their own; twice is as once."""
+        asked = contracts.HAS_ROLE.call(contracts.ANCHOR_ROLE, account)
+        (may,) = contracts.HAS_ROLE.answer(await self._chain.call(deployment.anchor, asked))
+        if not may:
+            await self._send((deployment.anchor, contracts.GRANT_ROLE.call(contracts.ANCHOR_ROLE, account)))
 
     async def deposit(self, into: CurrencyContracts, at_least_e4: Mapping[int, int]) -> None:
         """Bring collateral up to an amount with new play money. After a settlement it fills up what was paid.
@@ -264,6 +275,19 @@ class Deployer:
         asked = contracts.NUMBER_OF.call(*_codes(party_id))
         (number,) = contracts.NUMBER_OF.answer(await self._chain.call(deployment.registry, asked))
         return int(number)
+
+    async def _become_issuer(self, registry: Registry, countries: set[str]) -> None:
+        """Have the account vouch for ids of these countries from now on."""
+        roles = [contracts.issuer_role(each) for each in sorted(countries)]
+        asked = [(role, contracts.HAS_ROLE.call(role, self._signer.address)) for role in roles]
+        missing = [
+            role
+            for role, call in asked
+            if not contracts.HAS_ROLE.answer(await self._chain.call(registry.address, call))[0]
+        ]
+        await self._send(
+            *((registry.address, contracts.GRANT_ROLE.call(role, self._signer.address)) for role in missing)
+        )
 
     async def _is_open(self, book: Book, agreement: bytes) -> bool:
         try:

@@ -14,6 +14,7 @@ import structlog
 
 from emobility.domain.batch.calls import BatchState as BookedBatch
 from emobility.domain.errors import Unavailable
+from emobility.events.anchoring import Anchored
 from emobility.events.event import Envelope
 from emobility.events.settlement import BatchProposed, StatementFinal, StatementUnfunded
 from emobility.ports.chain import Block, TransactionReceipt
@@ -21,6 +22,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
+from services.settlement.anchoring import ANCHOR, AnchorRecord, AnchorState
 from services.settlement.batching import statements_of
 from services.settlement.closing import name_of
 from services.settlement.facts import fact
@@ -84,6 +86,40 @@ class Finality:
             await self._see(unit, row.chain_id, finalized)
             await unit.commit()
         return final
+
+    async def note_anchor(
+        self, row: TransactionRecord, receipt: TransactionReceipt, finalized: Block
+    ) -> TransactionRecord | None:
+        """Store that a root is recorded for good, and tell it once."""
+        final = replace(row, state=TransactionState.FINAL, waiting=None)
+        async with self._ports.units.begin() as unit:
+            locked = await unit.table(TRANSACTION).get_for_update(row.transaction_id)
+            (anchor,) = await unit.table(ANCHOR).select({"anchor_id": row.batch_id}) or (None,)
+            if locked != row or anchor is None:
+                return None
+            await unit.table(TRANSACTION).put(final)
+            if anchor.state is not AnchorState.FINAL:
+                await unit.table(ANCHOR).put(replace(anchor, state=AnchorState.FINAL, waiting=None))
+                unit.emit(self._anchored(anchor, row, receipt))
+            await self._see(unit, row.chain_id, finalized)
+            await unit.commit()
+        return final
+
+    def _anchored(self, anchor: AnchorRecord, row: TransactionRecord, receipt: TransactionReceipt) -> Envelope:
+        now = self._ports.clock.now()
+        event = Anchored(
+            kind=anchor.kind,
+            party_id=anchor.party_id,
+            period_start=anchor.period_start,
+            root=anchor.root,
+            chain_id=row.chain_id,
+            contract=row.receiver,
+            transaction=receipt.transaction_hash,
+            block_number=receipt.block_number,
+            block_hash=receipt.block_hash,
+            anchored_at=now,
+        )
+        return fact(event, anchor.anchor_id.hex(), at=now)
 
     async def _note_statement(
         self,

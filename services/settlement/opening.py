@@ -39,13 +39,14 @@ class Openings:
     def __init__(self, ports: Ports, access: ChainAccess, books: StoredBooks, deployer: Deployer | None) -> None:
         self._ports = ports
         self._access = access
-        self._books = books
-        self._deployer = deployer
+        self.books = books
+        self.deployer = deployer
 
     async def advance(self) -> int:
         """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
         async with self._ports.units.begin() as unit:
-            unopened = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))
+            found = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))
+        unopened = [each for each in found if each.mode is not SettlementMode.OFF_CHAIN]
         if not unopened:
             return 0
         deployment = await self._deployment({each.currency for each in unopened})
@@ -55,10 +56,10 @@ class Openings:
         return sum([await self._open_in(deployment, each, unopened, parties) for each in _currencies(unopened)])
 
     async def _deployment(self, currencies: set[str]) -> Deployment | None:
-        known = await self._books.deployment()
-        if known is not None or self._deployer is None:
+        known = await self.books.deployment()
+        if known is not None or self.deployer is None:
             return known
-        made = await self._deployer.deploy(sorted(currencies), proposer=self._access.proposer.address)
+        made = await self.deployer.deploy(sorted(currencies), proposer=self._access.proposer.address)
         async with self._ports.units.begin() as unit:
             await unit.table(DEPLOYMENT).put(DeploymentRecord(chain_id=made.chain_id, deployment=made))
             await unit.commit()
@@ -73,9 +74,9 @@ class Openings:
             parties = await unit.table(PARTY).select({"party_id": concerned})
         missing = [each for each in parties if each.number is None]
         found: dict[PartyId, int] = {}
-        if self._deployer is not None:
+        if self.deployer is not None:
             ours = {each.party_id: self._access.signer_of(each.party_id) for each in missing if each.is_hosted}
-            found = await self._deployer.register_parties(deployment, ours) if ours else {}
+            found = await self.deployer.register_parties(deployment, ours) if ours else {}
         for each in missing:
             if each.party_id not in found and (number := await self._registered(deployment, each.party_id)):
                 found[each.party_id] = number
@@ -108,10 +109,10 @@ class Openings:
                 ready.append(await self._with_deadline(each))
             else:
                 await self._wait([each], reason)
-        if self._deployer is None or not ready:
+        if self.deployer is None or not ready:
             return await self._wait(ready, "an operator opens agreements on this chain")
         await self._cover(into, ready, parties)
-        return sum([await self._open(self._deployer, deployment, each, parties) for each in ready])
+        return sum([await self._open(self.deployer, deployment, each, parties) for each in ready])
 
     async def _with_deadline(self, opening: Opening) -> Opening:
         """Store until when it can be opened, before anybody signs: it is part of the agreement's id."""
@@ -127,14 +128,14 @@ class Openings:
     async def _cover(
         self, into: CurrencyContracts, openings: Sequence[Opening], parties: dict[PartyId, SettledParty]
     ) -> None:
-        assert self._deployer is not None
+        assert self.deployer is not None
         prefunded = {
             number_of(parties, party): PLAY_MONEY_E4
             for each in openings
             if each.mode is SettlementMode.PREFUNDED
             for party in (each.cpo_id, each.emsp_id)
         }
-        await self._deployer.deposit(into, prefunded)
+        await self.deployer.deposit(into, prefunded)
 
     async def _open(
         self, deployer: Deployer, deployment: Deployment, opening: Opening, parties: dict[PartyId, SettledParty]

@@ -29,6 +29,7 @@ from services.settlement.records import (
     IN_FLIGHT,
     TRANSACTION,
     AccountRecord,
+    TransactionKind,
     TransactionRecord,
     TransactionState,
 )
@@ -118,7 +119,7 @@ class Sending:
 
     async def _refused(self, row: TransactionRecord, refusal: CallReverted) -> TransactionRecord | None:
         """A call that can't succeed is not sent: what it should do is done already, or it waits with the reason."""
-        if refusal.data[:4] == contracts.BATCH_EXISTS.selector:
+        if refusal.data[:4] in {contracts.BATCH_EXISTS.selector, contracts.ANCHOR_EXISTS.selector}:
             return await self._adopt(row)
         reason = f"the book refuses: {error_name(refusal.data)}"
         if reason != row.waiting:
@@ -127,15 +128,13 @@ class Sending:
         return None
 
     async def _adopt(self, row: TransactionRecord) -> TransactionRecord | None:
-        """Take over the transaction that proposed this batch before, which we forgot."""
-        logs = await self._chain.logs(
-            row.receiver,
-            [contracts.BATCH_PROPOSED.topic, row.batch_id],
-            from_block=0,
-            to_block=(await self._chain.head()).number,
-        )
+        """Take over the transaction that did the same before, which we forgot."""
+        topics, data = _trace(row)
+        logs = await self._chain.logs(row.receiver, topics, from_block=0, to_block=(await self._chain.head()).number)
         if not logs:
             return None
+        if data is not None and logs[-1].data != data:
+            return await self._put(row, replace(row, waiting="another root is anchored")) if not row.waiting else None
         _log.info("settlement_batch_adopted", transaction=row.transaction_id)
         return await self._put(row, replace(row, state=TransactionState.SENT, hash=logs[-1].transaction_hash))
 
@@ -200,6 +199,11 @@ class Sending:
         if not receipt.has_succeeded:
             _log.warning("settlement_call_failed", transaction=row.transaction_id)
             return await self._put(row, _from_the_start(row))
+        if row.kind is TransactionKind.ANCHOR:
+            self._reached(CrashPoint.FINALITY_SEEN)
+            final = await self._finality.note_anchor(row, receipt, finalized)
+            self._reached(CrashPoint.FINALITY_NOTED)
+            return final
         booked = await self.booked(row, finalized)
         self._reached(CrashPoint.FINALITY_SEEN)
         final = await self._finality.note(row, receipt, booked, finalized)
@@ -222,6 +226,14 @@ class Sending:
             await unit.table(TRANSACTION).put(after)
             await unit.commit()
         return after
+
+
+def _trace(row: TransactionRecord) -> tuple[list[bytes | None], bytes | None]:
+    """Return the topics of the event by which a contract tells what this call does, and its data; None: any."""
+    if row.kind is not TransactionKind.ANCHOR:
+        return [contracts.BATCH_PROPOSED.topic, row.batch_id], None
+    kind, party, period, root = contracts.ANCHOR.arguments(row.calldata)
+    return [contracts.ROOT_ANCHORED.topic, kind, party.to_bytes(32, "big"), period.to_bytes(32, "big")], root
 
 
 def lost(row: TransactionRecord) -> TransactionRecord:

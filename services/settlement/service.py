@@ -21,6 +21,7 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
+from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing
@@ -35,6 +36,7 @@ from services.settlement.records import (
     OPENING,
     TRANSACTION,
 )
+from services.settlement.registry_words import RegistryWords
 from services.settlement.sending import Sending
 
 SERVICE: Final = "settlement"
@@ -75,12 +77,14 @@ class Settlement:
         self.app = FastAPI(title="Wattroam settlement", openapi_url=None, docs_url=None, redoc_url=None)
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
+        RegistryWords(ports, access).mount_on(self.app, guard)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take CDRs in, close what is due and follow the chain until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.intake.run(stop))
+            tasks.create_task(take_requests(self._ports, stop))
             if self.follower is not None:
                 tasks.create_task(self.follower.run(stop))
             sweeping = tasks.create_task(self._sweep_for_ever())
@@ -130,6 +134,7 @@ class Follower:
         self._sending = Sending(ports, access, self._finality, reached)
         self._funding = Funding(ports, access)
         self._openings = openings
+        self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
         """Commits of this process when nothing moved; while there are no more, there is nothing to look for."""
@@ -168,6 +173,7 @@ class Follower:
         elif self._rested == self._ports.units.commits:
             return False
         steps = 0 if self._openings is None else await self._openings.advance()
+        steps += 0 if self._anchoring is None else await self._anchoring.advance()
         async with self._closing.under_way:
             steps += await self.batching.advance()
         steps += await self._sending.advance() + await self._funding.advance()

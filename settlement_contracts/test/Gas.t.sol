@@ -16,8 +16,22 @@ contract GasTest is Settlement {
     function test_Registry() public {
         _registerParties(1);
         _snap("PartyRegistry.register");
-        registry.rotateSigner(1, _signer(9), NOW, _sign(_key(1), _rotationDigest(1, _signer(9), 0, NOW)));
+        registry.setClaims(1, 3, 7, "platform", NOW, _sign(_key(1), _claimsDigest(1, 3, 7, "platform", 0, NOW)));
+        _snap("PartyRegistry.setClaims");
+        registry.setMessageKey(1, "key", NOW, _sign(_key(1), _messageKeyDigest(1, "key", 1, NOW)));
+        _snap("PartyRegistry.setMessageKey");
+        registry.rotateSigner(1, _signer(9), NOW, _sign(_key(1), _rotationDigest(1, _signer(9), 2, NOW)));
         _snap("PartyRegistry.rotateSigner");
+        registry.cancelRotation(
+            1, NOW, _sign(_key(1), _successionDigest("RotationCancellation", 1, _signer(9), 3, NOW))
+        );
+        _snap("PartyRegistry.cancelRotation");
+        _rotate(1, 9, 4);
+        _snap("PartyRegistry.completeRotation");
+        registry.attest(1, ATTESTED_UNTIL + 1);
+        _snap("PartyRegistry.attest");
+        registry.revokeAttestation(1);
+        _snap("PartyRegistry.revokeAttestation");
     }
 
     function test_Vault() public {

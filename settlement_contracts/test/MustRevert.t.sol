@@ -10,6 +10,7 @@ import {CollateralVault} from "../src/CollateralVault.sol";
 import {RootAnchor} from "../src/RootAnchor.sol";
 import {IBatteryPassport} from "../src/interfaces/IBatteryPassport.sol";
 import {ICollateralVault} from "../src/interfaces/ICollateralVault.sol";
+import {PartyRegistry} from "../src/PartyRegistry.sol";
 import {IPartyRegistry} from "../src/interfaces/IPartyRegistry.sol";
 import {IRootAnchor} from "../src/interfaces/IRootAnchor.sol";
 import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
@@ -42,8 +43,15 @@ contract MustRevertTest is Settlement {
     // REGISTRY
 
     function test_TheRegistryRefuses() public {
-        bytes32 role = registry.ISSUER_ROLE();
+        bytes32 role = registry.issuerRole("NL");
         _refused("a stranger", STRANGER, _registration("NL", "B00", 7, 7, NOW), _missing(STRANGER, role));
+        role = registry.issuerRole("DE");
+        _refused(
+            "an issuer of another country",
+            address(this),
+            _registration("DE", "B00", 7, 7, NOW),
+            _missing(address(this), role)
+        );
         _refused(
             "a party twice",
             address(this),
@@ -68,13 +76,17 @@ contract MustRevertTest is Settlement {
         _refused(
             "no signer",
             address(this),
-            abi.encodeCall(IPartyRegistry.register, ("NL", "B00", address(0), _payout(7), NOW, Signature(0, 0))),
+            abi.encodeCall(
+                IPartyRegistry.register, ("NL", "B00", address(0), _payout(7), ATTESTED_UNTIL, NOW, Signature(0, 0))
+            ),
             _words0(IPartyRegistry.PartyRegistryZeroAddress.selector)
         );
         _refused(
             "no payout",
             address(this),
-            abi.encodeCall(IPartyRegistry.register, ("NL", "B00", _signer(7), address(0), NOW, Signature(0, 0))),
+            abi.encodeCall(
+                IPartyRegistry.register, ("NL", "B00", _signer(7), address(0), ATTESTED_UNTIL, NOW, Signature(0, 0))
+            ),
             _words0(IPartyRegistry.PartyRegistryZeroAddress.selector)
         );
         bytes memory unknown = _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9);
@@ -108,6 +120,117 @@ contract MustRevertTest is Settlement {
         (bool done,) = address(registry).call(once);
         assertTrue(done, "the first time");
         _refused("a second time", address(this), once, wrong);
+    }
+
+    function test_TheRegistryRefusesAttestations() public {
+        bytes memory missing = _missing(STRANGER, registry.issuerRole("NL"));
+        _refused("by a stranger", STRANGER, abi.encodeCall(IPartyRegistry.attest, (1, ATTESTED_UNTIL)), missing);
+        _refused("taken back by a stranger", STRANGER, abi.encodeCall(IPartyRegistry.revokeAttestation, (1)), missing);
+        registry.grantRole(registry.issuerRole("DE"), STRANGER);
+        _refused("by another country", STRANGER, abi.encodeCall(IPartyRegistry.attest, (1, ATTESTED_UNTIL)), missing);
+        _refused(
+            "taken back by another country", STRANGER, abi.encodeCall(IPartyRegistry.revokeAttestation, (1)), missing
+        );
+        _refused(
+            "that end now",
+            address(this),
+            abi.encodeCall(IPartyRegistry.attest, (1, uint48(NOW))),
+            _words1(IPartyRegistry.PartyRegistryExpired.selector, NOW)
+        );
+        bytes memory unknown = _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9);
+        _refused("of nobody", address(this), abi.encodeCall(IPartyRegistry.attest, (9, ATTESTED_UNTIL)), unknown);
+        _refused("taken back of nobody", address(this), abi.encodeCall(IPartyRegistry.revokeAttestation, (9)), unknown);
+    }
+
+    function test_TheRegistryRefusesSuccessions() public {
+        bytes memory nobody = _words1(IPartyRegistry.PartyRegistryNoSuccessor.selector, 1);
+        _refused("to cancel nothing", address(this), _cancellation(9, 0, NOW, 1), nobody);
+        _refused("to complete nothing", address(this), _completion(9, 0, NOW, 9), nobody);
+        registry.rotateSigner(1, _signer(9), NOW, _sign(_key(1), _rotationDigest(1, _signer(9), 0, NOW)));
+        uint64 from = NOW + registry.ROTATION_DELAY();
+        bytes memory early = _words1(IPartyRegistry.PartyRegistryTooEarly.selector, from);
+        _refused("before its time", address(this), _completion(9, 1, from, 9), early);
+        vm.warp(from - 1);
+        _refused("a second before its time", address(this), _completion(9, 1, from, 9), early);
+        vm.warp(from);
+        bytes memory notOld = _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(1)));
+        bytes memory notNew = _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(9)));
+        bytes memory late = _words1(IPartyRegistry.PartyRegistryExpired.selector, NOW);
+        _refused("a cancellation by the new one", address(this), _cancellation(9, 1, from, 9), notOld);
+        _refused("a cancellation of another", address(this), _cancellation(8, 1, from, 1), notOld);
+        _refused("a cancellation with an old nonce", address(this), _cancellation(9, 0, from, 1), notOld);
+        _refused("a late cancellation", address(this), _cancellation(9, 1, NOW, 1), late);
+        _refused("a completion by the old one", address(this), _completion(9, 1, from, 1), notNew);
+        _refused("a completion with an old nonce", address(this), _completion(9, 0, from, 9), notNew);
+        _refused("a late completion", address(this), _completion(9, 1, NOW, 9), late);
+        bytes memory cancellation = _cancellation(9, 1, from, 1);
+        (bool done,) = address(registry).call(cancellation);
+        assertTrue(done, "canceled");
+        _refused("a completion of what was canceled", address(this), _completion(9, 2, from, 9), nobody);
+        _refused("a second cancellation", address(this), cancellation, nobody);
+    }
+
+    /// @notice The relayed calls of the Open Charging Network's registry sign their arguments alone, so that whoever saw
+    /// one sends it again: later, to undo a change; on another chain; to another registry. Here each of these fails.
+    function test_NoRelayedCallIsReplayed() public {
+        bytes memory wrong = _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(1)));
+        bytes[3] memory first = [_claims(1, 0, NOW, 1), _messageKey("old", 1, NOW, 1), _rotation(1, 8, 2, NOW, 1)];
+        for (uint256 i = 0; i < first.length; ++i) {
+            (bool done,) = address(registry).call(first[i]);
+            assertTrue(done, "the first time");
+            _refused("the same again", address(this), first[i], wrong);
+        }
+        (bool changed,) = address(registry).call(_claims(2, 3, NOW, 1));
+        assertTrue(changed, "the party changed its mind");
+        _refused("to bring the old claims back", address(this), first[0], wrong);
+
+        vm.chainId(999);
+        bytes[3] memory elsewhere = [_claims(1, 4, NOW, 1), _messageKey("new", 4, NOW, 1), _rotation(1, 8, 4, NOW, 1)];
+        bytes memory registration = _registration("NL", "B00", 7, 7, NOW);
+        vm.chainId(31337);
+        for (uint256 i = 0; i < elsewhere.length; ++i) {
+            _refused("signed for another chain", address(this), elsewhere[i], wrong);
+        }
+        bytes memory wrongParty = _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(7)));
+        _refused("a registration for another chain", address(this), registration, wrongParty);
+
+        bytes[3] memory here = [_claims(1, 0, NOW, 1), _messageKey("new", 0, NOW, 1), _rotation(1, 8, 0, NOW, 1)];
+        registration = _registration("NL", "A01", 1, 1, NOW);
+        PartyRegistry other = new PartyRegistry(address(this));
+        other.grantRole(other.issuerRole("NL"), address(this));
+        _mustRevert("a registration here", address(other), address(this), registration, wrong);
+        registry = other;
+        _registerParties(1);
+        for (uint256 i = 0; i < here.length; ++i) {
+            _refused("signed for the other registry", address(this), here[i], wrong);
+        }
+        bytes[3] memory old = [_claims(1, 0, NOW, 1), _messageKey("new", 0, NOW, 1), _rotation(1, 8, 0, NOW, 1)];
+        vm.warp(NOW + 1);
+        for (uint256 i = 0; i < old.length; ++i) {
+            bytes memory late = _words1(IPartyRegistry.PartyRegistryExpired.selector, NOW);
+            _refused("after its deadline", address(this), old[i], late);
+        }
+    }
+
+    /// @dev Whatever was signed and whatever is called, one word opens one door.
+    function testFuzz_AWordForOneChangeMakesNoOther(uint256 dice, uint32 modules, bytes32 platform) public {
+        uint256 kind = dice % 4;
+        bytes32[4] memory digests = [
+            _claimsDigest(1, uint16(dice >> 8), modules, platform, 0, NOW),
+            _messageKeyDigest(1, platform, 0, NOW),
+            _rotationDigest(1, _signer(8), 0, NOW),
+            _successionDigest("RotationCancellation", 1, _signer(8), 0, NOW)
+        ];
+        Signature memory word = _sign(_key(1), digests[kind]);
+        bytes[3] memory calls = [
+            abi.encodeCall(IPartyRegistry.setClaims, (1, uint16(dice >> 8), modules, platform, NOW, word)),
+            abi.encodeCall(IPartyRegistry.setMessageKey, (1, platform, NOW, word)),
+            abi.encodeCall(IPartyRegistry.rotateSigner, (1, _signer(8), NOW, word))
+        ];
+        bytes memory wrong = _words1(IPartyRegistry.PartyRegistryWrongSigner.selector, uint160(_signer(1)));
+        for (uint256 i = 0; i < calls.length; ++i) {
+            if (i != kind) _refused("another change", address(this), calls[i], wrong);
+        }
     }
 
     // VAULT
@@ -330,7 +453,7 @@ contract MustRevertTest is Settlement {
         bad = _acceptance("batch", statements, 1, 1);
         vm.chainId(31337);
         _notAccepted("for another chain", statements, bad, _wrongSigner(1));
-        registry.rotateSigner(1, _signer(9), NOW, _sign(_key(1), _rotationDigest(1, _signer(9), 0, NOW)));
+        _rotate(1, 9, 0);
         _notAccepted("by a signer of yesterday", statements, good, _wrongSigner(1));
     }
 
@@ -537,7 +660,15 @@ contract MustRevertTest is Settlement {
         bytes32 digest = _registrationDigest(countryCode, partyId, _signer(signer), _payout(signer), deadline);
         return abi.encodeCall(
             IPartyRegistry.register,
-            (countryCode, partyId, _signer(signer), _payout(signer), deadline, _sign(_key(signedBy), digest))
+            (
+                countryCode,
+                partyId,
+                _signer(signer),
+                _payout(signer),
+                ATTESTED_UNTIL,
+                deadline,
+                _sign(_key(signedBy), digest)
+            )
         );
     }
 
@@ -551,6 +682,39 @@ contract MustRevertTest is Settlement {
             abi.encodeCall(
                 IPartyRegistry.rotateSigner, (number, _signer(signer), deadline, _sign(_key(signedBy), digest))
             );
+    }
+
+    function _claims(uint16 roles, uint32 nonce, uint64 deadline, uint32 signedBy) private view returns (bytes memory) {
+        bytes32 digest = _claimsDigest(1, roles, 7, "platform", nonce, deadline);
+        return
+            abi.encodeCall(IPartyRegistry.setClaims, (1, roles, 7, "platform", deadline, _sign(_key(signedBy), digest)));
+    }
+
+    function _messageKey(bytes32 key, uint32 nonce, uint64 deadline, uint32 signedBy)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes32 digest = _messageKeyDigest(1, key, nonce, deadline);
+        return abi.encodeCall(IPartyRegistry.setMessageKey, (1, key, deadline, _sign(_key(signedBy), digest)));
+    }
+
+    function _cancellation(uint32 successor, uint32 nonce, uint64 deadline, uint32 signedBy)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes32 digest = _successionDigest("RotationCancellation", 1, _signer(successor), nonce, deadline);
+        return abi.encodeCall(IPartyRegistry.cancelRotation, (1, deadline, _sign(_key(signedBy), digest)));
+    }
+
+    function _completion(uint32 successor, uint32 nonce, uint64 deadline, uint32 signedBy)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes32 digest = _successionDigest("SignerAcceptance", 1, _signer(successor), nonce, deadline);
+        return abi.encodeCall(IPartyRegistry.completeRotation, (1, deadline, _sign(_key(signedBy), digest)));
     }
 
     function _notMade(uint8 decimals, uint64 delay, bytes memory expected) private {

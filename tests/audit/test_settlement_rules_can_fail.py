@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRAccepted
@@ -20,6 +21,7 @@ from services.audit.books import SETTLEMENT_GROUP, Books
 from services.audit.chain_sight import BookSight, ChainSight
 from services.audit.report import AuditReport, Difference
 from services.audit.unsealing import UNREADABLE
+from services.audit.whereabouts import Standing, whereabouts
 from services.driver_mobility.records import CDRState
 from services.settlement.records import (
     BatchState,
@@ -42,7 +44,7 @@ BATCHES = "a batch binds its statements"
 ACCEPTED = "what is proposed was accepted by both parties"
 TRANSACTIONS = "a batch's transactions carry it as far as it is"
 NETS = "the nets of a batch add up to zero"
-ENERGY = "energy in CDRs = settled + waiting + never settled"
+ENERGY = "energy in CDRs = settled + waiting + never settled + settled off-chain"
 EVIDENCE = "a final CDR has what its receipt shows"
 COMMITMENTS = "a leaf names its CDR and commits to its evidence"
 CHAIN = "the chain is the one that was recorded"
@@ -853,3 +855,19 @@ def test_what_was_credited_before_it_was_accepted_is_never_settled(books: Books)
     assert withdrawn.cdr_id not in named
     assert withdrawn.credited_by not in named
     assert audit(books).waiting == ()
+
+
+def test_what_is_settled_off_chain_stays_in_the_books_and_waits_for_nothing(books: Books) -> None:
+    leaf = next(leaf for leaf in books.settlement.leaves if charged(books)(leaf))
+    change(books.settlement.leaves, lambda row: row == leaf, version=None, sequence=None, place=None)
+    change(
+        books.settlement.openings,
+        lambda row: (row.cpo_id, row.agreement_id) == (leaf.cpo_id, leaf.agreement_id),
+        mode=SettlementMode.OFF_CHAIN,
+    )
+
+    report = audit(books)
+
+    assert whereabouts(books)[leaf.cpo_id.code, leaf.cdr_id].standing is Standing.OFF_CHAIN
+    assert report.waiting == ()
+    assert causes_of(report, ENERGY) == []

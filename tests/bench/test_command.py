@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from importlib.metadata import version
 
 import pytest
 
@@ -23,6 +25,11 @@ async def missed_goal(*, short: bool) -> list[Figure]:
     return [against_goal(name="gateway.memory", value=30, unit="KiB", at_most=25)]
 
 
+async def broken(*, short: bool) -> list[Figure]:
+    del short
+    raise RuntimeError("the server is gone")
+
+
 async def without_broker(*, short: bool) -> list[Figure]:
     raise ComponentMissing("Kafka's jars are missing: `make kafka` fetches them")
 
@@ -30,6 +37,7 @@ async def without_broker(*, short: bool) -> list[Figure]:
 @pytest.fixture(autouse=True)
 def benches(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {
+        "hub.forward": broken,
         "log.append": two_figures,
         "log.p99": two_figures,
         "gateway.memory": missed_goal,
@@ -76,6 +84,27 @@ def test_a_missing_component_is_said_in_one_line_and_the_others_are_measured(
     captured = capsys.readouterr()
     assert [figure["name"] for figure in json.loads(captured.out)] == ["log.append", "log.p99"]
     assert "left out log.append.kafka: Kafka's jars are missing: `make kafka` fetches them\n" in captured.err
+
+
+def test_a_bench_that_fails_costs_its_own_figures_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run_bench(json=True, short=True, only=["hub", "log.p99"]) == 1
+
+    captured = capsys.readouterr()
+    assert [figure["name"] for figure in json.loads(captured.out)] == ["log.p99"]
+    assert "failed: hub.forward" in captured.err
+    assert "the server is gone" in captured.err
+
+
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_the_machine_and_the_versions_stand_beside_the_figures(
+    capsys: pytest.CaptureFixture[str], *, json_wanted: bool
+) -> None:
+    command.run_bench(json=json_wanted, short=True, only=["log.p99"])
+
+    captured = capsys.readouterr()
+    said = " ".join((captured.err if json_wanted else captured.out).split())
+    assert f"On {os.cpu_count()} cores" in said
+    assert f"ocpp {version('ocpp')}" in said
 
 
 def test_rounds_are_compared_with_their_neighbours_and_the_median_counts() -> None:

@@ -17,7 +17,7 @@ from tests.cli.test_commands import SECRETS, assert_one_clear_line, wattroam
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
 
 
-async def opens(dsn: str, token: str, party: str) -> bool:
+async def opens(dsn: str, token: str, party: str, method: str = "GET") -> bool:
     """Tell whether a token lets a party pass."""
     headers = [(b"authorization", f"Bearer {token}".encode())]
     master_key = bytes.fromhex(SECRETS["WATTROAM_MASTER_KEY"])
@@ -26,7 +26,7 @@ async def opens(dsn: str, token: str, party: str) -> bool:
     ) as adapters:
         access = Access(SECRETS["WATTROAM_INTERNAL_TOKEN"], units=adapters.units, master_key=master_key)
         try:
-            await access.party(Request({"type": "http", "headers": headers}), party)
+            await access.party(Request({"type": "http", "method": method, "headers": headers}), party)
         except HTTPException:
             return False
         return True
@@ -42,6 +42,8 @@ async def test_a_token_opens_its_party_until_it_is_revoked(postgres_dsn: str) ->
     (listed,) = json.loads(await run("list", "NL-ZON", "--json"))
 
     assert await opens(postgres_dsn, token, "NL-ZON")
+    assert not await opens(postgres_dsn, token, "NL-ZON", "PUT"), "unless it is said, a token is a reader's"
+    assert listed["role"] == "READER"
     assert not await opens(postgres_dsn, token, "NL-TUL")
     assert token not in json.dumps(listed)
 

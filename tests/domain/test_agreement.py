@@ -24,6 +24,7 @@ from emobility.domain.agreement import (
     signing_bytes,
 )
 from emobility.domain.identifiers import PartyId
+from emobility.domain.tariff.rounding import RoundingPolicyName
 from emobility.events.codec import decode, encode
 
 CPO, OTHER_CPO, MSP = PartyId("NL-TNM"), PartyId("DE-ABC"), PartyId("NL-EMS")
@@ -128,7 +129,10 @@ CHANGED: dict[str, Any] = {
     "credit_limit_e4": 10_000_001,
     "signed_meter_policy": SignedMeterPolicy.REQUIRED,
     "roaming_fee_e4": 1,
+    "notice_period_d": 30,
+    "rounding_policy": RoundingPolicyName.COINS_TOTAL,
 }
+
 SIGNATURES = {"cpo_signature", "emsp_signature"}
 
 

@@ -17,6 +17,7 @@ from emobility.domain.money import Price
 from emobility.domain.personal import Sealed
 from emobility.domain.session import AuthMethod, ChargingPeriod, SessionToken
 from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension, TariffElement
+from emobility.domain.tariff.taxes import TaxAmount
 from emobility.domain.token import TokenType
 
 START = datetime(2022, 3, 27, 8, 0, tzinfo=UTC)
@@ -96,11 +97,15 @@ def test_a_credit_names_its_original_and_repeats_its_data() -> None:
     assert credit.total_energy_import_wh == 5_000
 
 
-def test_a_part_that_was_never_charged_is_not_credited() -> None:
-    credit = credited(ORIGINAL)
+def test_only_the_total_cost_of_a_credit_is_negative() -> None:
+    # OCPI, mod_cdrs: "Only the values in the total_cost field SHALL contain the negative amounts".
+    taxes = (TaxAmount(name="VAT", amount_e4=3_150, percent=Decimal(21)),)
 
-    assert credit.total_energy_cost == Price(excl_e4=-15_000)
-    assert credit.total_time_cost is None
+    credit = credited(replace(ORIGINAL, taxes=taxes, total_reservation_cost=Price(excl_e4=1)))
+
+    assert (credit.total_cost, credit.taxes[0].amount_e4) == (Price(excl_e4=-15_000), -3_150)
+    assert credit.total_energy_cost == ORIGINAL.total_energy_cost
+    assert credit.total_reservation_cost == Price(excl_e4=1)
 
 
 def test_a_credit_can_not_be_credited() -> None:

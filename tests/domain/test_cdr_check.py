@@ -29,6 +29,7 @@ from emobility.domain.cdr_check import (
     SignatureVerdict,
     check_cdr,
 )
+from emobility.domain.cdr_difference import DifferenceCause
 from emobility.domain.charging_station import PowerType
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
@@ -36,7 +37,16 @@ from emobility.domain.personal import Sealed
 from emobility.domain.session import AuthMethod, ChargingPeriod, Session, SessionStatus, SessionToken
 from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.pricing import price_session
-from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension, TariffElement, TariffRestrictions
+from emobility.domain.tariff.rounding import RoundingPolicyName, rounding_policy
+from emobility.domain.tariff.tariff import (
+    PriceComponent,
+    Reservation,
+    Tariff,
+    TariffDimension,
+    TariffElement,
+    TariffRestrictions,
+)
+from emobility.domain.tariff.taxes import TaxAmount
 from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.token import TokenType
 
@@ -589,3 +599,101 @@ def test_a_session_is_waited_for_only_while_the_one_at_hand_is_older_than_the_cd
 
     assert verdict.faults == (CDRFault.SESSION_ENERGY_DIFFERS,)
     assert verdict.decision is decision
+
+
+HOLDING = replace(
+    TARIFF,
+    elements=(
+        TariffElement(
+            components=(PriceComponent(dimension=TariffDimension.TIME, price=Decimal(6), step_size=600),),
+            restrictions=TariffRestrictions(reservation=Reservation.RESERVATION),
+        ),
+        *TARIFF.elements,
+    ),
+)
+
+
+def reserved_cdr(**fields: Any) -> CDR:
+    held = ChargingPeriod(
+        started_at=START - timedelta(hours=2), energy_import_wh=0, charging_s=0, parking_s=0, reserved_s=7_200
+    )
+    periods = (held, *PERIODS)
+    priced = price_session(HOLDING, periods, ended_at=END, time_zone="Europe/Amsterdam")
+    terms = {"started_at": held.started_at, "total_reservation_cost": priced.reservation}
+    return honest(periods, HOLDING, **(terms | fields))
+
+
+def test_a_reservation_before_the_charge_is_part_of_the_cdr_and_not_of_the_session() -> None:
+    # What was frozen was in force when the driver came, and not yet when the EVSE was reserved.
+    terms = {
+        "known_tariffs": known(HOLDING, in_force_from=START - timedelta(hours=1)),
+        "session": session(tariff_hash=tariff_hash(HOLDING)),
+        "agreement": replace(AGREEMENT, valid_from=START - timedelta(hours=1)),
+    }
+
+    assert check(reserved_cdr(), **terms).findings == ()
+    wrong = check(reserved_cdr(total_reservation_cost=Price(excl_e4=1)), **terms)
+    assert wrong.faults == (CDRFault.RESERVATION_COST_DIFFERS,)
+
+
+def test_a_wrong_amount_says_in_which_period_and_element_it_went_wrong() -> None:
+    part: dict[str, Any] = {"total_parking_cost": Price(excl_e4=0)}
+
+    (finding,) = check(replace(honest(), **part)).findings
+
+    assert finding.difference is not None
+    assert (finding.difference.cause, finding.difference.period_index, finding.difference.element_index) == (
+        DifferenceCause.NOTHING_CHARGED,
+        1,
+        0,
+    )
+    assert finding.difference.difference_e4 == -12_000
+
+
+def test_a_cost_that_the_text_lets_a_cdr_leave_out_is_not_held_against_it() -> None:
+    silent = replace(honest(), total_energy_cost=None, total_parking_cost=None, total_fixed_cost=None)
+
+    assert check(silent).decision is CDRDecision.ACCEPT
+
+
+def test_a_cdr_is_rounded_as_the_agreement_says() -> None:
+    periods = (replace(PERIODS[0], energy_import_wh=11_001), PERIODS[1])
+    cents = rounding_policy(RoundingPolicyName.COINS_TOTAL)
+    priced = price_session(TARIFF, periods, ended_at=END, time_zone="Europe/Amsterdam", rounding=cents)
+    costs: dict[str, Any] = {"total_cost": priced.total, "total_energy_cost": priced.energy}
+    cdr = honest(periods, **costs)
+    closed = session(energy_import_wh=11_001)
+
+    agreed = check(cdr, agreement=replace(AGREEMENT, rounding_policy=RoundingPolicyName.COINS_TOTAL), session=closed)
+    not_agreed = check(cdr, session=closed)
+
+    assert agreed.findings == ()
+    assert not_agreed.faults == (CDRFault.TOTAL_COST_DIFFERS, CDRFault.ENERGY_COST_DIFFERS)
+    assert {finding.difference.cause for finding in not_agreed.findings if finding.difference} == {
+        DifferenceCause.ROUNDED_OTHERWISE
+    }
+
+
+def test_every_tariff_of_a_cdr_must_be_known_assigned_and_in_force() -> None:
+    other = replace(TARIFF, tariff_id="W2")
+    periods = tuple(replace(period, tariff_id=name) for period, name in zip(PERIODS, ("W1", "W2"), strict=True))
+    cdr = honest(periods, further_tariffs=(other,))
+    both = {**known(), **known(other)}
+
+    assert check(cdr, known_tariffs=both).faults == (CDRFault.TARIFF_NOT_ASSIGNED,)
+    assigned = replace(AGREEMENT, tariff_ids=("W1", "W2"))
+    assert check(cdr, agreement=assigned, known_tariffs=both).findings == ()
+    assert check(cdr, agreement=assigned).faults == (CDRFault.TARIFF_UNKNOWN,)
+
+
+def test_a_tax_that_is_not_its_own_percentage_is_disputed() -> None:
+    gst = TaxAmount(name="GST", amount_e4=2_375, percent=Decimal(5))
+    cdr = honest()
+    taxed = replace(
+        cdr, total_cost=replace(cdr.total_cost, incl_e4=cdr.total_cost.excl_e4 + gst.amount_e4), taxes=(gst,)
+    )
+
+    assert check(taxed).findings == ()
+    assert check(replace(taxed, taxes=(replace(gst, percent=Decimal(6)),))).faults == (CDRFault.TAX_DIFFERS,)
+    reverse = replace(AGREEMENT, tax_regime=TaxRegime.REVERSE_CHARGE)
+    assert check(taxed, agreement=reverse).faults == (CDRFault.TAX_DIFFERS,)

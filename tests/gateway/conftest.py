@@ -190,9 +190,11 @@ async def running_world(
     running = asyncio.create_task(gateway.run(stop))
     for name in (STATION, "CS-2"):
         await gateway.authenticator.set_password(station_identity(PARTY, name), PASSWORD, None)
-    yield World(adapters, settings, ports, gateway, back_office, clock, http)
-    stop.set()
-    await running
+    try:
+        yield World(adapters, settings, ports, gateway, back_office, clock, http)
+    finally:
+        stop.set()
+        await running
 
 
 @pytest.fixture

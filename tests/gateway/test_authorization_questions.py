@@ -47,3 +47,17 @@ def test_what_may_change_a_moment_later_is_not_cached_and_carries_its_group(stat
         "groupIdToken": {"idToken": "0123456789abcdef0123", "type": "Central"},
         "cacheExpiryDateTime": "2022-03-27T00:30:00.000Z",
     }
+
+
+async def test_who_needs_no_authorization_is_accepted_and_nobody_is_asked(world: Any) -> None:
+    """OCPP 2.0.1, C02: a start button."""
+    station = await world.dial()
+    button = {"idToken": "", "type": "NoAuthorization"}
+
+    answer = await station.call("TransactionEvent", event_201("Started", 0, idToken=button))
+
+    assert answer[2]["idTokenInfo"]["status"] == "Accepted"
+    assert "cacheExpiryDateTime" in answer[2]["idTokenInfo"], "it lets nobody in later"
+    assert world.back_office.asked == []
+    (started,) = await world.events()
+    assert (started.id_token, started.id_token_kind) == (None, "NONE")

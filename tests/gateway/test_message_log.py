@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -145,6 +146,23 @@ PROFILE: Final = {
         ({"location": "ftp://u:hunter2@host/x@y"}, {"location": f"ftp://{MASK}@host/x@y"}),
         ({"address": {"name": "Ann", "city": "Ede"}}, {"address": {"name": MASK, "city": MASK}}),
         ({"idTag": "", "meterStart": 5}, {"idTag": "", "meterStart": 5}),
+        ({"customerIdentifier": "Ann", "requestId": 1}, {"customerIdentifier": MASK, "requestId": 1}),
+        (
+            {"sampledValue": [{"value": "OCMF|{}", "format": "SignedData"}, {"value": "7", "format": "Raw"}]},
+            {"sampledValue": [{"value": MASK, "format": "SignedData"}, {"value": "7", "format": "Raw"}]},
+        ),
+        (
+            {"signedMeterValue": {"signedMeterData": "T0NNRg==", "encodingMethod": "OCMF"}},
+            {"signedMeterValue": {"signedMeterData": MASK, "encodingMethod": "OCMF"}},
+        ),
+        (
+            {"eventData": [{"actualValue": "hunter2", "variable": {"name": "BasicAuthPassword"}}]},
+            {"eventData": [{"actualValue": MASK, "variable": {"name": "BasicAuthPassword"}}]},
+        ),
+        (
+            {"component": {"name": "TokenReader"}, "variable": {"name": "Token"}, "attributeValue": "04A1"},
+            {"component": {"name": "TokenReader"}, "variable": {"name": "Token"}, "attributeValue": MASK},
+        ),
         ({"pspRef": "p", "tariff": {"idTokens": ["04A", "04B"]}}, {"pspRef": MASK, "tariff": {"idTokens": [MASK] * 2}}),
     ],
 )
@@ -184,12 +202,18 @@ async def test_messages_are_kept_for_a_bounded_time(world: World, off: timedelta
     assert refusal.value.status == 422
 
 
-async def test_a_bounded_number_of_stations_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_log, "LOGS_MAX", 1)
+@pytest.mark.parametrize(("bound", "is_for_others"), [("LOGS_MAX", False), ("LOGS_OF_PARTY_MAX", True)])
+async def test_a_bounded_number_of_stations_is_watched(
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str, *, is_for_others: bool
+) -> None:
+    monkeypatch.setattr(message_log, bound, 1)
     await watched(world)
 
     with pytest.raises(GatewayRefused):
         await client(world).keep_messages(PartyId(PARTY), "CS-2", HOUR)
+    await client(world).keep_messages(PartyId(PARTY), STATION, replace(HOUR, has_heartbeats=True))
+    with nullcontext() if is_for_others else pytest.raises(GatewayRefused):
+        await client(world).keep_messages(PartyId("NL-XYZ"), "CS-2", HOUR)
 
 
 async def test_a_station_is_answered_though_its_message_can_not_be_stored(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -185,3 +186,28 @@ async def test_the_right_password_is_let_in_however_many_were_guessed_from_where
     for address in ("192.0.2.1", "10.0.0.1", "198.51.100.7"):
         assert await attempt(world, address=address) is RefusalReason.TOO_MANY_ATTEMPTS
         assert (await attempt(world, password=PASSWORD, address=address)).identity == IDENTITY
+
+
+KEY = "0001020304050607FFFFFFFFFFFFFFFFFFFFFFFF"
+
+
+def test_a_key_of_1_6_that_is_sent_as_bytes_is_read_in_its_digits() -> None:
+    """The example of OCPP-J 1.6, 6.2: AL1000 and the key above."""
+    read = basic_credentials(["Basic QUwxMDAwOgABAgMEBQYH////////////////"], "/ocpp/NL-TNM/AL1000")
+
+    assert read == ("AL1000", KEY.lower())
+    assert basic_credentials(["Basic " + base64.b64encode(b"\xff:a").decode()], "/ocpp/NL-TNM/a") == (None, None)
+
+
+async def test_a_station_comes_by_its_key_as_bytes_and_as_digits(world: Any) -> None:
+    key = "8f1d3a5577b0c2e46092aafe1357db24c0ffee11"
+    await world.gateway.authenticator.set_password(IDENTITY, key, None)
+
+    _, as_bytes = basic_credentials(
+        ["Basic " + base64.b64encode(f"{STATION}:".encode() + bytes.fromhex(key)).decode()], f"/ocpp/{PARTY}/{STATION}"
+    )
+
+    assert as_bytes is not None
+    for password in (as_bytes, key):
+        assert (await attempt(world, password=password)).identity == IDENTITY
+    assert await attempt(world, password=key[:-1] + "2") is RefusalReason.WRONG_CREDENTIALS

@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.adapters.postgres import open_postgres
+from emobility.adapters.signing import Ed25519Signer
 from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.domain.charging_station import EVSE, Connector, EVSEStatus, Location, PowerType
 from emobility.domain.identifiers import PartyId, Role
@@ -127,7 +128,7 @@ async def test_a_pushed_location_and_a_pulled_price_are_found_over_real_sockets(
             units=postgres.units,
             vault=postgres.vault,
             http=http,
-            signer=cast("Any", None),
+            signer=Ed25519Signer(b"k" * 32),
             payments=cast("Any", None),
         )
         http.allow_origin(origin)

@@ -73,7 +73,7 @@ async def test_a_receiver_that_takes_too_long_is_4002(world: World) -> None:
         return Response(OK)
 
     world.platforms[MSP].script = sleep
-    object.__setattr__(world.hub.router, "timeout_s", 0.01)
+    object.__setattr__(world.hub.forwarding, "timeout_s", 0.01)
 
     answer = await world.platforms[CPO].call("PUT", PUT_TARIFF, to=MSP, body=b"{}")
 
@@ -144,7 +144,7 @@ async def test_a_receiver_that_refuses_the_hubs_token_is_4003_not_401(world: Wor
 
 
 async def test_a_module_the_hub_does_not_route_is_2001(world: World) -> None:
-    answer = await world.platforms[CPO].call("PUT", "payments/receiver/1", to=MSP, body=b"{}")
+    answer = await world.platforms[CPO].call("PUT", "credentialsx/receiver/1", to=MSP, body=b"{}")
 
     assert status_code(answer) == 2001
 

@@ -16,15 +16,17 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, memory_adapters
+from emobility.adapters.signing import Ed25519Signer
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpClient, HttpResponse
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.headers import authorization
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER
+from emobility.protocols.ocpi.peers import PEER, PeerTolerances
 from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole, read, write
+from emobility.protocols.ocpi.versions import SPOKEN
 from emobility.runtime.settings import Settings
-from roaming_hub.routing import ROUTED_MODULES
+from roaming_hub.routed_modules import ROUTED_MODULES
 from roaming_hub.service import RoamingHub, build
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -74,6 +76,7 @@ class Platform:
     http: HttpClient
     heard: list[Heard] = field(default_factory=list)
     script: Script = say_ok
+    version: str = "2.2.1"
 
     @property
     def versions_url(self) -> str:
@@ -103,7 +106,7 @@ class Platform:
             sent |= {"OCPI-to-country-code": to.country_code, "OCPI-to-party-id": to.party_id}
             sender = as_ or self.party
             sent |= {"OCPI-from-country-code": sender.country_code, "OCPI-from-party-id": sender.party_id}
-        url = path if path.startswith("http") else f"{HUB_ORIGIN}/hub/ocpi/2.2.1/{path}"
+        url = path if path.startswith("http") else f"{HUB_ORIGIN}/hub/ocpi/{self.version}/{path}"
         return await self.http.request(method, url, headers=sent | dict(headers or {}), body=body)
 
 
@@ -131,13 +134,21 @@ class World:
         assert answer.status == 201, answer
         return read(answer.body, dict[str, str])["token_a"]
 
-    async def join(self, party: PartyId, role: Role) -> Platform:
+    async def join(self, party: PartyId, role: Role, *, version: str = "2.2.1", **tolerances: Any) -> Platform:
+        """Register a platform that speaks one version, as others of its kind do."""
         platform = self.platform(party, role)
         async with platform.host.ports.units.begin() as unit:
             await platform.host.add_party(unit, party, role=role, business_name=f"Company {party}")
             await unit.commit()
-        token_a = await self.invite(party, role, platform.versions_url)
-        await platform.host.register(party, versions_url=f"{HUB_ORIGIN}/hub/ocpi/versions", token_a=token_a)
+        platform.version = version
+        token_a = await self.invite(party, role, platform.versions_url, tolerances=tolerances)
+        await platform.host.register(
+            party,
+            versions_url=f"{HUB_ORIGIN}/hub/ocpi/versions",
+            token_a=token_a,
+            tolerances=PeerTolerances(**tolerances),
+            version=version,
+        )
         return platform
 
     def platform(self, party: PartyId, role: Role) -> Platform:
@@ -161,7 +172,7 @@ class World:
             return await platform.script(heard)
 
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-        host.add_routes([Route("/2.2.1/{module}/{rest:path}", record, methods=methods)])
+        host.add_routes([Route(f"/{version}/{{module}}/{{rest:path}}", record, methods=methods) for version in SPOKEN])
         inner = Starlette()
         host.mount_on(inner, authorize=anyone)
         self.http.mount(origin, Starlette(routes=[Mount("/platform", app=inner)]))
@@ -183,7 +194,7 @@ def memory_ports(http: HttpClient, clock: VirtualClock, randomness: SeededRandom
         units=adapters.units,
         vault=adapters.vault,
         http=http,
-        signer=cast("Any", None),
+        signer=Ed25519Signer(b"k" * 32),
         payments=cast("Any", None),
     )
 
@@ -233,6 +244,14 @@ async def until(
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"within {within_s} s it did not come true that {what}") from None
+
+
+class SharedWorld:
+    """One world for all examples of a property, each run on its loop. What it shows of itself is short."""
+
+    def __init__(self, runner: asyncio.Runner, world: World) -> None:
+        self.runner = runner
+        self.world = world
 
 
 def status_code(answer: HttpResponse) -> int:

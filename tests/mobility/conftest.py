@@ -239,6 +239,8 @@ class PlayedCPO:
             "X-Correlation-ID": "c",
             "Content-Type": "application/json",
         }
+        assert client.signing is not None
+        headers |= await client.signing.sign("POST", url, headers, body)
         return await self.ports.http.request("POST", url, headers=headers, body=body)
 
     async def report_result(self, result: v221.CommandResultType) -> None:

@@ -230,6 +230,7 @@ async def test_after_a_change_the_new_version_is_quoted_and_the_old_one_proves_n
         quote = await unit.table(QUOTE).get(MSP, info.authorization_reference)
     assert quote.quote.tariff.elements[0].components[0].price == Decimal("0.60")
     assert [dispute.reason for dispute in memory_world.cpo.disputes] == ["TARIFF_NOT_IN_FORCE"]
+    assert [each.clause for each in memory_world.cpo.disputes] == [f"agreement {CPO}/{MSP}/TNM-EMA v1 §tariff_ids"]
 
 
 async def test_a_version_that_came_after_the_charge_was_never_in_force_whatever_date_it_bears(

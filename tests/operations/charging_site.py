@@ -5,6 +5,7 @@ Whenever anything changes, it adds up what every car draws on every phase.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -86,6 +87,9 @@ class Site:
     is_metered: bool = True
     """Whether stations tell what is drawn."""
     is_checked: bool = False
+    hangs_for: str = ""
+    """The party that gets no answer from the gateway."""
+    hung: int = 0
     peak_da: int = 0
     commands: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
@@ -113,6 +117,9 @@ class Site:
             )
 
         async def presences(request: Request) -> Response:
+            if request.path_params["party"] == self.hangs_for:
+                self.hung += 1
+                await asyncio.Event().wait()
             known = VERSIONS if request.path_params["party"] == CPO.code else {}
             return Response(codec.encode([present(each) for each in known]))
 

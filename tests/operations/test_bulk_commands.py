@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
 
+import pytest
+
 from emobility.events.charging import StationBooted
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
+from services.charging_operations import bulk_commands
 from services.charging_operations.bulk_commands import BULK_CALL, BULK_JOB, Again, BulkCommand, BulkDesk
 from services.charging_operations.records import STATION as STATIONS
 from services.charging_operations.station_selection import StationSelection
 from services.charging_operations.stations import StationTerms
-from tests.operations.world import CARD, CPO, OTHER_CPO, START, STATION, World, evse, open_for_business
+from tests.operations.world import CARD, CPO, LOCATION_TERMS, OTHER_CPO, START, STATION, World, evse, open_for_business
 
 MANY: Final = 12
 PATH: Final = f"/{CPO}/bulk-commands"
@@ -93,7 +96,9 @@ async def waited_for(happened: Any) -> None:
 
 async def test_a_station_that_may_have_been_called_is_called_again_only_when_asked(postgres_dsn: str) -> None:
     async with many_stations(postgres_dsn) as here:
-        first, second, third = (BulkDesk(office=here.operations.office) for _ in range(3))
+        first, second, third = (
+            BulkDesk(office=here.operations.office, charging=here.operations.charging) for _ in range(3)
+        )
         here.gateway.may_answer.clear()
         job = await first.start(CPO, "Reset", RESET_ALL, correlation_id="night")
         dying = asyncio.create_task(first.run(asyncio.Event()))
@@ -141,7 +146,7 @@ async def test_a_process_that_died_leaves_calls_that_nobody_knows_of() -> None:
         await waited_for(lambda: len(here.gateway.commands) == 1)
         here.clock.step_by(timedelta(minutes=5))
 
-        await BulkDesk(office=here.operations.office)._give_up_unknown()
+        await BulkDesk(office=here.operations.office, charging=here.operations.charging)._give_up_unknown()
 
         told = await shown(here, job)
         assert (told["state"], told["by_state"]) == ("DONE", {"UNKNOWN": 1})
@@ -274,3 +279,37 @@ async def test_another_party_has_no_such_job() -> None:
 
         assert (await here.api("GET", f"/{OTHER_CPO}/bulk-commands/{job['job_id']}")).status_code == 404
         assert {row.party_id for row in await here.rows(STATIONS)} == {CPO}
+
+
+async def test_one_party_s_jobs_do_not_keep_another_waiting_until_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_commands, "CALLS_MAX", 2)
+    async with many_stations() as here:
+        theirs = StationTerms(location_id="LOC1", evses=(evse(1, station="OTHER1"),))
+        await here.api("PUT", f"/{OTHER_CPO}/locations/LOC1", LOCATION_TERMS)
+        assert (await here.api("PUT", f"/{OTHER_CPO}/stations/OTHER1", theirs)).status_code == 200
+        here.gateway.may_answer.clear()
+        await begin(here)
+        await waited_for(lambda: len(here.gateway.commands) == 2)
+
+        here.clock.step_by(timedelta(seconds=1))
+        wanted = {"selection": {"is_all": True}, "payload": {"type": "Hard"}}
+        assert (await here.api("POST", f"/{OTHER_CPO}/commands/Reset", wanted)).status_code == 202
+        here.gateway.may_answer.set()
+        await here.settle()
+
+        told = [call.ocpp_call.payload["type"] for call in here.gateway.commands if call.ocpp_call is not None]
+        assert told.index("Hard") < 6, "with the first places that became free"
+
+
+async def test_an_answer_to_a_job_that_is_no_more_is_nobody_s_and_stops_nothing() -> None:
+    async with many_stations() as here:
+        desk = here.operations.bulk
+        job = await begin(here)
+        await here.settle()
+        (row, *_) = await here.rows(BULK_CALL)
+        (record,) = await here.rows(BULK_JOB)
+        assert (await here.api("DELETE", f"{PATH}/{job['job_id']}")).status_code == 200
+
+        await desk._keep(record, row)
+
+        assert await here.rows(BULK_CALL) == []

@@ -190,7 +190,12 @@ async def test_a_dispute_is_kept_and_its_answer_is_the_credit() -> None:
     async with open_for_business() as here:
         cdr_id = await billed(here)
         dispute = v221.Dispute(
-            cdr_id=cdr_id, reason="TOTAL_COST_DIFFERS", detail="dear", expected_e4=15_000, stated_e4=20_000
+            cdr_id=cdr_id,
+            reason="TOTAL_COST_DIFFERS",
+            detail="dear",
+            expected_e4=15_000,
+            stated_e4=20_000,
+            clause="agreement NL-TUL/DE-MSP/1 v2 §tariff_ids",
         )
         await here.ocpi("POST", ModuleID.DISPUTES, "", dispute)
         await here.ocpi("POST", ModuleID.DISPUTES, "", dispute)
@@ -199,6 +204,7 @@ async def test_a_dispute_is_kept_and_its_answer_is_the_credit() -> None:
 
         (row,) = await here.rows(DISPUTE)
         assert (row.reason, row.expected_e4, row.answer) == ("TOTAL_COST_DIFFERS", 15_000, f"{cdr_id}-C1")
+        assert row.clause == dispute.clause
 
 
 async def test_a_dispute_about_a_cdr_that_never_was_is_refused() -> None:

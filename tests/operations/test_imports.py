@@ -205,7 +205,7 @@ async def test_a_dump_that_is_none_is_refused_with_its_line() -> None:
             (f"{made}VALUES (1,2);", "2 values for 1 columns"),
             (f"{made}VALUES (SLEEP(9));", "no plain value"),
             (f"{made}VALUES (1", "a statement has no end"),
-            (f"{made}VALUES ('1", "a text has no end"),
+            (f"{made}VALUES ('1", "a text or comment has no end"),
             (f"{made}SELECT 1;", "without VALUES"),
             ("", "no row of charge_box"),
         ):

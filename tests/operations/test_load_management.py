@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from emobility.domain.charging_station import PowerType
 from emobility.domain.load_sharing import ROTATION, SETTLING
 from emobility.events.charging import ConnectorStatusChanged, StationNotified
 from emobility.protocols.station_control.messages import CommandResult
 from services.charging_operations.load_records import LOAD_EVSE, LOAD_LIMIT
+from services.charging_operations.stations import StationTerms
 from tests.operations.charging_site import GROUPS, SITE_A, VERSIONS, Site, limit_of, shown, site
-from tests.operations.world import CPO
+from tests.operations.world import CPO, evse
 
 # -- the site at work -------------------------------------------------------------------------------------------------
 
@@ -220,7 +222,6 @@ async def test_an_ev_that_does_not_want_to_charge_makes_place() -> None:
                 connector_id=1,
                 status=status,
                 changed_at=here.here.clock.now(),
-                error_code="NoError",
             )
             await here.here.report(event)
             await here.here.operations.load.balance()
@@ -230,6 +231,9 @@ async def test_an_ev_that_does_not_want_to_charge_makes_place() -> None:
 
 async def test_a_station_that_takes_watts_alone_is_told_whole_watts_of_all_its_phases() -> None:
     async with site() as here:
+        direct = [replace(each, power_type=PowerType.DC) for each in evse(1, station="CS3").connectors]
+        dc_only = replace(evse(1, station="CS3"), connectors=tuple(direct))
+        await here.here.api("PUT", f"/{CPO}/stations/CS3", StationTerms(location_id="LOC1", evses=(dc_only,)))
         member = {"charging_station_id": "CS3", "evse_id": 1, "max_a": 32, "is_in_watts": True}
         terms = {"limit_w": 10_000, "parent_id": "site", "evses": [member]}
         assert (await here.here.api("PUT", f"{GROUPS}/feeder", terms)).status_code == 200
@@ -455,7 +459,7 @@ async def test_an_operator_s_own_profile_does_not_take_an_evse_out_of_its_group_
 async def test_only_one_process_looks_after_a_party_s_groups() -> None:
     async with site() as here:
         mine = here.here.operations.load
-        other = replace(mine, _holder="another process", _heard=mine._heard, _looking=mine._looking)
+        other = replace(mine, _holder="another process", _heard=mine._heard, _looks={})
         here.plug(("CS1", 1))
         await here.report()
         before = len(here.commands)

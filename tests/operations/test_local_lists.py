@@ -17,7 +17,7 @@ from emobility.domain.token import Whitelist
 from emobility.events.charging import StationBooted
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, StationCommand
 from services.charging_operations import local_lists
-from services.charging_operations.local_list_records import LOCAL_LIST, LOCAL_LIST_ENTRY
+from services.charging_operations.local_list_records import LOCAL_LIST, LOCAL_LIST_ENTRY, due
 from services.charging_operations.records import AGREEMENT
 from services.charging_operations.station_records import STATION_VARIABLE, StationVariableRecord
 from services.charging_operations.token_changes import CACHE_CLEARING
@@ -526,3 +526,41 @@ async def test_the_same_over_postgresql(postgres_dsn: str) -> None:
     async with open_for_business(postgres_dsn) as here:
         await here.authorize()
         await misfortunes(here, random.Random(99), "2.0.1")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_own_card_in_a_list_ends_at_its_date_though_nobody_can_tell_the_station(version: str) -> None:
+    async with open_for_business() as here:
+        station = await listed(here, version)
+        for ends_at in ("2022-03-28T00:00:00.000Z", "2022-03-27T12:00:00.000Z"):
+            table = f"uid,expires_at\nOWN1,{ends_at}\nOWN2,\n".encode()
+            assert (await here.api("POST", f"/{CPO}/imports/tokens", table)).status_code == 200
+            await look(here)
+
+            told = station.entries["OWN1"].get("expiryDate", station.entries["OWN1"].get("cacheExpiryDateTime"))
+            assert told == ends_at
+            assert station.entries["OWN2"] == {"status": "Accepted"}
+
+
+async def test_a_party_whose_stations_are_silent_holds_up_no_other_s_withdrawals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local_lists, "LOOK_INTERVAL_S", 0.05)
+    async with open_for_business() as here:
+        station = await listed(here)
+        await look(here)
+        assert CARD in station.entries
+        async with here.ports.units.begin() as unit:
+            (known,) = await unit.table(LOCAL_LIST).select({"party_id": CPO})
+            theirs = due(replace(known, party_id=OTHER_CPO, version_checked_at=None))
+            await unit.table(LOCAL_LIST).put(theirs)
+            await unit.commit()
+        here.gateway.hangs_for = OTHER_CPO.code
+        await here.put_token(valid=False)
+
+        async with asyncio.timeout(10):
+            await here.operations.local_lists.watch()
+            await here.operations.local_lists.watch()
+
+        assert CARD not in station.entries
+        assert station.caches_cleared == 0, "no station has cached it"

@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from emobility.domain.identifiers import PartyId
 from emobility.events.charging import ConnectorStatusChanged
-from emobility.runtime.access import Access
+from emobility.runtime.access import Access, TokenRole
 from services.charging_operations.routes import Route
 from services.embedded.openapi import operations_document
 from tests.operations.world import CPO, INTERNAL_TOKEN, MASTER_KEY, OTHER_CPO, START, STATION, World, open_for_business
@@ -55,11 +55,11 @@ async def busy_world() -> AsyncIterator[BusyWorld]:
         yield BusyWorld(here, document)
 
 
-async def token_of(here: World, party_id: PartyId) -> str:
+async def token_of(here: World, party_id: PartyId, role: TokenRole = TokenRole.OWNER) -> str:
     access = Access(INTERNAL_TOKEN, units=here.ports.units, master_key=MASTER_KEY)
     async with here.ports.units.begin() as unit:
         token = await access.issue(
-            unit, party_id, purpose="test", randomness=here.ports.randomness, now=here.clock.now()
+            unit, party_id, purpose="test", randomness=here.ports.randomness, now=here.clock.now(), role=role
         )
         await unit.commit()
     return token
@@ -121,6 +121,37 @@ async def test_nobody_but_the_party_and_we_may_use_any_route() -> None:
             foreign = await busy.here.api(route.method, named(route), {}, token=others)
 
             assert (strange.status_code, foreign.status_code) == (401, 403), route.path
+
+
+async def test_a_token_opens_no_more_than_its_role() -> None:
+    async with busy_world() as busy:
+        routes = [route for _, route in busy.here.operations.routes.routes if not route.is_internal]
+        for role in TokenRole:
+            token = await token_of(busy.here, CPO, role)
+            for route in routes:
+                answer = await busy.here.api(route.method, named(route) + "?colour=red", {}, token=token)
+
+                # What is let in is refused for its query, so nothing happens.
+                is_let_in = list(TokenRole).index(role) >= list(TokenRole).index(route.needs or TokenRole.OWNER)
+                assert answer.status_code == (422 if is_let_in else 403), (role, route.method, route.path)
+        owners = {route.path for route in routes if route.needs is TokenRole.OWNER}
+        assert owners >= {"/tariffs/{tariff_id}", "/stations/{station_id}/credential", "/load-groups/{load_group_id}"}
+        assert {route.needs for route in routes if route.method == "GET"} == {TokenRole.READER}
+        assert {route.needs for route in routes if route.method != "GET"} == {TokenRole.OPERATOR, TokenRole.OWNER}
+
+
+async def test_what_moves_a_station_to_others_needs_its_owner() -> None:
+    async with busy_world() as busy:
+        operator, owner = [await token_of(busy.here, CPO, role) for role in (TokenRole.OPERATOR, TokenRole.OWNER)]
+        path = f"/v1/stations/{STATION}/commands"
+
+        refused = await busy.here.api("POST", f"{path}/SetNetworkProfile", {}, token=operator)
+        in_bulk = await busy.here.api("POST", "/v1/commands/InstallCertificate", {}, token=operator)
+        allowed = await busy.here.api("POST", f"{path}/SetNetworkProfile", {}, token=owner)
+        everyday = await busy.here.api("POST", f"{path}/ClearCache", {}, token=operator)
+
+        statuses = [each.status_code for each in (refused, in_bulk, allowed, everyday)]
+        assert statuses == [403, 403, 200, 200]
 
 
 async def test_a_query_that_no_route_knows_is_refused_by_all_of_them() -> None:

@@ -63,6 +63,16 @@ async def test_each_event_of_a_monitor_is_a_row_with_the_severity_that_is_known(
     assert [each["event_id"] for each in severe] == [1]
 
 
+@pytest.mark.parametrize("variable", ["BasicAuthPassword", "Token"])
+async def test_a_monitor_of_a_secret_or_of_a_card_reader_leaves_its_value_in_no_row(variable: str) -> None:
+    async with connected() as talk:
+        told = monitored(1, actualValue="04A1B2C3", component={"name": "X"}, variable={"name": variable})
+        await talk.tell("NotifyEvent", notify(told))
+
+        (row,) = await talk.here.rows(MONITOR_EVENT)
+        assert (row.variable, row.value) == (variable, "***")
+
+
 @pytest.mark.parametrize("subprotocol", ["ocpp1.6", "ocpp2.0.1", "ocpp2.1"])
 async def test_security_events_are_listed_and_critical_ones_marked_and_counted(subprotocol: str) -> None:
     async with connected(subprotocol) as talk:

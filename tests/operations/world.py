@@ -126,6 +126,8 @@ class Gateway:
     is_online: bool = True
     connected_at: datetime = START
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    hangs_for: str = ""
+    """A party with the same station, which answers no command."""
 
     def __post_init__(self) -> None:
         self.may_answer.set()
@@ -135,6 +137,8 @@ class Gateway:
 
         async def command(request: Request) -> Response:
             assert request.headers["authorization"] == f"Bearer {INTERNAL_TOKEN}"
+            if request.path_params["party"] == self.hangs_for:
+                await asyncio.Event().wait()
             self.commands.append(codec.decode(await request.body(), StationCommand))
             await self.may_answer.wait()
             told = self.station(self.commands[-1]) if self.station is not None else None
@@ -161,7 +165,7 @@ class Gateway:
             return Response(codec.encode(present(request.path_params["station"])))
 
         async def presences(request: Request) -> Response:
-            is_ours = request.path_params["party"] == CPO.code and self.ocpp_version is not None
+            is_ours = request.path_params["party"] in {CPO.code, self.hangs_for} and self.ocpp_version is not None
             return Response(codec.encode([present(STATION)] if is_ours else []))
 
         async def messages(request: Request) -> Response:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from emobility.adapters.memory import SeededRandomness, VirtualClock, memory_adapters
 from emobility.domain.identifiers import PartyId
-from emobility.runtime.access import PARTY_API_TOKENS, Access, require_internal, require_party
+from emobility.runtime.access import PARTY_API_TOKENS, Access, TokenRole, require_internal, require_party
 
 INTERNAL = "i" * 64
 OURS, THEIRS = PartyId("NL-TNM"), PartyId("BE-ABC")
@@ -36,6 +36,10 @@ class Door:
         async def party(party_id: str) -> dict[str, str]:
             return {"party": party_id}
 
+        @app.post("/parties/{party_id}", dependencies=[Depends(require_party(self.access))])
+        async def change(party_id: str) -> dict[str, str]:
+            return {"changed": party_id}
+
         @app.get("/whoami")
         async def whoami(request: Request) -> dict[str, str | None]:
             caller = await self.access.caller(request)
@@ -43,14 +47,16 @@ class Door:
 
         self._app = app
 
-    async def knock(self, path: str, authorization: str | None) -> httpx.Response:
+    async def knock(self, path: str, authorization: str | None, method: str = "GET") -> httpx.Response:
         headers: dict[str, Any] = {} if authorization is None else {"Authorization": authorization.encode()}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://door") as client:
-            return await client.get(path, headers=headers)
+            return await client.request(method, path, headers=headers)
 
-    async def issue(self, party_id: PartyId) -> str:
+    async def issue(self, party_id: PartyId, role: TokenRole = TokenRole.OWNER) -> str:
         async with self.units.begin() as unit:
-            token = await self.access.issue(unit, party_id, purpose="test", randomness=self.randomness, now=NOW)
+            token = await self.access.issue(
+                unit, party_id, purpose="test", randomness=self.randomness, now=NOW, role=role
+            )
             await unit.commit()
         return token
 
@@ -125,3 +131,11 @@ async def test_the_table_holds_nothing_that_opens_a_door(door: Door) -> None:
 def test_an_empty_internal_token_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="empty"):
         Access("")
+
+
+@pytest.mark.parametrize(("role", "status"), [("READER", 403), ("OPERATOR", 403), ("OWNER", 200)])
+async def test_only_an_owners_token_changes_what_names_no_lesser_role(door: Door, role: str, status: int) -> None:
+    bearer = f"Bearer {await door.issue(OURS, TokenRole(role))}"
+
+    assert (await door.knock(f"/parties/{OURS}", bearer)).status_code == 200
+    assert (await door.knock(f"/parties/{OURS}", bearer, "POST")).status_code == status

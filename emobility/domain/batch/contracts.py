@@ -21,11 +21,11 @@ PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
 # Roles, of every contract
 
 ADMIN_ROLE: Final = bytes(32)
-ISSUER_ROLE: Final = keccak256(b"ISSUER_ROLE")
 BOOK_ROLE: Final = keccak256(b"BOOK_ROLE")
 PROPOSER_ROLE: Final = keccak256(b"PROPOSER_ROLE")
 PAUSER_ROLE: Final = keccak256(b"PAUSER_ROLE")
 MINTER_ROLE: Final = keccak256(b"MINTER_ROLE")
+ANCHOR_ROLE: Final = keccak256(b"ANCHOR_ROLE")
 ROLE_GRANTED: Final = Function("RoleGranted(bytes32,address,address)")
 GRANT_ROLE: Final = Function("grantRole(bytes32,address)")
 HAS_ROLE: Final = Function("hasRole(bytes32,address)", "(bool)")
@@ -33,12 +33,27 @@ NOT_IN_ROLE: Final = Function("AccessControlUnauthorizedAccount(address,bytes32)
 
 # PartyRegistry
 
-REGISTER: Final = Function(f"register(bytes2,bytes3,address,address,uint64,{SIGNATURE})", "(uint32)")
+PARTY_WORDS: Final = "(bytes2,bytes3,uint32,address,address)"
+REGISTER: Final = Function(f"register(bytes2,bytes3,address,address,uint48,uint64,{SIGNATURE})", "(uint32)")
+ATTEST: Final = Function("attest(uint32,uint48)")
+REVOKE_ATTESTATION: Final = Function("revokeAttestation(uint32)")
+SET_CLAIMS: Final = Function(f"setClaims(uint32,uint16,uint32,bytes32,uint64,{SIGNATURE})")
+SET_MESSAGE_KEY: Final = Function(f"setMessageKey(uint32,bytes32,uint64,{SIGNATURE})")
+CANCEL_ROTATION: Final = Function(f"cancelRotation(uint32,uint64,{SIGNATURE})")
+COMPLETE_ROTATION: Final = Function(f"completeRotation(uint32,uint64,{SIGNATURE})")
+ENTRY: Final = Function(
+    "entry(bytes2,bytes3)", f"((uint32,{PARTY_WORDS},uint48,uint16,uint32,bytes32,bytes32,address,uint64))"
+)
 ROTATE_SIGNER: Final = Function(f"rotateSigner(uint32,address,uint64,{SIGNATURE})")
-PARTY: Final = Function("party(uint32)", "((bytes2,bytes3,uint32,address,address))")
+PARTY: Final = Function("party(uint32)", f"({PARTY_WORDS})")
 NUMBER_OF: Final = Function("numberOf(bytes2,bytes3)", "(uint32)")
 SIGNER_OF: Final = Function("signerOf(uint32)", "(address)")
 PARTY_REGISTERED: Final = Function("PartyRegistered(uint32,bytes2,bytes3,address,address)")
+PARTY_ATTESTED: Final = Function("PartyAttested(uint32,address,uint48)")
+CLAIMS_SET: Final = Function("ClaimsSet(uint32,uint16,uint32,bytes32)")
+MESSAGE_KEY_SET: Final = Function("MessageKeySet(uint32,bytes32)")
+SIGNER_NAMED: Final = Function("SignerNamed(uint32,address,uint64)")
+ROTATION_CANCELED: Final = Function("SignerRotationCanceled(uint32,address)")
 SIGNER_ROTATED: Final = Function("SignerRotated(uint32,address,address)")
 KNOWN_PARTY: Final = Function("PartyRegistryKnownParty(uint32)")
 UNKNOWN_PARTY: Final = Function("PartyRegistryUnknownParty(uint32)")
@@ -46,6 +61,14 @@ MALFORMED_ID: Final = Function("PartyRegistryMalformedId(bytes2,bytes3)")
 ZERO_ADDRESS: Final = Function("PartyRegistryZeroAddress()")
 REGISTRY_EXPIRED: Final = Function("PartyRegistryExpired(uint64)")
 REGISTRY_WRONG_SIGNER: Final = Function("PartyRegistryWrongSigner(address)")
+NO_SUCCESSOR: Final = Function("PartyRegistryNoSuccessor(uint32)")
+TOO_EARLY: Final = Function("PartyRegistryTooEarly(uint64)")
+
+
+def issuer_role(country_code: str) -> bytes:
+    """Return the role of those who vouch for party ids of a country (ISO 3166 alpha-2)."""
+    return keccak256(b"ISSUER_ROLE" + country_code.encode())
+
 
 # EmbeddedCurrency
 
@@ -111,3 +134,12 @@ UNPAUSED: Final = Function("Unpaused(address)")
 IS_PAUSED: Final = Function("EnforcedPause()")
 IS_NOT_PAUSED: Final = Function("ExpectedPause()")
 EMPTY_TREE: Final = Function("MerkleTreeEmpty()")
+
+# RootAnchor
+
+ANCHOR: Final = Function("anchor(bytes32,uint32,uint64,bytes32)")
+ROOT_OF: Final = Function("rootOf(bytes32,uint32,uint64)", "(bytes32)")
+ROOT_ANCHORED: Final = Function("RootAnchored(bytes32,uint32,uint64,bytes32)")
+ANCHOR_EXISTS: Final = Function("RootAnchorExists(bytes32,uint32,uint64)")
+ANCHOR_NOT_ALLOWED: Final = Function("RootAnchorNotAllowed(uint32,address)")
+ANCHOR_ZERO_ROOT: Final = Function("RootAnchorZeroRoot()")

@@ -27,12 +27,20 @@ REGISTRATION_TYPE: Final = (
     "Registration(bytes2 countryCode,bytes3 partyId,address signer,address payout,uint64 deadline)"
 )
 ROTATION_TYPE: Final = "SignerRotation(uint32 number,address signer,uint32 nonce,uint64 deadline)"
+CLAIMS_TYPE: Final = "Claims(uint32 number,uint16 roles,uint32 modules,bytes32 platform,uint32 nonce,uint64 deadline)"
+MESSAGE_KEY_TYPE: Final = "MessageKey(uint32 number,bytes32 key,uint32 nonce,uint64 deadline)"
+CANCELLATION_TYPE: Final = "RotationCancellation(uint32 number,address signer,uint32 nonce,uint64 deadline)"
+SUCCESSION_TYPE: Final = "SignerAcceptance(uint32 number,address signer,uint32 nonce,uint64 deadline)"
 _DOMAIN_HASH: Final = keccak256(DOMAIN_TYPE.encode())
 _AGREEMENT_HASH: Final = keccak256(AGREEMENT_TYPE.encode())
 _ACCEPTANCE_HASH: Final = keccak256(ACCEPTANCE_TYPE.encode())
 _DISCHARGE_HASH: Final = keccak256(DISCHARGE_TYPE.encode())
 _REGISTRATION_HASH: Final = keccak256(REGISTRATION_TYPE.encode())
 _ROTATION_HASH: Final = keccak256(ROTATION_TYPE.encode())
+_CLAIMS_HASH: Final = keccak256(CLAIMS_TYPE.encode())
+_MESSAGE_KEY_HASH: Final = keccak256(MESSAGE_KEY_TYPE.encode())
+_CANCELLATION_HASH: Final = keccak256(CANCELLATION_TYPE.encode())
+_SUCCESSION_HASH: Final = keccak256(SUCCESSION_TYPE.encode())
 
 
 class MalformedTypedData(MalformedInput):
@@ -191,26 +199,73 @@ def registration_digest(
     return _digest(registry, keccak256(_REGISTRATION_HASH + words))
 
 
-def signer_rotation_digest(registry: Registry, *, number: int, signer: bytes, nonce: int, deadline: datetime) -> bytes:
-    """Return what a party's present signer signs to be replaced.
+def claims_digest(
+    registry: Registry, *, number: int, roles: int, modules: int, platform: bytes, nonce: int, deadline: datetime
+) -> bytes:
+    """Return what a party's signer signs to say in which roles, with which modules and from where it speaks.
 
     Args:
         registry: Where.
         number: The party's number.
-        signer: Who signs for it from then on.
-        nonce: How often its signer was replaced before.
+        roles: Bit by bit, see `domain/party_claims.py`.
+        modules: Likewise.
+        platform: Hash of the origin from which it is served.
+        nonce: How many words of it the registry took before.
         deadline: Until when.
 
     Raises:
         MalformedTypedData: a value does not fit its type.
     """
-    words = _uint(number, 32) + _address(signer) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
-    return _digest(registry, keccak256(_ROTATION_HASH + words))
+    words = _uint(number, 32) + _uint(roles, 16) + _uint(modules, 32) + _hash(platform)
+    return _digest(registry, keccak256(_CLAIMS_HASH + words + _uint(nonce, 32) + _uint(_seconds(deadline), 64)))
+
+
+def message_key_digest(registry: Registry, *, number: int, key: bytes, nonce: int, deadline: datetime) -> bytes:
+    """Return what a party's signer signs to name the Ed25519 key of its messages; see `claims_digest`."""
+    words = _uint(number, 32) + _hash(key) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
+    return _digest(registry, keccak256(_MESSAGE_KEY_HASH + words))
+
+
+def signer_rotation_digest(registry: Registry, *, number: int, signer: bytes, nonce: int, deadline: datetime) -> bytes:
+    """Return what a party's present signer signs to name its successor; it takes over after a delay.
+
+    Args:
+        registry: Where.
+        number: The party's number.
+        signer: Who signs for it from then on.
+        nonce: How many words of it the registry took before.
+        deadline: Until when.
+
+    Raises:
+        MalformedTypedData: a value does not fit its type.
+    """
+    return _succession(registry, _ROTATION_HASH, number, signer, nonce, deadline)
+
+
+def rotation_cancellation_digest(
+    registry: Registry, *, number: int, signer: bytes, nonce: int, deadline: datetime
+) -> bytes:
+    """Return what the present signer signs to take `signer`, its successor, back; see `signer_rotation_digest`."""
+    return _succession(registry, _CANCELLATION_HASH, number, signer, nonce, deadline)
+
+
+def signer_acceptance_digest(
+    registry: Registry, *, number: int, signer: bytes, nonce: int, deadline: datetime
+) -> bytes:
+    """Return what the successor, `signer`, signs to take over; see `signer_rotation_digest`."""
+    return _succession(registry, _SUCCESSION_HASH, number, signer, nonce, deadline)
 
 
 def batch_id_of(book: Book, pairs_hash: bytes) -> bytes:
     """Return a batch's id: the same statements have the same one, so proposing them again is recognised."""
     return keccak256(BATCH_ID_FORM + book.domain_separator + _hash(pairs_hash))
+
+
+def _succession(  # noqa: PLR0917 - the words of the type
+    registry: Registry, kind: bytes, number: int, signer: bytes, nonce: int, deadline: datetime
+) -> bytes:
+    words = _uint(number, 32) + _address(signer) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
+    return _digest(registry, keccak256(kind + words))
 
 
 def _digest(verifier: Verifier, struct_hash: bytes) -> bytes:

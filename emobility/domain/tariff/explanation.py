@@ -8,15 +8,17 @@ from fractions import Fraction
 from typing import Final
 
 from emobility.domain.money import Price, decimal_from_e4
+from emobility.domain.tariff.conditions import conditions, duration, plain
 from emobility.domain.tariff.priced import (
     Limit,
     PeriodSpansPriceChange,
     PeriodTimeDiffers,
+    PeriodWithoutTariff,
     PricedLine,
     PricedSession,
     PricingNote,
 )
-from emobility.domain.tariff.tariff import TariffDimension, TariffRestrictions
+from emobility.domain.tariff.tariff import TariffDimension, TaxIncluded
 
 _NAMES: Final = {
     TariffDimension.ENERGY: "Energy",
@@ -64,47 +66,27 @@ def _line(line: PricedLine, currency: str) -> str:
     if line.billed_quantity != line.quantity:
         step = f" (used {_quantity(line.dimension, line.quantity)}, billed in steps of {_step(line)})"
     amount = "" if line.dimension is TariffDimension.FLAT else f"{_quantity(line.dimension, line.billed_quantity)} at "
-    tax = "" if line.vat_percent is None else f", {_plain(line.vat_percent)} % VAT"
-    why = _conditions(line.restrictions)
+    tax = "" if line.vat_percent is None else f", {plain(line.vat_percent)} % VAT"
+    if line.tax_included is TaxIncluded.YES:
+        tax = f"{tax or ', tax'} included"
+    reservation = line.restrictions.reservation
+    named = [] if reservation is None else [reservation.value]
+    why = "".join(f", {condition}" for condition in (*conditions(line.restrictions), *named))
     return (
-        f"{name}: {amount}{_plain(line.price)} {currency}{_PER[line.dimension]}{step}{tax}"
+        f"{name}: {amount}{plain(line.price)} {currency}{_PER[line.dimension]}{step}{tax}"
         f" = {_exact(line.excl)} {currency} before tax [element {line.element_index + 1}{why}]"
     )
 
 
 def _quantity(dimension: TariffDimension, quantity: int) -> str:
     if dimension is TariffDimension.ENERGY:
-        return f"{_plain(Decimal(quantity).scaleb(-3))} kWh"
-    minutes, seconds = divmod(quantity, 60)
-    return f"{minutes} min" + (f" {seconds} s" if seconds else "")
+        return f"{plain(Decimal(quantity).scaleb(-3))} kWh"
+    return duration(quantity)
 
 
 def _step(line: PricedLine) -> str:
     assert line.step_size is not None
     return _quantity(line.dimension, line.step_size)
-
-
-def _conditions(restrictions: TariffRestrictions) -> str:
-    r = restrictions
-    parts = [
-        *_range("", r.start_date, r.end_date),
-        *_range("", r.start_time and f"{r.start_time:%H:%M}", r.end_time and f"{r.end_time:%H:%M}"),
-        *([" ".join(day.value.title() for day in r.days_of_week)] if r.days_of_week else []),
-        *_range(" Wh", r.energy_wh_min, r.energy_wh_max),
-        *_range(" s", r.duration_s_min, r.duration_s_max),
-        *_range(" W", r.power_w_min, r.power_w_max),
-        *_range(" A", r.current_a_min, r.current_a_max),
-        *([r.reservation.value] if r.reservation is not None else []),
-    ]
-    return "".join(f", {part}" for part in parts)
-
-
-def _range(unit: str, low: object, high: object) -> list[str]:
-    if low is None and high is None:
-        return []
-    if low is None:
-        return [f"before {high}{unit}"]
-    return [f"from {low}{unit}" if high is None else f"from {low} to {high}{unit}"]
 
 
 def _price(price: Price, currency: str) -> str:
@@ -117,11 +99,6 @@ def _exact(amount: Fraction) -> str:
     return text.rstrip("0").ljust(text.index(".") + 3, "0")
 
 
-def _plain(number: Decimal) -> str:
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def _note(note: PricingNote) -> str:
     if isinstance(note, PeriodSpansPriceChange):
         when = "as power or current crossed a limit" if note.changed_at is None else f"at {note.changed_at.isoformat()}"
@@ -129,4 +106,6 @@ def _note(note: PricingNote) -> str:
         return f"{what} {when}; the price at its start applied."
     if isinstance(note, PeriodTimeDiffers):
         return f"period {note.period_index} states {note.stated_s} s and lasted {note.lasted_s} s."
+    if isinstance(note, PeriodWithoutTariff):
+        return f"period {note.period_index} names no tariff and is free."
     return f"period {note.period_index} states no power, so prices that depend on it did not apply."

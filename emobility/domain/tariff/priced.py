@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Final
 
 from emobility.domain.money import Price
-from emobility.domain.tariff.tariff import TariffDimension, TariffRestrictions
+from emobility.domain.tariff.tariff import TariffDimension, TariffRestrictions, TaxIncluded
 
 UNITS: Final = {
     TariffDimension.ENERGY: 1_000,
@@ -28,7 +28,8 @@ class PricedLine:
     Attributes:
         dimension: What was charged for.
         element_index: Which element of the tariff, from 0.
-        price: Per kWh, per hour or once.
+        tariff_id: Which tariff, where several price one session.
+        price: Per kWh, per hour or once, with the tax in it or not as `tax_included` says.
         vat_percent: The component's VAT; None where the tariff states none.
         quantity: Wh, seconds or 1, as the periods say.
         billed_quantity: The same after `step_size`.
@@ -48,16 +49,27 @@ class PricedLine:
     restrictions: TariffRestrictions
     period_indices: tuple[int, ...]
     is_reservation: bool
+    tariff_id: str = ""
+    tax_included: TaxIncluded = TaxIncluded.NO
+
+    @property
+    def stated(self) -> Fraction:
+        """The exact amount at the price as the tariff states it. A fraction: thirds of an hour have no decimal."""
+        return Fraction(self.price) * self.billed_quantity / UNITS[self.dimension]
 
     @property
     def excl(self) -> Fraction:
-        """The exact amount before tax. A fraction, because thirds of an hour have no decimal."""
-        return Fraction(self.price) * self.billed_quantity / UNITS[self.dimension]
+        """The exact amount before tax; a component that states no VAT bears none."""
+        return self.stated / self._tax_factor if self.tax_included is TaxIncluded.YES else self.stated
 
     @property
     def incl(self) -> Fraction:
         """The exact amount after tax; a component that states no VAT bears none."""
-        return self.excl * (100 + Fraction(self.vat_percent or 0)) / 100
+        return self.stated * self._tax_factor if self.tax_included is TaxIncluded.NO else self.stated
+
+    @property
+    def _tax_factor(self) -> Fraction:
+        return 1 + Fraction(self.vat_percent or 0) / 100
 
 
 class Limit(StrEnum):
@@ -98,16 +110,24 @@ class PeriodTimeDiffers:
     lasted_s: int
 
 
-PricingNote = PeriodSpansPriceChange | PowerNotStated | PeriodTimeDiffers
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodWithoutTariff:
+    """A period names none of the tariffs that price its session, so no tariff is relevant to it: it is free."""
+
+    period_index: int
+
+
+PricingNote = PeriodSpansPriceChange | PowerNotStated | PeriodTimeDiffers | PeriodWithoutTariff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedSession:
     """A session's cost in ten-thousandths of `currency`.
 
-    Each price is rounded once, half away from zero, from its own exact sum; so the parts need not add up to `total`
-    to the last ten-thousandth, and `total` is never a sum of rounded parts. A part is None where nothing was charged
-    for it. `incl_e4` is None throughout where the tariff speaks of no tax.
+    Unless another rounding policy was asked for, each price is rounded once, half away from zero, from its own exact
+    sum; so the parts need not add up to `total` to the last ten-thousandth, and `total` is never a sum of rounded
+    parts. A part is None where nothing was charged for it. `incl_e4` is None throughout where the tariff speaks of no
+    tax.
 
     Attributes:
         total: All lines, within the limits of the tariff.
@@ -121,6 +141,7 @@ class PricedSession:
         notes: What a reader of the bill should know; none of it changed the price.
         limit_excl: The limit that decided the total before tax.
         limit_incl: The limit that decided the total after tax.
+        is_net_known: False where a price includes a tax of unstated rate: then `excl_e4` has that tax still in it.
     """
 
     currency: str
@@ -135,3 +156,4 @@ class PricedSession:
     notes: tuple[PricingNote, ...] = ()
     limit_excl: Limit | None = None
     limit_incl: Limit | None = None
+    is_net_known: bool = True

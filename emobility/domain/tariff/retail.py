@@ -27,6 +27,7 @@ from emobility.domain.tariff.tariff import (
     TariffElement,
     TariffRestrictions,
     TariffType,
+    TaxIncluded,
 )
 
 _HUNDRED: Final = Decimal(100)
@@ -48,6 +49,15 @@ class RestrictedFlatFee(RuleBroken):
         self.tariff_id = tariff_id
         self.element_index = element_index
         super().__init__(f"element {element_index} of tariff {tariff_id} has a FLAT with restrictions")
+
+
+class NetPriceUnknown(RuleBroken):
+    """A retail price is made from a net one, and a wholesale price includes tax of a rate it does not state."""
+
+    def __init__(self, *, tariff_id: str, element_index: int) -> None:
+        self.tariff_id = tariff_id
+        self.element_index = element_index
+        super().__init__(f"element {element_index} of tariff {tariff_id} includes tax of an unknown rate")
 
 
 class NotAnEstimate(MalformedInput):
@@ -149,6 +159,7 @@ def retail_tariff(
     Raises:
         CurrencyMismatch: the plan is in another currency than the wholesale tariff.
         RestrictedFlatFee: the plan's fee would hide a wholesale FLAT, or the other way round.
+        NetPriceUnknown: the wholesale price includes a tax of unstated rate.
     """
     if plan.currency != wholesale.currency:
         raise CurrencyMismatch(expected=plan.currency, found=wholesale.currency)
@@ -223,6 +234,16 @@ def _flat_elements(price_per_kwh: Decimal, fee: Decimal, vat_percent: Decimal) -
     return (TariffElement(components=tuple(components if fee else components[:1])),)
 
 
+def _net_price(wholesale: Tariff, element_index: int, component: PriceComponent) -> Decimal:
+    """The price before tax, to four decimals where tax had to be taken out of it."""
+    if wholesale.tax_included is not TaxIncluded.YES or not component.price:
+        return component.price
+    if component.vat_percent is None:
+        raise NetPriceUnknown(tariff_id=wholesale.tariff_id, element_index=element_index)
+    net = component.price * _HUNDRED / (_HUNDRED + component.vat_percent)
+    return net.quantize(PRICE_STEP, rounding=ROUND_HALF_UP)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Terms:
     """How a plan of wholesale plus turns a wholesale price into a retail one."""
@@ -243,7 +264,7 @@ class _Terms:
         element = wholesale.elements[index]
         components = []
         for component in element.components:
-            price = self._marked_up(component.price)
+            price = self._marked_up(_net_price(wholesale, index, component))
             if component.dimension is TariffDimension.FLAT and element.restrictions.reservation is None and self.fee:
                 if element.restrictions != _UNRESTRICTED:
                     raise RestrictedFlatFee(tariff_id=wholesale.tariff_id, element_index=index)

@@ -19,9 +19,10 @@ How the open questions of the text are answered here:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from math import lcm
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -33,12 +34,13 @@ from emobility.domain.tariff.tariff import (
     Reservation,
     Tariff,
     TariffDimension,
-    TariffElement,
-    TariffRestrictions,
+    TaxIncluded,
 )
 
 PRICE_DECIMALS_MAX: Final = 12
 PRICE_MAX: Final = Decimal(10**9)
+TAX_RATES_MAX: Final = 64
+"""Rates that prices may include; each makes the exact numbers longer."""
 MOMENT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """OCPI 2.2.1, 10.3.1: 1970-01-01 stands for a moment that is not known."""
 MOMENT_MAX: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -47,6 +49,7 @@ DURATION_S_MAX: Final = 10**12
 STRETCHES_MAX: Final = 4_096
 """Stretches of local time a book remembers before it starts afresh."""
 
+_HUNDRED: Final = Decimal(100)
 _DAYS: Final = {day: 1 << number for number, day in enumerate(DayOfWeek)}
 _EVERY_DAY: Final = 0b1111111
 _DAY_S: Final = 86_400
@@ -75,6 +78,14 @@ class NegativeStepSize(MalformedInput):
     def __init__(self, step_size: int) -> None:
         self.step_size = step_size
         super().__init__(f"a step size of {step_size} was stated")
+
+
+class TooManyTaxRates(MalformedInput):
+    """Tariffs whose prices include tax have at most `TAX_RATES_MAX` rates between them."""
+
+    def __init__(self, rates: int) -> None:
+        self.rates = rates
+        super().__init__(f"no country has {rates} rates of tax")
 
 
 class UnknownTimeZone(MalformedInput):
@@ -127,6 +138,46 @@ class LocalMoment(NamedTuple):
     stretch: int
 
 
+class Scale:
+    """Factors that make all prices and tax rates of some tariffs whole numbers, so that sums are exact.
+
+    An amount is a whole number of `quantity units x 10^-price_decimals`. Times a component's `net_weight` it is what
+    is due before tax in `1 / net_unit`, times its `gross_weight` what is due after tax in `1 / gross_unit`.
+    """
+
+    __slots__ = ("gross_unit", "net_unit", "price_decimals", "vat_decimals")
+
+    def __init__(self, tariffs: tuple[Tariff, ...]) -> None:
+        components = [component for tariff in tariffs for component in _components(tariff)]
+        for component in components:
+            if component.step_size < 0:
+                raise NegativeStepSize(component.step_size)
+        self.price_decimals = max((_decimals(c.price) for c in components), default=0)
+        self.vat_decimals = max((_decimals(c.vat_percent) for c in components if c.vat_percent is not None), default=0)
+        self.gross_unit: int = 10 ** (self.vat_decimals + 2)
+        # A price with tax in it is divided by 1 + rate, each rate another divisor: their common multiple suits all.
+        including = [tariff for tariff in tariffs if tariff.tax_included is TaxIncluded.YES]
+        divisors = {self._tax_factor(component) for tariff in including for component in _components(tariff)}
+        if len(divisors) > TAX_RATES_MAX:
+            raise TooManyTaxRates(len(divisors))
+        self.net_unit: int = lcm(*divisors)
+
+    def tax_weights(self, tariff: Tariff, component: PriceComponent) -> tuple[int, int]:
+        """Return a component's `net_weight` and `gross_weight`."""
+        if tariff.tax_included is TaxIncluded.YES:
+            return self.gross_unit * self.net_unit // self._tax_factor(component), self.gross_unit
+        if tariff.tax_included is TaxIncluded.NOT_APPLICABLE:
+            return self.net_unit, self.gross_unit
+        return self.net_unit, self._tax_factor(component)
+
+    def _tax_factor(self, component: PriceComponent) -> int:
+        """1 + rate, in `1 / gross_unit`."""
+        percent = component.vat_percent or Decimal(0)
+        if percent <= -_HUNDRED:
+            raise PriceOutOfRange(percent)
+        return self.gross_unit + int(percent.scaleb(self.vat_decimals))
+
+
 class Candidate:
     """A component with its restrictions in the form they are checked in, and its price as an integer."""
 
@@ -138,33 +189,33 @@ class Candidate:
         "durations",
         "element_index",
         "energies",
+        "gross_weight",
         "looks_at_state",
+        "net_weight",
         "powers",
         "price_scaled",
         "restrictions",
         "slot",
-        "tax_factor_scaled",
+        "tariff",
         "window",
     )
 
     def __init__(
         self,
         *,
+        tariff: Tariff,
         element_index: int,
         component: PriceComponent,
-        restrictions: TariffRestrictions,
-        scales: tuple[int, int],
+        scale: Scale,
     ) -> None:
-        price_decimals, vat_decimals = scales
-        r = restrictions
+        r = tariff.elements[element_index].restrictions
+        self.tariff = tariff
         self.element_index = element_index
         self.component = component
-        self.restrictions = restrictions
+        self.restrictions = r
         self.slot = _SLOT[component.dimension]
-        self.price_scaled = int(component.price.scaleb(price_decimals))
-        self.tax_factor_scaled = 10 ** (vat_decimals + 2) + int(
-            (component.vat_percent or Decimal(0)).scaleb(vat_decimals)
-        )
+        self.price_scaled = int(component.price.scaleb(scale.price_decimals))
+        self.net_weight, self.gross_weight = scale.tax_weights(tariff, component)
         self.window = _window(r.start_time, r.end_time)
         self.dates = (
             0 if r.start_date is None else r.start_date.toordinal(),
@@ -199,7 +250,10 @@ def costs_the_same(one: Candidate | None, other: Candidate | None) -> bool:
     """Whether a unit costs the same under both, tax included; without a component it is free."""
     if one is None or other is None or one.price_scaled == 0:
         return all(candidate is None or candidate.price_scaled == 0 for candidate in (one, other))
-    return one.price_scaled == other.price_scaled and one.tax_factor_scaled == other.tax_factor_scaled
+    return (one.price_scaled * one.net_weight, one.price_scaled * one.gross_weight) == (
+        other.price_scaled * other.net_weight,
+        other.price_scaled * other.gross_weight,
+    )
 
 
 Choices = tuple[tuple[Candidate, ...], tuple[Candidate, ...], tuple[Candidate, ...], tuple[Candidate, ...]]
@@ -209,11 +263,11 @@ Choices = tuple[tuple[Candidate, ...], tuple[Candidate, ...], tuple[Candidate, .
 class PriceBook:
     """The elements of a tariff for one kind of use (a session, a reservation, an expired one), ready to be asked."""
 
-    def __init__(self, elements: list[tuple[int, TariffElement]], scales: tuple[int, int]) -> None:
+    def __init__(self, tariff: Tariff, indices: list[int], scale: Scale) -> None:
         candidates = [
-            Candidate(element_index=index, component=component, restrictions=element.restrictions, scales=scales)
-            for index, element in elements
-            for component in element.components
+            Candidate(tariff=tariff, element_index=index, component=component, scale=scale)
+            for index in indices
+            for component in tariff.elements[index].components
         ]
         self._candidates: Choices = (
             tuple(c for c in candidates if c.slot == ENERGY),
@@ -221,7 +275,7 @@ class PriceBook:
             tuple(c for c in candidates if c.slot == PARKING_TIME),
             tuple(c for c in candidates if c.slot == FLAT),
         )
-        all_restrictions = [element.restrictions for _, element in elements]
+        all_restrictions = [tariff.elements[index].restrictions for index in indices]
         times = [t for r in all_restrictions for t in (r.start_time, r.end_time) if t is not None]
         self.looks_at_clock = bool(times) or any(r.start_date or r.end_date or r.days_of_week for r in all_restrictions)
         self.breaks: tuple[int, ...] = tuple(sorted({_second(t) for t in times} - {0}))
@@ -265,46 +319,58 @@ class PriceBook:
 
 
 class CompiledTariff:
-    """A tariff ready for pricing: three books, one scale for all its prices, whether it speaks of tax at all."""
+    """A tariff ready for pricing: three books in one scale, and whether it says what is paid after tax."""
 
-    __slots__ = ("expired", "price_decimals", "reserved", "session", "states_tax", "tariff", "vat_decimals")
+    __slots__ = ("expired", "reserved", "scale", "session", "states_tax", "tariff")
 
-    def __init__(self, tariff: Tariff) -> None:
-        components = [component for element in tariff.elements for component in element.components]
-        for component in components:
-            if component.step_size < 0:
-                raise NegativeStepSize(component.step_size)
+    def __init__(self, tariff: Tariff, scale: Scale) -> None:
         self.tariff = tariff
-        self.price_decimals = max((_decimals(c.price) for c in components), default=0)
-        self.vat_decimals = max((_decimals(c.vat_percent) for c in components if c.vat_percent is not None), default=0)
+        self.scale = scale
         limits = [limit for limit in (tariff.price_min, tariff.price_max) if limit is not None]
-        self.states_tax = any(c.vat_percent is not None for c in components) or any(
-            limit.incl_e4 is not None for limit in limits
+        self.states_tax = (
+            tariff.tax_included is TaxIncluded.YES
+            or any(states_rate(tariff, component) for component in _components(tariff))
+            or any(limit.incl_e4 is not None for limit in limits)
         )
-        numbered = list(enumerate(tariff.elements))
-        scales = (self.price_decimals, self.vat_decimals)
-        self.session = PriceBook([e for e in numbered if e[1].restrictions.reservation is None], scales)
-        reserved = [e for e in numbered if e[1].restrictions.reservation is Reservation.RESERVATION]
-        expires = [e for e in numbered if e[1].restrictions.reservation is Reservation.RESERVATION_EXPIRES]
-        self.reserved = PriceBook(reserved, scales)
+
+        def made_for(reservation: Reservation | None) -> list[int]:
+            elements = enumerate(tariff.elements)
+            return [index for index, element in elements if element.restrictions.reservation is reservation]
+
+        reserved = made_for(Reservation.RESERVATION)
+        self.session = PriceBook(tariff, made_for(None), scale)
+        self.reserved = PriceBook(tariff, reserved, scale)
         # OCPI 2.2.1, 11.4.3: an expired reservation is priced by RESERVATION_EXPIRES where it has the component.
-        self.expired = PriceBook(expires + reserved, scales)
+        self.expired = PriceBook(tariff, made_for(Reservation.RESERVATION_EXPIRES) + reserved, scale)
 
 
 COMPILED_MAX: Final = 64
-"""Tariffs kept compiled; the one compiled first goes first."""
-_compiled: Final[dict[int, CompiledTariff]] = {}
+"""Tariffs, and sets of tariffs that price one session, kept compiled; the one compiled first goes first."""
+_compiled: Final[dict[tuple[int, ...], tuple[CompiledTariff, ...]]] = {}
 
 
 def compiled(tariff: Tariff) -> CompiledTariff:
-    """Return the tariff's compiled form, made once per object. Raises `PriceOutOfRange`, `NegativeStepSize`."""
-    # The entry holds the tariff, so its id can't be given to another while the entry lives.
-    known = _compiled.get(id(tariff))
+    """Return the tariff's compiled form, made once per object. Raises as `compiled_together`."""
+    return compiled_together((tariff,))[0]
+
+
+def compiled_together(tariffs: tuple[Tariff, ...]) -> tuple[CompiledTariff, ...]:
+    """Return the compiled forms of tariffs that price one session, all in one scale, made once per set of objects.
+
+    Raises:
+        PriceOutOfRange: a price or VAT rate nobody can mean.
+        NegativeStepSize: a step below zero.
+        TooManyTaxRates: no country has so many.
+    """
+    # The entry holds the tariffs, so their ids can't be given to others while the entry lives.
+    key = tuple(map(id, tariffs))
+    known = _compiled.get(key)
     if known is None:
-        known = CompiledTariff(tariff)
+        scale = Scale(tariffs)
+        known = tuple(CompiledTariff(tariff, scale) for tariff in tariffs)
         if len(_compiled) >= COMPILED_MAX:
             del _compiled[next(iter(_compiled))]
-        _compiled[id(tariff)] = known
+        _compiled[key] = known
     return known
 
 
@@ -374,6 +440,16 @@ def _within(bounds: tuple[Any, Any], lowest: Any, highest: Any) -> bool:
 
 def _thresholds(bounds: Iterable[tuple[Any, Any] | None]) -> tuple[Any, ...]:
     return tuple(sorted({limit for pair in bounds if pair is not None for limit in pair if limit is not None}))
+
+
+def states_rate(tariff: Tariff, component: PriceComponent) -> bool:
+    """Whether a component bears a tax of known rate, 0 % being one; where no tax is applicable, a stated one is not."""
+    return component.vat_percent is not None and tariff.tax_included is not TaxIncluded.NOT_APPLICABLE
+
+
+def _components(tariff: Tariff) -> Iterator[PriceComponent]:
+    for element in tariff.elements:
+        yield from element.components
 
 
 def _decimals(number: Decimal) -> int:

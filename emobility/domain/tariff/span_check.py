@@ -20,6 +20,7 @@ from emobility.domain.tariff.selection import (
     first_match,
 )
 
+_DAY_S: Final = 86_400
 _NO_STATE: Final = Moment(0, timedelta(0), None, None, None, None)
 
 
@@ -37,11 +38,26 @@ class Span(NamedTuple):
     moment: Moment | None
 
 
+def may_be_odd(
+    book: PriceBook,
+    period: ChargingPeriod,
+    ended_at: datetime,
+    local: LocalMoment | None,
+    local_end: LocalMoment | None,
+) -> bool:
+    """Whether `check_span` can have a word on a period of a book that looks at no state; nearly always it has none."""
+    lasted = ended_at - period.started_at
+    lasted_s = lasted.days * _DAY_S + lasted.seconds
+    if period.charging_s + period.parking_s + period.reserved_s > lasted_s + 1:
+        return True
+    return local is not None and local_end is not None and _clock_may_turn(book, local, local_end, ended_at, lasted_s)
+
+
 def check_span(book: PriceBook, span: Span, zone: ZoneInfo) -> Sequence[PricingNote]:
     """Return what a reader of the bill should know about the period; nearly always nothing."""
     period = span.period
     lasted = span.ended_at - period.started_at
-    lasted_s = lasted.days * 86_400 + lasted.seconds
+    lasted_s = lasted.days * _DAY_S + lasted.seconds
     stated_s = period.charging_s + period.parking_s + period.reserved_s
     notes: list[PricingNote] = []
     # A second's grace: stamps are cut to whole seconds on their way through OCPI.
@@ -49,7 +65,9 @@ def check_span(book: PriceBook, span: Span, zone: ZoneInfo) -> Sequence[PricingN
         notes.append(PeriodTimeDiffers(period_index=span.place, stated_s=stated_s, lasted_s=lasted_s))
     if book.looks_at_power and period.charging_s:
         notes.extend(_power_notes(book, span))
-    if _clock_may_turn(book, span, lasted_s) or _state_may_turn(book, span):
+    start, end = span.local, span.local_end
+    turns = start is not None and end is not None and _clock_may_turn(book, start, end, span.ended_at, lasted_s)
+    if turns or _state_may_turn(book, span):
         notes.extend(_change_notes(book, span, zone))
     return notes
 
@@ -99,21 +117,20 @@ def _note(
     )
 
 
-def _clock_may_turn(book: PriceBook, span: Span, lasted_s: int) -> bool:
+def _clock_may_turn(book: PriceBook, start: LocalMoment, end: LocalMoment, ended_at: datetime, lasted_s: int) -> bool:
     """Whether the wall clock passed a break inside the period; True also where it only might have."""
-    start, end = span.local, span.local_end
-    if start is None or end is None:
-        return False
-    if (end.ordinal - start.ordinal) * 86_400 + end.second - start.second != lasted_s:
+    start_day, start_s, start_stretch = start
+    end_day, end_s, end_stretch = end
+    if (end_day - start_day) * _DAY_S + end_s - start_s != lasted_s:
         return True  # the clock was changed, or the period has a broken second
-    if start.ordinal == end.ordinal and start.stretch == end.stretch:
+    if start_day == end_day and start_stretch == end_stretch:
         return False
     # A period cut where it should be ends as the next stretch of the day begins.
-    if end.ordinal == start.ordinal:
-        ends_at_next = end.stretch == start.stretch + 1 and book.breaks[start.stretch] == end.second
+    if end_day == start_day:
+        ends_at_next = end_stretch == start_stretch + 1 and book.breaks[start_stretch] == end_s
     else:
-        ends_at_next = end.ordinal == start.ordinal + 1 and end.second == 0 and start.stretch == len(book.breaks)
-    return not (ends_at_next and span.ended_at.microsecond == 0)
+        ends_at_next = end_day == start_day + 1 and end_s == 0 and start_stretch == len(book.breaks)
+    return not (ends_at_next and ended_at.microsecond == 0)
 
 
 def _state_may_turn(book: PriceBook, span: Span) -> bool:

@@ -1,4 +1,4 @@
-"""A tariff as OCPI 2.2.1 states it (mod_tariffs, section 11), in exact numbers.
+"""A tariff as OCPI 2.2.1 and 2.3.0 state it (mod_tariffs, section 11), in exact numbers.
 
 A price that follows a market is written out as one element per interval of the price (`start_date`, `start_time`),
 so a partner that holds nothing but the OCPI document prices the same session to the same ten-thousandth.
@@ -53,9 +53,21 @@ class Reservation(StrEnum):
     RESERVATION_EXPIRES = "RESERVATION_EXPIRES"
 
 
+class TaxIncluded(StrEnum):
+    """Whether the prices of a tariff hold the tax (OCPI 2.3.0, 11.4.9)."""
+
+    YES = "YES"
+    NO = "NO"
+    """Tax comes on top, and so it is throughout OCPI 2.2.1."""
+    NOT_APPLICABLE = "N/A"
+    """No tax is due at all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceComponent:
-    """Price of one dimension: per kWh (ENERGY), per hour (TIME, PARKING_TIME) or once (FLAT), net of tax.
+    """Price of one dimension: per kWh (ENERGY), per hour (TIME, PARKING_TIME) or once (FLAT).
+
+    The price is net of tax unless the tariff says otherwise (`tax_included`).
 
     `step_size` is in Wh or seconds; 1 bills to the unit. `vat_percent` None: no tax applies or none is known.
     """
@@ -101,7 +113,8 @@ class TariffElement:
 class Tariff:
     """An immutable version of a tariff; a change is another object with a later `last_updated`.
 
-    `party_id` owns it: a CPO for wholesale and ad hoc tariffs, an eMSP for retail ones.
+    `party_id` owns it: a CPO for wholesale and ad hoc tariffs, an eMSP for retail ones. Limits are before and after
+    tax each (2.3.0: `PriceLimit`), whatever `tax_included` says of the prices.
     """
 
     party_id: PartyId
@@ -115,3 +128,4 @@ class Tariff:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     text_en: str | None = None
+    tax_included: TaxIncluded = TaxIncluded.NO

@@ -3,7 +3,8 @@
 A CPO and an MSP must get the same hash though the tariff went through OCPI in between, so the canonical form holds
 exactly what decides a price and nothing that travels with it:
 
-- in: owner, id, currency, type, validity, limits, and every element in order with its components and restrictions;
+- in: owner, id, currency, type, validity, limits, that prices include tax where they do, and every element in order
+  with its components and restrictions;
 - out: `last_updated` (a receiver may raise it, OCPI cuts it to seconds) and texts for people.
 
 The form can be read back (`tariff_of`), so a document may carry a tariff in it and have the price recomputed.
@@ -25,6 +26,7 @@ from typing import Any, Final, TypeVar
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
+from emobility.domain.tariff.selection import states_rate
 from emobility.domain.tariff.tariff import (
     DayOfWeek,
     PriceComponent,
@@ -34,6 +36,7 @@ from emobility.domain.tariff.tariff import (
     TariffElement,
     TariffRestrictions,
     TariffType,
+    TaxIncluded,
 )
 
 T = TypeVar("T")
@@ -69,7 +72,8 @@ def canonical_document(tariff: Tariff) -> dict[str, Any]:
         "until": _instant(tariff.valid_until),
         "min": _limit(tariff.price_min),
         "max": _limit(tariff.price_max),
-        "elements": [_element(element) for element in tariff.elements],
+        "tax_included": "YES" if tariff.tax_included is TaxIncluded.YES else None,
+        "elements": [_element(tariff, element) for element in tariff.elements],
     }
     return _present(document)
 
@@ -94,6 +98,7 @@ def tariff_of(document: dict[str, Any]) -> Tariff:
             price_max=_read(document, "max", _read_limit),
             valid_from=_read(document, "from", datetime.fromisoformat),
             valid_until=_read(document, "until", datetime.fromisoformat),
+            tax_included=TaxIncluded(document.get("tax_included", TaxIncluded.NO)),
         )
         is_whole = canonical_document(tariff) == document
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, MalformedInput) as error:
@@ -110,21 +115,23 @@ def is_in_force(tariff: Tariff, at: datetime) -> bool:
     return tariff.valid_until is None or at < tariff.valid_until
 
 
-def _element(element: TariffElement) -> dict[str, Any]:
+def _element(tariff: Tariff, element: TariffElement) -> dict[str, Any]:
     restrictions = _present(_restrictions(element.restrictions))
-    document: dict[str, Any] = {"components": [_component(component) for component in element.components]}
+    document: dict[str, Any] = {"components": [_component(tariff, component) for component in element.components]}
     if restrictions:
         document["restrictions"] = restrictions
     return document
 
 
-def _component(component: PriceComponent) -> dict[str, Any]:
+def _component(tariff: Tariff, component: PriceComponent) -> dict[str, Any]:
+    # OCPI 2.2.1 has no other word for "no tax is applicable" (2.3.0: N/A) than to state none.
+    vat_percent = component.vat_percent if states_rate(tariff, component) else None
     return _present(
         {
             "dimension": component.dimension.value,
             "price": _number(component.price),
             "step": component.step_size or 1,
-            "vat": None if component.vat_percent is None else _number(component.vat_percent),
+            "vat": None if vat_percent is None else _number(vat_percent),
         }
     )
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
+import structlog
 
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.clock import Randomness
 from emobility.ports.http import TIMEOUT_S, HttpClient, HttpResponse
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.bridging import Bridged, NotBridgeable, Way, bridge, losses_header
 from emobility.protocols.ocpi.headers import Routing, authorization, next_link, routing_headers
 from emobility.protocols.ocpi.status import StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read, write
+from emobility.protocols.ocpi.versions import NATIVE
 
 T = TypeVar("T")
 
 PAGES_MAX: Final = 10_000
 """Most pages one listing follows: a peer that links in circles ends here."""
+
+_log = structlog.get_logger(__name__)
 
 
 class PeerRefused(RuleBroken):
@@ -65,6 +70,35 @@ class NotAuthenticatedAtPeer(PeerFailed):
     """The peer does not know our token (HTTP 401, 403): the registration must be renewed, the request is not wrong."""
 
 
+class SignatureRefusedAtPeer(PeerFailed):
+    """The peer did not take our signature (S 2901): changed on the way, too old, or under a key it can't take."""
+
+
+class AnswerNotAuthentic(PeerFailed):
+    """The answer is not what the party that was asked signed, so what it says of the request is not believed."""
+
+
+class RequestSigning(Protocol):
+    """Signs requests to one peer and judges its answers (`signing.PeerSigning`)."""
+
+    async def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, str]:
+        """Return the headers that sign a request."""
+
+    async def judge(
+        self, method: str, headers: Mapping[str, str], body: bytes, answer: HttpResponse, *, to_party: PartyId | None
+    ) -> None:
+        """Refuse an answer to it. Raises `AnswerNotAuthentic`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInterface:
+    """Which of the peer's interfaces a URL belongs to; `path` is what follows the endpoint."""
+
+    module: str
+    role: InterfaceRole
+    path: str = ""
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What every answer is wrapped in."""
 
@@ -97,6 +131,9 @@ class OCPIClient:
         own_party: In whose name we speak (`OCPI-from-*`).
         token: The credentials token the peer gave us.
         endpoints: The peer's (module, role) → URL.
+        signing: Signs what is sent; None: nothing is signed.
+        sends_plain_token: Present the token without base64 (2.1.1, and peers that never decode).
+        version: What is spoken with the peer.
     """
 
     http: HttpClient
@@ -105,6 +142,9 @@ class OCPIClient:
     token: str = field(repr=False)
     endpoints: Mapping[tuple[str, InterfaceRole], str]
     timeout_s: float = TIMEOUT_S
+    signing: RequestSigning | None = None
+    sends_plain_token: bool = False
+    version: str = NATIVE
 
     async def get(
         self,
@@ -118,7 +158,8 @@ class OCPIClient:
     ) -> Answer:
         """Fetch one object. Raises as `send` does."""
         url = self.url_of(module, role, path, query)
-        return await self.send("GET", url, to_party=to_party, correlation_id=correlation_id)
+        at = PeerInterface(module, role, path)
+        return await self.send("GET", url, to_party=to_party, correlation_id=correlation_id, at=at)
 
     async def put(
         self,
@@ -133,14 +174,16 @@ class OCPIClient:
     ) -> Answer:
         """Create or replace an object. Raises as `send` does."""
         url = self.url_of(module, role, path, query)
-        return await self.send("PUT", url, body, to_party=to_party, correlation_id=correlation_id)
+        at = PeerInterface(module, role, path)
+        return await self.send("PUT", url, body, to_party=to_party, correlation_id=correlation_id, at=at)
 
     async def patch(
         self, module: str, role: InterfaceRole, path: str, body: Any, *, to_party: PartyId | None, correlation_id: str
     ) -> Answer:
         """Change fields of an object. Raises as `send` does."""
         url = self.url_of(module, role, path)
-        return await self.send("PATCH", url, body, to_party=to_party, correlation_id=correlation_id)
+        at = PeerInterface(module, role, path)
+        return await self.send("PATCH", url, body, to_party=to_party, correlation_id=correlation_id, at=at)
 
     async def post(
         self,
@@ -155,7 +198,8 @@ class OCPIClient:
     ) -> Answer:
         """Create an object or ask for something. Raises as `send` does."""
         url = self.url_of(module, role, path, query)
-        return await self.send("POST", url, body, to_party=to_party, correlation_id=correlation_id)
+        at = PeerInterface(module, role, path)
+        return await self.send("POST", url, body, to_party=to_party, correlation_id=correlation_id, at=at)
 
     async def delete(
         self, module: str, role: InterfaceRole, path: str, *, to_party: PartyId | None, correlation_id: str
@@ -180,10 +224,11 @@ class OCPIClient:
         Raises as `send` does; `PeerFailed` also for a next page that is no URL of the same origin.
         """
         url: str | None = self.url_of(module, role, "", query)
+        at = PeerInterface(module, role)
         for _ in range(PAGES_MAX):
             if url is None:
                 return
-            answer = await self.send("GET", url, to_party=to_party, correlation_id=correlation_id)
+            answer = await self.send("GET", url, to_party=to_party, correlation_id=correlation_id, at=at)
             for raw in answer.as_(list[msgspec.Raw]):
                 try:
                     yield read(bytes(raw), kind)
@@ -201,17 +246,28 @@ class OCPIClient:
         return f"{joined}?{urlencode(query)}" if query else joined
 
     async def send(
-        self, method: str, url: str, body: Any = None, *, to_party: PartyId | None, correlation_id: str
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        *,
+        to_party: PartyId | None,
+        correlation_id: str,
+        at: PeerInterface | None = None,
     ) -> Answer:
         """Call a URL of the peer. `body`: an OCPI object, or bytes that are JSON already; None for none.
 
+        With `at`, body and answer are of the version our back offices work in, and bridged to and from the peer's.
+
         Raises:
+            NotBridgeable: the peer's version can't say it.
             PeerRefused: HTTP 4xx or S 2xxx (`MissingAtPeer` for 404).
-            PeerFailed: HTTP 5xx, S 3xxx, no envelope; `HubCouldNotDeliver` for S 4xxx, `NotAuthenticatedAtPeer`.
+            PeerFailed: HTTP 5xx, S 3xxx, no envelope; `HubCouldNotDeliver` for S 4xxx, `NotAuthenticatedAtPeer`,
+                `SignatureRefusedAtPeer`, `AnswerNotAuthentic`.
             PeerUnreachable, PeerTimedOut, EgressRefused, ResponseTooLarge: see `ports/http`.
         """
         sent = {
-            names.AUTHORIZATION: authorization(self.token),
+            names.AUTHORIZATION: authorization(self.token, is_plain=self.sends_plain_token),
             names.REQUEST_ID: self.randomness.uuid(),
             names.CORRELATION_ID: correlation_id,
         }
@@ -219,10 +275,46 @@ class OCPIClient:
             sent |= routing_headers(Routing(to_party=to_party, from_party=self.own_party))
         payload = b""
         if body is not None:
-            payload = body if isinstance(body, bytes) else write(body)
+            payload = self._bridged(body if isinstance(body, bytes) else write(body), method, at, to_party)
             sent["Content-Type"] = "application/json"
+        if self.signing is not None:
+            sent |= await self.signing.sign(method, url, sent, payload)
         response = await self.http.request(method, url, headers=sent, body=payload, timeout_s=self.timeout_s)
-        return answer_of(response)
+        if self.signing is not None:
+            await self.signing.judge(method, sent, payload, response, to_party=to_party)
+        return answer_of(self._bridged_answer(response, method, at, to_party))
+
+    def _bridged(self, body: bytes, method: str, at: PeerInterface | None, to_party: PartyId | None) -> bytes:
+        if at is None or self.version == NATIVE:
+            return body
+        bridged = bridge(body, self._way(method, at, to_party), from_version=NATIVE, to_version=self.version)
+        self._tell(bridged, at)
+        return bridged.body
+
+    def _bridged_answer(
+        self, answer: HttpResponse, method: str, at: PeerInterface | None, to_party: PartyId | None
+    ) -> HttpResponse:
+        """Raises `PeerFailed` for an answer that our version can't say."""
+        if at is None or self.version == NATIVE:
+            return answer
+        way = replace(self._way(method, at, to_party), is_answer=True)
+        try:
+            bridged = bridge(answer.body, way, from_version=self.version, to_version=NATIVE)
+        except NotJSON:
+            return answer  # told apart in `answer_of`
+        except NotBridgeable as error:
+            raise PeerFailed(http_status=answer.status, status_code=None, message=error.message) from error
+        self._tell(bridged, at)
+        return replace(answer, body=bridged.body)
+
+    def _way(self, method: str, at: PeerInterface, to_party: PartyId | None) -> Way:
+        return Way(module=at.module, side=at.role, method=method, path=at.path, caller=self.own_party, callee=to_party)
+
+    def _tell(self, bridged: Bridged, at: PeerInterface) -> None:
+        if bridged.losses:
+            _log.warning(
+                "bridge_loss", own_party=str(self.own_party), module=at.module, losses=losses_header(bridged.losses)
+            )
 
 
 def answer_of(response: HttpResponse) -> Answer:
@@ -236,6 +328,8 @@ def answer_of(response: HttpResponse) -> Answer:
         raise MissingAtPeer(http_status=404, status_code=code, message=message)
     if code is not None and 4000 <= code < 5000:
         raise HubCouldNotDeliver(http_status=response.status, status_code=code, message=message)
+    if code == StatusCode.SIGNATURE_REFUSED:
+        raise SignatureRefusedAtPeer(http_status=response.status, status_code=code, message=message)
     if response.status in {408, 425, 429} or response.status >= 500 or envelope is None or code is None:
         raise PeerFailed(http_status=response.status, status_code=code, message=message)
     if response.status >= 400 or 2000 <= code < 3000:

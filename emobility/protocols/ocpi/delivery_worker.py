@@ -17,7 +17,7 @@ from emobility.domain.personal import SubjectErased
 from emobility.ports.http import ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.client import OCPIClient
+from emobility.protocols.ocpi.client import OCPIClient, PeerInterface
 from emobility.protocols.ocpi.deliveries import (
     DELIVERY,
     REASON_CHARACTERS_MAX,
@@ -313,6 +313,7 @@ class _Channel:
                 None if bytes(message.body) == b"null" else bytes(message.body),
                 to_party=entry.to_party if entry.is_routed else None,
                 correlation_id=entry.correlation_id,
+                at=PeerInterface(entry.module, entry.interface_role, message.path),
             )
         except ResponseTooLarge as error:
             return await self._failed_on(entry, _reason(error))

@@ -42,9 +42,9 @@ class Routing:
     from_party: PartyId | None = None
 
 
-def authorization(token: str) -> str:
-    """Return the value of `Authorization` for a credentials token."""
-    return f"Token {base64.b64encode(token.encode()).decode('ascii')}"
+def authorization(token: str, *, is_plain: bool = False) -> str:
+    """Return the value of `Authorization` for a credentials token; `is_plain`: without base64, as 2.1.1 has it."""
+    return f"Token {token}" if is_plain else f"Token {base64.b64encode(token.encode()).decode('ascii')}"
 
 
 def token_of(value: str, *, accepts_plain: bool = False) -> str:

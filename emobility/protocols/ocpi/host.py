@@ -10,9 +10,11 @@ A service declares its modules as `Interface`s and mounts one `OCPIHost`::
     client = await host.connect(own_party, to_party)
     await host.run(stop)
 
-It serves, below `/{party}/ocpi`: `versions`, `2.2.1`, `2.2.1/credentials` and each interface at
-`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
-`GET /{party}/ocpi-deliveries` (what partners refused) and `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
+It serves, below `/{party}/ocpi`: `versions` and, for each version, `2.2.1`, `2.2.1/credentials` and each interface at
+`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register` (at a platform that invited us) and
+`ocpi-invitations` (of a partner without a hub), `GET /{party}/ocpi-peers`,
+`PUT /{party}/ocpi-peers/{peer_id}/tolerances`, `GET /{party}/ocpi-deliveries` (what partners refused) and
+`POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
 """
 
 from __future__ import annotations
@@ -24,32 +26,47 @@ from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from emobility.domain.errors import EmobilityError, MalformedInput
+from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
 from emobility.ports.http import TIMEOUT_S
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import headers as names
+from emobility.protocols.ocpi.bridging import (
+    ANSWER_LOSSES_HEADER,
+    LOSSES_HEADER,
+    NotBridgeable,
+    Way,
+    bridge,
+    losses_header,
+    query_in,
+)
 from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
 from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.key_api import KeyAPI
+from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
     PEER,
+    STRICT,
     Peer,
     PeerRole,
     PeerState,
+    PeerTolerances,
     TokenUse,
     client_of,
     peer_of_token,
     roles_of,
     route,
+    tolerate,
 )
 from emobility.protocols.ocpi.registration import OwnIdentity, Registrar, origin_of
 from emobility.protocols.ocpi.server import (
@@ -61,6 +78,7 @@ from emobility.protocols.ocpi.server import (
     Reply,
     answered,
 )
+from emobility.protocols.ocpi.signing import MessageSigning, PeerSigning, targets_of
 from emobility.protocols.ocpi.status import (
     InvalidParameters,
     MethodNotAllowed,
@@ -70,22 +88,23 @@ from emobility.protocols.ocpi.status import (
     StatusCode,
 )
 from emobility.protocols.ocpi.v221 import (
-    VERSION,
-    Credentials,
+    CredentialsRole,
     Endpoint,
     InterfaceRole,
     ModuleID,
     Version,
-    VersionDetails,
     read,
     write,
 )
+from emobility.protocols.ocpi.versions import NATIVE, SPOKEN, details_in, opposite, read_credentials
 
 HUB_PEER_ID: Final = "hub"
 """Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
 
 Authorize = Callable[[Request, PartyId], Awaitable[None]]
 """Raises the HTTP error that refuses an operator; see `emobility/runtime/access`."""
+_Served = tuple[str, list[str], Callable[[Request], Awaitable[Response]]]
+"""A path, its methods and who answers."""
 Connected = Callable[[PartyId, Peer], Awaitable[None]]
 """Told, after the commit, that `own_party` is registered with a peer (again)."""
 Left = Callable[[PartyId, Peer, list[tuple[PartyId, Role]]], Awaitable[None]]
@@ -120,14 +139,32 @@ class PartnerNotNamed(MalformedInput):
     """A partner may speak for itself alone, so a registration at one that is no hub says which party it is."""
 
 
+class NoSuchPeer(RuleBroken):
+    """No platform of this name is known to the party."""
+
+
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before."""
+    """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before.
+
+    `version`: the only one to speak; else the highest that both sides have.
+    """
 
     versions_url: str
     token_a: str
     peer_id: str = HUB_PEER_ID
     expected_party: str | None = None
     expected_role: Role = Role.HUB
+    tolerances: PeerTolerances = STRICT
+    version: str | None = None
+
+
+class _Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom we expect, and from where it will call; `peer_id`: our name for its platform."""
+
+    versions_url: str
+    expected_party: str
+    expected_role: Role
+    peer_id: str | None = None
 
 
 class OCPIHost:
@@ -139,7 +176,8 @@ class OCPIHost:
         base_url: Absolute URL below which the service's app is reached.
         interfaces: The service's modules.
         fixed_party: A service that is one party itself (the hub): its URLs have no party in them.
-        extra_endpoints: Further endpoints in the version details, by party.
+        extra_endpoints: Further endpoints in the version details, by the version's URL.
+        versions: The versions of OCPI that are spoken, oldest first; 2.1.1 with those peers only that may.
     """
 
     def __init__(
@@ -153,18 +191,21 @@ class OCPIHost:
         fixed_party: HostedParty | None = None,
         extra_endpoints: Callable[[str], Sequence[Endpoint]] = lambda _: (),
         timeout_s: float = TIMEOUT_S,
+        versions: Sequence[str] = SPOKEN,
     ) -> None:
         self.ports = ports
         self.service = service
         self.base_url = base_url.rstrip("/")
         self.interfaces = tuple(interfaces)
-        self.registrar = registrar or Registrar(ports=ports, timeout_s=timeout_s)
+        self.registrar = registrar or Registrar(ports=ports, timeout_s=timeout_s, versions=tuple(versions))
         self.deliveries = Deliveries(ports)
+        self.signing = MessageSigning(ports)
         self.timeout_s = timeout_s
         self._fixed_party = fixed_party
         self._extra_endpoints = extra_endpoints
         self._on_connected: list[Connected] = []
         self._on_left: list[Left] = []
+        self._reachable: Callable[[UnitOfWork, Peer], Awaitable[list[CredentialsRole]]] | None = None
         self._worker = DeliveryWorker(ports, self.deliveries, own_parties=self.parties, connect=self.connect)
         self.app = self._ocpi_app()
 
@@ -177,21 +218,42 @@ class OCPIHost:
             Mount(f"{below}/ocpi", app=self.app),
             Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
             Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
+            Route(
+                f"{below}/ocpi-peers/{{peer_id}}/tolerances",
+                self._operator(authorize, self._tolerate),
+                methods=["PUT"],
+            ),
             Route(f"{below}/ocpi-deliveries", self._operator(authorize, self._list_failed), methods=["GET"]),
+            *(
+                []
+                if self._fixed_party  # whose operator has a page for it
+                else [Route(f"{below}/ocpi-invitations", self._operator(authorize, self._invite), methods=["POST"])]
+            ),
             Route(
                 f"{below}/ocpi-deliveries/{{delivery_id}}/retry",
                 self._operator(authorize, self._retry),
                 methods=["POST"],
             ),
+            *KeyAPI(self.ports).routes(below, lambda handler: self._operator(authorize, handler)),
         ]
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Serve further routes below `/ocpi`, after our own."""
         self.app.router.routes += routes
 
+    def add_interface(self, interface: Interface) -> None:
+        """Serve a further module; called before anything is served."""
+        self.interfaces = (*self.interfaces, interface)
+        served = [each for version in self.registrar.versions for each in self._served_by(interface, version)]
+        self.app.router.routes[0:0] = _in_both_spellings(served)
+
     def on_connected(self, told: Connected) -> None:
         """Have `told(own_party, peer)` called after each completed handshake."""
         self._on_connected.append(told)
+
+    def reaching(self, reachable: Callable[[UnitOfWork, Peer], Awaitable[list[CredentialsRole]]]) -> None:
+        """Have `reachable` tell, for a hub's credentials in 2.3.0, whom a peer reaches through it."""
+        self._reachable = reachable
 
     def on_left(self, told: Left) -> None:
         """Have `told(own_party, peer, roles)` called after a peer ended its registration."""
@@ -202,6 +264,7 @@ class OCPIHost:
         await unit.table(HOSTED_PARTY).put(
             HostedParty(service=self.service, party_id=party_id, role=role, business_name=business_name)
         )
+        await ensure_own_key(unit, party_id, self.ports.signer, now=self.ports.clock.now())
 
     async def parties(self, unit: UnitOfWork) -> list[PartyId]:
         """Return the hosted parties."""
@@ -218,13 +281,24 @@ class OCPIHost:
 
     async def client(self, peer: Peer) -> OCPIClient:
         """Return a client for a registered peer. Raises `NoRoute`."""
-        return await client_of(
+        client = await client_of(
             peer,
             vault=self.ports.vault,
             http=self.ports.http,
             randomness=self.ports.randomness,
             timeout_s=self.timeout_s,
         )
+        async with self.ports.units.begin() as unit:
+            roles = await roles_of(unit, peer)
+        signing = PeerSigning(
+            signing=self.signing,
+            own_party=peer.own_party,
+            peer=peer,
+            roles=roles,
+            endpoints=client.endpoints,
+            version=peer.version,
+        )
+        return replace(client, signing=signing)
 
     async def pending(self) -> int:
         """Return how many messages of the hosted parties still have to be sent."""
@@ -235,8 +309,10 @@ class OCPIHost:
         """Send deliveries until `stop` is set. Registered origins may be called again after a restart."""
         async with self.ports.units.begin() as unit:
             for party in await self.parties(unit):
+                await ensure_own_key(unit, party, self.ports.signer, now=self.ports.clock.now())
                 for peer in await unit.table(PEER).select({"own_party": party}):
                     self.ports.http.allow_origin(peer.origin)
+            await unit.commit()
         await self._worker.run(stop)
 
     async def register(
@@ -248,6 +324,8 @@ class OCPIHost:
         peer_id: str = HUB_PEER_ID,
         expected_party: PartyId | None = None,
         expected_role: Role = Role.HUB,
+        tolerances: PeerTolerances = STRICT,
+        version: str | None = None,
     ) -> Peer:
         """Register a hosted party at a platform. Raises `PartnerNotNamed`, and as `Registrar.register` does."""
         if expected_party is None and expected_role is not Role.HUB:
@@ -260,13 +338,15 @@ class OCPIHost:
             token_a=token_a,
             expected_party=expected_party,
             expected_role=expected_role,
+            tolerances=tolerances,
+            version=version,
         )
         await self.tell_connected(own_party, peer)
         return peer
 
     async def rotate(self, peer: Peer) -> Peer:
         """Renew the tokens shared with a peer. Raises as `Registrar.rotate` does."""
-        return await self.registrar.rotate(await self._identity(peer.own_party), peer)
+        return await self.registrar.rotate(await self._identity(peer.own_party, peer), peer)
 
     async def tell_connected(self, own_party: PartyId, peer: Peer) -> None:
         """Call those who asked to know of completed handshakes."""
@@ -279,30 +359,40 @@ class OCPIHost:
         """Return the absolute URL of a party's OCPI."""
         return f"{self.base_url}/ocpi" if self._fixed_party else f"{self.base_url}/{party}/ocpi"
 
-    def endpoint_url(self, party: PartyId, module: str, role: InterfaceRole) -> str:
+    def endpoint_url(self, party: PartyId, module: str, role: InterfaceRole, version: str = NATIVE) -> str:
         """Return the absolute URL of one of our endpoints."""
-        return f"{self.ocpi_url(party)}/{VERSION}/{module}/{role.value.lower()}"
+        return f"{self.ocpi_url(party)}/{version}/{module}/{role.value.lower()}"
 
     # Serving
 
     def _ocpi_app(self) -> Starlette:
         routes: list[BaseRoute] = [
-            Route("/versions", self._open(self._versions), methods=["GET"]),
-            Route(f"/{VERSION}", self._open(self._details), methods=["GET"]),
-            Route(f"/{VERSION}/credentials", self._open(self._credentials), methods=["GET", "POST", "PUT", "DELETE"]),
+            Route(spelled, self._open(self._versions), methods=["GET"]) for spelled in ("/versions", "/versions/")
         ]
-        for interface in self.interfaces:
-            base = f"/{VERSION}/{interface.module}/{interface.role.value.lower()}"
-            for method, path, handler in interface.routes:
-                # Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent.
-                exact = f"{base}{path}".rstrip("/")
-                routes += [Route(spelled, self._module(handler), methods=[method]) for spelled in (exact, f"{exact}/")]
+        for version in self.registrar.versions:
+            routes += self._routes_of(version)
         app = Starlette(
             routes=routes,
             exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
         )
         app.router.redirect_slashes = False
         return app
+
+    def _routes_of(self, version: str) -> list[BaseRoute]:
+        served: list[_Served] = [
+            (f"/{version}", ["GET"], self._open(self._details, version)),
+            (f"/{version}/credentials", ["GET", "POST", "PUT", "DELETE"], self._open(self._credentials, version)),
+        ]
+        for interface in self.interfaces:
+            served += self._served_by(interface, version)
+        return _in_both_spellings(served)
+
+    def _served_by(self, interface: Interface, version: str) -> list[_Served]:
+        base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
+        return [
+            (f"{base}{path}".rstrip("/"), [method], self._module(handler, interface, version))
+            for method, path, handler in interface.routes
+        ]
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         """Wrap what the router itself refuses (404, 405) as OCPI asks."""
@@ -317,7 +407,7 @@ class OCPIHost:
         return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
 
     def _open(
-        self, handler: Callable[[Request, PartyId, Peer, TokenUse], Awaitable[Reply]]
+        self, handler: Callable[[Request, Caller, str], Awaitable[Reply]], version: str = ""
     ) -> Callable[[Request], Awaitable[Response]]:
         """Serve versions and credentials: any valid token, TOKEN_A included; no routing headers."""
 
@@ -325,25 +415,32 @@ class OCPIHost:
             async def handle(_: MessageIds) -> Reply:
                 own_party = self.own_party_of(request)
                 caller = await self.authenticate(request, own_party)
-                return await handler(request, own_party, caller.peer, caller.token_use)
+                if version and version not in self.registrar.versions_with(caller.peer):
+                    raise NoSuchObject(f"version {version} for you")
+                return await handler(request, caller, version)
 
             return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
 
         return serve
 
-    def _module(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Serve a functional module."""
+    def _module(self, handler: Handler, interface: Interface, version: str) -> Callable[[Request], Awaitable[Response]]:
+        """Serve a functional module. Handlers speak `NATIVE`; what comes in another version is bridged, both ways."""
 
         async def serve(request: Request) -> Response:
             async def handle(ids: MessageIds) -> Reply:
-                call = await self.call_of(request, ids)
-                reply = await handler(call)
+                call = await self.call_of(request, ids, version)
+                if version == NATIVE:
+                    reply = await handler(call)
+                else:
+                    reply = await _bridged(call, handler, interface, version)
                 if call.routing.from_party is None:
                     return reply
                 back = routing_headers(Routing(to_party=call.routing.from_party, from_party=call.own_party))
                 return replace(reply, headers={**back, **reply.headers})
 
-            return await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+            answer = await answered(request, clock=self.ports.clock, randomness=self.ports.randomness, handle=handle)
+            await self.signing.sign_answer(request, answer)
+            return answer
 
         return serve
 
@@ -364,36 +461,52 @@ class OCPIHost:
         async with self.ports.units.begin() as unit:
             for token, is_plain in _presented_tokens(value):
                 found = await peer_of_token(unit, own_party, token)
-                if found is not None and (found[0].accepts_plain_token or not is_plain):
+                if found is not None and (found[0].tolerances.accepts_plain_token or not is_plain):
                     peer, use = found
                     return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
         raise NotAuthenticated
 
-    async def registered_caller(self, request: Request, own_party: PartyId) -> Caller:
-        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1)."""
+    async def registered_caller(self, request: Request, own_party: PartyId, version: str = NATIVE) -> Caller:
+        """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1).
+
+        `NoSuchObject`: the version in the path is not offered to it.
+        """
         caller = await self.authenticate(request, own_party)
         if caller.token_use is not TokenUse.REQUESTS or caller.peer.state is not PeerState.REGISTERED:
             raise NotAuthenticated("this token is good for the registration only")
+        if version not in self.registrar.versions_with(caller.peer):
+            raise NoSuchObject(f"version {version} for you")
         return caller
 
-    async def call_of(self, request: Request, ids: MessageIds) -> OCPICall:
+    async def call_of(self, request: Request, ids: MessageIds, version: str = NATIVE) -> OCPICall:
         """Authenticate a request to a module and read it.
 
         Raises:
+            NoSuchObject: the version is not offered to this peer.
             NotAuthenticated: no valid token, or only TOKEN_A.
             InvalidParameters: OCPI-from is no role of the caller, OCPI-to is not us, or `refuse_unprintable`.
+            SignatureRefused: it is not signed though it must be, or its signature does not hold.
         """
         own_party = self.own_party_of(request)
-        caller = await self.registered_caller(request, own_party)
+        caller = await self.registered_caller(request, own_party, version)
         routing = routing_of(request.headers)
         if routing.to_party is not None and routing.to_party != own_party and self._fixed_party is None:
             raise InvalidParameters(f"OCPI-to {routing.to_party} is not here")
         body = await body_of(request)
         inner = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        party = _caller(routing.from_party, caller.roles)
+        signed = await self.signing.incoming(
+            request,
+            body,
+            own_party=own_party,
+            caller=party,
+            roles=caller.roles,
+            targets=targets_of(request, public_url=self.ocpi_url(own_party)),
+        )
         call = OCPICall(
             own_party=own_party,
             peer_id=caller.peer.peer_id,
-            caller=_caller(routing.from_party, caller.roles),
+            caller=party,
             routing=routing,
             request_id=ids.request_id,
             correlation_id=ids.correlation_id,
@@ -403,35 +516,41 @@ class OCPIHost:
             query=request.query_params,
             headers=request.headers,
             body=body,
+            signed=signed,
         )
         call.refuse_unprintable()
         return call
 
     # Versions and credentials
 
-    async def _versions(self, _: Request, own_party: PartyId, _peer: Peer, _use: TokenUse) -> Reply:
-        return Reply(data=[Version(version=VERSION, url=f"{self.ocpi_url(own_party)}/{VERSION}")])
+    async def _versions(self, _: Request, caller: Caller, __: str) -> Reply:
+        base = self.ocpi_url(caller.peer.own_party)
+        spoken = self.registrar.versions_with(caller.peer)
+        return Reply(data=[Version(version=version, url=f"{base}/{version}") for version in spoken])
 
-    async def _details(self, _: Request, own_party: PartyId, _peer: Peer, _use: TokenUse) -> Reply:
+    async def _details(self, _: Request, caller: Caller, version: str) -> Reply:
+        own_party = caller.peer.own_party
+        base = f"{self.ocpi_url(own_party)}/{version}"
         endpoints = [
-            Endpoint(
-                identifier=ModuleID.CREDENTIALS.value,
-                role=InterfaceRole.SENDER,
-                url=f"{self.ocpi_url(own_party)}/{VERSION}/credentials",
-            )
+            Endpoint(identifier=ModuleID.CREDENTIALS.value, role=InterfaceRole.SENDER, url=f"{base}/credentials")
         ]
         for each in self.interfaces:
-            url = self.endpoint_url(own_party, each.module, each.role)
+            url = self.endpoint_url(own_party, each.module, each.role, version)
             endpoints.append(Endpoint(identifier=str(each.module), role=each.role, url=url))
-        endpoints += self._extra_endpoints(f"{self.ocpi_url(own_party)}/{VERSION}")
-        return Reply(data=VersionDetails(version=VERSION, endpoints=endpoints))
-
-    async def _credentials(self, request: Request, own_party: PartyId, peer: Peer, use: TokenUse) -> Reply:
+        endpoints += self._extra_endpoints(base)
+        if caller.peer.tolerances.appends_to_endpoints:
+            endpoints[1:] = [msgspec.structs.replace(each, url=f"{each.url}/") for each in endpoints[1:]]
         own = await self._identity(own_party)
+        role = opposite(caller.peer.expected_role or Role.CPO) if own.role is Role.HUB else own.role
+        return Reply(data=details_in(version, endpoints, role=role))
+
+    async def _credentials(self, request: Request, caller: Caller, version: str) -> Reply:
+        peer, use, own_party = caller.peer, caller.token_use, caller.peer.own_party
+        own = await self._identity(own_party, peer)
         if request.method == "GET":
             # Only its hash is stored, so the token that is shown is the one that was presented.
             presented = next(token for token, _ in _presented_tokens(request.headers[names.AUTHORIZATION]))
-            return Reply(data=own.credentials(presented))
+            return Reply(data=own.credentials(presented, version))
         if request.method == "DELETE":
             async with self.ports.units.begin() as unit:
                 roles = [(role.party_id, role.role) for role in await roles_of(unit, peer)]
@@ -439,16 +558,21 @@ class OCPIHost:
             for told in self._on_left:
                 await told(own_party, peer, roles)
             return Reply()
-        posted = read(await body_of(request), Credentials)
-        answer = await self.registrar.accept(peer, use, posted, own, is_update=request.method == "PUT")
+        posted = read_credentials(await body_of(request), version, role=peer.expected_role)
+        is_update = request.method == "PUT"
+        answer = await self.registrar.accept(peer, use, posted, own, is_update=is_update, version=version)
         async with self.ports.units.begin() as unit:
             registered = await unit.table(PEER).get(own_party, peer.peer_id)
         if registered is not None:
             await self.tell_connected(own_party, registered)
         return Reply(data=answer)
 
-    async def _identity(self, own_party: PartyId) -> OwnIdentity:
+    async def _identity(self, own_party: PartyId, peer: Peer | None = None) -> OwnIdentity:
         hosted = self._fixed_party
+        reachable: list[CredentialsRole] = []
+        if self._reachable is not None and peer is not None:
+            async with self.ports.units.begin() as unit:
+                reachable = await self._reachable(unit, peer)
         if hosted is None:
             async with self.ports.units.begin() as unit:
                 hosted = await unit.table(HOSTED_PARTY).get(self.service, own_party)
@@ -459,6 +583,7 @@ class OCPIHost:
             role=hosted.role,
             business_name=hosted.business_name,
             versions_url=f"{self.ocpi_url(own_party)}/versions",
+            reachable=tuple(reachable),
         )
 
     # For the operator
@@ -472,7 +597,8 @@ class OCPIHost:
                 await authorize(request, own_party)
                 answer = await handler(request, own_party)
             except EmobilityError as error:
-                status = 422 if isinstance(error, MalformedInput) else 404 if isinstance(error, NoSuchDelivery) else 502
+                is_missing = isinstance(error, NoSuchDelivery | NoSuchPeer)
+                status = 422 if isinstance(error, MalformedInput) else 404 if is_missing else 502
                 return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
             return Response(write(answer), media_type="application/json")
 
@@ -488,8 +614,31 @@ class OCPIHost:
             peer_id=asked.peer_id,
             expected_party=None if asked.expected_party is None else PartyId(asked.expected_party),
             expected_role=asked.expected_role,
+            tolerances=asked.tolerances,
+            version=asked.version,
         )
-        return {"peer_id": peer.peer_id, "state": peer.state, "endpoints": len(peer.endpoints)}
+        return {
+            "peer_id": peer.peer_id,
+            "state": peer.state,
+            "version": peer.version,
+            "endpoints": len(peer.endpoints),
+        }
+
+    async def _invite(self, request: Request, own_party: PartyId) -> Any:
+        """Issue TOKEN_A for a partner's platform, which then registers without a hub between."""
+        asked = read(await body_of(request), _Invitation)
+        await self._identity(own_party)
+        async with self.ports.units.begin() as unit:
+            token_a = await self.registrar.invite(
+                unit,
+                own_party=own_party,
+                peer_id=asked.peer_id or asked.expected_party.lower(),
+                versions_url=asked.versions_url,
+                expected_party=PartyId(asked.expected_party),
+                expected_role=asked.expected_role,
+            )
+            await unit.commit()
+        return {"token_a": token_a, "versions_url": f"{self.ocpi_url(own_party)}/versions"}
 
     async def _list_peers(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
@@ -498,11 +647,22 @@ class OCPIHost:
                 {
                     "peer_id": peer.peer_id,
                     "state": peer.state,
+                    "version": peer.version,
+                    "tolerances": peer.tolerances,
                     "versions_url": peer.versions_url,
                     "roles": [f"{role.role} {role.party_id}" for role in await roles_of(unit, peer)],
                 }
                 for peer in peers
             ]
+
+    async def _tolerate(self, request: Request, own_party: PartyId) -> Any:
+        tolerances = read(await body_of(request), PeerTolerances)
+        async with self.ports.units.begin() as unit:
+            peer = await tolerate(unit, own_party, request.path_params["peer_id"], tolerances)
+            if peer is None:
+                raise NoSuchPeer(f"{own_party} has no {request.path_params['peer_id']}")
+            await unit.commit()
+        return {"peer_id": peer.peer_id, "tolerances": peer.tolerances}
 
     async def _list_failed(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
@@ -529,6 +689,13 @@ class OCPIHost:
         return {"delivery_id": delivery_id, "state": "PENDING"}
 
 
+def _in_both_spellings(served: Sequence[_Served]) -> list[BaseRoute]:
+    """Sloppy peers add or drop the last slash; neither is an error, and a redirect is never sent."""
+    return [
+        Route(spelled, serve, methods=methods) for exact, methods, serve in served for spelled in (exact, f"{exact}/")
+    ]
+
+
 def _presented_tokens(value: str) -> list[tuple[str, bool]]:
     """Return what `Authorization` may mean, the text's way first, and whether it is the plain way."""
     tokens: list[tuple[str, bool]] = []
@@ -540,6 +707,33 @@ def _presented_tokens(value: str) -> list[tuple[str, bool]]:
         if (token, False) not in tokens:
             tokens.append((token, accepts_plain))
     return tokens
+
+
+async def _bridged(call: OCPICall, handler: Handler, interface: Interface, version: str) -> Reply:
+    """Have a call of another version handled in ours. Raises `NotBridgeable`; S 3000 if the answer can't be said."""
+    endpoint = f"/{version}/{interface.module}/{interface.role.value.lower()}"
+    way = Way(
+        module=interface.module,
+        side=interface.role,
+        method=call.method,
+        path=call.url.partition(endpoint)[2],
+        caller=call.caller,
+        callee=call.own_party,
+    )
+    asked = bridge(call.body, way, from_version=version, to_version=NATIVE)
+    query = QueryParams(query_in(str(call.query), way, NATIVE))
+    reply = await handler(replace(call, body=asked.body, query=query))
+    headers = {LOSSES_HEADER: losses_header(asked.losses)} if asked.losses else {}
+    if reply.data is not None:
+        body = write({"data": reply.data})
+        try:
+            said = bridge(body, replace(way, is_answer=True), from_version=NATIVE, to_version=version)
+        except NotBridgeable as error:
+            raise OCPIError(StatusCode.SERVER_ERROR, error.message) from error
+        reply = replace(reply, data=read(said.body, dict[str, msgspec.Raw])["data"])
+        if said.losses:
+            headers[ANSWER_LOSSES_HEADER] = losses_header(said.losses)
+    return replace(reply, headers={**reply.headers, **headers})
 
 
 def _caller(from_party: PartyId | None, roles: Sequence[PeerRole]) -> PartyId:

@@ -12,17 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
+
+import msgspec
 
 from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData
 from emobility.domain.charging_station import EVSE, Connector, EVSEStatus, Location, PowerType
-from emobility.domain.errors import MalformedInput
+from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price, decimal_from_e4, e4_from_decimal
 from emobility.domain.quantities import kwh
 from emobility.domain.session import ChargingPeriod, Session, SessionToken
-from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement, TariffRestrictions
+from emobility.domain.tariff.selection import only_reserves, states_rate
+from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement, TariffRestrictions, TaxIncluded
+from emobility.domain.tariff.taxes import TaxAmount
 from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.token import Token
 from emobility.ports.vault import Vault
@@ -39,6 +43,10 @@ _FOUR_DECIMALS: Final = Decimal("0.0001")
 
 class NotInOurWords(MalformedInput):
     """An OCPI object, right by the text, says something the domain has no word for."""
+
+
+class NotInTheirWords(RuleBroken):
+    """Something of ours can't be said in the version of OCPI that the other side speaks."""
 
 
 # Numbers
@@ -243,7 +251,13 @@ def _coordinate(value: Decimal) -> str:
 
 
 def tariff_to_ocpi(tariff: Tariff) -> v221.Tariff:
-    """Return a tariff; its hash survives."""
+    """Return a tariff; its hash survives.
+
+    Raises:
+        NotInTheirWords: its prices include tax; those of 2.2.1 never do, and taking it out would change them.
+    """
+    if tariff.tax_included is TaxIncluded.YES:
+        raise NotInTheirWords(f"the prices of tariff {tariff.tariff_id} include tax, which 2.2.1 can't say")
     return v221.Tariff(
         country_code=tariff.party_id.country_code,
         party_id=tariff.party_id.party_id,
@@ -253,21 +267,22 @@ def tariff_to_ocpi(tariff: Tariff) -> v221.Tariff:
         tariff_alt_text=[v221.DisplayText(language="en", text=tariff.text_en)] if tariff.text_en else [],
         min_price=_maybe_price_to_ocpi(tariff.price_min),
         max_price=_maybe_price_to_ocpi(tariff.price_max),
-        elements=[_element_to_ocpi(element) for element in tariff.elements],
+        elements=[element_to_ocpi(tariff, element) for element in tariff.elements],
         start_date_time=tariff.valid_from,
         end_date_time=tariff.valid_until,
         last_updated=tariff.last_updated,
     )
 
 
-def _element_to_ocpi(element: TariffElement) -> v221.TariffElement:
+def element_to_ocpi(tariff: Tariff, element: TariffElement) -> v221.TariffElement:
+    """Return an element, which every version since 2.2.1 writes alike."""
     restrictions = _restrictions_to_ocpi(element.restrictions)
     return v221.TariffElement(
         price_components=[
             v221.PriceComponent(
                 type=component.dimension,
                 price=component.price,
-                vat=component.vat_percent,
+                vat=component.vat_percent if states_rate(tariff, component) else None,
                 step_size=component.step_size,
             )
             for component in element.components
@@ -314,7 +329,7 @@ def tariff_from_ocpi(tariff: v221.Tariff) -> Tariff:
         party_id=tariff.owner,
         tariff_id=tariff.id,
         currency=tariff.currency,
-        elements=tuple(_element_from_ocpi(element) for element in tariff.elements),
+        elements=tuple(element_from_ocpi(element) for element in tariff.elements),
         last_updated=tariff.last_updated,
         tariff_type=tariff.type,
         price_min=_maybe_price_from_ocpi(tariff.min_price),
@@ -325,7 +340,8 @@ def tariff_from_ocpi(tariff: v221.Tariff) -> Tariff:
     )
 
 
-def _element_from_ocpi(element: v221.TariffElement) -> TariffElement:
+def element_from_ocpi(element: v221.TariffElement) -> TariffElement:
+    """Return an element. Raises `NotInOurWords`."""
     return TariffElement(
         components=tuple(
             PriceComponent(
@@ -524,18 +540,46 @@ async def session_from_ocpi(session: v221.Session, vault: Vault) -> Session:
     )
 
 
+NOT_AVAILABLE: Final = "#NA"
+"""What stands where something does not exist (transport and format, "#NA")."""
+COSTS: Final = (
+    "total_cost",
+    "total_fixed_cost",
+    "total_energy_cost",
+    "total_time_cost",
+    "total_parking_cost",
+    "total_reservation_cost",
+)
+"""Amounts of a CDR, by the same name in the domain and in OCPI."""
+
+
 async def cdr_to_ocpi(cdr: CDR, vault: Vault) -> v221.CDR:
-    """Return a CDR with its token and signed records open. Raises `SubjectErased`."""
+    """Return a CDR with its token and signed records open.
+
+    Raises:
+        SubjectErased: its driver was forgotten.
+        NotInTheirWords: its prices include tax.
+    """
+    costs: dict[str, Any] = {name: _maybe_price_to_ocpi(getattr(cdr, name)) for name in COSTS}
+    return v221.CDR(
+        **msgspec.structs.asdict(await cdr_fields(cdr, vault)),
+        cdr_token=await session_token_to_ocpi(cdr.token, vault),
+        tariffs=[tariff_to_ocpi(tariff) for tariff in cdr.tariffs],
+        **costs,
+    )
+
+
+async def cdr_fields(cdr: CDR, vault: Vault) -> v221.CDRFields:
+    """Return what a CDR says in every version: all but its token, tariffs and amounts."""
     place = cdr.location
     total_s = cdr.total_charging_s + cdr.total_parking_s
-    return v221.CDR(
+    return v221.CDRFields(
         country_code=cdr.party_id.country_code,
         party_id=cdr.party_id.party_id,
         id=cdr.cdr_id,
         start_date_time=cdr.started_at,
         end_date_time=cdr.ended_at,
-        session_id=cdr.session_id,
-        cdr_token=await session_token_to_ocpi(cdr.token, vault),
+        session_id=None if cdr.session_id.startswith(NOT_AVAILABLE) else cdr.session_id,
         auth_method=cdr.auth_method,
         authorization_reference=cdr.authorization_reference,
         cdr_location=v221.CdrLocation(
@@ -548,23 +592,17 @@ async def cdr_to_ocpi(cdr: CDR, vault: Vault) -> v221.CDR:
             coordinates=_geo(place.latitude, place.longitude),
             evse_uid=place.evse_uid,
             evse_id=place.emi3_id,
-            connector_id=str(place.connector_id),
+            connector_id=NOT_AVAILABLE if place.evse_uid == NOT_AVAILABLE else str(place.connector_id),
             connector_standard=place.connector_standard,
             connector_format=connector_format(place.connector_standard, place.power_type),
             connector_power_type=place.power_type.value,
         ),
         currency=cdr.currency,
-        tariffs=[tariff_to_ocpi(cdr.tariff)],
         charging_periods=[period_to_ocpi(period) for period in cdr.periods],
         signed_data=None if cdr.signed_data is None else await _signed_data_to_ocpi(cdr.signed_data, vault),
-        total_cost=price_to_ocpi(cdr.total_cost),
-        total_fixed_cost=_maybe_price_to_ocpi(cdr.total_fixed_cost),
         total_energy=kwh(cdr.total_energy_import_wh),
-        total_energy_cost=_maybe_price_to_ocpi(cdr.total_energy_cost),
         total_time=hours(total_s),
-        total_time_cost=_maybe_price_to_ocpi(cdr.total_time_cost),
         total_parking_time=hours(cdr.total_parking_s),
-        total_parking_cost=_maybe_price_to_ocpi(cdr.total_parking_cost),
         remark=cdr.remark,
         credit=True if cdr.is_credit else None,
         credit_reference_id=cdr.credit_reference_id,
@@ -581,22 +619,48 @@ async def cdr_from_ocpi(cdr: v221.CDR, vault: Vault, *, time_zone: str) -> CDR:
         time_zone: IANA zone of the location; OCPI's CdrLocation has none, so the Location must be known.
 
     Raises:
-        NotInOurWords: not exactly one tariff, no session, or a credit that names no original.
+        NotInOurWords: no tariff, a charge without a session, or a credit that names no original.
     """
-    if len(cdr.tariffs) != 1:
-        raise NotInOurWords(f"a CDR with {len(cdr.tariffs)} tariffs")
-    if cdr.session_id is None:
+    return await cdr_from_fields(
+        cdr,
+        vault,
+        time_zone=time_zone,
+        token=await session_token_from_ocpi(cdr.cdr_token, vault),
+        tariffs=[tariff_from_ocpi(tariff) for tariff in cdr.tariffs],
+        costs={name: _maybe_price_from_ocpi(getattr(cdr, name)) for name in COSTS},
+    )
+
+
+async def cdr_from_fields(
+    cdr: v221.CDRFields,
+    vault: Vault,
+    *,
+    time_zone: str,
+    token: SessionToken,
+    tariffs: Sequence[Tariff],
+    costs: dict[str, Price | None],
+    taxes: tuple[TaxAmount, ...] = (),
+) -> CDR:
+    """Return a CDR of any version; token, tariffs and amounts were read as the version has them.
+
+    A reservation that expired has no session; the domain, where everything hangs on one, calls it by the CDR's id.
+
+    Raises:
+        NotInOurWords: as `cdr_from_ocpi`.
+    """
+    if not tariffs:
+        raise NotInOurWords("a CDR without a tariff")
+    periods = tuple(period_from_ocpi(period) for period in cdr.charging_periods)
+    if cdr.session_id is None and not all(only_reserves(period) for period in periods):
         raise NotInOurWords("a CDR without a session")
     if bool(cdr.credit) != (cdr.credit_reference_id is not None):
         raise NotInOurWords("a credit CDR names its original, and only a credit CDR does")
-    tariff = tariff_from_ocpi(cdr.tariffs[0])
-    token = await session_token_from_ocpi(cdr.cdr_token, vault)
-    periods = tuple(period_from_ocpi(period) for period in cdr.charging_periods)
     parking_s = seconds_of(cdr.total_parking_time or Decimal(0))
+    amounts: dict[str, Any] = dict(costs)
     return CDR(
         party_id=cdr.owner,
         cdr_id=cdr.id,
-        session_id=cdr.session_id,
+        session_id=cdr.session_id or f"{NOT_AVAILABLE}/{cdr.credit_reference_id or cdr.id}",
         started_at=cdr.start_date_time,
         ended_at=cdr.end_date_time,
         token=token,
@@ -604,14 +668,9 @@ async def cdr_from_ocpi(cdr: v221.CDR, vault: Vault, *, time_zone: str) -> CDR:
         authorization_reference=cdr.authorization_reference,
         location=_cdr_location(cdr.cdr_location, time_zone=time_zone),
         currency=cdr.currency,
-        tariff=tariff,
-        tariff_hash=tariff_hash(tariff),
+        tariff=tariffs[0],
+        tariff_hash=tariff_hash(tariffs[0]),
         periods=periods,
-        total_cost=price_from_ocpi(cdr.total_cost),
-        total_fixed_cost=_maybe_price_from_ocpi(cdr.total_fixed_cost),
-        total_energy_cost=_maybe_price_from_ocpi(cdr.total_energy_cost),
-        total_time_cost=_maybe_price_from_ocpi(cdr.total_time_cost),
-        total_parking_cost=_maybe_price_from_ocpi(cdr.total_parking_cost),
         total_energy_import_wh=wh_of(cdr.total_energy),
         total_energy_export_wh=sum(period.energy_export_wh for period in periods),
         total_charging_s=seconds_of(cdr.total_time) - parking_s,
@@ -623,6 +682,9 @@ async def cdr_from_ocpi(cdr: v221.CDR, vault: Vault, *, time_zone: str) -> CDR:
         is_credit=bool(cdr.credit),
         credit_reference_id=cdr.credit_reference_id,
         remark=cdr.remark,
+        further_tariffs=tuple(tariffs[1:]),
+        taxes=taxes,
+        **amounts,
     )
 
 
@@ -639,7 +701,7 @@ def _cdr_location(place: v221.CdrLocation, *, time_zone: str) -> CDRLocation:
         time_zone=time_zone,
         evse_uid=place.evse_uid,
         emi3_id=place.evse_id,
-        connector_id=_connector_id(place.connector_id),
+        connector_id=0 if place.connector_id == NOT_AVAILABLE else _connector_id(place.connector_id),
         connector_standard=place.connector_standard,
         power_type=_power_type(place.connector_power_type),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -22,8 +22,10 @@ from emobility.ports.http import HttpClient
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
+from emobility.protocols.ocpi import v211
 from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.v221 import InterfaceRole
+from emobility.protocols.ocpi.versions import NATIVE, OFFERED, SPOKEN
 
 TOKEN_BYTES: Final = 32
 _HASH_DOMAIN: Final = b"wattroam ocpi credentials token\0"
@@ -68,6 +70,32 @@ class PeerEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTolerances:
+    """What a platform does otherwise than the text, or may do beyond it; each is refused unless its operator asked.
+
+    Attributes:
+        accepts_plain_token: It presents its token without base64.
+        sends_plain_token: It takes ours only without base64; 2.1.1 never encodes.
+        lacks_routing_headers: It sends no OCPI-from; a platform with one party speaks for that one.
+        posts_again: Its POST of credentials, registered already, is taken as the PUT it should be (else HTTP 405).
+        speaks_2_1_1: It is offered OCPI 2.1.1 beside the newer versions.
+        appends_to_endpoints: It puts a path right behind our endpoints, which are listed with a last slash for it.
+        lists_single_objects: It answers a list of one where the text wants the object.
+    """
+
+    accepts_plain_token: bool = False
+    sends_plain_token: bool = False
+    lacks_routing_headers: bool = False
+    posts_again: bool = False
+    speaks_2_1_1: bool = False
+    appends_to_endpoints: bool = False
+    lists_single_objects: bool = False
+
+
+STRICT: Final = PeerTolerances()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """A platform as one of our parties knows it.
 
@@ -77,6 +105,7 @@ class Peer:
         expected_party: If given, the only party the platform may register as.
         expected_role: If given, the only role it may register in.
         outgoing_token: The token we present, sealed.
+        version: The version of OCPI that is spoken with it.
     """
 
     own_party: PartyId
@@ -88,8 +117,19 @@ class Peer:
     outgoing_token: Sealed | None
     last_updated: datetime
     expected_party: PartyId | None = None
-    accepts_plain_token: bool = False
     expected_role: Role | None = None
+    version: str = NATIVE
+    tolerances: PeerTolerances = STRICT
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that may be spoken with it, oldest first."""
+        return SPOKEN if self.tolerances.speaks_2_1_1 else OFFERED
+
+    @property
+    def takes_plain_token(self) -> bool:
+        """Whether our token goes to it without base64."""
+        return self.tolerances.sends_plain_token or self.version == v211.VERSION
 
     def endpoint_urls(self) -> Mapping[tuple[str, InterfaceRole], str]:
         """Return (module, role) → URL."""
@@ -163,6 +203,16 @@ async def add_incoming_token(unit: UnitOfWork, peer: Peer, token: str, use: Toke
     )
 
 
+async def tolerate(unit: UnitOfWork, own_party: PartyId, peer_id: str, tolerances: PeerTolerances) -> Peer | None:
+    """Set what a platform may do otherwise than the text; None: no such platform."""
+    peer = await unit.table(PEER).get_for_update(own_party, peer_id)
+    if peer is None:
+        return None
+    changed = replace(peer, tolerances=tolerances)
+    await unit.table(PEER).put(changed)
+    return changed
+
+
 async def roles_of(unit: UnitOfWork, peer: Peer) -> list[PeerRole]:
     """Return the roles a platform plays, by party and role."""
     return await unit.table(PEER_ROLE).select(
@@ -198,4 +248,6 @@ async def client_of(
         token=await vault.open(peer.outgoing_token),
         endpoints=peer.endpoint_urls(),
         timeout_s=timeout_s,
+        sends_plain_token=peer.takes_plain_token,
+        version=peer.version,
     )

@@ -1,4 +1,4 @@
-"""The credentials handshake (OCPI 2.2.1, section 7), from both sides, with rotation and end.
+"""The credentials handshake (OCPI 2.2.1, section 7; so in 2.3.0 and 2.1.1), from both sides, with rotation and end.
 
 The one who holds TOKEN_A posts; the other fetches the poster's versions with TOKEN_B before it answers with TOKEN_C.
 Calls go only to the origin that the operator registered along with TOKEN_A: a URL from a body never widens that.
@@ -7,8 +7,9 @@ No unit of work is open while the other side is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
@@ -16,15 +17,17 @@ from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import TIMEOUT_S
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.client import OCPIClient
+from emobility.protocols.ocpi.client import OCPIClient, PeerFailed
 from emobility.protocols.ocpi.peers import (
     INCOMING_TOKEN,
     PEER,
     PEER_ROLE,
+    STRICT,
     Peer,
     PeerEndpoint,
     PeerRole,
     PeerState,
+    PeerTolerances,
     TokenUse,
     add_incoming_token,
     new_token,
@@ -34,14 +37,23 @@ from emobility.protocols.ocpi.peers import (
 )
 from emobility.protocols.ocpi.status import MethodNotAllowed, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import (
-    VERSION,
     BusinessDetails,
     Credentials,
     CredentialsRole,
     InterfaceRole,
     ModuleID,
+    NotAnOCPIObject,
+    NotJSON,
     Version,
-    VersionDetails,
+)
+from emobility.protocols.ocpi.versions import (
+    NATIVE,
+    SPOKEN,
+    credentials_in,
+    highest_common,
+    opposite,
+    read_credentials,
+    read_endpoints,
 )
 
 EndpointNeed = tuple[str, InterfaceRole]
@@ -84,20 +96,25 @@ class OwnIdentity:
     business_name: str
     versions_url: str
 
-    def credentials(self, token: str) -> Credentials:
-        """Return our credentials object with the token for the other side."""
-        return Credentials(
-            token=token,
-            url=self.versions_url,
-            roles=[
-                CredentialsRole(
-                    country_code=self.party_id.country_code,
-                    party_id=self.party_id.party_id,
-                    role=self.role,
-                    business_details=BusinessDetails(name=self.business_name),
-                )
-            ],
+    reachable: tuple[CredentialsRole, ...] = ()
+    """Who is reached through us, if we are a hub."""
+
+    def credentials(self, token: str, version: str = NATIVE) -> Any:
+        """Return our credentials object in a version, with the token for the other side."""
+        own = CredentialsRole(
+            country_code=self.party_id.country_code,
+            party_id=self.party_id.party_id,
+            role=self.role,
+            business_details=BusinessDetails(name=self.business_name),
         )
+        return credentials_in(version, token=token, url=self.versions_url, own=own, reachable=self.reachable)
+
+
+Admits = Callable[[Peer, Sequence[CredentialsRole]], Awaitable[None]]
+
+
+async def _admit(_: Peer, __: Sequence[CredentialsRole]) -> None:
+    """Admit whoever holds the token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +123,19 @@ class Registrar:
 
     Attributes:
         needs: Endpoints a platform with these roles must have; else S 3003.
+        admits: Told a platform and what it claims before that counts; raises what refuses it. No unit is open.
+        versions: What we speak.
     """
 
     ports: Ports
     needs: Callable[[Sequence[CredentialsRole]], frozenset[EndpointNeed]] = field(default=lambda _: frozenset())
+    admits: Admits = field(default=_admit)
     timeout_s: float = TIMEOUT_S
+    versions: tuple[str, ...] = SPOKEN
+
+    def versions_with(self, peer: Peer) -> list[str]:
+        """Return the versions that may be spoken with a platform, oldest first."""
+        return [version for version in peer.versions if version in self.versions]
 
     # As the one who is called
 
@@ -123,7 +148,7 @@ class Registrar:
         versions_url: str,
         expected_party: PartyId | None = None,
         expected_role: Role | None = None,
-        accepts_plain_token: bool = False,
+        tolerances: PeerTolerances = STRICT,
     ) -> str:
         """Issue TOKEN_A for a platform that will register from `versions_url`'s origin; an older one is void.
 
@@ -145,7 +170,7 @@ class Registrar:
             last_updated=self.ports.clock.now(),
             expected_party=expected_party,
             expected_role=expected_role,
-            accepts_plain_token=accepts_plain_token,
+            tolerances=tolerances,
         )
         await unit.table(PEER).put(peer)
         token_a = new_token(self.ports.randomness)
@@ -153,22 +178,31 @@ class Registrar:
         return token_a
 
     async def accept(
-        self, peer: Peer, use: TokenUse, posted: Credentials, own: OwnIdentity, *, is_update: bool
-    ) -> Credentials:
-        """Answer POST (register) or PUT (`is_update`: rotate) of credentials.
+        self,
+        peer: Peer,
+        use: TokenUse,
+        posted: Credentials,
+        own: OwnIdentity,
+        *,
+        is_update: bool,
+        version: str = NATIVE,
+    ) -> Any:
+        """Answer POST (register) or PUT (`is_update`: rotate) of credentials; from now on `version` is spoken.
 
         Raises:
             MethodNotAllowed: POST of a registered platform, PUT of one that is not (HTTP 405).
-            OCPIError: S 3001 when its API can't be used, 3002 without 2.2.1, 3003 when endpoints are missing.
+            OCPIError: S 3001 when its API can't be used, 3002 without the version, 3003 when endpoints are missing.
             RoleTaken: another platform holds one of the roles.
         """
         is_registered = use is TokenUse.REQUESTS and peer.state is PeerState.REGISTERED
-        if is_registered != is_update:
+        if is_registered != is_update and not (is_registered and peer.tolerances.posts_again):
             raise MethodNotAllowed("registered already" if is_registered else "not registered")
+        peer = replace(peer, version=version)
         self._refuse_foreign(peer, posted)
         async with self.ports.units.begin() as unit:
             await self._refuse_taken(unit, peer, posted)
-        endpoints = await self._fetch_endpoints(peer, posted)
+        await self.admits(peer, posted.roles)
+        endpoints = await self._fetch_endpoints(peer, posted, own)
         token_c = new_token(self.ports.randomness)
         sealed = await self.ports.vault.seal(posted.token, identifier=_vault_identifier(peer))
         async with self.ports.units.begin() as unit:
@@ -188,7 +222,7 @@ class Registrar:
             await unit.table(PEER).put(registered)
             await self._store_roles(unit, registered, posted.roles)
             await unit.commit()
-        return own.credentials(token_c)
+        return own.credentials(token_c, version)
 
     async def end(self, peer: Peer, use: TokenUse) -> None:
         """Answer DELETE of credentials: the peer's token is void at once. Raises `MethodNotAllowed`."""
@@ -217,12 +251,25 @@ class Registrar:
         token_a: str,
         expected_party: PartyId | None,
         expected_role: Role,
+        tolerances: PeerTolerances = STRICT,
+        version: str | None = None,
     ) -> Peer:
         """Register `own` at a platform whose operator gave us its versions URL and TOKEN_A.
 
+        Args:
+            own: Who registers.
+            peer_id: Our name for the platform.
+            versions_url: Where it lists its versions.
+            token_a: What we present there.
+            expected_party: The only party it may answer as; None: any.
+            expected_role: The only role it may answer in.
+            tolerances: What it does otherwise than the text.
+            version: The only version to speak; None: the highest that both sides have.
+
         Raises:
             RegistrationRefused: `own` is registered there already.
-            OCPIError: it has no 2.2.1, no credentials endpoint, or answers as another party or role (`RoleTaken`).
+            OCPIError: it has no common version or no credentials endpoint, or answers as another party or role
+                (`RoleTaken`).
             PeerRefused, PeerFailed, PeerUnreachable, EgressRefused: see `OCPIClient.send`.
         """
         self.ports.http.allow_origin(versions_url)
@@ -237,8 +284,15 @@ class Registrar:
             last_updated=self.ports.clock.now(),
             expected_party=expected_party,
             expected_role=expected_role,
+            tolerances=tolerances,
         )
-        endpoints = await self._endpoints_at(self._client(own.party_id, token_a), peer, versions_url)
+        peer, endpoints = await self._endpoints_at(
+            self._client(peer, token_a),
+            peer,
+            versions_url,
+            wanted=(version,) if version else self.versions_with(peer),
+            own=own,
+        )
         async with self.ports.units.begin() as unit:
             token_b = new_token(self.ports.randomness)
             known = await unit.table(PEER).get_for_update(own.party_id, peer_id)
@@ -254,7 +308,9 @@ class Registrar:
         if peer.outgoing_token is None:
             raise RegistrationRefused(f"{own.party_id} is not registered at {peer.peer_id}")
         presented = await self.ports.vault.open(peer.outgoing_token)
-        endpoints = await self._endpoints_at(self._client(own.party_id, presented), peer, peer.versions_url)
+        _, endpoints = await self._endpoints_at(
+            self._client(peer, presented), peer, peer.versions_url, wanted=(peer.version,), own=own
+        )
         token_b = new_token(self.ports.randomness)
         async with self.ports.units.begin() as unit:
             await add_incoming_token(unit, peer, token_b, TokenUse.REQUESTS)
@@ -265,7 +321,7 @@ class Registrar:
         """End a registration with DELETE. Raises as `register` does."""
         if peer.outgoing_token is None:
             raise RegistrationRefused(f"{own.party_id} is not registered at {peer.peer_id}")
-        client = self._client(own.party_id, await self.ports.vault.open(peer.outgoing_token))
+        client = self._client(peer, await self.ports.vault.open(peer.outgoing_token))
         url = _credentials_url(peer.endpoints)
         await client.send("DELETE", url, to_party=None, correlation_id=self.ports.randomness.uuid())
         async with self.ports.units.begin() as unit:
@@ -282,16 +338,20 @@ class Registrar:
         presented: str,
         token_b: str,
     ) -> Peer:
-        client = self._client(own.party_id, presented)
+        client = self._client(peer, presented)
         answer = await client.send(
             method,
             _credentials_url(endpoints),
-            own.credentials(token_b),
+            own.credentials(token_b, peer.version),
             to_party=None,
             correlation_id=self.ports.randomness.uuid(),
         )
-        theirs = answer.as_(Credentials)
+        try:
+            theirs = read_credentials(answer.data, peer.version, role=peer.expected_role)
+        except (NotAnOCPIObject, NotJSON) as error:
+            raise PeerFailed(http_status=answer.http_status, status_code=None, message=str(error)) from error
         self._refuse_foreign(peer, theirs)
+        await self.admits(peer, theirs.roles)
         sealed = await self.ports.vault.seal(theirs.token, identifier=_vault_identifier(peer))
         registered = replace(
             peer,
@@ -312,14 +372,15 @@ class Registrar:
 
     # Parts of both
 
-    def _client(self, own_party: PartyId, token: str) -> OCPIClient:
+    def _client(self, peer: Peer, token: str) -> OCPIClient:
         return OCPIClient(
             http=self.ports.http,
             randomness=self.ports.randomness,
-            own_party=own_party,
+            own_party=peer.own_party,
             token=token,
             endpoints={},
             timeout_s=self.timeout_s,
+            sends_plain_token=peer.takes_plain_token,
         )
 
     def _refuse_foreign(self, peer: Peer, posted: Credentials) -> None:
@@ -357,12 +418,12 @@ class Registrar:
                 )
             )
 
-    async def _fetch_endpoints(self, peer: Peer, posted: Credentials) -> tuple[PeerEndpoint, ...]:
+    async def _fetch_endpoints(self, peer: Peer, posted: Credentials, own: OwnIdentity) -> tuple[PeerEndpoint, ...]:
         """Fetch versions and details with TOKEN_B. Raises `OCPIError` S 3001, 3002, 3003."""
-        self.ports.http.allow_origin(peer.origin)
-        client = self._client(peer.own_party, posted.token)
+        client = self._client(peer, posted.token)
         try:
-            endpoints = await self._endpoints_at(client, peer, posted.url)
+            self.ports.http.allow_origin(peer.origin)
+            _, endpoints = await self._endpoints_at(client, peer, posted.url, wanted=(peer.version,), own=own)
         except OCPIError:
             raise
         except EmobilityError as error:
@@ -374,20 +435,33 @@ class Registrar:
             raise OCPIError(StatusCode.ENDPOINTS_MISSING, f"you have no {named}")
         return endpoints
 
-    async def _endpoints_at(self, client: OCPIClient, peer: Peer, versions_url: str) -> tuple[PeerEndpoint, ...]:
+    async def _endpoints_at(
+        self, client: OCPIClient, peer: Peer, versions_url: str, *, wanted: Sequence[str], own: OwnIdentity
+    ) -> tuple[Peer, tuple[PeerEndpoint, ...]]:
+        """Return the peer with the highest version of `wanted` that it lists, and its endpoints in it."""
         correlation_id = self.ports.randomness.uuid()
         answer = await client.send("GET", versions_url, to_party=None, correlation_id=correlation_id)
-        chosen = next((each for each in answer.as_(list[Version]) if each.version == VERSION), None)
-        if chosen is None:
-            raise OCPIError(StatusCode.NO_COMMON_VERSION, f"we speak {VERSION}")
-        _refuse_elsewhere(peer, chosen.url)
-        answer = await client.send("GET", chosen.url, to_party=None, correlation_id=correlation_id)
-        listed = answer.as_(VersionDetails).endpoints
+        urls = {each.version: each.url for each in answer.as_(list[Version])}
+        version = highest_common(wanted, urls)
+        if version is None:
+            raise OCPIError(StatusCode.NO_COMMON_VERSION, f"we speak {', '.join(wanted)}")
+        peer = replace(peer, version=version)
+        _refuse_elsewhere(peer, urls[version])
+        answer = await client.send("GET", urls[version], to_party=None, correlation_id=correlation_id)
+        try:
+            listed = read_endpoints(answer.data, version, role=_as_role(peer, own))
+        except (NotAnOCPIObject, NotJSON) as error:
+            raise PeerFailed(http_status=answer.http_status, status_code=None, message=str(error)) from error
         for each in listed:
             _refuse_elsewhere(peer, each.url)
         endpoints = tuple(PeerEndpoint(module=each.identifier, role=each.role, url=each.url) for each in listed)
         _credentials_url(endpoints)
-        return endpoints
+        return peer, endpoints
+
+
+def _as_role(peer: Peer, own: OwnIdentity) -> Role | None:
+    """Return as which role a platform is met that says none (2.1.1): the agreed one; a hub is our opposite."""
+    return opposite(own.role) if peer.expected_role is Role.HUB else peer.expected_role
 
 
 def _refuse_elsewhere(peer: Peer, url: str) -> None:

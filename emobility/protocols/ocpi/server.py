@@ -32,6 +32,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.clock import Clock, Randomness
 from emobility.protocols.ocpi import headers as names
 from emobility.protocols.ocpi.headers import Routing, link_to, message_id
+from emobility.protocols.ocpi.signing import SignedCall
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, NotJSON, Owned, read, write
 
@@ -89,6 +90,7 @@ class OCPICall:
         peer_id: The platform that calls, by its credentials token (the hub, say).
         caller: The party in whose name it calls: OCPI-from, else the only role the platform has.
         url: Absolute URL as it was called, without the query.
+        signed: The caller's signature (`signing`), if there is one.
     """
 
     own_party: PartyId
@@ -103,6 +105,7 @@ class OCPICall:
     query: QueryParams
     headers: Headers
     body: bytes
+    signed: SignedCall | None = None
 
     def read(self, kind: type[T]) -> T:
         """Read the body. Raises `NotJSON` (HTTP 400) or `NotAnOCPIObject` (S 2001)."""

@@ -17,6 +17,8 @@ class StatusCode(IntEnum):
     UNKNOWN_LOCATION = 2003
     UNKNOWN_TOKEN = 2004
     SERVER_ERROR = 3000
+    SIGNATURE_REFUSED = 2901
+    """Ours (29xx are for own use): the message is not signed though it must be, or its signature does not hold."""
     CLIENT_API_UNUSABLE = 3001
     NO_COMMON_VERSION = 3002
     ENDPOINTS_MISSING = 3003

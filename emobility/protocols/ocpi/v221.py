@@ -122,14 +122,20 @@ class InterfaceRole(StrEnum):
 
 
 class ModuleID(StrEnum):
-    """Modules we know. DISPUTES is our own, agreed per pair (6.3.3 custom modules)."""
+    """Modules we know, of all versions. AGREEMENTS, DISPUTES and RULES are our own (6.3.3 custom modules)."""
 
+    AGREEMENTS = "wattroam-agreements"
+    BOOKINGS = "bookings"
     CDRS = "cdrs"
+    CHARGINGPROFILES = "chargingprofiles"
     COMMANDS = "commands"
     CREDENTIALS = "credentials"
     DISPUTES = "wattroam-disputes"
     HUBCLIENTINFO = "hubclientinfo"
+    INVOICERECONCILIATION = "invoicereconciliation"
     LOCATIONS = "locations"
+    PAYMENTS = "payments"
+    RULES = "wattroam-rules"
     SESSIONS = "sessions"
     TARIFFS = "tariffs"
     TOKENS = "tokens"
@@ -229,15 +235,14 @@ class Connector(OCPIObject, frozen=True, kw_only=True):
     last_updated: datetime
 
 
-class EVSE(OCPIObject, frozen=True, kw_only=True):
-    """A unit that charges one vehicle at a time. Never carries the station's OCPP identity."""
+class EVSEFields(OCPIObject, frozen=True, kw_only=True):
+    """What an EVSE is in every version since 2.2.1."""
 
     uid: Id36
     evse_id: Id48 | None = None
     status: EVSEStatus
     status_schedule: list[Untyped] = []
     capabilities: list[Text45] = []
-    connectors: Annotated[list[Connector], Meta(min_length=1)]
     floor_level: Text4 | None = None
     coordinates: GeoLocation | None = None
     physical_reference: Annotated[str, Meta(max_length=16)] | None = None
@@ -247,8 +252,14 @@ class EVSE(OCPIObject, frozen=True, kw_only=True):
     last_updated: datetime
 
 
-class Location(Owned, frozen=True, kw_only=True):
-    """Where stations stand."""
+class EVSE(EVSEFields, frozen=True, kw_only=True):
+    """A unit that charges one vehicle at a time. Never carries the station's OCPP identity."""
+
+    connectors: Annotated[list[Connector], Meta(min_length=1)]
+
+
+class LocationFields(Owned, frozen=True, kw_only=True):
+    """What a Location is in every version since 2.2.1."""
 
     id: Id36
     publish: bool
@@ -262,7 +273,6 @@ class Location(Owned, frozen=True, kw_only=True):
     coordinates: GeoLocation
     related_locations: list[Untyped] = []
     parking_type: Text45 | None = None
-    evses: list[EVSE] = []
     directions: list[DisplayText] = []
     operator: BusinessDetails | None = None
     suboperator: BusinessDetails | None = None
@@ -274,6 +284,12 @@ class Location(Owned, frozen=True, kw_only=True):
     images: list[Untyped] = []
     energy_mix: Untyped | None = None
     last_updated: datetime
+
+
+class Location(LocationFields, frozen=True, kw_only=True):
+    """Where stations stand."""
+
+    evses: list[EVSE] = []
 
 
 # Tariffs (section 11)
@@ -314,21 +330,26 @@ class TariffElement(OCPIObject, frozen=True, kw_only=True):
     restrictions: TariffRestrictions | None = None
 
 
-class Tariff(Owned, frozen=True, kw_only=True):
-    """What a charge costs."""
+class TariffFields(Owned, frozen=True, kw_only=True):
+    """What a Tariff is in every version since 2.2.1."""
 
     id: Id36
     currency: Currency
     type: TariffType | None = None
     tariff_alt_text: list[DisplayText] = []
     tariff_alt_url: URL | None = None
-    min_price: Price | None = None
-    max_price: Price | None = None
     elements: Annotated[list[TariffElement], Meta(min_length=1)]
     start_date_time: datetime | None = None
     end_date_time: datetime | None = None
     energy_mix: Untyped | None = None
     last_updated: datetime
+
+
+class Tariff(TariffFields, frozen=True, kw_only=True):
+    """What a charge costs."""
+
+    min_price: Price | None = None
+    max_price: Price | None = None
 
 
 # Tokens (section 12)
@@ -344,11 +365,10 @@ class AllowedType(StrEnum):
     NOT_ALLOWED = "NOT_ALLOWED"
 
 
-class Token(Owned, frozen=True, kw_only=True):
-    """What a driver presents. `uid` and `contract_id` name a person."""
+class TokenFields(Owned, frozen=True, kw_only=True):
+    """What a Token is in every version since 2.2.1."""
 
     uid: Id36
-    type: TokenType
     contract_id: Id36
     visual_number: Text64 | None = None
     issuer: Text64
@@ -361,6 +381,12 @@ class Token(Owned, frozen=True, kw_only=True):
     last_updated: datetime
 
 
+class Token(TokenFields, frozen=True, kw_only=True):
+    """What a driver presents. `uid` and `contract_id` name a person."""
+
+    type: TokenType
+
+
 class LocationReferences(OCPIObject, frozen=True, kw_only=True):
     """Where a driver wants to charge."""
 
@@ -368,14 +394,19 @@ class LocationReferences(OCPIObject, frozen=True, kw_only=True):
     evse_uids: list[Id36] = []
 
 
-class AuthorizationInfo(OCPIObject, frozen=True, kw_only=True):
-    """Answer of real-time authorisation."""
+class AuthorizationInfoFields(OCPIObject, frozen=True, kw_only=True):
+    """What AuthorizationInfo is in every version since 2.2.1."""
 
     allowed: AllowedType
-    token: Token
     location: LocationReferences | None = None
     authorization_reference: Id36 | None = None
     info: DisplayText | None = None
+
+
+class AuthorizationInfo(AuthorizationInfoFields, frozen=True, kw_only=True):
+    """Answer of real-time authorisation."""
+
+    token: Token
 
 
 # Sessions and CDRs (sections 9 and 10)
@@ -414,22 +445,26 @@ class ChargingPeriod(OCPIObject, frozen=True, kw_only=True):
     tariff_id: Id36 | None = None
 
 
-class CdrToken(Owned, frozen=True, kw_only=True):
-    """The token a session belongs to."""
+class CdrTokenFields(Owned, frozen=True, kw_only=True):
+    """What a CdrToken is in every version since 2.2.1."""
 
     uid: Id36
-    type: TokenType
     contract_id: Id36
 
 
-class Session(Owned, frozen=True, kw_only=True):
-    """A charge while it runs. `wattroam_tariff_hash` is our own addition; others ignore it."""
+class CdrToken(CdrTokenFields, frozen=True, kw_only=True):
+    """The token a session belongs to."""
+
+    type: TokenType
+
+
+class SessionFields(Owned, frozen=True, kw_only=True):
+    """What a Session is in every version since 2.2.1."""
 
     id: Id36
     start_date_time: datetime
     end_date_time: datetime | None = None
     kwh: Number
-    cdr_token: CdrToken
     auth_method: AuthMethod
     authorization_reference: Id36 | None = None
     location_id: Id36
@@ -438,10 +473,16 @@ class Session(Owned, frozen=True, kw_only=True):
     meter_id: Text255 | None = None
     currency: Currency
     charging_periods: list[ChargingPeriod] = []
-    total_cost: Price | None = None
     status: SessionStatus
     last_updated: datetime
     wattroam_tariff_hash: Text64 | None = None
+
+
+class Session(SessionFields, frozen=True, kw_only=True):
+    """A charge while it runs. `wattroam_tariff_hash` is our own addition; others ignore it."""
+
+    cdr_token: CdrToken
+    total_cost: Price | None = None
 
 
 class CdrLocation(OCPIObject, frozen=True, kw_only=True):
@@ -481,37 +522,42 @@ class SignedData(OCPIObject, frozen=True, kw_only=True):
     url: Text512 | None = None
 
 
-class CDR(Owned, frozen=True, kw_only=True):
-    """A closed, priced charge. Energy in kWh, time in hours."""
+class CDRFields(Owned, frozen=True, kw_only=True):
+    """What a CDR is in every version since 2.2.1; the amounts are each version's own."""
 
     id: Id39
     start_date_time: datetime
     end_date_time: datetime
     session_id: Id36 | None = None
-    cdr_token: CdrToken
     auth_method: AuthMethod
     authorization_reference: Id36 | None = None
     cdr_location: CdrLocation
     meter_id: Text255 | None = None
     currency: Currency
-    tariffs: list[Tariff] = []
     charging_periods: Annotated[list[ChargingPeriod], Meta(min_length=1)]
     signed_data: SignedData | None = None
-    total_cost: Price
-    total_fixed_cost: Price | None = None
     total_energy: Number
-    total_energy_cost: Price | None = None
     total_time: Number
-    total_time_cost: Price | None = None
     total_parking_time: Number | None = None
-    total_parking_cost: Price | None = None
-    total_reservation_cost: Price | None = None
     remark: Text255 | None = None
     invoice_reference_id: Id39 | None = None
     credit: bool | None = None
     credit_reference_id: Id39 | None = None
     home_charging_compensation: bool | None = None
     last_updated: datetime
+
+
+class CDR(CDRFields, frozen=True, kw_only=True):
+    """A closed, priced charge. Energy in kWh, time in hours."""
+
+    cdr_token: CdrToken
+    tariffs: list[Tariff] = []
+    total_cost: Price
+    total_fixed_cost: Price | None = None
+    total_energy_cost: Price | None = None
+    total_time_cost: Price | None = None
+    total_parking_cost: Price | None = None
+    total_reservation_cost: Price | None = None
 
 
 class Dispute(OCPIObject, frozen=True, kw_only=True):
@@ -522,6 +568,7 @@ class Dispute(OCPIObject, frozen=True, kw_only=True):
     detail: Text512
     expected_e4: int | None = None
     stated_e4: int | None = None
+    clause: Text255 | None = None
 
 
 # Commands (section 13)
@@ -549,10 +596,9 @@ class CancelReservation(Command, frozen=True, kw_only=True):
     reservation_id: Id36
 
 
-class ReserveNow(Command, frozen=True, kw_only=True):
-    """Reserve an EVSE from now on."""
+class ReserveNowFields(Command, frozen=True, kw_only=True):
+    """What ReserveNow is in every version since 2.2.1."""
 
-    token: Token
     expiry_date: datetime
     reservation_id: Id36
     location_id: Id36
@@ -560,14 +606,25 @@ class ReserveNow(Command, frozen=True, kw_only=True):
     authorization_reference: Id36 | None = None
 
 
-class StartSession(Command, frozen=True, kw_only=True):
-    """Start a charge for a token; it needs no second authorisation (13.3.5)."""
+class ReserveNow(ReserveNowFields, frozen=True, kw_only=True):
+    """Reserve an EVSE from now on."""
 
     token: Token
+
+
+class StartSessionFields(Command, frozen=True, kw_only=True):
+    """What StartSession is in every version since 2.2.1."""
+
     location_id: Id36
     evse_uid: Id36 | None = None
     connector_id: Id36 | None = None
     authorization_reference: Id36 | None = None
+
+
+class StartSession(StartSessionFields, frozen=True, kw_only=True):
+    """Start a charge for a token; it needs no second authorisation (13.3.5)."""
+
+    token: Token
 
 
 class StopSession(Command, frozen=True, kw_only=True):
@@ -630,6 +687,113 @@ COMMANDS: Final[dict[CommandType, type[Command]]] = {
     CommandType.UNLOCK_CONNECTOR: UnlockConnector,
 }
 """The body that belongs to each command."""
+
+
+# Charging preferences (section 9.3.2) and charging profiles (section 14)
+
+
+class ProfileType(StrEnum):
+    """How a driver wants to charge."""
+
+    CHEAP = "CHEAP"
+    FAST = "FAST"
+    GREEN = "GREEN"
+    REGULAR = "REGULAR"
+
+
+class ChargingPreferences(OCPIObject, frozen=True, kw_only=True):
+    """What a driver needs; energy in kWh."""
+
+    profile_type: ProfileType
+    departure_time: datetime | None = None
+    energy_need: Number | None = None
+    discharge_allowed: bool | None = None
+
+
+class ChargingPreferencesResponse(StrEnum):
+    """The CPO's word on preferences."""
+
+    ACCEPTED = "ACCEPTED"
+    DEPARTURE_REQUIRED = "DEPARTURE_REQUIRED"
+    ENERGY_NEED_REQUIRED = "ENERGY_NEED_REQUIRED"
+    NOT_POSSIBLE = "NOT_POSSIBLE"
+    PROFILE_TYPE_NOT_SUPPORTED = "PROFILE_TYPE_NOT_SUPPORTED"
+
+
+class ChargingRateUnit(StrEnum):
+    """Unit of a profile's limits."""
+
+    W = "W"
+    A = "A"
+
+
+class ChargingProfilePeriod(OCPIObject, frozen=True, kw_only=True):
+    """A limit from `start_period` seconds after the profile's start."""
+
+    start_period: Whole
+    limit: Number
+
+
+class ChargingProfile(OCPIObject, frozen=True, kw_only=True):
+    """Limits over time; `duration` in seconds."""
+
+    start_date_time: datetime | None = None
+    duration: Whole | None = None
+    charging_rate_unit: ChargingRateUnit
+    min_charging_rate: Number | None = None
+    charging_profile_period: list[ChargingProfilePeriod] = []
+
+
+class ActiveChargingProfile(OCPIObject, frozen=True, kw_only=True):
+    """What a station follows."""
+
+    start_date_time: datetime
+    charging_profile: ChargingProfile
+
+
+class SetChargingProfile(OCPIObject, frozen=True, kw_only=True):
+    """PUT of a profile for a session; the result is POSTed to `response_url`."""
+
+    charging_profile: ChargingProfile
+    response_url: URL
+
+
+class ChargingProfileResponseType(StrEnum):
+    """The receiver's word on a request."""
+
+    ACCEPTED = "ACCEPTED"
+    NOT_SUPPORTED = "NOT_SUPPORTED"
+    REJECTED = "REJECTED"
+    TOO_OFTEN = "TOO_OFTEN"
+    UNKNOWN_SESSION = "UNKNOWN_SESSION"
+
+
+class ChargingProfileResponse(OCPIObject, frozen=True, kw_only=True):
+    """Synchronous answer; a result follows within `timeout` seconds when accepted."""
+
+    result: ChargingProfileResponseType
+    timeout: Whole
+
+
+class ChargingProfileResultType(StrEnum):
+    """The station's word."""
+
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+    UNKNOWN = "UNKNOWN"
+
+
+class ChargingProfileResult(OCPIObject, frozen=True, kw_only=True):
+    """Result of PUT; of DELETE too, where the text calls it ClearProfileResult."""
+
+    result: ChargingProfileResultType
+
+
+class ActiveChargingProfileResult(OCPIObject, frozen=True, kw_only=True):
+    """Result of GET."""
+
+    result: ChargingProfileResultType
+    profile: ActiveChargingProfile | None = None
 
 
 # Hub client info (section 15)

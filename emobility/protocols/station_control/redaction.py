@@ -10,14 +10,17 @@ from emobility.domain.device_model import Mutability, is_secret
 PERSONAL: Final = frozenset(
     {
         *("idTag", "parentIdTag", "idToken", "additionalIdToken", "idTokens", "pspRef"),
-        *("data", "exiRequest", "exiResponse", "certificate", "csr"),
-        *("vatNumber", "name", "address1", "address2", "city", "postalCode"),
+        *("data", "exiRequest", "exiResponse", "certificate", "csr", "signedMeterData"),
+        *("vatNumber", "name", "address1", "address2", "city", "postalCode", "receiptUrl"),
+        *("customerIdentifier", "evInverterSerialNumber", "apnUserName"),
     }
 )
 """Properties whose texts may name a person, or are of no use to people."""
 MASK: Final = "***"
 _USER_OF_URL: Final = re.compile(r"(?<=://)[^/?#\s]*@")
-_VALUES: Final = frozenset({"value", "attributeValue"})
+_VALUES: Final = frozenset({"value", "attributeValue", "actualValue"})
+_SIGNED_DATA: Final = "SignedData"
+"""The format of a sampled value of 1.6 that is a meter's signed record: it may name the driver."""
 _VPN: Final = frozenset({"key", "user"})
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -49,5 +52,7 @@ def _hidden_in(value: dict[str, Any]) -> frozenset[str]:
     """Return under which names a variable's value is secret here: 2.x names it in `variable`, 1.6 in `key`."""
     variable = value.get("variable")
     named = variable.get("name") if isinstance(variable, dict) else value.get("key")
-    is_hidden = value.get("mutability") == Mutability.WRITE_ONLY or (isinstance(named, str) and is_secret(named))
+    is_secretly_named = isinstance(named, str) and is_secret(named)
+    is_signed = value.get("format") == _SIGNED_DATA
+    is_hidden = is_secretly_named or is_signed or value.get("mutability") == Mutability.WRITE_ONLY
     return _VALUES if is_hidden else _NOTHING

@@ -18,6 +18,7 @@ import {Test} from "./Test.sol";
 abstract contract Settlement is Test {
     uint64 internal constant NOW = 1_800_000_000;
     uint64 internal constant DELAY = 1 days;
+    uint48 internal constant ATTESTED_UNTIL = uint48(NOW) + 365 days;
     bytes3 internal constant EUR = "EUR";
 
     EmbeddedCurrency internal token;
@@ -28,7 +29,7 @@ abstract contract Settlement is Test {
     function setUp() public virtual {
         vm.warp(NOW);
         registry = new PartyRegistry(address(this));
-        registry.grantRole(registry.ISSUER_ROLE(), address(this));
+        registry.grantRole(registry.issuerRole("NL"), address(this));
         token = new EmbeddedCurrency("Embedded euro", "EUR", address(this));
         vault = new CollateralVault(token, registry, DELAY, address(this));
         book = new SettlementBook(EUR, registry, vault, address(this));
@@ -64,7 +65,8 @@ abstract contract Settlement is Test {
 
     function _register(bytes3 partyId, uint32 party) internal returns (uint32) {
         bytes32 digest = _registrationDigest("NL", partyId, _signer(party), _payout(party), NOW);
-        return registry.register("NL", partyId, _signer(party), _payout(party), NOW, _sign(_key(party), digest));
+        Signature memory consent = _sign(_key(party), digest);
+        return registry.register("NL", partyId, _signer(party), _payout(party), ATTESTED_UNTIL, NOW, consent);
     }
 
     function _deposit(uint32 party, uint256 amount) internal {
@@ -254,11 +256,52 @@ abstract contract Settlement is Test {
         view
         returns (bytes32)
     {
-        bytes32 typehash = keccak256("SignerRotation(uint32 number,address signer,uint32 nonce,uint64 deadline)");
-        return
-            _digest(
-                address(registry), "PartyRegistry", keccak256(abi.encode(typehash, number, signer, nonce, deadline))
-            );
+        return _successionDigest("SignerRotation", number, signer, nonce, deadline);
+    }
+
+    /// @dev SignerRotation, RotationCancellation and SignerAcceptance say the same words.
+    function _successionDigest(string memory what, uint32 number, address signer, uint32 nonce, uint64 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash =
+            keccak256(abi.encodePacked(what, "(uint32 number,address signer,uint32 nonce,uint64 deadline)"));
+        return _registryDigest(keccak256(abi.encode(typehash, number, signer, nonce, deadline)));
+    }
+
+    function _claimsDigest(uint32 number, uint16 roles, uint32 modules, bytes32 platform, uint32 nonce, uint64 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash = keccak256(
+            "Claims(uint32 number,uint16 roles,uint32 modules,bytes32 platform,uint32 nonce,uint64 deadline)"
+        );
+        return _registryDigest(keccak256(abi.encode(typehash, number, roles, modules, platform, nonce, deadline)));
+    }
+
+    function _messageKeyDigest(uint32 number, bytes32 key, uint32 nonce, uint64 deadline)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typehash = keccak256("MessageKey(uint32 number,bytes32 key,uint32 nonce,uint64 deadline)");
+        return _registryDigest(keccak256(abi.encode(typehash, number, key, nonce, deadline)));
+    }
+
+    function _registryDigest(bytes32 structHash) internal view returns (bytes32) {
+        return _digest(address(registry), "PartyRegistry", structHash);
+    }
+
+    /// @dev Party `number`, whose signer has not changed yet, hands over to `_signer(to)`; its nonce was `nonce`.
+    function _rotate(uint32 number, uint32 to, uint32 nonce) internal {
+        Signature memory named = _sign(_key(number), _rotationDigest(number, _signer(to), nonce, NOW));
+        registry.rotateSigner(number, _signer(to), NOW, named);
+        uint64 later = NOW + registry.ROTATION_DELAY();
+        vm.warp(later);
+        bytes32 digest = _successionDigest("SignerAcceptance", number, _signer(to), nonce + 1, later);
+        registry.completeRotation(number, later, _sign(_key(to), digest));
     }
 
     function _digest(address verifier, string memory name, bytes32 structHash) internal view returns (bytes32) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from random import Random
@@ -19,6 +19,7 @@ from emobility.domain.tariff.tariff import (
     TariffDimension,
     TariffElement,
     TariffRestrictions,
+    TaxIncluded,
 )
 
 ZONES = ("Europe/Amsterdam", "Europe/Berlin", "Europe/Lisbon", "Europe/Helsinki")
@@ -35,25 +36,45 @@ VATS = (None, "0", "10", "20", "21", "5.2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A session to price."""
+    """A session to price. `further_tariffs`: each period then names its tariff, or none."""
 
     tariff: Tariff
     periods: tuple[ChargingPeriod, ...]
     ended_at: datetime
     time_zone: str
+    further_tariffs: tuple[Tariff, ...] = ()
 
 
 def case(seed: int) -> Case:
     """The case of a seed, always the same."""
     draw = Random(seed)
     start = draw.choice(STARTS) + timedelta(minutes=draw.randrange(0, 1_440, 5), seconds=draw.choice((0, 0, 0, 17)))
-    tariff = _tariff(draw, start.date())
+    tariff = _tariff(draw, start.date(), VATS if draw.random() < 0.85 else (None,))
     periods, ended_at = _periods(draw, start)
     return Case(tariff=tariff, periods=periods, ended_at=ended_at, time_zone=draw.choice(ZONES))
 
 
-def _tariff(draw: Random, day: date) -> Tariff:
-    vats = VATS if draw.random() < 0.85 else (None,)
+def case_of_2_3_0(seed: int) -> Case:
+    """The case of a seed with tax on top, in the prices or not at all, and one in five under two or three tariffs."""
+    drawn = case(seed)
+    draw = Random(seed ^ 0x5EED)
+    kinds = (*[TaxIncluded.NO] * 6, *[TaxIncluded.YES] * 3, TaxIncluded.NOT_APPLICABLE)
+    drawn = replace(drawn, tariff=replace(drawn.tariff, tax_included=draw.choice(kinds)))
+    return _under_several(draw, drawn) if draw.random() < 0.2 else drawn
+
+
+def _under_several(draw: Random, drawn: Case) -> Case:
+    day = drawn.periods[0].started_at.date()
+    further = tuple(
+        replace(_tariff(draw, day, VATS), tax_included=draw.choice(list(TaxIncluded)))
+        for _ in range(draw.randint(1, 2))
+    )
+    names = [drawn.tariff.tariff_id, *(tariff.tariff_id for tariff in further), None]
+    periods = tuple(replace(period, tariff_id=draw.choice(names)) for period in drawn.periods)
+    return replace(drawn, periods=periods, further_tariffs=further)
+
+
+def _tariff(draw: Random, day: date, vats: tuple[str | None, ...]) -> Tariff:
     elements = [_element(draw, day, vats) for _ in range(draw.randint(1, 5))]
     if draw.random() < 0.6:
         elements.append(TariffElement(components=_components(draw, vats)))

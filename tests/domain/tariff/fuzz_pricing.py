@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from emobility.domain.tariff.pricing import price_session
-from tests.domain.tariff.cases import case
-from tests.domain.tariff.oracle import bill
+from emobility.domain.tariff.pricing import price_session_by_several
+from tests.domain.tariff.cases import case_of_2_3_0
+from tests.domain.tariff.oracle import bill, bill_by_several
 
 COUNT: Final = 100_000
 PARTS: Final = ("total", "energy", "time", "parking", "fixed", "reservation")
@@ -18,9 +18,15 @@ PARTS: Final = ("total", "energy", "time", "parking", "fixed", "reservation")
 
 def difference(seed: int) -> str | None:
     """What the two pricers disagree on for the case of a seed, or None."""
-    drawn = case(seed)
-    priced = price_session(drawn.tariff, drawn.periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
-    expected = bill(drawn.tariff, drawn.periods, drawn.time_zone)
+    drawn = case_of_2_3_0(seed)
+    tariffs = (drawn.tariff, *drawn.further_tariffs)
+    priced = price_session_by_several(tariffs, drawn.periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+    if drawn.further_tariffs:
+        by_id = {tariff.tariff_id: tariff for tariff in tariffs}
+        named = [(period, by_id.get(period.tariff_id or "")) for period in drawn.periods]
+        expected = bill_by_several(named, drawn.time_zone)
+    else:
+        expected = bill(drawn.tariff, drawn.periods, drawn.time_zone)
     for part in PARTS:
         if getattr(priced, part) != expected[part]:
             return f"seed {seed}: {part} is {getattr(priced, part)}, the oracle says {expected[part]}"

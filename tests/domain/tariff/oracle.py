@@ -1,4 +1,4 @@
-"""A second pricer, written from the text of OCPI 2.2.1 to disagree with the engine where one of the two is wrong.
+"""A second pricer, written from the texts of OCPI to disagree with the engine where one of the two is wrong.
 
 It shares nothing with `emobility.domain.tariff.pricing` but the shapes of the data. It is slow on purpose: it looks
 at the whole tariff for every question, compares times as the strings OCPI writes, knows the European clock change as a
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from emobility.domain.money import Price
 from emobility.domain.session import ChargingPeriod
-from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement
+from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffElement, TaxIncluded
 
 STANDARD_OFFSET_H = {
     "Europe/Amsterdam": 1,
@@ -24,6 +24,9 @@ STANDARD_OFFSET_H = {
 }
 
 Bill = dict[str, Price | None]
+Consumed = tuple[Tariff, PriceComponent, int]
+"""How much of a component was used, and whose it is."""
+Entry = tuple[str, Tariff, PriceComponent, Fraction]
 
 
 class Situation(NamedTuple):
@@ -52,23 +55,28 @@ def wall_clock(at: datetime, time_zone: str) -> datetime:
 
 def bill(tariff: Tariff, periods: Sequence[ChargingPeriod], time_zone: str) -> Bill:
     """Price a session; the keys are the fields of `PricedSession`."""
-    by_time = sorted(periods, key=lambda period: period.started_at)
-    ledger: list[tuple[str, PriceComponent, Fraction]] = []
-    holding = [period for period in by_time if period.reserved_s > 0]
-    using = [
-        period
-        for period in by_time
-        if period.reserved_s == 0
-        or period.charging_s > 0
-        or period.parking_s > 0
-        or period.energy_import_wh != 0
-        or period.energy_export_wh != 0
-    ]
+    return bill_by_several([(period, tariff) for period in periods], time_zone)
+
+
+def bill_by_several(periods: Sequence[tuple[ChargingPeriod, Tariff | None]], time_zone: str) -> Bill:
+    """Price a session of which each period comes with its tariff, or with none."""
+    by_time = sorted(periods, key=lambda each: each[0].started_at)
+    ledger: list[Entry] = []
+    holding = [each for each in by_time if each[0].reserved_s > 0]
+    using = [each for each in by_time if each[0].reserved_s == 0 or _is_used(each[0])]
     if holding:
-        ledger += _reservation(tariff, holding, time_zone, expired=not using)
+        ledger += _reservation(holding, time_zone, expired=not using)
     if using:
-        ledger += _use(tariff, using, time_zone)
-    return _totals(tariff, ledger)
+        ledger += _use(using, time_zone)
+    in_use: list[Tariff] = []
+    for _, tariff in by_time:
+        if tariff is not None and tariff not in in_use:
+            in_use.append(tariff)
+    return _totals(in_use, ledger)
+
+
+def _is_used(period: ChargingPeriod) -> bool:
+    return period.charging_s > 0 or period.parking_s > 0 or period.energy_import_wh != 0 or period.energy_export_wh != 0
 
 
 def active_components(tariff: Tariff, situation: Situation) -> dict[str, PriceComponent | None]:
@@ -123,79 +131,93 @@ def _in_the_session(element: TariffElement, situation: Situation) -> Iterator[bo
     yield r.current_a_max is None or (bool(currents) and currents[-1] < r.current_a_max)
 
 
-def _use(
-    tariff: Tariff, periods: Sequence[ChargingPeriod], time_zone: str
-) -> list[tuple[str, PriceComponent, Fraction]]:
-    used: dict[str, list[tuple[PriceComponent, int]]] = {"ENERGY": [], "TIME": [], "PARKING_TIME": [], "FLAT": []}
+def _use(periods: Sequence[tuple[ChargingPeriod, Tariff | None]], time_zone: str) -> list[Entry]:
+    used: dict[str, list[Consumed]] = {"ENERGY": [], "TIME": [], "PARKING_TIME": [], "FLAT": []}
     drawn_wh = 0
-    for period in periods:
+    for period, tariff in periods:
         net_wh = period.energy_import_wh - period.energy_export_wh
-        active = active_components(
-            tariff, Situation(period, period.started_at, periods[0].started_at, drawn_wh, time_zone)
-        )
         volumes = {
             "ENERGY": net_wh,
             "TIME": period.charging_s,
             "PARKING_TIME": period.parking_s,
             "FLAT": 0 if used["FLAT"] else 1,
         }
-        for kind, volume in volumes.items():
-            component = active[kind]
-            if component is not None and volume != 0:
-                used[kind].append((component, volume))
+        if tariff is not None:
+            situation = Situation(period, period.started_at, periods[0][0].started_at, drawn_wh, time_zone)
+            active = active_components(tariff, situation)
+            for kind, volume in volumes.items():
+                component = active[kind]
+                if component is not None and volume != 0:
+                    used[kind].append((tariff, component, volume))
         drawn_wh += net_wh
     _fill_step(used["ENERGY"])
     _fill_step(used["PARKING_TIME"] or used["TIME"])
     return [
-        (kind, component, Fraction(volume, {"ENERGY": 1000, "FLAT": 1}.get(kind, 3600)))
+        (kind, tariff, component, Fraction(volume, {"ENERGY": 1000, "FLAT": 1}.get(kind, 3600)))
         for kind, consumed in used.items()
-        for component, volume in consumed
+        for tariff, component, volume in consumed
     ]
 
 
 def _reservation(
-    tariff: Tariff, periods: Sequence[ChargingPeriod], time_zone: str, *, expired: bool
-) -> list[tuple[str, PriceComponent, Fraction]]:
-    ranked = [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION_EXPIRES" and expired]
-    ranked += [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION"]
-    fees: list[tuple[PriceComponent, int]] = []
-    held: list[tuple[PriceComponent, int]] = []
-    for period in periods:
+    periods: Sequence[tuple[ChargingPeriod, Tariff | None]], time_zone: str, *, expired: bool
+) -> list[Entry]:
+    fees: list[Consumed] = []
+    held: list[Consumed] = []
+    for period, tariff in periods:
+        if tariff is None:
+            continue
+        ranked = [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION_EXPIRES" and expired]
+        ranked += [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION"]
         no_use = ChargingPeriod(started_at=period.started_at, energy_import_wh=0, charging_s=0, parking_s=0)
-        situation = Situation(no_use, period.started_at, periods[0].started_at, 0, time_zone)
+        situation = Situation(no_use, period.started_at, periods[0][0].started_at, 0, time_zone)
         for kind, volume, target in (("FLAT", 0 if fees else 1, fees), ("TIME", period.reserved_s, held)):
             component = _first(ranked, kind, situation)
             if component is not None and volume:
-                target.append((component, volume))
+                target.append((tariff, component, volume))
     _fill_step(held)
-    return [("RESERVATION", component, Fraction(volume)) for component, volume in fees] + [
-        ("RESERVATION", component, Fraction(volume, 3600)) for component, volume in held
+    return [("RESERVATION", tariff, component, Fraction(volume)) for tariff, component, volume in fees] + [
+        ("RESERVATION", tariff, component, Fraction(volume, 3600)) for tariff, component, volume in held
     ]
 
 
-def _fill_step(consumed: list[tuple[PriceComponent, int]]) -> None:
+def _fill_step(consumed: list[Consumed]) -> None:
     """Add one unit after the other at the last price until the session's total is a multiple of the last step."""
-    total = sum(volume for _, volume in consumed)
-    while total > 0 and total % max(1, consumed[-1][0].step_size) != 0:
-        component, volume = consumed[-1]
-        consumed[-1] = (component, volume + 1)
+    total = sum(volume for _, _, volume in consumed)
+    while total > 0 and total % max(1, consumed[-1][1].step_size) != 0:
+        tariff, component, volume = consumed[-1]
+        consumed[-1] = (tariff, component, volume + 1)
         total += 1
 
 
-def _totals(tariff: Tariff, ledger: list[tuple[str, PriceComponent, Fraction]]) -> Bill:
+def _net_and_gross(tariff: Tariff, component: PriceComponent, amount: Fraction) -> tuple[Fraction, Fraction]:
+    stated = amount * Fraction(component.price)
+    rate = Fraction(0) if component.vat_percent is None else Fraction(component.vat_percent) / 100
+    if tariff.tax_included == TaxIncluded.NOT_APPLICABLE:
+        return stated, stated
+    return (stated / (1 + rate), stated) if tariff.tax_included == TaxIncluded.YES else (stated, stated + stated * rate)
+
+
+def _speaks_of_tax(tariff: Tariff) -> bool:
     limits = [limit for limit in (tariff.price_min, tariff.price_max) if limit is not None]
-    speaks_of_tax = any(c.vat_percent is not None for e in tariff.elements for c in e.components) or any(
-        limit.incl_e4 is not None for limit in limits
+    rates = [component.vat_percent for element in tariff.elements for component in element.components]
+    return (
+        tariff.tax_included == TaxIncluded.YES
+        or (tariff.tax_included == TaxIncluded.NO and any(rate is not None for rate in rates))
+        or any(limit.incl_e4 is not None for limit in limits)
     )
+
+
+def _totals(tariffs: Sequence[Tariff], ledger: list[Entry]) -> Bill:
+    speaks_of_tax = any(_speaks_of_tax(tariff) for tariff in tariffs)
 
     def summed(kinds: set[str]) -> tuple[Fraction, Fraction]:
         net = gross = Fraction(0)
-        for kind, component, amount in ledger:
+        for kind, tariff, component, amount in ledger:
             if kind in kinds:
-                cost = amount * Fraction(component.price)
-                vat = Fraction(0) if component.vat_percent is None else Fraction(component.vat_percent) / 100
-                net += cost
-                gross += cost + cost * vat
+                before, after = _net_and_gross(tariff, component, amount)
+                net += before
+                gross += after
         return net, gross
 
     def priced(kinds: set[str]) -> Price:
@@ -204,10 +226,10 @@ def _totals(tariff: Tariff, ledger: list[tuple[str, PriceComponent, Fraction]]) 
 
     everything = {"ENERGY", "TIME", "PARKING_TIME", "FLAT", "RESERVATION"}
     net, gross = summed(everything)
-    for limit in [tariff.price_min] if tariff.price_min else []:
+    for limit in [tariff.price_min for tariff in tariffs if tariff.price_min]:
         net = max(net, Fraction(limit.excl_e4, 10_000))
         gross = gross if limit.incl_e4 is None else max(gross, Fraction(limit.incl_e4, 10_000))
-    for limit in [tariff.price_max] if tariff.price_max else []:
+    for limit in [tariff.price_max for tariff in tariffs if tariff.price_max]:
         net = min(net, Fraction(limit.excl_e4, 10_000))
         gross = gross if limit.incl_e4 is None else min(gross, Fraction(limit.incl_e4, 10_000))
     result: Bill = {

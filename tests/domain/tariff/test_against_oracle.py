@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
-from emobility.domain.tariff.pricing import price_session
-from tests.domain.tariff.cases import case
+from emobility.domain.tariff.pricing import price_session_by_several
+from emobility.domain.tariff.tariff import TaxIncluded
+from tests.domain.tariff.cases import case_of_2_3_0
 from tests.domain.tariff.fuzz_pricing import difference
 
 SESSIONS = 20 * int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "150"))
@@ -26,8 +27,9 @@ def test_both_pricers_agree(seeds: range) -> None:
 def test_the_generated_sessions_put_every_rule_into_play() -> None:
     seen: Counter[str] = Counter()
     for seed in BLOCKS[0]:
-        drawn = case(seed)
-        priced = price_session(drawn.tariff, drawn.periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+        drawn = case_of_2_3_0(seed)
+        tariffs = (drawn.tariff, *drawn.further_tariffs)
+        priced = price_session_by_several(tariffs, drawn.periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
         seen["limited"] += priced.limit_excl is not None
         seen["negative"] += priced.total.excl_e4 < 0
         seen["reservation"] += priced.reservation is not None
@@ -36,6 +38,10 @@ def test_the_generated_sessions_put_every_rule_into_play() -> None:
         seen["one part free"] += priced.energy is None and priced.time is not None
         seen["without tax"] += priced.total.incl_e4 is None
         seen["spans a change"] += bool(priced.notes)
+        seen["tax in prices"] += drawn.tariff.tax_included is TaxIncluded.YES
+        seen["no tax at all"] += drawn.tariff.tax_included is TaxIncluded.NOT_APPLICABLE
+        seen["several tariffs"] += len({line.tariff_id for line in priced.lines}) > 1
+        seen["fed in"] += any(period.energy_export_wh > period.energy_import_wh for period in drawn.periods)
 
     rare = {name: number for name, number in seen.items() if number < 10}
     assert rare == {}

@@ -24,6 +24,7 @@ from emobility.domain.tariff.tariff import (
     TariffElement,
     TariffRestrictions,
     TariffType,
+    TaxIncluded,
 )
 from emobility.domain.tariff.version import (
     NoCanonicalTariff,
@@ -109,6 +110,7 @@ CHANGED: dict[str, Any] = {
     "price_max": None,
     "valid_from": None,
     "valid_until": datetime(2023, 1, 2, tzinfo=UTC),
+    "tax_included": TaxIncluded.YES,
 }
 
 

@@ -1,6 +1,6 @@
-"""The worked examples of OCPI 2.2.1 (mod_tariffs section 11, mod_cdrs section 10.4), to the ten-thousandth.
+"""The worked examples of OCPI 2.2.1 and 2.3.0 (mod_tariffs section 11, mod_cdrs section 10.4), to the ten-thousandth.
 
-Two numbers of the texts are wrong; the tests named after them say why.
+Some numbers of the texts are wrong; the tests named after them say why.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from emobility.domain.money import Price
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.pricing import PricedSession, price_session
-from emobility.domain.tariff.tariff import DayOfWeek, Reservation, Tariff
+from emobility.domain.tariff.tariff import DayOfWeek, Reservation, Tariff, TaxIncluded
 from tests.domain.tariff.builders import AMSTERDAM, charging, component, element, minutes, parking, reserved, tariff
 
 # Winter: Amsterdam is one hour ahead of UTC.
@@ -175,6 +175,7 @@ def test_the_total_of_charging_time_is_rounded_by_the_last_step() -> None:
 
 
 def test_time_that_costs_nothing_takes_no_step() -> None:
+    # 2.3.0 prints 0.73; 2.2.1 printed 0.80, from prices that its own tariff does not have.
     start = FIVE_PM + minutes(160)
 
     priced = price(STEPS, charging(start, 12), parking(start + minutes(12), 8), parking(start + minutes(20), 12))
@@ -311,3 +312,53 @@ def test_a_reservation_that_expired(elements: list, reserved_min: int, total: Pr
 
     assert priced.total == total
     assert priced.reservation == total
+
+
+@pytest.mark.parametrize(
+    ("per_kwh", "energy", "total"),
+    [
+        ("0.25", euros("5.125", "5.6375"), euros("5.625", "6.2375")),
+        ("0.22", euros("4.51", "4.961"), euros("5.01", "5.561")),
+    ],
+)
+def test_steps_of_100_wh_cost_5_625_and_not_5_61_as_the_table_of_2_3_0_has_it(
+    per_kwh: str, energy: Price, total: Price
+) -> None:
+    # 20.45 kWh in steps of 0.1 are 20.5; the prose says so, and the table of 2.3.0 (5.11, 5.61) forgets the step.
+    charge = tariff(element(START_050, component("ENERGY", per_kwh, vat="10", step=100)))
+
+    priced = price(charge, charging(MONDAY_0930, 60, 20_450))
+
+    assert (priced.energy, priced.total) == (energy, total)
+
+
+def test_prices_before_taxes_of_unknown_rate_cost_5_00_plus_taxes() -> None:
+    # tariff_19; the prose bills per minute, its JSON per second: 2.5 hours are whole minutes.
+    charge = tariff(element(component("TIME", "2.00")), currency="CAD", tax_included=TaxIncluded.NO)
+
+    priced = price(charge, charging(MONDAY_0930, 150))
+
+    assert (priced.total, priced.is_net_known) == (euros("5"), True)
+
+
+def test_prices_with_taxes_of_unknown_rate_cost_5_25_with_all_of_them() -> None:
+    # tariff_20: what is before tax is not for the tariff to say.
+    charge = tariff(element(component("TIME", "2.10")), currency="CAD", tax_included=TaxIncluded.YES)
+
+    priced = price(charge, charging(MONDAY_0930, 150))
+
+    assert (priced.total.incl_e4, priced.is_net_known) == (52_500, False)
+
+
+def test_the_example_of_a_cdr_costs_4_00_and_4_40() -> None:
+    # mod_cdrs: 17:39:09 to 19:37:32 at 2.00 per hour in steps of five minutes.
+    charge = tariff(element(component("TIME", "2.00", vat="10", step=300)))
+
+    assert price(charge, charging(MONDAY_0930, 7_103 / 60)).total == euros("4", "4.4")
+
+
+def test_a_limit_before_and_one_after_taxes_are_two() -> None:
+    # 2.3.0, PriceLimit: "as a rule, they both apply".
+    charge = tariff(element(ENERGY_025, START_050), price_min=euros("0.50", "0.65"))
+
+    assert price(charge, charging(MONDAY_0930, 60, 100)).total == euros("0.525", "0.65")

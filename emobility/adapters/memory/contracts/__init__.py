@@ -1,7 +1,7 @@
 """The settlement contracts in Python, for a chain in memory (`Execute`): what settlement calls, rule for rule.
 
 They are made by the same creation code, take the same calls and signatures, and refuse with the same errors; a test
-sends the same random traffic to these and to the bytecode. Left out: withdrawals, disputes, anchors and passports.
+sends the same random traffic to these and to the bytecode. Left out: withdrawals, disputes and passports.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import settlement_contracts
 from emobility.adapters.memory.chain import Call, Execute, Outcome, State
+from emobility.adapters.memory.contracts.anchor import AnchorModel
 from emobility.adapters.memory.contracts.book import BookModel
 from emobility.adapters.memory.contracts.contract import Contract, Frame
 from emobility.adapters.memory.contracts.money import CurrencyModel, VaultModel
@@ -51,16 +52,6 @@ def _decoded(read: Callable[[bytes], tuple[Any, ...]], encoded: bytes) -> tuple[
         return read(encoded)
     except MalformedCall:
         raise CallReverted(b"") from None
-
-
-class AnchorModel(Contract):
-    """Only made: nothing is anchored here."""
-
-    takes = "(address,address)"
-
-    def make(self, _registry: bytes, admin: bytes) -> None:  # type: ignore[override]  # each its own
-        """Carry out the constructor."""
-        super().make(admin)
 
 
 class PassportModel(Contract):
