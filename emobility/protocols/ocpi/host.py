@@ -11,7 +11,8 @@ A service declares its modules as `Interface`s and mounts one `OCPIHost`::
     await host.run(stop)
 
 It serves, below `/{party}/ocpi`: `versions` and, for each version, `2.2.1`, `2.2.1/credentials` and each interface at
-`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
+`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register` (at a platform that invited us) and
+`ocpi-invitations` (of a partner without a hub), `GET /{party}/ocpi-peers`,
 `PUT /{party}/ocpi-peers/{peer_id}/tolerances`, `GET /{party}/ocpi-deliveries` (what partners refused) and
 `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
 """
@@ -51,6 +52,7 @@ from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.deliveries import Deliveries, NoSuchDelivery
 from emobility.protocols.ocpi.delivery_worker import DeliveryWorker
 from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, routing_headers, routing_of, token_of
+from emobility.protocols.ocpi.key_api import KeyAPI
 from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
     PEER,
@@ -156,6 +158,15 @@ class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
 
 
+class _Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom we expect, and from where it will call; `peer_id`: our name for its platform."""
+
+    versions_url: str
+    expected_party: str
+    expected_role: Role
+    peer_id: str | None = None
+
+
 class OCPIHost:
     """See the module's docstring.
 
@@ -213,11 +224,17 @@ class OCPIHost:
                 methods=["PUT"],
             ),
             Route(f"{below}/ocpi-deliveries", self._operator(authorize, self._list_failed), methods=["GET"]),
+            *(
+                []
+                if self._fixed_party  # whose operator has a page for it
+                else [Route(f"{below}/ocpi-invitations", self._operator(authorize, self._invite), methods=["POST"])]
+            ),
             Route(
                 f"{below}/ocpi-deliveries/{{delivery_id}}/retry",
                 self._operator(authorize, self._retry),
                 methods=["POST"],
             ),
+            *KeyAPI(self.ports).routes(below, lambda handler: self._operator(authorize, handler)),
         ]
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
@@ -606,6 +623,22 @@ class OCPIHost:
             "version": peer.version,
             "endpoints": len(peer.endpoints),
         }
+
+    async def _invite(self, request: Request, own_party: PartyId) -> Any:
+        """Issue TOKEN_A for a partner's platform, which then registers without a hub between."""
+        asked = read(await body_of(request), _Invitation)
+        await self._identity(own_party)
+        async with self.ports.units.begin() as unit:
+            token_a = await self.registrar.invite(
+                unit,
+                own_party=own_party,
+                peer_id=asked.peer_id or asked.expected_party.lower(),
+                versions_url=asked.versions_url,
+                expected_party=PartyId(asked.expected_party),
+                expected_role=asked.expected_role,
+            )
+            await unit.commit()
+        return {"token_a": token_a, "versions_url": f"{self.ocpi_url(own_party)}/versions"}
 
     async def _list_peers(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
