@@ -17,11 +17,12 @@ from starlette.routing import BaseRoute, Route
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
+from emobility.protocols.ocpi import v211
 from emobility.protocols.ocpi.host import Caller, OCPIHost
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
 from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole
+from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole, ModuleID
 from roaming_hub.addressing import Addressing, sender_party
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.callbacks import Callbacks
@@ -102,6 +103,8 @@ class Router:
     async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller, version: str) -> Response:
         incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=version))
         sender, to_party = sender_party(caller, incoming.routing), incoming.routing.to_party
+        if to_party is None and _is_push_of_2_1_1(incoming):
+            to_party = self.hub
         if to_party == self.hub:
             if incoming.method == "GET" and incoming.side is InterfaceRole.SENDER:
                 return await self.get_all.first_page(incoming, sender)
@@ -131,6 +134,12 @@ def endpoints(base_url: str) -> Sequence[Endpoint]:
         for module in ROUTED_MODULES
         for side in InterfaceRole
     ]
+
+
+def _is_push_of_2_1_1(incoming: Incoming) -> bool:
+    """Tell whether a push can only be meant for all: 2.1.1 has no headers to say so, nor to name one party."""
+    is_for_all = incoming.module in {ModuleID.LOCATIONS, ModuleID.TARIFFS, ModuleID.TOKENS}
+    return incoming.version == v211.VERSION and incoming.side is InterfaceRole.RECEIVER and is_for_all
 
 
 def _known_module(request: Request) -> str:
