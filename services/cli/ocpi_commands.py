@@ -126,6 +126,9 @@ def mock(
     charges: Annotated[
         bool, typer.Option("--charges", help="A CPO that accepts START_SESSION sends result, session and CDR.")
     ] = False,
+    driven: Annotated[
+        bool, typer.Option("--driven", help="Serve /mock/heard and /mock/answers, to anybody who reaches it.")
+    ] = False,
     version: Version = OCPIVersion.V221,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
@@ -151,6 +154,7 @@ def mock(
             token=token,
             accepts=accepts or [],
             charges=charges,
+            is_driven=driven,
             now=SystemClock().now,
             stop=stop,
         )
