@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from enum import StrEnum
 from typing import Annotated, Final
@@ -80,6 +78,8 @@ def check(
     silence: Annotated[float, typer.Option(help="Seconds of silence after which the hub probes a party.")] = 300.0,
 ) -> None:
     """Run the checklist against a platform; exit 1 when a check fails, 2 when it can't be run."""
+    import asyncio
+
     from emobility.adapters.system import SystemClock
     from ocpi_check.command import CANNOT_RUN, OptionsUnusable, check_platform, ports_of
     from ocpi_check.run import Target
@@ -135,6 +135,9 @@ def mock(
     public_url: PublicURL = "http://127.0.0.1:{port}",
 ) -> None:
     """Play a party with sample objects until Ctrl-C, and print every request it gets."""
+    import asyncio
+    import signal
+
     from emobility.adapters.system import SystemClock
     from ocpi_check.command import CANNOT_RUN, OptionsUnusable, mock_party
     from ocpi_check.wire import Party
