@@ -13,6 +13,7 @@ from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.client import NotAuthenticatedAtPeer
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER, Peer, PeerState, roles_of
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
@@ -126,10 +127,18 @@ class Presence:
             except RuleBroken:
                 await self.heard(peer)  # it answered, if only to refuse
             except EmobilityError as error:
+                if isinstance(error, NotAuthenticatedAtPeer) and await self._is_renewed(peer):
+                    continue
                 _log.warning("peer_silent", peer=peer.peer_id, reason=str(error))
                 await self.lost(peer)
             else:
                 await self.heard(peer)
+
+    async def _is_renewed(self, peer: Peer) -> bool:
+        """Tell whether a platform got other tokens since: it refused the old ones, which is no silence."""
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(PEER).get_for_update(self._hub, peer.peer_id)
+        return current is None or current.outgoing_token != peer.outgoing_token
 
     async def _registered(self, _: PartyId, peer: Peer) -> None:
         await self._set(peer, ConnectionStatus.CONNECTED)
@@ -187,7 +196,7 @@ def _client_info(client: HubClient) -> ClientInfo:
     return ClientInfo(
         country_code=client.party_id.country_code,
         party_id=client.party_id.party_id,
-        role=client.role,
+        role=client.role.in_ocpi,
         status=client.status,
         last_updated=client.last_updated,
     )

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from emobility.domain.identifiers import PartyId
+
+ANY_NAME: Final = "*"
+"""`key_id` of a key that its source does not name: the party calls it what it likes."""
 
 
 class KeyAlgorithm(StrEnum):
@@ -23,7 +26,7 @@ class VerifyKey:
     """A public key of a party.
 
     Attributes:
-        key_id: The party's own name for it, unique among its keys.
+        key_id: The party's own name for it, unique among its keys, or `ANY_NAME`.
         public_key: 32 bytes of Ed25519, or a point of P-256 as X9.62 writes it.
         is_ours: The private key is in this installation, so the party's messages are always signed.
         valid_from: Signatures are made with it from then on,

@@ -15,17 +15,21 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from emobility.adapters.memory import MemoryHttp, SeededRandomness, VirtualClock
+from emobility.adapters.memory.party_registry import MemoryPartyRegistry
 from emobility.domain.identifiers import PartyId, Role
+from emobility.domain.party_claims import PartyEntry
 from emobility.ports.http import TIMEOUT_S, HttpResponse
 from emobility.ports.party_keys import KeyAlgorithm
 from emobility.ports.ports import Ports
-from emobility.protocols.ocpi.client import AnswerNotAuthentic, PeerRefused, SignatureRefusedAtPeer
+from emobility.protocols.ocpi.client import AnswerNotAuthentic, PeerFailed, PeerRefused, SignatureRefusedAtPeer
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.party_keys import (
     EVERYBODY,
     PARTY_KEY,
     KeySource,
     PartyKeyRow,
+    RegistryPartyKeys,
+    StoredPartyKeys,
     ensure_own_key,
     enter_told_key,
     revoke_key,
@@ -403,7 +407,7 @@ async def test_another_partys_key_signs_nothing_in_the_name_of_this_one(world: S
 async def test_an_old_key_counts_beside_the_new_one_until_the_overlap_is_over(world: SignedWorld) -> None:
     for ports in (world.hub.ports, world.msp.host.ports):  # the CPO itself has not heard of it yet
         async with ports.units.begin() as unit:
-            await rotate_own_key(unit, CPO, ports.signer, now=world.clock.now(), overlap=timedelta(hours=1))
+            await rotate_own_key(unit, CPO, ports.signer, starts_at=world.clock.now(), overlap=timedelta(hours=1))
             await unit.commit()
 
     await world.send()
@@ -411,7 +415,7 @@ async def test_an_old_key_counts_beside_the_new_one_until_the_overlap_is_over(wo
     with pytest.raises(SignatureRefusedAtPeer, match="not valid any more"):
         await world.send()
     async with world.cpo.host.ports.units.begin() as unit:
-        await rotate_own_key(unit, CPO, world.cpo.host.ports.signer, now=world.clock.now())
+        await rotate_own_key(unit, CPO, world.cpo.host.ports.signer, starts_at=world.clock.now())
         await unit.commit()
     await world.send()
 
@@ -430,7 +434,7 @@ async def test_nothing_under_a_revoked_key_counts(world: SignedWorld) -> None:
 
 async def test_a_key_nobody_told_is_refused_where_others_are_known(world: SignedWorld) -> None:
     async with world.cpo.host.ports.units.begin() as unit:
-        await rotate_own_key(unit, CPO, world.cpo.host.ports.signer, now=world.clock.now())
+        await rotate_own_key(unit, CPO, world.cpo.host.ports.signer, starts_at=world.clock.now())
         await unit.commit()
 
     with pytest.raises(SignatureRefusedAtPeer, match="no key w1"):
@@ -559,3 +563,91 @@ async def test_a_rule_can_let_a_hosted_party_go_unsigned(world: SignedWorld) -> 
     await world.send()
 
     assert world.msp.got[0].signed is None
+
+
+# Where keys come from
+
+
+async def operator(world: SignedWorld, party: Party, method: str, path: str, body: Any = None) -> HttpResponse:
+    content = b"" if body is None else msgspec.json.encode(body)
+    return await world.wire.request(method, f"{party.origin}/platform/{party.party}/{path}", headers={}, body=content)
+
+
+async def test_operators_tell_rotate_and_revoke_keys_and_say_who_must_sign() -> None:
+    world = await a_world(share_keys=False)
+    [own] = msgspec.json.decode((await operator(world, world.cpo, "GET", "ocpi-keys/NL-TNM")).body)
+    told = {key: own[key] for key in ("algorithm", "public_key")}
+    assert (await operator(world, world.msp, "PUT", "ocpi-keys/NL-TNM/w0", told)).status == 200
+    rule = {"is_required": True}
+    assert (await operator(world, world.msp, "PUT", "ocpi-signature-rules/NL-TNM", rule)).status == 200
+
+    await world.send()
+    world.clock.step_to(world.clock.now() + timedelta(seconds=1))
+
+    rotated = await operator(world, world.cpo, "POST", "ocpi-keys/rotate", {"lead_hours": 1})
+    assert msgspec.json.decode(rotated.body)["key_id"] == "w1"
+    await world.send()
+    world.clock.step_to(world.clock.now() + timedelta(hours=1))
+    with pytest.raises(SignatureRefusedAtPeer, match="no key w1"):
+        await world.send()
+    key = {"public_key": msgspec.json.decode(rotated.body)["public_key"]}
+    await operator(world, world.msp, "PUT", "ocpi-keys/NL-TNM/w1", key)
+    await world.send()
+    await operator(world, world.msp, "DELETE", "ocpi-keys/NL-TNM/w1")
+    world.clock.step_to(world.clock.now() + timedelta(seconds=1))
+    with pytest.raises(SignatureRefusedAtPeer, match="not valid any more"):
+        await world.send()
+
+
+@pytest.mark.parametrize(
+    ("key_id", "body"),
+    [
+        ("w0", {"public_key": "00"}),
+        ("w0", {"public_key": "zz" * 32}),
+        ("w%20", {"public_key": "11" * 32}),
+        ("w0", {"public_key": "11" * 33, "algorithm": "ecdsa-p256-sha256"}),
+        ("w0", {"public_key": "11" * 32, "algorithm": "hmac-sha256"}),
+    ],
+)
+async def test_what_is_no_key_is_refused(key_id: str, body: dict[str, str]) -> None:
+    world = await a_world(share_keys=False)
+
+    assert (await operator(world, world.msp, "PUT", f"ocpi-keys/NL-TNM/{key_id}", body)).status == 422
+
+
+async def test_a_key_keeps_its_bytes() -> None:
+    world = await a_world(share_keys=False)
+    first, second = (Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex() for _ in range(2))
+    assert (await operator(world, world.msp, "PUT", "ocpi-keys/NL-TNM/a", {"public_key": first})).status == 200
+
+    assert (await operator(world, world.msp, "PUT", "ocpi-keys/NL-TNM/a", {"public_key": second})).status != 200
+
+
+async def test_the_registrys_key_of_a_party_counts_while_an_issuer_vouches_for_it() -> None:
+    world = await a_world(share_keys=False)
+    registry = MemoryPartyRegistry()
+    signer = world.msp.host.ports.signer
+    registry.entries[CPO] = PartyEntry(
+        party_id=CPO,
+        number=1,
+        signer=bytes(20),
+        nonce=0,
+        attested_until=START + timedelta(hours=1),
+        roles=frozenset(),
+        modules=frozenset(),
+        platform=bytes(32),
+        message_key=await signer.public_key(CPO),
+    )
+    keys = RegistryPartyKeys(StoredPartyKeys(world.msp.host.ports.units), registry, world.clock)
+    world.msp.host.signing._keys = keys
+
+    await world.send()
+    assert world.msp.got[-1].signed is not None
+    assert world.msp.got[-1].signed.is_proven
+    world.clock.step_to(START + timedelta(hours=2))
+    with pytest.raises(SignatureRefusedAtPeer, match="not valid any more"):
+        await world.send()
+    registry.is_down = True
+    world.clock.step_to(START + timedelta(hours=3))
+    with pytest.raises(PeerFailed):
+        await world.send()

@@ -1,4 +1,4 @@
-"""The keys of parties as rows: our own, those a partner told an operator out of band, those copied from a registry.
+"""The keys of parties: our own, those a partner told an operator out of band, and those in the registry on the chain.
 
 A key that one party's operator entered holds for that party alone. Keys of our own parties are derived by the signer,
 one per generation, and hold for everybody here; a new generation overlaps the old one, so that partners have time.
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
-from emobility.ports.party_keys import KeyAlgorithm, VerifyKey
+from emobility.domain.party_claims import PartyEntry
+from emobility.ports.clock import Clock
+from emobility.ports.party_keys import ANY_NAME, KeyAlgorithm, PartyKeys, VerifyKey
+from emobility.ports.party_registry import PartyRegistry
+from emobility.ports.ports import Ports
 from emobility.ports.signer import Signer
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork, Units
@@ -23,6 +27,9 @@ from emobility.protocols.ocpi.message_signatures import KEY_ID, is_public_key
 EVERYBODY: Final = "*"
 OVERLAP: Final = timedelta(days=7)
 """How long the old generation of our keys stays valid beside a new one, unless the operator says otherwise."""
+WORD_AGE: Final = timedelta(seconds=60)
+"""How long the registry's word on a party is kept."""
+WORDS_KEPT_MAX: Final = 10_000
 KEYS_MAX: Final = 64
 """Keys of one party that one holder may keep, revoked ones too: they explain old signatures."""
 
@@ -49,8 +56,6 @@ class KeySource(StrEnum):
     """We hold the private key."""
     TOLD = "TOLD"
     """The partner told the operator, by whatever way they trust."""
-    REGISTRY = "REGISTRY"
-    """Copied from the registry of parties."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,63 @@ class StoredPartyKeys:
         return [row.verify_key() for row in rows]
 
 
+class RegistryPartyKeys:
+    """`PartyKeys` over rows and a registry: a party's message key there counts while an issuer vouches for the party.
+
+    The registry names one key; whoever rotates it there signs with the old one until `WORD_AGE` is over.
+    """
+
+    def __init__(self, rows: PartyKeys, registry: PartyRegistry, clock: Clock) -> None:
+        self._rows = rows
+        self._registry = registry
+        self._clock = clock
+        self._words: dict[PartyId, tuple[datetime, PartyEntry | None]] = {}
+
+    async def keys_of(self, party_id: PartyId, *, for_party: PartyId) -> Sequence[VerifyKey]:
+        """Return the keys in rows and the one in the registry.
+
+        Raises:
+            Unavailable: the registry is not heard, and there is no word of it that is young enough: a key could have
+                been changed there.
+        """
+        keys = list(await self._rows.keys_of(party_id, for_party=for_party))
+        if any(key.is_ours for key in keys):
+            return keys
+        entry = await self._entry(party_id)
+        if entry is not None and entry.message_key is not None and entry.attested_until is not None:
+            keys.append(
+                VerifyKey(
+                    party_id=party_id,
+                    key_id=ANY_NAME,
+                    algorithm=KeyAlgorithm.ED25519,
+                    public_key=bytes.fromhex(entry.message_key),
+                    is_ours=False,
+                    valid_from=datetime.min.replace(tzinfo=UTC),
+                    valid_until=entry.attested_until,
+                    revoked_at=None,
+                )
+            )
+        return keys
+
+    async def _entry(self, party_id: PartyId) -> PartyEntry | None:
+        now = self._clock.now()
+        known = self._words.get(party_id)
+        if known is not None and abs(now - known[0]) < WORD_AGE:
+            return known[1]
+        entry = await self._registry.entry(party_id)
+        if len(self._words) >= WORDS_KEPT_MAX:
+            self._words.pop(next(iter(self._words)))
+        self._words[party_id] = now, entry
+        return entry
+
+
+def party_keys(ports: Ports) -> PartyKeys:
+    """Return the keys that an installation goes by."""
+    rows = StoredPartyKeys(ports.units)
+    registry = ports.party_registry
+    return rows if registry is None else RegistryPartyKeys(rows, registry, ports.clock)
+
+
 async def own_key(unit: UnitOfWork, party_id: PartyId, *, now: datetime) -> PartyKeyRow | None:
     """Return the key that a party of ours signs with now: the newest generation that is valid."""
     rows = await unit.table(PARTY_KEY).select({"party_id": party_id, "holder": EVERYBODY, "source": KeySource.OWN})
@@ -116,18 +178,21 @@ async def ensure_own_key(unit: UnitOfWork, party_id: PartyId, signer: Signer, *,
 
 
 async def rotate_own_key(
-    unit: UnitOfWork, party_id: PartyId, signer: Signer, *, now: datetime, overlap: timedelta = OVERLAP
+    unit: UnitOfWork, party_id: PartyId, signer: Signer, *, starts_at: datetime, overlap: timedelta = OVERLAP
 ) -> PartyKeyRow:
-    """Enter the next key of a party of ours; signatures under older ones count for `overlap` more."""
+    """Enter the next key of a party of ours. From `starts_at` we sign with it; older ones count for `overlap` more.
+
+    Partners that hold our keys themselves need to hear of it before it starts.
+    """
     table = unit.table(PARTY_KEY)
     rows = await table.select({"party_id": party_id, "holder": EVERYBODY, "source": KeySource.OWN})
     if not rows or len(rows) >= KEYS_MAX:
         raise KeyExists(f"{party_id} has {len(rows)} keys of our own; 1 to {KEYS_MAX - 1} can be followed by another")
     for row in rows:
-        if row.valid_until is None or row.valid_until > now + overlap:
-            await table.put(replace(row, valid_until=now + overlap))
+        if row.valid_until is None or row.valid_until > starts_at + overlap:
+            await table.put(replace(row, valid_until=starts_at + overlap))
     newest = max(row.generation or 0 for row in rows)
-    return await _enter_generation(unit, party_id, signer, newest + 1, valid_from=now)
+    return await _enter_generation(unit, party_id, signer, newest + 1, valid_from=starts_at)
 
 
 async def _enter_generation(

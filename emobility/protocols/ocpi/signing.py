@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
-from emobility.ports.party_keys import PartyKeys
+from emobility.ports.party_keys import ANY_NAME, PartyKeys
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
 from emobility.protocols.ocpi.client import AnswerNotAuthentic, Envelope
@@ -48,10 +48,10 @@ from emobility.protocols.ocpi.message_signatures import (
     unsigned_answer,
     unsigned_request,
 )
-from emobility.protocols.ocpi.party_keys import PartyKeyRow, StoredPartyKeys, ensure_own_key, own_key
+from emobility.protocols.ocpi.party_keys import PartyKeyRow, ensure_own_key, own_key, party_keys
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import VERSION, InterfaceRole, NotAnOCPIObject, NotJSON, read
+from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read
 
 MESSAGE_AGE_MAX: Final = timedelta(seconds=60)
 """How long a signed message may be on its way; a retry is signed anew."""
@@ -114,7 +114,7 @@ class MessageSigning:
 
     def __init__(self, ports: Ports, keys: PartyKeys | None = None) -> None:
         self._ports = ports
-        self._keys = keys or StoredPartyKeys(ports.units)
+        self._keys = keys or party_keys(ports)
         self._seen = _Seen(ports)
 
     async def is_required(self, own_party: PartyId, party_id: PartyId) -> bool:
@@ -343,7 +343,8 @@ class MessageSigning:
         keys = await self._keys.keys_of(presented.key.party_id, for_party=for_party)
         if not keys:
             return False
-        key = next((each for each in keys if each.key_id == presented.key.key_id), None)
+        by_name = {each.key_id: each for each in keys}
+        key = by_name.get(presented.key.key_id) or by_name.get(ANY_NAME)
         if key is None:
             raise NotAuthentic(f"{presented.key.party_id} has told no key {presented.key.key_id}")
         if not key.is_good(created=_moment(presented), now=now):
@@ -368,7 +369,7 @@ class PeerSigning:
     peer: Peer
     roles: Sequence[PeerRole]
     endpoints: Mapping[tuple[str, InterfaceRole], str]
-    version: str = VERSION
+    version: str
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """Return the headers that sign a request; versions are between platforms and not signed."""
