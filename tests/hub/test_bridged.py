@@ -151,7 +151,10 @@ async def test_an_answer_that_can_not_be_said_is_a_failure_of_the_hub(world: Wor
 async def test_a_result_comes_back_over_the_bridge_to_the_original_response_url(world: World) -> None:
     cpo, msp = await joined(world, "2.2.1", "2.3.0")
     cpo.script = saying({"result": "ACCEPTED", "timeout": 30})
-    command: dict[str, Any] = {"response_url": f"{msp.origin}/platform/DE-MSP/ocpi/2.3.0/commands/1", "location_id": "L1"}
+    command: dict[str, Any] = {
+        "response_url": f"{msp.origin}/platform/DE-MSP/ocpi/2.3.0/commands/1",
+        "location_id": "L1",
+    }
     command |= {"token": written.TOKEN | {"type": "EMAID"}}
 
     answer = await msp.call("POST", "commands/receiver/START_SESSION", to=CPO, body=json.dumps(command).encode())

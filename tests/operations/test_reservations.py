@@ -31,6 +31,7 @@ from tests.operations.test_commands import send, start_session
 from tests.operations.world import (
     CARD,
     CPO,
+    EMSP,
     GATEWAY,
     OTHER_CPO,
     PARTNERS,
