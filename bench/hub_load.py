@@ -32,11 +32,11 @@ class Target:
 
 def put_session(target: Target, sender: Joined, receiver: PartyId | None, number: int) -> bytes:
     """Return a PUT of a Session, as it goes over the wire."""
-    return put_object(target, sender, receiver, "sessions", BODY % (number, b",".join([PERIOD] * 10)), number)
+    return put_object(target, sender, receiver, "sessions", BODY % (number, b",".join([PERIOD] * 10)), number=number)
 
 
 def put_object(
-    target: Target, sender: Joined, receiver: PartyId | None, module: str, body: bytes, number: int = 1
+    target: Target, sender: Joined, receiver: PartyId | None, module: str, body: bytes, *, number: int = 1
 ) -> bytes:
     """Return a PUT of an object of the sender's, as it goes over the wire."""
     routing = "".join(
