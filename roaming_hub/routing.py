@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -40,6 +42,15 @@ METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 _log = structlog.get_logger(__name__)
 
+
+class _Routed(StringConvertor):
+    """A part of a path that is a module we route."""
+
+    regex = "|".join(map(re.escape, ROUTED_MODULES))
+
+
+register_url_convertor("routed", _Routed())
+
 Carry = Callable[[Request, MessageIds, Caller, str], Awaitable[Response]]
 
 
@@ -61,8 +72,12 @@ class Router:
     get_all: GetAll
     signing: MessageSigning
 
-    def routes(self, host: OCPIHost) -> list[BaseRoute]:
-        """Return the routes below `/ocpi`; authentication is the host's."""
+    def routes(self, host: OCPIHost) -> tuple[list[BaseRoute], list[BaseRoute]]:
+        """Return the routes below `/ocpi` that stand before the host's own, and those after; the host authenticates.
+
+        Routes are tried one by one, so those of the messages that come by the thousand come first. Whatever they don't
+        know, such as another spelling of a module, gets its answer from those that stand last.
+        """
 
         def served(carry: Carry, version: str) -> Callable[[Request], Awaitable[Response]]:
             async def serve(request: Request) -> Response:
@@ -70,17 +85,20 @@ class Router:
 
             return serve
 
-        return [
-            route
-            for version in host.registrar.versions
-            for route in (
-                Route(f"/{version}/proxy/{{resource_id}}", served(self._at_stand_in, version), methods=["GET", "POST"]),
-                Route(f"/{version}/{{module}}/{{side}}", served(self._at_endpoint, version), methods=METHODS),
-                Route(
-                    f"/{version}/{{module}}/{{side}}/{{rest:path}}", served(self._at_endpoint, version), methods=METHODS
-                ),
-            )
-        ]
+        first: list[BaseRoute] = []
+        last: list[BaseRoute] = []
+        for version in host.registrar.versions:
+            endpoint, stand_in = served(self._at_endpoint, version), served(self._at_stand_in, version)
+            first += [
+                Route(f"/{version}/{{module:routed}}/{{side}}/{{rest:path}}", endpoint, methods=METHODS),
+                Route(f"/{version}/{{module:routed}}/{{side}}", endpoint, methods=METHODS),
+                Route(f"/{version}/proxy/{{resource_id}}", stand_in, methods=["GET", "POST"]),
+            ]
+            last += [
+                Route(f"/{version}/{{module}}/{{side}}/{{rest:path}}", endpoint, methods=METHODS),
+                Route(f"/{version}/{{module}}/{{side}}", endpoint, methods=METHODS),
+            ]
+        return first, last
 
     async def _answered(self, request: Request, host: OCPIHost, carry: Carry, version: str) -> Response:
         ids = MessageIds.of(request, self.ports.randomness)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -80,6 +79,8 @@ def check(
     silence: Annotated[float, typer.Option(help="Seconds of silence after which the hub probes a party.")] = 300.0,
 ) -> None:
     """Run the checklist against a platform; exit 1 when a check fails, 2 when it can't be run."""
+    import asyncio
+
     from emobility.adapters.system import SystemClock
     from ocpi_check.command import CANNOT_RUN, OptionsUnusable, check_platform, ports_of
     from ocpi_check.run import Target
@@ -126,12 +127,18 @@ def mock(
     charges: Annotated[
         bool, typer.Option("--charges", help="A CPO that accepts START_SESSION sends result, session and CDR.")
     ] = False,
+    driven: Annotated[
+        bool, typer.Option("--driven", help="Serve /mock/heard and /mock/answers, to anybody who reaches it.")
+    ] = False,
     version: Version = OCPIVersion.V221,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
     public_url: PublicURL = "http://127.0.0.1:{port}",
 ) -> None:
     """Play a party with sample objects until Ctrl-C, and print every request it gets."""
+    import asyncio
+    import signal
+
     from emobility.adapters.system import SystemClock
     from ocpi_check.command import CANNOT_RUN, OptionsUnusable, mock_party
     from ocpi_check.wire import Party
@@ -151,6 +158,7 @@ def mock(
             token=token,
             accepts=accepts or [],
             charges=charges,
+            is_driven=driven,
             now=SystemClock().now,
             stop=stop,
         )
@@ -161,3 +169,39 @@ def mock(
         typer.echo(f"wattroam: {error}", err=True)
         code = CANNOT_RUN
     sys.exit(code)
+
+
+@ocpi.command()
+def receipt(
+    file: Annotated[str, typer.Argument(help="A receipt of delivery as the hub gives it; - for standard input.")],
+    *,
+    hub_key: Annotated[str, typer.Option(help="The hub's Ed25519 key, hex, from somebody who knows.")],
+    receiver_key: Annotated[
+        str | None,
+        typer.Option(help="The receiver's Ed25519 key, hex; without it, its word proves nothing."),
+    ] = None,
+    root: Annotated[str | None, typer.Option(help="The day's root as the chain has it, hex.")] = None,
+) -> None:
+    """Say whose word a receipt of delivery is and what it proves; exit 1 when it is false."""
+    from emobility.ports.party_keys import KeyAlgorithm
+    from emobility.protocols.ocpi.receipt_checking import ReceiptFalse, check_receipt
+
+    try:
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as opened:
+            document = opened.read()
+        checked = check_receipt(
+            document,
+            hub_key=bytes.fromhex(hub_key),
+            receiver_key=None if receiver_key is None else (KeyAlgorithm.ED25519, bytes.fromhex(receiver_key)),
+            root_on_chain=None if root is None else bytes.fromhex(root.removeprefix("0x")),
+        )
+    except (ReceiptFalse, OSError, ValueError) as error:
+        typer.echo(f"wattroam: {error}", err=True)
+        sys.exit(1)
+    told = checked.receipt
+    answer = "no answer" if told.http_status is None else f"HTTP {told.http_status}"
+    typer.echo(f"{checked.claim}: {told.method} {told.module} from {told.from_party} to {told.to_party}")
+    typer.echo(f"{answer}, S {told.ocpi_status}, at {told.at.isoformat()}")
+    if checked.day_root is not None and checked.day_starts_at is not None:
+        anchored = "stands on the chain" if checked.is_anchored else "should stand on the chain"
+        typer.echo(f"day {checked.day_starts_at.date()}: root 0x{checked.day_root.hex()} {anchored}")
