@@ -15,13 +15,14 @@ from emobility.domain.cdr import CDR, CDRLocation
 from emobility.domain.charging_station import ChargingStation, EVSEStatus, Location
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.personal import Sealed
+from emobility.domain.proposed_correction import ProposedCosts
 from emobility.domain.session import AuthMethod, Session
 from emobility.domain.tariff.market import MarketPrice, MarketTerms
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.token import TokenType, Whitelist
 from emobility.domain.transaction import Transaction
 from emobility.ports.stores import TableSpec
-from emobility.protocols.ocpi.v221 import CommandType
+from emobility.protocols.ocpi.v221 import CommandType, DisputedAmount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +301,8 @@ class UsedSignedRecord:
 class DisputeRecord:
     """An eMSP's quarrel with a CDR; `answer` is the credit that settled it, if any. Amounts in ten-thousandths.
 
-    `clause`: what it rests on, as the eMSP cites it.
+    `clause`: what it rests on, as the eMSP cites it. `differences`: where amounts come apart. `proposal`: the amounts
+    of the replacement that would end it; None: the eMSP proposes none.
     """
 
     party_id: PartyId
@@ -313,6 +315,8 @@ class DisputeRecord:
     received_at: datetime
     answer: str | None
     clause: str | None = None
+    differences: tuple[DisputedAmount, ...] = ()
+    proposal: ProposedCosts | None = None
 
 
 class CommandState(StrEnum):
