@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.personal import SubjectErased, SubjectRestricted
@@ -29,6 +30,7 @@ from services.charging_operations.records import (
     SESSION,
     SUBSCRIBER,
     TOKEN,
+    DisputedAmount,
     DisputeRecord,
     SubscriberRecord,
     TokenRecord,
@@ -255,7 +257,7 @@ class OCPIModules:
                 received_at=known.received_at if known else self.ports.clock.now(),
                 answer=known.answer if known else cdr.credited_by,
                 clause=posted.clause,
-                differences=tuple(posted.differences),
+                differences=tuple(DisputedAmount(**structs.asdict(each)) for each in posted.differences),
                 proposal=await proposal_in(posted, cdr.cdr, self.ports.vault.evidence),
             )
         )

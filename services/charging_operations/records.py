@@ -22,7 +22,7 @@ from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.token import TokenType, Whitelist
 from emobility.domain.transaction import Transaction
 from emobility.ports.stores import TableSpec
-from emobility.protocols.ocpi.v221 import CommandType, DisputedAmount
+from emobility.protocols.ocpi.v221 import CommandType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +295,22 @@ class UsedSignedRecord:
     party_id: PartyId
     payload_sha256: str
     session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputedAmount:
+    """An amount that an eMSP computes otherwise, in its words (`domain/cdr_difference.py`); indices count from 0."""
+
+    part: str
+    is_after_tax: bool
+    cause: str
+    expected_e4: int
+    stated_e4: int
+    period_index: int | None
+    dimension: str | None
+    element_index: int | None
+    other_element_index: int | None
+    rounding_policy: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

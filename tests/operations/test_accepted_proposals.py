@@ -27,7 +27,7 @@ async def wrongly_billed(here: World) -> CDR:
     await billed(here)
     (row,) = await here.rows(CDRS)
     cost = row.cdr.total_cost
-    wrong = replace(row.cdr, total_cost=Price(excl_e4=cost.excl_e4 + TOO_MUCH_E4, incl_e4=cost.incl_e4))
+    wrong: CDR = replace(row.cdr, total_cost=Price(excl_e4=cost.excl_e4 + TOO_MUCH_E4, incl_e4=cost.incl_e4))
     async with here.ports.units.begin() as unit:
         await unit.table(CDRS).put(replace(row, cdr=wrong))
         await unit.commit()
@@ -43,6 +43,9 @@ async def proposed(here: World, cdr: CDR, **changes: Any) -> v221.Dispute:
         cdr_id=cdr.cdr_id,
         reason="TOTAL_COST_DIFFERS",
         detail="dear",
+        differences=[
+            v221.DisputedAmount(part="TOTAL", is_after_tax=False, cause="UNEXPLAINED", expected_e4=1, stated_e4=2)
+        ],
         proposed_credit=await cdr_to_ocpi(proposal.credit, here.ports.vault),
         proposed_replacement=await cdr_to_ocpi(replace(proposal.replacement, **changes), here.ports.vault),
     )
@@ -69,6 +72,7 @@ async def test_one_call_issues_the_credit_and_the_replacement() -> None:
         assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
         (row,) = await here.rows(DISPUTE)
         assert row.answer == credit.cdr_id
+        assert [(each.part, each.stated_e4) for each in row.differences] == [("TOTAL", 2)]
         assert (await accept(here, cdr.cdr_id)).status_code == 409
 
 
