@@ -32,20 +32,35 @@ class Target:
 
 def put_session(target: Target, sender: Joined, receiver: PartyId | None, number: int) -> bytes:
     """Return a PUT of a Session, as it goes over the wire."""
-    body = BODY % (number, b",".join([PERIOD] * 10))
+    return put_object(target, sender, receiver, "sessions", BODY % (number, b",".join([PERIOD] * 10)), number=number)
+
+
+def put_object(
+    target: Target, sender: Joined, receiver: PartyId | None, module: str, body: bytes, *, number: int = 1
+) -> bytes:
+    """Return a PUT of an object of the sender's, as it goes over the wire."""
     routing = "".join(
         f"OCPI-{way}-country-code: {party.country_code}\r\nOCPI-{way}-party-id: {party.party_id}\r\n"
         for way, party in (("from", sender.party), ("to", receiver))
         if party is not None
     )
-    cc, pid = sender.party.country_code, sender.party.party_id
+    path = f"{module}/receiver/{sender.party.country_code}/{sender.party.party_id}/{number}"
     head = (
-        f"PUT {target.path}/sessions/receiver/{cc}/{pid}/{number} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\n"
-        f"Authorization: Token {base64.b64encode(sender.token.encode()).decode()}\r\n{routing}"
+        f"PUT {target.path}/{path} HTTP/1.1\r\n{_common(target, sender)}{routing}"
         f"X-Request-ID: r-{number}\r\nX-Correlation-ID: c-{number}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def get(target: Target, sender: Joined, path: str) -> bytes:
+    """Return a GET, as it goes over the wire."""
+    return f"GET {target.path}/{path} HTTP/1.1\r\n{_common(target, sender)}\r\n".encode()
+
+
+def _common(target: Target, sender: Joined) -> str:
+    token = base64.b64encode(sender.token.encode()).decode()
+    return f"Host: 127.0.0.1:{target.port}\r\nAuthorization: Token {token}\r\n"
 
 
 @dataclass(slots=True)
@@ -133,6 +148,22 @@ async def as_many_as_go(port: int, make: Make, *, connections: int, for_s: float
             asked_s = loop.time()
             answer = await connection.ask(make(next(numbers)))
             found.note(answer, loop.time() - asked_s)
+
+    opened = await connected(port, connections)
+    await asyncio.gather(*(keep_busy(each) for each in opened))
+    found.took_s = loop.time() - began_s
+    _close(opened)
+    return found
+
+
+async def so_many(port: int, make: Make, *, count: int, connections: int) -> Measured:
+    """Have so many requests answered; of their latencies none is kept."""
+    loop, found, numbers = asyncio.get_running_loop(), Measured(), iter(range(count))
+    began_s = loop.time()
+
+    async def keep_busy(connection: Connection) -> None:
+        for number in numbers:
+            found.note(await connection.ask(make(number)), 0.0)
 
     opened = await connected(port, connections)
     await asyncio.gather(*(keep_busy(each) for each in opened))

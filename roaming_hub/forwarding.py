@@ -22,7 +22,7 @@ from emobility.protocols.ocpi import headers as names
 from emobility.protocols.ocpi.bridging import ANSWER_LOSSES_HEADER, LOSSES_HEADER
 from emobility.protocols.ocpi.client import Envelope
 from emobility.protocols.ocpi.headers import Routing, authorization, link_to, next_link, routing_headers
-from emobility.protocols.ocpi.message_signatures import SIGNATURE, NotAuthentic, target_of
+from emobility.protocols.ocpi.message_signatures import SIGNATURE, NotAuthentic, Presented, target_of
 from emobility.protocols.ocpi.message_signatures import Message as SignedMessage
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.signing import MessageSigning
@@ -79,7 +79,7 @@ class Forwarding:
         try:
             for step in self.steps:
                 sent = await step.outgoing(sent)
-            answer = await self._call(sent)
+            answer, word = await self._call(sent)
             code = status_code_of(answer)
             returned = answer
             for step in reversed(self.steps):
@@ -91,7 +91,7 @@ class Forwarding:
             if is_cdr:
                 await self.forwards.end(message.sender_party, message.receiver_party, message, status_code=None)
             raise
-        await self._ended(sent, Outcome(status_code=code, answer=answer))
+        await self._ended(sent, Outcome(status_code=code, answer=answer, word=word))
         if is_cdr:
             await self.forwards.end(message.sender_party, message.receiver_party, message, status_code=code)
         self.metrics.forwarded(message.module, message.receiver.peer_id, code)
@@ -115,8 +115,11 @@ class Forwarding:
             headers |= await self.signing.forwarded_answer(self.hub, answer, headers=headers)
         return Response(answer.body, status_code=answer.status, headers=headers)
 
-    async def _call(self, message: Message) -> HttpResponse:
-        """Call the receiver, once more if its token was renewed meanwhile. Raises `OCPIError` S 4000, 4002, 4003."""
+    async def _call(self, message: Message) -> tuple[HttpResponse, Presented | None]:
+        """Call the receiver, once more if its token was renewed meanwhile; return its answer and its word on that.
+
+        Raises `OCPIError` S 4000, 4002, 4003.
+        """
         sent, answer = await self._called(message)
         if answer.status in {401, 403} and (renewed := await self.renewed(message.receiver)) is not None:
             # It did not look at the message, so this is the first time for it.
@@ -125,8 +128,7 @@ class Forwarding:
             # Between hub and receiver the registration is broken; the sender's own token is fine.
             raise OCPIError(StatusCode.NOT_CONNECTED, f"{message.receiver_party} refuses the hub")
         await self.presence.heard(message.receiver)
-        await self._judge(message, sent, answer)
-        return answer
+        return answer, await self._judge(message, sent, answer)
 
     async def _called(self, message: Message) -> tuple[Mapping[str, str], HttpResponse]:
         """Call the receiver once; return the headers that were sent, and its answer."""
@@ -184,15 +186,19 @@ class Forwarding:
         self.circuits.answered(peer_id)
         return answer
 
-    async def _judge(self, message: Message, sent: Mapping[str, str], answer: HttpResponse) -> None:
-        """Refuse an answer that is not the receiver's to this signed request. Raises `OCPIError` S 4000."""
+    async def _judge(self, message: Message, sent: Mapping[str, str], answer: HttpResponse) -> Presented | None:
+        """Return the receiver's signature of its answer to a signed request, if there is one that we can judge.
+
+        Raises `OCPIError` S 4000 for an answer that is not the receiver's to this request.
+        """
         if SIGNATURE not in sent:
-            return
+            return None
         request = SignedMessage(method=message.method, headers=sent, body=message.body)
         try:
-            await self.signing.judge_answer(self.hub, answer, request=request, asked={message.receiver_party})
+            proven = await self.signing.judge_answer(self.hub, answer, request=request, asked={message.receiver_party})
         except NotAuthentic as error:
             raise OCPIError(StatusCode.HUB_ERROR, f"the answer is not authentic: {error}") from error
+        return None if proven is None else proven.by_party
 
     async def _ended(self, message: Message, outcome: Outcome) -> None:
         """Make the message's rows durable. Raises `Unavailable`."""

@@ -32,9 +32,7 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.message_signatures import NotAuthentic, Presented
 from emobility.protocols.ocpi.party_keys import ensure_own_key, own_key
-from emobility.protocols.ocpi.signing import MessageSigning
 from roaming_hub.messages import Message
 from roaming_hub.receipt_records import (
     RECEIPT,
@@ -66,10 +64,9 @@ _log = structlog.get_logger(__name__)
 class Receipts(Step):
     """See the module's docstring."""
 
-    def __init__(self, ports: Ports, hub: PartyId, signing: MessageSigning) -> None:
+    def __init__(self, ports: Ports, hub: PartyId) -> None:
         self._ports = ports
         self._hub = hub
-        self._signing = signing
         self._written = asyncio.Event()
         ports.units.on_change(RECEIPT, self._written.set)
 
@@ -78,7 +75,7 @@ class Receipts(Step):
     async def ended(self, message: Message, outcome: Outcome) -> Sequence[Row]:
         """Return the receipt of a message that was sent to one receiver."""
         answer, signed = outcome.answer, message.incoming.signed
-        word = await self._receivers_word(message, outcome)
+        word = outcome.word if outcome.word and len(outcome.word.base) <= BASE_CHARACTERS_MAX else None
         row = ReceiptRow(
             receipt_id=self._ports.randomness.uuid(),
             hub=self._hub,
@@ -99,20 +96,6 @@ class Receipts(Step):
             countersignature=None if word is None else word.signature,
         )
         return [(RECEIPT, row)]
-
-    async def _receivers_word(self, message: Message, outcome: Outcome) -> Presented | None:
-        """Return the receiver's signature of its answer, if that holds."""
-        signed = message.incoming.signed
-        if signed is None or outcome.answer is None:
-            return None
-        try:
-            proven = await self._signing.judge_answer(
-                self._hub, outcome.answer, request=signed.message, asked={message.receiver_party}
-            )
-        except NotAuthentic:
-            return None
-        is_short = proven is not None and len(proven.by_party.base) <= BASE_CHARACTERS_MAX
-        return proven.by_party if proven is not None and is_short else None
 
     # Binding
 

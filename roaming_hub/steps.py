@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emobility.ports.http import HttpResponse
+from emobility.protocols.ocpi.message_signatures import Presented
 from roaming_hub.messages import Incoming, Message
 from roaming_hub.recording import Row
 
@@ -22,10 +23,12 @@ class Outcome:
     Attributes:
         status_code: The receiver's OCPI status code, or the hub's 4xxx where it got none.
         answer: What the receiver said, its exact bytes before any step; None where nothing came.
+        word: The receiver's signature of it, if that holds.
     """
 
     status_code: int
     answer: HttpResponse | None
+    word: Presented | None = None
 
 
 class Step:

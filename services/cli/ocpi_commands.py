@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -168,3 +169,39 @@ def mock(
         typer.echo(f"wattroam: {error}", err=True)
         code = CANNOT_RUN
     sys.exit(code)
+
+
+@ocpi.command()
+def receipt(
+    file: Annotated[str, typer.Argument(help="A receipt of delivery as the hub gives it; - for standard input.")],
+    *,
+    hub_key: Annotated[str, typer.Option(help="The hub's Ed25519 key, hex, from somebody who knows.")],
+    receiver_key: Annotated[
+        str | None,
+        typer.Option(help="The receiver's Ed25519 key, hex; without it, its word proves nothing."),
+    ] = None,
+    root: Annotated[str | None, typer.Option(help="The day's root as the chain has it, hex.")] = None,
+) -> None:
+    """Say whose word a receipt of delivery is and what it proves; exit 1 when it is false."""
+    from emobility.ports.party_keys import KeyAlgorithm
+    from emobility.protocols.ocpi.receipt_checking import ReceiptFalse, check_receipt
+
+    try:
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as opened:
+            document = opened.read()
+        checked = check_receipt(
+            document,
+            hub_key=bytes.fromhex(hub_key),
+            receiver_key=None if receiver_key is None else (KeyAlgorithm.ED25519, bytes.fromhex(receiver_key)),
+            root_on_chain=None if root is None else bytes.fromhex(root.removeprefix("0x")),
+        )
+    except (ReceiptFalse, OSError, ValueError) as error:
+        typer.echo(f"wattroam: {error}", err=True)
+        sys.exit(1)
+    told = checked.receipt
+    answer = "no answer" if told.http_status is None else f"HTTP {told.http_status}"
+    typer.echo(f"{checked.claim}: {told.method} {told.module} from {told.from_party} to {told.to_party}")
+    typer.echo(f"{answer}, S {told.ocpi_status}, at {told.at.isoformat()}")
+    if checked.day_root is not None and checked.day_starts_at is not None:
+        anchored = "stands on the chain" if checked.is_anchored else "should stand on the chain"
+        typer.echo(f"day {checked.day_starts_at.date()}: root 0x{checked.day_root.hex()} {anchored}")

@@ -12,8 +12,9 @@ from services.driver_mobility.records import TARIFF
 from tests.hub.two_offices import EMMA, TULIP, Overheard, TwoOffices, at, joined, joined_directly, terms, two_offices
 from tests.hub.world import HUB_ORIGIN
 
-DIRECT = "http://msp.test/mobility/DE-EMA/ocpi/2.2.1/tariffs/receiver"
-BY_HUB = f"{HUB_ORIGIN}/hub/ocpi/2.2.1/tariffs/receiver"
+DIRECT = "PUT http://msp.test/mobility/DE-EMA/ocpi/"
+BY_HUB = f"PUT {HUB_ORIGIN}/hub/ocpi/"
+TARIFFS = "/tariffs/receiver"
 
 
 async def put_tariff(here: TwoOffices, price: str) -> None:
@@ -54,7 +55,7 @@ async def test_whoever_is_reached_directly_and_through_the_hub_is_pushed_to_once
 
         await put_tariff(here, "0.30")
 
-        assert (len(heard(here).called("PUT", DIRECT)), heard(here).called("PUT", BY_HUB)) == (1, [])
+        assert (len(heard(here).called(DIRECT, TARIFFS)), heard(here).called(BY_HUB, TARIFFS)) == (1, [])
         assert await prices(here) == ["0.30"]
 
 
@@ -62,14 +63,14 @@ async def test_a_direct_route_that_comes_later_takes_over_from_the_hub_and_gives
     async with two_offices() as here:
         await here.agreed(terms())
         await put_tariff(here, "0.30")
-        by_hub = len(heard(here).called("PUT", BY_HUB))
+        by_hub = len(heard(here).called(BY_HUB, TARIFFS))
 
         await joined_directly(here)
         await here.quiet()
         here.clock.step_to(at(0.1))
         heard(here).urls.clear()
         await put_tariff(here, "0.31")
-        directly, still_by_hub = len(heard(here).called("PUT", DIRECT)), heard(here).called("PUT", BY_HUB)
+        directly, still_by_hub = len(heard(here).called(DIRECT, TARIFFS)), heard(here).called(BY_HUB, TARIFFS)
         async with here.msp.exchange.ports.units.begin() as unit:
             peer = await unit.table(PEER).get(EMMA, "nl-tul")
         assert peer is not None
@@ -79,7 +80,7 @@ async def test_a_direct_route_that_comes_later_takes_over_from_the_hub_and_gives
 
         assert by_hub == 1
         assert (directly, still_by_hub) == (1, [])
-        assert len(heard(here).called("PUT", BY_HUB)) == 1
+        assert len(heard(here).called(BY_HUB, TARIFFS)) == 1
         assert await prices(here) == ["0.30", "0.31", "0.32"]
 
 

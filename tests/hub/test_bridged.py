@@ -13,7 +13,20 @@ from emobility.domain.identifiers import Role
 from emobility.ports.http import HttpResponse
 from emobility.protocols.ocpi.bridging import ANSWER_LOSSES_HEADER, LOSSES_HEADER
 from emobility.protocols.ocpi.specified import faults
-from tests.hub.world import CPO, HUB_ORIGIN, MSP, Heard, Platform, World, bare_world, status_code
+from roaming_hub.service import HUB
+from tests.hub.world import (
+    CPO,
+    HUB_ORIGIN,
+    MSP,
+    NSP,
+    Heard,
+    Platform,
+    World,
+    bare_world,
+    running,
+    status_code,
+    until,
+)
 from tests.ocpi import documents as written
 
 T = "2026-03-01T12:00:00Z"
@@ -213,3 +226,43 @@ async def test_to_a_platform_of_2_1_1_no_tariff_goes_that_would_state_another_pr
     assert (status_code(limited), status_code(said)) == (2001, 1000)
     assert faults(json.loads(msp.heard[-1].body), "Tariff", "2.1.1") == []
     assert ";money" in said.headers[LOSSES_HEADER.lower()]
+
+
+async def test_a_broadcast_reaches_each_in_its_version_and_who_can_not_be_told_is_named(world: World) -> None:
+    cpo, msp = await joined(world, "2.3.0", "2.2.1")
+    nsp = await world.join(NSP, Role.NSP, version="2.3.0")
+    trucks = json.dumps(written.EVSE_230 | {"connectors": [written.CONNECTOR_230]}).encode()
+    async with running(world.hub):
+        for path, body in (("L1", json.dumps(written.LOCATION_230).encode()), ("L1/E9", trucks)):
+            ids = {"X-Correlation-ID": f"c-{path[-2:]}"}
+            pushed = await cpo.call("PUT", f"locations/receiver/NL/TNM/{path}", to=HUB, body=body, headers=ids)
+            assert status_code(pushed) == 1000
+
+        async def is_over() -> bool:
+            outcomes = [each["outcome"] for each in await receivers()]
+            return len(outcomes) == 2 and "WAITING" not in outcomes
+
+        async def receivers() -> Any:
+            return json.loads((await world.admin("GET", "/admin/broadcasts/c-E9")).body)["receivers"]
+
+        await until(is_over, what="the broadcast is over")
+        outcomes = {each["to_party"]: each["outcome"] for each in await receivers()}
+
+    assert outcomes == {"DE-MSP": "REFUSED", "BE-NSP": "DELIVERED"}
+    assert [faults(json.loads(each.body), "Location", "2.2.1") for each in msp.heard if each.url.endswith("/L1")] == [
+        []
+    ]
+    assert [each.body for each in nsp.heard if each.url.endswith("/E9")] == [trucks]
+
+
+async def test_a_platform_of_2_1_1_names_nobody_and_its_pushes_still_arrive(world: World) -> None:
+    cpo, msp = await joined(world, "2.1.1", "2.2.1")
+    async with running(world.hub):
+        location = await cpo.call("PUT", "locations/receiver/NL/TNM/L1", body=json.dumps(written.LOCATION_211).encode())
+        await until(lambda: any("/locations/" in each.url for each in msp.heard), what="the location arrives")
+        cdr = await cpo.call("POST", "cdrs/receiver", body=json.dumps(written.CDR_211).encode())
+        nobodys = written.CDR_211 | {"auth_id": "FR-XYZ-C12345678-X"}
+        lost = await cpo.call("POST", "cdrs/receiver", body=json.dumps(nobodys).encode())
+
+    assert (status_code(location), status_code(cdr), status_code(lost)) == (1000, 1000, 4001)
+    assert faults(json.loads(msp.heard[-1].body), "CDR", "2.2.1") == []

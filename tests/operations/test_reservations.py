@@ -34,7 +34,7 @@ from tests.operations.world import (
     EMSP,
     GATEWAY,
     OTHER_CPO,
-    PARTNERS,
+    RESULTS,
     START,
     STATION,
     World,
@@ -43,6 +43,7 @@ from tests.operations.world import (
 )
 
 PATH: Final = f"/{CPO}/stations/{STATION}/reservations"
+HELD_AT: Final = START + timedelta(minutes=2)
 UNTIL: Final = START + timedelta(hours=1)
 OCCUPIED: Final = CommandOutcome(result=CommandResult.REJECTED, station_status="Occupied")
 TIMED_OUT: Final = CommandOutcome(result=CommandResult.TIMED_OUT)
@@ -77,7 +78,7 @@ def ended(number: int, status: str) -> ReservationEnded:
 
 def reserve_now(**changes: Any) -> v221.ReserveNow:
     fields: dict[str, Any] = {
-        "response_url": f"{PARTNERS}/emsp/results/r1",
+        "response_url": f"{RESULTS}/r1",
         "token": start_session().token,
         "expiry_date": UNTIL,
         "reservation_id": "R-1",
@@ -88,7 +89,7 @@ def reserve_now(**changes: Any) -> v221.ReserveNow:
 
 
 def cancel_reservation(name: str = "R-1") -> v221.CancelReservation:
-    return v221.CancelReservation(response_url=f"{PARTNERS}/emsp/results/r2", reservation_id=name)
+    return v221.CancelReservation(response_url=f"{RESULTS}/r2", reservation_id=name)
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
@@ -421,12 +422,28 @@ async def test_a_reservation_that_was_used_is_billed_from_the_moment_it_was_made
 
 
 async def held_for_emsp(here: World) -> int:
-    """Have the eMSP reserve EVSE 2 until `UNTIL`, under a tariff that charges for it; return our number."""
+    """Have the station hold EVSE 2 for the eMSP's card from `HELD_AT` until `UNTIL`; the tariff charges for it."""
+    here.clock.step_by(timedelta(minutes=1))
     assert (await here.api("PUT", f"/{CPO}/tariffs/WHOLESALE", holding_terms())).is_success
-    await here.ocpi("POST", v221.ModuleID.COMMANDS, "/RESERVE_NOW", reserve_now())
-    await here.until(lambda: is_active(here))
-    (row,) = await here.rows(RESERVATION)
-    return int(row.reservation_id)
+    here.clock.step_by(timedelta(minutes=1))
+    desk = here.operations.reservations
+    async with here.ports.units.begin() as unit:
+        wanted = desk.record(
+            party_id=CPO,
+            charging_station_id=STATION,
+            ocpp_evse_id=2,
+            id_token=await here.seal(CARD),
+            id_token_type="ISO14443",
+            group_key=None,
+            expires_at=UNTIL,
+            emsp_id=EMSP,
+            external_id="R-1",
+            correlation_id="r1",
+        )
+        record = await desk.enter(unit, wanted)
+        await unit.commit()
+    assert (await desk.send(record)).result is CommandResult.ACCEPTED
+    return record.reservation_id
 
 
 async def is_billed(here: World) -> bool:
@@ -437,26 +454,23 @@ async def is_credited(here: World) -> bool:
     return len(await here.rows(CDRS)) == 2
 
 
-async def is_active(here: World) -> bool:
-    return [row.state for row in await here.rows(RESERVATION)] == ["ACTIVE"]
-
-
 @pytest.mark.parametrize("by_station", [False, True])
 async def test_a_reservation_that_expired_is_billed_without_a_session(*, by_station: bool) -> None:
     async with open_for_business() as here:
         number = await held_for_emsp(here)
-        here.clock.step_by(timedelta(minutes=61) if not by_station else timedelta(minutes=60))
+        here.clock.step_by(UNTIL - HELD_AT)
         if by_station:
             await here.report(ended(number, "Expired"), settle=False)
             await here.until(lambda: is_billed(here))
         else:
+            here.clock.step_by(timedelta(seconds=1))
             await here.operations.reservations.watch()
             await here.operations.reservations.watch()
 
         (row,) = await here.rows(CDRS)
-        # 4.00 for the expiry, an hour at 6.00; whatever is told again is billed once.
+        # 4.00 for the expiry; 58 minutes in steps of ten are an hour at 6.00.
         assert row.cdr.total_cost == row.cdr.total_reservation_cost == Price(excl_e4=100_000)
-        assert (row.cdr.started_at, row.cdr.ended_at) == (START, UNTIL)
+        assert (row.cdr.started_at, row.cdr.ended_at) == (HELD_AT, UNTIL)
         assert (row.emsp_id, row.energy_import_wh, row.session_id) == (EMSP, 0, f"#NA/{row.cdr_id}")
         body = await cdr_to_ocpi(row.cdr, here.ports.vault.evidence)
         assert (body.session_id, len(body.id)) == (None, 32)

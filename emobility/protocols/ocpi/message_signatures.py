@@ -206,7 +206,7 @@ def signature_base(params: InnerList, message: Message, *, request: Message | No
     """
     lines: dict[str, str] = {}
     for component in params.items:
-        name = written(component)
+        name = _identifier(component)
         if name in lines:
             raise NotAuthentic(f"{name} is covered twice")
         lines[name] = _component(component, message, request)
@@ -216,6 +216,18 @@ def signature_base(params: InnerList, message: Message, *, request: Message | No
     if not text.isascii() or text.count("\n") != len(params.items):
         raise NotAuthentic("a covered value is not plain ASCII in one line")
     return text.encode()
+
+
+_IDENTIFIERS: Final = {
+    name: written(Item(name))
+    for name in ("@method", "@status", *REQUEST_FIELDS, *REQUEST_FIELDS_IF_THERE, *RESPONSE_FIELDS_IF_THERE, ORIGINAL)
+}
+
+
+def _identifier(component: Item) -> str:
+    """Return a component identifier as it is written; most are known."""
+    known = None if component.parameters else _IDENTIFIERS.get(str(component.value))
+    return known if known is not None and isinstance(component.value, str) else written(component)
 
 
 def _component(component: Item, message: Message, request: Message | None) -> str:
@@ -527,7 +539,7 @@ def _said(
 _SIGNATURE_FIELDS: Final = (SIGNATURE_INPUT, SIGNATURE)
 
 
-def _inputs(message: Message) -> dict[str, Member]:
+def _inputs(message: Message) -> Mapping[str, Member]:
     try:
         inputs = read_dictionary(message.fields.get(SIGNATURE_INPUT, ""))
     except MalformedField as error:
@@ -547,8 +559,8 @@ def _presented(message: Message, label: Label, *, first: str, request: Message |
         raise NotAuthentic(f"there is no signature {label.value}")
     if len(params.items) > COVERED_MAX:
         raise NotAuthentic(f"more than {COVERED_MAX} covered components")
-    covered = frozenset(map(written, params.items))
-    if written(Item(first)) not in covered:
+    covered = frozenset(map(_identifier, params.items))
+    if _IDENTIFIERS[first] not in covered:
         raise NotAuthentic(f"{first} is not signed")
     created, nonce = params.parameters.get("created"), params.parameters.get("nonce")
     key, algorithm = params.parameters.get("keyid"), params.parameters.get("alg")
@@ -573,7 +585,7 @@ def _presented(message: Message, label: Label, *, first: str, request: Message |
 def _require_covered(read: _Read, always: Iterable[str], if_there: Iterable[str], message: Message) -> None:
     """Refuse a message of which something that matters is not signed."""
     for name in (*always, *(each for each in if_there if each in message.fields)):
-        if written(Item(name)) not in read.covered:
+        if _IDENTIFIERS[name] not in read.covered:
             raise NotAuthentic(f"{name} is not signed by {read.presented.label.value}")
 
 

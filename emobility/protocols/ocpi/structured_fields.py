@@ -12,12 +12,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from emobility.domain.errors import MalformedInput
 
 INTEGER_MAX: Final = 999_999_999_999_999
 """15 digits (RFC 9651, 3.3.1)."""
+FIELDS_KEPT: Final = 256
+"""Dictionaries kept as they were read: a message's are asked for several times."""
 FIELD_CHARACTERS_MAX: Final = 16_384
 """A longer field is refused unread."""
 _KEY: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
@@ -101,7 +105,8 @@ def read_list(text: str) -> list[Member]:
     return members
 
 
-def read_dictionary(text: str) -> dict[str, Member]:
+@lru_cache(maxsize=FIELDS_KEPT)
+def read_dictionary(text: str) -> Mapping[str, Member]:
     """Read a dictionary; of a key that comes twice the last value counts (4.2.2). Raises `MalformedField`."""
     reader = _Reader(text)
     members: dict[str, Member] = {}
@@ -110,7 +115,7 @@ def read_dictionary(text: str) -> dict[str, Member]:
         members[key] = reader.member() if reader.skip("=") else Item(True, reader.parameters())
         if not reader.comma():
             break
-    return members
+    return MappingProxyType(members)
 
 
 class _Reader:

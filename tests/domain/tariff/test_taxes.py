@@ -64,6 +64,8 @@ def test_where_no_tax_is_applicable_a_rate_means_nothing() -> None:
 
     assert bill(stated).total == bill(unstated).total == Price(excl_e4=50_000)
     assert taxes_of(bill(stated)) == ()
+    limited = replace(stated, price_max=Price(excl_e4=90_000, incl_e4=90_000))
+    assert bill(limited).total == Price(excl_e4=50_000, incl_e4=50_000)
     # Over OCPI 2.2.1, which has no such word, it stays the same version.
     assert tariff_hash(stated) == tariff_hash(unstated) == tariff_hash(replace(unstated, tax_included=TaxIncluded.NO))
 
