@@ -76,6 +76,8 @@ def decode(text: str) -> tuple[Any, bytes]:
         if isinstance(error.__cause__, NumberTooLarge):
             raise error.__cause__ from error
         raise NotJSON(str(error)) from error
+    if canonical == text.encode():  # written as we write, as most are: nothing was dropped
+        return value, canonical
     # Every member has one colon. Escapes may hide the colons of a text, so such a text is written out first.
     if "\\" in text and "\\u" in text:  # one character is found ten times as fast
         text = _without_escapes(text)

@@ -141,6 +141,7 @@ async def mock_party(
     token: str | None,
     accepts: Sequence[str] = (),
     charges: bool = False,
+    is_driven: bool = False,
     now: Callable[[], datetime],
     stop: asyncio.Event,
 ) -> int:
@@ -163,6 +164,7 @@ async def mock_party(
         public_url=public_url,
     )
     mock.tokens.update(accepts)
+    mock.is_driven = is_driven
     async with mock:
         try:
             if register_at is not None:

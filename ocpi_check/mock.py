@@ -156,6 +156,8 @@ class MockParty:
         self.hub: Party | None = None
         """The hub it is registered at, whose pushes it takes for any owner."""
         self.hidden_endpoints = False
+        self.is_driven = False
+        """Whether `/mock/heard` and `/mock/answers` are served, to anybody."""
         self.registration: Registration | None = None
         """How it registered."""
         self._now = now
@@ -320,9 +322,12 @@ class MockParty:
         heard = await _heard(scope, receive)
         if len(self.heard) >= HEARD_MAX:
             del self.heard[: HEARD_MAX // 2]
-        self.heard.append(heard)
-        self._changed.set()
-        reply = await self._reply(heard)
+        if self.is_driven and heard.path.startswith("/mock/"):
+            reply = self._driven(heard)
+        else:
+            self.heard.append(heard)
+            self._changed.set()
+            reply = await self._reply(heard)
         content: dict[str, Any] = {"status_code": reply.code, "timestamp": stamp(self._now())}
         if reply.data is not None:
             content = {"data": reply.data, **content}
@@ -337,6 +342,18 @@ class MockParty:
         ids = {name: heard.headers[name] for name in ("x-request-id", "x-correlation-id") if name in heard.headers}
         sender = heard.from_party
         return ids if sender is None else {**ids, **sender.headers("to"), **self.party.headers("from")}
+
+    def _driven(self, heard: Heard) -> Reply:
+        """Tell what it got, or take what to answer: `{"method", "part", "times", "http", "code", "data"}`."""
+        if heard.method == "GET" and heard.path == "/mock/heard":
+            return Reply(data=[told(each) for each in self.heard])
+        if heard.method == "POST" and heard.path == "/mock/answers" and heard.is_json:
+            asked = dict(heard.json)
+            method, part, times = asked.pop("method", ""), asked.pop("part", "/"), asked.pop("times", 1)
+            if set(asked) <= {"http", "code", "data"}:
+                self.script(Reply(**asked), method=str(method), part=str(part), times=int(times))
+                return Reply()
+        return Reply(http=400, code=2001)
 
     async def _reply(self, heard: Heard) -> Reply:
         segments = heard.path.strip("/").split("/")

@@ -285,6 +285,8 @@ async def bridging(run: Run) -> None:
         hold(facts == (Decimal("0.33"), Decimal("0.40")), expected="excl_vat 0.33 and incl_vat 0.40", got=str(cost),
              sent=answer.sent)  # fmt: skip
     await _back(run, msp, cpo)
+    if theirs == "2.2.1":
+        await _told_of_loss(run, msp, cpo)
 
 
 async def _back(run: Run, msp: MockParty, cpo: MockParty) -> None:
@@ -294,6 +296,19 @@ async def _back(run: Run, msp: MockParty, cpo: MockParty) -> None:
     is_newer = run.target.version == "2.2.1"
     hold(("tax_included" in listed.data[0]) == is_newer, expected="a list in the asking party's version",
          got=str(listed.data[0])[:300], sent=listed.sent)  # fmt: skip
+
+
+async def _told_of_loss(run: Run, msp: MockParty, cpo: MockParty) -> None:
+    """Push what 2.2.1 has no field for: the sender is told, in a header or in status_message."""
+    way = Way(run, cpo, run.endpoint(cpo, "locations", "RECEIVER"), msp.party, msp)
+    location = {**objects.location(cpo.party, run.number(), run.later()), "help_phone": "+31201234567"}
+    answer = await way.call("PUT", f"/{cpo.party.path}/{location['id']}", location)
+    expect(answer, http=(200, 201), code=SUCCESS)
+    heard = way.arrived(answer).json
+    is_lost = heard.get("help_phone") is None
+    told = f"{answer.envelope.get('status_message', '')} {answer.headers}"
+    hold(not is_lost or "help_phone" in told, expected="to be told that help_phone is lost", got=told[:300],
+         sent=answer.sent)  # fmt: skip
 
 
 def _carried(way: Way, sent: str, path: str) -> None:

@@ -248,7 +248,7 @@ async def _result(run: Run, way: Way, url: str, wanted: str, result: dict[str, A
 
 @check("R14", "mod_commands.asciidoc#mod_commands_msp_post_method", roles=HUB)
 async def results_nobody_waits_for(run: Run) -> None:
-    """A result for a callback that is used or unknown is answered HTTP 404 or S 2001."""
+    """A result for a callback that is used, unknown or past its timeout is answered HTTP 404 or S 2001."""
     way = await run.way("commands", "RECEIVER")
     assert way.receiver is not None, "through a hub"
     wanted = result_url(run, way, f"r14-{run.number()}")
@@ -261,6 +261,14 @@ async def results_nobody_waits_for(run: Run) -> None:
         hold(answer.http == 404 or answer.code == 2001, expected="HTTP 404 or S 2001", got=answer)
     path = wanted.removeprefix(way.sender.base_url)
     hold(len(way.sender.heard_at(path)) == 1, expected="one result at the requester", got="more", sent=answer.sent)
+    # R13's other half: a requester that counted to `timeout` knows that no result will come.
+    way.receiver.script(Reply(data={"result": "ACCEPTED", "timeout": 0}), part="/START_SESSION")
+    late = result_url(run, way, f"r14-{run.number()}")
+    answer = expect(await way.call("POST", "/START_SESSION", start_session(run, way, late)), code=SUCCESS)
+    url = way.arrived(answer).json["response_url"]
+    await asyncio.sleep(run.target.grace_s)
+    answer = await run.caller.call("POST", url, headers=headers, body={"result": "ACCEPTED"})
+    hold(answer.http == 404 or answer.code == 2001, expected="HTTP 404 or S 2001 past the timeout", got=answer)
 
 
 @check("R15", f"{DOC}message_routing", roles=HUB)

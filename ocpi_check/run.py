@@ -23,6 +23,8 @@ QUIET_S: Final = 0.25
 SILENCE_S: Final = 300.0
 """After so long a hub asks a silent party for its versions (mod_hub_client_info)."""
 NOBODY_YET: Final = Party("ZZ", "ZZZ")
+GRACE_S: Final = 8.0
+"""How long after its `timeout` a result may still be taken as one that was under way."""
 COUNTERPARTS: Final = {"CPO": "EMSP", "EMSP": "CPO", "NSP": "CPO", "HUB": "CPO"}
 
 
@@ -40,6 +42,7 @@ class Target:
     patience_s: float = 60.0
     """A check that would take longer is skipped."""
     silence_s: float = SILENCE_S
+    grace_s: float = GRACE_S
     arrival_s: float = ARRIVAL_S
     is_registered: bool = False
     """The tokens in hand are those of registrations that exist; no handshake is made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,8 +12,9 @@ from pydantic import BaseModel, Field
 
 from emobility.domain.errors import EmobilityError, MalformedInput
 from emobility.domain.identifiers import PartyId, Role
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, PeerState, PeerTolerances
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, Peer, PeerState, PeerTolerances, tolerate
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
 from roaming_hub.broadcasts import Broadcasts
@@ -75,6 +77,17 @@ class LostField(BaseModel):
     concerns_money: bool
 
 
+class PeerSettings(BaseModel):
+    """The version that is spoken with a party's platform, and what it may do otherwise than the text."""
+
+    version: str
+    accepts_plain_token: bool
+    sends_plain_token: bool
+    lacks_routing_headers: bool
+    posts_again: bool
+    speaks_2_1_1: bool
+
+
 class BridgeReport(BaseModel):
     """What one body lost between parties of different versions."""
 
@@ -117,6 +130,7 @@ def admin_router(
     """Return all routes."""
     router = APIRouter(dependencies=[Depends(require_internal(access))])
     router.include_router(_parties_router(host, presence, hub))
+    router.include_router(_tolerances_router(host, hub))
     router.include_router(_traffic_router(host, broadcasts, backlog))
     return router
 
@@ -187,6 +201,39 @@ def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRout
                 raise HTTPException(status_code=404, detail=f"no party {party} at this hub")
             await unit.commit()
         return next(state for state in await parties() if state.party_id == party.code)
+
+    return router
+
+
+def _tolerances_router(host: OCPIHost, hub: PartyId) -> APIRouter:
+    router = APIRouter()
+    units = host.ports.units
+
+    @router.get("/admin/parties/{party_id}/tolerances")
+    async def shown(party_id: str) -> PeerSettings:
+        """Tell which version a party's platform speaks, and what it may do otherwise than the text."""
+        async with units.begin() as unit:
+            peer = await unit.table(PEER).get(hub, await _peer_id(unit, party_id))
+        return _settings(peer)
+
+    @router.put("/admin/parties/{party_id}/tolerances")
+    async def set_tolerances(party_id: str, tolerances: PeerTolerances) -> PeerSettings:
+        """Let a party's platform do otherwise than the text, or no more; what is not named is not tolerated."""
+        async with units.begin() as unit:
+            peer = await tolerate(unit, hub, await _peer_id(unit, party_id), tolerances)
+            await unit.commit()
+        return _settings(peer)
+
+    async def _peer_id(unit: UnitOfWork, party_id: str) -> str:
+        """Return the platform of a party: the one that plays its roles, else the one invited for it."""
+        party = _party(party_id)
+        roles = await unit.table(PEER_ROLE).select({"own_party": hub, "party_id": party}, limit=1)
+        return roles[0].peer_id if roles else party.code
+
+    def _settings(peer: Peer | None) -> PeerSettings:
+        if peer is None:
+            raise HTTPException(status_code=404, detail="no platform of this party is known here")
+        return PeerSettings(version=peer.version, **asdict(peer.tolerances))
 
     return router
 

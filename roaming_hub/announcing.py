@@ -77,7 +77,7 @@ class Announcing:
             CredentialsRole(
                 country_code=role.party_id.country_code,
                 party_id=role.party_id.party_id,
-                role=role.role,
+                role=role.role.in_ocpi,
                 business_details=BusinessDetails(name=role.business_name),
             )
             for role in roles

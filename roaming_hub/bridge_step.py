@@ -43,6 +43,8 @@ class BridgeStep(Step):
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._answered: dict[str, tuple[bytes, tuple[Loss, ...]]] = {}
+        """Message id → the receiver's body and what it lost, from `returning` to `ended`."""
 
     async def outgoing(self, message: Message) -> Message:
         """Say the body as the receiver's version does. Raises `NotBridgeable`."""
@@ -67,6 +69,8 @@ class BridgeStep(Step):
             bridged = bridge(answer.body, way, from_version=from_version, to_version=to_version)
         except NotBridgeable as error:
             raise OCPIError(StatusCode.HUB_ERROR, f"the answer came, but {error.message}") from error
+        if bridged.losses:
+            self._answered[message.message_id] = (answer.body, bridged.losses)
         told = {}
         if message.losses:
             told[LOSSES_HEADER.lower()] = losses_header(message.losses)
@@ -76,22 +80,13 @@ class BridgeStep(Step):
 
     async def ended(self, message: Message, outcome: Outcome) -> Sequence[Row]:
         """Keep what was lost on the way there, and on the way back."""
+        del outcome
         rows: list[Row] = []
         if message.losses:
             rows.append((BRIDGE_LOSS, self._report(message, message.incoming.body, message.losses, is_answer=False)))
-        answer = outcome.answer
-        if answer is not None and message.incoming.version != message.receiver.version:
-            try:
-                bridged = bridge(
-                    answer.body,
-                    _way(message, answer),
-                    from_version=message.receiver.version,
-                    to_version=message.incoming.version,
-                )
-            except (NotBridgeable, NotJSON):
-                return rows
-            if bridged.losses:
-                rows.append((BRIDGE_LOSS, self._report(message, answer.body, bridged.losses, is_answer=True)))
+        answered = self._answered.pop(message.message_id, None)
+        if answered is not None:
+            rows.append((BRIDGE_LOSS, self._report(message, *answered, is_answer=True)))
         return rows
 
     async def purge(self, unit: UnitOfWork) -> int:

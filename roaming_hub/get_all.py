@@ -333,7 +333,8 @@ class _Merge:
     async def _read_on(self, source: _Source) -> None:
         """Read the next part of a source's list; the first time from before where it was left, to find that place."""
         place = source.place
-        if source.is_found or not place.remembered:
+        if source.is_found or not source.seen:
+            source.is_found = True
             objects = await self._part(source, place.taken, self._fetch_limit)
             self._enter(source, objects)
             return

@@ -7,6 +7,7 @@ push is not turned into a broadcast, for what concerns all must be meant so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote
@@ -28,6 +29,7 @@ from roaming_hub.object_owners import (
     ObjectOwners,
 )
 
+_CONTRACT: Final = re.compile(r"([A-Za-z]{2})-?([A-Za-z0-9]{3})-?[A-Za-z0-9]{9}", re.ASCII)
 _BY_OBJECT: Final = {
     ModuleID.LOCATIONS.value: LOCATION,
     ModuleID.SESSIONS.value: SESSION,
@@ -43,6 +45,8 @@ class _Asked(msgspec.Struct, frozen=True):
     session_id: str = ""
     reservation_id: str = ""
     cdr_token: CdrTokenParty | None = None
+    auth_id: str = ""
+    """2.1.1: the contract, which begins with its eMSP's country and id (ISO 15118-1, annex H)."""
 
 
 class OpenRouting:
@@ -73,6 +77,8 @@ class OpenRouting:
         if module in {ModuleID.SESSIONS, ModuleID.CDRS}:
             if asked.cdr_token is not None:
                 return _party(asked.cdr_token)
+            if (contract := _CONTRACT.match(asked.auth_id)) is not None:
+                return [PartyId.of(*contract.groups())]
             # What a PATCH or GET of a Session says of its eMSP is what its PUT said.
             return await owners(SESSION_TOKEN, path[2]) if module == ModuleID.SESSIONS and len(path) > 2 else []
         if module == ModuleID.COMMANDS:

@@ -13,14 +13,17 @@ from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.client import NotAuthenticatedAtPeer
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER, Peer, PeerState, roles_of
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerState, roles_of
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.v221 import ClientInfo, ConnectionStatus, InterfaceRole, ModuleID
 from roaming_hub.records import HUB_CLIENT, HubClient
 
 PROBE_S: Final = 300.0
 """A platform that was silent this long is asked for its versions (15.2.3)."""
+PROBES_AT_ONCE: Final = 32
+"""Platforms probed side by side: a dead one takes its whole time-out."""
 
 _log = structlog.get_logger(__name__)
 
@@ -117,19 +120,38 @@ class Presence:
         since_s = self._ports.timer.monotonic_s() - PROBE_S
         async with self._ports.units.begin() as unit:
             peers = await unit.table(PEER).select({"own_party": self._hub, "state": PeerState.REGISTERED})
-        for peer in peers:
-            if self._heard_s.get(peer.peer_id, since_s) > since_s:
-                continue
-            try:
-                client = await self._serving.client(peer)
-                await client.send("GET", peer.versions_url, to_party=None, correlation_id=self._ports.randomness.uuid())
-            except RuleBroken:
-                await self.heard(peer)  # it answered, if only to refuse
-            except EmobilityError as error:
-                _log.warning("peer_silent", peer=peer.peer_id, reason=str(error))
-                await self.lost(peer)
-            else:
-                await self.heard(peer)
+        silent = [peer for peer in peers if self._heard_s.get(peer.peer_id, since_s) <= since_s]
+        places = asyncio.Semaphore(PROBES_AT_ONCE)
+
+        async def probe(peer: Peer) -> None:
+            async with places:
+                await self._ask(peer)
+
+        # All are asked before anything that came of it is raised: one that can't be noted hides no other.
+        outcomes = await asyncio.gather(*map(probe, silent), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _ask(self, peer: Peer) -> None:
+        try:
+            client = await self._serving.client(peer)
+            await client.send("GET", peer.versions_url, to_party=None, correlation_id=self._ports.randomness.uuid())
+        except RuleBroken:
+            await self.heard(peer)  # it answered, if only to refuse
+        except EmobilityError as error:
+            if isinstance(error, NotAuthenticatedAtPeer) and await self._is_renewed(peer):
+                return
+            _log.warning("peer_silent", peer=peer.peer_id, reason=str(error))
+            await self.lost(peer)
+        else:
+            await self.heard(peer)
+
+    async def _is_renewed(self, peer: Peer) -> bool:
+        """Tell whether a platform got other tokens since: it refused the old ones, which is no silence."""
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(PEER).get_for_update(self._hub, peer.peer_id)
+        return current is None or current.outgoing_token != peer.outgoing_token
 
     async def _registered(self, _: PartyId, peer: Peer) -> None:
         await self._set(peer, ConnectionStatus.CONNECTED)
@@ -162,16 +184,19 @@ class Presence:
 
     async def _push(self, unit: UnitOfWork, changed: HubClient) -> None:
         """Tell every connected party that serves the receiver interface, save the one it is about (15.2.1)."""
+        parties: dict[str, list[PartyId]] = {}
+        for role in await unit.table(PEER_ROLE).select({"own_party": self._hub}, order_by=("party_id", "role")):
+            parties.setdefault(role.peer_id, []).append(role.party_id)
         for peer in await unit.table(PEER).select({"own_party": self._hub, "state": PeerState.REGISTERED}):
             if (ModuleID.HUBCLIENTINFO, InterfaceRole.RECEIVER) not in peer.endpoint_urls():
                 continue
-            roles = await roles_of(unit, peer)
-            if not roles or any(role.party_id == changed.party_id for role in roles):
+            own = parties.get(peer.peer_id, [])
+            if not own or changed.party_id in own:
                 continue
             await self._serving.deliveries.enqueue(
                 unit,
                 own_party=self._hub,
-                to_party=roles[0].party_id,
+                to_party=own[0],
                 method="PUT",
                 module=ModuleID.HUBCLIENTINFO,
                 interface_role=InterfaceRole.RECEIVER,
@@ -187,7 +212,7 @@ def _client_info(client: HubClient) -> ClientInfo:
     return ClientInfo(
         country_code=client.party_id.country_code,
         party_id=client.party_id.party_id,
-        role=client.role,
+        role=client.role.in_ocpi,
         status=client.status,
         last_updated=client.last_updated,
     )

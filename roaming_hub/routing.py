@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,11 +19,12 @@ from starlette.routing import BaseRoute, Route
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
+from emobility.protocols.ocpi import v211
 from emobility.protocols.ocpi.host import Caller, OCPIHost
 from emobility.protocols.ocpi.server import MessageIds, Reply, envelope, reply_to
 from emobility.protocols.ocpi.signing import MessageSigning
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
-from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole
+from emobility.protocols.ocpi.v221 import Endpoint, InterfaceRole, ModuleID
 from roaming_hub.addressing import Addressing, sender_party
 from roaming_hub.broadcasts import Broadcasts
 from roaming_hub.callbacks import Callbacks
@@ -38,6 +41,15 @@ from roaming_hub.routed_modules import ROUTED_MODULES
 METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 _log = structlog.get_logger(__name__)
+
+
+class _Routed(StringConvertor):
+    """A part of a path that is a module we route."""
+
+    regex = "|".join(map(re.escape, ROUTED_MODULES))
+
+
+register_url_convertor("routed", _Routed())
 
 Carry = Callable[[Request, MessageIds, Caller, str], Awaitable[Response]]
 
@@ -60,8 +72,12 @@ class Router:
     get_all: GetAll
     signing: MessageSigning
 
-    def routes(self, host: OCPIHost) -> list[BaseRoute]:
-        """Return the routes below `/ocpi`; authentication is the host's."""
+    def routes(self, host: OCPIHost) -> tuple[list[BaseRoute], list[BaseRoute]]:
+        """Return the routes below `/ocpi` that stand before the host's own, and those after; the host authenticates.
+
+        Routes are tried one by one, so those of the messages that come by the thousand come first. Whatever they don't
+        know, such as another spelling of a module, gets its answer from those that stand last.
+        """
 
         def served(carry: Carry, version: str) -> Callable[[Request], Awaitable[Response]]:
             async def serve(request: Request) -> Response:
@@ -69,17 +85,20 @@ class Router:
 
             return serve
 
-        return [
-            route
-            for version in host.registrar.versions
-            for route in (
-                Route(f"/{version}/proxy/{{resource_id}}", served(self._at_stand_in, version), methods=["GET", "POST"]),
-                Route(f"/{version}/{{module}}/{{side}}", served(self._at_endpoint, version), methods=METHODS),
-                Route(
-                    f"/{version}/{{module}}/{{side}}/{{rest:path}}", served(self._at_endpoint, version), methods=METHODS
-                ),
-            )
-        ]
+        first: list[BaseRoute] = []
+        last: list[BaseRoute] = []
+        for version in host.registrar.versions:
+            endpoint, stand_in = served(self._at_endpoint, version), served(self._at_stand_in, version)
+            first += [
+                Route(f"/{version}/{{module:routed}}/{{side}}/{{rest:path}}", endpoint, methods=METHODS),
+                Route(f"/{version}/{{module:routed}}/{{side}}", endpoint, methods=METHODS),
+                Route(f"/{version}/proxy/{{resource_id}}", stand_in, methods=["GET", "POST"]),
+            ]
+            last += [
+                Route(f"/{version}/{{module}}/{{side}}/{{rest:path}}", endpoint, methods=METHODS),
+                Route(f"/{version}/{{module}}/{{side}}", endpoint, methods=METHODS),
+            ]
+        return first, last
 
     async def _answered(self, request: Request, host: OCPIHost, carry: Carry, version: str) -> Response:
         ids = MessageIds.of(request, self.ports.randomness)
@@ -102,6 +121,8 @@ class Router:
     async def _at_endpoint(self, request: Request, ids: MessageIds, caller: Caller, version: str) -> Response:
         incoming = await self._entered(await self.addressing.incoming(request, ids, caller, version=version))
         sender, to_party = sender_party(caller, incoming.routing), incoming.routing.to_party
+        if to_party is None and _is_push_of_2_1_1(incoming):
+            to_party = self.hub
         if to_party == self.hub:
             if incoming.method == "GET" and incoming.side is InterfaceRole.SENDER:
                 return await self.get_all.first_page(incoming, sender)
@@ -131,6 +152,12 @@ def endpoints(base_url: str) -> Sequence[Endpoint]:
         for module in ROUTED_MODULES
         for side in InterfaceRole
     ]
+
+
+def _is_push_of_2_1_1(incoming: Incoming) -> bool:
+    """Tell whether a push can only be meant for all: 2.1.1 has no headers to say so, nor to name one party."""
+    is_for_all = incoming.module in {ModuleID.LOCATIONS, ModuleID.TARIFFS, ModuleID.TOKENS}
+    return incoming.version == v211.VERSION and incoming.side is InterfaceRole.RECEIVER and is_for_all
 
 
 def _known_module(request: Request) -> str:

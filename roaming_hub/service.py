@@ -116,7 +116,9 @@ class RoamingHub:
             fixed_party=HostedParty(service=SERVICE, party_id=HUB, role=Role.HUB, business_name="Wattroam hub"),
             extra_endpoints=endpoints,
         )
-        self.host.add_routes(self.router.routes(self.host))
+        first, last = self.router.routes(self.host)
+        self.host.app.router.routes[:0] = first
+        self.host.add_routes(last)
         self.host.app.add_middleware(
             AtTheDoor, ports=ports, addresses=Buckets(ports, per_s=ADDRESS_PER_S, burst=ADDRESS_BURST)
         )

@@ -67,7 +67,11 @@ class PartyId:
 
 
 class Role(StrEnum):
-    """What a party does (OCPI 2.2.1, 16.x Role; NAP and OTHER included)."""
+    """What a party does (OCPI 2.2.1, 16.x Role; NAP and OTHER included).
+
+    PTP, a provider of payment terminals, is in the words of 2.3.0's payments branch, though not in its enum: it joins
+    as what it is and is told to others as OTHER.
+    """
 
     CPO = "CPO"
     EMSP = "EMSP"
@@ -75,4 +79,10 @@ class Role(StrEnum):
     NAP = "NAP"
     NSP = "NSP"
     OTHER = "OTHER"
+    PTP = "PTP"
     SCSP = "SCSP"
+
+    @property
+    def in_ocpi(self) -> Role:
+        """The role as every version's enum has it."""
+        return Role.OTHER if self is Role.PTP else self

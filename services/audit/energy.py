@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from emobility.domain.cdr import CDR
+from emobility.domain.tariff.selection import only_reserves
 from emobility.domain.transaction import Transaction, metered_wh
 from emobility.events.fold import TransactionKey
 from services.audit.books import Books
@@ -138,8 +140,13 @@ def _billed_of_nothing(books: Books) -> list[Difference]:
             cause=f"no transaction has session {row.session_id} of this document",
         )
         for row in books.cpo_cdrs
-        if (row.party_id, row.session_id) not in sessions
+        if (row.party_id, row.session_id) not in sessions and not _is_of_a_reservation(row.cdr)
     ]
+
+
+def _is_of_a_reservation(cdr: CDR) -> bool:
+    """Whether a document bills a reservation that expired, which no transaction used and no energy flowed under."""
+    return all(only_reserves(period) for period in cdr.periods)
 
 
 def check_quarantine(books: Books) -> Check:

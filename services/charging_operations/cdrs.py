@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
-from emobility.domain.cdr import CDR, SignedMeterData, credit_of
+from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData, credit_of
 from emobility.domain.charging_periods import charging_periods, whole_second
+from emobility.domain.charging_station import Connector
 from emobility.domain.errors import EmobilityError
+from emobility.domain.identifiers import PartyId
 from emobility.domain.session import ChargingPeriod, SessionStatus
 from emobility.domain.tariff.merging import merge_alike
 from emobility.domain.tariff.periods import split_at_price_changes
@@ -25,10 +27,11 @@ from emobility.domain.transaction_faults import Fault, FaultReason
 from emobility.events import codec
 from emobility.events.cdr import CDRIssued, SessionChanged
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.mapping import cdr_to_ocpi, owner_path, session_to_ocpi
+from emobility.protocols.ocpi.mapping import NOT_AVAILABLE, cdr_to_ocpi, owner_path, session_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.charging_operations.office import NotAllowedNow, Office
 from services.charging_operations.records import CDRS, SESSION, CDRRecord, SessionRecord
+from services.charging_operations.stations import KnownEVSE
 
 PERIODS_UNMERGED_MAX: Final = 1_000
 """A session of more charging periods is told in fewer: one per quarter of an hour and price."""
@@ -63,6 +66,27 @@ def delivery_key(session_id: str) -> str:
     return f"session/{session_id}"
 
 
+def place_of(known: KnownEVSE, connector: Connector) -> CDRLocation:
+    """Return where a charge takes place, as it is frozen into the CDR."""
+    location = known.location
+    return CDRLocation(
+        location_id=location.location_id,
+        name=location.name,
+        address=location.address,
+        city=location.city,
+        postal_code=location.postal_code,
+        country=location.country,
+        latitude=location.latitude,
+        longitude=location.longitude,
+        time_zone=location.time_zone,
+        evse_uid=known.evse.evse_uid,
+        emi3_id=known.evse.emi3_id,
+        connector_id=connector.connector_id,
+        connector_standard=connector.standard,
+        power_type=connector.power_type,
+    )
+
+
 def too_large(
     record: SessionRecord, periods: Sequence[ChargingPeriod], signed_data: SignedMeterData | None = None
 ) -> Fault | None:
@@ -84,6 +108,26 @@ def priced(record: SessionRecord, periods: Sequence[ChargingPeriod], ended_at: d
         time_zone=record.location.time_zone,
         rounding=rounding_policy(record.session.rounding_policy),
     )
+
+
+class Billed(Protocol):
+    """What CDRs are issued for: a session, or a reservation that never became one."""
+
+    @property
+    def party_id(self) -> PartyId:
+        """The CPO."""
+
+    @property
+    def session_id(self) -> str:
+        """Its name; of a reservation `#NA/` and the id of its first CDR."""
+
+    @property
+    def emsp_id(self) -> PartyId:
+        """Who is billed."""
+
+    @property
+    def agreement_id(self) -> str:
+        """Under which agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +248,11 @@ class CDRDesk:
             rounding_policy=session.rounding_policy,
         )
         self.office.metrics.billed(cdr.total_energy_import_wh)
-        await self._send(unit, record, cdr, correlation_id=correlation_id)
+        await self.send(unit, record, cdr, correlation_id=correlation_id)
         return cdr
 
     async def credit(
-        self, unit: UnitOfWork, record: SessionRecord, original: CDRRecord, *, remark: str, correlation_id: str
+        self, unit: UnitOfWork, record: Billed, original: CDRRecord, *, remark: str, correlation_id: str
     ) -> CDR:
         """Take a CDR back whole.
 
@@ -225,18 +269,20 @@ class CDRDesk:
             remark=remark,
         )
         await unit.table(CDRS).put(replace(original, credited_by=credit.cdr_id))
-        await self._send(unit, record, credit, correlation_id=correlation_id)
+        await self.send(unit, record, credit, correlation_id=correlation_id)
         return credit
 
-    async def _next_id(self, unit: UnitOfWork, record: SessionRecord, letter: str) -> str:
+    async def _next_id(self, unit: UnitOfWork, record: Billed, letter: str) -> str:
         issued = await cdrs_of(unit, record)
+        name = record.session_id.removeprefix(f"{NOT_AVAILABLE}/")
         if not issued:
-            return record.session_id
+            return name
         same = [each for each in issued if each.is_credit == (letter == "C")]
         # The first CDR of a session bears no suffix, so replacements count from the second on.
-        return f"{record.session_id}-{letter}{len(same) if letter == 'R' else len(same) + 1}"
+        return f"{name}-{letter}{len(same) if letter == 'R' else len(same) + 1}"
 
-    async def _send(self, unit: UnitOfWork, record: SessionRecord, cdr: CDR, *, correlation_id: str) -> None:
+    async def send(self, unit: UnitOfWork, record: Billed, cdr: CDR, *, correlation_id: str) -> None:
+        """Store a CDR, make it a fact and owe it to the eMSP."""
         await unit.table(CDRS).insert(
             CDRRecord(
                 party_id=record.party_id,
@@ -271,14 +317,14 @@ class CDRDesk:
         )
 
 
-async def cdrs_of(unit: UnitOfWork, record: SessionRecord) -> list[CDRRecord]:
+async def cdrs_of(unit: UnitOfWork, record: Billed) -> list[CDRRecord]:
     """Return all CDRs and credits of a session, oldest first."""
     return await unit.table(CDRS).select(
         {"party_id": record.party_id, "session_id": record.session_id}, order_by=("last_updated",)
     )
 
 
-async def live_cdr(unit: UnitOfWork, record: SessionRecord) -> CDRRecord | None:
+async def live_cdr(unit: UnitOfWork, record: Billed) -> CDRRecord | None:
     """Return the one CDR of a session that stands uncredited."""
     live = [each for each in await cdrs_of(unit, record) if not each.is_credit and each.credited_by is None]
     if len(live) > 1:

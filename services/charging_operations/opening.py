@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from emobility.domain.agreement import NoAgreementInForce
 from emobility.domain.authorization import EMSPContact, Means
-from emobility.domain.cdr import CDRLocation
 from emobility.domain.charging_periods import whole_second
 from emobility.domain.charging_station import Connector
 from emobility.domain.session import AuthMethod, Session, SessionStatus, SessionToken
@@ -15,6 +14,7 @@ from emobility.domain.transaction import Transaction, is_complete
 from emobility.domain.transaction_faults import Fault, FaultReason, without_clock
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.authorizing import CLOCK_SLACK, decide_by, is_for_a_start, keep_authorization
+from services.charging_operations.cdrs import place_of
 from services.charging_operations.concurrency import policy_of
 from services.charging_operations.office import Office, agreement_at, short_hash
 from services.charging_operations.own_tokens import may_charge_under
@@ -114,7 +114,7 @@ class Opening:
             agreement_id=agreement.agreement_id,
             agreement_version=agreement.version,
             tariff=version.tariff,
-            location=_place(known, connector),
+            location=place_of(known, connector),
             session=session,
             revision=0,
             last_updated=now,
@@ -236,23 +236,3 @@ def power_w_max_of(known: KnownEVSE) -> int:
 def is_push_due(record: SessionRecord, now: datetime, interval: timedelta) -> bool:
     """Tell whether a running session's eMSP has not been told for long enough."""
     return now - record.pushed_at >= interval
-
-
-def _place(known: KnownEVSE, connector: Connector) -> CDRLocation:
-    location = known.location
-    return CDRLocation(
-        location_id=location.location_id,
-        name=location.name,
-        address=location.address,
-        city=location.city,
-        postal_code=location.postal_code,
-        country=location.country,
-        latitude=location.latitude,
-        longitude=location.longitude,
-        time_zone=location.time_zone,
-        evse_uid=known.evse.evse_uid,
-        emi3_id=known.evse.emi3_id,
-        connector_id=connector.connector_id,
-        connector_standard=connector.standard,
-        power_type=connector.power_type,
-    )

@@ -36,6 +36,7 @@ from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.v221 import CommandResultType, InterfaceRole, ModuleID
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult
 from services.charging_operations.concurrency import TokenGroup
+from services.charging_operations.expired_reservations import ExpiryDesk, Holding
 from services.charging_operations.office import GROUP, NotAllowedNow, NotFound, NotUnderstood, Office
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.records import COMMAND, EVSES, SESSION, TokenRecord
@@ -162,6 +163,7 @@ class ReservationDesk:
 
     office: Office
     publisher: Publisher
+    expiries: ExpiryDesk
 
     # What operators and eMSPs ask
 
@@ -379,6 +381,8 @@ class ReservationDesk:
         )
         if row is not None and row.state is not ReservationState.USED:
             used = replace(row, transaction_id=event.transaction_id)
+            if row.state is ReservationState.EXPIRED:
+                await self.expiries.take_back(unit, _held(row, until=row.expires_at))
             await self._end(unit, used, ReservationState.USED)
             await _hold_for_session(unit, used)
 
@@ -448,6 +452,8 @@ class ReservationDesk:
     async def _end(self, unit: UnitOfWork, row: ReservationRecord, state: ReservationState) -> None:
         ended = replace(row, state=state, ended_at=row.ended_at or self.office.now(), id_token=None)
         await unit.table(RESERVATION).put(ended)
+        if state is ReservationState.EXPIRED and row.state is ReservationState.ACTIVE:
+            await self.expiries.bill(unit, _held(row, until=ended.ended_at or row.expires_at))
         if state is not ReservationState.USED:
             await self._show(unit, ended, EVSEStatus.AVAILABLE)
 
@@ -504,6 +510,20 @@ async def reserved_from(unit: UnitOfWork, transaction: Transaction) -> datetime 
         }
     )
     return min((whole_second(row.made_at) for row in rows), default=None)
+
+
+def _held(row: ReservationRecord, *, until: datetime) -> Holding:
+    return Holding(
+        party_id=row.party_id,
+        charging_station_id=row.charging_station_id,
+        reservation_id=row.reservation_id,
+        ocpp_evse_id=row.ocpp_evse_id,
+        emsp_id=row.emsp_id,
+        token_subject=None if row.id_token is None else row.id_token.subject,
+        made_at=row.made_at,
+        until=min(until, row.expires_at),
+        correlation_id=row.correlation_id,
+    )
 
 
 async def _hold_for_session(unit: UnitOfWork, row: ReservationRecord) -> None:

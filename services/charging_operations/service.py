@@ -51,6 +51,7 @@ from services.charging_operations.commands import CommandDesk
 from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
+from services.charging_operations.expired_reservations import ExpiryDesk
 from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
@@ -144,9 +145,10 @@ class ChargingOperations:
         self.concurrency = ConcurrencyDesk(office=office)
         self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
         self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
-        self.reservations = ReservationDesk(office=office, publisher=publisher)
-        self.commands = CommandDesk(office=office, reservations=self.reservations)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
+        expiries = ExpiryDesk(office=office, cdrs=cdrs)
+        self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
+        self.commands = CommandDesk(office=office, reservations=self.reservations)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)

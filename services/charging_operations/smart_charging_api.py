@@ -132,9 +132,9 @@ class SmartChargingAPI:
                 Route("GET", schedules, self.list_schedules, None, list[EVScheduleRecord], (*PAGE, EVSE)),
                 Route("GET", commands, self.list_commands, None, list[ChargingCommandRecord], (*PAGE, *FROM_TO)),
                 Route("GET", "/load-groups", self.list_groups, None, list[LoadGroupRecord], PAGE),
-                Route("PUT", group, self.put_group, LoadGroupTerms, LoadGroupRecord),
+                Route("PUT", group, self.put_group, LoadGroupTerms, LoadGroupRecord, needs=TokenRole.OWNER),
                 Route("GET", group, self.show_group, None, LoadGroupView),
-                Route("DELETE", group, self.drop_group, None, LoadGroupDropped),
+                Route("DELETE", group, self.drop_group, None, LoadGroupDropped, needs=TokenRole.OWNER),
             ],
             writes=TokenRole.OPERATOR,
         )

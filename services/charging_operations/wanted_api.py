@@ -69,7 +69,7 @@ class WantedAPI:
         tariff, said = f"{station}/default-tariffs/{{ocpp_evse_id}}", COMMAND_STATUS_WORDS
         control, display = f"{controls}/{{control_id}}", f"{displays}/{{message_id}}"
         adjusted, words = f"{streams}/{{stream_id}}/adjust", dict[str, Any]
-        shown = CommandAnswer
+        shown, owner = CommandAnswer, TokenRole.OWNER
         routes.add(
             "What operators want of stations",
             [
@@ -78,9 +78,25 @@ class WantedAPI:
                 Route("DELETE", control, self.clear_der_control, None, shown, (IS_DEFAULT,), also=said),
                 Route("POST", f"{controls}/clear", self.clear_der_controls, ControlsCleared, shown, also=said),
                 Route("POST", f"{controls}/refresh", self.refresh_der_controls, None, Refresh, also=said),
-                Route("PUT", tariff, self.set_default_tariff, StationTariff, shown, also=said),
-                Route("PUT", f"{transaction}/tariff", self.set_transaction_tariff, StationTariff, shown, also=said),
-                Route("POST", f"{station}/tariffs/clear", self.clear_station_tariffs, TariffsCleared, shown, also=said),
+                Route("PUT", tariff, self.set_default_tariff, StationTariff, shown, also=said, needs=owner),
+                Route(
+                    "PUT",
+                    f"{transaction}/tariff",
+                    self.set_transaction_tariff,
+                    StationTariff,
+                    shown,
+                    also=said,
+                    needs=owner,
+                ),
+                Route(
+                    "POST",
+                    f"{station}/tariffs/clear",
+                    self.clear_station_tariffs,
+                    TariffsCleared,
+                    shown,
+                    also=said,
+                    needs=owner,
+                ),
                 Route(
                     "POST",
                     f"{station}/tariffs/refresh",

@@ -112,10 +112,14 @@ def up(
     ] = None,
 ) -> None:
     """Serve on one machine: PostgreSQL, gateway, hub and back offices, until Ctrl-C. Data stay for the next time."""
-    from ocpi_check.command import ports_of
+    from ocpi_check.command import OptionsUnusable, ports_of
     from services.embedded.up import serve
 
-    sys.exit(serve(run_folder=run_folder, event_log=event_log.value, partner_ports=ports_of(partners_here)))
+    try:
+        ports = ports_of(partners_here)
+    except OptionsUnusable as error:
+        raise typer.BadParameter(str(error)) from error
+    sys.exit(serve(run_folder=run_folder, event_log=event_log.value, partner_ports=ports))
 
 
 @app.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -81,6 +79,8 @@ def check(
     silence: Annotated[float, typer.Option(help="Seconds of silence after which the hub probes a party.")] = 300.0,
 ) -> None:
     """Run the checklist against a platform; exit 1 when a check fails, 2 when it can't be run."""
+    import asyncio
+
     from emobility.adapters.system import SystemClock
     from ocpi_check.command import CANNOT_RUN, OptionsUnusable, check_platform, ports_of
     from ocpi_check.run import Target
@@ -127,12 +127,18 @@ def mock(
     charges: Annotated[
         bool, typer.Option("--charges", help="A CPO that accepts START_SESSION sends result, session and CDR.")
     ] = False,
+    driven: Annotated[
+        bool, typer.Option("--driven", help="Serve /mock/heard and /mock/answers, to anybody who reaches it.")
+    ] = False,
     version: Version = OCPIVersion.V221,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 0,
     public_url: PublicURL = "http://127.0.0.1:{port}",
 ) -> None:
     """Play a party with sample objects until Ctrl-C, and print every request it gets."""
+    import asyncio
+    import signal
+
     from emobility.adapters.system import SystemClock
     from ocpi_check.command import CANNOT_RUN, OptionsUnusable, mock_party
     from ocpi_check.wire import Party
@@ -152,6 +158,7 @@ def mock(
             token=token,
             accepts=accepts or [],
             charges=charges,
+            is_driven=driven,
             now=SystemClock().now,
             stop=stop,
         )

@@ -20,7 +20,7 @@ from emobility.domain.errors import EmobilityError, RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
-from emobility.domain.quote import price_sheet
+from emobility.domain.tariff.price_sheet import price_sheet
 from emobility.ports.ports import Ports
 from services.driver_mobility.api import party_of, status_of
 from services.driver_mobility.driving import Charge, Driving

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from emobility.domain.money import decimal_from_e4
-from emobility.domain.quote import RetailQuote, price_sheet
+from emobility.domain.quote import RetailQuote
 from emobility.domain.session import SessionStatus
+from emobility.domain.tariff.price_sheet import price_sheet
 from emobility.domain.tariff.version import tariff_hash
 from services.driver_mobility.driving import Charge
 from services.driver_mobility.ledger import AccountStatement, RetailTotals

@@ -100,7 +100,7 @@ class API:
         self, handler: Callable[[Request, PartyId], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def guarded(request: Request) -> Response:
-            party_id = _party_of(request.path_params["party"])
+            party_id = party_of(request.path_params["party"])
             await self._access.party(request, party_id)
             return await handler(request, party_id)
 
@@ -109,18 +109,18 @@ class API:
     async def show_backlog(self, request: Request) -> Response:
         """Say how much is under way."""
         await self._access.internal(request)
-        return _answer({"pending": await self._backlog.backlog()})
+        return answer({"pending": await self._backlog.backlog()})
 
     async def close(self, request: Request) -> Response:
         """Close what was accepted so far, without waiting for the period's end."""
         await self._access.internal(request)
-        asked = await _read_body(request, CloseRequest)
+        asked = await read_body(request, CloseRequest)
         if (asked.cpo_id is None) != (asked.agreement_id is None):
             raise NotUnderstood("name both CPO and agreement, or neither")
         pair = None
         if asked.cpo_id is not None and asked.agreement_id is not None:
-            pair = (_party_of(asked.cpo_id), asked.agreement_id)
-        return _answer({"closed": await self._closing.close_now(pair)})
+            pair = (party_of(asked.cpo_id), asked.agreement_id)
+        return answer({"closed": await self._closing.close_now(pair)})
 
     # Parties
 
@@ -135,7 +135,7 @@ class API:
             ]
             rows.sort(key=lambda row: (row.closed_at, row.statement_hash), reverse=True)
             shown = [shown_statement(row, await _batch_of(unit, row)) for row in rows[:ROWS_MAX]]
-        return _answer(shown)
+        return answer(shown)
 
     async def show(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement CDR by CDR, with all that is needed to compute its roots again."""
@@ -145,7 +145,7 @@ class API:
             assert pair is not None
             leaves, batch = await leaves_of(unit, record), await _batch_of(unit, record)
         secret = await self._ports.vault.open(pair.pair_secret)
-        return await asyncio.to_thread(lambda: _answer(statement_document(record, batch, leaves, pair_secret=secret)))
+        return await asyncio.to_thread(lambda: answer(statement_document(record, batch, leaves, pair_secret=secret)))
 
     async def show_csv(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement's CDRs as a table."""
@@ -157,14 +157,14 @@ class API:
 
     async def show_cdr(self, request: Request, party_id: PartyId) -> Response:
         """Say where a CDR stands and, once it is final, prove that: what the driver's receipt is made with."""
-        cpo_id = _party_of(request.path_params["cpo_id"])
-        return _answer(await self._proving.standing(party_id, cpo_id, request.path_params["cdr_id"]))
+        cpo_id = party_of(request.path_params["cpo_id"])
+        return answer(await self._proving.standing(party_id, cpo_id, request.path_params["cdr_id"]))
 
     async def accept(self, request: Request, party_id: PartyId) -> Response:
         """Take a party's own signature."""
         if self._acceptances is None:
             raise NoChain
-        asked = await _read_body(request, AcceptanceRequest)
+        asked = await read_body(request, AcceptanceRequest)
         given = GivenAcceptance(
             chain_id=asked.chain_id,
             book=_bytes_of(asked.book),
@@ -197,14 +197,15 @@ def _bytes_of(text: str) -> bytes:
         raise NotUnderstood(f"{text[:HASH_DIGITS]!r} is not hexadecimal") from error
 
 
-def _party_of(text: str) -> PartyId:
+def party_of(text: str) -> PartyId:
+    """Return the party a path names; one that is none does not exist."""
     try:
         return PartyId(text)
     except MalformedPartyId as error:
         raise HTTPException(status_code=404, detail="no such party") from error
 
 
-async def _read_body(request: Request, kind: type[T]) -> T:
+async def read_body(request: Request, kind: type[T]) -> T:
     """Read a JSON body. Raises `NotUnderstood`."""
     body = b""
     async for part in request.stream():
@@ -217,7 +218,8 @@ async def _read_body(request: Request, kind: type[T]) -> T:
         raise NotUnderstood(str(error)) from error
 
 
-def _answer(value: Any, status: int = 200) -> Response:
+def answer(value: Any, status: int = 200) -> Response:
+    """Write a value as JSON that nobody keeps."""
     headers = {"Cache-Control": "no-store"}
     return Response(codec.encode(value), status_code=status, media_type="application/json", headers=headers)
 
@@ -225,7 +227,7 @@ def _answer(value: Any, status: int = 200) -> Response:
 async def _error_answer(_: Request, error: Exception) -> Response:
     body = {"error": type(error).__name__, "detail": str(error)}
     if isinstance(error, UnknownStatement | UnknownCDR):
-        return _answer(body, 404)
+        return answer(body, 404)
     if isinstance(error, MalformedInput):
-        return _answer(body, 422)
-    return _answer(body, 503 if isinstance(error, Unavailable) else 409)
+        return answer(body, 422)
+    return answer(body, 503 if isinstance(error, Unavailable) else 409)

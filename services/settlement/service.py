@@ -36,6 +36,7 @@ from services.settlement.records import (
     OPENING,
     TRANSACTION,
 )
+from services.settlement.registry_words import RegistryWords
 from services.settlement.sending import Sending
 
 SERVICE: Final = "settlement"
@@ -76,6 +77,7 @@ class Settlement:
         self.app = FastAPI(title="Wattroam settlement", openapi_url=None, docs_url=None, redoc_url=None)
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
+        RegistryWords(ports, access).mount_on(self.app, guard)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ from io import StringIO
 from typing import Any, TypeVar
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from emobility.domain.identifiers import PartyId
@@ -881,7 +882,7 @@ def test_energy_that_was_discarded_with_its_event_is_a_part_of_what_was_metered(
     last = max(readings_in_order(whole), key=lambda each: each.import_wh or 0)
     assert last.import_wh is not None
     more = replace(
-        whole.reports[-1], readings=(replace(last, import_wh=last.import_wh + 40),), occurred_at=whole.last_at
+        whole.reports[-1], readings=(structs.replace(last, import_wh=last.import_wh + 40),), occurred_at=whole.last_at
     )
     books.logged_transactions[key] = replace(whole, reports=(*whole.reports, more))
 

@@ -11,6 +11,9 @@ from bench import (
     gateway_memory,
     gateway_reconnect_storm,
     gateway_wire,
+    hub_broadcast,
+    hub_memory,
+    hub_route,
     pricing,
 )
 from bench.figure import Figure
@@ -72,3 +75,24 @@ async def test_the_log_in_kafka_is_measured() -> None:
 
 def test_pricing_is_measured() -> None:
     assert_measured(pricing.measure(seconds=0.1), pricing.FIGURES)
+
+
+async def test_routing_is_measured_in_turns_with_the_rival() -> None:
+    figures = await hub_route.measure(rounds=1, round_s=0.5)
+
+    names = [figure.name for figure in figures]
+    assert names in ([*hub_route.FIGURES[:3]], [*hub_route.FIGURES])  # nginx is measured where it is installed
+    assert figures[0].value > 0
+
+
+async def test_a_broadcast_reaches_all_that_live() -> None:
+    figures = await hub_broadcast.measure(receivers=40)
+
+    assert [figure.name for figure in figures] == [*hub_broadcast.FIGURES]
+    assert figures[1].holds
+
+
+async def test_memory_is_measured_per_message() -> None:
+    [figure] = await hub_memory.measure(messages=50, warm_up=20)
+
+    assert figure.name == hub_memory.FIGURES[0]

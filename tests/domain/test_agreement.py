@@ -129,6 +129,7 @@ CHANGED: dict[str, Any] = {
     "credit_limit_e4": 10_000_001,
     "signed_meter_policy": SignedMeterPolicy.REQUIRED,
     "roaming_fee_e4": 1,
+    "notice_period_d": 30,
     "rounding_policy": RoundingPolicyName.COINS_TOTAL,
 }
 

@@ -1,9 +1,9 @@
-"""Quotes: nobody else's, nothing changed, not too late; and a sheet that lists every price in AFIR's order."""
+"""Quotes: nobody else's, nothing changed, not too late."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,6 @@ from emobility.domain.quote import (
     QuoteOfAnother,
     QuoteTampered,
     RetailQuote,
-    price_sheet,
     refuse_unusable,
     signing_bytes,
 )
@@ -26,7 +25,6 @@ from emobility.domain.tariff.tariff import (
     Tariff,
     TariffDimension,
     TariffElement,
-    TariffRestrictions,
 )
 
 NOW = datetime(2022, 3, 27, 9, 0, tzinfo=UTC)
@@ -107,58 +105,3 @@ def test_every_term_is_under_the_signature(change: dict[str, Any]) -> None:
 
 def test_the_signature_does_not_sign_itself() -> None:
     assert signing_bytes(replace(quote(), signature="ab")) == signing_bytes(quote())
-
-
-def test_a_price_sheet_goes_per_kwh_per_minute_per_session_other() -> None:
-    shown = price_sheet(
-        tariff(
-            TariffElement(
-                components=(
-                    component(TariffDimension.FLAT, "0.50"),
-                    component(TariffDimension.PARKING_TIME, "6", step=60),
-                    component(TariffDimension.TIME, "3"),
-                    component(TariffDimension.ENERGY, "0.30"),
-                )
-            ),
-            price_min=Price(excl_e4=5_000, incl_e4=6_050),
-        ),
-        time_zone="Europe/Amsterdam",
-    )
-
-    assert [line.section for line in shown] == ["per kWh", "per minute", "per minute", "per session", "other"]
-    assert [line.text for line in shown] == [
-        "0.363 EUR per kWh energy, incl. 21 % VAT",
-        "0.121 EUR per minute while plugged in without charging, incl. 21 % VAT, billed in steps of 60 s",
-        "0.0605 EUR per minute while charging, incl. 21 % VAT",
-        "0.605 EUR per session starting fee, incl. 21 % VAT",
-        "at least 0.6050 EUR in total",
-    ]
-
-
-def test_a_price_sheet_says_when_a_price_applies() -> None:
-    hour = TariffRestrictions(
-        start_date=date(2022, 3, 27), end_date=date(2022, 3, 28), start_time=time(14), end_time=time(15)
-    )
-
-    shown = price_sheet(
-        tariff(
-            TariffElement(components=(component(TariffDimension.ENERGY, "-0.05"),), restrictions=hour),
-            TariffElement(
-                components=(component(TariffDimension.ENERGY, "0.30"),),
-                restrictions=TariffRestrictions(energy_wh_max=20_000),
-            ),
-        ),
-        time_zone="Europe/Amsterdam",
-    )
-
-    assert shown[0].text == "-0.0605 EUR per kWh energy, incl. 21 % VAT (2022-03-27 14:00-15:00)"
-    assert shown[1].text == "0.363 EUR per kWh energy, incl. 21 % VAT (before 20 kWh)"
-    assert "Europe/Amsterdam" in shown[2].text
-
-
-def test_no_component_is_left_off_the_sheet() -> None:
-    elements = tuple(TariffElement(components=(component(dimension, "1", vat=None),)) for dimension in TariffDimension)
-
-    shown = price_sheet(tariff(*elements), time_zone="UTC")
-
-    assert len(shown) == len(elements)

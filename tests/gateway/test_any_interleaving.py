@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.transaction import Transaction, is_complete, metered_wh
@@ -115,7 +116,7 @@ def comparable(transaction: Transaction) -> Any:
             replace(
                 report,
                 readings=tuple(
-                    replace(each, signed_record=None, fault=str(each.signed_record is not None))
+                    structs.replace(each, signed_record=None, fault=str(each.signed_record is not None))
                     for each in report.readings
                 ),
             )

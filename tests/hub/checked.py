@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -23,12 +23,13 @@ from ocpi_check.operating import WattroamOperator
 from ocpi_check.run import Run, Target, run_checks
 from ocpi_check.table import Finding
 from ocpi_check.wire import Caller
-from roaming_hub import presence
+from roaming_hub import callbacks, presence
 from roaming_hub.service import RoamingHub, build
 from tests.hub.world import INTERNAL_TOKEN, memory_ports, running, settings
 
 SILENCE_S: Final = 0.3
 RECEIVER_TIMEOUT_S: Final = 0.4
+GRACE_S: Final = 0.1
 PORTS: Final = 80
 
 
@@ -52,8 +53,10 @@ class CheckedHub:
         async with served(app, int(self.origin.rsplit(":", 1)[1])):
             yield
 
-    async def checked(self, version: str, *, only: Sequence[str] = ()) -> dict[str, Finding]:
-        """Run the checklist."""
+    async def checked(
+        self, version: str, *, only: Sequence[str] = (), after_each: Callable[[Finding], None] = lambda _: None
+    ) -> dict[str, Finding]:
+        """Run the checklist; the parties leave after its last check."""
         caller = Caller()
         target = Target(
             versions_url=self.versions_url,
@@ -61,12 +64,13 @@ class CheckedHub:
             version=version,
             ports=self.ports,
             silence_s=SILENCE_S,
+            grace_s=2 * GRACE_S,
             arrival_s=self.arrival_s,
         )
         operator = WattroamOperator(caller, f"{self.inner_origin}/hub/admin", INTERNAL_TOKEN)
         try:
             run = Run(target=target, operator=operator, caller=caller, now=SystemClock().now)
-            found = await run_checks(run, only=only)
+            found = await run_checks(run, only=only, tell=after_each)
         finally:
             await caller.close()
         assert len({each.rule for each in CHECKS}) == len(CHECKS)
@@ -77,6 +81,7 @@ class CheckedHub:
 async def serving_hub(monkeypatch: pytest.MonkeyPatch, *, has_proxy: bool = False) -> AsyncIterator[CheckedHub]:
     """Serve a hub that waits and probes as fast as a test can bear; with a proxy its public URL is the proxy's."""
     monkeypatch.setattr(presence, "PROBE_S", SILENCE_S)
+    monkeypatch.setattr(callbacks, "GRACE_S", GRACE_S)
     port, proxy_port, *ports = port_block(PORTS + 2)
     inner = f"http://127.0.0.1:{port}"
     origin = f"http://127.0.0.1:{proxy_port}" if has_proxy else inner

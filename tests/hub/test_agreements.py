@@ -13,6 +13,7 @@ import pytest
 from emobility.adapters.signing import Ed25519Signer
 from emobility.domain.agreement import NoAgreementInForce, document_hash, signing_bytes
 from emobility.domain.agreement_offer import OfferRefusal, OfferRefused, OfferState
+from emobility.domain.identifiers import PartyId
 from emobility.ports.http import HttpResponse
 from emobility.protocols.ocpi.agreement_exchange import Word, WordKind
 from emobility.protocols.ocpi.client import PeerRefused
@@ -222,6 +223,21 @@ async def test_an_acceptance_needs_our_own_signature_on_what_is_accepted() -> No
         assert await in_force(here, 2) == ["NONE", "NONE"]
 
 
+async def test_terms_that_we_never_offered_are_not_accepted_even_while_words_cross() -> None:
+    async with two_offices() as here:
+        await here.cpo.exchange.offer(TULIP, terms())
+        await here.quiet()
+        here.world.http.cut(MSP_ORIGIN)
+        await here.cpo.exchange.offer(TULIP, terms(payment_terms_d=7))  # on its way
+        cheaper = terms(tariff_ids=("FREE",))
+        forged = await STRANGER.sign(TULIP, signing_bytes(cheaper))
+
+        with pytest.raises(PeerRefused, match="SIGNATURE_INVALID"):
+            await said(here, await word(cheaper, kind=WordKind.ACCEPT, offer_signature=forged))
+
+        assert await in_force(here, 2) == ["NONE", "NONE"]
+
+
 async def test_what_was_taken_back_and_heard_is_not_accepted_afterwards() -> None:
     async with two_offices() as here:
         await here.cpo.exchange.offer(TULIP, terms())
@@ -322,6 +338,18 @@ async def test_operators_of_both_sides_agree_on_their_pages() -> None:
         assert "Give notice" in accepted.body.decode()
         assert (wrong.status, foreign.status) == (422, 303)
         assert await in_force(here, 1) == [1, 1]
+
+
+async def test_a_login_is_good_for_its_own_partys_pages_alone() -> None:
+    async with two_offices() as here:
+        cookie, _ = await logged_in(here.cpo)
+        other = replace(here.cpo, party=PartyId("NL-OTH"))
+        await other.api("PUT", "", {"name": "Other"})
+
+        assert (await page(here.cpo, "GET", "/", cookie=cookie)).status == 200
+        assert (await page(other, "GET", "/", cookie=cookie)).status == 303
+        here.clock.step_to(at(1))
+        assert (await page(here.cpo, "GET", "/", cookie=cookie)).status == 303, "it is over"
 
 
 async def test_a_name_from_afar_is_text_on_the_page() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -14,9 +16,10 @@ from ocpi_check.checks import CHECKS
 from ocpi_check.command import CANNOT_RUN, FAILED, OptionsUnusable, check_platform, ports_of, tokens_of
 from ocpi_check.mock import MockParty, Reply
 from ocpi_check.run import Target
-from ocpi_check.wire import Caller, Party, read_json, write_json
+from ocpi_check.wire import Caller, Party, read_json, token_header, write_json
 
 NOW: Final = SystemClock().now
+DOC: Final = (Path(__file__).parents[2] / "docs" / "how-to" / "check-an-ocpi-endpoint.md").read_text()
 TOKEN_A: Final = "token-a"
 OF_HUBS: Final = {each.rule for each in CHECKS if each.roles == ("HUB",)}
 WITH_MORE_TOKENS: Final = {"T4", "C4", "C5", "C6", "C8", "C10"}
@@ -88,6 +91,35 @@ async def test_a_platform_that_is_not_there_is_no_finding(free_port: int) -> Non
         await check(mock)
     await caller.close()
     assert CANNOT_RUN == 2
+
+
+async def test_a_driven_mock_answers_as_it_is_told_and_tells_what_it_got() -> None:
+    caller = Caller()
+    async with a_platform("CPO", caller) as mock:
+        mock.is_driven = True
+        mock.tokens.add("known")
+        url = f"{mock.base_url}/ocpi/2.2.1/tokens/receiver/DE/MSP/C1"
+        headers = {"Authorization": token_header("known")}
+        answers = f"{mock.base_url}/mock/answers"
+        taken = await caller.call("POST", answers, headers={}, body={"part": "/tokens/", "http": 503, "code": 3000})
+        refused = await caller.call("POST", answers, headers={}, body={"status": 1})
+
+        told = [await caller.call("GET", url, headers=headers) for _ in range(2)]
+        heard = await caller.call("GET", f"{mock.base_url}/mock/heard", headers={})
+    await caller.close()
+
+    assert (taken.code, refused.http) == (1000, 400)
+    assert [(each.http, each.code) for each in told] == [(503, 3000), (404, 2000)]
+    assert heard.data == ["GET /ocpi/2.2.1/tokens/receiver/DE/MSP/C1"] * 2
+
+
+def test_the_documents_lines_are_those_of_the_checklist() -> None:
+    lines = re.findall(r"^(?:PASS|FAIL|SKIP) (\w+) +(.+?)  \[(.+)\]$", DOC, re.MULTILINE)
+
+    known = {each.rule: each for each in CHECKS}
+    assert [rule for rule, *_ in lines] == ["T1", "T11", "R1"]
+    assert all(title == known[rule].title for rule, title, _ in lines)
+    assert all(anchor == known[rule].anchor for rule, _, anchor in lines)
 
 
 def test_options_are_read_as_they_are_meant() -> None:

@@ -112,7 +112,6 @@ async def their_processes(cpo_port: int, msp_port: int) -> AsyncIterator[tuple[T
             await process.wait()
 
 
-@pytest.mark.xfail(reason="a sender without OCPI-from is not taken yet", strict=False)
 async def test_a_charge_between_two_platforms_of_extrawest_roams_through_the_hub(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

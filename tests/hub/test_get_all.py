@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,9 +20,10 @@ from starlette.responses import Response
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
 from roaming_hub.service import HUB
-from tests.hub.world import CPO, MSP, NSP, Heard, Platform, World, bare_world, status_code
+from tests.hub.world import CPO, MSP, NSP, Heard, Platform, SharedWorld, World, bare_world, status_code
 
 CPO_B = PartyId("NL-CPB")
+EXAMPLES = int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "20"))
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -199,7 +201,14 @@ CHANGES = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@pytest.fixture(scope="module")
+def shared() -> Iterator[SharedWorld]:
+    """One world for all examples; its sources are changed."""
+    with asyncio.Runner() as runner:
+        yield SharedWorld(runner, runner.run(roaming()))
+
+
+@hypothesis_settings(max_examples=EXAMPLES, deadline=None)
 @given(
     sizes=st.tuples(st.integers(0, 25), st.integers(0, 25)),
     limit=st.integers(1, 12),
@@ -207,7 +216,8 @@ CHANGES = st.lists(
     by_last_updated=st.booleans(),
     changes=CHANGES,
 )
-def test_walking_the_links_gives_each_object_that_did_not_change_once(
+def test_walking_the_links_gives_each_object_that_did_not_change_once(  # noqa: PLR0917 - one strategy a line
+    shared: SharedWorld,
     sizes: tuple[int, int],
     limit: int,
     cap: int,
@@ -238,11 +248,11 @@ def test_walking_the_links_gives_each_object_that_did_not_change_once(
             else:
                 source.objects[index] = new
 
-    async def walk() -> list[str]:
-        world = await roaming(**sources)
-        return ids(await pages(world.platforms[MSP], f"tariffs/sender?limit={limit}", change))
+    runner, world = shared.runner, shared.world
+    for name, party in (("a", CPO), ("b", CPO_B)):
+        world.platforms[party].script = sources[name]
 
-    seen = asyncio.run(walk())
+    seen = ids(runner.run(pages(world.platforms[MSP], f"tariffs/sender?limit={limit}", change)))
 
     for name, source in sources.items():
         unchanged = [each for each in begun[name] if each not in changed]

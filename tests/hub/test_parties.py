@@ -27,11 +27,14 @@ from tests.hub.world import (
     INTERNAL_TOKEN,
     MSP,
     START,
+    Platform,
     World,
     bare_world,
     memory_ports,
+    running,
     settings,
     status_code,
+    until,
 )
 
 APP = PartyId("NL-APP")
@@ -136,6 +139,30 @@ async def test_an_app_has_a_partys_data_only_while_the_consent_runs() -> None:
         2000,
     ]
     assert "NL-TNM has given NL-APP no consent to tariffs" in told(before[1])
+
+
+async def test_a_broadcast_reaches_an_app_only_with_the_senders_consent() -> None:
+    world = await joined((APP, Role.OTHER))
+    await world.admin("PUT", "/admin/parties/NL-APP/app")
+    cpo, app, msp = world.platforms[CPO], world.platforms[APP], world.platforms[MSP]
+    consent = {"app": "NL-APP", "module": "tariffs", "expires_at": (START + timedelta(days=30)).isoformat()}
+
+    async def broadcast(tariff_id: str) -> None:
+        body = write({"id": tariff_id, "country_code": "NL", "party_id": "TNM"})
+        path = f"tariffs/receiver/NL/TNM/{tariff_id}"
+        assert status_code(await cpo.call("PUT", path, to=PartyId("NL-HUB"), body=body)) == 1000
+
+    def tariffs_at(platform: Platform) -> list[str]:
+        return [heard.url.rpartition("/")[2] for heard in platform.heard if "tariffs" in heard.url]
+
+    async with running(world.hub):
+        await broadcast("A")
+        await until(lambda: tariffs_at(msp) == ["A"], what="the first to arrive")
+        await cpo.call("PUT", f"{RULES}/consents", body=write(consent))
+        await broadcast("B")
+        await until(lambda: tariffs_at(msp) == ["A", "B"] and bool(tariffs_at(app)), what="the second to arrive")
+
+    assert tariffs_at(app) == ["B"]
 
 
 async def test_a_consent_that_is_withdrawn_ends_at_once_and_stays_as_proof() -> None:

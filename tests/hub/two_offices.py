@@ -27,6 +27,7 @@ from emobility.events import codec
 from emobility.ports.http import HttpResponse
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.agreement_exchange import AgreementExchange, OfferRecord
+from emobility.protocols.ocpi.v221 import read
 from emobility.runtime.settings import Settings
 from roaming_hub.service import build as build_hub
 from services.charging_operations.service import build as build_operations
@@ -63,6 +64,22 @@ def terms(**changes: Any) -> RoamingAgreement:
         "notice_period_d": 30,
     }
     return RoamingAgreement(**(made | changes))
+
+
+class Overheard(MemoryHttp):
+    """Keeps which URLs were called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+
+    async def request(self, method: str, url: str, **more: Any) -> HttpResponse:
+        self.urls.append(f"{method} {url}")
+        return await super().request(method, url, **more)
+
+    def called(self, *parts: str) -> list[str]:
+        """Calls whose URL holds all of these."""
+        return [url for url in self.urls if all(part in url for part in parts)]
 
 
 @dataclass
@@ -139,7 +156,7 @@ def settings_at(origin: str, key: bytes) -> Settings:
 @asynccontextmanager
 async def two_offices(*, is_through_hub: bool = True) -> AsyncIterator[TwoOffices]:
     """Both are registered at the hub, or, without it, know nobody yet."""
-    clock, http = VirtualClock(START), MemoryHttp()
+    clock, http = VirtualClock(START), Overheard()
     hub = build_hub(settings(), memory_ports(http, clock, SeededRandomness(7)))
     http.mount(HUB_ORIGIN, Starlette(routes=[Mount("/hub", app=hub.app)]))
     world = World(http=http, clock=clock, hub=hub, platforms={}, randomness=SeededRandomness(8))
@@ -168,6 +185,21 @@ async def joined(world: World, office: Office, role: Role) -> None:
     token_a = await world.invite(office.party, role, versions_url)
     asked = {"versions_url": f"{HUB_ORIGIN}/hub/ocpi/versions", "token_a": token_a}
     answer = await office.api("POST", "/ocpi-register", asked)
+    assert answer.status == 200, answer
+
+
+async def joined_directly(here: TwoOffices) -> None:
+    """The CPO registers at the MSP, which invited it."""
+    invitation = {
+        "versions_url": f"{here.cpo.base}/{TULIP}/ocpi/versions",
+        "expected_party": TULIP.code,
+        "expected_role": Role.CPO,
+    }
+    answer = await here.msp.api("POST", "/ocpi-invitations", invitation)
+    assert answer.status == 200, answer
+    asked = read(answer.body, dict[str, str])
+    registration = {**asked, "peer_id": "de-ema", "expected_party": EMMA.code, "expected_role": Role.EMSP}
+    answer = await here.cpo.api("POST", "/ocpi-register", registration)
     assert answer.status == 200, answer
 
 

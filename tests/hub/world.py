@@ -246,6 +246,14 @@ async def until(
         raise AssertionError(f"within {within_s} s it did not come true that {what}") from None
 
 
+class SharedWorld:
+    """One world for all examples of a property, each run on its loop. What it shows of itself is short."""
+
+    def __init__(self, runner: asyncio.Runner, world: World) -> None:
+        self.runner = runner
+        self.world = world
+
+
 def status_code(answer: HttpResponse) -> int:
     """The OCPI status code of an answer."""
     return cast("int", msgspec.json.decode(answer.body)["status_code"])

@@ -18,7 +18,7 @@ from emobility.protocols.station_control.messages import CommandOutcome, Command
 from services.charging_operations.commands import CommandDesk
 from services.charging_operations.office import Limits
 from services.charging_operations.records import AUTHORIZATION, COMMAND, SESSION, CommandRecord, CommandState
-from tests.operations.world import GATEWAY, PARTNERS, START, World, open_for_business
+from tests.operations.world import GATEWAY, RESULTS, START, World, open_for_business
 
 APP_TOKEN = "APP-0001"
 DEADLINE_S = 10.0
@@ -37,7 +37,7 @@ def start_session(**changes: Any) -> v221.StartSession:
         last_updated=START,
     )
     fields: dict[str, Any] = {
-        "response_url": f"{PARTNERS}/emsp/results/c1",
+        "response_url": f"{RESULTS}/c1",
         "token": token,
         "location_id": "LOC1",
         "evse_uid": "CS1-2",
@@ -134,7 +134,7 @@ async def test_a_running_session_is_stopped() -> None:
         await here.authorize(transaction_id="1")
         await here.report(await here.started())
         (session,) = await here.rows(SESSION)
-        url = f"{PARTNERS}/emsp/results/c2"
+        url = f"{RESULTS}/c2"
 
         stop = v221.StopSession(response_url=url, session_id=session.session_id)
         assert await send(here, stop, "STOP_SESSION") == "ACCEPTED"
@@ -146,14 +146,14 @@ async def test_a_running_session_is_stopped() -> None:
 
 async def test_a_session_nobody_knows_can_not_be_stopped() -> None:
     async with open_for_business() as here:
-        stop = v221.StopSession(response_url=f"{PARTNERS}/emsp/results/c2", session_id="nothing")
+        stop = v221.StopSession(response_url=f"{RESULTS}/c2", session_id="nothing")
 
         assert await send(here, stop, "STOP_SESSION") == "UNKNOWN_SESSION"
 
 
 async def test_what_we_do_not_do_is_said() -> None:
     async with open_for_business() as here:
-        url = f"{PARTNERS}/emsp/results/c3"
+        url = f"{RESULTS}/c3"
         unlock = v221.UnlockConnector(response_url=url, location_id="LOC1", evse_uid="CS1-1", connector_id="1")
 
         assert await send(here, unlock, "UNLOCK_CONNECTOR") == "NOT_SUPPORTED"
@@ -184,7 +184,7 @@ async def test_commands_beyond_those_at_once_follow_without_another_command() ->
     async with open_for_business(limits=Limits(commands_at_once=3)) as here:
         here.gateway.may_answer.clear()
         for n in range(8):
-            command = start_session(response_url=f"{PARTNERS}/emsp/results/c{n}", authorization_reference=f"q{n}")
+            command = start_session(response_url=f"{RESULTS}/c{n}", authorization_reference=f"q{n}")
             await here.ocpi("POST", ModuleID.COMMANDS, "/START_SESSION", command)
         async with asyncio.timeout(DEADLINE_S):
             while len(here.gateway.commands) < 3:  # noqa: ASYNC110 - the gateway has no event for so many
@@ -201,7 +201,7 @@ async def test_commands_beyond_those_at_once_follow_without_another_command() ->
 async def test_a_command_that_can_not_be_finished_holds_up_no_other_after_a_crash() -> None:
     async with open_for_business() as here:
         for n in range(2):
-            await send(here, start_session(response_url=f"{PARTNERS}/emsp/results/c{n}"))
+            await send(here, start_session(response_url=f"{RESULTS}/c{n}"))
         finish, failures = CommandDesk._finish, iter([True])
 
         async def failing(desk: CommandDesk, record: CommandRecord, outcome: CommandOutcome) -> None:

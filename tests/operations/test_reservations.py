@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from emobility.domain.money import Price
 from emobility.domain.tariff.tariff import (
     PriceComponent,
     Reservation,
@@ -20,18 +21,20 @@ from emobility.domain.tariff.tariff import (
 from emobility.events.reservations import ReservationEnded
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import PeerRefused
+from emobility.protocols.ocpi.mapping import cdr_to_ocpi
 from emobility.protocols.station_control.messages import CommandOutcome, CommandResult, OCPPCall
 from services.charging_operations import reservations
-from services.charging_operations.records import EVSES
+from services.charging_operations.records import CDRS, EVSES
 from services.charging_operations.reservations import RESERVATION
 from services.charging_operations.tariffs import TariffTerms
 from tests.operations.test_commands import send, start_session
 from tests.operations.world import (
     CARD,
     CPO,
+    EMSP,
     GATEWAY,
     OTHER_CPO,
-    PARTNERS,
+    RESULTS,
     START,
     STATION,
     World,
@@ -40,6 +43,7 @@ from tests.operations.world import (
 )
 
 PATH: Final = f"/{CPO}/stations/{STATION}/reservations"
+HELD_AT: Final = START + timedelta(minutes=2)
 UNTIL: Final = START + timedelta(hours=1)
 OCCUPIED: Final = CommandOutcome(result=CommandResult.REJECTED, station_status="Occupied")
 TIMED_OUT: Final = CommandOutcome(result=CommandResult.TIMED_OUT)
@@ -74,7 +78,7 @@ def ended(number: int, status: str) -> ReservationEnded:
 
 def reserve_now(**changes: Any) -> v221.ReserveNow:
     fields: dict[str, Any] = {
-        "response_url": f"{PARTNERS}/emsp/results/r1",
+        "response_url": f"{RESULTS}/r1",
         "token": start_session().token,
         "expiry_date": UNTIL,
         "reservation_id": "R-1",
@@ -85,7 +89,7 @@ def reserve_now(**changes: Any) -> v221.ReserveNow:
 
 
 def cancel_reservation(name: str = "R-1") -> v221.CancelReservation:
-    return v221.CancelReservation(response_url=f"{PARTNERS}/emsp/results/r2", reservation_id=name)
+    return v221.CancelReservation(response_url=f"{RESULTS}/r2", reservation_id=name)
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
@@ -385,13 +389,17 @@ async def is_in(here: World, wanted: str) -> bool:
 
 
 def holding_terms() -> TariffTerms:
-    """The world's wholesale tariff, with 6.00 per hour of reservation."""
+    """The world's wholesale tariff, with 6.00 per hour of reservation and 4.00 where it expires."""
+    fee = PriceComponent(dimension=TariffDimension.FLAT, price=Decimal(4))
+    expires = TariffElement(
+        components=(fee,), restrictions=TariffRestrictions(reservation=Reservation.RESERVATION_EXPIRES)
+    )
     per_hour = PriceComponent(dimension=TariffDimension.TIME, price=Decimal(6), step_size=600)
     element = TariffElement(
         components=(per_hour,), restrictions=TariffRestrictions(reservation=Reservation.RESERVATION)
     )
     terms = tariff_terms()
-    return replace(terms, elements=(element, *terms.elements))
+    return replace(terms, elements=(expires, element, *terms.elements))
 
 
 @pytest.mark.parametrize("is_told_late", [False, True])
@@ -411,3 +419,82 @@ async def test_a_reservation_that_was_used_is_billed_from_the_moment_it_was_made
         held = cdr["charging_periods"][0]
         assert held["start_date_time"] == cdr["start_date_time"] == "2022-03-27T08:00:00Z"
         assert {each["type"]: each["volume"] for each in held["dimensions"]}["RESERVATION_TIME"] == 0.3667
+
+
+async def held_for_emsp(here: World) -> int:
+    """Have the station hold EVSE 2 for the eMSP's card from `HELD_AT` until `UNTIL`; the tariff charges for it."""
+    here.clock.step_by(timedelta(minutes=1))
+    assert (await here.api("PUT", f"/{CPO}/tariffs/WHOLESALE", holding_terms())).is_success
+    here.clock.step_by(timedelta(minutes=1))
+    desk = here.operations.reservations
+    async with here.ports.units.begin() as unit:
+        wanted = desk.record(
+            party_id=CPO,
+            charging_station_id=STATION,
+            ocpp_evse_id=2,
+            id_token=await here.seal(CARD),
+            id_token_type="ISO14443",
+            group_key=None,
+            expires_at=UNTIL,
+            emsp_id=EMSP,
+            external_id="R-1",
+            correlation_id="r1",
+        )
+        record = await desk.enter(unit, wanted)
+        await unit.commit()
+    assert (await desk.send(record)).result is CommandResult.ACCEPTED
+    return record.reservation_id
+
+
+async def is_billed(here: World) -> bool:
+    return bool(await here.rows(CDRS))
+
+
+async def is_credited(here: World) -> bool:
+    return len(await here.rows(CDRS)) == 2
+
+
+@pytest.mark.parametrize("by_station", [False, True])
+async def test_a_reservation_that_expired_is_billed_without_a_session(*, by_station: bool) -> None:
+    async with open_for_business() as here:
+        number = await held_for_emsp(here)
+        here.clock.step_by(UNTIL - HELD_AT)
+        if by_station:
+            await here.report(ended(number, "Expired"), settle=False)
+            await here.until(lambda: is_billed(here))
+        else:
+            here.clock.step_by(timedelta(seconds=1))
+            await here.operations.reservations.watch()
+            await here.operations.reservations.watch()
+
+        (row,) = await here.rows(CDRS)
+        # 4.00 for the expiry; 58 minutes in steps of ten are an hour at 6.00.
+        assert row.cdr.total_cost == row.cdr.total_reservation_cost == Price(excl_e4=100_000)
+        assert (row.cdr.started_at, row.cdr.ended_at) == (HELD_AT, UNTIL)
+        assert (row.emsp_id, row.energy_import_wh, row.session_id) == (EMSP, 0, f"#NA/{row.cdr_id}")
+        body = await cdr_to_ocpi(row.cdr, here.ports.vault.evidence)
+        assert (body.session_id, len(body.id)) == (None, 32)
+
+
+async def test_a_reservation_that_was_used_after_all_is_credited_and_billed_with_the_charge() -> None:
+    async with open_for_business() as here:
+        number = await held_for_emsp(here)
+        here.clock.step_by(timedelta(minutes=61))
+        await here.operations.reservations.watch()
+        await here.report(await here.started(at=59, evse=2, reservation_id=number), settle=False)
+        await here.until(lambda: is_credited(here))
+
+        bill, credit = sorted(await here.rows(CDRS), key=lambda row: row.is_credit)
+        assert (credit.cdr_id, credit.cdr.total_cost) == (f"{bill.cdr_id}-C1", Price(excl_e4=-100_000))
+        assert bill.credited_by == credit.cdr_id
+
+
+async def test_what_no_emsp_asked_for_has_no_cdr() -> None:
+    async with open_for_business() as here:
+        assert (await here.api("PUT", f"/{CPO}/tariffs/WHOLESALE", holding_terms())).is_success
+        await reserve(here)
+        here.clock.step_by(timedelta(minutes=61))
+        await here.operations.reservations.watch()
+
+        assert {row.state for row in await here.rows(RESERVATION)} == {"EXPIRED"}
+        assert await here.rows(CDRS) == []

@@ -134,6 +134,8 @@ async def test_a_token_opens_no_more_than_its_role() -> None:
                 # What is let in is refused for its query, so nothing happens.
                 is_let_in = list(TokenRole).index(role) >= list(TokenRole).index(route.needs or TokenRole.OWNER)
                 assert answer.status_code == (422 if is_let_in else 403), (role, route.method, route.path)
+        owners = {route.path for route in routes if route.needs is TokenRole.OWNER}
+        assert owners >= {"/tariffs/{tariff_id}", "/stations/{station_id}/credential", "/load-groups/{load_group_id}"}
         assert {route.needs for route in routes if route.method == "GET"} == {TokenRole.READER}
         assert {route.needs for route in routes if route.method != "GET"} == {TokenRole.OPERATOR, TokenRole.OWNER}
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from emobility.domain.meter import ReadingContext
 from emobility.domain.token import Whitelist
@@ -122,7 +123,7 @@ async def test_a_clock_that_jumps_bills_nobody_and_what_the_registers_moved_wait
         await here.authorize(transaction_id="1")
         events: list[Any] = await charge(here)
         jumped: datetime = events[which].occurred_at.replace(year=year)
-        readings = tuple(replace(each, at=jumped) for each in events[which].readings)
+        readings = tuple(structs.replace(each, at=jumped) for each in events[which].readings)
         events[which] = replace(events[which], occurred_at=jumped, readings=readings)
 
         await here.report(*events, heard_at=START + timedelta(hours=1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -83,6 +83,8 @@ CARD: Final = "04A1B2C3D4"
 STATION: Final = "CS1"
 ORIGIN: Final = "http://business.test"
 PARTNERS: Final = "http://partners.test"
+RESULTS: Final = f"{PARTNERS}/emsp/{EMSP}/ocpi/2.2.1/commands/sender"
+"""Where the eMSP is told what became of its commands."""
 GATEWAY: Final = "http://gateway.test"
 INTERNAL_TOKEN: Final = "i" * 40
 MASTER_KEY: Final = bytes(range(32))
@@ -575,7 +577,7 @@ def _partner(ports: Ports, service: str) -> Partner:
     partner = Partner(host=host)
     received = (ModuleID.LOCATIONS, ModuleID.TARIFFS, ModuleID.SESSIONS, ModuleID.CDRS)
     interfaces += [_receiver(partner, module) for module in received]
-    interfaces.append(_token_sender(partner))
+    interfaces += [_token_sender(partner), _results_receiver(partner)]
     partner.host = OCPIHost(ports, service=service, base_url=f"{PARTNERS}/{service}", interfaces=interfaces)
     return partner
 
@@ -595,6 +597,17 @@ def _receiver(partner: Partner, module: ModuleID) -> Interface:
         ("POST", ""),
     ):
         interface.routes.append((method, path, keep))
+    return interface
+
+
+def _results_receiver(partner: Partner) -> Interface:
+    interface = Interface(ModuleID.COMMANDS.value, InterfaceRole.SENDER)
+
+    @interface.route("POST", "/{command}")
+    async def keep(call: OCPICall) -> Reply:
+        partner.received.append(("result", "POST", call.path["command"], json.loads(call.body)))
+        return Reply()
+
     return interface
 
 
@@ -629,16 +642,6 @@ def _token_sender(partner: Partner) -> Interface:
 
 
 def _partners_app(partners: dict[str, Partner]) -> Starlette:
-    async def result(request: Request) -> Response:
-        partner = partners[request.path_params["service"]]
-        body = json.loads(await request.body())
-        partner.received.append(("result", "POST", request.path_params["command"], body))
-        return Response(
-            json.dumps({"status_code": 1000, "timestamp": START.isoformat()}), media_type="application/json"
-        )
-
-    routes: Sequence[Any] = [
-        Route("/{service}/results/{command}", result, methods=["POST"]),
-        *(Mount(f"/{name}/{{party}}/ocpi", app=partner.host.app) for name, partner in partners.items()),
-    ]
-    return Starlette(routes=routes)
+    return Starlette(
+        routes=[Mount(f"/{name}/{{party}}/ocpi", app=partner.host.app) for name, partner in partners.items()]
+    )

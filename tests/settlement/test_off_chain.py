@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from emobility.domain.agreement import SettlementMode
-from services.settlement.records import OPENING
+from services.settlement.records import OPENING, PARTY
+from tests.settlement.settling import open_settling
 from tests.settlement.world import World, a_cdr, accepted, signed, terms
 
 
@@ -18,3 +19,16 @@ async def test_cdrs_of_a_pair_that_settles_elsewhere_are_booked_and_closed_into_
     async with world.ports.units.begin() as unit:
         (opening,) = await unit.table(OPENING).select()
     assert (opening.mode, opening.book_agreement) == (SettlementMode.OFF_CHAIN, None)
+
+
+async def test_nobody_is_registered_on_a_chain_for_an_agreement_that_settles_elsewhere() -> None:
+    async with open_settling() as here:
+        await here.sign(terms(settlement_mode=SettlementMode.OFF_CHAIN))
+
+        await here.follow(here.follower(opens=True))
+
+        async with here.world.ports.units.begin() as unit:
+            (opening,) = await unit.table(OPENING).select()
+            parties = await unit.table(PARTY).select()
+        assert (opening.book_agreement, opening.waiting) == (None, None)
+        assert [party.number for party in parties] == [None, None]

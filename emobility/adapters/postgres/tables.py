@@ -47,12 +47,13 @@ class PostgresTable(Generic[R]):
         if self._reference is None:
             return await self._one(self._statements.get, values)
         question = question_of(self._statements.get, values)
-        known: R | None = self._reference.find(question)
-        if known is None:
-            generation = self._reference.generation()
-            known = await self._one(self._statements.get, values)
-            if known is not None:
-                self._reference.keep(question, known, generation=generation)
+        kept: tuple[R | None] | None = self._reference.find(question)
+        if kept is not None:
+            return kept[0]
+        generation = self._reference.generation()
+        known = await self._one(self._statements.get, values)
+        # That there is none is kept, too: a rule that nobody made is asked for with every message.
+        self._reference.keep(question, (known,), generation=generation)
         return known
 
     async def get_for_update(self, *key: Any) -> R | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import AsyncCursor
 from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool
 
 from emobility.adapters.consuming import Place, content_hash
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
@@ -36,9 +38,11 @@ INBOX_AGE: Final = timedelta(days=30)
 class PostgresUnit:
     """One transaction; see `emobility.ports.unit_of_work.UnitOfWork` and `ConsumingUnit`."""
 
-    def __init__(self, units: PostgresUnits, connection: Connection) -> None:
+    def __init__(self, units: PostgresUnits, connections: AsyncConnectionPool[Connection]) -> None:
         self._units = units
-        self._connection = connection
+        self._connections = connections
+        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
         self._emitted: list[Emitted] = []
         self._told: list[Callable[[], None]] = []
         self._has_begun = False
@@ -59,11 +63,31 @@ class PostgresUnit:
         if not _only_reads(statement):
             self._begin()
         with translated():
+            connection = await self._connected()
             if not self._ahead:
-                return await self._connection.execute(statement, values)
-            async with self._connection.pipeline():
-                await self._send_ahead()
-                return await self._connection.execute(statement, values)
+                return await connection.execute(statement, values)
+            async with connection.pipeline():
+                await self._send_ahead(connection)
+                return await connection.execute(statement, values)
+
+    async def _connected(self) -> Connection:
+        """Return the unit's connection: most units of a busy process read only what is kept, and need none."""
+        if self._connection is None:
+            async with self._connecting:
+                if self._connection is None:
+                    self._connection = await self._connections.getconn()
+        return self._connection
+
+    async def close(self) -> None:
+        """Undo what was not committed and give the connection back."""
+        self.is_over = True
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.info.transaction_status in _OPEN:
+            with contextlib.suppress(psycopg.Error):  # the pool replaces a connection that broke
+                await connection.rollback()
+        await self._connections.putconn(connection)
 
     async def execute_later(self, statement: bytes, values: Mapping[str, Any]) -> None:
         """Have a statement that writes run before the next one, or before the commit, in one message with it.
@@ -84,10 +108,10 @@ class PostgresUnit:
             self._has_begun = True
             self._ahead.append((b"BEGIN", {}))
 
-    async def _send_ahead(self) -> None:
+    async def _send_ahead(self, connection: Connection) -> None:
         ahead, self._ahead = self._ahead, []
         for statement, values in ahead:
-            await self._connection.execute(statement, values)
+            await connection.execute(statement, values)
 
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
@@ -153,7 +177,11 @@ class PostgresUnit:
             told()
 
     async def _commit(self, *, is_repeatable: bool) -> None:
-        if self._connection.info.transaction_status is TransactionStatus.INERROR:
+        if self._connection is None and not self._ahead and not self._emitted:
+            return  # it did nothing
+        with translated():
+            connection = await self._connected()
+        if connection.info.transaction_status is TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by a rollback, and without an error.
             raise AssertionError("a statement of this unit failed: nothing was committed")
         if self._changing:
@@ -162,13 +190,13 @@ class PostgresUnit:
             if not self._emitted:
                 if is_repeatable:
                     self._ahead.append((b"SET LOCAL synchronous_commit TO off", {}))
-                async with self._connection.pipeline():
-                    await self._send_ahead()
-                    await self._connection.commit()
+                async with connection.pipeline():
+                    await self._send_ahead(connection)
+                    await connection.commit()
                 return
             appender, now = self._units.appender, self._units.clock.now()
             try:
-                await appender.append(self._connection, self._emitted, now=now, ahead=self._ahead)
+                await appender.append(connection, self._emitted, now=now, ahead=self._ahead)
             except SegmentMissing as missing:
                 await appender.make_room(missing)
                 raise
@@ -239,7 +267,7 @@ UnitT = TypeVar("UnitT", bound=PostgresUnit)
 
 
 class PostgresUnits:
-    """Opens units; one connection each. Never call out over HTTP inside a unit: it would hold rows meanwhile."""
+    """Opens units; each has a connection from its first statement on. Never call out inside one: it would hold rows."""
 
     def __init__(
         self,
@@ -275,24 +303,18 @@ class PostgresUnits:
         self.followers.setdefault(spec.name, []).append(told)
 
     def begin(self) -> AbstractAsyncContextManager[PostgresUnit]:
-        """Open a unit; it rolls back when its context is left without `commit`. Raises `DatabaseUnavailable`."""
+        """Open a unit; it rolls back when its context is left without `commit`."""
         return self.begin_as(PostgresUnit)
 
     @asynccontextmanager
     async def begin_as(self, kind: type[UnitT]) -> AsyncIterator[UnitT]:
         """Open a unit of a special kind, as `begin` does."""
-        with translated():
-            connection = await self._database.units.getconn()
-        unit = kind(self, connection)
+        unit = kind(self, self._database.units)
         try:
             yield unit
         finally:
-            unit.is_over = True
             try:
-                if connection.info.transaction_status in _OPEN:
-                    with contextlib.suppress(psycopg.Error):  # the pool replaces a connection that broke
-                        await connection.rollback()
-                await self._database.units.putconn(connection)
+                await unit.close()
             finally:
                 unit.end()
 

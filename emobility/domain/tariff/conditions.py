@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import time
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from emobility.domain.tariff.tariff import DayOfWeek, Reservation, TariffRestrictions
+from emobility.domain.tariff.tariff import TariffRestrictions
 
-_RESERVATIONS: Final = {
-    Reservation.RESERVATION: "for a reservation",
-    Reservation.RESERVATION_EXPIRES: "for a reservation that expires",
-}
-_WORKING_DAYS: Final = tuple(DayOfWeek)[:5]
-_WEEKEND: Final = tuple(DayOfWeek)[5:]
+_MINUTES: Final = Decimal(60)
 
 
-def conditions(r: TariffRestrictions) -> tuple[str, ...]:
-    """Name each restriction, in the order of OCPI; none: the element always applies. Times are local."""
-    return (
-        *_range("", _clock(r.start_time), _clock(r.end_time)),
-        *_range("", r.start_date, r.end_date),
-        *([_days(r.days_of_week)] if r.days_of_week else []),
-        *_range(" kWh charged", _thousandths(r.energy_wh_min), _thousandths(r.energy_wh_max)),
-        *_range(" A", _plain(r.current_a_min), _plain(r.current_a_max)),
-        *_range(" kW", _thousandths(r.power_w_min), _thousandths(r.power_w_max)),
-        *_range(" of the session", _duration(r.duration_s_min), _duration(r.duration_s_max)),
-        *([_RESERVATIONS[r.reservation]] if r.reservation is not None else []),
-    )
+def conditions(r: TariffRestrictions) -> Sequence[str]:
+    """Name each restriction but that to reservations; none: the element always applies. Times are local."""
+    found: list[str] = []
+    if r.start_date is not None and r.start_time is not None and _is_within_a_day(r):
+        found.append(f"{r.start_date:%Y-%m-%d} {r.start_time:%H:%M}-{r.end_time:%H:%M}")
+    else:
+        found += _range("", r.start_date, r.end_date)
+        found += _range("", r.start_time and f"{r.start_time:%H:%M}", r.end_time and f"{r.end_time:%H:%M}")
+    if r.days_of_week:
+        found.append(", ".join(day.value.title() for day in r.days_of_week))
+    found += _range(" kWh", _kilo(r.energy_wh_min), _kilo(r.energy_wh_max))
+    found += _range(" kW", _kilo(r.power_w_min), _kilo(r.power_w_max))
+    found += _range(" A", r.current_a_min, r.current_a_max)
+    found += _range(" min", _minutes(r.duration_s_min), _minutes(r.duration_s_max))
+    return found
 
 
 def plain(number: Decimal) -> str:
@@ -38,11 +36,22 @@ def plain(number: Decimal) -> str:
 
 def duration(seconds: int) -> str:
     """Seconds as minutes and seconds."""
-    minutes, rest = divmod(abs(seconds), 60)
-    sign = "-" if seconds < 0 else ""
-    if not rest:
-        return f"{sign}{minutes} min"
-    return f"{sign}{rest} s" if not minutes else f"{sign}{minutes} min {rest} s"
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes} min" + (f" {rest} s" if rest else "")
+
+
+def _is_within_a_day(r: TariffRestrictions) -> bool:
+    if r.start_date is None or r.end_date is None or r.end_time is None:
+        return False
+    return (r.end_date - r.start_date).days == 1
+
+
+def _kilo(value: int | None) -> str | None:
+    return None if value is None else plain(Decimal(value).scaleb(-3))
+
+
+def _minutes(value_s: int | None) -> str | None:
+    return None if value_s is None else plain((Decimal(value_s) / _MINUTES).quantize(Decimal("0.01")))
 
 
 def _range(unit: str, low: object, high: object) -> list[str]:
@@ -51,28 +60,3 @@ def _range(unit: str, low: object, high: object) -> list[str]:
     if low is None:
         return [f"before {high}{unit}"]
     return [f"from {low}{unit}" if high is None else f"from {low} to {high}{unit}"]
-
-
-def _clock(at: time | None) -> str | None:
-    return None if at is None else f"{at:%H:%M}"
-
-
-def _days(days: tuple[DayOfWeek, ...]) -> str:
-    given = tuple(day for day in DayOfWeek if day in days)
-    if given == _WORKING_DAYS:
-        return "on Monday to Friday"
-    if given == _WEEKEND:
-        return "at the weekend"
-    return "on " + ", ".join(day.value.title() for day in given)
-
-
-def _thousandths(value: int | None) -> str | None:
-    return None if value is None else plain(Decimal(value).scaleb(-3))
-
-
-def _plain(number: Decimal | None) -> str | None:
-    return None if number is None else plain(number)
-
-
-def _duration(seconds: int | None) -> str | None:
-    return None if seconds is None else duration(seconds)

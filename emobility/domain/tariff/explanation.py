@@ -69,7 +69,9 @@ def _line(line: PricedLine, currency: str) -> str:
     tax = "" if line.vat_percent is None else f", {plain(line.vat_percent)} % VAT"
     if line.tax_included is TaxIncluded.YES:
         tax = f"{tax or ', tax'} included"
-    why = "".join(f", {condition}" for condition in conditions(line.restrictions))
+    reservation = line.restrictions.reservation
+    named = [] if reservation is None else [reservation.value]
+    why = "".join(f", {condition}" for condition in (*conditions(line.restrictions), *named))
     return (
         f"{name}: {amount}{plain(line.price)} {currency}{_PER[line.dimension]}{step}{tax}"
         f" = {_exact(line.excl)} {currency} before tax [element {line.element_index + 1}{why}]"

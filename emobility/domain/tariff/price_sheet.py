@@ -7,13 +7,14 @@ which is tested on generated ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import time
 from decimal import Decimal
 from typing import Final
 
-from emobility.domain.money import Price, decimal_from_e4
-from emobility.domain.tariff.conditions import conditions, duration, plain
+from emobility.domain.money import decimal_from_e4
+from emobility.domain.tariff.conditions import conditions, plain
+from emobility.domain.tariff.selection import states_rate
 from emobility.domain.tariff.tariff import (
     DayOfWeek,
     PriceComponent,
@@ -25,34 +26,78 @@ from emobility.domain.tariff.tariff import (
     TaxIncluded,
 )
 
+SECTIONS: Final = ("per kWh", "per minute", "per session", "other")
+"""Regulation (EU) 2023/1804 (AFIR), art. 5(4): ad hoc price components in this order; we keep it for every tariff."""
+_HUNDRED: Final = Decimal(100)
+_MINUTES: Final = Decimal(60)
 _EVER: Final = TariffRestrictions()
 _RESERVED: Final = (TariffDimension.FLAT, TariffDimension.TIME)
-_SECTIONS: Final = (
-    (TariffDimension.FLAT, None, "Per session"),
-    (TariffDimension.ENERGY, None, "Energy"),
-    (TariffDimension.TIME, None, "Charging time"),
-    (TariffDimension.PARKING_TIME, None, "Parking time"),
-    (TariffDimension.FLAT, Reservation.RESERVATION, "Per reservation"),
-    (TariffDimension.TIME, Reservation.RESERVATION, "Reservation time"),
-    (TariffDimension.FLAT, Reservation.RESERVATION_EXPIRES, "Per reservation that expires"),
-    (TariffDimension.TIME, Reservation.RESERVATION_EXPIRES, "Time of a reservation that expires"),
-)
-_PER: Final = {
-    TariffDimension.ENERGY: " per kWh",
-    TariffDimension.TIME: " per hour",
-    TariffDimension.PARKING_TIME: " per hour",
-    TariffDimension.FLAT: "",
+_SECTION_OF: Final = {
+    TariffDimension.ENERGY: 0,
+    TariffDimension.TIME: 1,
+    TariffDimension.PARKING_TIME: 1,
+    TariffDimension.FLAT: 2,
 }
-_TAX: Final = {
-    TaxIncluded.YES: "tax included",
-    TaxIncluded.NO: "before tax",
-    TaxIncluded.NOT_APPLICABLE: "no tax applicable",
+_WHAT: Final = {
+    TariffDimension.ENERGY: "energy",
+    TariffDimension.TIME: "while charging",
+    TariffDimension.PARKING_TIME: "while plugged in without charging",
+    TariffDimension.FLAT: "starting fee",
+}
+_RESERVATIONS: Final = {
+    Reservation.RESERVATION: "for a reservation",
+    Reservation.RESERVATION_EXPIRES: "for a reservation that expires",
 }
 
 
-def price_sheet(tariff: Tariff) -> str:
-    """Write out in English what a tariff charges, a price a line; of several the first that applies counts."""
-    return "\n".join(_sheet(normalised(tariff)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSheetLine:
+    """One price component in words. `price` is gross, exact, per `unit`; None for a line that is no price."""
+
+    section: str
+    what: str
+    price: Decimal | None
+    currency: str
+    unit: str
+    vat_percent: Decimal | None
+    condition: str
+    step: str = ""
+    tax: str = ""
+
+    @property
+    def text(self) -> str:
+        """The line as one sentence without a full stop."""
+        price = "" if self.price is None else f"{plain(self.price)} {self.currency} {self.unit} "
+        vat = self.tax if self.vat_percent is None else f", incl. {plain(self.vat_percent)} % VAT"
+        return f"{price}{self.what}{vat}{self.step}{f' ({self.condition})' if self.condition else ''}"
+
+
+def price_sheet(tariff: Tariff, *, time_zone: str) -> tuple[PriceSheetLine, ...]:
+    """Write every component of a tariff's plain form for people, per kWh first, then per minute, per session, other.
+
+    Of several that fit a moment the first applies. Prices are gross and exact; one per minute that has no finite
+    decimal (a third of a cent) is shown to eight places.
+    """
+    shown = normalised(tariff)
+    lines = [
+        _component_line(shown, component, element.restrictions)
+        for element in shown.elements
+        for component in element.components
+    ]
+    lines += _other_lines(shown, time_zone)
+    return tuple(sorted(lines, key=lambda line: SECTIONS.index(line.section)))  # sorted() keeps the tariff's own order
+
+
+def price_sheet_text(tariff: Tariff, *, time_zone: str) -> str:
+    """Return the price sheet as one text, a line each, under the tariff's name and the moments it is valid."""
+    lines = [f"Tariff {tariff.tariff_id} of {tariff.party_id}, in {tariff.currency}"]
+    for moment, word in ((tariff.valid_from, "valid from"), (tariff.valid_until, "valid until")):
+        if moment is not None:
+            lines.append(f"{word} {moment:%Y-%m-%d %H:%M} UTC")
+    lines += [line.text for line in price_sheet(tariff, time_zone=time_zone)]
+    if tariff.text_en:
+        lines.append(tariff.text_en)
+    return "\n".join(lines)
 
 
 def normalised(tariff: Tariff) -> Tariff:
@@ -119,44 +164,50 @@ def _never_holds(r: TariffRestrictions) -> bool:
     return is_empty or (r.start_date is not None and r.end_date is not None and r.start_date >= r.end_date)
 
 
-def _sheet(tariff: Tariff) -> Iterator[str]:
-    yield f"Tariff {tariff.tariff_id} of {tariff.party_id}: prices in {tariff.currency}, {_TAX[tariff.tax_included]}"
-    if not any(component.price for element in tariff.elements for component in element.components):
-        yield "Free of charge"
-    for dimension, kind, title in _SECTIONS:
-        lines = [*_section(tariff, dimension, kind)]
-        yield from (f"{title}: {line}" for line in lines)
-    for limit, word in ((tariff.price_min, "At least"), (tariff.price_max, "At most")):
+def _component_line(tariff: Tariff, component: PriceComponent, restrictions: TariffRestrictions) -> PriceSheetLine:
+    dimension, reservation = component.dimension, restrictions.reservation
+    per_hour = dimension in {TariffDimension.TIME, TariffDimension.PARKING_TIME}
+    unit = "per minute" if per_hour else "per kWh" if dimension is TariffDimension.ENERGY else "per session"
+    vat_percent = component.vat_percent if states_rate(tariff, component) else None
+    gross = component.price
+    if vat_percent is not None and tariff.tax_included is TaxIncluded.NO:
+        gross = component.price * (_HUNDRED + vat_percent) / _HUNDRED
+    return PriceSheetLine(
+        section=SECTIONS[3 if reservation is not None else _SECTION_OF[dimension]],
+        what=_WHAT[dimension] if reservation is None else _RESERVATIONS[reservation],
+        price=(gross / _MINUTES).quantize(Decimal("1e-8")) if per_hour else gross,
+        currency=tariff.currency,
+        unit=unit,
+        vat_percent=vat_percent,
+        condition="; ".join(conditions(restrictions)),
+        step=_step(component),
+        tax=", incl. tax" if tariff.tax_included is TaxIncluded.YES else "",
+    )
+
+
+def _step(component: PriceComponent) -> str:
+    if component.step_size <= 1 or component.dimension is TariffDimension.FLAT:
+        return ""
+    if component.dimension is TariffDimension.ENERGY:
+        return f", billed in steps of {plain(Decimal(component.step_size).scaleb(-3))} kWh"
+    return f", billed in steps of {component.step_size} s"
+
+
+def _other_lines(tariff: Tariff, time_zone: str) -> Iterator[PriceSheetLine]:
+    def other(what: str) -> PriceSheetLine:
+        return PriceSheetLine(
+            section=SECTIONS[3],
+            what=what,
+            price=None,
+            currency=tariff.currency,
+            unit="",
+            vat_percent=None,
+            condition="",
+        )
+
+    for word, limit in (("at least", tariff.price_min), ("at most", tariff.price_max)):
         if limit is not None:
-            yield f"{word} {_limit(limit)} per session"
-    for moment, word in ((tariff.valid_from, "Valid from"), (tariff.valid_until, "Valid until")):
-        if moment is not None:
-            yield f"{word} {moment:%Y-%m-%d %H:%M} UTC"
-    if tariff.text_en:
-        yield tariff.text_en
-
-
-def _section(tariff: Tariff, dimension: TariffDimension, kind: Reservation | None) -> Iterator[str]:
-    is_first = True
-    for element in tariff.elements:
-        if element.restrictions.reservation is not kind:
-            continue
-        for component in element.components:
-            if component.dimension is dimension:
-                when = conditions(replace(element.restrictions, reservation=None))
-                yield _component(component) + (", ".join(["", *when]) if when else "" if is_first else ", otherwise")
-                is_first = False
-
-
-def _component(component: PriceComponent) -> str:
-    dimension, step = component.dimension, component.step_size
-    vat = "" if component.vat_percent is None else f" ({plain(component.vat_percent)} % VAT)"
-    if step > 1 and dimension is not TariffDimension.FLAT:
-        size = f"{plain(Decimal(step).scaleb(-3))} kWh" if dimension is TariffDimension.ENERGY else duration(step)
-        return f"{plain(component.price)}{_PER[dimension]}{vat}, billed per {size}"
-    return f"{plain(component.price)}{_PER[dimension]}{vat}"
-
-
-def _limit(limit: Price) -> str:
-    excl = f"{plain(decimal_from_e4(limit.excl_e4))} before tax"
-    return excl if limit.incl_e4 is None else f"{excl}, {plain(decimal_from_e4(limit.incl_e4))} after tax"
+            gross_e4 = limit.excl_e4 if limit.incl_e4 is None else limit.incl_e4
+            yield other(f"{word} {decimal_from_e4(gross_e4)} {tariff.currency} in total")
+    if any(element.restrictions != _EVER for element in tariff.elements):
+        yield other(f"times are local time at the station ({time_zone})")

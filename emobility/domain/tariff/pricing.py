@@ -129,6 +129,7 @@ def price_session(
         UnknownTimeZone: `time_zone` is no IANA zone.
         PriceOutOfRange: the tariff has a price nobody can mean.
         NegativeStepSize: the tariff has a step below zero.
+        TooManyTaxRates: its prices include tax of more rates than any country has.
     """
     return _price((tariff,), periods, ended_at, time_zone, rounding)
 

@@ -39,6 +39,8 @@ from emobility.domain.tariff.tariff import (
 
 PRICE_DECIMALS_MAX: Final = 12
 PRICE_MAX: Final = Decimal(10**9)
+TAX_RATES_MAX: Final = 64
+"""Rates that prices may include; each makes the exact numbers longer."""
 MOMENT_MIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """OCPI 2.2.1, 10.3.1: 1970-01-01 stands for a moment that is not known."""
 MOMENT_MAX: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -76,6 +78,14 @@ class NegativeStepSize(MalformedInput):
     def __init__(self, step_size: int) -> None:
         self.step_size = step_size
         super().__init__(f"a step size of {step_size} was stated")
+
+
+class TooManyTaxRates(MalformedInput):
+    """Tariffs whose prices include tax have at most `TAX_RATES_MAX` rates between them."""
+
+    def __init__(self, rates: int) -> None:
+        self.rates = rates
+        super().__init__(f"no country has {rates} rates of tax")
 
 
 class UnknownTimeZone(MalformedInput):
@@ -148,6 +158,8 @@ class Scale:
         # A price with tax in it is divided by 1 + rate, each rate another divisor: their common multiple suits all.
         including = [tariff for tariff in tariffs if tariff.tax_included is TaxIncluded.YES]
         divisors = {self._tax_factor(component) for tariff in including for component in _components(tariff)}
+        if len(divisors) > TAX_RATES_MAX:
+            raise TooManyTaxRates(len(divisors))
         self.net_unit: int = lcm(*divisors)
 
     def tax_weights(self, tariff: Tariff, component: PriceComponent) -> tuple[int, int]:
@@ -348,6 +360,7 @@ def compiled_together(tariffs: tuple[Tariff, ...]) -> tuple[CompiledTariff, ...]
     Raises:
         PriceOutOfRange: a price or VAT rate nobody can mean.
         NegativeStepSize: a step below zero.
+        TooManyTaxRates: no country has so many.
     """
     # The entry holds the tariffs, so their ids can't be given to others while the entry lives.
     key = tuple(map(id, tariffs))

@@ -11,8 +11,10 @@ A service declares its modules as `Interface`s and mounts one `OCPIHost`::
     await host.run(stop)
 
 It serves, below `/{party}/ocpi`: `versions` and, for each version, `2.2.1`, `2.2.1/credentials` and each interface at
-`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register`, `GET /{party}/ocpi-peers`,
-`GET /{party}/ocpi-deliveries` (what partners refused) and `POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
+`2.2.1/{module}/{sender|receiver}`; for the operator `POST /{party}/ocpi-register` (at a platform that invited us) and
+`ocpi-invitations` (of a partner without a hub), `GET /{party}/ocpi-peers`,
+`PUT /{party}/ocpi-peers/{peer_id}/tolerances`, `GET /{party}/ocpi-deliveries` (what partners refused) and
+`POST /{party}/ocpi-deliveries/{delivery_id}/retry`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from emobility.domain.errors import EmobilityError, MalformedInput
+from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
 from emobility.ports.http import TIMEOUT_S
 from emobility.ports.ports import Ports
@@ -64,6 +66,7 @@ from emobility.protocols.ocpi.peers import (
     peer_of_token,
     roles_of,
     route,
+    tolerate,
 )
 from emobility.protocols.ocpi.registration import OwnIdentity, Registrar, origin_of
 from emobility.protocols.ocpi.server import (
@@ -136,6 +139,10 @@ class PartnerNotNamed(MalformedInput):
     """A partner may speak for itself alone, so a registration at one that is no hub says which party it is."""
 
 
+class NoSuchPeer(RuleBroken):
+    """No platform of this name is known to the party."""
+
+
 class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`expected_party`, `expected_role`: whom the platform may answer as; a hub's party need not be known before.
 
@@ -149,6 +156,15 @@ class _RegisterRequest(msgspec.Struct, frozen=True, kw_only=True):
     expected_role: Role = Role.HUB
     tolerances: PeerTolerances = STRICT
     version: str | None = None
+
+
+class _Invitation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom we expect, and from where it will call; `peer_id`: our name for its platform."""
+
+    versions_url: str
+    expected_party: str
+    expected_role: Role
+    peer_id: str | None = None
 
 
 class OCPIHost:
@@ -202,7 +218,17 @@ class OCPIHost:
             Mount(f"{below}/ocpi", app=self.app),
             Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
             Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
+            Route(
+                f"{below}/ocpi-peers/{{peer_id}}/tolerances",
+                self._operator(authorize, self._tolerate),
+                methods=["PUT"],
+            ),
             Route(f"{below}/ocpi-deliveries", self._operator(authorize, self._list_failed), methods=["GET"]),
+            *(
+                []
+                if self._fixed_party  # whose operator has a page for it
+                else [Route(f"{below}/ocpi-invitations", self._operator(authorize, self._invite), methods=["POST"])]
+            ),
             Route(
                 f"{below}/ocpi-deliveries/{{delivery_id}}/retry",
                 self._operator(authorize, self._retry),
@@ -571,7 +597,8 @@ class OCPIHost:
                 await authorize(request, own_party)
                 answer = await handler(request, own_party)
             except EmobilityError as error:
-                status = 422 if isinstance(error, MalformedInput) else 404 if isinstance(error, NoSuchDelivery) else 502
+                is_missing = isinstance(error, NoSuchDelivery | NoSuchPeer)
+                status = 422 if isinstance(error, MalformedInput) else 404 if is_missing else 502
                 return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
             return Response(write(answer), media_type="application/json")
 
@@ -597,6 +624,22 @@ class OCPIHost:
             "endpoints": len(peer.endpoints),
         }
 
+    async def _invite(self, request: Request, own_party: PartyId) -> Any:
+        """Issue TOKEN_A for a partner's platform, which then registers without a hub between."""
+        asked = read(await body_of(request), _Invitation)
+        await self._identity(own_party)
+        async with self.ports.units.begin() as unit:
+            token_a = await self.registrar.invite(
+                unit,
+                own_party=own_party,
+                peer_id=asked.peer_id or asked.expected_party.lower(),
+                versions_url=asked.versions_url,
+                expected_party=PartyId(asked.expected_party),
+                expected_role=asked.expected_role,
+            )
+            await unit.commit()
+        return {"token_a": token_a, "versions_url": f"{self.ocpi_url(own_party)}/versions"}
+
     async def _list_peers(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:
             peers = await unit.table(PEER).select({"own_party": own_party}, order_by=("peer_id",))
@@ -611,6 +654,15 @@ class OCPIHost:
                 }
                 for peer in peers
             ]
+
+    async def _tolerate(self, request: Request, own_party: PartyId) -> Any:
+        tolerances = read(await body_of(request), PeerTolerances)
+        async with self.ports.units.begin() as unit:
+            peer = await tolerate(unit, own_party, request.path_params["peer_id"], tolerances)
+            if peer is None:
+                raise NoSuchPeer(f"{own_party} has no {request.path_params['peer_id']}")
+            await unit.commit()
+        return {"peer_id": peer.peer_id, "tolerances": peer.tolerances}
 
     async def _list_failed(self, _: Request, own_party: PartyId) -> Any:
         async with self.ports.units.begin() as unit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -201,6 +201,16 @@ async def add_incoming_token(unit: UnitOfWork, peer: Peer, token: str, use: Toke
     await unit.table(INCOMING_TOKEN).insert(
         IncomingToken(token_hash=token_hash(token), own_party=peer.own_party, peer_id=peer.peer_id, token_use=use)
     )
+
+
+async def tolerate(unit: UnitOfWork, own_party: PartyId, peer_id: str, tolerances: PeerTolerances) -> Peer | None:
+    """Set what a platform may do otherwise than the text; None: no such platform."""
+    peer = await unit.table(PEER).get_for_update(own_party, peer_id)
+    if peer is None:
+        return None
+    changed = replace(peer, tolerances=tolerances)
+    await unit.table(PEER).put(changed)
+    return changed
 
 
 async def roles_of(unit: UnitOfWork, peer: Peer) -> list[PeerRole]:

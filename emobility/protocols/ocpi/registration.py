@@ -347,7 +347,7 @@ class Registrar:
             correlation_id=self.ports.randomness.uuid(),
         )
         try:
-            theirs = read_credentials(answer.data, peer.version, role=_as_role(peer, own))
+            theirs = read_credentials(answer.data, peer.version, role=peer.expected_role)
         except (NotAnOCPIObject, NotJSON) as error:
             raise PeerFailed(http_status=answer.http_status, status_code=None, message=str(error)) from error
         self._refuse_foreign(peer, theirs)

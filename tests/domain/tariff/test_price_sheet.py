@@ -6,59 +6,133 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emobility.domain.money import Price
-from emobility.domain.tariff.price_sheet import normalised, price_sheet
+from emobility.domain.tariff.price_sheet import normalised, price_sheet, price_sheet_text
 from emobility.domain.tariff.pricing import price_session
-from emobility.domain.tariff.tariff import DayOfWeek, Reservation, TaxIncluded
-from tests.domain.tariff.builders import component, element, tariff
+from emobility.domain.tariff.tariff import (
+    DayOfWeek,
+    PriceComponent,
+    Reservation,
+    TariffDimension,
+    TariffElement,
+    TariffRestrictions,
+    TaxIncluded,
+)
+from tests.domain.tariff.builders import AMSTERDAM, component, element, tariff
 from tests.domain.tariff.cases import case
 
 
-def test_a_price_sheet_names_every_price_with_when_it_applies() -> None:
-    sheet = price_sheet(
+def net(dimension: TariffDimension, price: str, *, vat: str | None = "21", step: int = 1) -> PriceComponent:
+    return component(dimension, price, vat=vat, step=step)
+
+
+def test_a_price_sheet_goes_per_kwh_per_minute_per_session_other() -> None:
+    shown = price_sheet(
         tariff(
-            element(component("FLAT", "0.50", vat="20")),
+            TariffElement(
+                components=(
+                    net(TariffDimension.FLAT, "0.50"),
+                    net(TariffDimension.PARKING_TIME, "6", step=60),
+                    net(TariffDimension.TIME, "3"),
+                    net(TariffDimension.ENERGY, "0.30"),
+                )
+            ),
+            price_min=Price(excl_e4=5_000, incl_e4=6_050),
+        ),
+        time_zone="Europe/Amsterdam",
+    )
+
+    assert [line.section for line in shown] == ["per kWh", "per minute", "per minute", "per session", "other"]
+    assert [line.text for line in shown] == [
+        "0.363 EUR per kWh energy, incl. 21 % VAT",
+        "0.121 EUR per minute while plugged in without charging, incl. 21 % VAT, billed in steps of 60 s",
+        "0.0605 EUR per minute while charging, incl. 21 % VAT",
+        "0.605 EUR per session starting fee, incl. 21 % VAT",
+        "at least 0.6050 EUR in total",
+    ]
+
+
+def test_a_price_sheet_says_when_a_price_applies() -> None:
+    hour = TariffRestrictions(
+        start_date=date(2022, 3, 27), end_date=date(2022, 3, 28), start_time=time(14), end_time=time(15)
+    )
+
+    shown = price_sheet(
+        tariff(
+            TariffElement(components=(net(TariffDimension.ENERGY, "-0.05"),), restrictions=hour),
+            TariffElement(
+                components=(net(TariffDimension.ENERGY, "0.30"),),
+                restrictions=TariffRestrictions(energy_wh_max=20_000),
+            ),
+        ),
+        time_zone="Europe/Amsterdam",
+    )
+
+    assert shown[0].text == "-0.0605 EUR per kWh energy, incl. 21 % VAT (2022-03-27 14:00-15:00)"
+    assert shown[1].text == "0.363 EUR per kWh energy, incl. 21 % VAT (before 20 kWh)"
+    assert "Europe/Amsterdam" in shown[2].text
+
+
+def test_no_component_is_left_off_the_sheet() -> None:
+    elements = tuple(TariffElement(components=(net(dimension, "1", vat=None),)) for dimension in TariffDimension)
+
+    shown = price_sheet(tariff(*elements), time_zone="UTC")
+
+    assert len(shown) == len(elements)
+
+
+def test_a_whole_sheet_is_one_text() -> None:
+    sheet = price_sheet_text(
+        tariff(
             element(component("ENERGY", "0.20", vat="10"), power_w_max=16_000),
             element(
-                component("ENERGY", "0.35", vat="10", step=100), start_time=time(9), days_of_week=tuple(DayOfWeek)[:5]
+                component("ENERGY", "0.35", vat="10", step=100), start_time=time(9), days_of_week=(DayOfWeek.MONDAY,)
             ),
-            element(component("ENERGY", "0.50", vat="10"), component("PARKING_TIME", "6.00", step=900)),
-            element(component("TIME", "5", step=60), reservation=Reservation.RESERVATION),
+            element(component("ENERGY", "0.50", vat="10"), component("ENERGY", "9"), component("PARKING_TIME", "6.00")),
+            element(component("TIME", "6", step=60), reservation=Reservation.RESERVATION),
             element(component("FLAT", "4"), reservation=Reservation.RESERVATION_EXPIRES),
-            price_min=Price(excl_e4=5_000, incl_e4=5_500),
             price_max=Price(excl_e4=500_000),
             valid_from=datetime(2022, 1, 1, tzinfo=UTC),
             text_en="Parking is free at night.",
-        )
+        ),
+        time_zone=AMSTERDAM,
     )
 
     assert sheet.splitlines() == [
-        "Tariff T1 of NL-TNM: prices in EUR, before tax",
-        "Per session: 0.5 (20 % VAT)",
-        "Energy: 0.2 per kWh (10 % VAT), before 16 kW",
-        "Energy: 0.35 per kWh (10 % VAT), billed per 0.1 kWh, from 09:00, on Monday to Friday",
-        "Energy: 0.5 per kWh (10 % VAT), otherwise",
-        "Parking time: 6 per hour, billed per 15 min",
-        "Reservation time: 5 per hour, billed per 1 min",
-        "Per reservation that expires: 4",
-        "At least 0.5 before tax, 0.55 after tax per session",
-        "At most 50 before tax per session",
-        "Valid from 2022-01-01 00:00 UTC",
+        "Tariff T1 of NL-TNM, in EUR",
+        "valid from 2022-01-01 00:00 UTC",
+        "0.22 EUR per kWh energy, incl. 10 % VAT (before 16 kW)",
+        "0.385 EUR per kWh energy, incl. 10 % VAT, billed in steps of 0.1 kWh (from 09:00; Monday)",
+        "0.55 EUR per kWh energy, incl. 10 % VAT",
+        "0.1 EUR per minute while plugged in without charging",
+        "0.1 EUR per minute for a reservation, billed in steps of 60 s",
+        "4 EUR per session for a reservation that expires",
+        "at most 50.0000 EUR in total",
+        "times are local time at the station (Europe/Amsterdam)",
         "Parking is free at night.",
     ]
 
 
-def test_a_free_tariff_says_so() -> None:
-    free = tariff(element(component("FLAT", "0.00", step=0)), tax_included=TaxIncluded.NOT_APPLICABLE)
+@pytest.mark.parametrize(
+    ("included", "vat", "text"),
+    [
+        (TaxIncluded.YES, "21", "1.21 EUR per kWh energy, incl. 21 % VAT"),
+        (TaxIncluded.YES, None, "1.21 EUR per kWh energy, incl. tax"),
+        (TaxIncluded.NO, "10", "1.331 EUR per kWh energy, incl. 10 % VAT"),
+        (TaxIncluded.NO, None, "1.21 EUR per kWh energy"),
+        (TaxIncluded.NOT_APPLICABLE, "10", "1.21 EUR per kWh energy"),
+    ],
+)
+def test_a_sheet_shows_what_is_paid_whether_or_not_prices_include_tax(
+    included: TaxIncluded, vat: str | None, text: str
+) -> None:
+    (line,) = price_sheet(tariff(element(component("ENERGY", "1.21", vat=vat)), tax_included=included), time_zone="UTC")
 
-    assert price_sheet(free).splitlines() == [
-        "Tariff T1 of NL-TNM: prices in EUR, no tax applicable",
-        "Free of charge",
-        "Per session: 0",
-    ]
+    assert line.text == text
 
 
 def test_what_can_never_apply_is_dropped_and_what_belongs_together_joined() -> None:

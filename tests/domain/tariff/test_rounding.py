@@ -70,6 +70,12 @@ def test_a_half_goes_where_the_policy_says(policy: RoundingPolicyName, total_e4:
     assert bill(policy, THREE_PLACES).total == Price(excl_e4=total_e4)
 
 
+def test_a_half_above_an_odd_step_goes_up_to_the_even_one() -> None:
+    odd = tariff(element(component("FLAT", "0.135")))
+
+    assert bill(RoundingPolicyName.COINS_TOTAL_HALF_EVEN, odd).total == Price(excl_e4=1_400)
+
+
 @pytest.mark.parametrize(("currency", "total_e4"), [("EUR", 1_300), ("JPY", 0), ("KWD", 1_250)])
 def test_coins_are_those_of_the_currency(currency: str, total_e4: int) -> None:
     assert bill(RoundingPolicyName.COINS_TOTAL, THREE_PLACES, currency).total == Price(excl_e4=total_e4)

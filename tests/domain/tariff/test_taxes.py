@@ -14,7 +14,7 @@ from emobility.domain.money import Price
 from emobility.domain.tariff.priced import Limit
 from emobility.domain.tariff.pricing import PricedSession, price_session
 from emobility.domain.tariff.retail import NetPriceUnknown, retail_tariff, wholesale_plus_plan
-from emobility.domain.tariff.selection import PriceOutOfRange
+from emobility.domain.tariff.selection import TAX_RATES_MAX, PriceOutOfRange, TooManyTaxRates
 from emobility.domain.tariff.tariff import Tariff, TaxIncluded
 from emobility.domain.tariff.taxes import Tax, TaxAmount, contained, levied, taxes_of, wrong_taxes
 from emobility.domain.tariff.version import tariff_hash
@@ -64,6 +64,8 @@ def test_where_no_tax_is_applicable_a_rate_means_nothing() -> None:
 
     assert bill(stated).total == bill(unstated).total == Price(excl_e4=50_000)
     assert taxes_of(bill(stated)) == ()
+    limited = replace(stated, price_max=Price(excl_e4=90_000, incl_e4=90_000))
+    assert bill(limited).total == Price(excl_e4=50_000, incl_e4=50_000)
     # Over OCPI 2.2.1, which has no such word, it stays the same version.
     assert tariff_hash(stated) == tariff_hash(unstated) == tariff_hash(replace(unstated, tax_included=TaxIncluded.NO))
 
@@ -81,6 +83,14 @@ def test_limits_are_before_and_after_tax_also_where_prices_include_it() -> None:
 def test_a_tax_that_eats_the_whole_price_is_refused(included: TaxIncluded) -> None:
     with pytest.raises(PriceOutOfRange):
         bill(tariff(element(component("ENERGY", "1", vat="-100")), tax_included=included))
+
+
+def test_prices_that_include_more_rates_than_any_country_has_are_refused() -> None:
+    rates = [component("FLAT", "1", vat=str(Decimal(number) / 1_000)) for number in range(TAX_RATES_MAX + 1)]
+
+    with pytest.raises(TooManyTaxRates):
+        bill(including(*rates))
+    assert bill(including(*rates[1:])).total.incl_e4 == 10_000
 
 
 def test_a_total_names_the_tax_of_each_rate() -> None:
