@@ -161,24 +161,27 @@ async def test_an_answer_that_can_not_be_said_is_a_failure_of_the_hub(world: Wor
     assert status_code(answer) == 4000
 
 
-async def test_a_result_comes_back_over_the_bridge_to_the_original_response_url(world: World) -> None:
-    cpo, msp = await joined(world, "2.2.1", "2.3.0")
+@pytest.mark.parametrize(("theirs", "ours"), [("2.2.1", "2.3.0"), ("2.3.0", "2.2.1")])
+async def test_a_result_comes_back_over_the_bridge_to_the_original_response_url(
+    world: World, theirs: str, ours: str
+) -> None:
+    cpo, msp = await joined(world, theirs, ours)
     cpo.script = saying({"result": "ACCEPTED", "timeout": 30})
     command: dict[str, Any] = {
-        "response_url": f"{msp.origin}/platform/DE-MSP/ocpi/2.3.0/commands/1",
+        "response_url": f"{msp.origin}/platform/DE-MSP/ocpi/{ours}/commands/1",
         "location_id": "L1",
     }
-    command |= {"token": written.TOKEN | {"type": "EMAID"}}
+    command |= {"token": written.TOKEN | {"type": "EMAID" if ours == "2.3.0" else "RFID"}}
 
     answer = await msp.call("POST", "commands/receiver/START_SESSION", to=CPO, body=json.dumps(command).encode())
     sent = json.loads(cpo.heard[-1].body)
     result = await cpo.call("POST", sent["response_url"], body=b'{"result":"ACCEPTED"}')
 
     assert data_of(answer)["result"] == "ACCEPTED"
-    assert sent["token"]["type"] == "OTHER"
-    assert sent["response_url"].startswith(f"{HUB_ORIGIN}/hub/ocpi/2.2.1/proxy/")
+    assert sent["token"]["type"] == ("OTHER" if ours == "2.3.0" else "RFID")
+    assert sent["response_url"].startswith(f"{HUB_ORIGIN}/hub/ocpi/{theirs}/proxy/")
     assert status_code(result) == 1000
-    assert msp.heard[-1].url.endswith("/2.3.0/commands/1")
+    assert msp.heard[-1].url.endswith(f"/{ours}/commands/1")
 
 
 async def test_a_cdr_is_fetched_back_from_its_location_in_the_senders_version(world: World) -> None:

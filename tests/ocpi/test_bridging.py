@@ -476,6 +476,18 @@ def test_a_tariff_in_a_cdr_that_2_1_1_can_not_say_is_left_out_of_it_and_told_as_
     assert (tariff.reason, tariff.concerns_money) == (LossReason.LEFT_OUT, True)
 
 
+def test_an_element_for_reservations_alone_is_left_out_of_a_tariff_for_2_1_1() -> None:
+    elements = [
+        {"price_components": [1], "restrictions": {"reservation": "RESERVATION"}},
+        {"price_components": [2], "restrictions": {"max_kwh": 30.50}},
+    ]
+
+    bridged = said({"elements": elements}, "Tariff", "2.2.1", "2.1.1")
+
+    assert plain(bridged.body) == plain(json.dumps({"elements": elements[1:]}).encode())
+    assert [(loss.pointer, loss.concerns_money) for loss in bridged.losses] == [("/elements/0", True)]
+
+
 def test_several_tariffs_of_a_plug_become_the_first_and_that_is_told_as_money() -> None:
     bridged = said(written.CONNECTOR | {"tariff_ids": ["A", "B"]}, "Connector", "2.2.1", "2.1.1")
 

@@ -48,7 +48,7 @@ from emobility.protocols.ocpi.message_signatures import (
     unsigned_answer,
     unsigned_request,
 )
-from emobility.protocols.ocpi.party_keys import PartyKeyRow, ensure_own_key, own_key, party_keys
+from emobility.protocols.ocpi.party_keys import PartyKeyRow, StoredPartyKeys, ensure_own_key, own_key, party_keys
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read
@@ -123,7 +123,9 @@ class MessageSigning:
             rule = await unit.table(SIGNATURE_RULE).get(own_party, party_id)
         if rule is not None:
             return rule.is_required
-        return any(key.is_ours for key in await self._keys.keys_of(party_id, for_party=own_party))
+        # Whose key is ours stands in our rows: while a registry is away, who signs nothing goes on.
+        ours = StoredPartyKeys(self._ports.units)
+        return any(key.is_ours for key in await ours.keys_of(party_id, for_party=own_party))
 
     # Requests
 
