@@ -27,8 +27,8 @@ ASKED = AnchorRequested(kind=KIND, party_id=HUB, period_start=DAY, root=ROOT, re
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Settling]:
-    async with open_settling() as opened:
+async def here(dsn: str | None) -> AsyncIterator[Settling]:
+    async with open_settling(dsn) as opened:
         await opened.sign(terms())  # so that there are contracts
         yield opened
 
