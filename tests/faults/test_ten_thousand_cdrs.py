@@ -44,7 +44,7 @@ CDRS: Final = 10_000 if IS_LONG else 160
 KILL_ROUNDS: Final = 3 if IS_LONG else 1
 ALSO: Final = ("mobility", "operations", "hub", "postgres") if IS_LONG else ()
 """What the long form kills, too."""
-DEADLINE_S: Final = 3_000.0 if IS_LONG else 120.0
+DEADLINE_S: Final = 3_000.0 if IS_LONG else 240.0
 SEED: Final = int(os.environ.get("WATTROAM_FAULT_SEED", "5"))
 TOKENS: Final = max(4, CDRS // 100)
 """A token charges at one place at a time, so that many CDRs of little time need many tokens."""
