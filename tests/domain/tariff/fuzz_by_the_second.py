@@ -1,0 +1,114 @@
+"""Compare the engine with the pricer that walks every second, on generated sessions.
+
+`python -m tests.domain.tariff.fuzz_by_the_second [--cases 100000] [--first 0] [--processes 1]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from math import floor
+from multiprocessing import get_context
+from typing import Final
+
+from emobility.domain.money import Price
+from emobility.domain.session import ChargingPeriod
+from emobility.domain.tariff.priced import PeriodSpansPriceChange
+from emobility.domain.tariff.pricing import PricedSession, price_session, price_session_by_several
+from tests.domain.tariff.by_the_second import Bill, Cost, Part, bill_by_the_second
+from tests.domain.tariff.cases_by_the_second import Case, case
+
+CASES: Final = 100_000
+CHUNK: Final = 50
+REPORT_EVERY: Final = 10_000
+MOST_SHOWN: Final = 20
+MOST_PERIODS: Final = 400
+"""Above, the engine is not asked to price a period per second."""
+
+
+def difference(seed: int) -> str | None:
+    """What the engine and the walk disagree on for the case of a seed, or None."""
+    drawn = case(seed)
+    by_the_second = _bill(drawn, drawn.seconds)
+    tellings = [("cut", drawn.cut, by_the_second)]
+    if len(drawn.seconds) <= MOST_PERIODS:
+        tellings.append(("seconds", drawn.seconds, by_the_second))
+    for name, periods, expected in tellings:
+        priced = _price(drawn, periods)
+        found = _difference(priced, expected)
+        if found is None and any(isinstance(note, PeriodSpansPriceChange) for note in priced.notes):
+            found = "a change noted that there is not"
+        if found is not None:
+            return f"seed {seed}, told as {name}: {found}"
+    # Periods that are not cut where they should be: noted, or else as good as cut.
+    priced = _price(drawn, drawn.coarse)
+    if not any(isinstance(note, PeriodSpansPriceChange) for note in priced.notes):
+        found = _difference(priced, _bill(drawn, drawn.coarse))
+        if found is not None:
+            return f"seed {seed}, told as coarse without a note: {found}"
+    return None
+
+
+def _bill(drawn: Case, periods: Sequence[ChargingPeriod]) -> Bill:
+    return bill_by_the_second(drawn.tariffs, periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+
+
+def _price(drawn: Case, periods: Sequence[ChargingPeriod]) -> PricedSession:
+    if len(drawn.tariffs) == 1:
+        return price_session(drawn.tariffs[0], periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+    return price_session_by_several(drawn.tariffs, periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+
+
+def _difference(priced: PricedSession, expected: Bill) -> str | None:
+    """Compare exact sums of lines, and each total in ten-thousandths."""
+    excl, incl = (sum((getattr(line, name) for line in priced.lines), start=Fraction(0)) for name in ("excl", "incl"))
+    if (excl, incl) != (expected.unlimited.excl, expected.unlimited.incl):
+        return f"lines add up to {excl} / {incl}, the walk to {expected.unlimited}"
+    stated = {
+        "total": (priced.total, expected.total),
+        "unlimited": (priced.unlimited, expected.unlimited),
+        **{part.value: (getattr(priced, part) or Price(excl_e4=0), expected.parts[part]) for part in Part},
+    }
+    for name, (price, cost) in stated.items():
+        if not _is_same(price, cost):
+            return f"{name} is {price}, the walk says {cost}"
+    return None
+
+
+def _is_same(price: Price, cost: Cost) -> bool:
+    """Whether a price is an exact cost; one that says nothing of tax is held to the cost before it."""
+    return price.excl_e4 == _e4(cost.excl) and price.incl_e4 in (None, _e4(cost.incl))
+
+
+def _e4(amount: Fraction) -> int:
+    """To ten-thousandths, half away from zero (decision 3)."""
+    size = floor(abs(amount) * 10_000 + Fraction(1, 2))
+    return size if amount >= 0 else -size
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare the cases asked for; return 1 where any differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=CASES)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    seeds = range(asked.first, asked.first + asked.cases)
+    found = []
+    with get_context("spawn").Pool(asked.processes) as pool:
+        for number, each in enumerate(pool.imap(difference, seeds, CHUNK), start=1):
+            if each is not None:
+                found.append(each)
+                if len(found) <= MOST_SHOWN:
+                    sys.stdout.write(f"{each}\n")
+            if number % REPORT_EVERY == 0:
+                sys.stdout.write(f"{number:,} of {asked.cases:,} sessions, {len(found):,} differ\n")
+                sys.stdout.flush()
+    sys.stdout.write(f"{asked.cases:,} sessions from seed {asked.first}: {len(found):,} differ\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
