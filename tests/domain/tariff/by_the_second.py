@@ -3,7 +3,7 @@
 Written from the text alone (OCPI 2.2.1 and 2.3.0, mod_tariffs and mod_cdrs), without the engine's ideas: no compiled
 tariffs, no stretches of time, no integers over a denominator. It is slow, and as plain as the rules. What a period
 states is spread evenly over its seconds; a second is decided by what holds as it begins. So a period that spans a price
-change, which the text forbids (mod_cdrs, "ChargingPeriod"), is charged by the second here and by its start in the engine.
+change, which the text forbids (mod_cdrs, "ChargingPeriod"), is charged by the second here, by its start in the engine.
 
 Where the text is silent, `READING` in a comment says which way this went.
 """
@@ -140,7 +140,7 @@ class _Charges:
         last.quantity += quantity
 
     def round_up(self) -> None:
-        """Apply `step_size` once, to the total of the session, at the price of the last component (mod_cdrs, step_size).
+        """Apply `step_size` once, to the session's total, at the price of the last component (mod_cdrs, step_size).
 
         "The step_size uses the total amount of a certain unit used during a session"; "the step_size of the last
         relevant PriceComponent is used". What is free is not in the total ("The total of billable parking time",
@@ -173,7 +173,7 @@ def bill_by_the_second(
             used.append(second.tariff)
         active = active_components(second, has_expired=has_expired)
         for dimension, component in active.items():
-            part, quantity = _drawn(dimension, second)
+            part, quantity = quantity_of(dimension, second)
             if dimension is TariffDimension.FLAT:
                 # READING: a fee "without unit" is due once: the first that becomes active, and for a reservation
                 # another ("including fixed price components", mod_cdrs, total_reservation_cost).
@@ -260,8 +260,11 @@ def active_components(second: Second, *, has_expired: bool) -> dict[TariffDimens
 
 
 def holds(restrictions: TariffRestrictions, second: Second) -> bool:
-    """Whether all restrictions match as a second begins: "treated as a logical AND" (mod_tariffs, TariffRestrictions)."""
+    """Whether all restrictions match as a second begins: a "logical AND" (mod_tariffs, TariffRestrictions)."""
     day, period = second.local.date(), second.period
+    # "When the EV is charging with more than": READING: at an EVSE that is only held, no power and no current.
+    power_w = (None, None) if second.is_reserved else (period.power_w_min, period.power_w_max)
+    current_a = (None, None) if second.is_reserved else (period.current_a_min, period.current_a_max)
     return (
         _is_between_times(second.local.time(), restrictions.start_time, restrictions.end_time)
         and (restrictions.start_date is None or day >= restrictions.start_date)  # "inclusive"
@@ -273,10 +276,10 @@ def holds(restrictions: TariffRestrictions, second: Second) -> bool:
         and (restrictions.energy_wh_max is None or second.used_wh < restrictions.energy_wh_max)
         and (restrictions.duration_s_min is None or second.lasted_s >= restrictions.duration_s_min)
         and (restrictions.duration_s_max is None or second.lasted_s < restrictions.duration_s_max)
-        and _is_at_least(restrictions.power_w_min, period.power_w_min, period.power_w_max)
-        and _is_below(restrictions.power_w_max, period.power_w_min, period.power_w_max)
-        and _is_at_least(restrictions.current_a_min, period.current_a_min, period.current_a_max)
-        and _is_below(restrictions.current_a_max, period.current_a_min, period.current_a_max)
+        and _is_at_least(restrictions.power_w_min, *power_w)
+        and _is_below(restrictions.power_w_max, *power_w)
+        and _is_at_least(restrictions.current_a_min, *current_a)
+        and _is_below(restrictions.current_a_max, *current_a)
     )
 
 
@@ -289,7 +292,7 @@ def _is_between_times(now: time, start: time | None, end: time | None) -> bool:
 
 
 def _is_at_least(limit: Decimal | int | None, *reached: Decimal | int | None) -> bool:
-    """`min_power` and `min_current`: "If the charging power is or becomes lower, this TariffElement is not [...] valid".
+    """`min_power` and `min_current`: "If the charging power is or becomes lower", the element is not or no longer valid.
 
     So the lowest of the period decides. READING: a period that states one of lowest and highest has been at that all
     the time, and one that states neither does not let such elements apply.
@@ -319,7 +322,7 @@ def _tariff_of(period: ChargingPeriod, tariffs: Sequence[Tariff]) -> Tariff | No
     return named[0] if named else None
 
 
-def _drawn(dimension: TariffDimension, second: Second) -> tuple[Part, Fraction]:
+def quantity_of(dimension: TariffDimension, second: Second) -> tuple[Part, Fraction]:
     """Where a second belongs on the bill, and how much of the dimension it holds (mod_cdrs, CdrDimensionType)."""
     if second.is_reserved:
         return Part.RESERVATION, second.reserved_s

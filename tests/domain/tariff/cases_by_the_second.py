@@ -60,7 +60,8 @@ class Case:
     Attributes:
         seconds: A period per second.
         cut: Periods cut wherever another component becomes active, and elsewhere.
-        coarse: Periods cut only where what the vehicle does changes, as the text forbids.
+        coarse: Periods cut only where what the vehicle does changes, as the text forbids; what they hold flows evenly,
+            so many Wh a second.
     """
 
     tariffs: tuple[Tariff, ...]
@@ -87,7 +88,7 @@ def case(seed: int) -> Case:
     stretches, ended_at = _stretches(draw, tariffs, start, length_s)
     seconds = [second for stretch in stretches for second in stretch]
     cut = list(_cut(draw, tariffs, seconds, ended_at, zone))
-    coarse = [_merged(draw, stretch) for stretch in stretches]
+    coarse = [_flowing(draw, _merged(draw, stretch), len(stretch)) for stretch in stretches]
     if draw.random() < 0.2:
         for told in (seconds, cut, coarse):
             draw.shuffle(told)
@@ -272,3 +273,11 @@ def _merged(draw: Random, alike: Sequence[ChargingPeriod]) -> ChargingPeriod:
         if min(reached) == max(reached) and draw.random() < 0.3:
             changed[draw.choice((lowest, highest))] = None
     return replace(alike[0], **changed)
+
+
+def _flowing(draw: Random, period: ChargingPeriod, lasts_s: int) -> ChargingPeriod:
+    return replace(
+        period,
+        energy_import_wh=draw.randint(0, 20) * lasts_s if period.energy_import_wh else 0,
+        energy_export_wh=draw.randint(0, 20) * lasts_s if period.energy_export_wh else 0,
+    )
