@@ -54,7 +54,7 @@ class Second:
 
     Attributes:
         local: When it begins, on the clock of the location.
-        lasted_s: How long the session had lasted as it began; a reservation is not yet a session.
+        lasted_s: How long the session had lasted as it began, or in a reservation, that.
         used_wh: Net energy of the session as it began.
         energy_wh: Net energy of this second; below zero where the vehicle fed in.
     """
@@ -204,7 +204,11 @@ def seconds_of(
     zone = ZoneInfo(time_zone)
     ordered = sorted(periods, key=lambda period: period.started_at)
     ends = [*(period.started_at for period in ordered[1:]), ended_at]
-    arrived_at = next((period.started_at for period in ordered if not _is_reserved(period)), None)
+    # READING: "Minimum duration in seconds the Charging Session MUST last" counts from the driver's arrival, and in a
+    # reservation, which is none, from its own start.
+    began_at: dict[bool, datetime] = {}
+    for period in ordered:
+        began_at.setdefault(_is_reserved(period), period.started_at)
     used_wh = Fraction(0)
     for period, end in zip(ordered, ends, strict=True):
         count = max(1, (end - period.started_at) // ONE_SECOND)
@@ -217,7 +221,7 @@ def seconds_of(
                 period=period,
                 local=at.astimezone(zone),
                 is_reserved=is_reserved,
-                lasted_s=0 if is_reserved or arrived_at is None else (at - arrived_at) // ONE_SECOND,
+                lasted_s=(at - began_at[is_reserved]) // ONE_SECOND,
                 used_wh=used_wh,
                 energy_wh=energy_wh,
                 charging_s=Fraction(period.charging_s, count),
@@ -292,7 +296,7 @@ def _is_between_times(now: time, start: time | None, end: time | None) -> bool:
 
 
 def _is_at_least(limit: Decimal | int | None, *reached: Decimal | int | None) -> bool:
-    """`min_power` and `min_current`: "If the charging power is or becomes lower", the element is not or no longer valid.
+    """`min_power` and `min_current`: "If the charging power is or becomes lower", no longer valid.
 
     So the lowest of the period decides. READING: a period that states one of lowest and highest has been at that all
     the time, and one that states neither does not let such elements apply.

@@ -41,8 +41,8 @@ ZONES: Final = (
     "Asia/Kathmandu",
     "UTC",
 )
-LONGEST_SHORT_S: Final = 240
-LONGEST_S: Final = 5 * 3_600
+LENGTHS_S: Final = ((1, 35), (35, 240), (3_600, 5 * 3_600))
+"""Most are short, because each second costs; few are as long as a charge is."""
 PRICES: Final = ("0", "0.25", "1.2", "-0.05", "0.333", "7", "2.3456", "0.0001")
 VATS: Final = (None, "0", "10", "20", "21", "5.2")
 STEPS: Final = (0, 1, 1, 7, 10, 25, 60, 100, 300)
@@ -50,7 +50,6 @@ POWERS_W: Final = (-7_000, 0, 3_999, 4_000, 11_000, 22_000)
 POWER_LIMITS_W: Final = (0, 4_000, 11_000, 22_001)
 CURRENTS_A: Final = tuple(map(Decimal, ("-10", "0", "5.9", "6", "16.5", "32")))
 CURRENT_LIMITS_A: Final = tuple(map(Decimal, ("0", "6", "16.5", "32.1")))
-LONG_CHANCE: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +75,7 @@ def case(seed: int) -> Case:
     """The case of a seed, always the same."""
     draw = Random(seed)
     zone = draw.choice(ZONES)
-    length_s = draw.randrange(1, LONGEST_SHORT_S) if draw.random() < 0.3 else draw.randrange(1, 60)
-    if draw.random() < LONG_CHANCE:
-        length_s = draw.randrange(3_600, LONGEST_S)
+    length_s = draw.randrange(*draw.choices(LENGTHS_S, (0.9, 0.0995, 0.0005))[0])
     moment = _moment(draw, zone)
     start = moment - timedelta(seconds=draw.randrange(-2, length_s + 2))
     tariffs = tuple(

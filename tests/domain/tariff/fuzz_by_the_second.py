@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from decimal import Decimal
 from fractions import Fraction
 from math import floor
 from multiprocessing import get_context
@@ -20,9 +19,10 @@ from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PeriodSpansPriceChange
 from emobility.domain.tariff.pricing import PricedSession, price_session, price_session_by_several
-from emobility.domain.tariff.tariff import TariffDimension
+from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension
 from tests.domain.tariff.by_the_second import (
     Bill,
+    Charge,
     Cost,
     Part,
     active_components,
@@ -39,7 +39,6 @@ MOST_SHOWN: Final = 20
 MOST_PERIODS: Final = 400
 """Above, the engine is not asked to price a period per second."""
 METERED: Final = (TariffDimension.ENERGY, TariffDimension.TIME, TariffDimension.PARKING_TIME)
-FREE: Final = (Decimal(0), None)
 
 
 def difference(seed: int) -> str | None:
@@ -75,17 +74,26 @@ def _cut_by_the_engine(drawn: Case) -> Iterator[tuple[ChargingPeriod, ...]]:
 
 
 def spans_price_change(drawn: Case) -> bool:
-    """Whether another price becomes active within a coarse period, for something that the period holds."""
+    """Whether another price becomes active within a coarse period, for something that the period holds.
+
+    Not looked at, as the engine has no note for them: fees, a reservation, another step at the same price.
+    """
     has_expired = all(period.reserved_s for period in drawn.coarse)
-    prices: dict[tuple[datetime, TariffDimension], set[tuple[Decimal, Decimal | None]]] = {}
+    prices: dict[tuple[datetime, TariffDimension], set[tuple[Fraction, Fraction]]] = {}
     for second in seconds_of(drawn.tariffs, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone):
         active = active_components(second, has_expired=has_expired)
         for dimension in METERED:
-            if quantity_of(dimension, second)[1]:
-                component = active.get(dimension)
-                price = (component.price, component.vat_percent) if component and component.price else FREE
+            if quantity_of(dimension, second)[1] and not second.is_reserved:
+                price = _price_of(active.get(dimension), second.tariff)
                 prices.setdefault((second.period.started_at, dimension), set()).add(price)
     return any(len(known) > 1 for known in prices.values())
+
+
+def _price_of(component: PriceComponent | None, tariff: Tariff | None) -> tuple[Fraction, Fraction]:
+    if component is None or tariff is None:
+        return (Fraction(0), Fraction(0))
+    unit = Charge(component=component, tariff=tariff, quantity=Fraction(1))
+    return (unit.excl, unit.incl)
 
 
 def _bill(drawn: Case, periods: Sequence[ChargingPeriod]) -> Bill:
