@@ -165,7 +165,7 @@ def bill_by_the_second(
         time_zone: IANA zone of the location.
     """
     fees: list[tuple[Part, Charge]] = []
-    metered = {part: _Charges() for part in Part if part is not Part.FIXED}
+    metered: dict[Part, _Charges] = {part: _Charges() for part in Part if part is not Part.FIXED}
     has_expired = all(_is_reserved(period) for period in periods)
     used: list[Tariff] = []
     for second in seconds_of(tariffs, periods, ended_at=ended_at, time_zone=time_zone):

@@ -193,7 +193,7 @@ def _stretches(
     left_s = length_s
     names = [*(tariff.tariff_id for tariff in tariffs), None]
     has_arrived = draw.random() < 0.75
-    never_comes = not has_arrived and draw.random() < 0.3
+    never_comes = not has_arrived and draw.random() < 0.5
     while left_s:
         lasts_s = min(left_s, draw.randrange(1, max(2, length_s)))
         stretches.append(_stretch(draw, start, lasts_s, draw.choice(names), has_arrived=has_arrived))
