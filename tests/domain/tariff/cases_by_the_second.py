@@ -122,6 +122,11 @@ def _clock_changes(zone: str) -> tuple[datetime, ...]:
 def _tariff(draw: Random, local: datetime, length_s: int, number: int) -> Tariff:
     vats = VATS if draw.random() < 0.85 else (None,)
     elements = [_element(draw, local, length_s, vats) for _ in range(draw.randint(1, 5))]
+    if draw.random() < 0.2:
+        elements.extend(
+            TariffElement(components=_components(draw, vats), restrictions=TariffRestrictions(reservation=reservation))
+            for reservation in draw.sample(list(Reservation), 2)
+        )
     if draw.random() < 0.5:
         elements.append(TariffElement(components=_components(draw, vats)))
     return Tariff(
@@ -191,7 +196,7 @@ def _stretches(
     """What the vehicle does, stretch by stretch, each of them second by second."""
     stretches = []
     left_s = length_s
-    names = [*(tariff.tariff_id for tariff in tariffs), None]
+    names = [*(draw.choice((tariff.tariff_id, tariff.tariff_id.lower())) for tariff in tariffs), None]
     has_arrived = draw.random() < 0.75
     never_comes = not has_arrived and draw.random() < 0.5
     while left_s:
