@@ -10,7 +10,7 @@ Where the text is silent, `READING` in a comment says which way this went.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -56,7 +56,7 @@ class Second:
         local: When it begins, on the clock of the location.
         lasted_s: How long the session had lasted as it began, or in a reservation, that.
         used_wh: Net energy of the session as it began.
-        energy_wh: Net energy of this second; below zero where the vehicle fed in.
+        share: What part of its period it is.
     """
 
     tariff: Tariff | None
@@ -65,10 +65,17 @@ class Second:
     is_reserved: bool
     lasted_s: int
     used_wh: Fraction
-    energy_wh: Fraction
-    charging_s: Fraction
-    parking_s: Fraction
-    reserved_s: Fraction
+    share: Fraction
+
+    @property
+    def energy_wh(self) -> Fraction:
+        """Net energy of this second; below zero where the vehicle fed in (mod_cdrs, CdrDimensionType, ENERGY)."""
+        return (self.period.energy_import_wh - self.period.energy_export_wh) * self.share
+
+
+Active = Mapping[TariffDimension, PriceComponent]
+Walk = Sequence[tuple[Second, Active]]
+"""The seconds of a session, and the active component of each dimension in them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,14 +171,26 @@ def bill_by_the_second(
         ended_at: When the session ended.
         time_zone: IANA zone of the location.
     """
+    return bill_of(walk(tariffs, periods, ended_at=ended_at, time_zone=time_zone))
+
+
+def walk(tariffs: Sequence[Tariff], periods: Sequence[ChargingPeriod], *, ended_at: datetime, time_zone: str) -> Walk:
+    """Walk a session second by second; the arguments are those of `bill_by_the_second`."""
+    has_expired = all(_is_reserved(period) for period in periods)
+    return [
+        (second, active_components(second, has_expired=has_expired))
+        for second in _seconds_of(tariffs, periods, ended_at=ended_at, time_zone=time_zone)
+    ]
+
+
+def bill_of(walked: Walk) -> Bill:
+    """Charge for every second of a session."""
     fees: list[tuple[Part, Charge]] = []
     metered: dict[Part, _Charges] = {part: _Charges() for part in Part if part is not Part.FIXED}
-    has_expired = all(_is_reserved(period) for period in periods)
     used: list[Tariff] = []
-    for second in seconds_of(tariffs, periods, ended_at=ended_at, time_zone=time_zone):
+    for second, active in walked:
         if second.tariff is not None and all(second.tariff is not tariff for tariff in used):
             used.append(second.tariff)
-        active = active_components(second, has_expired=has_expired)
         for dimension, component in active.items():
             part, quantity = quantity_of(dimension, second)
             if dimension is TariffDimension.FLAT:
@@ -197,7 +216,7 @@ def bill_by_the_second(
     return Bill(parts=parts, unlimited=unlimited, total=_within_limits(unlimited, used))
 
 
-def seconds_of(
+def _seconds_of(
     tariffs: Sequence[Tariff], periods: Sequence[ChargingPeriod], *, ended_at: datetime, time_zone: str
 ) -> Iterator[Second]:
     """Walk a session: "A period ends when the next period starts. The last period ends when the session ends"."""
@@ -212,24 +231,20 @@ def seconds_of(
     used_wh = Fraction(0)
     for period, end in zip(ordered, ends, strict=True):
         count = max(1, (end - period.started_at) // ONE_SECOND)
-        at = period.started_at
-        for _ in range(count):
-            energy_wh = Fraction(period.energy_import_wh - period.energy_export_wh, count)
-            is_reserved = _is_reserved(period)
-            yield Second(
-                tariff=_tariff_of(period, tariffs),
+        is_reserved, tariff = _is_reserved(period), _tariff_of(period, tariffs)
+        for number in range(count):
+            at = period.started_at + number * ONE_SECOND
+            second = Second(
+                tariff=tariff,
                 period=period,
                 local=at.astimezone(zone),
                 is_reserved=is_reserved,
                 lasted_s=(at - began_at[is_reserved]) // ONE_SECOND,
                 used_wh=used_wh,
-                energy_wh=energy_wh,
-                charging_s=Fraction(period.charging_s, count),
-                parking_s=Fraction(period.parking_s, count),
-                reserved_s=Fraction(period.reserved_s, count),
+                share=Fraction(1, count),
             )
-            used_wh += energy_wh
-            at += ONE_SECOND
+            yield second
+            used_wh += second.energy_wh
 
 
 def active_components(second: Second, *, has_expired: bool) -> dict[TariffDimension, PriceComponent]:
@@ -329,13 +344,14 @@ def _tariff_of(period: ChargingPeriod, tariffs: Sequence[Tariff]) -> Tariff | No
 def quantity_of(dimension: TariffDimension, second: Second) -> tuple[Part, Fraction]:
     """Where a second belongs on the bill, and how much of the dimension it holds (mod_cdrs, CdrDimensionType)."""
     if second.is_reserved:
-        return Part.RESERVATION, second.reserved_s
-    return {
-        TariffDimension.ENERGY: (Part.ENERGY, second.energy_wh),
-        TariffDimension.TIME: (Part.TIME, second.charging_s),
-        TariffDimension.PARKING_TIME: (Part.PARKING, second.parking_s),
-        TariffDimension.FLAT: (Part.FIXED, Fraction(1)),
-    }[dimension]
+        return Part.RESERVATION, second.period.reserved_s * second.share
+    if dimension is TariffDimension.ENERGY:
+        return Part.ENERGY, second.energy_wh
+    if dimension is TariffDimension.TIME:
+        return Part.TIME, second.period.charging_s * second.share
+    if dimension is TariffDimension.PARKING_TIME:
+        return Part.PARKING, second.period.parking_s * second.share
+    return Part.FIXED, Fraction(1)
 
 
 def _sum(charges: Sequence[Charge]) -> Cost:

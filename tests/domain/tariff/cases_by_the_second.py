@@ -30,7 +30,7 @@ from emobility.domain.tariff.tariff import (
     TaxIncluded,
 )
 from tests.domain.tariff.builders import CPO, UPDATED
-from tests.domain.tariff.by_the_second import ONE_SECOND, active_components, seconds_of
+from tests.domain.tariff.by_the_second import ONE_SECOND, Walk, walk
 
 ZONES: Final = (
     "Europe/Amsterdam",
@@ -58,6 +58,7 @@ class Case:
 
     Attributes:
         seconds: A period per second.
+        walked: The walk over them.
         cut: Periods cut wherever another component becomes active, and elsewhere.
         coarse: Periods cut only where what the vehicle does changes, as the text forbids; what they hold flows evenly,
             so many Wh a second.
@@ -67,6 +68,7 @@ class Case:
     time_zone: str
     ended_at: datetime
     seconds: tuple[ChargingPeriod, ...]
+    walked: Walk
     cut: tuple[ChargingPeriod, ...]
     coarse: tuple[ChargingPeriod, ...]
 
@@ -84,7 +86,8 @@ def case(seed: int) -> Case:
     )
     stretches, ended_at = _stretches(draw, tariffs, start, length_s)
     seconds = [second for stretch in stretches for second in stretch]
-    cut = list(_cut(draw, tariffs, seconds, ended_at, zone))
+    walked = walk(tariffs, seconds, ended_at=ended_at, time_zone=zone)
+    cut = list(_cut(draw, walked))
     coarse = [_flowing(draw, _merged(draw, stretch), len(stretch)) for stretch in stretches]
     if draw.random() < 0.2:
         for told in (seconds, cut, coarse):
@@ -94,6 +97,7 @@ def case(seed: int) -> Case:
         time_zone=zone,
         ended_at=ended_at,
         seconds=tuple(seconds),
+        walked=walked,
         cut=tuple(cut),
         coarse=tuple(coarse),
     )
@@ -205,6 +209,11 @@ def _stretches(
         start += timedelta(seconds=lasts_s)
         left_s -= lasts_s
         has_arrived = has_arrived or (not never_comes and draw.random() < 0.8)
+    last = stretches[-1][-1]
+    if not last.reserved_s and draw.random() < 0.05:
+        # What the meter still counted as the session ended: a period that lasts no time.
+        final = replace(last, started_at=start, charging_s=0, parking_s=0, energy_import_wh=draw.randint(0, 9))
+        stretches.append([replace(final, energy_export_wh=0)])
     return stretches, start
 
 
@@ -215,6 +224,8 @@ def _stretch(
     most_wh = draw.choice((0, 1, 5, 20))
     powers, currents = draw.sample(POWERS_W, 2), draw.sample(CURRENTS_A, 2)
     states_power, states_current = draw.random() < 0.6, draw.random() < 0.6
+    # A vehicle that asks for no power may still draw some.
+    draws = kind == "charging" or (kind in ("parking", "waiting") and draw.random() < 0.2)
     seconds = []
     for number in range(lasts_s):
         power_w = draw.choice(powers) if states_power else None
@@ -222,7 +233,7 @@ def _stretch(
         seconds.append(
             ChargingPeriod(
                 started_at=start + number * ONE_SECOND,
-                energy_import_wh=draw.randint(0, most_wh) if kind == "charging" else 0,
+                energy_import_wh=draw.randint(0, most_wh) if draws else 0,
                 energy_export_wh=draw.randint(0, most_wh) if kind == "feeding in" else 0,
                 charging_s=int(kind in ("charging", "feeding in")),
                 parking_s=int(kind == "parking"),
@@ -240,15 +251,12 @@ def _stretch(
     return seconds
 
 
-def _cut(
-    draw: Random, tariffs: Sequence[Tariff], seconds: Sequence[ChargingPeriod], ended_at: datetime, zone: str
-) -> Iterator[ChargingPeriod]:
+def _cut(draw: Random, walked: Walk) -> Iterator[ChargingPeriod]:
     """Tell a session as the text asks for: a period for as long as the same components are active."""
-    has_expired = all(second.reserved_s for second in seconds)
     cuts = draw.choice((0, 0.05, 0.5))
     stretch = 0
     keys: dict[datetime, tuple[Any, ...]] = {}
-    for second in seconds_of(tariffs, seconds, ended_at=ended_at, time_zone=zone):
+    for second, active in walked:
         period = second.period
         stretch += draw.random() < cuts
         keys[period.started_at] = (
@@ -256,9 +264,9 @@ def _cut(
             period.tariff_id,
             *(period.charging_s, period.parking_s, period.reserved_s, second.energy_wh < 0),
             *(period.power_w_min is None, period.current_a_min is None),
-            *sorted((name, id(each)) for name, each in active_components(second, has_expired=has_expired).items()),
+            *sorted((name, id(component)) for name, component in active.items()),
         )
-    for _, alike in groupby(seconds, key=lambda period: keys[period.started_at]):
+    for _, alike in groupby((second.period for second, _ in walked), key=lambda period: keys[period.started_at]):
         yield _merged(draw, list(alike))
 
 

@@ -20,16 +20,7 @@ from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PeriodSpansPriceChange
 from emobility.domain.tariff.pricing import PricedSession, price_session, price_session_by_several
 from emobility.domain.tariff.tariff import PriceComponent, Tariff, TariffDimension
-from tests.domain.tariff.by_the_second import (
-    Bill,
-    Charge,
-    Cost,
-    Part,
-    active_components,
-    bill_by_the_second,
-    quantity_of,
-    seconds_of,
-)
+from tests.domain.tariff.by_the_second import Bill, Charge, Cost, Part, Walk, bill_of, quantity_of, walk
 from tests.domain.tariff.cases_by_the_second import Case, case
 
 CASES: Final = 100_000
@@ -44,18 +35,18 @@ METERED: Final = (TariffDimension.ENERGY, TariffDimension.TIME, TariffDimension.
 def difference(seed: int) -> str | None:
     """What the engine and the walk disagree on for the case of a seed, or None."""
     drawn = case(seed)
-    by_the_second = _bill(drawn, drawn.seconds)
+    by_the_second = bill_of(drawn.walked)
     tellings = [("cut", drawn.cut, by_the_second)]
     if len(drawn.seconds) <= MOST_PERIODS:
         tellings.append(("seconds", drawn.seconds, by_the_second))
-    tellings += [("coarse", periods, _bill(drawn, drawn.coarse)) for periods in _cut_by_the_engine(drawn)]
+    coarsely = walk(drawn.tariffs, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+    tellings += [("coarse", periods, bill_of(coarsely)) for periods in _cut_by_the_engine(drawn)]
     for name, periods, expected in tellings:
         found = _difference(_price(drawn, periods), expected)
         if found is not None:
             return f"seed {seed}, told as {name}: {found}"
-    spans = spans_price_change(drawn)
     notes = _price(drawn, drawn.coarse).notes
-    if spans and not any(isinstance(note, PeriodSpansPriceChange) for note in notes):
+    if spans_price_change(coarsely) and not any(isinstance(note, PeriodSpansPriceChange) for note in notes):
         return f"seed {seed}: a period spans a price change and no note says so"
     return None
 
@@ -73,15 +64,13 @@ def _cut_by_the_engine(drawn: Case) -> Iterator[tuple[ChargingPeriod, ...]]:
         yield split_at_price_changes(tariff, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
 
 
-def spans_price_change(drawn: Case) -> bool:
-    """Whether another price becomes active within a coarse period, for something that the period holds.
+def spans_price_change(walked: Walk) -> bool:
+    """Whether another price becomes active within a period, for something that the period holds.
 
     Not looked at, as the engine has no note for them: fees, a reservation, another step at the same price.
     """
-    has_expired = all(period.reserved_s for period in drawn.coarse)
     prices: dict[tuple[datetime, TariffDimension], set[tuple[Fraction, Fraction]]] = {}
-    for second in seconds_of(drawn.tariffs, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone):
-        active = active_components(second, has_expired=has_expired)
+    for second, active in walked:
         for dimension in METERED:
             if quantity_of(dimension, second)[1] and not second.is_reserved:
                 price = _price_of(active.get(dimension), second.tariff)
@@ -94,10 +83,6 @@ def _price_of(component: PriceComponent | None, tariff: Tariff | None) -> tuple[
         return (Fraction(0), Fraction(0))
     unit = Charge(component=component, tariff=tariff, quantity=Fraction(1))
     return (unit.excl, unit.incl)
-
-
-def _bill(drawn: Case, periods: Sequence[ChargingPeriod]) -> Bill:
-    return bill_by_the_second(drawn.tariffs, periods, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
 
 
 def _price(drawn: Case, periods: Sequence[ChargingPeriod]) -> PricedSession:

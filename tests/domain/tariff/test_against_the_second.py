@@ -13,7 +13,7 @@ import pytest
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.tariff import Reservation, Tariff, TariffDimension
 from tests.domain.tariff.builders import AMSTERDAM, charging, component, element, minutes, parking, reserved, tariff
-from tests.domain.tariff.by_the_second import Part, active_components, bill_by_the_second, seconds_of
+from tests.domain.tariff.by_the_second import Part, bill_by_the_second, bill_of, walk
 from tests.domain.tariff.cases_by_the_second import Case, case
 from tests.domain.tariff.fuzz_by_the_second import difference, spans_price_change
 
@@ -45,14 +45,9 @@ RULES: Final = {
 
 
 def _rules_in_play(drawn: Case) -> set[str]:
-    bill = bill_by_the_second(drawn.tariffs, drawn.seconds, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
-    has_expired = all(period.reserved_s for period in drawn.seconds)
-    walked = list(seconds_of(drawn.tariffs, drawn.seconds, ended_at=drawn.ended_at, time_zone=drawn.time_zone))
-    active = [
-        (each, component, second)
-        for second in walked
-        for each, component in active_components(second, has_expired=has_expired).items()
-    ]
+    bill = bill_of(drawn.walked)
+    seconds = [second for second, _ in drawn.walked]
+    active = [(each, component, second) for second, known in drawn.walked for each, component in known.items()]
     used = {id(component): second for _, component, second in active}
     restricted = {
         id(component): element.restrictions
@@ -64,11 +59,13 @@ def _rules_in_play(drawn: Case) -> set[str]:
         "limited": bill.total != bill.unlimited,
         "below zero": bill.total.excl < 0,
         "reservation": bill.parts[Part.RESERVATION].excl != 0,
-        "expired": has_expired and bool(active),
+        "expired": all(second.is_reserved for second in seconds) and bool(active),
         "several tariffs": len({id(second.tariff) for _, _, second in active}) > 1,
-        "price changes": spans_price_change(drawn),
-        "clock changes": len({second.local.utcoffset() for second in walked}) > 1,
-        "midnight": len({second.local.date() for second in walked}) > 1,
+        "price changes": spans_price_change(
+            walk(drawn.tariffs, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+        ),
+        "clock changes": len({second.local.utcoffset() for second in seconds}) > 1,
+        "midnight": len({second.local.date() for second in seconds}) > 1,
         "stepped": any(component.step_size > 1 for each, component, _ in active if each is not TariffDimension.FLAT),
         "power decides": any(restricted[key].power_w_min is not None for key in used),
         "tax in prices": bill.total.incl != bill.total.excl,
