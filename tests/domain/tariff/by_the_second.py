@@ -56,7 +56,7 @@ class Second:
         local: When it begins, on the clock of the location.
         lasted_s: How long the session had lasted as it began, or in a reservation, that.
         used_wh: Net energy of the session as it began.
-        share: What part of its period it is.
+        count: How many seconds its period has, over which what it states is spread evenly.
     """
 
     tariff: Tariff | None
@@ -65,12 +65,12 @@ class Second:
     is_reserved: bool
     lasted_s: int
     used_wh: Fraction
-    share: Fraction
+    count: int
 
     @property
     def energy_wh(self) -> Fraction:
         """Net energy of this second; below zero where the vehicle fed in (mod_cdrs, CdrDimensionType, ENERGY)."""
-        return (self.period.energy_import_wh - self.period.energy_export_wh) * self.share
+        return Fraction(self.period.energy_import_wh - self.period.energy_export_wh, self.count)
 
 
 Active = Mapping[TariffDimension, PriceComponent]
@@ -241,7 +241,7 @@ def _seconds_of(
                 is_reserved=is_reserved,
                 lasted_s=(at - began_at[is_reserved]) // ONE_SECOND,
                 used_wh=used_wh,
-                share=Fraction(1, count),
+                count=count,
             )
             yield second
             used_wh += second.energy_wh
@@ -270,11 +270,11 @@ def active_components(second: Second, *, has_expired: bool) -> dict[TariffDimens
     else:
         elements = _of(holding, None)
         dimensions = list(TariffDimension)
-    active = {}
-    for dimension in dimensions:
-        components = [each for element in elements for each in element.components if each.dimension is dimension]
-        if components:
-            active[dimension] = components[0]
+    active: dict[TariffDimension, PriceComponent] = {}
+    for element in elements:
+        for component in element.components:
+            if component.dimension in dimensions:
+                active.setdefault(component.dimension, component)
     return active
 
 
@@ -344,13 +344,13 @@ def _tariff_of(period: ChargingPeriod, tariffs: Sequence[Tariff]) -> Tariff | No
 def quantity_of(dimension: TariffDimension, second: Second) -> tuple[Part, Fraction]:
     """Where a second belongs on the bill, and how much of the dimension it holds (mod_cdrs, CdrDimensionType)."""
     if second.is_reserved:
-        return Part.RESERVATION, second.period.reserved_s * second.share
+        return Part.RESERVATION, Fraction(second.period.reserved_s, second.count)
     if dimension is TariffDimension.ENERGY:
         return Part.ENERGY, second.energy_wh
     if dimension is TariffDimension.TIME:
-        return Part.TIME, second.period.charging_s * second.share
+        return Part.TIME, Fraction(second.period.charging_s, second.count)
     if dimension is TariffDimension.PARKING_TIME:
-        return Part.PARKING, second.period.parking_s * second.share
+        return Part.PARKING, Fraction(second.period.parking_s, second.count)
     return Part.FIXED, Fraction(1)
 
 

@@ -71,8 +71,8 @@ def spans_price_change(walked: Walk) -> bool:
     """
     prices: dict[tuple[datetime, TariffDimension], set[tuple[Fraction, Fraction]]] = {}
     for second, active in walked:
-        for dimension in METERED:
-            if quantity_of(dimension, second)[1] and not second.is_reserved:
+        for dimension in METERED if not second.is_reserved else ():
+            if quantity_of(dimension, second)[1]:
                 price = _price_of(active.get(dimension), second.tariff)
                 prices.setdefault((second.period.started_at, dimension), set()).add(price)
     return any(len(known) > 1 for known in prices.values())
