@@ -189,6 +189,8 @@ def _element(draw: Random, local: datetime, length_s: int, vats: Sequence[str | 
         "days_of_week": tuple(draw.sample(list(DayOfWeek), draw.randint(1, 6))),
     }
     chosen = {name: value for name, value in values.items() if draw.random() < 0.14}
+    if "start_time" in chosen and draw.random() < 0.15:
+        chosen["end_time"] = chosen["start_time"]
     if draw.random() < 0.2:
         chosen["reservation"] = draw.choice(list(Reservation))
     return TariffElement(components=_components(draw, vats), restrictions=TariffRestrictions(**chosen))

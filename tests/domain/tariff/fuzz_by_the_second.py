@@ -25,7 +25,7 @@ from tests.domain.tariff.cases_by_the_second import Case, case
 
 CASES: Final = 100_000
 CHUNK: Final = 50
-REPORT_EVERY: Final = 5_000
+REPORT_EVERY: Final = 1_000
 MOST_SHOWN: Final = 20
 MOST_PERIODS: Final = 400
 """Above, the engine is not asked to price a period per second."""
