@@ -15,6 +15,7 @@ from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.tariff import Tariff, TariffDimension, TariffType
 from emobility.domain.tariff.version import is_in_force
+from emobility.protocols.datex2.publication import AdHocPrice
 from emobility.protocols.ocpi import mapping, v221
 
 _PER: Final = {
@@ -37,8 +38,8 @@ def ad_hoc_tariff(connector: v221.Connector, tariffs: Mapping[str, v221.Tariff],
     return None
 
 
-def price_text(tariff: Tariff, *, now: datetime, power_w: int, time_zone: str) -> str | None:
-    """Return the prices that hold at `now`, tax included; None when the tariff can't be priced."""
+def prices_now(tariff: Tariff, *, now: datetime, power_w: int, time_zone: str) -> tuple[AdHocPrice, ...] | None:
+    """Return the prices that hold at `now`, net; empty: it is free; None when the tariff can't be priced."""
     periods = (
         ChargingPeriod(
             started_at=now, energy_import_wh=1, charging_s=1, parking_s=0, power_w_min=power_w, power_w_max=power_w
@@ -49,9 +50,20 @@ def price_text(tariff: Tariff, *, now: datetime, power_w: int, time_zone: str) -
         priced = price_session(tariff, periods, ended_at=now + 2 * _SECOND, time_zone=time_zone)
     except EmobilityError:
         return None
-    parts = [
-        _part(line.dimension, line.price, line.vat_percent, tariff.currency) for line in priced.lines if line.price
+    found = [
+        AdHocPrice(dimension=line.dimension, price=line.price, vat_percent=line.vat_percent)
+        for line in priced.lines
+        if line.price
     ]
+    return tuple(dict.fromkeys(found))
+
+
+def price_text(tariff: Tariff, *, now: datetime, power_w: int, time_zone: str) -> str | None:
+    """Return the prices that hold at `now`, tax included; None when the tariff can't be priced."""
+    prices = prices_now(tariff, now=now, power_w=power_w, time_zone=time_zone)
+    if prices is None:
+        return None
+    parts = [_part(each.dimension, each.price, each.vat_percent, tariff.currency) for each in prices]
     return ", ".join(_once(parts)) or "free of charge"
 
 
