@@ -68,6 +68,7 @@ from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
 from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.own_tokens import OwnTokenDesk
+from services.charging_operations.public_completeness import CompletenessAPI
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
 from services.charging_operations.quirk_api import QuirkAPI
@@ -211,6 +212,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        CompletenessAPI(operator=operator, publisher=self.stations.publisher).mount_on(self.routes)
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(

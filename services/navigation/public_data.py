@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -20,10 +20,10 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.tariff.tariff import TariffType
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.datex2.publication import AdHocRate, PublicSite, points_of, power_w
+from emobility.protocols.datex2.ad_hoc_prices import rates_at
+from emobility.protocols.datex2.publication import PublicSite, points_of
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.place_facts import EnergyMix, Hours, plain
-from services.navigation.prices import ad_hoc_tariff, prices_now
 from services.navigation.records import LOCATION, TARIFF, StoredLocation, StoredTariff
 
 SITES_MAX: Final = 1_000
@@ -132,27 +132,7 @@ async def _all_tariffs(unit: UnitOfWork, where: Mapping[str, PartyId]) -> list[S
 
 
 def _site(location: v221.Location, tariffs: Mapping[str, v221.Tariff], now: datetime) -> PublicSite:
-    rates = {}
-    for evse in points_of(location):
-        rate = _rate(evse.connectors, tariffs, now=now, time_zone=location.time_zone)
-        if rate is not None:
-            rates[evse.uid] = rate
-    return PublicSite(location=shown(location, tariffs), rates=rates)
-
-
-def _rate(
-    connectors: Iterable[v221.Connector], tariffs: Mapping[str, v221.Tariff], *, now: datetime, time_zone: str
-) -> AdHocRate | None:
-    for connector in connectors:
-        tariff = ad_hoc_tariff(connector, tariffs, now)
-        if tariff is None:
-            continue
-        prices = prices_now(tariff, now=now, power_w=power_w(connector), time_zone=time_zone)
-        if prices is not None:
-            return AdHocRate(
-                tariff_id=tariff.tariff_id, currency=tariff.currency, last_updated=tariff.last_updated, prices=prices
-            )
-    return None
+    return PublicSite(location=shown(location, tariffs), rates=rates_at(location, tariffs, now))
 
 
 def shown(location: v221.Location, tariffs: Mapping[str, v221.Tariff]) -> v221.Location:
@@ -179,6 +159,7 @@ def shown(location: v221.Location, tariffs: Mapping[str, v221.Tariff]) -> v221.L
         opening_times=plain(Hours.of(location.opening_times)),
         charging_when_closed=location.charging_when_closed,
         energy_mix=plain(EnergyMix.of(location.energy_mix)),
+        wattroam_help_phone=location.wattroam_help_phone,
         evses=[_evse(evse, tariffs) for evse in points_of(location)],
         last_updated=location.last_updated,
     )

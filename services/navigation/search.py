@@ -14,9 +14,10 @@ from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.identifiers import PartyId
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.datex2.ad_hoc_prices import ad_hoc_tariff
 from emobility.protocols.datex2.publication import power_w
 from emobility.protocols.ocpi import v221
-from services.navigation.prices import ad_hoc_tariff, price_text
+from services.navigation.prices import price_text
 from services.navigation.records import LOCATION, TARIFF
 
 STATIONS_MAX: Final = 200

@@ -114,6 +114,7 @@ def guarded() -> v221.Location:
         opening_times={"twentyfourseven": True, "note": CANARY},
         energy_mix={"is_green_energy": True, "note": CANARY},
         operator=v221.BusinessDetails(name="Charge", logo={"url": CANARY}),
+        wattroam_help_phone="+4512345678",
         evses=[
             msgspec.structs.replace(
                 evse, connectors=[msgspec.structs.replace(evse.connectors[0], tariff_ids=["ADHOC", CANARY])]
@@ -166,7 +167,7 @@ async def test_the_hub_gives_who_informs_the_public_nothing_else(point: AccessPo
     answer = await other.call("GET" if "commands" not in path else "POST", path, to=CPO, body=b"{}")
 
     assert status_code(answer) != 1000
-    assert not [each.url for each in point.cpo.heard if f"/{path.split('/')[0]}/" in each.url]
+    assert not [each.url for each in point.cpo.heard if f"/{path.split('/', maxsplit=1)[0]}/" in each.url]
 
 
 # How it is asked for

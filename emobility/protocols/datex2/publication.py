@@ -160,6 +160,8 @@ def _add_site(table: Element, site: PublicSite) -> None:
     made = _add(table, "egi:energyInfrastructureSite", id=_site_id(location), version=version)
     _add_words(made, "fac:name", location.name or location.address)
     _add(made, "fac:lastUpdated", _moment(location.last_updated))
+    if any("DISABLED" in evse.parking_restrictions for evse in points_of(location)):
+        _add(made, "fac:accessibility", "disabilityAccessible")
     for words in location.directions:
         _add_words(made, "fac:additionalInformation", words.text, language=words.language)
     _add_hours(made, location, version)
@@ -215,6 +217,13 @@ def _add_operator(site: Element, location: v221.Location) -> None:
     _add_words(made, "fac:name", location.operator.name if location.operator else location.owner.code)
     if location.operator and location.operator.website:
         _add(made, "fac:linkToGeneralInformation", location.operator.website)
+    if location.wattroam_help_phone:
+        desk = _add(
+            site, "fac:helpdesk", kind="fac:OrganisationSpecification", id=f"{location.owner.code}/help", version="1"
+        )
+        _add_words(desk, "fac:name", location.operator.name if location.operator else location.owner.code)
+        contact = _add(_add(desk, "fac:organisationUnit"), "fac:contactInformation")
+        _add(contact, "fac:telephoneNumber", location.wattroam_help_phone)
 
 
 def _add_station(site: Element, shown: PublicSite, version: str) -> None:
