@@ -24,9 +24,11 @@ CREATE TABLE cpo_ad_hoc_sale (
     tariff_hash TEXT NOT NULL,
     currency CHAR(3) NOT NULL,
     held_e4 BIGINT NOT NULL,
-    uid JSONB NOT NULL,
+    uid_subject TEXT NOT NULL,
+    uid_box BYTEA NOT NULL,
     token_subject TEXT NOT NULL,
-    card JSONB,
+    card_subject TEXT,
+    card_box BYTEA,
     payment_id TEXT,
     correlation_id TEXT NOT NULL,
     made_at TIMESTAMPTZ NOT NULL,
@@ -50,7 +52,6 @@ CREATE TABLE cpo_ad_hoc_sale (
     finished_at TIMESTAMPTZ,
     PRIMARY KEY (party_id, sale_id),
     CONSTRAINT one_sale_per_token UNIQUE (party_id, token_subject),
-    CONSTRAINT one_sale_per_invoice UNIQUE (party_id, invoice_number),
     CONSTRAINT no_more_is_taken_than_held CHECK (capture_e4 >= 0 AND capture_e4 <= held_e4)
 );
 CREATE INDEX cpo_ad_hoc_sale_open ON cpo_ad_hoc_sale (state, made_at)
