@@ -37,7 +37,7 @@ GOAL_RATIO: Final = 0.3
 GOAL_P50_MS: Final = 4.0
 GOAL_P99_MS: Final = 20.0
 NGINX: Final = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log; user root;
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 512; }}
 http {{
   access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;

@@ -41,7 +41,7 @@ async def _joined(run: Run) -> tuple[MockParty, str]:
 async def versions(run: Run) -> None:
     """The versions list the one that is checked, each with an absolute URL; a hub's both 2.2.1 and 2.3.0."""
     asking = await run.counterpart()
-    answer = await run.caller.call("GET", run.target.versions_url, headers=run.authorized(asking))
+    answer = await run.ask(asking, "GET", run.target.versions_url)
     expect(answer, http=200, code=SUCCESS)
     listed = {each["version"]: each["url"] for each in answer.data}
     wanted = {"2.2.1", "2.3.0"} if run.target.role == "HUB" else {run.target.version}
@@ -54,9 +54,9 @@ async def versions(run: Run) -> None:
 async def details(run: Run) -> None:
     """The version details list one absolute URL per module and role."""
     asking = await run.counterpart()
-    answer = await run.caller.call("GET", run.target.versions_url, headers=run.authorized(asking))
+    answer = await run.ask(asking, "GET", run.target.versions_url)
     url = next(each["url"] for each in answer.data if each["version"] == run.target.version)
-    answer = await run.caller.call("GET", url, headers=run.authorized(asking))
+    answer = await run.ask(asking, "GET", url)
     expect(answer, http=200, code=SUCCESS)
     listed = [(each["identifier"], each["role"]) for each in answer.data["endpoints"]]
     hold(answer.data["version"] == run.target.version, expected=run.target.version, got=str(answer.data["version"]),
@@ -117,8 +117,8 @@ async def second_post(run: Run) -> None:
     assert stranger.connection is not None, "it joined"
     posted = stranger.credentials(run.target.version)
     expect(await stranger.exchange("POST", url, stranger.connection.token, posted), http=405)
-    assert_works = await run.caller.call("GET", run.target.versions_url, headers=run.authorized(stranger))
-    expect(assert_works, "the registration goes on", http=200, code=SUCCESS)
+    goes_on = await run.ask(stranger, "GET", run.target.versions_url)
+    expect(goes_on, "the registration goes on", http=200, code=SUCCESS)
 
 
 @check("C8", f"{DOC}put_method")

@@ -148,7 +148,7 @@ async def configuration_modules(run: Run) -> None:
     urls = [run.target.versions_url, run.endpoint(cpo, "hubclientinfo", "SENDER")]
     urls.append(str(cpo.connection.endpoints[("credentials", "SENDER")]))
     for url in urls:
-        answer = expect(await run.caller.call("GET", url, headers=run.authorized(cpo)), http=200, code=SUCCESS)
+        answer = expect(await run.ask(cpo, "GET", url), http=200, code=SUCCESS)
         routed = [name for name in answer.headers if name.startswith("ocpi-")]
         hold(not routed, expected="no routing headers", got=str(routed), sent=answer.sent)
 
@@ -232,16 +232,16 @@ async def results_arrive_once(run: Run) -> None:
 async def _result(run: Run, way: Way, url: str, wanted: str, result: dict[str, Any]) -> None:
     """Send a result as the receiver and see it arrive."""
     assert way.receiver is not None, "through a hub"
-    headers = run.authorized(way.receiver)
     routed = {**way.receiver.party.headers("from"), **way.sender.party.headers("to")}
-    sent = await run.caller.call("POST", url, headers={**headers, **routed}, body=result)
+    tell = partial(run.ask, way.receiver, "POST", url, headers=routed, body=result)
+    sent = await tell()
     expect(sent, http=(200, 201), code=SUCCESS)
     path = wanted.removeprefix(way.sender.base_url)
     came = await way.sender.wait_for(path, "POST", within_s=run.target.arrival_s)
     hold(len(came) == 1, expected=f"one result at {path}", got=f"{len(came)}", sent=sent.sent)
     hold(came[0].json == result, expected=str(result), got=str(came[0].json), sent=sent.sent)
     hold(came[0].token in way.sender.tokens, expected="the requester's token", got="another", sent=sent.sent)
-    again = await run.caller.call("POST", url, headers={**headers, **routed}, body=result)
+    again = await tell()
     came = await way.sender.wait_for(path, "POST", within_s=0.05, count=2)
     hold(len(came) == 1, expected="a result that is sent again arrives once", got=f"{len(came)} times", sent=again.sent)
 
@@ -254,10 +254,11 @@ async def results_nobody_waits_for(run: Run) -> None:
     wanted = result_url(run, way, f"r14-{run.number()}")
     answer = expect(await way.call("POST", "/START_SESSION", start_session(run, way, wanted)), code=SUCCESS)
     url = way.arrived(answer).json["response_url"]
-    headers = {**run.authorized(way.receiver), **way.receiver.party.headers("from"), **way.sender.party.headers("to")}
-    expect(await run.caller.call("POST", url, headers=headers, body={"result": "ACCEPTED"}), code=SUCCESS)
+    headers = {**way.receiver.party.headers("from"), **way.sender.party.headers("to")}
+    tell = partial(run.ask, way.receiver, "POST", headers=headers)
+    expect(await tell(url, body={"result": "ACCEPTED"}), code=SUCCESS)
     for used in (url, f"{url}x", f"{url[:-4]}0000"):
-        answer = await run.caller.call("POST", used, headers=headers, body={"result": "FAILED"})
+        answer = await tell(used, body={"result": "FAILED"})
         hold(answer.http == 404 or answer.code == 2001, expected="HTTP 404 or S 2001", got=answer)
     path = wanted.removeprefix(way.sender.base_url)
     hold(len(way.sender.heard_at(path)) == 1, expected="one result at the requester", got="more", sent=answer.sent)
@@ -267,7 +268,7 @@ async def results_nobody_waits_for(run: Run) -> None:
     answer = expect(await way.call("POST", "/START_SESSION", start_session(run, way, late)), code=SUCCESS)
     url = way.arrived(answer).json["response_url"]
     await asyncio.sleep(run.target.grace_s)
-    answer = await run.caller.call("POST", url, headers=headers, body={"result": "ACCEPTED"})
+    answer = await tell(url, body={"result": "ACCEPTED"})
     hold(answer.http == 404 or answer.code == 2001, expected="HTTP 404 or S 2001 past the timeout", got=answer)
 
 

@@ -65,19 +65,13 @@ class Way:
         """Call with routing headers; `headers` replace or add, an empty value takes one away."""
         self.last_correlation_id = self.run.caller.message_id()
         sent = {
-            **self.run.authorized(self.sender),
             "X-Correlation-ID": self.last_correlation_id,
             **(self.to_party.headers("to") if self.to_party else {}),
             **self.sender.party.headers("from"),
             **(headers or {}),
         }
         url = path if path.startswith("http") else f"{self.url}{path}"
-        answer = await self.run.caller.call(method, url, headers=sent, body=body)
-        renewed = self.run.authorized(self.sender)
-        if answer.http == 401 and sent["Authorization"] != renewed["Authorization"]:
-            # A hub that announces a change by credentials PUT (2.3.0) renewed the token in between.
-            answer = await self.run.caller.call(method, url, headers={**sent, **renewed}, body=body)
-        return answer
+        return await self.run.ask(self.sender, method, url, headers=sent, body=body)
 
     def arrived(self, answer: Answer, method: str | None = None) -> Heard:
         """Return the request that the receiver got of the last call. Raises `Broken` when there is none."""
@@ -219,6 +213,18 @@ class Run:
         """Return the header that a registered party presents."""
         assert party.connection is not None, "it is registered"
         return {"Authorization": token_header(party.connection.token)}
+
+    async def ask(
+        self, party: MockParty, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: Any = None
+    ) -> Answer:
+        """Call as a registered party."""
+        presented = self.authorized(party)
+        answer = await self.caller.call(method, url, headers={**presented, **(headers or {})}, body=body)
+        if answer.http == 401 and self.authorized(party) != presented:
+            # A hub that announces a change by credentials PUT (2.3.0) renewed the token in between.
+            renewed = {**self.authorized(party), **(headers or {})}
+            answer = await self.caller.call(method, url, headers=renewed, body=body)
+        return answer
 
     def endpoint(self, party: MockParty, module: str, side: str) -> str:
         """Return where the platform under test serves an interface. Raises `NotApplicable`."""

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         settlement_crash_point: Where the settlement kills itself, for tests (`services/settlement/crash_points`).
         internal_token: Bearer token of our own processes; full rights.
         master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
-        clock_file: The stepped clock's file; None means real time. Only in `development`.
+        clock_file: The stepped clock's file; None: real time. Only in `development`.
         run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
         seed: Seeds what a simulation draws; never a secret in production.
         fiscal_retention_years: How long an erased driver's bills and the CDRs under them are kept, counted from the end

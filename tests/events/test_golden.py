@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from emobility.domain.identifiers import PartyId
@@ -52,10 +53,14 @@ def example_of(kind: Any, name: str = "value") -> Any:
     }
     if kind in plain:
         return plain[kind]
-    assert is_dataclass(kind), kind
     hints = typing.get_type_hints(kind)
     made: Any = typing.cast("Any", kind)
-    return made(**{field.name: example_of(hints[field.name], field.name) for field in fields(made)})
+    if issubclass(made, msgspec.Struct):
+        names = made.__struct_fields__
+    else:
+        assert is_dataclass(kind), kind
+        names = tuple(field.name for field in fields(made))
+    return made(**{name: example_of(hints[name], name) for name in names})
 
 
 def envelope_of(kind: type[Event]) -> Envelope:

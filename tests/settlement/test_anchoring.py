@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from emobility.events.anchoring import ANCHORING, Anchored, AnchorRequested
 from services.settlement.anchoring import ANCHOR, RootChanged, handle_requests
 from services.settlement.crash_points import CrashPoint
 from services.settlement.records import TRANSACTION, TransactionState
+from tests.chains import DEADLINE_S, an_anvil
 from tests.settlement.settling import Crashed, Settling, open_settling
 from tests.settlement.world import T0, logged, terms
 
@@ -24,8 +27,8 @@ ASKED = AnchorRequested(kind=KIND, party_id=HUB, period_start=DAY, root=ROOT, re
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Settling]:
-    async with open_settling() as opened:
+async def here(dsn: str | None) -> AsyncIterator[Settling]:
+    async with open_settling(dsn) as opened:
         await opened.sign(terms())  # so that there are contracts
         yield opened
 
@@ -63,6 +66,20 @@ async def test_a_root_that_is_asked_for_is_recorded_once_and_told_when_it_is_fin
     assert await root_on_chain(here, event) == ROOT
     rows = [row for row in await here.transactions() if row.kind == "ANCHOR"]
     assert [row.state for row in rows] == [TransactionState.FINAL]
+
+
+@pytest.mark.chain
+async def test_the_contract_itself_records_it(tmp_path: Path) -> None:
+    async with an_anvil(tmp_path) as chain, open_settling(chain=chain) as here:
+        await here.sign(terms())
+        await ask(here, ASKED)
+
+        async with asyncio.timeout(DEADLINE_S):
+            while not await told(here):
+                await here.follower(opens=True).step()
+
+        [event] = await told(here)
+        assert await root_on_chain(here, event) == ROOT
 
 
 async def test_another_root_for_the_same_period_is_refused(here: Settling) -> None:

@@ -37,6 +37,7 @@ from emobility.protocols.ocpi.structured_fields import (
     Item,
     MalformedField,
     Member,
+    Token,
     dictionary_written,
     read_dictionary,
     written,
@@ -227,12 +228,12 @@ _IDENTIFIERS: Final = {
 def _identifier(component: Item) -> str:
     """Return a component identifier as it is written; most are known."""
     known = None if component.parameters else _IDENTIFIERS.get(str(component.value))
-    return known if known is not None and isinstance(component.value, str) else written(component)
+    return known if known is not None and type(component.value) is str else written(component)
 
 
 def _component(component: Item, message: Message, request: Message | None) -> str:
     name, parameters = component.value, dict(component.parameters)
-    if not isinstance(name, str) or name != name.lower():
+    if not isinstance(name, str) or isinstance(name, Token) or name != name.lower():
         raise NotAuthentic("a component's name is a string in lower case")
     if parameters.pop("req", None) is True:
         if request is None:

@@ -32,7 +32,7 @@ from emobility.domain.identifiers import MalformedPartyId, PartyId
 from tests.domain.batch.builders import HASHES
 
 T0 = datetime(2022, 3, 28, tzinfo=UTC)
-CONTRACTS = ("PartyRegistry", "EmbeddedCurrency", "CollateralVault", "SettlementBook")
+CONTRACTS = ("PartyRegistry", "EmbeddedCurrency", "CollateralVault", "SettlementBook", "RootAnchor")
 STATEMENTS = st.builds(
     PairStatement,
     agreement=HASHES,
