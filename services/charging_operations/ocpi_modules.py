@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -39,6 +39,8 @@ from services.charging_operations.token_changes import note_change
 from services.charging_operations.tokens import keep, record_of, token_of
 
 T = TypeVar("T")
+TOLD: Final = (Role.NSP, Role.NAP)
+"""Who is told of locations and ad hoc tariffs without asking: public data is for them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -269,7 +271,7 @@ class OCPIModules:
         @module.route("PUT", "/{country_code}/{party_id}")
         async def put(call: OCPICall) -> Reply:
             info = call.read(v221.ClientInfo)
-            if info.role is Role.NSP and info.status is ConnectionStatus.CONNECTED:
+            if info.role in TOLD and info.status is ConnectionStatus.CONNECTED:
                 async with self.ports.units.begin() as unit:
                     await self.subscribe(unit, call.own_party, info.owner, correlation_id=call.correlation_id)
                     await unit.commit()

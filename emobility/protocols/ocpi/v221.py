@@ -40,6 +40,7 @@ Id48 = Annotated[str, Meta(max_length=48, pattern=_PRINTABLE_ASCII)]
 Text4 = Annotated[str, Meta(max_length=4, pattern=_PRINTABLE)]
 Text10 = Annotated[str, Meta(max_length=10, pattern=_PRINTABLE)]
 Text20 = Annotated[str, Meta(max_length=20, pattern=_PRINTABLE)]
+Text25 = Annotated[str, Meta(max_length=25, pattern=_PRINTABLE)]
 Text45 = Annotated[str, Meta(max_length=45, pattern=_PRINTABLE)]
 Text64 = Annotated[str, Meta(max_length=64, pattern=_PRINTABLE)]
 Text100 = Annotated[str, Meta(max_length=100, pattern=_PRINTABLE)]
@@ -287,9 +288,10 @@ class LocationFields(Owned, frozen=True, kw_only=True):
 
 
 class Location(LocationFields, frozen=True, kw_only=True):
-    """Where stations stand."""
+    """Where stations stand. `wattroam_help_phone` is our own addition (`help_phone` of 2.3.0); others ignore it."""
 
     evses: list[EVSE] = []
+    wattroam_help_phone: Text25 | None = None
 
 
 # Tariffs (section 11)
