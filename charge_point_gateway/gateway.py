@@ -250,7 +250,7 @@ class GatewayService:
             self._admission.refuse_station(identity)
         except StationRefused as refused:
             self.metrics.auth_failures.labels(refused.reason.value).inc()
-            _LOG.warning("station_refused", reason=refused.reason.value, address=address)
+            _LOG.warning("station_refused", reason=refused.reason.value, address=address, station=_named(path))
             raise
         return Admission(identity, version, profile, serial_number)
 
@@ -580,6 +580,14 @@ def _signing_service(settings: Settings, ports: Ports) -> SigningService | None:
         token=settings.gateway_signing_token.get_secret_value(),
         client_ca_file=settings.gateway_client_ca_file,
     )
+
+
+def _named(path: str) -> str | None:
+    """Return which station a path names, for the log; None: none that could be one."""
+    try:
+        return identity_from_path(path).key
+    except StationRefused:
+        return None
 
 
 def build(

@@ -31,6 +31,10 @@ _ERRORS: Final = {
     "AdditionalItems": RPCError.FORMAT,
 }
 """By the keyword that failed; every other keyword restricts a value: PropertyConstraintViolation."""
+_RULES_TOLD: Final = frozenset(
+    {"Enum", "MaxItems", "MaxLength", "Maximum", "MinItems", "MinLength", "Minimum", "Required", "Type"}
+)
+"""Keywords of which the schema's own side is told; that of others may hold what the payload says."""
 
 
 class Schemas:
@@ -85,7 +89,13 @@ def _check(validator: jsonschema_rs.Validator, payload: Any) -> None:
     keyword = type(violation.kind).__name__.rpartition("_")[2]
     place = "/".join(str(part) for part in violation.instance_path) or "the payload"
     # Only the place and the rule go back and into logs: the value itself may name a person.
-    raise CallRefused(_ERRORS.get(keyword, RPCError.PROPERTY), f"{place} breaks {keyword}")
+    rule = f" ({_written(violation.kind.value)})" if keyword in _RULES_TOLD else ""
+    raise CallRefused(_ERRORS.get(keyword, RPCError.PROPERTY), f"{place} breaks {keyword}{rule}")
+
+
+def _written(rule: Any) -> str:
+    """Write what the schema asks for: a bound, a name, or the values or types that it takes."""
+    return ", ".join(map(str, rule)) if isinstance(rule, list) else str(rule)
 
 
 _LOADED: Final[dict[OCPPVersion, Schemas]] = {}

@@ -44,6 +44,7 @@ from roaming_hub.party_page import BELOW, LINKS, PartyPage
 from roaming_hub.party_rules import rules_interface
 from roaming_hub.presence import Presence
 from roaming_hub.proxies import Proxies
+from roaming_hub.public_only import PublicOnly
 from roaming_hub.rate_limits import ADDRESS_BURST, ADDRESS_PER_S, PARTY_BURST, PARTY_PER_S, AtTheDoor, Buckets
 from roaming_hub.receipt_documents import ReceiptDocuments, receipts_router
 from roaming_hub.receipts import Receipts
@@ -85,7 +86,7 @@ class RoamingHub:
             hub=HUB,
             signing=signing,
             renewed=self.announcing.renewed,
-            steps=(self.owners, self.bridge, SingleObjects(), self.receipts),
+            steps=(PublicOnly(), self.owners, self.bridge, SingleObjects(), self.receipts),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")

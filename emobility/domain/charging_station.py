@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from emobility.domain.identifiers import PartyId
+from emobility.domain.location_facts import NOTHING_STATED, LocationFacts
 
 
 class EVSEStatus(StrEnum):
@@ -85,3 +86,4 @@ class Location:
     longitude: Decimal
     time_zone: str
     last_updated: datetime
+    facts: LocationFacts = NOTHING_STATED

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.personal import SubjectErased, SubjectRestricted
@@ -20,6 +21,7 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Page, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, StatusCode
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from services.charging_operations.commands import CommandDesk
+from services.charging_operations.proposals import proposal_in
 from services.charging_operations.publishing import Publisher, newest_tariffs, partner
 from services.charging_operations.records import (
     CDRS,
@@ -28,6 +30,7 @@ from services.charging_operations.records import (
     SESSION,
     SUBSCRIBER,
     TOKEN,
+    DisputedAmount,
     DisputeRecord,
     SubscriberRecord,
     TokenRecord,
@@ -36,6 +39,8 @@ from services.charging_operations.token_changes import note_change
 from services.charging_operations.tokens import keep, record_of, token_of
 
 T = TypeVar("T")
+TOLD: Final = (Role.NSP, Role.NAP)
+"""Who is told of locations and ad hoc tariffs without asking: public data is for them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -254,6 +259,8 @@ class OCPIModules:
                 received_at=known.received_at if known else self.ports.clock.now(),
                 answer=known.answer if known else cdr.credited_by,
                 clause=posted.clause,
+                differences=tuple(DisputedAmount(**structs.asdict(each)) for each in posted.differences),
+                proposal=await proposal_in(posted, cdr.cdr, self.ports.vault.evidence),
             )
         )
         return known is None
@@ -264,7 +271,7 @@ class OCPIModules:
         @module.route("PUT", "/{country_code}/{party_id}")
         async def put(call: OCPICall) -> Reply:
             info = call.read(v221.ClientInfo)
-            if info.role is Role.NSP and info.status is ConnectionStatus.CONNECTED:
+            if info.role in TOLD and info.status is ConnectionStatus.CONNECTED:
                 async with self.ports.units.begin() as unit:
                     await self.subscribe(unit, call.own_party, info.owner, correlation_id=call.correlation_id)
                     await unit.commit()

@@ -95,7 +95,7 @@ def short_hash(*parts: str) -> str:
 async def require_hosted(unit: UnitOfWork, party_id: PartyId) -> None:
     """Raise `NotFound` unless the party is hosted here."""
     if await unit.table(CPO).get(party_id) is None:
-        raise NotFound(f"{party_id} is not hosted here")
+        raise NotFound(f"{party_id} is not hosted here: enter it by PUT /operations/{party_id}")
 
 
 async def signed_agreements(unit: UnitOfWork, party_id: PartyId) -> list[RoamingAgreement]:

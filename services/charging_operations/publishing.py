@@ -11,6 +11,7 @@ from datetime import datetime
 
 from emobility.domain.charging_station import Location
 from emobility.domain.identifiers import PartyId
+from emobility.domain.location_facts import LocationFacts
 from emobility.domain.tariff.tariff import Tariff, TariffType
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
@@ -95,7 +96,7 @@ class Publisher:
         states = {row.evse_uid: row for row in await unit.table(EVSES).select(where)}
         evses: list[PublishedEVSE] = []
         for station in await unit.table(STATION).select(where):
-            evses += _published(station, states, visible)
+            evses += _published(station, states, visible, location.facts)
         return location_to_ocpi(location, evses)
 
     async def publish_location(
@@ -111,13 +112,16 @@ class Publisher:
     async def publish_evse(self, unit: UnitOfWork, evse: EVSERecord, *, correlation_id: str) -> None:
         """Tell all partners of an EVSE's state."""
         station = await unit.table(STATION).get(evse.party_id, evse.charging_station_id)
-        if station is None:
+        place = await unit.table(LOCATION).get(evse.party_id, evse.location_id)
+        if station is None or place is None:
             return
         tariffs = [row.tariff for row in await newest_tariffs(unit, evse.party_id)]
         for to in await partners(unit, evse.party_id, self.office.now()):
             visible = [tariff for tariff in tariffs if to.may_see(tariff)]
             shown = next(
-                each for each in _published(station, {evse.evse_uid: evse}, visible) if each.evse_uid == evse.evse_uid
+                each
+                for each in _published(station, {evse.evse_uid: evse}, visible, place.location.facts)
+                if each.evse_uid == evse.evse_uid
             )
             await self._put(
                 unit,
@@ -201,7 +205,9 @@ class Publisher:
         )
 
 
-def _published(station: StationRecord, states: dict[str, EVSERecord], visible: Sequence[Tariff]) -> list[PublishedEVSE]:
+def _published(
+    station: StationRecord, states: dict[str, EVSERecord], visible: Sequence[Tariff], facts: LocationFacts
+) -> list[PublishedEVSE]:
     sold = [each.tariff_id for each in visible if not station.tariff_ids or each.tariff_id in station.tariff_ids]
     return [
         published(
@@ -209,6 +215,7 @@ def _published(station: StationRecord, states: dict[str, EVSERecord], visible: S
             status=states[evse.evse_uid].status,
             tariff_ids=sold,
             last_updated=states[evse.evse_uid].last_updated,
+            facts=facts,
         )
         for evse in station.station.evses
         if evse.evse_uid in states

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,7 +21,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from emobility.domain.errors import EmobilityError, MalformedInput, Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
@@ -36,6 +38,7 @@ Handler = Callable[[Request, PartyId], Awaitable[Any]]
 BODY_BYTES_MAX: Final = 1_000_000
 """A tariff that follows a market for a year has some 10,000 prices."""
 ROWS_MAX: Final = 1_000
+FIELD_CHARACTERS_SHOWN_MAX: Final = 60
 NUMBER_DIGITS_MAX: Final = 9
 JSON: Final = "application/json"
 OWNERS_ACTIONS: Final = frozenset(
@@ -49,6 +52,7 @@ OWNERS_ACTIONS: Final = frozenset(
 OWN_PARTY: Final = "v1"
 PARTY: Final = "party"
 OPENAPI_PATH: Final = "/openapi.json"
+DOCUMENTED_AT: Final = "/operations/openapi.json"
 API_VERSION: Final = "1"
 _REFUSAL: Final = "#/components/schemas/Refusal"
 _REFUSALS: Final = {
@@ -127,6 +131,7 @@ class RouteTable:
     def open(self) -> None:
         """Map errors to HTTP and serve the document, which tells nothing that the documentation does not."""
         self.app.add_exception_handler(EmobilityError, error_answer)
+        self.app.add_exception_handler(StarletteHTTPException, no_route_answer)
 
         async def show(_: Request) -> Response:
             return answer(self.document())
@@ -286,14 +291,33 @@ def _number(name: str, text: str) -> int:
 
 
 async def read_body(request: Request, kind: type[T]) -> T:
-    """Read a JSON body. Raises `NotUnderstood`."""
+    """Read a JSON body. Raises `NotUnderstood`, also for a field that it does not have: left out unread, a criterion
+    misspelt would mean more stations, not fewer.
+    """
+    sent = await read_bytes(request)
     try:
-        body = codec.decode_with_payload(await read_bytes(request), kind)
+        body = codec.decode_with_payload(sent, kind)
+        unknown = _unknown_field(body, msgspec.json.decode(sent))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotUnderstood(str(error)) from error
     if not _is_finite(body):
         raise NotUnderstood("NaN and Infinity are no numbers")
+    if unknown is not None:
+        raise NotUnderstood(f"there is no field {unknown[:FIELD_CHARACTERS_SHOWN_MAX]}")
     return body
+
+
+def _unknown_field(value: Any, sent: Any) -> str | None:
+    """Return the name of a field that was sent and that the object read from it does not have."""
+    inner: Iterable[tuple[Any, Any]] = ()
+    if is_dataclass(value) and isinstance(sent, dict):
+        known = {each.name for each in fields(value)}
+        if not known >= sent.keys():
+            return str(min(sent.keys() - known))
+        inner = ((getattr(value, name), each) for name, each in sent.items())
+    elif isinstance(value, list | tuple) and isinstance(sent, list):
+        inner = zip(value, sent, strict=True)
+    return next((found for pair in inner if (found := _unknown_field(*pair)) is not None), None)
 
 
 def _is_finite(value: Any) -> bool:
@@ -337,6 +361,16 @@ async def error_answer(_: Request, error: Exception) -> Response:
     return answer({"error": type(error).__name__, "detail": str(error)}, _status_of(type(error)))
 
 
+async def no_route_answer(request: Request, error: Exception) -> Response:
+    """Say where the routes are listed."""
+    if not isinstance(error, StarletteHTTPException) or error.status_code not in (404, 405):
+        return await http_exception_handler(request, error)  # type: ignore[arg-type]
+    says = "there is no such path" if error.status_code == 404 else f"this path does not take {request.method}"
+    refused = answer({"error": "NoSuchRoute", "detail": f"{says}; {DOCUMENTED_AT} has them all"}, error.status_code)
+    refused.headers.update(error.headers or {})
+    return refused
+
+
 def _status_of(kind: type[Exception]) -> int:
     if issubclass(kind, NotFound):
         return 404
@@ -360,7 +394,7 @@ def _described(tag: str, route: Route, schema_of: dict[Any, Any]) -> dict[str, A
     described: dict[str, Any] = {
         "operationId": _operation(route),
         "tags": [tag],
-        "summary": says.split("\n", 1)[0],
+        "summary": says.split("\n", 1)[0].partition(" Raises ")[0],
         "description": f"{says}\n\nFor {who}.",
         "parameters": [
             *(_path_parameter(name) for name in (PARTY, *re.findall(r"{(\w+)}", route.path))),

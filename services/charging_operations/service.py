@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from emobility.domain.errors import RuleBroken, Unavailable
-from emobility.domain.identifiers import PartyId, Role
+from emobility.domain.identifiers import PartyId
 from emobility.events.charging import CHARGING
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
@@ -68,11 +68,12 @@ from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.metered_intervals import IntervalAPI
 from services.charging_operations.metrics import OperationsMetrics
-from services.charging_operations.ocpi_modules import OCPIModules
+from services.charging_operations.ocpi_modules import TOLD, OCPIModules
 from services.charging_operations.office import GROUP, Limits, Office
 from services.charging_operations.opening import Opening
 from services.charging_operations.operator_api import OperatorAPI
 from services.charging_operations.own_tokens import OwnTokenDesk
+from services.charging_operations.public_completeness import CompletenessAPI
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.quarantine import QuarantineDesk
 from services.charging_operations.quirk_api import QuirkAPI
@@ -219,6 +220,7 @@ class ChargingOperations:
             settings=SettingDesk(office=self.office),
             uptime=UptimeDesk(office=self.office),
         ).mount_on(self.routes)
+        CompletenessAPI(operator=operator, publisher=self.stations.publisher).mount_on(self.routes)
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
@@ -337,7 +339,7 @@ class ChargingOperations:
             return
         async with self.office.ports.units.begin() as unit:
             for info in infos:
-                if info.role is Role.NSP and info.status is ConnectionStatus.CONNECTED:
+                if info.role in TOLD and info.status is ConnectionStatus.CONNECTED:
                     await self.modules.subscribe(unit, own_party, info.owner, correlation_id=correlation_id)
             await unit.commit()
 

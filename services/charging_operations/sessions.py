@@ -121,7 +121,8 @@ class SessionDesk:
         elif isinstance(event, ToldEvent):
             await self.told.take(unit, envelope, event)
         else:
-            take = self._takers.get(type(event))
+            # By base classes: a firmware's and a log's report are both a TaskReported.
+            take = next((take for kind, take in self._takers.items() if isinstance(event, kind)), None)
             if take is not None:
                 await take(unit, envelope, event)
 

@@ -15,6 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, Generic, TypeVar
 
 from emobility.domain.charging_station import EVSE, Connector, PowerType
+from emobility.domain.countries import ALPHA_3
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import StationCredential
 from services.charging_operations.mysql_dump import DumpedRow, rows_of
@@ -42,16 +43,6 @@ _OPTIONAL: Final = (
     *("connector_id", "evse_uid", "emi3_id", "meter_public_key", "tariff_ids"),
     *("password", "ocpp_version", "security_profile"),
 )
-_ALPHA_3: Final = {
-    both[:2]: both[2:]
-    for both in (
-        *("ADAND", "ALALB", "ATAUT", "AUAUS", "BABIH", "BEBEL", "BGBGR", "CACAN", "CHCHE", "CYCYP", "CZCZE", "DEDEU"),
-        *("DKDNK", "EEEST", "ESESP", "FIFIN", "FRFRA", "GBGBR", "GRGRC", "HRHRV", "HUHUN", "IEIRL", "ISISL", "ITITA"),
-        *("LILIE", "LTLTU", "LULUX", "LVLVA", "MCMCO", "MDMDA", "MEMNE", "MKMKD", "MTMLT", "NLNLD", "NONOR", "NZNZL"),
-        *("PLPOL", "PTPRT", "ROROU", "RSSRB", "SESWE", "SISVN", "SKSVK", "SMSMR", "TRTUR", "UAUKR", "USUSA"),
-    )
-}
-"""ISO 3166, two letters and three; of a country that is not here a location is entered by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,7 +355,7 @@ def _place_of(
     missing = [name for name in ("street", "zip_code", "city", "country") if not address.get(name)]
     missing += [name for name in ("location_latitude", "location_longitude") if not values.get(name)]
     missing += ["a time zone"] if terms.time_zone is None else []
-    country = _ALPHA_3.get((address.get("country") or "").upper())
+    country = ALPHA_3.get((address.get("country") or "").upper())
     if address.get("country") and country is None:
         missing.append(f"the three letters of {address['country']}")
     if missing or country is None or terms.time_zone is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from emobility.domain.identifiers import PartyId
@@ -23,7 +23,7 @@ class StationSelection:
     connected by.
     """
 
-    station_ids: tuple[str, ...] = ()
+    charging_station_ids: tuple[str, ...] = ()
     location_id: str | None = None
     vendor: str | None = None
     model: str | None = None
@@ -31,6 +31,9 @@ class StationSelection:
     ocpp_version: str | None = None
     is_online_only: bool = False
     is_all: bool = False
+
+
+CRITERIA: Final = ", ".join(each.name for each in fields(StationSelection) if each.name != "is_all")
 
 
 async def selected_stations(office: Office, party_id: PartyId, selection: StationSelection) -> list[str]:
@@ -41,11 +44,11 @@ async def selected_stations(office: Office, party_id: PartyId, selection: Statio
         GatewayUnavailable, GatewayRefused: who is connected is asked for and can't be told.
     """
     if selection == StationSelection():
-        raise NotUnderstood("say which stations: a criterion, or is_all")
+        raise NotUnderstood(f"say which stations: is_all, or one of {CRITERIA}")
     async with office.ports.units.begin() as unit:
         stations = await unit.table(STATION).select({"party_id": party_id}, order_by=("charging_station_id",))
         identities = await unit.table(STATION_IDENTITY).select({"party_id": party_id})
-    unknown = sorted(set(selection.station_ids) - {row.charging_station_id for row in stations})
+    unknown = sorted(set(selection.charging_station_ids) - {row.charging_station_id for row in stations})
     if unknown:
         raise NotUnderstood(f"no station {', '.join(unknown[:STATIONS_NAMED_MAX])}")
     of_interest = selection.ocpp_version is not None or selection.is_online_only
@@ -56,7 +59,7 @@ async def selected_stations(office: Office, party_id: PartyId, selection: Statio
         row.charging_station_id
         for row in stations
         if selection.location_id in (None, row.location_id)
-        and (not selection.station_ids or row.charging_station_id in selection.station_ids)
+        and (not selection.charging_station_ids or row.charging_station_id in selection.charging_station_ids)
         and _is_meant(selection, said.get(row.charging_station_id), seen.get(row.charging_station_id))
     ]
 

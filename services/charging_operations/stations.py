@@ -11,8 +11,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from emobility.domain.charging_station import EVSE, ChargingStation, EVSEStatus, Location
 from emobility.domain.identifiers import PartyId
+from emobility.domain.location_facts import NOTHING_STATED, LocationFacts
 from emobility.events.charging import ConnectorStatusChanged
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.facts_mapping import facts_to_ocpi
+from emobility.protocols.ocpi.place_facts import EnergyMix, Hours
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.records import (
@@ -55,6 +59,7 @@ class LocationTerms:
     latitude: Decimal
     longitude: Decimal
     time_zone: str
+    facts: LocationFacts = NOTHING_STATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,7 @@ class StationDesk:
         if not (-90 <= terms.latitude <= 90 and -180 <= terms.longitude <= 180):
             raise NotUnderstood("latitude is -90 to 90 degrees, longitude -180 to 180")
         require_zone(terms.time_zone)
+        require_sayable(terms.facts)
         location = Location(
             party_id=party_id,
             location_id=location_id,
@@ -92,6 +98,7 @@ class StationDesk:
             latitude=terms.latitude,
             longitude=terms.longitude,
             time_zone=terms.time_zone,
+            facts=terms.facts,
             last_updated=self.office.now(),
         )
         await unit.table(LOCATION).put(
@@ -179,6 +186,24 @@ def require_zone(name: str) -> None:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise NotUnderstood(f"no time zone {name[:60]!r}") from error
+
+
+def require_sayable(facts: LocationFacts) -> None:
+    """Raise `NotUnderstood` for facts that OCPI has no room for: a text too long, a day that isn't one, no address."""
+    try:
+        v221.read(v221.write(facts_to_ocpi(facts)), _Sayable)
+    except v221.NotAnOCPIObject as error:
+        raise NotUnderstood(str(error)) from error
+
+
+class _Sayable(v221.OCPIObject, frozen=True, kw_only=True):
+    operator: v221.BusinessDetails | None
+    wattroam_help_phone: v221.Text25 | None
+    parking_type: v221.Text45 | None
+    facilities: list[v221.Text45]
+    directions: list[v221.DisplayText]
+    opening_times: Hours | None
+    energy_mix: EnergyMix | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -360,6 +360,14 @@ def import_tokens(
     sys.exit(import_file(party=party, what="tokens", file=file, query=query, json=json, run_folder=run_folder))
 
 
+@app.command()
+def afir(party: Party, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """Show which of the fields that AFIR has published a CPO states, and for which of its points it doesn't."""
+    from services.embedded.public_completeness import show_completeness
+
+    sys.exit(show_completeness(party=party, json=json, run_folder=run_folder))
+
+
 @quarantine.command("list")
 def quarantine_list(party: Party, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
     """List a CPO's quarantined sessions with their reasons and evidence."""

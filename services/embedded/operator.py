@@ -22,11 +22,11 @@ NOT_RUNNING: Final = 2
 
 def list_quarantine(*, party: str, json: bool, run_folder: Path) -> int:
     """Print a CPO's quarantined sessions."""
-    status, rows = _call(run_folder, "GET", f"/operations/{_in_path(party)}/quarantine")
-    if rows == [] and _call(run_folder, "GET", f"/operations/{_in_path(party)}/locations")[1] == []:
-        return _print_answer(httpx.codes.NOT_FOUND, {"error": f"{party} is no CPO with stations here"})
+    status, rows = call(run_folder, "GET", f"/operations/{in_path(party)}/quarantine")
+    if rows == [] and call(run_folder, "GET", f"/operations/{in_path(party)}/locations")[1] == []:
+        return print_answer(httpx.codes.NOT_FOUND, {"error": f"{party} is no CPO with stations here"})
     if status != httpx.codes.OK or json:
-        return _print_answer(status, rows)
+        return print_answer(status, rows)
     table = Table(title=f"quarantine of {party}")
     for name in ("id", "state", "Wh", "reasons", "details"):
         # The id is there to be copied: it is never cut.
@@ -48,11 +48,11 @@ def resolve_quarantine(
 ) -> int:
     """Decide on quarantined energy; print what was decided."""
     decision = {"outcome": outcome, "who": getpass.getuser(), "why": why, "proven_import_wh": proven_wh}
-    return _print_answer(
-        *_call(
+    return print_answer(
+        *call(
             run_folder,
             "POST",
-            f"/operations/{_in_path(party)}/quarantine/{_in_path(quarantine_id)}/resolve",
+            f"/operations/{in_path(party)}/quarantine/{in_path(quarantine_id)}/resolve",
             decision,
         )
     )
@@ -69,15 +69,15 @@ def show_timeline(
     run_folder: Path,
 ) -> int:
     """Print why a charge failed: the verdict, then everything in order."""
-    base = f"/operations/{_in_path(party)}"
+    base = f"/operations/{in_path(party)}"
     if transaction is None:
         times = {name: value for name, value in (("from", since), ("to", until)) if value is not None}
-        path = f"{base}/stations/{_in_path(station)}/timeline?{urlencode(times)}"
+        path = f"{base}/stations/{in_path(station)}/timeline?{urlencode(times)}"
     else:
-        path = f"{base}/transactions/{_in_path(station)}/{_in_path(transaction)}/timeline"
-    status, timeline = _call(run_folder, "GET", path)
+        path = f"{base}/transactions/{in_path(station)}/{in_path(transaction)}/timeline"
+    status, timeline = call(run_folder, "GET", path)
     if status != httpx.codes.OK or json:
-        return _print_answer(status, timeline)
+        return print_answer(status, timeline)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{timeline['outcome']}: {timeline['verdict']}", style="bold", markup=False)
     for entry in timeline["entries"]:
@@ -89,14 +89,14 @@ def show_timeline(
 
 def import_file(*, party: str, what: str, file: Path, query: dict[str, str], json: bool, run_folder: Path) -> int:
     """Enter what a file holds; print what was taken and, line by line, what was refused."""
-    path = f"/operations/{_in_path(party)}/imports/{what}?{urlencode(query)}"
+    path = f"/operations/{in_path(party)}/imports/{what}?{urlencode(query)}"
     try:
         content = file.read_bytes()
     except OSError as error:
-        return _print_answer(0, {"error": f"can't read {file}: {error.strerror}"})
-    status, report = _call(run_folder, "POST", path, content, timeout_s=IMPORT_TIMEOUT_S)
+        return print_answer(0, {"error": f"can't read {file}: {error.strerror}"})
+    status, report = call(run_folder, "POST", path, content, timeout_s=IMPORT_TIMEOUT_S)
     if status != httpx.codes.OK or json:
-        return _print_answer(status, report) or (REFUSED if status == httpx.codes.OK and report["refused_count"] else 0)
+        return print_answer(status, report) or (REFUSED if status == httpx.codes.OK and report["refused_count"] else 0)
     console = Console(soft_wrap=True, highlight=False)
     would = "would be " if report["is_dry_run"] else ""
     counts = f"{report['taken']} {would}taken, {report['unchanged']} unchanged, {report['refused_count']} refused"
@@ -112,10 +112,10 @@ def import_file(*, party: str, what: str, file: Path, query: dict[str, str], jso
 
 def erase_driver(*, party: str, driver_id: str, run_folder: Path) -> int:
     """Erase a driver; print what must be kept, why and until when."""
-    return _print_answer(*_call(run_folder, "POST", f"/mobility/{_in_path(party)}/drivers/{_in_path(driver_id)}/erase"))
+    return print_answer(*call(run_folder, "POST", f"/mobility/{in_path(party)}/drivers/{in_path(driver_id)}/erase"))
 
 
-def _call(
+def call(
     run_folder: Path, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, Any]:
     """Call the running installation; a body of bytes goes as it is, any other as JSON."""
@@ -140,7 +140,8 @@ def _call(
         return answer.status_code, {"error": answer.text[:500]}
 
 
-def _print_answer(status: int, answer: Any) -> int:
+def print_answer(status: int, answer: Any) -> int:
+    """Print what the API answered, and return the exit code."""
     if httpx.codes.is_success(status):
         Console(soft_wrap=True).print_json(json_module.dumps(answer))
         return 0
@@ -158,6 +159,6 @@ def _sentence(answer: Any) -> str:
     return " ".join(sentence.split())
 
 
-def _in_path(text: str) -> str:
+def in_path(text: str) -> str:
     """Return what somebody typed as one segment of a path, whatever it holds."""
     return quote(text, safe="")

@@ -105,12 +105,12 @@ class Puller:
             # 4.1.6.2: objects of another owner may be ignored.
             if tariff.owner == cpo_id:
                 async with self._ports.units.begin() as unit:
-                    await store_tariff(unit, nsp_id, tariff)
+                    await store_tariff(unit, nsp_id, tariff, now=self._ports.clock.now())
                     await unit.commit()
         async for location in client.list_all(
             ModuleID.LOCATIONS, InterfaceRole.SENDER, Location, to_party=cpo_id, correlation_id=correlation_id
         ):
             if location.owner == cpo_id:
                 async with self._ports.units.begin() as unit:
-                    await store_location(unit, nsp_id, location)
+                    await store_location(unit, nsp_id, location, now=self._ports.clock.now())
                     await unit.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
@@ -27,14 +28,14 @@ CPOSeen = Callable[[PartyId, PartyId], None]
 """Told that an NSP (first) may fetch from a CPO (second)."""
 
 
-async def store_location(unit: UnitOfWork, nsp_id: PartyId, pushed: Location) -> bool:
+async def store_location(unit: UnitOfWork, nsp_id: PartyId, pushed: Location, *, now: datetime) -> bool:
     """Keep a location, whole; tell whether it is new."""
     known = await unit.table(LOCATION).get_for_update(nsp_id, pushed.owner, pushed.id.lower())
-    await _put(unit, nsp_id, merged(known.opened() if known else None, pushed))
+    await _put(unit, nsp_id, merged(known.opened() if known else None, pushed), now=now)
     return known is None
 
 
-async def store_tariff(unit: UnitOfWork, nsp_id: PartyId, pushed: Tariff) -> bool:
+async def store_tariff(unit: UnitOfWork, nsp_id: PartyId, pushed: Tariff, *, now: datetime) -> bool:
     """Keep a tariff unless a newer one is known; tell whether it is new."""
     known = await unit.table(TARIFF).get_for_update(nsp_id, pushed.owner, pushed.id.lower())
     if known is None or known.last_updated <= pushed.last_updated:
@@ -45,12 +46,13 @@ async def store_tariff(unit: UnitOfWork, nsp_id: PartyId, pushed: Tariff) -> boo
                 tariff_id=pushed.id.lower(),
                 document=write(pushed).decode(),
                 last_updated=pushed.last_updated,
+                received_at=now,
             )
         )
     return known is None
 
 
-async def _put(unit: UnitOfWork, nsp_id: PartyId, location: Location) -> None:
+async def _put(unit: UnitOfWork, nsp_id: PartyId, location: Location, *, now: datetime) -> None:
     await unit.table(LOCATION).put(
         StoredLocation(
             nsp_id=nsp_id,
@@ -58,6 +60,7 @@ async def _put(unit: UnitOfWork, nsp_id: PartyId, location: Location) -> None:
             location_id=location.id.lower(),
             document=write(location).decode(),
             last_updated=location.last_updated,
+            received_at=now,
         )
     )
 
@@ -94,7 +97,7 @@ def _add_location(module: Interface, ports: Ports, place: str) -> None:
     async def put_location(call: OCPICall) -> Reply:
         pushed = call.read_owned(Location, object_id=call.path["location_id"])
         async with ports.units.begin() as unit:
-            is_new = await store_location(unit, call.own_party, pushed)
+            is_new = await store_location(unit, call.own_party, pushed, now=ports.clock.now())
             await unit.commit()
         return _created(is_new=is_new)
 
@@ -102,7 +105,7 @@ def _add_location(module: Interface, ports: Ports, place: str) -> None:
     async def patch_location(call: OCPICall) -> Reply:
         async with ports.units.begin() as unit:
             location = patched(await _known(unit, call), call.body, fixed=("country_code", "party_id", "id"))
-            await _put(unit, call.own_party, location)
+            await _put(unit, call.own_party, location, now=ports.clock.now())
             await unit.commit()
         return Reply()
 
@@ -120,7 +123,7 @@ def _add_evse(module: Interface, ports: Ports, place: str) -> None:
         async with ports.units.begin() as unit:
             location = await _known(unit, call)
             is_new = all(evse.uid.lower() != pushed.uid.lower() for evse in location.evses)
-            await _put(unit, call.own_party, with_evse(location, pushed))
+            await _put(unit, call.own_party, with_evse(location, pushed), now=ports.clock.now())
             await unit.commit()
         return _created(is_new=is_new)
 
@@ -129,7 +132,7 @@ def _add_evse(module: Interface, ports: Ports, place: str) -> None:
         async with ports.units.begin() as unit:
             location = await _known(unit, call)
             evse = patched(evse_of(location, call.path["evse_uid"]), call.body, fixed=("uid",))
-            await _put(unit, call.own_party, with_evse(location, evse))
+            await _put(unit, call.own_party, with_evse(location, evse), now=ports.clock.now())
             await unit.commit()
         return Reply()
 
@@ -149,7 +152,7 @@ def _add_connector(module: Interface, ports: Ports, place: str) -> None:
             location = await _known(unit, call)
             evse = evse_of(location, call.path["evse_uid"])
             is_new = all(each.id.lower() != pushed.id.lower() for each in evse.connectors)
-            await _put(unit, call.own_party, with_connector(location, evse.uid, pushed))
+            await _put(unit, call.own_party, with_connector(location, evse.uid, pushed), now=ports.clock.now())
             await unit.commit()
         return _created(is_new=is_new)
 
@@ -159,7 +162,7 @@ def _add_connector(module: Interface, ports: Ports, place: str) -> None:
             location = await _known(unit, call)
             evse = evse_of(location, call.path["evse_uid"])
             connector = patched(connector_of(evse, call.path["connector_id"]), call.body, fixed=("id",))
-            await _put(unit, call.own_party, with_connector(location, evse.uid, connector))
+            await _put(unit, call.own_party, with_connector(location, evse.uid, connector), now=ports.clock.now())
             await unit.commit()
         return Reply()
 
@@ -181,7 +184,7 @@ def tariffs_interface(ports: Ports) -> Interface:
     async def put_tariff(call: OCPICall) -> Reply:
         pushed = call.read_owned(Tariff, object_id=call.path["tariff_id"])
         async with ports.units.begin() as unit:
-            is_new = await store_tariff(unit, call.own_party, pushed)
+            is_new = await store_tariff(unit, call.own_party, pushed, now=ports.clock.now())
             await unit.commit()
         return _created(is_new=is_new)
 

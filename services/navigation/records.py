@@ -13,13 +13,14 @@ from emobility.protocols.ocpi import v221
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLocation:
-    """A location with its EVSEs; `document` is the OCPI object as JSON."""
+    """A location with its EVSEs; `document` is the OCPI object as JSON, `received_at` when it last changed here."""
 
     nsp_id: PartyId
     cpo_id: PartyId
     location_id: str
     document: str
     last_updated: datetime
+    received_at: datetime
 
     def opened(self) -> v221.Location:
         """Return the OCPI object."""
@@ -28,13 +29,14 @@ class StoredLocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTariff:
-    """A tariff; `document` is the OCPI object as JSON."""
+    """A tariff; `document` is the OCPI object as JSON, `received_at` when it last changed here."""
 
     nsp_id: PartyId
     cpo_id: PartyId
     tariff_id: str
     document: str
     last_updated: datetime
+    received_at: datetime
 
     def opened(self) -> v221.Tariff:
         """Return the OCPI object."""

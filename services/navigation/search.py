@@ -14,8 +14,10 @@ from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.identifiers import PartyId
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.datex2.ad_hoc_prices import ad_hoc_tariff
+from emobility.protocols.datex2.publication import power_w
 from emobility.protocols.ocpi import v221
-from services.navigation.prices import ad_hoc_tariff, price_text
+from services.navigation.prices import price_text
 from services.navigation.records import LOCATION, TARIFF
 
 STATIONS_MAX: Final = 200
@@ -154,12 +156,6 @@ def _evse(evse: v221.EVSE, location: v221.Location, tariffs: Mapping[str, v221.T
         last_updated=evse.last_updated,
         connectors=connectors,
     )
-
-
-def power_w(connector: v221.Connector) -> int:
-    """Return a connector's power: stated, else voltage times current times phases (8.3.3)."""
-    phases = 3 if connector.power_type == "AC_3_PHASE" else 1
-    return connector.max_electric_power or connector.max_voltage * connector.max_amperage * phases
 
 
 def place_of(location: v221.Location) -> tuple[int, int]:

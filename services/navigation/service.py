@@ -1,13 +1,14 @@
-"""The navigation service: hosted NSPs that gather locations and ad hoc prices and let anyone search them.
+"""The navigation service: hosted NSPs and NAPs that gather locations and ad hoc prices and let anyone see them.
 
 Mounted at `/navigation`: `PUT /{party}` hosts an NSP (internal token), `/{party}/ocpi` is its OCPI,
-`POST /{party}/pulls` fetches everything again, `GET /{party}/stations` is open to everybody.
+`POST /{party}/pulls` fetches everything again, `GET /{party}/stations` is open to everybody. A NAP's data is given out
+below `/{party}/public`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from pydantic import BaseModel, Field
@@ -20,6 +21,7 @@ from emobility.protocols.ocpi.v221 import write
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
+from services.navigation.public_api import PublicAPI
 from services.navigation.pulling import Puller
 from services.navigation.receiving import client_info_interface, locations_interface, tariffs_interface
 from services.navigation.search import Search, find_stations, micro_degrees
@@ -29,9 +31,10 @@ RADIUS_M_MAX: Final = 500_000
 
 
 class Hosting(BaseModel):
-    """An NSP to act for."""
+    """An NSP, or a national access point, to act for."""
 
     name: str = Field(min_length=1, max_length=100)
+    role: Literal["NSP", "NAP"] = "NSP"
 
 
 class NavigationService:
@@ -58,6 +61,7 @@ class NavigationService:
         self.host.mount_on(self.app, authorize=self._access.party)
         self.app.add_api_route("/{party}", self._host_nsp, methods=["PUT"], status_code=201)
         self.app.add_api_route("/{party}/pulls", self._pull, methods=["POST"], status_code=202)
+        PublicAPI(ports, service=SERVICE).mount_on(self.app)
         self.app.add_api_route("/{party}/stations", self._stations, methods=["GET"])
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -78,7 +82,7 @@ class NavigationService:
         await self._access.internal(request)
         party_id = _party(party)
         async with self._ports.units.begin() as unit:
-            await self.host.add_party(unit, party_id, role=Role.NSP, business_name=asked.name)
+            await self.host.add_party(unit, party_id, role=Role(asked.role), business_name=asked.name)
             await unit.commit()
         return {"party_id": party_id.code, "versions_url": f"{self.host.ocpi_url(party_id)}/versions"}
 

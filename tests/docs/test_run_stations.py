@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from charge_point_gateway.rpc_errors import OCPPVersion
 from charge_point_gateway.schemas import schemas_of
@@ -13,7 +13,7 @@ from tests.operations.world import CPO, STATION, open_for_business
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "how-to" / "run-stations.md").read_text()
 CALL: Final = re.compile(r"^call (GET|PUT|POST|DELETE) (\"?)(/\S*?)\2(?: '([^']*)')?(?: +#.*)?$", re.MULTILINE)
-ANSWERS: Final = {
+ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "GetCompositeSchedule": {"status": "Rejected"},
     "SetVariables": {
         "setVariableResult": [

@@ -70,6 +70,22 @@ def test_a_violation_is_described_without_its_value() -> None:
     assert "idTag" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("action", "payload", "words"),
+    [
+        ("Reset", {"type": "Immediate"}, "type breaks Enum (Hard, Soft)"),
+        ("Reset", {}, "the payload breaks Required (type)"),
+        ("StartTransaction", start(idTag="x" * 21), "idTag breaks MaxLength (20)"),
+        ("Reset", {"type": "Hard", "SECRET": 1}, "the payload breaks AdditionalProperties"),
+    ],
+)
+def test_a_violation_says_what_the_schema_asks_for(action: str, payload: dict[str, Any], words: str) -> None:
+    with pytest.raises(CallRefused) as refused:
+        schemas_of(V16).check_request(action, payload)
+
+    assert str(refused.value).endswith(words)
+
+
 @pytest.mark.parametrize(("version", "count"), [(V16, 39), (V201, 64), (V21, 91)])
 def test_every_shipped_schema_is_compiled(version: OCPPVersion, count: int) -> None:
     schemas = schemas_of(version)

@@ -186,7 +186,8 @@ async def test_a_worker_that_dies_at_any_step_leaves_no_hold_and_takes_nothing_t
 ) -> None:
     async with open_shop() as shop:
         here = shop.here
-        real, died = getattr(here.ports.payments, step), []
+        real = getattr(here.ports.payments, step)
+        died: list[str] = []
 
         async def dying(*arguments: Any, **named: Any) -> Any:
             if died:

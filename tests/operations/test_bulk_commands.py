@@ -127,7 +127,7 @@ async def test_a_station_that_may_have_been_called_is_called_again_only_when_ask
 async def test_what_nobody_knows_of_is_called_once_more_on_demand() -> None:
     async with many_stations() as here:
         here.gateway.outcome = CommandOutcome(result=CommandResult.TIMED_OUT)
-        job = await begin(here, selection={"station_ids": ["CS2", "CS3"]})
+        job = await begin(here, selection={"charging_station_ids": ["CS2", "CS3"]})
         await here.settle()
         here.gateway.outcome = CommandOutcome(result=CommandResult.ACCEPTED)
 
@@ -142,7 +142,7 @@ async def test_what_nobody_knows_of_is_called_once_more_on_demand() -> None:
 async def test_a_process_that_died_leaves_calls_that_nobody_knows_of() -> None:
     async with many_stations() as here:
         here.gateway.may_answer.clear()
-        job = await begin(here, selection={"station_ids": ["CS2"]})
+        job = await begin(here, selection={"charging_station_ids": ["CS2"]})
         await waited_for(lambda: len(here.gateway.commands) == 1)
         here.clock.step_by(timedelta(minutes=5))
 
@@ -207,13 +207,13 @@ async def test_stations_are_selected_by_all_that_is_said() -> None:
             )
 
         selections: list[tuple[dict[str, Any], list[str]]] = [
-            ({"station_ids": ["CS3", "CS2"]}, ["CS2", "CS3"]),
+            ({"charging_station_ids": ["CS3", "CS2"]}, ["CS2", "CS3"]),
             ({"vendor": "Acme"}, [STATION, "CS2"]),
             ({"vendor": "Acme", "firmware_version": "2"}, ["CS2"]),
-            ({"model": "Wall", "station_ids": [STATION, "CS5"]}, [STATION]),
+            ({"model": "Wall", "charging_station_ids": [STATION, "CS5"]}, [STATION]),
             ({"ocpp_version": "2.0.1"}, [STATION]),
             ({"is_online_only": True}, [STATION]),
-            ({"location_id": "LOC1", "station_ids": ["CS4"]}, ["CS4"]),
+            ({"location_id": "LOC1", "charging_station_ids": ["CS4"]}, ["CS4"]),
         ]
         for selection, names in selections:
             job = await begin(here, selection=selection)
@@ -225,7 +225,7 @@ async def test_what_makes_no_sense_calls_nobody() -> None:
         everyone: dict[str, Any] = {"selection": {"is_all": True}}
         bodies: list[dict[str, Any]] = [
             {"selection": {}, "payload": {}},
-            {"selection": {"station_ids": ["NONE"]}, "payload": {}},
+            {"selection": {"charging_station_ids": ["NONE"]}, "payload": {}},
             {"selection": {"vendor": "Nobody"}, "payload": {}},
             everyone,
             everyone | {"payload": {}, "payloads": {"1.6": {}}},
@@ -243,13 +243,13 @@ async def test_what_makes_no_sense_calls_nobody() -> None:
 async def test_each_station_gets_the_payload_of_its_version() -> None:
     async with many_stations() as here:
         payloads = {"1.6": {"type": "Soft"}, "2.0.1": {"type": "OnIdle"}}
-        job = await begin(here, selection={"station_ids": [STATION]}, payload=None, payloads=payloads)
+        job = await begin(here, selection={"charging_station_ids": [STATION]}, payload=None, payloads=payloads)
         await here.settle()
         here.gateway.ocpp_version = "2.1"
-        other = await begin(here, selection={"station_ids": [STATION]}, payload=None, payloads=payloads)
+        other = await begin(here, selection={"charging_station_ids": [STATION]}, payload=None, payloads=payloads)
         await here.settle()
         here.gateway.is_online = False
-        gone = await begin(here, selection={"station_ids": [STATION]}, payload=None, payloads=payloads)
+        gone = await begin(here, selection={"charging_station_ids": [STATION]}, payload=None, payloads=payloads)
         await here.settle()
 
         assert [command.ocpp_call.payload for command in here.gateway.commands if command.ocpp_call] == [
@@ -264,7 +264,7 @@ async def test_what_is_sent_and_said_is_sealed_in_rows_and_masked_in_answers() -
         here.gateway.outcome = CommandOutcome(
             result=CommandResult.ACCEPTED, answer={"idTag": CARD, "status": "Accepted"}
         )
-        job = await begin(here, "SendLocalList", payload={"idTag": CARD}, selection={"station_ids": [STATION]})
+        job = await begin(here, "SendLocalList", payload={"idTag": CARD}, selection={"charging_station_ids": [STATION]})
         await here.settle()
 
         rows = [*await here.rows(BULK_JOB), *await here.rows(BULK_CALL)]

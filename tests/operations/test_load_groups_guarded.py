@@ -41,7 +41,7 @@ HIGH_16: dict[str, Any] = {
 async def test_a_bulk_command_sets_no_profile_where_a_load_group_steers() -> None:
     async with site() as here:
         wanted = {
-            "selection": {"station_ids": ["CS1"]},
+            "selection": {"charging_station_ids": ["CS1"]},
             "payload": {"evseId": 1, "chargingProfile": HIGH},
         }
         answer = await here.here.api("POST", f"/{CPO}/commands/SetChargingProfile", wanted)

@@ -180,6 +180,37 @@ async def test_a_query_that_is_not_as_declared_is_refused_with_a_sentence(query:
         assert words in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ({"vendor": "Acme", "modell": "One"}, "there is no field modell"),
+        ({}, "say which stations: is_all, or one of charging_station_ids, location_id"),
+    ],
+)
+async def test_a_misspelt_criterion_calls_no_station(selection: dict[str, str], words: str) -> None:
+    async with open_for_business() as here:
+        body = {"selection": selection, "payload": {"type": "Soft"}}
+
+        answer = await here.api("POST", f"/{CPO}/commands/Reset", body)
+
+        assert (answer.status_code, answer.json()["error"]) == (422, "NotUnderstood")
+        assert words in answer.json()["detail"]
+        assert here.gateway.commands == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [("GET", "device-model", 404, "there is no such path"), ("POST", "variables", 405, "this path does not take POST")],
+)
+async def test_who_asks_for_no_route_is_told_where_they_are(method: str, path: str, status: int, words: str) -> None:
+    async with open_for_business() as here:
+        answer = await here.api(method, f"/{CPO}/stations/{STATION}/{path}")
+
+        assert (answer.status_code, answer.json()["error"]) == (status, "NoSuchRoute")
+        assert words in answer.json()["detail"]
+        assert "/operations/openapi.json" in answer.json()["detail"]
+
+
 async def test_under_v1_a_route_is_about_the_party_of_the_token() -> None:
     async with busy_world() as busy:
         token = await token_of(busy.here, CPO)

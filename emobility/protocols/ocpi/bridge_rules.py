@@ -474,9 +474,15 @@ def _impact(before: str, after: str) -> Any:
     return rename
 
 
+def _say_help_phone(place: Place) -> None:
+    """Our addition to a Location of 2.2.1 has a field of its own in 2.3.0; it stays beside it for the way back."""
+    if place.has("wattroam_help_phone"):
+        place.put("help_phone", bytes(place.members["wattroam_help_phone"]))
+
+
 RULES: Final = {
     (v221.VERSION, v230.VERSION): Rules(
-        by_class={"Price": _price_to_230, "Tariff": _tariff_to_230},
+        by_class={"Location": _say_help_phone, "Price": _price_to_230, "Tariff": _tariff_to_230},
         fallbacks={("Role", "HUB"): "OTHER"},
     ),
     (v230.VERSION, v221.VERSION): Rules(

@@ -21,6 +21,7 @@ from emobility.domain.cdr import CDR, CDRLocation, SignedMeterData
 from emobility.domain.charging_station import EVSE, Connector, EVSEStatus, Location, PowerType
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
+from emobility.domain.location_facts import NOTHING_STATED, LocationFacts
 from emobility.domain.money import Price, decimal_from_e4, e4_from_decimal
 from emobility.domain.quantities import kwh
 from emobility.domain.session import ChargingPeriod, Session, SessionToken
@@ -31,6 +32,7 @@ from emobility.domain.tariff.version import tariff_hash
 from emobility.domain.token import Token
 from emobility.ports.vault import Vault
 from emobility.protocols.ocpi import v221
+from emobility.protocols.ocpi.facts_mapping import facts_to_ocpi
 from emobility.protocols.ocpi.v221 import CdrDimension, CdrDimensionType, ConnectorFormat
 
 HOUR_S: Final = 3600
@@ -94,6 +96,10 @@ def _maybe_price_from_ocpi(price: v221.Price | None) -> Price | None:
 # Locations
 
 
+CAPABILITIES: Final = ("REMOTE_START_STOP_CAPABLE", "RFID_READER")
+"""What every EVSE of ours can."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedEVSE:
     """An EVSE as partners may see it."""
@@ -104,10 +110,18 @@ class PublishedEVSE:
     connectors: tuple[Connector, ...]
     tariff_ids: tuple[str, ...]
     last_updated: datetime
-    capabilities: tuple[str, ...] = ("REMOTE_START_STOP_CAPABLE", "RFID_READER")
+    capabilities: tuple[str, ...] = CAPABILITIES
+    parking_restrictions: tuple[str, ...] = ()
 
 
-def published(evse: EVSE, *, status: EVSEStatus, tariff_ids: Sequence[str], last_updated: datetime) -> PublishedEVSE:
+def published(
+    evse: EVSE,
+    *,
+    status: EVSEStatus,
+    tariff_ids: Sequence[str],
+    last_updated: datetime,
+    facts: LocationFacts = NOTHING_STATED,
+) -> PublishedEVSE:
     """Return what partners may see of an EVSE. `tariff_ids`: only those the receiver may know."""
     return PublishedEVSE(
         evse_uid=evse.evse_uid,
@@ -116,6 +130,8 @@ def published(evse: EVSE, *, status: EVSEStatus, tariff_ids: Sequence[str], last
         connectors=evse.connectors,
         tariff_ids=tuple(tariff_ids),
         last_updated=last_updated,
+        capabilities=tuple(dict.fromkeys((*CAPABILITIES, *facts.capabilities))),
+        parking_restrictions=facts.parking_restrictions,
     )
 
 
@@ -131,7 +147,6 @@ def location_to_ocpi(location: Location, evses: Sequence[PublishedEVSE]) -> v221
         country_code=location.party_id.country_code,
         party_id=location.party_id.party_id,
         id=location.location_id,
-        publish=True,
         name=location.name,
         address=location.address,
         city=location.city,
@@ -141,6 +156,7 @@ def location_to_ocpi(location: Location, evses: Sequence[PublishedEVSE]) -> v221
         evses=[evse_to_ocpi(evse) for evse in evses],
         time_zone=location.time_zone,
         last_updated=max([location.last_updated, *(evse.last_updated for evse in evses)]),
+        **facts_to_ocpi(location.facts),
     )
 
 
@@ -151,6 +167,7 @@ def evse_to_ocpi(evse: PublishedEVSE) -> v221.EVSE:
         evse_id=evse.emi3_id,
         status=evse.status,
         capabilities=list(evse.capabilities),
+        parking_restrictions=list(evse.parking_restrictions),
         connectors=[_connector_to_ocpi(connector, evse) for connector in evse.connectors],
         last_updated=evse.last_updated,
     )

@@ -37,6 +37,15 @@ COMMAND_SLACK_S: Final = 5.0
 """How much longer than the station's own time-out the gateway's answer may take."""
 
 
+REFUSAL_BYTES_SHOWN_MAX: Final = 200
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    """What the gateway's API says when it refuses."""
+
+    detail: str
+
+
 class GatewayUnavailable(Unavailable):
     """The gateway did not answer; whether it acted is unknown."""
 
@@ -52,6 +61,14 @@ class GatewayRefused(RuleBroken):
         self.status = status
         self.detail = detail
         super().__init__(f"the gateway answered {status}: {detail}")
+
+
+def _said(body: bytes) -> str:
+    """Return the sentence of an error's body, or its beginning where it has none."""
+    try:
+        return msgspec.json.decode(body, type=_Refusal).detail
+    except msgspec.MsgspecError:
+        return body[:REFUSAL_BYTES_SHOWN_MAX].decode(errors="replace")
 
 
 def _headers(token: str) -> dict[str, str]:
@@ -232,7 +249,7 @@ class StationControlClient:
         if response.status >= 500:
             raise GatewayUnavailable(f"the gateway answered {response.status}")
         if response.status >= 400:
-            raise GatewayRefused(status=response.status, detail=response.body[:200].decode(errors="replace"))
+            raise GatewayRefused(status=response.status, detail=_said(response.body))
         return response
 
 
