@@ -111,6 +111,10 @@ VAT_RATES: Final = (
 )
 
 
+ALPHA_2: Final = {"AUT": "AT", "BEL": "BE", "DEU": "DE", "FRA": "FR", "LUX": "LU", "NLD": "NL"}
+"""ISO 3166 alpha-3 (OCPI) to alpha-2 (tax table), for the countries that `VAT_RATES` knows."""
+
+
 class _Border(StrEnum):
     """Where the two parties are, seen from the country whose tax it is."""
 
@@ -220,6 +224,27 @@ def tax_of(supply: Supply) -> TaxDecision:
     if supply.buyer_role is not Role.EMSP or supply.seller_role is not Role.CPO:
         raise NoTaxRule(f"{supply.seller_role} to {supply.buyer_role} is no leg of a roaming charge")
     return _to_reseller(supply)
+
+
+def tax_to_driver(*, seller_role: Role, seller_country: str, country: str, on: date) -> TaxDecision:
+    """Decide how a private driver is taxed at an EVSE in `country` (ISO 3166 alpha-3) on a local date.
+
+    Raises:
+        NoTaxRule: nobody knows it.
+    """
+    evse_country = ALPHA_2.get(country)
+    if evse_country is None:
+        raise NoTaxRule(f"country {country!r} is not in the table")
+    supply = Supply(
+        seller_role=seller_role,
+        seller_country=seller_country,
+        buyer_role=None,
+        buyer_status=BuyerStatus.CONSUMER,
+        buyer_country=seller_country,
+        evse_country=evse_country,
+        on=on,
+    )
+    return tax_of(supply)
 
 
 def _to_reseller(supply: Supply) -> TaxDecision:

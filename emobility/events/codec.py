@@ -15,6 +15,7 @@ import msgspec
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.events import (
+    ad_hoc,
     anchoring,
     cdr,
     charging,
@@ -30,6 +31,7 @@ from emobility.events.event import CATALOGUE, Envelope, Event
 T = TypeVar("T")
 
 CATALOGUED_MODULES: Final = (
+    ad_hoc,
     anchoring,
     cdr,
     charging,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
+from services.audit.ad_hoc import check_nobody_else_is_billed, check_sales
 from services.audit.batches import check_acceptances, check_batches, check_transactions
 from services.audit.billing import (
     check_bills,
@@ -103,6 +104,8 @@ def audit(
         check_provider(books),
         check_payments(books),
         check_holds(books),
+        check_sales(books),
+        check_nobody_else_is_billed(books),
         check_leaves(books),
         check_credits(books),
         check_statements(books),

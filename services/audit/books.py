@@ -21,6 +21,8 @@ from services.audit.rows import all_rows
 from services.audit.settlement_rows import SettlementRows, gather_settlement
 from services.audit.unsealing import Unsealed, unseal
 from services.charging_operations import records as cpo
+from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord
+from services.charging_operations.ad_hoc_work import payment_key
 from services.driver_mobility import records as emsp
 
 CPO_GROUP: Final = "charging_operations"
@@ -44,6 +46,8 @@ class Books:
     cpo_sessions: list[cpo.SessionRecord] = field(default_factory=list)
     cpo_cdrs: list[cpo.CDRRecord] = field(default_factory=list)
     quarantine: list[cpo.QuarantineRecord] = field(default_factory=list)
+    ad_hoc_sales: list[AdHocSaleRecord] = field(default_factory=list)
+    ad_hoc_payments: list[test_provider.SandboxPayment] = field(default_factory=list)
     cpo_disputes: list[cpo.DisputeRecord] = field(default_factory=list)
     emsp_tariffs: list[emsp.TariffVersion] = field(default_factory=list)
     tokens: dict[tuple[str, str], emsp.DriverToken] = field(default_factory=dict)
@@ -89,6 +93,7 @@ async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = 
         books.cpo_sessions = await all_rows(unit, cpo.SESSION)
         books.cpo_cdrs = await all_rows(unit, cpo.CDRS)
         books.quarantine = await all_rows(unit, cpo.QUARANTINE)
+        books.ad_hoc_sales = await all_rows(unit, AD_HOC_SALE)
         books.cpo_disputes = await all_rows(unit, cpo.DISPUTE)
         books.emsp_tariffs = await all_rows(unit, emsp.TARIFF)
         books.tokens = {(row.party_id.code, row.token_subject): row for row in await all_rows(unit, emsp.TOKEN)}
@@ -100,7 +105,10 @@ async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = 
         books.bills = await all_rows(unit, emsp.BILL)
         books.accounts = await all_rows(unit, emsp.ACCOUNT)
         books.payment_orders = await all_rows(unit, emsp.PAYMENT_ORDER)
-        books.provider_payments = await all_rows(unit, test_provider.PAYMENT)
+        of_sales = {payment_of(sale) for sale in books.ad_hoc_sales}
+        for payment in await all_rows(unit, test_provider.PAYMENT):
+            is_ad_hoc = payment.payment_id in of_sales
+            (books.ad_hoc_payments if is_ad_hoc else books.provider_payments).append(payment)
         books.has_hub = await unit.table(HUB_CLIENT).count() > 0
         books.hub_forwards = await all_rows(unit, CDR_FORWARD)
         books.deliveries = await all_rows(unit, DELIVERY)
@@ -115,6 +123,11 @@ async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = 
     for group in CONSUMER_GROUPS:
         books.parked += await event_log.parked(group)
     return books
+
+
+def payment_of(sale: AdHocSaleRecord) -> str:
+    """Return the payment of an ad hoc sale: the one it knows, or the one whose answer it never saw."""
+    return sale.payment_id or test_provider.payment_id_of(payment_key(sale, "hold"))
 
 
 def _discarded_by_cpo(books: Books) -> frozenset[tuple[int, int]]:

@@ -1,4 +1,5 @@
-"""Energy is conserved: metered = CDRs net of credits + quarantined + waived + written off + open + discarded.
+"""Energy is conserved: metered = CDRs net of credits + sold ad hoc + quarantined + waived + written off + open +
+discarded.
 
 What was metered is worked out again from the event log, reading by reading, with nothing taken from the rows.
 Discarded is what a transaction's metered energy lacks without the events that an operator discarded.
@@ -31,6 +32,7 @@ class EnergyParts:
     """Where metered energy went, in Wh."""
 
     cdr_wh: int = 0
+    sold_wh: int = 0
     quarantined_wh: int = 0
     waived_wh: int = 0
     written_off_wh: int = 0
@@ -39,11 +41,13 @@ class EnergyParts:
     @property
     def total_wh(self) -> int:
         """All of it."""
-        return self.cdr_wh + self.quarantined_wh + self.waived_wh + self.written_off_wh + self.open_wh
+        billed_wh = self.cdr_wh + self.sold_wh
+        return billed_wh + self.quarantined_wh + self.waived_wh + self.written_off_wh + self.open_wh
 
     def __add__(self, other: EnergyParts) -> EnergyParts:
         return EnergyParts(
             cdr_wh=self.cdr_wh + other.cdr_wh,
+            sold_wh=self.sold_wh + other.sold_wh,
             quarantined_wh=self.quarantined_wh + other.quarantined_wh,
             waived_wh=self.waived_wh + other.waived_wh,
             written_off_wh=self.written_off_wh + other.written_off_wh,
@@ -59,8 +63,18 @@ def energy_parts(books: Books, *, is_export: bool = False) -> dict[tuple[str, st
     quarantine: dict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
     for row in books.quarantine:
         quarantine[row.party_id.code, row.session_id].append(row)
+    sold: dict[tuple[str, str], EnergyParts] = {
+        (sale.party_id.code, sale.session_id or ""): EnergyParts(
+            sold_wh=sale.energy_export_wh if is_export else sale.energy_import_wh
+        )
+        for sale in books.ad_hoc_sales
+        if sale.ended_at is not None
+    }
     return {
-        (row.party_id.code, row.charging_station_id, row.transaction_id): _parts_of(
+        (row.party_id.code, row.charging_station_id, row.transaction_id): sold.get(
+            (row.party_id.code, row.session_id or ""), EnergyParts()
+        )
+        + _parts_of(
             row,
             cdrs[row.party_id.code, row.session_id or ""],
             quarantine[row.party_id.code, row.session_id or ""],

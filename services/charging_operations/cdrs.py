@@ -22,6 +22,7 @@ from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PricedSession
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.rounding import rounding_policy
+from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.transaction import Transaction
 from emobility.domain.transaction_faults import Fault, FaultReason
 from emobility.events import codec
@@ -41,13 +42,17 @@ CDR_BYTES_MAX: Final = 900_000
 
 def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:
     """Return the periods so far, cut where the frozen tariff changes its price; very many are merged where it can't."""
-    ended_at, time_zone = whole_second(transaction.last_at), record.location.time_zone
-    periods = split_at_price_changes(
-        record.tariff, charging_periods(transaction), ended_at=ended_at, time_zone=time_zone
-    )
-    if len(periods) > PERIODS_UNMERGED_MAX:
-        periods = merge_alike(record.tariff, periods, ended_at=ended_at, time_zone=time_zone)
+    periods = periods_under(record.tariff, transaction, time_zone=record.location.time_zone)
     return (*_reserved(record, transaction), *periods)
+
+
+def periods_under(tariff: Tariff, transaction: Transaction, *, time_zone: str) -> tuple[ChargingPeriod, ...]:
+    """Return a transaction's periods so far, cut and merged as `billable_periods` says."""
+    ended_at = whole_second(transaction.last_at)
+    periods = split_at_price_changes(tariff, charging_periods(transaction), ended_at=ended_at, time_zone=time_zone)
+    if len(periods) > PERIODS_UNMERGED_MAX:
+        periods = merge_alike(tariff, periods, ended_at=ended_at, time_zone=time_zone)
+    return tuple(periods)
 
 
 def _reserved(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:

@@ -1,4 +1,4 @@
-"""Where each metered Wh is: in a CDR, quarantined, waived, written off or in a transaction that is still open.
+"""Where each metered Wh is: in a CDR, sold ad hoc, quarantined, waived, written off or in an open transaction.
 
 Twice, by ways that share nothing but the fold: from the stored rows, and from the log alone. Both must come to the
 same, and `Ledger.difference_wh` must be zero in each.
@@ -13,12 +13,14 @@ from typing import TypeVar
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.transaction import Transaction, metered_wh, session_id_of
+from emobility.events.ad_hoc import SoldAdHoc
 from emobility.events.cdr import CDRIssued, QuarantineResolved, SessionQuarantined
 from emobility.events.charging import TransactionEnded, TransactionStarted, TransactionUpdated
 from emobility.events.event import Event
 from emobility.events.fold import TransactionKey, apply, transaction_key
 from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork, Units
+from services.charging_operations.ad_hoc_records import AD_HOC_SALE
 from services.charging_operations.quarantine import unaccounted
 from services.charging_operations.records import (
     CDRS,
@@ -44,6 +46,7 @@ class Ledger:
 
     metered: int = 0
     cdr: int = 0
+    sold: int = 0
     quarantined: int = 0
     waived: int = 0
     written_off: int = 0
@@ -52,7 +55,7 @@ class Ledger:
     @property
     def difference_wh(self) -> int:
         """What is metered and nowhere; zero, or something is broken."""
-        return self.metered - (self.cdr + self.quarantined + self.waived + self.written_off + self.open)
+        return self.metered - (self.cdr + self.sold + self.quarantined + self.waived + self.written_off + self.open)
 
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
@@ -65,6 +68,7 @@ async def energy_ledger(units: Units, party_id: PartyId, direction: EnergyDirect
         transactions = await _all(unit, TRANSACTION, party_id)
         cdrs = await _all(unit, CDRS, party_id)
         quarantine = await _all(unit, QUARANTINE, party_id)
+        sales = [row for row in await _all(unit, AD_HOC_SALE, party_id) if row.ended_at is not None]
         still_open = 0
         for row in transactions:
             if row.state is TransactionState.OPEN:
@@ -73,6 +77,7 @@ async def energy_ledger(units: Units, party_id: PartyId, direction: EnergyDirect
     return Ledger(
         metered=sum(getattr(row, f"metered_{way}_wh") for row in transactions),
         cdr=sum((-1 if row.is_credit else 1) * getattr(row, f"energy_{way}_wh") for row in cdrs),
+        sold=sum(getattr(row, f"energy_{way}_wh") for row in sales),
         quarantined=sum(getattr(row, f"energy_{way}_wh") for row in quarantine if row.state is QuarantineState.OPEN),
         waived=sum(getattr(row, f"waived_{way}_wh") for row in quarantine),
         written_off=sum(getattr(row, f"written_off_{way}_wh") for row in quarantine),
@@ -99,6 +104,7 @@ class LogLedger:
 
     transactions: dict[TransactionKey, Transaction] = field(default_factory=dict)
     cdrs: dict[tuple[PartyId, str], CDRIssued] = field(default_factory=dict)
+    sold: dict[tuple[PartyId, str], SoldAdHoc] = field(default_factory=dict)
     quarantined: dict[tuple[PartyId, str], SessionQuarantined] = field(default_factory=dict)
     resolved: dict[tuple[PartyId, str], QuarantineResolved] = field(default_factory=dict)
 
@@ -111,6 +117,8 @@ class LogLedger:
                 self.transactions[key] = apply(self.transactions.get(key), event)
             case CDRIssued():
                 self.cdrs[event.cpo_id, event.cdr.cdr_id] = event
+            case SoldAdHoc():
+                self.sold[event.party_id, event.sale_id] = event
             case SessionQuarantined():
                 self.quarantined[event.party_id, event.quarantine_id or event.session_id] = event
             case QuarantineResolved():
@@ -126,6 +134,7 @@ class LogLedger:
             return imported if is_import else exported
 
         closed = {event.cdr.session_id for (party, _), event in self.cdrs.items() if party == party_id}
+        closed |= {event.session_id for (party, _), event in self.sold.items() if party == party_id}
         closed |= {event.session_id for (party, _), event in self.quarantined.items() if party == party_id}
         metered = still_open = 0
         for (party, _, _), transaction in self.transactions.items():
@@ -137,6 +146,11 @@ class LogLedger:
         cdr = sum(
             (-1 if event.cdr.is_credit else 1) * one(event.cdr.total_energy_import_wh, event.cdr.total_energy_export_wh)
             for (party, _), event in self.cdrs.items()
+            if party == party_id
+        )
+        sold = sum(
+            one(event.energy_import_wh, event.energy_export_wh)
+            for (party, _), event in self.sold.items()
             if party == party_id
         )
         entered = sum(
@@ -154,6 +168,7 @@ class LogLedger:
         return Ledger(
             metered=metered,
             cdr=cdr,
+            sold=sold,
             quarantined=quarantined,
             waived=waived,
             written_off=written_off,

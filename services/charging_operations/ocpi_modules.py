@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.personal import SubjectErased, SubjectRestricted
@@ -20,6 +21,7 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Page, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, StatusCode
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from services.charging_operations.commands import CommandDesk
+from services.charging_operations.proposals import proposal_in
 from services.charging_operations.publishing import Publisher, newest_tariffs, partner
 from services.charging_operations.records import (
     CDRS,
@@ -28,6 +30,7 @@ from services.charging_operations.records import (
     SESSION,
     SUBSCRIBER,
     TOKEN,
+    DisputedAmount,
     DisputeRecord,
     SubscriberRecord,
     TokenRecord,
@@ -256,6 +259,8 @@ class OCPIModules:
                 received_at=known.received_at if known else self.ports.clock.now(),
                 answer=known.answer if known else cdr.credited_by,
                 clause=posted.clause,
+                differences=tuple(DisputedAmount(**structs.asdict(each)) for each in posted.differences),
+                proposal=await proposal_in(posted, cdr.cdr, self.ports.vault.evidence),
             )
         )
         return known is None

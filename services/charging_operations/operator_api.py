@@ -36,6 +36,7 @@ from services.charging_operations.credits import CreditDesk, CreditRequest
 from services.charging_operations.ledger import EnergyDirection, energy_ledger
 from services.charging_operations.ocpi_modules import OCPIModules
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
+from services.charging_operations.proposals import Acceptance, ProposalDesk
 from services.charging_operations.quarantine import QuarantineDesk, Resolution
 from services.charging_operations.records import (
     AGREEMENT,
@@ -224,6 +225,7 @@ class OperatorAPI:
                 Route("GET", "/energy", self.show_energy, None, dict[str, EnergyShown]),
                 Route("POST", "/quarantine/{quarantine_id}/resolve", self.resolve, Resolution, QuarantineRecord),
                 Route("POST", "/cdrs/{cdr_id}/credit", self.credit, CreditRequest, CreditShown),
+                Route("POST", "/disputes/{cdr_id}/accept", self.accept_proposal, Acceptance, CreditShown),
                 Route("GET", f"{station}/notices", self.list_notices, None, list[NoticeShown], NOTICE_QUERY),
             ],
             writes=TokenRole.OWNER,
@@ -502,6 +504,19 @@ class OperatorAPI:
                 unit, party_id, request.path_params["cdr_id"], wanted, correlation_id=self.correlation_of(request)
             )
             return CreditShown(credit_id=credit.cdr_id, replacement_id=replacement.cdr_id if replacement else None)
+
+        return await self._committed(decide)
+
+    async def accept_proposal(self, request: Request, party_id: PartyId) -> Any:
+        """End a dispute as its eMSP proposes, if our own pricing gives the same amounts."""
+        wanted = await read_body(request, Acceptance)
+
+        async def decide(unit: UnitOfWork) -> Any:
+            desk = ProposalDesk(credits=self.credits)
+            credit, replacement = await desk.accept(
+                unit, party_id, request.path_params["cdr_id"], wanted, correlation_id=self.correlation_of(request)
+            )
+            return CreditShown(credit_id=credit.cdr_id, replacement_id=replacement.cdr_id)
 
         return await self._committed(decide)
 

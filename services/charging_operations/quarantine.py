@@ -14,6 +14,7 @@ from emobility.domain.transaction import Metered, session_id_of
 from emobility.domain.transaction_faults import Fault, without_clock
 from emobility.events.cdr import QuarantineResolved, SessionQuarantined
 from emobility.ports.unit_of_work import UnitOfWork
+from services.charging_operations.ad_hoc_records import AD_HOC_SALE
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office
 from services.charging_operations.opening import Opening
@@ -300,16 +301,21 @@ async def state_of(unit: UnitOfWork, record: TransactionRecord) -> TransactionSt
 
 
 async def unaccounted(unit: UnitOfWork, record: TransactionRecord) -> Metered:
-    """Return the metered energy that is neither in a CDR nor quarantined, waived or written off."""
+    """Return the metered energy that is neither in a CDR, sold ad hoc, quarantined, waived nor written off."""
     import_wh, export_wh = record.metered_import_wh, record.metered_export_wh
     for row in await quarantine_of(unit, record):
         # What was billed out of quarantine is in a CDR.
         import_wh -= row.energy_import_wh - row.billed_import_wh
         export_wh -= row.energy_export_wh - row.billed_export_wh
-    for cdr in await unit.table(CDRS).select({"party_id": record.party_id, "session_id": session_id_for(record)}):
+    of_session = {"party_id": record.party_id, "session_id": session_id_for(record)}
+    for cdr in await unit.table(CDRS).select(of_session):
         sign = -1 if cdr.is_credit else 1
         import_wh -= sign * cdr.energy_import_wh
         export_wh -= sign * cdr.energy_export_wh
+    for sale in await unit.table(AD_HOC_SALE).select(of_session):
+        if sale.ended_at is not None:
+            import_wh -= sale.energy_import_wh
+            export_wh -= sale.energy_export_wh
     if import_wh < 0 or export_wh < 0:
         raise AssertionError(
             f"transaction {record.transaction_id} accounts for {-import_wh} Wh in and {-export_wh} Wh out too much"

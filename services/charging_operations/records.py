@@ -15,6 +15,7 @@ from emobility.domain.cdr import CDR, CDRLocation
 from emobility.domain.charging_station import ChargingStation, EVSEStatus, Location
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.personal import Sealed
+from emobility.domain.proposed_correction import ProposedCosts
 from emobility.domain.session import AuthMethod, Session
 from emobility.domain.tariff.market import MarketPrice, MarketTerms
 from emobility.domain.tariff.tariff import Tariff
@@ -297,10 +298,27 @@ class UsedSignedRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisputedAmount:
+    """An amount that an eMSP computes otherwise, in its words (`domain/cdr_difference.py`); indices count from 0."""
+
+    part: str
+    is_after_tax: bool
+    cause: str
+    expected_e4: int
+    stated_e4: int
+    period_index: int | None
+    dimension: str | None
+    element_index: int | None
+    other_element_index: int | None
+    rounding_policy: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeRecord:
     """An eMSP's quarrel with a CDR; `answer` is the credit that settled it, if any. Amounts in ten-thousandths.
 
-    `clause`: what it rests on, as the eMSP cites it.
+    `clause`: what it rests on, as the eMSP cites it. `differences`: where amounts come apart. `proposal`: the amounts
+    of the replacement that would end it; None: the eMSP proposes none.
     """
 
     party_id: PartyId
@@ -313,6 +331,8 @@ class DisputeRecord:
     received_at: datetime
     answer: str | None
     clause: str | None = None
+    differences: tuple[DisputedAmount, ...] = ()
+    proposal: ProposedCosts | None = None
 
 
 class CommandState(StrEnum):

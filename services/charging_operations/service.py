@@ -33,6 +33,11 @@ from emobility.runtime.access import Access
 from emobility.runtime.agreement_page import agreement_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
+from services.charging_operations.ad_hoc_api import AdHocAPI
+from services.charging_operations.ad_hoc_page import AdHocPage
+from services.charging_operations.ad_hoc_sales import AdHocDesk
+from services.charging_operations.ad_hoc_work import WATCH_INTERVAL as AD_HOC_INTERVAL
+from services.charging_operations.ad_hoc_work import AdHocWorker
 from services.charging_operations.agreement_api import AgreementAPI, CPORegister
 from services.charging_operations.agreements import AgreementDesk
 from services.charging_operations.authorization_api import AuthorizationAPI
@@ -147,6 +152,8 @@ class ChargingOperations:
         self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
         self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
+        self.ad_hoc = AdHocDesk(office=office)
+        self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
         self.commands = CommandDesk(office=office, reservations=self.reservations)
@@ -170,6 +177,7 @@ class ChargingOperations:
             load=self.load,
             claims=self.claims,
             campaigns=self.campaigns,
+            ad_hoc=self.ad_hoc,
             cdrs=cdrs,
             opening=opening,
             quarantine=self.quarantine,
@@ -239,6 +247,8 @@ class ChargingOperations:
         )
         IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
+        AdHocAPI(operator=operator, desk=self.ad_hoc, public_url=self.host.base_url).mount_on(self.routes)
+        AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
@@ -248,6 +258,7 @@ class ChargingOperations:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
+            tasks.create_task(self.ad_hoc_worker.run(stop))
             tasks.create_task(self.bulk.run(stop))
             tasks.create_task(self.local_lists.run(stop))
             limits = self.office.limits
@@ -262,6 +273,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.campaigns.advance, self._real_time(ADVANCE_INTERVAL))),
+                tasks.create_task(self._again_and_again(self.ad_hoc_worker.watch, self._real_time(AD_HOC_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.certificates.look, self._real_time(CERTIFICATE_INTERVAL))),
             )
             await stop.wait()
@@ -270,7 +282,8 @@ class ChargingOperations:
 
     async def backlog(self) -> int:
         """Count what has to be sent or answered yet, beyond the lag of the consumer."""
-        return await self.host.pending() + await self.commands.pending() + await self.bulk.pending()
+        queues = (self.host, self.commands, self.bulk, self.ad_hoc_worker)
+        return sum([await queue.pending() for queue in queues])
 
     def _business_time(self, interval: timedelta) -> Callable[[], Awaitable[None]]:
         clock = self.office.ports.clock

@@ -34,6 +34,8 @@ from emobility.events.fold import TransactionReport, apply
 from emobility.events.reservations import ReservationEnded
 from emobility.events.station_tasks import TaskReported
 from emobility.ports.unit_of_work import Novelty, UnitOfWork
+from services.charging_operations.ad_hoc_records import AdHocSaleRecord
+from services.charging_operations.ad_hoc_sales import AdHocDesk
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, priced, too_large
 from services.charging_operations.charging_notices import ChargingNoticeDesk
 from services.charging_operations.charging_state import end_transaction
@@ -91,6 +93,7 @@ class SessionDesk:
     load: LoadDesk
     claims: ClaimDesk
     campaigns: CampaignDesk
+    ad_hoc: AdHocDesk
     cdrs: CDRDesk
     opening: Opening
     quarantine: QuarantineDesk
@@ -118,7 +121,8 @@ class SessionDesk:
         elif isinstance(event, ToldEvent):
             await self.told.take(unit, envelope, event)
         else:
-            take = self._takers.get(type(event))
+            # By base classes: a firmware's and a log's report are both a TaskReported.
+            take = next((take for kind, take in self._takers.items() if isinstance(event, kind)), None)
             if take is not None:
                 await take(unit, envelope, event)
 
@@ -230,6 +234,10 @@ class SessionDesk:
             await self._take_late(unit, record)
 
     async def _advance_open(self, unit: UnitOfWork, record: TransactionRecord) -> None:
+        sale = await self.ad_hoc.sale_of(unit, record)
+        if sale is not None:
+            await self._advance_sale(unit, record, sale)
+            return
         session = await self._session(unit, record)
         if is_complete(record.transaction):
             await self._close(unit, record, session)
@@ -244,6 +252,25 @@ class SessionDesk:
                     status=SessionStatus.ACTIVE,
                     correlation_id=record.correlation_id,
                 )
+
+    async def _advance_sale(self, unit: UnitOfWork, record: TransactionRecord, sale: AdHocSaleRecord) -> None:
+        """The CPO sells it itself: it is nobody's session, and its energy is accounted for by the sale."""
+        if without_clock(record.transaction) is None:
+            await self.ad_hoc.follow(unit, sale, record)
+        if not is_complete(record.transaction):
+            return
+        verdict = await self._judged(unit, record, None)
+        if not verdict.faults:
+            try:
+                await self.ad_hoc.close(unit, sale, record, verdict.proof)
+            except EmobilityError as error:
+                fault = Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}")
+                verdict = replace(verdict, faults=(fault,))
+        if verdict.faults:
+            await self._quarantine(unit, record, verdict.faults, None)
+            return
+        await use_up(unit, record, verdict.proof)
+        await unit.table(TRANSACTION).put(replace(record, state=TransactionState.BILLED))
 
     async def _session(self, unit: UnitOfWork, record: TransactionRecord) -> SessionRecord | Fault:
         if record.session_id is not None:
@@ -284,9 +311,10 @@ class SessionDesk:
                 )
 
     async def _quarantine(
-        self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault
+        self, unit: UnitOfWork, record: TransactionRecord, found: Sequence[Fault], session: SessionRecord | Fault | None
     ) -> None:
         left = await unaccounted(unit, record)
+        await self.ad_hoc.distrust(unit, record)
         record = replace(record, state=TransactionState.QUARANTINED, session_id=session_id_for(record))
         await unit.table(TRANSACTION).put(record)
         await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
@@ -305,7 +333,9 @@ class SessionDesk:
                 correlation_id=record.correlation_id,
             )
 
-    async def _judged(self, unit: UnitOfWork, record: TransactionRecord, session: SessionRecord | Fault) -> Verdict:
+    async def _judged(
+        self, unit: UnitOfWork, record: TransactionRecord, session: SessionRecord | Fault | None
+    ) -> Verdict:
         known = await evse_at(unit, record.party_id, record.charging_station_id, record.ocpp_evse_id)
         power_w_max = power_w_max_of(known) if known else None
         found = list(faults(record.transaction, power_w_max=power_w_max, end_arrived_at=record.end_arrived_at))

@@ -143,7 +143,9 @@ class CDRChecking:
             await unit.table(CDRS).put(waits)
             return
         else:
-            await self._disputes.raise_over(unit, record, verdict.findings, correlation_id=correlation_id)
+            await self._disputes.raise_over(
+                unit, record, verdict.findings, correlation_id=correlation_id, repriced=verdict.repriced
+            )
         first_fault = verdict.faults[0].value if verdict.faults else "NONE"
         self._verdicts.labels(decision=verdict.decision.value, fault=first_fault).inc()
 

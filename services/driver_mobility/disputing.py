@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 import structlog
+from msgspec import structs
 
 from emobility.domain.cdr_check import CDRFinding
+from emobility.domain.cdr_difference import Difference
+from emobility.domain.personal import SubjectErased
+from emobility.domain.proposed_correction import propose_correction
+from emobility.domain.tariff.priced import PricedSession
 from emobility.events.cdr import CDRDisputed
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.deliveries import Deliveries
+from emobility.protocols.ocpi.mapping import NotInTheirWords, cdr_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.driver_mobility.facts import fact
 from services.driver_mobility.records import CDRS, DISPUTE, CDRRecord, CDRState, DisputeRecord
@@ -31,9 +38,18 @@ class Disputes:
         self._deliveries = deliveries
 
     async def raise_over(
-        self, unit: UnitOfWork, record: CDRRecord, findings: tuple[CDRFinding, ...], *, correlation_id: str
+        self,
+        unit: UnitOfWork,
+        record: CDRRecord,
+        findings: tuple[CDRFinding, ...],
+        *,
+        correlation_id: str,
+        repriced: PricedSession | None = None,
     ) -> None:
-        """Dispute a CDR, with all that is wrong with it; the first reason is the one that machines read."""
+        """Dispute a CDR, with all that is wrong with it; the first reason is the one that machines read.
+
+        Where only its amounts are wrong, `repriced` makes a credit and a replacement that the CPO may issue.
+        """
         now = self._ports.clock.now()
         disputed = replace(record, state=CDRState.DISPUTED, findings=findings, clause=findings[0].clause)
         await unit.table(CDRS).put(disputed)
@@ -68,7 +84,9 @@ class Disputes:
             expected_e4=first.expected_e4,
             stated_e4=first.stated_e4,
             clause=first.clause,
+            differences=[_disputed(each.difference) for each in findings if each.difference is not None],
         )
+        proposed = await self._with_proposal(body, record, findings, repriced, now)
         await self._deliveries.enqueue(
             unit,
             own_party=record.party_id,
@@ -78,17 +96,54 @@ class Disputes:
             interface_role=InterfaceRole.RECEIVER,
             path="",
             object_key=f"dispute/{record.cdr_id}",
-            body=body,
+            body=proposed or body,
             correlation_id=correlation_id,
             is_replaceable=False,
+            subject=record.token_subject if proposed else None,
         )
         _log.warning("cdr_disputed", emsp=record.party_id.code, cpo=record.cpo_id.code, cdr_id=record.cdr_id)
+
+    async def _with_proposal(
+        self,
+        body: v221.Dispute,
+        record: CDRRecord,
+        findings: Sequence[CDRFinding],
+        repriced: PricedSession | None,
+        at: datetime,
+    ) -> v221.Dispute | None:
+        """Return the dispute with its proposal; None: there is none to make."""
+        if repriced is None or any(finding.difference is None for finding in findings):
+            return None
+        proposal = propose_correction(record.cdr, repriced, proposed_at=at)
+        if proposal is None:
+            return None
+        try:
+            credit = await cdr_to_ocpi(proposal.credit, self._ports.vault)
+            replacement = await cdr_to_ocpi(proposal.replacement, self._ports.vault)
+        except (SubjectErased, NotInTheirWords):
+            return None
+        return structs.replace(body, proposed_credit=credit, proposed_replacement=replacement)
 
     async def resolve(self, unit: UnitOfWork, original: CDRRecord, *, resolution: str) -> None:
         """End the quarrel over a CDR, if there is one."""
         dispute = await unit.table(DISPUTE).get(original.party_id, original.cpo_id, original.cdr_id)
         if dispute is not None:
             await unit.table(DISPUTE).put(replace(dispute, resolution=resolution))
+
+
+def _disputed(difference: Difference) -> v221.DisputedAmount:
+    return v221.DisputedAmount(
+        part=difference.part.value,
+        is_after_tax=difference.is_after_tax,
+        cause=difference.cause.value,
+        expected_e4=difference.expected_e4,
+        stated_e4=difference.stated_e4,
+        period_index=difference.period_index,
+        dimension=None if difference.dimension is None else difference.dimension.value,
+        element_index=difference.element_index,
+        other_element_index=difference.other_element_index,
+        rounding_policy=None if difference.rounding_policy is None else str(difference.rounding_policy),
+    )
 
 
 def _detail(findings: Sequence[CDRFinding]) -> str:

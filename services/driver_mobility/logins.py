@@ -12,9 +12,9 @@ from typing import Final
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
+from emobility.runtime.tries_by_address import REST, TriesByAddress
 from services.driver_mobility.passwords import is_password
 from services.driver_mobility.records import DRIVER, LOGIN, Driver, Login
-from services.driver_mobility.tries_by_address import REST, TriesByAddress
 
 COOKIE_BYTES: Final = 32
 LIFETIME: Final = timedelta(hours=12)

@@ -9,7 +9,7 @@ import structlog
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.protocols.cdr_standing import SettlementUnavailable, Stage
-from services.driver_mobility.qr_code import qr_svg
+from emobility.runtime.qr_code import qr_svg
 from services.driver_mobility.receipt_checking import ReceiptChecking, shown_checks
 from services.driver_mobility.receipts import BillDocument, NothingToShow, Receipts
 from services.driver_mobility.records import BillRecord

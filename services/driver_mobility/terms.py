@@ -15,14 +15,11 @@ from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.tariff.selection import zone_of
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.version import tariff_hash
-from emobility.domain.tax import BuyerStatus, NoTaxRule, Supply, tax_of
+from emobility.domain.tax import tax_to_driver
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.agreement_exchange import ended
 from services.driver_mobility.records import AGREEMENT, LOCATION, TARIFF, AgreementState, TariffVersion
-
-_ALPHA_2: Final = {"AUT": "AT", "BEL": "BE", "DEU": "DE", "FRA": "FR", "LUX": "LU", "NLD": "NL"}
-"""ISO 3166 alpha-3 (OCPI) to alpha-2 (tax table), for the countries the tax table knows."""
 
 DELIVERY_TOLERANCE: Final = timedelta(minutes=15)
 """How long before its receipt a tariff version may have been in force: what a push takes when the network is slow."""
@@ -205,18 +202,10 @@ def vat_percent(emsp_id: PartyId, *, country: str, at: datetime, time_zone: str)
         NoTaxRule: nobody knows it.
         UnknownTimeZone: `time_zone` is no IANA zone.
     """
-    evse_country = _ALPHA_2.get(country)
-    if evse_country is None:
-        raise NoTaxRule(f"country {country!r} is not in the table")
-    decision = tax_of(
-        Supply(
-            seller_role=Role.EMSP,
-            seller_country=emsp_id.country_code,
-            buyer_role=None,
-            buyer_status=BuyerStatus.CONSUMER,
-            buyer_country=emsp_id.country_code,
-            evse_country=evse_country,
-            on=at.astimezone(zone_of(time_zone)).date(),
-        )
+    decision = tax_to_driver(
+        seller_role=Role.EMSP,
+        seller_country=emsp_id.country_code,
+        country=country,
+        on=at.astimezone(zone_of(time_zone)).date(),
     )
     return decision.percent

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from emobility.domain.identifiers import PartyId
+from emobility.runtime.tries_by_address import REST, TRIES_MAX
 from services.driver_mobility import logins
 from services.driver_mobility.logins import Logins, LoginsBusy, WrongLogin
 from services.driver_mobility.passwords import is_password
-from services.driver_mobility.tries_by_address import REST, TRIES_MAX
 
 MSP = PartyId("NL-EMA")
 PASSWORD = "correct horse battery"

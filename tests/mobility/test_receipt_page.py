@@ -18,12 +18,12 @@ from emobility.domain.receipt.checking import Check, Verdict, verify_receipt
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX, Receipt, canonical, read
 from emobility.protocols.cdr_standing import SettlementUnavailable
 from emobility.protocols.receipts import verify_on_chain
+from emobility.runtime.qr_code import QUIET_ZONE
+from emobility.runtime.tries_by_address import REST
 from services.driver_mobility import receipt_checking
 from services.driver_mobility.check_page import CHECKS_MAX
-from services.driver_mobility.qr_code import QUIET_ZONE
 from services.driver_mobility.receipt_checking import EXPLAINED, WAITING_MAX, ChecksBusy, ReceiptChecking
 from services.driver_mobility.receipts import fingerprint_of
-from services.driver_mobility.tries_by_address import REST
 from tests.domain.receipt.world import a_file, sealed
 from tests.mobility.beside_settlement import BesideSettlement, beside_settlement, charged
 from tests.mobility.conftest import BASE, MSP, RFID, World

@@ -562,8 +562,30 @@ class CDR(CDRFields, frozen=True, kw_only=True):
     total_reservation_cost: Price | None = None
 
 
+class DisputedAmount(OCPIObject, frozen=True, kw_only=True):
+    """An amount of a CDR that is not what its periods give, as `domain/cdr_difference.py` explains it.
+
+    Indices count from 0, in the CDR's periods and in its tariff's elements; amounts in ten-thousandths.
+    """
+
+    part: Text64
+    is_after_tax: bool
+    cause: Text64
+    expected_e4: int
+    stated_e4: int
+    period_index: int | None = None
+    dimension: Text64 | None = None
+    element_index: int | None = None
+    other_element_index: int | None = None
+    rounding_policy: Text64 | None = None
+
+
 class Dispute(OCPIObject, frozen=True, kw_only=True):
-    """An eMSP's quarrel with a CDR, in our module `wattroam-disputes`; amounts in ten-thousandths."""
+    """An eMSP's quarrel with a CDR, in our module `wattroam-disputes`; amounts in ten-thousandths.
+
+    Where nothing but amounts is wrong, the CPO finds the credit and the replacement that would end it, ready to be
+    issued; their ids are the eMSP's proposal, too.
+    """
 
     cdr_id: Id39
     reason: Text64
@@ -571,6 +593,9 @@ class Dispute(OCPIObject, frozen=True, kw_only=True):
     expected_e4: int | None = None
     stated_e4: int | None = None
     clause: Text255 | None = None
+    differences: list[DisputedAmount] = []
+    proposed_credit: CDR | None = None
+    proposed_replacement: CDR | None = None
 
 
 # Commands (section 13)

@@ -41,9 +41,9 @@ class TriesByAddress:
         self._tries_max = tries_max
         self._tries: OrderedDict[Key, _Tries] = OrderedDict()
 
-    def may_try(self, emsp_id: PartyId, thing: str, address: str, *, now: datetime) -> bool:
+    def may_try(self, party_id: PartyId, thing: str, address: str, *, now: datetime) -> bool:
         """Tell whether an address may try, and count it as in vain until `forget` says otherwise."""
-        key = (emsp_id, thing, _holder_of(address))
+        key = (party_id, thing, _holder_of(address))
         earlier = self._tries.get(key)
         if earlier is None or now >= earlier.last_at + REST:
             earlier = _Tries(0, now)
@@ -55,9 +55,9 @@ class TriesByAddress:
             self._tries.popitem(last=False)
         return True
 
-    def forget(self, emsp_id: PartyId, thing: str, address: str) -> None:
+    def forget(self, party_id: PartyId, thing: str, address: str) -> None:
         """Forget an address's tries: the password was right."""
-        self._tries.pop((emsp_id, thing, _holder_of(address)), None)
+        self._tries.pop((party_id, thing, _holder_of(address)), None)
 
 
 def _holder_of(address: str) -> str:

@@ -1,0 +1,58 @@
+"""What an MSP proposes in a dispute is issued by the CPO as it is, and is accepted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from emobility.domain.cdr import CDR
+from emobility.domain.money import Price
+from emobility.protocols.ocpi.v221 import write
+
+
+def dearer(cdr: CDR) -> CDR:
+    """Energy charged 0.10 too dear."""
+    energy = cdr.total_energy_cost
+    assert energy is not None
+    return replace(
+        cdr,
+        total_cost=Price(excl_e4=cdr.total_cost.excl_e4 + 1_000, incl_e4=cdr.total_cost.incl_e4),
+        total_energy_cost=Price(excl_e4=energy.excl_e4 + 1_000, incl_e4=energy.incl_e4),
+    )
+
+
+async def disputed(world: Any, change: Any) -> Any:
+    await world.enrol()
+    info = await world.cpo.authorize()
+    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
+    await world.cpo.push_session(session)
+    await world.cpo.post_cdr(change(cdr))
+    await world.quiet()
+    (dispute,) = world.cpo.disputes
+    return dispute
+
+
+async def test_a_dispute_tells_machines_which_amounts_come_apart_and_where(memory_world: Any) -> None:
+    dispute = await disputed(memory_world, dearer)
+
+    told = {(each.part, each.expected_e4, each.stated_e4, each.period_index) for each in dispute.differences}
+    assert told == {("TOTAL", 30_000, 31_000, 0), ("ENERGY", 30_000, 31_000, 0)}
+    assert {(each.dimension, each.element_index) for each in dispute.differences} == {("ENERGY", 0)}
+
+
+async def test_the_proposed_credit_and_replacement_are_accepted_as_they_are(memory_world: Any) -> None:
+    dispute = await disputed(memory_world, dearer)
+
+    for document in (dispute.proposed_credit, dispute.proposed_replacement):
+        answer = await memory_world.cpo.post_wire(write(document))
+        assert answer.status == 201, answer
+    await memory_world.quiet()
+
+    assert await memory_world.cdr_states() == {"S1": "CREDITED", "S1-C": "ACCEPTED", "S1-R": "ACCEPTED"}
+
+
+async def test_where_more_than_amounts_is_wrong_nothing_is_proposed(memory_world: Any) -> None:
+    dispute = await disputed(memory_world, lambda cdr: replace(dearer(cdr), total_parking_s=1))
+
+    assert dispute.differences
+    assert (dispute.proposed_credit, dispute.proposed_replacement) == (None, None)
