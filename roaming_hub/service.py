@@ -86,7 +86,7 @@ class RoamingHub:
             hub=HUB,
             signing=signing,
             renewed=self.announcing.renewed,
-            steps=(PublicOnly(), self.owners, self.bridge, SingleObjects(), self.receipts),
+            steps=(PublicOnly(HUB), self.owners, self.bridge, SingleObjects(), self.receipts),
         )
         hub_metrics.watch(self.forwarding.bulkhead, self.forwarding.circuits)
         addressing = Addressing(ports=ports, hub=HUB, signing=signing, public_url=f"{base_url}/ocpi")

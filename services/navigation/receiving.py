@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.ports import Ports
@@ -26,6 +26,8 @@ from services.navigation.records import LOCATION, TARIFF, StoredLocation, Stored
 
 CPOSeen = Callable[[PartyId, PartyId], None]
 """Told that an NSP (first) may fetch from a CPO (second)."""
+StatusChanged = Callable[[timedelta], None]
+"""Told how old the state of an EVSE was when it came, which is when it is public."""
 
 
 async def store_location(unit: UnitOfWork, nsp_id: PartyId, pushed: Location, *, now: datetime) -> bool:
@@ -77,12 +79,12 @@ async def _known(unit: UnitOfWork, call: OCPICall) -> Location:
     return found.opened()
 
 
-def locations_interface(ports: Ports) -> Interface:
+def locations_interface(ports: Ports, changed: StatusChanged) -> Interface:
     """Return the receiver interface of locations, on three levels."""
     module = Interface(ModuleID.LOCATIONS, InterfaceRole.RECEIVER)
     place = "/{country_code}/{party_id}/{location_id}"
     _add_location(module, ports, place)
-    _add_evse(module, ports, f"{place}/{{evse_uid}}")
+    _add_evse(module, ports, f"{place}/{{evse_uid}}", changed)
     _add_connector(module, ports, f"{place}/{{evse_uid}}/{{connector_id}}")
     return module
 
@@ -110,7 +112,7 @@ def _add_location(module: Interface, ports: Ports, place: str) -> None:
         return Reply()
 
 
-def _add_evse(module: Interface, ports: Ports, place: str) -> None:
+def _add_evse(module: Interface, ports: Ports, place: str, changed: StatusChanged) -> None:
     @module.route("GET", place)
     async def get_evse(call: OCPICall) -> Reply:
         async with ports.units.begin() as unit:
@@ -125,6 +127,7 @@ def _add_evse(module: Interface, ports: Ports, place: str) -> None:
             is_new = all(evse.uid.lower() != pushed.uid.lower() for evse in location.evses)
             await _put(unit, call.own_party, with_evse(location, pushed), now=ports.clock.now())
             await unit.commit()
+        changed(ports.clock.now() - pushed.last_updated)
         return _created(is_new=is_new)
 
     @module.route("PATCH", place)
@@ -134,6 +137,7 @@ def _add_evse(module: Interface, ports: Ports, place: str) -> None:
             evse = patched(evse_of(location, call.path["evse_uid"]), call.body, fixed=("uid",))
             await _put(unit, call.own_party, with_evse(location, evse), now=ports.clock.now())
             await unit.commit()
+        changed(ports.clock.now() - evse.last_updated)
         return Reply()
 
 

@@ -8,6 +8,7 @@ below `/{party}/public`.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Annotated, Final, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -28,6 +29,8 @@ from services.navigation.search import Search, find_stations, micro_degrees
 
 SERVICE: Final = "navigation"
 RADIUS_M_MAX: Final = 500_000
+AGE_BUCKETS_S: Final = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900)
+"""AFIR lets dynamic data be 60 s old."""
 
 
 class Hosting(BaseModel):
@@ -42,6 +45,10 @@ class NavigationService:
 
     def __init__(self, settings: Settings, ports: Ports) -> None:
         self._ports = ports
+        self.metrics = Metrics()
+        self._status_age = self.metrics.histogram(
+            "navigation_status_age_seconds", "Age of an EVSE's state when it became public.", buckets=AGE_BUCKETS_S
+        )
         self._access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.puller = Puller(ports, lambda: self.host)
         self.host = OCPIHost(
@@ -49,14 +56,14 @@ class NavigationService:
             service=SERVICE,
             base_url=f"{settings.public_url.rstrip('/')}/{SERVICE}",
             interfaces=[
-                locations_interface(ports),
+                locations_interface(ports, self._changed),
                 tariffs_interface(ports),
                 client_info_interface(self.puller.ask),
             ],
         )
         self.host.on_connected(self.puller.connected)
         self.app = FastAPI(openapi_url=None)
-        self.app.router.routes += health_routes(Metrics())
+        self.app.router.routes += health_routes(self.metrics)
         self.app.add_api_route("/internal/backlog", self._show_backlog, methods=["GET"])
         self.host.mount_on(self.app, authorize=self._access.party)
         self.app.add_api_route("/{party}", self._host_nsp, methods=["PUT"], status_code=201)
@@ -69,6 +76,9 @@ class NavigationService:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.puller.run(stop))
+
+    def _changed(self, age: timedelta) -> None:
+        self._status_age.observe(max(0.0, age.total_seconds()))
 
     async def backlog(self) -> int:
         """Count what still has to be fetched or sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from xml.etree.ElementTree import Element, fromstring
 
 import msgspec
@@ -16,7 +16,7 @@ from emobility.protocols.datex2.publication import NAMESPACES
 from emobility.protocols.ocpi import mapping, v221
 from services.navigation.public_api import CALLS_BURST
 from tests.hub.world import CPO, MSP, NSP, START, status_code
-from tests.navigation.access_point import LOCATIONS, TARIFFS, AccessPoint, access_point
+from tests.navigation.access_point import LOCATIONS, ORIGIN, TARIFFS, AccessPoint, access_point
 from tests.navigation.test_navigation import KWH, location, publishing, tariff
 
 CANARY = "CANARY-4711"
@@ -84,18 +84,24 @@ async def test_ocpi_objects_are_shown_as_they_came(point: AccessPoint) -> None:
     assert msgspec.convert(tariffs["data"], list[v221.Tariff]) == [mapping.tariff_to_ocpi(tariff(KWH))]
 
 
-async def test_a_change_is_seen_within_a_minute(point: AccessPoint) -> None:
+async def test_a_change_is_seen_within_a_minute_and_its_age_is_measured(point: AccessPoint) -> None:
+    clock = point.world.clock
     await point.push("PUT", f"{LOCATIONS}/L1", location())
-    changed_at = point.world.clock.now()
-    change = {"status": "OUTOFORDER", "last_updated": changed_at}
-    await point.push("PATCH", f"{LOCATIONS}/L1/E1", change)
+    before = xml((await point.public("datex2/status")).body)
+    changed_at = clock.now()
+    # What the CPO, the hub and the network may take of the minute.
+    clock.step_by(timedelta(seconds=45))
+    await point.push("PATCH", f"{LOCATIONS}/L1/E1", {"status": "OUTOFORDER", "last_updated": changed_at})
 
     status = xml((await point.public("datex2/status")).body)
+    metrics = (await point.world.http.request("GET", f"{ORIGIN}/navigation/metrics", headers={})).body.decode()
 
     (published,) = texts(status, "com:publicationTime")
-    assert texts(status, "egi:status") == ["outOfOrder"]
+    assert (texts(before, "egi:status"), texts(status, "egi:status")) == (["available"], ["outOfOrder"])
     assert published is not None
-    assert msgspec.convert(published, type(START)) - changed_at <= FRESH
+    assert datetime.fromisoformat(published) - changed_at <= FRESH
+    assert 'navigation_status_age_seconds_bucket{le="30.0"} 0.0' in metrics
+    assert 'navigation_status_age_seconds_bucket{le="60.0"} 1.0' in metrics
 
 
 # What is not shown

@@ -1,6 +1,6 @@
 """How much of what the law wants told is told: each field of AFIR, and for how many objects of a CPO it is present.
 
-The fields are those of Regulation (EU) 2023/1804, article 20, paragraph 2, each at the OCPI field that says it. Whether
+The fields follow Regulation (EU) 2023/1804, article 20, paragraph 2, each at the OCPI field that says it. Whether
 a place is accessible to persons with disabilities is not among them: saying nothing may be the truth there.
 """
 
