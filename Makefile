@@ -12,7 +12,7 @@ CLIENTS := tests/gateway/clients
 CONTRACTS_ANALYZED := 52
 FOUNDRY := $(CURDIR)/build/foundry
 PYTEST_ARGS ?=
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 
 # The first of these that is new enough; PYTHON=... chooses another.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -26,7 +26,7 @@ help: ## Say what there is
 demo: foundry ## Two days of charging from plug to settled CDR, every component, one screen at the end
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
-# Two workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
+# Many tests wait for servers, so three workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
 test: check kafka contracts clients ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
 
