@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from emobility.adapters.consuming import Place
@@ -61,7 +61,7 @@ async def test_what_was_appended_is_read_back_whole(world: World) -> None:
 async def test_an_event_with_a_nul_never_enters_the_log(world: World, place: str) -> None:
     good = world.booted("S1", 1)
     changed: dict[str, Any] = {"event": world.booted("S1", 1, vendor="a\0b").event, "event_id": "a\0b"}
-    bad = replace(good, **{place: changed.get(place, "a\0b")})
+    bad = msgspec.structs.replace(good, **{place: changed.get(place, "a\0b")})
 
     with pytest.raises(TextWithNUL):
         await world.event_log.append([good, bad])
