@@ -38,11 +38,17 @@ COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
 TEMPLATE: Final = "migrated"
 OTHER_POSTGRES: Final = os.environ.get("POSTGRES_BIN")
 """Another PostgreSQL's programs: `POSTGRES_BIN=/usr/lib/postgresql/15/bin make test` shows that the SQL is portable."""
+EXAMPLES: Final = 40
+"""Of each property in `make test`, where it says no number of its own; `make fuzz` takes many more."""
 FUZZ_EXAMPLES: Final = int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "5000"))
 
 # Other work on the machine slows examples down; that is no failure.
 hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+    "patient",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+    max_examples=EXAMPLES,
 )
 hypothesis.settings.register_profile("fuzz", hypothesis.settings.get_profile("patient"), max_examples=FUZZ_EXAMPLES)
 hypothesis.settings.load_profile("patient")
