@@ -17,7 +17,7 @@ from emobility.protocols.ocpi.v221 import OCPIObject, read, write
 from tests.ocpi.documents import DOCUMENTS
 
 MODULES = {"2.1.1": v211, "2.2.1": v221, "2.3.0": v230}
-OURS_ALONE = {"wattroam_tariff_hash"}
+OURS_ALONE = {"wattroam_help_phone", "wattroam_tariff_hash"}
 
 
 def typed(version: str) -> Iterator[tuple[str, type[OCPIObject]]]:
