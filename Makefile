@@ -39,9 +39,9 @@ check: tools ## Lint, format, types, layers
 bench: tools kafka ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
 	@$(BIN)/wattroam bench $(BENCH_ARGS)
 
-soak: tools kafka ## The tests that kill processes, again and again (SOAK_ROUNDS=10)
+soak: tools kafka ## What takes long, and the tests that kill processes, again and again (SOAK_ROUNDS=10)
 	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
-		WATTROAM_SOAK=1 WATTROAM_FAULT_SEED=$$round $(BIN)/python -m pytest -q -m fault $(PYTEST_ARGS) || exit 1; done
+		WATTROAM_SOAK=1 WATTROAM_FAULT_SEED=$$round $(BIN)/python -m pytest -q -m "fault or long" $(PYTEST_ARGS) || exit 1; done
 
 fuzz: tools foundry ## Hostile frames (FUZZ_FRAMES=10000000), property tests and contracts with many examples (FUZZ_EXAMPLES=5000)
 	@$(BIN)/python -m tests.gateway.frame_fuzz --frames $(or $(FUZZ_FRAMES),10000000)

@@ -83,6 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("postgres")
         if "kafka_server" in asked:
             item.add_marker("kafka")
+        if item.get_closest_marker("long") and "WATTROAM_SOAK" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="long: make soak"))
     for name in os.environ.get("WITHOUT", "").replace(",", " ").split():
         if name not in COMPONENTS_THAT_MAY_BE_LEFT_OUT:
             end_run(config, f"WITHOUT={name}: only {', '.join(COMPONENTS_THAT_MAY_BE_LEFT_OUT)} can be left out", 4)

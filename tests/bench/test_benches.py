@@ -29,6 +29,7 @@ def assert_measured(figures: list[Figure], names: tuple[str, ...]) -> None:
         assert (figure.goal is None) == (figure.holds is None)
 
 
+@pytest.mark.long
 async def test_durable_transaction_events_are_measured_in_turns_with_the_rivals() -> None:
     figures = await gateway_wire.measure(stations=8, rounds=3, round_s=0.3, warm_up_s=0.1)
 
@@ -42,18 +43,21 @@ async def test_dispatch_is_measured_in_turns_with_the_rival() -> None:
     assert_measured(await gateway_dispatch.measure(calls=200), gateway_dispatch.FIGURES)
 
 
+@pytest.mark.long
 async def test_memory_is_measured_per_station() -> None:
     figures = await gateway_memory.measure(stations=60, warm_up=10)
 
     assert_measured(figures, gateway_memory.FIGURES)
 
 
+@pytest.mark.long
 async def test_a_storm_of_stations_is_measured() -> None:
     figures = await gateway_reconnect_storm.measure(stations=20, speak_s=0.5)
 
     assert_measured(figures, gateway_reconnect_storm.FIGURES)
 
 
+@pytest.mark.long
 async def test_taps_are_measured_through_all_processes() -> None:
     assert_measured(await authorise.measure(stations=4, taps=3), authorise.FIGURES)
 
@@ -65,6 +69,7 @@ async def test_the_log_in_postgresql_is_measured() -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.long
 async def test_the_log_in_kafka_is_measured() -> None:
     from bench import event_log_kafka  # noqa: PLC0415 - kafka-python warns when imported
 
@@ -77,6 +82,7 @@ def test_pricing_is_measured() -> None:
     assert_measured(pricing.measure(seconds=0.1), pricing.FIGURES)
 
 
+@pytest.mark.long
 async def test_routing_is_measured_in_turns_with_the_rival() -> None:
     figures = await hub_route.measure(rounds=1, round_s=0.5)
 
@@ -92,6 +98,7 @@ async def test_a_broadcast_reaches_all_that_live() -> None:
     assert figures[1].holds
 
 
+@pytest.mark.long
 async def test_memory_is_measured_per_message() -> None:
     [figure] = await hub_memory.measure(messages=50, warm_up=20)
 

@@ -70,6 +70,7 @@ def test_a_command_without_its_verb_shows_its_help(command: tuple[str, ...]) -> 
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 def test_where_nothing_runs_or_ran_each_command_says_how_to_start(tmp_path: Path) -> None:
     commands = [
         ("audit",),
@@ -110,6 +111,7 @@ def test_a_process_without_a_database_says_how_to_name_one() -> None:
         assert_one_clear_line(ended, "set WATTROAM_DATABASE_URL")
 
 
+@pytest.mark.long
 def test_a_database_that_does_not_answer_is_one_line_without_its_password() -> None:
     for ended in side_by_side([("audit",), ("migrate",)], WATTROAM_DATABASE_URL=NOBODY_LISTENS, **SECRETS):
         assert_one_clear_line(ended, "the database does not answer")

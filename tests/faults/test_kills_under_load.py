@@ -23,12 +23,21 @@ pytestmark = [pytest.mark.fault, pytest.mark.postgres, pytest.mark.timeout(240 +
 SEED: Final = int(os.environ.get("WATTROAM_FAULT_SEED", "5"))
 
 
-@pytest.mark.parametrize("names", [("gateway",) * 2, ("business",) * 2, ("postgres",) * 3], ids=lambda names: names[0])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("gateway",) * 2,
+        pytest.param(("business",) * 2, marks=pytest.mark.long),
+        pytest.param(("postgres",) * 3, marks=pytest.mark.long),
+    ],
+    ids=lambda names: names[0],
+)
 async def test_kill_9_under_load_loses_nothing(run_folder: Path, names: tuple[str, ...]) -> None:
     await face_the_audit_after_kills(run_folder, names, event_log="postgres")
 
 
 @pytest.mark.kafka
+@pytest.mark.long
 async def test_kill_9_of_kafka_under_load_loses_nothing(run_folder: Path) -> None:
     await face_the_audit_after_kills(run_folder, ("kafka",) * 2, event_log="kafka")
 

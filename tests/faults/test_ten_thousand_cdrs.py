@@ -64,7 +64,7 @@ async def test_kill_9_among_cdrs_leaves_each_once_at_cpo_hub_and_msp(run_folder:
 
 
 @pytest.mark.kafka
-@pytest.mark.skipif(not IS_LONG, reason="long: make soak")
+@pytest.mark.long
 async def test_kill_9_of_kafka_too_leaves_each_cdr_once(run_folder: Path) -> None:
     await carry_through_kills(run_folder, ("kafka", *ALSO), event_log="kafka")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,7 @@ from tests.journeys.per_session import account_lines, session_lines
 from tests.journeys.runs import Demo, full_memory_run, processes_of
 
 pytestmark = pytest.mark.timeout(1200)
-ON_KAFKA = (
-    pytest.mark.kafka,
-    pytest.mark.fault,
-    pytest.mark.skipif("WATTROAM_SOAK" not in os.environ, reason="long: make soak"),
-)
+ON_KAFKA = (pytest.mark.kafka, pytest.mark.long)
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +99,7 @@ def test_its_secrets_are_readable_by_nobody_else(demo: Demo) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.fault
-@pytest.mark.skipif("WATTROAM_SOAK" not in os.environ, reason="long: make soak")
+@pytest.mark.long
 def test_a_demo_that_is_not_kept_ends_with_0_and_leaves_no_process(on_kafka: Demo) -> None:
     assert on_kafka.process.returncode == 0
     assert processes_of(on_kafka.folder) == []
