@@ -14,12 +14,12 @@ from emobility.domain.errors import EmobilityError, MalformedInput
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, Peer, PeerState, PeerTolerances, tolerate
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, Peer, PeerTolerances, tolerate
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.runtime.access import Access, require_internal
 from roaming_hub.broadcasts import Broadcasts
-from roaming_hub.presence import Presence
-from roaming_hub.records import BRIDGE_LOSS, CDR_FORWARD, HUB_CLIENT, ForwardOutcome
+from roaming_hub.party_desk import PartyDesk, UnknownParty
+from roaming_hub.records import BRIDGE_LOSS, CDR_FORWARD, ForwardOutcome
 
 FORWARDS_PAGE: Final = 1_000
 
@@ -86,6 +86,8 @@ class PeerSettings(BaseModel):
     lacks_routing_headers: bool
     posts_again: bool
     speaks_2_1_1: bool
+    appends_to_endpoints: bool
+    lists_single_objects: bool
 
 
 class BridgeReport(BaseModel):
@@ -119,87 +121,54 @@ def _party(text: str) -> PartyId:
 
 
 def admin_router(
-    host: OCPIHost,
-    presence: Presence,
-    hub: PartyId,
-    access: Access,
-    broadcasts: Broadcasts,
-    *,
-    backlog: Callable[[], Awaitable[int]],
+    desk: PartyDesk, access: Access, broadcasts: Broadcasts, *, backlog: Callable[[], Awaitable[int]]
 ) -> APIRouter:
     """Return all routes."""
     router = APIRouter(dependencies=[Depends(require_internal(access))])
-    router.include_router(_parties_router(host, presence, hub))
-    router.include_router(_tolerances_router(host, hub))
-    router.include_router(_traffic_router(host, broadcasts, backlog))
+    router.include_router(_parties_router(desk))
+    router.include_router(_tolerances_router(desk.host, desk.hub))
+    router.include_router(_traffic_router(desk.host, broadcasts, backlog))
     return router
 
 
-def _parties_router(host: OCPIHost, presence: Presence, hub: PartyId) -> APIRouter:
+def _parties_router(desk: PartyDesk) -> APIRouter:
     router = APIRouter()
-    units = host.ports.units
 
     @router.post("/admin/registrations", status_code=201)
     async def invite(asked: Invitation) -> Invited:
         """Issue TOKEN_A for one party on one platform; the platform registers once with it."""
         party = _party(asked.party_id)
         try:
-            async with units.begin() as unit:
-                token_a = await host.registrar.invite(
-                    unit,
-                    own_party=hub,
-                    peer_id=party.code,
-                    versions_url=asked.versions_url,
-                    expected_party=party,
-                    expected_role=asked.role,
-                    tolerances=asked.tolerances,
-                )
-                await presence.plan(unit, party, asked.role)
-                await unit.commit()
+            token_a = await desk.invite(party, asked.role, asked.versions_url, tolerances=asked.tolerances)
         except OCPIError as error:
             raise HTTPException(status_code=409, detail=error.message) from error
         except EmobilityError as error:
             raise HTTPException(status_code=422, detail=str(error)) from error
-        return Invited(token_a=token_a, versions_url=f"{host.ocpi_url(hub)}/versions")
+        return Invited(token_a=token_a, versions_url=f"{desk.host.ocpi_url(desk.hub)}/versions")
 
     @router.get("/admin/parties")
     async def parties() -> list[PartyState]:
         """List every party the hub knows and whether it is connected."""
-        async with units.begin() as unit:
-            clients = await unit.table(HUB_CLIENT).select(order_by=("party_id", "role"))
-            peers = {peer.peer_id: peer for peer in await unit.table(PEER).select({"own_party": hub})}
-            roles = {
-                (role.party_id, role.role): role for role in await unit.table(PEER_ROLE).select({"own_party": hub})
-            }
-        states = []
-        for client in clients:
-            role = roles.get((client.party_id, client.role))
-            peer = peers.get(role.peer_id if role else client.party_id.code)
-            states.append(
-                PartyState(
-                    party_id=client.party_id.code,
-                    role=client.role,
-                    status=client.status,
-                    last_updated=client.last_updated,
-                    business_name=role.business_name if role else None,
-                    versions_url=peer.versions_url if peer else None,
-                )
+        return [
+            PartyState(
+                party_id=each.party_id.code,
+                role=each.role,
+                status=each.status,
+                last_updated=each.last_updated,
+                business_name=each.business_name,
+                versions_url=each.versions_url,
             )
-        return states
+            for each in await desk.overview()
+        ]
 
     @router.post("/admin/parties/{party_id}/suspend")
     async def suspend(party_id: str) -> PartyState:
         """End a party's registration from our side: its token is void at once and others see SUSPENDED."""
         party = _party(party_id)
-        async with units.begin() as unit:
-            found = await unit.table(PEER_ROLE).select({"own_party": hub, "party_id": party})
-            for peer_id in dict.fromkeys(role.peer_id for role in found):
-                peer = await unit.table(PEER).get_for_update(hub, peer_id)
-                if peer is not None:
-                    await host.registrar.forget(unit, peer, state=PeerState.SUSPENDED)
-            if not await presence.suspend(unit, party):
-                raise HTTPException(status_code=404, detail=f"no party {party} at this hub")
-            await unit.commit()
+        try:
+            await desk.suspend(party)
+        except UnknownParty as error:
+            raise HTTPException(status_code=404, detail=str(error)) from error
         return next(state for state in await parties() if state.party_id == party.code)
 
     return router

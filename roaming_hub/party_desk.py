@@ -11,7 +11,7 @@ from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.host import OCPIHost
-from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerState
+from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, STRICT, Peer, PeerState, PeerTolerances
 from emobility.protocols.ocpi.v221 import ConnectionStatus
 from roaming_hub.party_records import (
     ANY,
@@ -116,7 +116,9 @@ class PartyDesk:
 
     # Registrations
 
-    async def invite(self, party: PartyId, role: Role, versions_url: str) -> str:
+    async def invite(
+        self, party: PartyId, role: Role, versions_url: str, *, tolerances: PeerTolerances = STRICT
+    ) -> str:
         """Return TOKEN_A for a party's platform. Raises `OCPIError` when it is registered, `NotAnOrigin`."""
         async with self.host.ports.units.begin() as unit:
             token_a = await self.host.registrar.invite(
@@ -126,6 +128,7 @@ class PartyDesk:
                 versions_url=versions_url,
                 expected_party=party,
                 expected_role=role,
+                tolerances=tolerances,
             )
             await self.presence.plan(unit, party, role)
             await unit.commit()

@@ -80,10 +80,7 @@ class Proxies:
             made_at=self._ports.clock.now(),
             module=module,
         )
-        async with self._ports.units.begin() as unit:
-            await unit.table(PROXIED_RESOURCE).insert(resource)
-            await unit.commit()
-        return f"{self._ocpi_url}/{version}/proxy/{resource.resource_id}"
+        return await self._kept(resource, version)
 
     async def find(self, resource_id: str, *, user: Peer, method: str) -> ProxiedResource:
         """Return what stands behind a URL of the hub; a callback is taken, so a second call finds it used.
@@ -126,6 +123,9 @@ class Proxies:
             made_at=self._ports.clock.now(),
             module=module,
         )
+        return await self._kept(resource, version)
+
+    async def _kept(self, resource: ProxiedResource, version: str) -> str:
         async with self._ports.units.begin() as unit:
             await unit.table(PROXIED_RESOURCE).insert(resource)
             await unit.commit()

@@ -143,9 +143,7 @@ class RoamingHub:
             is_https=settings.public_url.startswith("https://"),
         )
         self.app.router.routes += pages.routes(PartyPage(desk).routes)
-        self.app.include_router(
-            admin_router(self.host, self.presence, HUB, access, self.broadcasts, backlog=self.backlog)
-        )
+        self.app.include_router(admin_router(desk, access, self.broadcasts, backlog=self.backlog))
         self.app.router.routes += health_routes(self.metrics)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -17,7 +17,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -28,23 +27,13 @@ from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken, 
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.ports.clock import Clock, Randomness
 from emobility.runtime.access import Access
+from emobility.runtime.html_pages import HEADERS, templates_in
 
 LOGIN_FOR: Final = timedelta(hours=8)
 FORM_FIELDS_MAX: Final = 40
 COOKIE: Final = "wattroam_operator"
 TEMPLATES: Final = Path(__file__).parent / "templates"
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-_ENVIRONMENT: Final = Environment(
-    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
+_ENVIRONMENT: Final = templates_in(TEMPLATES)
 
 
 class NotAForm(RuleBroken):

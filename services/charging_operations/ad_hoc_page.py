@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.domain.identifiers import PartyId, Role
@@ -26,7 +25,7 @@ from emobility.domain.tariff.price_sheet import price_sheet
 from emobility.domain.tariff.selection import zone_of
 from emobility.domain.tax import tax_to_driver
 from emobility.ports.ports import Ports
-from emobility.runtime.operator_page import HEADERS
+from emobility.runtime.html_pages import HEADERS, templates_in
 from emobility.runtime.tries_by_address import TriesByAddress
 from services.charging_operations.ad_hoc_records import OPEN, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_sales import (
@@ -51,9 +50,7 @@ PURCHASES_MAX: Final = 10
 """Forms that one address may send in a row before it rests: nobody tries out cards here."""
 CARD_CHARACTERS_MAX: Final = 32
 _SALE_ID: Final = re.compile(rf"[0-9a-f]{{{SALE_ID_BYTES * 2}}}", re.ASCII)
-_ENVIRONMENT: Final = Environment(
-    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
+_ENVIRONMENT: Final = templates_in(TEMPLATES)
 _STATUS: Final = {NotFound: 404, NotSoldHere: 409, OccupiedNow: 409, Unavailable: 503}
 _HEADERS: Final = {**HEADERS, "X-Robots-Tag": "noindex, nofollow, noarchive"}
 _SAYS: Final = {

@@ -22,9 +22,10 @@ from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.ports import Ports
+from emobility.runtime.html_pages import HEADERS
 from emobility.runtime.tries_by_address import REST, TriesByAddress
 from services.driver_mobility.page import base_of, msp_of
-from services.driver_mobility.page_rendering import HEADERS, render
+from services.driver_mobility.page_rendering import render
 from services.driver_mobility.receipt_checking import CheckedFile, ChecksBusy, ReceiptChecking, shown_checks
 from services.driver_mobility.records import HostedMSP
 

@@ -22,11 +22,12 @@ from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
 from emobility.domain.tariff.price_sheet import price_sheet
 from emobility.ports.ports import Ports
+from emobility.runtime.html_pages import HEADERS
 from services.driver_mobility.api import party_of, status_of
 from services.driver_mobility.driving import Charge, Driving
 from services.driver_mobility.ledger import statements_of
 from services.driver_mobility.logins import LIFETIME, Logins, LoginsBusy, WrongLogin, is_csrf_token
-from services.driver_mobility.page_rendering import HEADERS, TEMPLATES, file_answer, render
+from services.driver_mobility.page_rendering import TEMPLATES, file_answer, render
 from services.driver_mobility.quoting import ASSUMED_ENERGY_WH, ENERGY_WH_MAX, UnknownQuote, Wish
 from services.driver_mobility.receipt_layout import ReceiptLayout
 from services.driver_mobility.receipts import CREDIT_SUFFIX, Receipts

@@ -7,24 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from emobility.runtime.html_pages import HEADERS, templates_in
 from services.driver_mobility.receipts import IssuedReceipt
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
-_ENVIRONMENT: Final = Environment(
-    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
+_ENVIRONMENT: Final = templates_in(TEMPLATES)
 _NOBODY: Final[Mapping[str, Any]] = {"driver_id": None, "csrf": "", "base": "", "style_url": None, "problem": None}
 
 

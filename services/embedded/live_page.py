@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.identifiers import PartyId
@@ -22,6 +21,7 @@ from emobility.domain.quantities import kwh
 from emobility.domain.retail_account import RetailAccount
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.runtime.html_pages import templates_in
 from services.audit.rows import all_rows
 from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
@@ -40,9 +40,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
-_ENVIRONMENT: Final = Environment(
-    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
+_ENVIRONMENT: Final = templates_in(TEMPLATES)
 
 
 class LivePage:

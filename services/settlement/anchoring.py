@@ -25,7 +25,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
 from services.settlement.books import StoredBooks
 from services.settlement.deployment import Deployer, Deployment
-from services.settlement.records import TRANSACTION, TransactionKind, TransactionRecord, TransactionState
+from services.settlement.records import TRANSACTION, TransactionKind, TransactionRecord
 
 GROUP: Final = "settlement-anchoring"
 
@@ -124,14 +124,6 @@ class Anchoring:
             account=self._access.proposer.address,
             receiver=deployment.anchor,
             calldata=contracts.ANCHOR.call(anchor.kind, number, period, anchor.root),
-            state=TransactionState.QUEUED,
-            nonce=None,
-            raw=None,
-            hash=None,
-            block_number=None,
-            block_hash=None,
-            gas_used=None,
-            waiting=None,
             queued_at=self._ports.clock.now(),
         )
         async with self._ports.units.begin() as unit:

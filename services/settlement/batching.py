@@ -38,7 +38,6 @@ from services.settlement.records import (
     StatementState,
     TransactionKind,
     TransactionRecord,
-    TransactionState,
 )
 
 PAIRS_BYTES: Final = 32
@@ -240,14 +239,6 @@ def queued(
         account=account,
         receiver=batch.book,
         calldata=calldata,
-        state=TransactionState.QUEUED,
-        nonce=None,
-        raw=None,
-        hash=None,
-        block_number=None,
-        block_hash=None,
-        gas_used=None,
-        waiting=None,
         queued_at=ports.clock.now(),
     )
 

@@ -229,7 +229,7 @@ IN_FLIGHT: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionRecord:
-    """A call of a contract on its way into the chain; `waiting`: what it waits for, for people."""
+    """A call of a contract on its way into the chain, queued at first; `waiting`: what it waits for, for people."""
 
     transaction_id: str
     kind: TransactionKind
@@ -238,14 +238,14 @@ class TransactionRecord:
     account: bytes
     receiver: bytes
     calldata: bytes
-    state: TransactionState
-    nonce: int | None
-    raw: bytes | None
-    hash: bytes | None
-    block_number: int | None
-    block_hash: bytes | None
-    gas_used: int | None
-    waiting: str | None
+    state: TransactionState = TransactionState.QUEUED
+    nonce: int | None = None
+    raw: bytes | None = None
+    hash: bytes | None = None
+    block_number: int | None = None
+    block_hash: bytes | None = None
+    gas_used: int | None = None
+    waiting: str | None = None
     queued_at: datetime
 
 

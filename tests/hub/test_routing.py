@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
+from emobility.protocols.ocpi.headers import authorization
 from tests.hub.world import CPO, HUB_ORIGIN, MSP, OK, Heard, World, bare_world, heard_of, say_ok, status_code
 
 PUT_TARIFF = "tariffs/receiver/NL/TNM/1"
@@ -104,6 +105,16 @@ async def test_a_suspended_party_is_4003_and_its_own_token_is_dead(world: World)
 
     assert status_code(answer) == 4003
     assert own.status == 401
+
+
+async def test_an_invitation_dies_with_the_suspension_of_who_was_invited(world: World) -> None:
+    token_a = await world.invite(PartyId("FR-ABC"), Role.EMSP, "http://abc.test/versions")
+    versions, bearer = f"{HUB_ORIGIN}/hub/ocpi/versions", {"Authorization": authorization(token_a)}
+    assert (await world.http.request("GET", versions, headers=bearer)).status == 200
+
+    await world.admin("POST", "/admin/parties/FR-ABC/suspend")
+
+    assert (await world.http.request("GET", versions, headers=bearer)).status == 401
 
 
 async def test_a_receiver_that_answers_no_ocpi_is_4000(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -10,17 +10,15 @@ import pytest
 from starlette.responses import Response
 
 from emobility.domain.identifiers import PartyId
-from emobility.protocols.ocpi.peers import PEER, PeerTolerances
-from roaming_hub.service import HUB
+from emobility.protocols.ocpi.peers import STRICT
 from tests.hub.world import CPO, MSP, Heard, World
 
 
 async def tolerate(world: World, party: PartyId, **what: bool) -> None:
-    async with world.hub.host.ports.units.begin() as unit:
-        peer = await unit.table(PEER).get(HUB, party.code)
-        assert peer is not None
-        await unit.table(PEER).put(replace(peer, tolerances=PeerTolerances(**what)))
-        await unit.commit()
+    answer = await world.admin("PUT", f"/admin/parties/{party}/tolerances", what)
+
+    shown = msgspec.json.decode(answer.body)
+    assert {name: shown[name] for name in asdict(STRICT)} == asdict(STRICT) | what
 
 
 def listing(*found: Any) -> Any:
