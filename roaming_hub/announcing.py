@@ -25,6 +25,7 @@ from emobility.protocols.ocpi import v230
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.peers import PEER, PEER_ROLE, Peer, PeerState
 from emobility.protocols.ocpi.v221 import BusinessDetails, CredentialsRole, write
+from roaming_hub.waiting import first_of
 
 GATHER_S: Final = 1.0
 """How long further changes are waited for before they are told."""
@@ -109,8 +110,8 @@ class Announcing:
                     await self._tell(peer)
             except Unavailable as error:
                 _log.warning("announcing_failed", reason=str(error))
-            await _first_of(stop, self._changed, timeout_s=LOOK_S)
-            await _first_of(stop, timeout_s=GATHER_S)
+            await first_of(self._ports.timer, stop, self._changed, within_s=LOOK_S)
+            await first_of(self._ports.timer, stop, within_s=GATHER_S)
 
     async def _tellable(self, unit: UnitOfWork, peer: Peer) -> list[CredentialsRole]:
         roles = await self.reachable(unit, peer.peer_id)
@@ -153,14 +154,3 @@ class Announcing:
 
 def _hash(roles: Sequence[CredentialsRole]) -> str:
     return hashlib.sha256(write(list(roles))).hexdigest()
-
-
-async def _first_of(*events: asyncio.Event, timeout_s: float) -> None:
-    waiting = [asyncio.ensure_future(each.wait()) for each in events]
-    try:
-        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for each in waiting:
-            each.cancel()
-            with suppress(asyncio.CancelledError):
-                await each

@@ -35,6 +35,7 @@ from roaming_hub.forwarding import Forwarding, status_code_of
 from roaming_hub.messages import Message
 from roaming_hub.metrics import HubMetrics
 from roaming_hub.recording import Recording
+from roaming_hub.waiting import first_of
 
 SENDS_AT_ONCE_MAX: Final = 128
 """Messages of broadcasts under way together, to all receivers."""
@@ -174,10 +175,7 @@ class BroadcastWorker:
                 return True
             self._places.release()
             try:
-                async with asyncio.timeout(PAUSE_S * (1 << (attempt - 1))):
-                    await stop.wait()
-            except TimeoutError:
-                pass
+                await first_of(self._ports.timer, stop, within_s=PAUSE_S * (1 << (attempt - 1)))
             finally:
                 await self._places.acquire()
             if stop.is_set():

@@ -7,7 +7,6 @@ later and for many at once: one signature, one tree. A crash in between leaves r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -46,6 +45,7 @@ from roaming_hub.receipt_records import (
 )
 from roaming_hub.recording import Row
 from roaming_hub.steps import Outcome, Step
+from roaming_hub.waiting import first_of
 
 GROUP: Final = "hub-receipts"
 SIGN_EVERY_S: Final = 1.0
@@ -113,8 +113,8 @@ class Receipts(Step):
                 await self.close_days()
             except Unavailable as error:
                 _log.warning("receipts_not_bound", reason=str(error))
-            await _first_of(stop, self._written, within_s=LOOK_EVERY_S)
-            await _first_of(stop, within_s=SIGN_EVERY_S)
+            await first_of(self._ports.timer, stop, self._written, within_s=LOOK_EVERY_S)
+            await first_of(self._ports.timer, stop, within_s=SIGN_EVERY_S)
 
     async def bind(self) -> int:
         """Sign all receipts that are in no batch; return how many."""
@@ -258,15 +258,3 @@ async def batches_between(unit: UnitOfWork, hub: PartyId, since: datetime, befor
         found += page
         if len(page) < SELECT_ROWS_MAX:
             return found
-
-
-async def _first_of(*events: asyncio.Event, within_s: float) -> None:
-    """Return when one of them is set or the time is over."""
-    waiting = [asyncio.ensure_future(each.wait()) for each in events]
-    try:
-        await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for each in waiting:
-            each.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*waiting, return_exceptions=True)
