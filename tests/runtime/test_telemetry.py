@@ -106,9 +106,10 @@ def test_a_traceback_is_redacted(lines: io.StringIO) -> None:
 def test_secrets_and_personal_data_do_not_reach_the_log(fields: dict[str, Any], lines: io.StringIO) -> None:
     structlog.get_logger().info("something happened", **fields)
 
+    (line,) = parsed(lines)
     assert CANARY not in lines.getvalue()
-    assert "4242" not in lines.getvalue()
-    assert len(parsed(lines)) == 1
+    del line["timestamp"]  # whose microseconds may be these digits
+    assert "4242" not in json.dumps(line)
 
 
 def test_what_is_no_secret_stays() -> None:
