@@ -523,6 +523,8 @@ async def test_tolerances_are_shown_and_set_by_the_hubs_operator_alone(world: Wo
         "lacks_routing_headers": False,
         "posts_again": True,
         "speaks_2_1_1": False,
+        "appends_to_endpoints": False,
+        "lists_single_objects": False,
     }
 
 
