@@ -22,7 +22,7 @@ from emobility.domain.batch.calls import (
     read_batch,
     read_proposal,
 )
-from emobility.domain.batch.statement import PairStatement
+from emobility.domain.batch.statement import AGREEMENT_BYTES, BookedStatement
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
@@ -49,7 +49,7 @@ class ProposedBatch:
     transaction: bytes
     block_hash: bytes
     state: BatchState
-    statements: tuple[PairStatement, ...] | None
+    statements: tuple[BookedStatement, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,9 @@ class BookSight:
     Attributes:
         wiring: Registry, vault and token, each as the contract beside it names it.
         agreements: Where each agreement stands that is open; also of others whose statements were proposed here.
-        discharged_e4: What was paid by bank, by agreement, in ten-thousandths.
+        corrected_e4: Verdicts that were met beside statements, by agreement, in ten-thousandths.
+        discharged_e4: What was paid by bank or out of a guarantee, by agreement, in ten-thousandths.
+        taken: What parties got out of others' reserves, less what was taken of theirs.
         units_per_e4: Smallest units of the token in a ten-thousandth.
         tokens_held: What the token says that the vault has.
     """
@@ -68,7 +70,9 @@ class BookSight:
     wiring: tuple[bytes, bytes, bytes]
     proposed: dict[bytes, ProposedBatch]
     agreements: dict[bytes, AgreementState]
+    corrected_e4: dict[bytes, int]
     discharged_e4: dict[bytes, int]
+    taken: dict[int, int]
     deposited: dict[int, int]
     withdrawn: dict[int, int]
     collateral: dict[int, int]
@@ -167,7 +171,16 @@ class _Reader:
         agreements = {agreement: state for agreement, state in states.items() if state is not None}
         discharged: dict[bytes, int] = defaultdict(int)
         for agreement, _number, amount_e4, _owed_e4 in await self._told(at.book, contracts.OBLIGATION_DISCHARGED):
-            discharged[agreement] += amount_e4
+            discharged[_key(agreement)] += amount_e4
+        for agreement, amount_e4, _owed_e4 in await self._told(at.book, contracts.GUARANTEE_CALLED):
+            discharged[_key(agreement)] += amount_e4
+        corrected: dict[bytes, int] = defaultdict(int)
+        for agreement, amount_e4 in await self._told(at.book, contracts.CORRECTION_MET):
+            corrected[_key(agreement)] += amount_e4
+        taken: dict[int, int] = defaultdict(int)
+        for payer, payee, _book, amount in await self._told(at.vault, contracts.RESERVED_TAKEN):
+            taken[payer] -= amount
+            taken[payee] += amount
         deposited = _by_party(await self._told(at.vault, contracts.DEPOSITED))
         withdrawn = _by_party(await self._told(at.vault, contracts.WITHDRAWN))
         paid = {
@@ -176,7 +189,7 @@ class _Reader:
             if state.mode is BookMode.PREFUNDED
             for party in (state.cpo, state.msp)
         }
-        parties = sorted(deposited.keys() | withdrawn.keys() | paid)
+        parties = sorted(deposited.keys() | withdrawn.keys() | taken.keys() | paid)
         return BookSight(
             currency=at.currency,
             wiring=(
@@ -186,7 +199,9 @@ class _Reader:
             ),
             proposed=proposed,
             agreements=agreements,
+            corrected_e4=dict(corrected),
             discharged_e4=dict(discharged),
+            taken=dict(taken),
             deposited=deposited,
             withdrawn=withdrawn,
             collateral={each: await self._one(at.vault, contracts.COLLATERAL_OF, each) for each in parties},
@@ -235,6 +250,10 @@ class _Reader:
             last = min(first + LOGS_BLOCKS_MAX - 1, self._at.number)
             logs += await self._chain.logs(contract, [event.topic], from_block=first, to_block=last)
         return logs
+
+
+def _key(agreement: int) -> bytes:
+    return agreement.to_bytes(AGREEMENT_BYTES, "big")
 
 
 def _by_party(told: Iterable[tuple[Any, ...]]) -> dict[int, int]:

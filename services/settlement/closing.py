@@ -18,7 +18,7 @@ import structlog
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
-from emobility.domain.batch.statement import PairStatement, statement_of
+from emobility.domain.batch.statement import STATED_E4_MAX, PairStatement, statement_of
 from emobility.domain.batch.trees import StatementTrees, SumOutOfRange
 from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.events.event import Envelope
@@ -44,8 +44,6 @@ from services.settlement.records import (
 
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
-AMOUNT_E4_MAX: Final = 2**63 - 1
-"""Most that is due or credited in a statement: what a row holds, and half of what a contract does."""
 SECOND: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger(__name__)
@@ -181,7 +179,7 @@ class Closing:
         rows = due[:LEAVES_MAX]
         trees = StatementTrees([leaf_in_tree(row) for row in rows])
         due_e4, credit_e4 = trees.sum_root.due_e4, trees.sum_root.credit_e4
-        if max(due_e4, credit_e4) > AMOUNT_E4_MAX:
+        if max(due_e4, credit_e4) > STATED_E4_MAX:
             raise SumOutOfRange(due_e4=due_e4, credit_e4=credit_e4)
         statement = statement_of(
             trees,

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from emobility.adapters.chain_signing import party_signer, proposer_signer, recovered_address
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch import contracts
+from emobility.domain.batch.calls import AgreementState, agreement_query, read_agreement
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Log
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
@@ -23,7 +24,7 @@ from services.settlement.books import StoredBooks
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
-from services.settlement.records import BATCH, TRANSACTION, BatchRecord, TransactionRecord
+from services.settlement.records import BATCH, TRANSACTION, BatchRecord, Opening, TransactionRecord
 from services.settlement.service import Follower, Settlement, build
 from tests.chains import ChainWorld, FakeWorld
 from tests.settlement.market import MASTER_KEY, Market, a_market
@@ -105,6 +106,16 @@ class Settling:
             if not await following.step():
                 return
         raise AssertionError(f"it still moves after {STEPS_MAX} steps")
+
+    async def in_the_book(self, opening: Opening) -> tuple[AgreementState, tuple[int, ...]]:
+        """Return where an agreement that was opened by a follower stands, and what is reserved of its MSP's."""
+        deployed = await StoredBooks(self.world.ports.units).book_of(opening.currency)
+        assert deployed is not None
+        assert opening.book_agreement is not None
+        chain, book = self.chain.chain, deployed.book.address
+        state = read_agreement(await chain.call(book, agreement_query(opening.book_agreement)))
+        asked = contracts.RESERVED_BY.call(book, state.msp)
+        return state, contracts.RESERVED_BY.answer(await chain.call(deployed.vault, asked))
 
     async def follow_steps(self, count: int) -> None:
         """Make so many steps with one process."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emobility.domain.batch.calls import BatchState, Proposal
-from emobility.domain.batch.statement import UnsuitableBatch, pairs_hash
+from emobility.domain.batch.statement import UnsuitableBatch, pairs_hash, roots_hash
 from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.checking import Check, Finding, Verdict
 from emobility.domain.receipt.document import Receipt
@@ -52,8 +52,9 @@ def chain_finding(receipt: Receipt, answers: ChainAnswers) -> Finding:
     if shown.position >= len(proposal.statements):
         return _refused("The batch has no such position.")
     proposed = proposal.statements[shown.position]
-    named = (proposed.agreement.hex(), proposed.sequence, proposed.evidence_root.hex(), proposed.count)
-    if named != (statement.agreement, statement.sequence, statement.evidence_root, receipt.place.count):
+    roots = roots_hash(bytes.fromhex(statement.evidence_root), bytes.fromhex(statement.sum_root))
+    named = (proposed.agreement.hex(), proposed.sequence, proposed.roots, proposed.count)
+    if named != (statement.agreement, statement.sequence, roots, receipt.place.count):
         return _refused("The statement at that position is another one.")
     if not batch.is_final(shown.position):
         return _refused("The statement was proposed, but it is not final yet.")

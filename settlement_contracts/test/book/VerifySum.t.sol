@@ -2,8 +2,9 @@
 pragma solidity 0.8.37;
 
 import {SumNode} from "../../src/trees/SumTree.sol";
-import {packFigures} from "../../src/types/PairFigures.sol";
-import {PairStatement} from "../../src/types/PairStatement.sol";
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
+import {PairFigures, packFigures} from "../../src/types/PairFigures.sol";
+import {PairStatement, StatementRoots} from "../../src/types/PairStatement.sol";
 import {ReferenceTrees} from "../base/ReferenceTrees.sol";
 import {Settlement} from "../base/Settlement.sol";
 
@@ -15,14 +16,19 @@ contract VerifySumTest is Settlement {
     }
 
     function testFuzz_EveryAmountIsProved(uint256 count, uint256 index, uint256 seed) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
 
-        assertTrue(_verify(_over(leaves), amounts[index], index, ReferenceTrees.sumProof(leaves, index)), "proved");
+        assertTrue(
+            _verify(
+                ReferenceTrees.sumRoot(leaves), count, amounts[index], index, ReferenceTrees.sumProof(leaves, index)
+            ),
+            "proved"
+        );
     }
 
     function testFuzz_AChangedAmountIsRefused(uint256 count, uint256 index, uint256 seed, uint256 change) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
         Amounts memory amount = amounts[index];
         uint64 flip = uint64(1) << uint64((change >> 8) % 32);
@@ -30,50 +36,45 @@ contract VerifySumTest is Settlement {
         if (change % 3 == 1) amount.creditE4 ^= flip;
         if (change % 3 == 2) amount.evidenceLeaf ^= bytes32(uint256(flip));
 
-        assertFalse(_verify(_over(leaves), amount, index, ReferenceTrees.sumProof(leaves, index)), "refused");
+        assertFalse(
+            _verify(ReferenceTrees.sumRoot(leaves), count, amount, index, ReferenceTrees.sumProof(leaves, index)),
+            "refused"
+        );
     }
 
     function testFuzz_StatementsThatDoNotAddUpAreRefused(uint256 count, uint256 index, uint256 seed, bool isDue)
         public
         view
     {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
         SumNode memory root = ReferenceTrees.sumRoot(leaves);
         if (isDue) ++root.dueE4;
         else ++root.creditE4;
 
-        assertFalse(
-            _verify(_under(root, leaves.length), amounts[index], index, ReferenceTrees.sumProof(leaves, index)),
-            "refused"
-        );
+        assertFalse(_verify(root, count, amounts[index], index, ReferenceTrees.sumProof(leaves, index)), "refused");
     }
 
     function testFuzz_ANeighbourWithAnotherAmountIsRefused(uint256 count, uint256 index, uint256 seed) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 2, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 2, 70), seed);
         index = bound(index, 0, leaves.length - 1);
-        PairStatement memory statement = _over(leaves);
+        SumNode memory root = ReferenceTrees.sumRoot(leaves);
         SumNode[] memory proof = ReferenceTrees.sumProof(leaves, index);
         ++proof[seed % proof.length].creditE4;
 
-        assertFalse(_verify(statement, amounts[index], index, proof), "refused");
+        assertFalse(_verify(root, count, amounts[index], index, proof), "refused");
     }
 
-    function _verify(PairStatement memory statement, Amounts memory amount, uint256 index, SumNode[] memory proof)
+    function _verify(SumNode memory root, uint256 count, Amounts memory amount, uint256 index, SumNode[] memory proof)
         private
         view
         returns (bool)
     {
-        return book.verifySum(statement, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
-    }
-
-    function _over(SumNode[] memory leaves) private pure returns (PairStatement memory) {
-        return _under(ReferenceTrees.sumRoot(leaves), leaves.length);
-    }
-
-    function _under(SumNode memory root, uint256 count) private pure returns (PairStatement memory) {
-        return
-            PairStatement(0, 0, root.hash, packFigures(uint64(root.dueE4), uint64(root.creditE4), uint32(count), 1, 0));
+        StatementRoots memory roots = StatementRoots("evidence", root.hash);
+        PairFigures figures =
+            packFigures(AgreementKey.wrap(1), uint56(root.dueE4), uint56(root.creditE4), uint24(count), 1, 0);
+        PairStatement memory statement = PairStatement(figures, _rootsHash(roots));
+        return book.verifySum(statement, roots, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
     }
 
     function _leaves(uint256 count, uint256 seed)
