@@ -29,6 +29,7 @@ from services.settlement.crash_points import Reached
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
+from services.settlement.lease import Fenced, Lease
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
 from services.settlement.records import (
@@ -131,7 +132,8 @@ class Follower:
         self._metrics = metrics
         self.batching = Batching(ports, access, reached)
         self._finality = Finality(ports, access, metrics)
-        self._sending = Sending(ports, access, self._finality, reached)
+        self.lease = Lease(ports, lease_s=access.lease_s)
+        self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
         self._funding = Funding(ports, access)
         self._openings = openings
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
@@ -148,6 +150,8 @@ class Follower:
         while not stop.is_set():
             try:
                 is_busy = await self.step()
+            except Fenced:
+                self.lease.lose()
             except EmobilityError as error:
                 rule = type(error).__name__
                 _log.warning("settlement_waits_for_chain", rule=rule, reason=str(error), wait_s=back_off_s)
@@ -158,14 +162,23 @@ class Follower:
                 self._metrics.waits(is_waiting=False)
                 back_off_s = POLL_S
                 await self._pause(stop, POLL_S if is_busy else IDLE_S)
+        await self.lease.give_up()
 
     async def step(self) -> bool:
-        """Do what can be done now; tell whether anything moves.
+        """Do what can be done now, if it is this process that sends; tell whether anything moves.
 
         Raises:
+            Fenced: another process took over.
             ChainUnavailable: the chain does not answer.
             OtherGenesis: it is another chain.
         """
+        beats = self.lease.commits
+        is_sender = await self.lease.is_held()
+        self._metrics.sends(is_sender=is_sender)
+        if not is_sender:
+            return False
+        if self._rested is not None:
+            self._rested += self.lease.commits - beats  # a beat of the lease is nothing to look at
         now_s = self._ports.timer.monotonic_s()
         if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
             await self._finality.watch()

@@ -18,13 +18,14 @@ from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics
 from services.settlement.acceptances import Acceptances
-from services.settlement.access import ChainAccess
+from services.settlement.access import STUCK_AFTER_S, ChainAccess
 from services.settlement.books import StoredBooks
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
 from services.settlement.records import BATCH, TRANSACTION, BatchRecord, TransactionRecord
 from services.settlement.service import Follower, Settlement, build
+from services.settlement.spending import Caps
 from tests.chains import ChainWorld, FakeWorld
 from tests.settlement.market import MASTER_KEY, Market, a_market
 from tests.settlement.world import World, open_world, signed
@@ -44,6 +45,8 @@ class Settling:
     market: Market
     proposer: ChainSigner
     numbers: dict[PartyId, int] = field(default_factory=dict)
+    stuck_after_s: float = STUCK_AFTER_S
+    caps: Caps = field(default_factory=Caps)
 
     @property
     def chain(self) -> ChainWorld:
@@ -62,6 +65,9 @@ class Settling:
             signer_of=lambda party_id: party_signer(MASTER_KEY, party_id),
             recovered_address=recovered_address,
             books=self.market,
+            lease_s=0,
+            stuck_after_s=self.stuck_after_s,
+            caps=self.caps,
         )
 
     @property
