@@ -24,7 +24,7 @@ from services.settlement.access import ChainAccess
 from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
-from services.settlement.closing import Closing
+from services.settlement.closing import Closing, Thresholds
 from services.settlement.crash_points import Reached
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
@@ -68,9 +68,15 @@ class Settlement:
     ) -> None:
         self._ports = ports
         self.metrics = Metrics()
-        metrics = SettlementMetrics(self.metrics)
+        metrics = self.counted = SettlementMetrics(self.metrics)
         self.intake = Intake(ports, metrics)
-        self.closing = Closing(ports, metrics, reached)
+        hours = settings.statement_hours_max
+        thresholds = Thresholds(
+            cdrs=settings.statement_cdrs_max,
+            value_e4=settings.statement_value_e4_max,
+            age=None if hours is None else timedelta(hours=hours),
+        )
+        self.closing = Closing(ports, metrics, reached, thresholds if thresholds != Thresholds() else None)
         self.follower = (
             None if access is None else Follower(ports, access, metrics, reached, openings, closing=self.closing)
         )
