@@ -108,7 +108,7 @@ def address_in(path: Path) -> bytes:
 def open_key(path: Path, passphrase: bytes) -> LocalChainSigner:
     """Open a key. Raises `KeyRefused`."""
     found = _read(path)
-    crypto = _field(path, found, lambda each: each["crypto"])
+    crypto = _field(path, found, lambda each: dict(each["crypto"]))
     if found.get("version") != VERSION or crypto.get("kdf") != "scrypt" or crypto.get("cipher") != "aes-128-ctr":
         raise KeyRefused(f"{path}: only version {VERSION} with scrypt and aes-128-ctr is read")
     params = _field(path, crypto, lambda each: each["kdfparams"])
