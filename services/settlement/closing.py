@@ -44,6 +44,7 @@ from services.settlement.records import (
 
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
+PAIRS_AT_ONCE: Final = 3
 AMOUNT_E4_MAX: Final = 2**63 - 1
 """Most that is due or credited in a statement: what a row holds, and half of what a contract does."""
 SECOND: Final = timedelta(seconds=1)
@@ -119,9 +120,10 @@ class Closing:
     async def close_due(self) -> int:
         """Close every period that is over, and what has crossed a threshold; return how many statements came of it."""
         async with self.under_way:
-            pairs = await self._pairs()
-            closed = sum([await self._close_if_it_can(pair, at_once=False) for pair in pairs])
-            crossed = [pair for pair in pairs if await self._has_crossed(pair)]
+            closed = await self._close_all(at_once=False)
+            if self._thresholds is None:
+                return closed
+            crossed = [pair for pair in await self._pairs() if await self._has_crossed(pair, self._thresholds)]
             return closed + sum([await self._close_if_it_can(pair, at_once=True) for pair in crossed])
 
     async def close_now(self, pair: PairKey | None = None) -> int:
@@ -129,12 +131,24 @@ class Closing:
         async with self.under_way:
             if pair is not None:
                 return await self._close_pair(pair, at_once=True)
-            return sum([await self._close_if_it_can(each, at_once=True) for each in await self._pairs()])
+            return await self._close_all(at_once=True)
 
-    async def _has_crossed(self, pair: PairKey) -> bool:
+    async def _close_all(self, *, at_once: bool) -> int:
+        """Close all pairs that can be, some side by side: while the database works for one, trees of another grow."""
+        pairs = iter(await self._pairs())
+
+        async def closed() -> int:
+            return sum([await self._close_if_it_can(pair, at_once=at_once) for pair in pairs])
+
+        working = [asyncio.ensure_future(closed()) for _ in range(PAIRS_AT_ONCE)]
+        try:
+            return sum(await asyncio.gather(*working))
+        finally:
+            for task in working:
+                task.cancel()
+
+    async def _has_crossed(self, pair: PairKey, thresholds: Thresholds) -> bool:
         """Tell whether what waits of a pair, in one of its currencies, has crossed a threshold."""
-        if self._thresholds is None:
-            return False
         now = self._ports.clock.now()
         async with self._ports.units.begin() as unit:
             agreement = await unit.table(AGREEMENT).get(*pair)
@@ -142,7 +156,7 @@ class Closing:
                 return False
             for currency in {each.currency for each in await openings_of(unit, *pair)}:
                 waiting = await _closable(unit, agreement, currency, before=_next_second(now))
-                if self._thresholds.are_crossed_by([each.row for each in waiting], now):
+                if thresholds.are_crossed_by([each.row for each in waiting], now):
                     return True
         return False
 
@@ -241,11 +255,11 @@ class Closing:
         record = self._record(opening, statement, span)
         await unit.table(STATEMENT).put(record)
         places = {leaf.cdr_key: place for place, leaf in enumerate(trees.leaves)}
-        in_it = [
-            replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key]) for row in rows
-        ]
+        version, sequence = record.version, record.sequence
+        in_it = [(row.cpo_id, row.cdr_id, version, sequence, places[row.cdr_key]) for row in rows]
         for start in range(0, len(in_it), SELECT_ROWS_MAX):
-            await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
+            some = in_it[start : start + SELECT_ROWS_MAX]
+            await unit.table(LEAF).set_all(("version", "sequence", "place"), some)
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
         if len(rows) == len(due):  # else its span is not closed yet: the rest is no late comer
             closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
