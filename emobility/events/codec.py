@@ -17,6 +17,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.events import (
     ad_hoc,
     anchoring,
+    banking,
     cdr,
     charging,
     reservations,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 CATALOGUED_MODULES: Final = (
     ad_hoc,
     anchoring,
+    banking,
     cdr,
     charging,
     reservations,
