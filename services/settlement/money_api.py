@@ -14,7 +14,7 @@ from emobility.domain.banking.account import BankAccount, plain_iban
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.protocols.iso20022.pain import Mandate, MandateScheme
-from emobility.protocols.iso20022.xml import DOCUMENT_BYTES_MAX
+from emobility.protocols.xml import DOCUMENT_BYTES_MAX
 from emobility.runtime.access import Access
 from services.settlement.api import ROWS_MAX, NoChain, NotHere, NotUnderstood, answer, bytes_of, party_of, read_body
 from services.settlement.discharging import Discharging

@@ -220,7 +220,7 @@ class Payouts:
         """Book what a bank says moved on the company's accounts, each entry once.
 
         Raises:
-            NotBankXML: it is no camt.053 or camt.054; nothing was booked.
+            UnreadableXML: it is no camt.053 or camt.054; nothing was booked.
             OtherAccount: it is about somebody else's account; nothing was booked.
         """
         file = read_camt(document)

@@ -30,6 +30,7 @@ from services.settlement.discharging import Discharging
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
+from services.settlement.invoice_api import InvoiceAPI
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
@@ -82,6 +83,7 @@ class Settlement:
         acceptances = None if access is None else Acceptances(ports, access)
         RegistryWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
+        InvoiceAPI(ports, guard).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:

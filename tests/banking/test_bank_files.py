@@ -22,7 +22,7 @@ from emobility.protocols.iso20022.pain import (
     credit_transfers,
     direct_debits,
 )
-from emobility.protocols.iso20022.xml import DEPTH_MAX, DOCUMENT_BYTES_MAX, NotBankXML
+from emobility.protocols.xml import DEPTH_MAX, DOCUMENT_BYTES_MAX, UnreadableXML
 from tests.banking.bank_files import CAMT_053, CAMT_054, TNM, ZON, camt, entry
 
 AT: Final = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -220,5 +220,5 @@ def test_entries_without_a_name_are_told_apart_and_known_again() -> None:
     ],
 )
 def test_what_is_no_bank_file_is_refused(document: bytes) -> None:
-    with pytest.raises(NotBankXML):
+    with pytest.raises(UnreadableXML):
         read_camt(document)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,102 +14,29 @@ from emobility.adapters.chain_signing import party_signer
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.banking.account import BankAccount
 from emobility.domain.banking.matching import Outcome
-from emobility.domain.batch.calls import agreement_query, read_agreement
 from emobility.domain.batch.typed_data import Book, discharge_digest
 from emobility.domain.identifiers import PartyId
-from emobility.events.banking import PaymentBooked
-from emobility.events.settlement import SETTLEMENT
 from emobility.protocols.iso20022.pain import Mandate, MandateScheme
 from services.settlement.acceptances import SignatureNotOfParty
 from services.settlement.discharging import Discharging
-from services.settlement.exposure import PairExposure, exposures_of
 from services.settlement.money_records import (
     BANK_ENTRY,
     DISCHARGE,
     PAYABLE,
     PAYOUT,
     BankEntryRecord,
-    BankExportRecord,
     BankFileKind,
     DischargeRecord,
     DischargeState,
     PayableRecord,
-    PayoutRecord,
 )
-from services.settlement.payables import take_final_statements
-from services.settlement.payouts import NoBankAccount, NothingToPay, OtherAccount, Payouts, UnknownEntry
+from services.settlement.payouts import NoBankAccount, NothingToPay, OtherAccount, UnknownEntry
 from services.settlement.records import OPENING, PARTY, SigningPolicy
-from tests.banking.bank_files import TNM, ZON, camt, entry
+from tests.banking.bank_files import ZON, camt, entry
+from tests.settlement.bank_desk import DUE, TODAY, TRANSFERS, Desk
 from tests.settlement.market import MASTER_KEY
-from tests.settlement.settling import Settling, open_settling
-from tests.settlement.world import CPO, MSP, T0, a_cdr, a_credit, accepted, terms
-
-ON_CREDIT = terms(settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=10_000_000)
-TRANSFERS = BankFileKind.CREDIT_TRANSFERS
-TODAY = T0.date()
-DUE = TODAY + timedelta(days=ON_CREDIT.payment_terms_d)
-
-
-class Desk:
-    """Two companies, their banks, and the settlement between them."""
-
-    def __init__(self, here: Settling) -> None:
-        self.here = here
-        self.payouts = Payouts(here.world.ports)
-        self.seen = 0
-
-    async def open(self, *, mode: SettlementMode = SettlementMode.CREDIT_LINE) -> None:
-        await self.here.sign(replace(ON_CREDIT, settlement_mode=mode))
-        await self.here.market.prepare(self.here.world.ports.units)
-        await self.payouts.enter_account(CPO, TNM)
-        await self.payouts.enter_account(MSP, ZON)
-
-    async def charge(self, name: str, cost_e4: int) -> None:
-        """Settle one charge; a negative cost takes one of that cost back."""
-        original = a_cdr(name, abs(cost_e4))
-        if cost_e4 < 0:
-            original = replace(original, cdr_id=name.removesuffix("-back"), session_id=name.removesuffix("-back"))
-        cdr = original if cost_e4 >= 0 else a_credit(original)
-        await self.here.world.take(accepted(cdr, agreement=ON_CREDIT))
-
-    async def settle(self) -> None:
-        """Close what was accepted, make it final, and tell the money."""
-        await self.here.world.closing.close_now()
-        await self.here.follow()
-        await self.catch_up()
-
-    async def catch_up(self) -> None:
-        told = [each async for each in self.here.world.ports.event_log.read([SETTLEMENT])]
-        async with self.here.world.ports.units.begin() as unit:
-            await take_final_statements(unit, told)
-            await unit.commit()
-
-    async def export(self, party_id: PartyId = MSP, kind: BankFileKind = TRANSFERS) -> BankExportRecord:
-        return await self.payouts.export(party_id, kind, "EUR", on=TODAY)
-
-    async def arrives(self, *entries: str) -> dict[str, int]:
-        return (await self.payouts.take_file(CPO, camt(entries))).outcomes
-
-    async def rows(self, spec: Any) -> list[Any]:
-        async with self.here.world.ports.units.begin() as unit:
-            return await unit.table(spec).select()
-
-    async def payout(self) -> PayoutRecord:
-        (row,) = await self.rows(PAYOUT)
-        assert isinstance(row, PayoutRecord)
-        return row
-
-    async def exposure(self) -> PairExposure:
-        (found,) = await exposures_of(self.here.world.ports, MSP)
-        return found
-
-    async def owed_on_chain(self) -> int:
-        (opening,) = await self.rows(OPENING)
-        book = self.here.market.contracts.book
-        return read_agreement(await self.here.chain.chain.call(book, agreement_query(opening.book_agreement))).owed_e4
-
-    async def booked(self) -> list[int]:
-        return [each.amount_e4 for each in await self.here.world.told(PaymentBooked)]
+from tests.settlement.settling import open_settling
+from tests.settlement.world import CPO, MSP, T0
 
 
 @pytest.fixture
@@ -374,7 +300,7 @@ async def test_without_an_account_nothing_goes_out(memory_desk: Desk) -> None:
         await memory_desk.payouts.export(MSP, TRANSFERS, "CHF", on=TODAY)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(min_value=1, max_value=400_000), st.booleans(), st.booleans()), min_size=1, max_size=6

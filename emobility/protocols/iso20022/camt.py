@@ -17,7 +17,7 @@ from typing import Final
 
 from emobility.domain.banking.account import CENTS
 from emobility.domain.banking.matching import BankEntry, Direction
-from emobility.protocols.iso20022.xml import Element, NotBankXML, read
+from emobility.protocols.xml import Element, UnreadableXML, read
 
 ENTRIES_MAX: Final = 50_000
 _NAMESPACE: Final = re.compile(r"urn:iso:std:iso:20022:tech:xsd:camt\.05([34])\.001\.(0[2-9]|1[0-4])")
@@ -39,29 +39,29 @@ class BankFile:
 
 
 def read_camt(document: bytes) -> BankFile:
-    """Read a file. Raises `NotBankXML`."""
+    """Read a file. Raises `UnreadableXML`."""
     root = read(document)
     kind = _NAMESPACE.fullmatch(root.namespace)
     if kind is None or root.name != "Document":
-        raise NotBankXML(f"{root.namespace[:80]!r} is neither camt.053 nor camt.054")
+        raise UnreadableXML(f"{root.namespace[:80]!r} is neither camt.053 nor camt.054")
     message, statement = _STATEMENTS[kind[1]]
     said = root.one(message, "GrpHdr", "MsgId")
     if said is None:
-        raise NotBankXML("the file has no message id")
+        raise UnreadableXML("the file has no message id")
     entries: list[BankEntry] = []
     skipped = 0
     named: Counter[tuple[str, str]] = Counter()
     for each in root.every(message, statement):
         iban = each.said("Acct", "Id", "IBAN")
         if iban is None:
-            raise NotBankXML("an account without an IBAN")
+            raise UnreadableXML("an account without an IBAN")
         for entry in each.every("Ntry"):
             if _status_of(entry) != _BOOKED or _currency_of(entry) not in CENTS:
                 skipped += 1
                 continue
             for found in _movements(entry, iban, named):
                 if len(entries) == ENTRIES_MAX:
-                    raise NotBankXML(f"a file has at most {ENTRIES_MAX} entries")
+                    raise UnreadableXML(f"a file has at most {ENTRIES_MAX} entries")
                 entries.append(found)
     return BankFile(message_id=said.text.strip()[:35], entries=tuple(entries), skipped=skipped)
 
@@ -73,7 +73,9 @@ def _movements(entry: Element, iban: str, named: Counter[tuple[str, str]]) -> It
     details = list(entry.every("NtryDtls", "TxDtls"))
     movements: list[tuple[Element | None, int, Direction]] = [(each, cents, way) for each in details]
     if len(details) > 1:
-        parts = [(each, _part_of(each, currency), _direction_of(entry, each)) for each in details]
+        parts: list[tuple[Element | None, int, Direction]] = [
+            (each, _part_of(each, currency), _direction_of(entry, each)) for each in details
+        ]
         # A return may stand among collections, so parts have a sign of their own.
         summed = sum(part if direction is way else -part for _, part, direction in parts)
         movements = parts if summed == cents and all(part for _, part, _ in parts) else []
@@ -111,7 +113,7 @@ def _currency_of(entry: Element) -> str:
 def _amount_of(entry: Element) -> tuple[int, str]:
     amount = entry.one("Amt")
     if amount is None:
-        raise NotBankXML("an entry without an amount")
+        raise UnreadableXML("an entry without an amount")
     return _cents(amount.text), _currency_of(entry)
 
 
@@ -131,14 +133,14 @@ def _cents(said: str) -> int:
     except InvalidOperation:
         cents = None
     if cents is None or cents != cents.to_integral_value():
-        raise NotBankXML(f"{said[:30]!r} is no amount in cents")
+        raise UnreadableXML(f"{said[:30]!r} is no amount in cents")
     return int(cents)
 
 
 def _direction_of(entry: Element, detail: Element | None) -> Direction:
     said = (None if detail is None else detail.said("CdtDbtInd")) or entry.said("CdtDbtInd")
     if said not in {each.value for each in Direction}:
-        raise NotBankXML("an entry says neither credit nor debit")
+        raise UnreadableXML("an entry says neither credit nor debit")
     return Direction(said)
 
 
@@ -147,7 +149,7 @@ def _booked_on(entry: Element) -> date:
     try:
         return datetime.fromisoformat(said or "").date()
     except ValueError as error:
-        raise NotBankXML("an entry without the day on which it was booked") from error
+        raise UnreadableXML("an entry without the day on which it was booked") from error
 
 
 def _reference_of(entry: Element, detail: Element | None, *, is_part: bool) -> str | None:

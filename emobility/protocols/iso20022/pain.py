@@ -15,7 +15,7 @@ from typing import Final
 
 from emobility.domain.banking.account import BankAccount, latin
 from emobility.domain.errors import MalformedInput
-from emobility.protocols.iso20022.xml import document, text, written
+from emobility.protocols.xml import document, text, written
 
 CREDIT_TRANSFERS: Final = "urn:iso:std:iso:20022:tech:xsd:pain.001.001.09"
 DIRECT_DEBITS: Final = "urn:iso:std:iso:20022:tech:xsd:pain.008.001.08"

@@ -1,4 +1,4 @@
-"""XML for and from banks: elements in the order they are given, and a reader that no file can make work hard.
+"""XML as banks and tax offices take it, and a reader that no file makes work hard.
 
 The reader takes no DTD, so no entity and nothing from outside, at most `DOCUMENT_BYTES_MAX` and `DEPTH_MAX`.
 """
@@ -19,8 +19,8 @@ DEPTH_MAX: Final = 40
 ELEMENTS_MAX: Final = 1_000_000
 
 
-class NotBankXML(MalformedInput):
-    """The document is no well-formed XML that we read, or not of the message we know."""
+class UnreadableXML(MalformedInput):
+    """The document is no well-formed XML of the kind that is read here."""
 
 
 @dataclass(slots=True)
@@ -53,9 +53,9 @@ class Element:
 
 
 def read(document: bytes) -> Element:
-    """Read a document. Raises `NotBankXML`."""
+    """Read a document. Raises `UnreadableXML`."""
     if len(document) > DOCUMENT_BYTES_MAX:
-        raise NotBankXML(f"a bank file has at most {DOCUMENT_BYTES_MAX} bytes")
+        raise UnreadableXML(f"a file has at most {DOCUMENT_BYTES_MAX} bytes")
     reader = _Reader()
     parser = expat.ParserCreate(namespace_separator="\n")
     parser.buffer_text = True
@@ -66,13 +66,13 @@ def read(document: bytes) -> Element:
     try:
         parser.Parse(document, True)
     except expat.ExpatError as error:
-        raise NotBankXML(str(error)) from error
+        raise UnreadableXML(str(error)) from error
     assert reader.root is not None, "expat refuses a document without an element"
     return reader.root
 
 
 def _refuse_dtd(*_: object) -> None:
-    raise NotBankXML("a bank file has no DTD")
+    raise UnreadableXML("a file has no DTD")
 
 
 class _Reader:
@@ -84,7 +84,7 @@ class _Reader:
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._elements += 1
         if len(self._open) >= DEPTH_MAX or self._elements > ELEMENTS_MAX:
-            raise NotBankXML(f"a bank file is at most {DEPTH_MAX} elements deep and has {ELEMENTS_MAX}")
+            raise UnreadableXML(f"a file is at most {DEPTH_MAX} elements deep and has {ELEMENTS_MAX}")
         namespace, _, local = name.rpartition("\n")
         element = Element(name=local, namespace=namespace, attributes=attributes)
         if self._open:
