@@ -36,6 +36,14 @@ class Exposure:
     paid_e4: int = 0
     charges: int = 0
 
+    def __add__(self, other: Exposure) -> Exposure:
+        return Exposure(
+            reserved_e4=self.reserved_e4 + other.reserved_e4,
+            billed_e4=self.billed_e4 + other.billed_e4,
+            paid_e4=self.paid_e4 + other.paid_e4,
+            charges=self.charges + other.charges,
+        )
+
     @property
     def open_e4(self) -> int:
         """All of it."""
