@@ -57,6 +57,7 @@ from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.expired_reservations import ExpiryDesk
+from services.charging_operations.exposure import ExposureDesk
 from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
@@ -150,13 +151,14 @@ class ChargingOperations:
         self.claims = ClaimDesk(office=office, stations=self.stations)
         self.concurrency = ConcurrencyDesk(office=office)
         self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
-        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
+        self.exposure = ExposureDesk(office=office)
+        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency, exposure=self.exposure)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.ad_hoc = AdHocDesk(office=office)
         self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
-        self.commands = CommandDesk(office=office, reservations=self.reservations)
+        self.commands = CommandDesk(office=office, reservations=self.reservations, exposure=self.exposure)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
@@ -242,9 +244,9 @@ class ChargingOperations:
         SmartChargingAPI(operator=operator, charging=self.charging, groups=groups).mount_on(self.routes)
         QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
-        AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
-            self.routes
-        )
+        AuthorizationAPI(
+            operator=operator, concurrency=self.concurrency, local_lists=self.local_lists, exposure=self.exposure
+        ).mount_on(self.routes)
         IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
         AdHocAPI(operator=operator, desk=self.ad_hoc, public_url=self.host.base_url).mount_on(self.routes)
@@ -256,6 +258,7 @@ class ChargingOperations:
         """Consume the log, send deliveries and commands, look for what is overdue, until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
+            tasks.create_task(self.exposure.run(stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
             tasks.create_task(self.ad_hoc_worker.run(stop))

@@ -204,6 +204,8 @@ class TransactionKind(StrEnum):
     PROPOSE = "PROPOSE"
     FUND = "FUND"
     """Try again to make final what lacked cover."""
+    DISCHARGE = "DISCHARGE"
+    """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
     FILL = "FILL"

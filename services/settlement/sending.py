@@ -285,6 +285,8 @@ class Sending:
             final = await self._finality.note_anchor(row, receipt, finalized)
             self._reached(CrashPoint.FINALITY_NOTED)
             return final
+        if row.kind is TransactionKind.DISCHARGE:
+            return await self._finality.note_discharge(row, finalized)
         booked = await self.booked(row, finalized)
         self._reached(CrashPoint.FINALITY_SEEN)
         final = await self._finality.note(row, receipt, booked, finalized)
