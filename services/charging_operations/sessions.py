@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.cdr import ENERGY_ALONE
 from emobility.domain.charging_periods import whole_second
 from emobility.domain.errors import EmobilityError
 from emobility.domain.session import ChargingPeriod, SessionStatus
@@ -53,7 +54,6 @@ from services.charging_operations.quarantine import (
     QuarantineDesk,
     Resolution,
     quarantine_of,
-    session_id_for,
     unaccounted,
 )
 from services.charging_operations.records import (
@@ -65,6 +65,7 @@ from services.charging_operations.records import (
     SessionRecord,
     TransactionRecord,
     TransactionState,
+    session_id_for,
 )
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.station_boots import keep_boot
@@ -290,6 +291,7 @@ class SessionDesk:
                 ended_at=whole_second(record.last_at),
                 signed_data=verdict.proof.signed_data,
                 correlation_id=record.correlation_id,
+                remark=verdict.proof.remark,
             )
             await use_up(unit, record, verdict.proof)
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.BILLED))
@@ -353,7 +355,7 @@ class SessionDesk:
         periods: tuple[ChargingPeriod, ...] = ()
         if isinstance(session, SessionRecord) and without_clock(record.transaction) is None:
             try:
-                periods = billable_periods(session, record.transaction)
+                periods = proof.provable(billable_periods(session, record.transaction))
                 priced(session, periods, whole_second(record.last_at))
             except EmobilityError as error:
                 found.append(Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}"))
@@ -405,7 +407,7 @@ class SessionDesk:
             session = await self._session(unit, record)
             verdict = await self._judged(unit, record, session)
             if not verdict.faults and isinstance(session, SessionRecord) and await live_cdr(unit, session) is None:
-                await self._heal(unit, record, [row.quarantine_id for row in open_rows], left)
+                await self._heal(unit, record, [row.quarantine_id for row in open_rows], left, verdict.proof)
                 await use_up(unit, record, verdict.proof)
                 return
         if not (left.import_wh or left.export_wh) and not await self._changes_what_was_billed(unit, record):
@@ -417,7 +419,9 @@ class SessionDesk:
         await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
         await unit.table(TRANSACTION).put(replace(record, state=TransactionState.QUARANTINED))
 
-    async def _heal(self, unit: UnitOfWork, record: TransactionRecord, rows: Sequence[str], left: Metered) -> None:
+    async def _heal(
+        self, unit: UnitOfWork, record: TransactionRecord, rows: Sequence[str], left: Metered, proof: Proof
+    ) -> None:
         """What was missing came: bill it all as if it had come in time."""
         rows = list(rows)
         if left.import_wh or left.export_wh:
@@ -434,6 +438,7 @@ class SessionDesk:
                 quarantine_id,
                 Resolution(outcome=Outcome.BILL, who="charging_operations", why="what was missing has come"),
                 correlation_id=record.correlation_id,
+                proof=proof,
             )
 
     async def _changes_what_was_billed(self, unit: UnitOfWork, record: TransactionRecord) -> bool:
@@ -442,9 +447,10 @@ class SessionDesk:
             return False
         session = await unit.table(SESSION).get(record.party_id, session_id_for(record))
         standing = await live_cdr(unit, session) if session else None
-        if session is None or standing is None or standing.cdr.remark is not None:
+        if session is None or standing is None or standing.cdr.remark not in {None, ENERGY_ALONE}:
             return False
-        return billable_periods(session, record.transaction) != standing.cdr.periods
+        proof = NOT_SIGNED if standing.cdr.remark is None else Proof(is_time_measured=False)
+        return proof.provable(billable_periods(session, record.transaction)) != standing.cdr.periods
 
     # What never came
 
