@@ -48,7 +48,7 @@ from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
-from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
+from services.charging_operations.proof import NOT_SIGNED, Proof, prove, signed_records, use_up
 from services.charging_operations.quarantine import (
     Outcome,
     QuarantineDesk,
@@ -171,6 +171,7 @@ class SessionDesk:
         )
         transaction = apply(known.transaction if known else None, event)
         touched[key] = self._recorded(transaction, known, envelope)
+        await self._bind_signed_records(touched[key], known)
         await self.load.told(unit, touched[key], event)
         if touched[key].has_ended:
             await end_transaction(unit, event.party_id, event.charging_station_id, event.transaction_id)
@@ -225,6 +226,16 @@ class SessionDesk:
             updated_at=self.office.now(),
             transaction=transaction,
         )
+
+    async def _bind_signed_records(self, record: TransactionRecord, known: TransactionRecord | None) -> None:
+        """Signed records name the driver and are sealed under their transaction: they go when the driver does."""
+        if record.token_subject is None:
+            return
+        subjects = {sealed.subject for sealed in signed_records(record.transaction)}
+        if known is not None and known.token_subject == record.token_subject:
+            subjects -= {sealed.subject for sealed in signed_records(known.transaction)}
+        for subject in sorted(subjects):
+            await self.office.ports.vault.bind(subject, to=record.token_subject)
 
     async def _advance(self, unit: UnitOfWork, record: TransactionRecord) -> None:
         # Stored first: what follows reads it, and may change its state.
