@@ -18,6 +18,7 @@ from fastapi.responses import Response
 
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.retention import RetentionTerms
 from emobility.events.charging import CHARGING
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
@@ -35,6 +36,7 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.ad_hoc_api import AdHocAPI
 from services.charging_operations.ad_hoc_page import AdHocPage
+from services.charging_operations.ad_hoc_retention import AdHocRetention
 from services.charging_operations.ad_hoc_sales import AdHocDesk
 from services.charging_operations.ad_hoc_work import WATCH_INTERVAL as AD_HOC_INTERVAL
 from services.charging_operations.ad_hoc_work import AdHocWorker
@@ -132,6 +134,7 @@ class ChargingOperations:
             None if settings.vat_register_url is None else ViesRegister(ports.http, url=settings.vat_register_url)
         )
         self.told = told_desk(self.office, VATNumberDesk(office=self.office, register=register))
+        self._retention_terms = RetentionTerms(vouchers_years=settings.fiscal_retention_years)
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
@@ -156,6 +159,7 @@ class ChargingOperations:
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.ad_hoc = AdHocDesk(office=office)
         self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
+        self.ad_hoc_retention = AdHocRetention(office=office, terms=self._retention_terms)
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
         self.commands = CommandDesk(office=office, reservations=self.reservations, exposure=self.exposure)
@@ -249,7 +253,9 @@ class ChargingOperations:
         ).mount_on(self.routes)
         IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
-        AdHocAPI(operator=operator, desk=self.ad_hoc, public_url=self.host.base_url).mount_on(self.routes)
+        AdHocAPI(
+            operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
+        ).mount_on(self.routes)
         AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
@@ -272,6 +278,9 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.costs.tell_all, self._real_time(COST_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
+                tasks.create_task(
+                    self._again_and_again(self.ad_hoc_retention.sweep, self._business_time(limits.sweep_interval))
+                ),
                 tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),
