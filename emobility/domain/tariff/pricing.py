@@ -258,16 +258,16 @@ class _Run:
     def _charge_session(
         self, book: PriceBook, periods: Sequence[ChargingPeriod], first: int, last: int, ended_at: datetime
     ) -> None:
-        zone = self._zone if book.looks_at_clock else None
-        choices = book.choices(None) if zone is None else _NO_CHOICES
+        zone, looks_at_clock = self._zone, book.looks_at_clock
+        choices = _NO_CHOICES if looks_at_clock else book.choices(None)
         looks_at_state, energy_wh, started_at = book.looks_at_state, self._energy_wh, self._started_at
         moment: Moment | None = None
-        local = None if zone is None else book.local(periods[first].started_at, zone)
+        local = book.local(periods[first].started_at, zone) if looks_at_clock else None
         local_end: LocalMoment | None = None
         for index in range(first, last):
             period = periods[index]
             period_ended_at = periods[index + 1].started_at if index + 1 < last else ended_at
-            if zone is not None and local is not None:
+            if local is not None:
                 local_end = book.local(period_ended_at, zone)
                 choices = book.choices(local)
             if not period.reserved_s or not only_reserves(period):
@@ -285,7 +285,7 @@ class _Run:
                     self._charge_slot(choices[PARKING_TIME], moment, period.parking_s, index)
                 if looks_at_state or may_be_odd(book, period, period_ended_at, local, local_end):
                     span = Span(index, period, period_ended_at, local, local_end, moment, self._flat_is_open)
-                    self._notes.extend(check_span(book, span, self._zone))
+                    self._notes.extend(check_span(book, span, zone))
                 energy_wh += period_wh
             local = local_end
         self._energy_wh, self._started_at = energy_wh, started_at
