@@ -21,6 +21,7 @@ from emobility.domain.receipt.settled import ChainAnswers, chain_finding
 from emobility.protocols.ocmf import OCMFRefused
 from emobility.protocols.ocmf.showing import is_opened, meter_shown
 from tests.domain.receipt.world import (
+    CDR_,
     METER_SALT,
     NEIGHBOUR_E4,
     WHOLESALE_E4,
