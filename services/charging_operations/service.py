@@ -24,6 +24,7 @@ from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
 from emobility.protocols.ocpi.host import OCPIHost
+from emobility.protocols.ocpi.invoice_reconciliation import Reconciliations
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from emobility.protocols.station_control.client import StationControlClient
@@ -32,6 +33,7 @@ from emobility.protocols.station_control.server import authorize_router
 from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
 from emobility.runtime.agreement_page import agreement_pages
+from emobility.runtime.reconciliation_page import reconciliation_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.ad_hoc_api import AdHocAPI
@@ -65,6 +67,7 @@ from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, Ca
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
 from services.charging_operations.installed_certificates import InstalledCertificateDesk
+from services.charging_operations.invoicing import CPOBooks, Invoicing, InvoicingAPI
 from services.charging_operations.load_groups import LoadGroupDesk
 from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_list_sending import LocalListSender
@@ -139,6 +142,7 @@ class ChargingOperations:
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
         self.app.router.routes += agreement_pages(self.exchange, access, settings)
+        self.app.router.routes += reconciliation_pages(self.reconciliations, access, settings)
 
     def _build_desks(self) -> None:
         office = self.office
@@ -150,6 +154,10 @@ class ChargingOperations:
             ports=office.ports, deliveries=self.host.deliveries, register=CPORegister(desk=self.agreements)
         )
         self.host.add_interface(self.exchange.interface())
+        self.reconciliations = Reconciliations(ports=office.ports, deliveries=office.host.deliveries, books=CPOBooks())
+        for interface in self.reconciliations.interfaces():
+            self.host.add_interface(interface)
+        self.invoicing = Invoicing(office=office, reconciliations=self.reconciliations)
         self.own_tokens = OwnTokenDesk(office=office)
         self.claims = ClaimDesk(office=office, stations=self.stations)
         self.concurrency = ConcurrencyDesk(office=office)
@@ -228,6 +236,7 @@ class ChargingOperations:
         ).mount_on(self.routes)
         CompletenessAPI(operator=operator, publisher=self.stations.publisher).mount_on(self.routes)
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
+        InvoicingAPI(reconciliations=self.reconciliations).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,
@@ -280,6 +289,7 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
                 tasks.create_task(
                     self._again_and_again(self.ad_hoc_retention.sweep, self._business_time(limits.sweep_interval))
+                    self._again_and_again(self.invoicing.issue_due, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
