@@ -31,6 +31,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
@@ -87,6 +88,7 @@ from emobility.protocols.ocpi.status import (
     OCPIError,
     StatusCode,
 )
+from emobility.protocols.ocpi.straight import NarrowedRouter, straight
 from emobility.protocols.ocpi.v221 import (
     CredentialsRole,
     Endpoint,
@@ -215,7 +217,7 @@ class OCPIHost:
         """Add the OCPI app and the operator's routes to the service's FastAPI or Starlette app."""
         below = "" if self._fixed_party else "/{party}"
         app.router.routes += [
-            Mount(f"{below}/ocpi", app=self.app),
+            self._mount(),
             Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
             Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
             Route(
@@ -236,6 +238,13 @@ class OCPIHost:
             ),
             *KeyAPI(self.ports).routes(below, lambda handler: self._operator(authorize, handler)),
         ]
+
+    def straight(self, app: ASGIApp) -> ASGIApp:
+        """Return the service's app, with OCPI served before it: messages need none of its layers."""
+        return straight(app, self._mount())
+
+    def _mount(self) -> Mount:
+        return Mount("/ocpi" if self._fixed_party else "/{party}/ocpi", app=self.app)
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Serve further routes below `/ocpi`, after our own."""
@@ -371,11 +380,8 @@ class OCPIHost:
         ]
         for version in self.registrar.versions:
             routes += self._routes_of(version)
-        app = Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
-        )
-        app.router.redirect_slashes = False
+        app = Starlette(exception_handlers={HTTPException: self._http_error, Exception: self._http_error})
+        app.router = NarrowedRouter(routes)
         return app
 
     def _routes_of(self, version: str) -> list[BaseRoute]:
