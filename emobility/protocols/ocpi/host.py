@@ -22,6 +22,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -56,7 +58,9 @@ from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, ro
 from emobility.protocols.ocpi.key_api import KeyAPI
 from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
+    INCOMING_TOKEN,
     PEER,
+    PEER_ROLE,
     STRICT,
     Peer,
     PeerRole,
@@ -100,6 +104,7 @@ from emobility.protocols.ocpi.v221 import (
 )
 from emobility.protocols.ocpi.versions import NATIVE, SPOKEN, details_in, opposite, read_credentials
 
+_OF_CALLERS: Final = (INCOMING_TOKEN, PEER, PEER_ROLE)
 HUB_PEER_ID: Final = "hub"
 """Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
 
@@ -464,13 +469,19 @@ class OCPIHost:
         value = request.headers.get(names.AUTHORIZATION)
         if value is None:
             raise NotAuthenticated
-        async with self.ports.units.begin() as unit:
-            for token, is_plain in _presented_tokens(value):
-                found = await peer_of_token(unit, own_party, token)
-                if found is not None and (found[0].tolerances.accepts_plain_token or not is_plain):
-                    peer, use = found
-                    return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
-        raise NotAuthenticated
+        question = ("caller", self.service, own_party, sha256(value.encode()).digest())
+        caller = await self.ports.units.concluded(question, _OF_CALLERS, partial(self._caller, own_party, value))
+        if caller is None:
+            raise NotAuthenticated
+        return caller
+
+    async def _caller(self, own_party: PartyId, authorization: str, unit: UnitOfWork) -> Caller | None:
+        for token, is_plain in _presented_tokens(authorization):
+            found = await peer_of_token(unit, own_party, token)
+            if found is not None and (found[0].tolerances.accepts_plain_token or not is_plain):
+                peer, use = found
+                return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
+        return None
 
     async def registered_caller(self, request: Request, own_party: PartyId, version: str = NATIVE) -> Caller:
         """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1).
