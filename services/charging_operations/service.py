@@ -289,6 +289,8 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
                 tasks.create_task(
                     self._again_and_again(self.ad_hoc_retention.sweep, self._business_time(limits.sweep_interval))
+                ),
+                tasks.create_task(
                     self._again_and_again(self.invoicing.issue_due, self._business_time(limits.sweep_interval))
                 ),
                 tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),

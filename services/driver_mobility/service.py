@@ -91,7 +91,6 @@ class DriverMobility:
             self.host.add_interface(interface)
         InvoicingAPI(access, self.reconciliations).mount_on(self.app)
         self.app.router.routes += reconciliation_pages(self.reconciliations, access, settings)
-        self._erasing = Erasing(ports, self.host.deliveries, tokens, retention_years=settings.fiscal_retention_years)
         settlement = SettlementClient(
             ports.http,
             settlement_url=settings.settlement_url,

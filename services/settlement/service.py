@@ -30,8 +30,8 @@ from services.settlement.discharging import Discharging
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
-from services.settlement.lease import Fenced, Lease
 from services.settlement.invoice_api import InvoiceAPI
+from services.settlement.lease import Fenced, Lease
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings

@@ -9,7 +9,6 @@ from typing import Final
 
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import CDR, ENERGY_ALONE
-from emobility.domain.tariff.priced import PricedLine, PricedSession
 from emobility.domain.tariff.priced import PricedLine, PricedSession, decimal_of
 from emobility.domain.tariff.tariff import TariffDimension
 
