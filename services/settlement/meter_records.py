@@ -12,7 +12,7 @@ from typing import Final
 from emobility.domain.batch.meter import MeterRecord
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
-from emobility.events.cdr import CDRAccepted
+from emobility.events.cdr import CDRAccepted, CDRAcceptedFigures
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
@@ -43,14 +43,14 @@ class OpenedMeter:
     texts: tuple[str, ...]
 
 
-async def keep_meter_records(unit: UnitOfWork, accepted: Iterable[CDRAccepted]) -> None:
+async def keep_meter_records(unit: UnitOfWork, accepted: Iterable[CDRAccepted | CDRAcceptedFigures]) -> None:
     """Keep, in this unit, what opens the commitments of CDRs that were just booked."""
     rows = [_kept(event) for event in accepted if event.meter is not None]
     if rows:
         await unit.table(METER_RECORD).insert_all(rows)
 
 
-def _kept(event: CDRAccepted) -> MeterRecordKept:
+def _kept(event: CDRAccepted | CDRAcceptedFigures) -> MeterRecordKept:
     assert event.meter is not None
     signed = event.cdr.signed_data
     return MeterRecordKept(
