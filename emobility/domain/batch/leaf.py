@@ -22,15 +22,14 @@ from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
 
 PAIR_SECRET_BYTES: Final = 32
+PAIRS_KEPT: Final = 1_000
+NO_METER: Final = bytes(HASH_BYTES)
+"""Where no meter signed, and in a credit CDR: it takes back a charge whose own leaf has it."""
 encode_evidence_leaf: Final = Struct(">cB32sQQ32s32s").pack
 """Prefix, kind, CDR key, import Wh, export Wh, commitment, meter."""
 _encode_meterless_leaf: Final = Struct(">cB32sQQ32s").pack
 encode_sum_leaf: Final = Struct(">c32sQQ").pack
 """Prefix, evidence leaf, due, credit."""
-
-
-NO_METER: Final = bytes(HASH_BYTES)
-"""Where no meter signed, and in a credit CDR: it takes back a charge whose own leaf has it."""
 
 
 class MalformedLeaf(MalformedInput):
@@ -81,7 +80,7 @@ class Leaf:
     credit_e4: int
 
     def __post_init__(self) -> None:
-        if any(len(hashed) != HASH_BYTES for hashed in (self.cdr_key, self.commitment, self.meter)):
+        if not len(self.cdr_key) == len(self.commitment) == len(self.meter) == HASH_BYTES:
             raise MalformedLeaf("a CDR key and a commitment have 32 bytes")
         smallest = min(self.import_wh, self.export_wh, self.due_e4, self.credit_e4)
         if smallest < 0 or max(self.import_wh, self.export_wh, self.due_e4, self.credit_e4) > U64_MAX:
