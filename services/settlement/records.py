@@ -107,6 +107,7 @@ class LeafRecord:
     import_wh: int
     export_wh: int
     commitment: bytes
+    meter: bytes
     due_e4: int
     credit_e4: int
     version: int | None
