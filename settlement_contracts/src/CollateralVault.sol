@@ -109,6 +109,27 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     }
 
     /// @inheritdoc ICollateralVault
+    function applyNets(uint32[] calldata parties, int64[] calldata netsE4) external onlyRole(BOOK_ROLE) {
+        if (parties.length != netsE4.length) revert CollateralVaultUnevenNets(parties.length, netsE4.length);
+        int256 sumE4 = 0;
+        for (uint256 i = 0; i < parties.length; ++i) {
+            int256 netE4 = netsE4[i];
+            sumE4 += netE4;
+            if (netE4 > 0) {
+                balanceOf[parties[i]] += uint256(netE4) * unitsPerE4;
+            } else if (netE4 < 0) {
+                uint256 amount = uint256(-netE4) * unitsPerE4;
+                uint256 cover = balanceOf[parties[i]];
+                if (amount > cover) revert CollateralVaultShort(parties[i], amount, cover);
+                unchecked {
+                    balanceOf[parties[i]] = cover - amount;
+                }
+            }
+        }
+        if (sumE4 != 0) revert CollateralVaultNetsNotZero(sumE4);
+    }
+
+    /// @inheritdoc ICollateralVault
     function withdrawalOf(uint32 party) external view returns (Withdrawal memory) {
         return _withdrawals[party];
     }

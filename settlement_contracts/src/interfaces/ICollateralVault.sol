@@ -50,6 +50,12 @@ interface ICollateralVault {
     /// @notice No withdrawal is open, it is too early, or its window is over.
     error CollateralVaultNotWithdrawable(uint32 party, uint64 availableAt);
 
+    /// @notice There must be a net for each party.
+    error CollateralVaultUnevenNets(uint256 parties, uint256 nets);
+
+    /// @notice What some get, others pay.
+    error CollateralVaultNetsNotZero(int256 sumE4);
+
     /// @notice Credits `party` with what arrives of `amount` from the caller, who must have approved it.
     /// @param amount In the token's smallest unit.
     function deposit(uint32 party, uint256 amount) external;
@@ -66,6 +72,11 @@ interface ICollateralVault {
     /// @param transfers At most 256.
     /// @return paid Positions of those that were made.
     function applyTransfers(Transfer[] calldata transfers) external returns (PairSet paid);
+
+    /// @notice Changes balances by nets that sum to zero, all of them or none. Only for BOOK_ROLE. Emits nothing.
+    /// @param parties Each once.
+    /// @param netsE4 What each gets, in ten-thousandths of the currency unit; below zero it pays.
+    function applyNets(uint32[] calldata parties, int64[] calldata netsE4) external;
 
     /// @notice A party's balance, in the token's smallest unit.
     function balanceOf(uint32 party) external view returns (uint256);
