@@ -36,8 +36,8 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
 
     /// @inheritdoc IConfidentialBook
     mapping(bytes32 batchId => bytes32) public batch;
-    /// @inheritdoc IConfidentialBook
-    mapping(uint32 party => uint64) public nonceOf;
+    /// @dev Four parties' nonces to a word: neighbours' signatures come together, and a word costs once.
+    mapping(uint32 four => uint256) private _nonces;
 
     constructor(bytes3 currency_, IPartyRegistry registry_, ICollateralVault vault_, address admin)
         EIP712("ConfidentialBook", "1")
@@ -115,6 +115,11 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
         return statement.amounts == SealedStatements.sealAmounts(salt, sumRoot, dueE4, creditE4);
     }
 
+    /// @inheritdoc IConfidentialBook
+    function nonceOf(uint32 party) public view returns (uint64) {
+        return uint64(_nonces[party / 4] >> (party % 4 * 64));
+    }
+
     // HOW A BATCH IS CHECKED
 
     /// @dev Requires each party's signature over its net, and uses its nonce up. Returns who signed for whom.
@@ -130,7 +135,8 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
             uint32 party = net.party;
             if (party <= last) revert ConfidentialBookPartiesNotAscending(i);
             last = party;
-            uint64 nonce = nonceOf[party]++;
+            uint64 nonce = nonceOf(party);
+            _nonces[party / 4] += 1 << (party % 4 * 64);
             bytes32 structHash =
                 keccak256(abi.encode(ACCEPTANCE_TYPEHASH, batchId, hashesHash, party, net.netE4, nonce));
             address signer = _recovered(_hashTypedDataV4(structHash), net.signature);

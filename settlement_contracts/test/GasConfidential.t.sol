@@ -54,7 +54,8 @@ contract GasConfidentialTest is Confidential {
         bytes32[] memory hashes = _noise(HASHES);
         int64[] memory netsE4 = new int64[](PARTIES);
         for (uint32 i = 0; i < PARTIES; ++i) {
-            netsE4[i] = int64(i % 2 == 0 ? int256(11_340_000 + i * 7919) : -int256(11_340_000 + (i - 1) * 7919));
+            int64 amountE4 = int64(11_340_000 + uint64(i / 2) * 7919);
+            netsE4[i] = i % 2 == 0 ? amountE4 : -amountE4;
         }
         hidden.settle(batchId, hashes, _signedNets(batchId, hashes, netsE4));
     }

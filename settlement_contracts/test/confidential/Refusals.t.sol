@@ -78,6 +78,7 @@ contract ConfidentialRefusalsTest is Confidential {
         nets = _signedNets("b", hashes, _three(-600, 250, 350));
         nets[2].signature = nets[1].signature;
         _refused("another's signature", address(this), _settling("b", hashes, nets), _wrongSigner(3, 0));
+        nets = _signedNets("b", hashes, _three(-600, 250, 350));
         nets[2].signature.r = 0;
         _refused("no signature", address(this), _settling("b", hashes, nets), _wrongSigner(3, 0));
         bytes32 digest = _netDigest("b", hashes, 3, 350, 1);
@@ -89,7 +90,8 @@ contract ConfidentialRefusalsTest is Confidential {
         bytes32[] memory hashes = _noise(2);
         IConfidentialBook.PartyNet[] memory nets = _signedNets("b", hashes, _three(-300, 100, 200));
         hidden.settle("b", hashes, nets);
-        bytes memory exists = abi.encodeWithSelector(IConfidentialBook.ConfidentialBookBatchExists.selector, "b");
+        bytes memory exists =
+            abi.encodeWithSelector(IConfidentialBook.ConfidentialBookBatchExists.selector, bytes32("b"));
         _refused("the batch again", address(this), _settling("b", hashes, nets), exists);
         IConfidentialBook.PartyNet[] memory other = _signedNets("c", hashes, _three(-300, 100, 200));
         other[1] = nets[1];

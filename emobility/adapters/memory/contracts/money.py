@@ -106,6 +106,17 @@ class VaultModel(Contract):
                 self._write("balance", payee, value=self.balance_of(payee) + amount)
         return paid
 
+    def apply_nets(self, nets: Sequence[tuple[int, int]]) -> None:
+        """Change balances by nets (party, ten-thousandths) that sum to zero, all or none."""
+        self._require_role(contracts.BOOK_ROLE)
+        for party, net_e4 in nets:
+            cover = self.balance_of(party)
+            if cover + net_e4 < 0:
+                self._refuse(contracts.COLLATERAL_SHORT, party, -net_e4, cover)
+            self._write("balance", party, value=cover + net_e4)
+        if total := sum(net_e4 for _, net_e4 in nets):
+            self._refuse(contracts.NETS_NOT_ZERO, total)
+
     def balance_of(self, party: int) -> int:
         """Return a party's collateral."""
         return self._read("balance", party) or 0
