@@ -204,6 +204,8 @@ class TransactionKind(StrEnum):
     PROPOSE = "PROPOSE"
     FUND = "FUND"
     """Try again to make final what lacked cover."""
+    SETTLE = "SETTLE"
+    """Settle a confidential batch (`confidential`), which its `batch_id` names."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
 

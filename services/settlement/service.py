@@ -25,6 +25,7 @@ from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing
+from services.settlement.confidential import Confidential
 from services.settlement.crash_points import Reached
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
@@ -100,7 +101,7 @@ class Settlement:
         if self.follower is not None:
             async with self._ports.units.begin() as unit:
                 opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
-            ready = await self.follower.batching.ready()
+            ready = await self.follower.batching.ready() + await self.follower.confidential.ready()
         async with self._ports.units.begin() as unit:
             return opening + ready + await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
 
@@ -130,6 +131,7 @@ class Follower:
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
         self.batching = Batching(ports, access, reached)
+        self.confidential = Confidential(ports, access)
         self._finality = Finality(ports, access, metrics)
         self._sending = Sending(ports, access, self._finality, reached)
         self._funding = Funding(ports, access)
@@ -175,7 +177,7 @@ class Follower:
         steps = 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         async with self._closing.under_way:
-            steps += await self.batching.advance()
+            steps += await self.batching.advance() + await self.confidential.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
