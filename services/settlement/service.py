@@ -26,6 +26,8 @@ from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing
 from services.settlement.confidential import Confidential
+from services.settlement.confidential_api import ConfidentialAPI
+from services.settlement.confidential_signing import ConfidentialSigning
 from services.settlement.crash_points import Reached
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
@@ -79,6 +81,7 @@ class Settlement:
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
         RegistryWords(ports, access).mount_on(self.app, guard)
+        ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
