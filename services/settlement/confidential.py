@@ -310,7 +310,7 @@ class Confidential:
     async def _cover_e4(self, book: ConfidentialBookRecord, number: int) -> int:
         """Return a party's collateral, in whole ten-thousandths."""
         chain = self._access.chain
-        (balance,) = contracts.COLLATERAL_OF.answer(await chain.call(book.vault, contracts.COLLATERAL_OF.call(number)))
+        (balance,) = contracts.FREE_OF.answer(await chain.call(book.vault, contracts.FREE_OF.call(number)))
         (units,) = contracts.UNITS_PER_E4.answer(await chain.call(book.vault, contracts.UNITS_PER_E4.call()))
         return int(balance) // int(units)
 
@@ -413,7 +413,7 @@ class Confidential:
     async def _refused(self, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord], refusal: bytes) -> int:
         """Leave a batch for which a party is the cause; one that the book itself refuses waits."""
         selector = refusal[:4]
-        if selector == contracts.COLLATERAL_SHORT.selector:
+        if selector == contracts.VAULT_SHORT.selector:
             return await self._abandon(batch, {}, "a payer's cover is gone")  # the next one is made by what there is
         if selector == contracts.HIDDEN_WRONG_SIGNER.selector:
             number, nonce = _arguments(contracts.HIDDEN_WRONG_SIGNER, refusal)

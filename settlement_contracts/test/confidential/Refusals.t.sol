@@ -102,9 +102,9 @@ contract ConfidentialRefusalsTest is Confidential {
         bytes32[] memory hashes = _noise(2);
         bytes memory short = abi.encodeWithSelector(ICollateralVault.CollateralVaultShort.selector, 1, 1_001, 1_000);
         _refused("no cover", address(this), _settled(hashes, _three(-1_001, 501, 500)), short);
-        bytes memory sum = abi.encodeWithSelector(ICollateralVault.CollateralVaultNetsNotZero.selector, int256(1));
+        bytes memory sum = abi.encodeWithSelector(ICollateralVault.CollateralVaultNotZeroSum.selector, int256(1));
         _refused("money out of nothing", address(this), _settled(hashes, _three(-600, 300, 301)), sum);
-        sum = abi.encodeWithSelector(ICollateralVault.CollateralVaultNetsNotZero.selector, int256(-1));
+        sum = abi.encodeWithSelector(ICollateralVault.CollateralVaultNotZeroSum.selector, int256(-1));
         _refused("money into nothing", address(this), _settled(hashes, _three(-600, 300, 299)), sum);
         short = abi.encodeWithSelector(ICollateralVault.CollateralVaultShort.selector, 2, 1, 0);
         _refused("a verdict on nothing", address(this), abi.encodeCall(hidden.correct, (2, 1, 1)), short);

@@ -73,7 +73,7 @@ class ConfidentialBookModel(Contract):
         signers = signers_words(self._heard(batch_id, shown, nets))
         self._write("batch", batch_id, value=batch_record(shown, signers))
         self._tell(contracts.BATCH_SETTLED, batch_id, shown, count, indexed=1)
-        self._vault.apply_nets([(party, net_e4) for party, net_e4, _ in nets])
+        self._vault.apply_nets([party for party, _, _ in nets], [net_e4 for _, net_e4, _ in nets])
 
     def correct(self, payer: int, payee: int, amount_e4: int) -> None:
         """Move what a verdict says."""
@@ -81,7 +81,7 @@ class ConfidentialBookModel(Contract):
         if amount_e4 > _I64_MAX:
             raise CallReverted(b"")
         self._tell(contracts.NET_CORRECTED, payer, payee, amount_e4, indexed=2)
-        self._vault.apply_nets([(payer, -amount_e4), (payee, amount_e4)])
+        self._vault.apply_nets((payer, payee), (-amount_e4, amount_e4))
 
     def pause(self) -> None:
         """Stop batches."""
