@@ -6,6 +6,7 @@ import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
 import {IConfidentialBook} from "./interfaces/IConfidentialBook.sol";
 import {IPartyRegistry} from "./interfaces/IPartyRegistry.sol";
@@ -70,7 +71,8 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
         uint32[] memory parties = new uint32[](2);
         int64[] memory netsE4 = new int64[](2);
         (parties[0], parties[1]) = (from, to);
-        (netsE4[0], netsE4[1]) = (-int64(amountE4), int64(amountE4));
+        int64 netE4 = SafeCast.toInt64(int256(uint256(amountE4)));
+        (netsE4[0], netsE4[1]) = (-netE4, netE4);
         emit Corrected(from, to, amountE4);
         vault.applyNets(parties, netsE4);
     }

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ICollateralVault} from "../../src/interfaces/ICollateralVault.sol";
 import {IConfidentialBook} from "../../src/interfaces/IConfidentialBook.sol";
 import {IPartyRegistry} from "../../src/interfaces/IPartyRegistry.sol";
@@ -107,6 +108,9 @@ contract ConfidentialRefusalsTest is Confidential {
         sum = abi.encodeWithSelector(ICollateralVault.CollateralVaultNotZeroSum.selector, int256(-1));
         _refused("money into nothing", address(this), _settled(hashes, _three(-600, 300, 299)), sum);
         short = abi.encodeWithSelector(ICollateralVault.CollateralVaultShort.selector, 2, 1, 0);
+        uint64 huge = 1 << 63;
+        bytes memory wide = abi.encodeWithSelector(SafeCast.SafeCastOverflowedIntDowncast.selector, 64, huge);
+        _refused("a verdict that turns around", address(this), abi.encodeCall(hidden.correct, (2, 1, huge)), wide);
         _refused("a verdict on nothing", address(this), abi.encodeCall(hidden.correct, (2, 1, 1)), short);
     }
 

@@ -26,7 +26,6 @@ from emobility.domain.batch.confidential import (
     struct_hash_of,
 )
 from emobility.domain.batch.trees import MalformedProof, Proof, proven_root
-from emobility.ports.chain import CallReverted
 
 _NONE: Final = bytes(32)
 _SIGNER_BITS: Final = 160
@@ -79,7 +78,7 @@ class ConfidentialBookModel(Contract):
         """Move what a verdict says."""
         self._require_role(contracts.RESOLVER_ROLE)
         if amount_e4 > _I64_MAX:
-            raise CallReverted(b"")
+            self._refuse(contracts.TOO_WIDE, 64, amount_e4)
         self._tell(contracts.NET_CORRECTED, payer, payee, amount_e4, indexed=2)
         self._vault.apply_nets((payer, payee), (-amount_e4, amount_e4))
 
