@@ -59,6 +59,22 @@ class SignedMeterData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CDRFigures:
+    """What settles of a CDR; each field as it is called there."""
+
+    party_id: PartyId
+    cdr_id: str
+    session_id: str
+    ended_at: datetime
+    currency: str
+    total_cost: Price
+    total_energy_import_wh: int
+    total_energy_export_wh: int
+    is_credit: bool = False
+    credit_reference_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CDR:
     """A CDR of `party_id` (the CPO) for an eMSP, priced wholesale and net of tax.
 

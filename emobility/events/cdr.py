@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import ClassVar, Final
 
 from emobility.domain.agreement import RoamingAgreement
-from emobility.domain.cdr import CDR
+from emobility.domain.cdr import CDR, CDRFigures
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import Session
 from emobility.events.event import Event, catalogued
@@ -140,6 +140,16 @@ class CDRAccepted(AgreementEvent):
     cdr: CDR
     accepted_at: datetime
     is_deemed: bool = False
+    commitment: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CDRAcceptedFigures(AgreementEvent):
+    """A view of `CDRAccepted`: what settles of it."""
+
+    wire_name: ClassVar[str] = CDRAccepted.wire_name
+    cdr: CDRFigures
+    accepted_at: datetime
     commitment: bytes | None = None
 
 

@@ -78,6 +78,14 @@ class Table(Protocol[R]):
     async def put_all(self, records: Sequence[R]) -> None:
         """Put many in one go, each key once. Raises `RecordExists` as `put` does, and then puts none."""
 
+    async def set_all(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write some fields of many records in one go, each key once; what is not there stays away.
+
+        Args:
+            names: Fields, none of a unique group.
+            rows: For each record its key, then the values of these fields.
+        """
+
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""
 

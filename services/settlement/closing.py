@@ -44,6 +44,7 @@ from services.settlement.records import (
 
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
+PAIRS_AT_ONCE: Final = 3
 AMOUNT_E4_MAX: Final = 2**63 - 1
 """Most that is due or credited in a statement: what a row holds, and half of what a contract does."""
 SECOND: Final = timedelta(seconds=1)
@@ -88,14 +89,28 @@ class Closing:
     async def close_due(self) -> int:
         """Close every period that is over; return how many statements came of it."""
         async with self.under_way:
-            return sum([await self._close_if_it_can(pair, at_once=False) for pair in await self._pairs()])
+            return await self._close_all(at_once=False)
 
     async def close_now(self, pair: PairKey | None = None) -> int:
         """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
         async with self.under_way:
             if pair is not None:
                 return await self._close_pair(pair, at_once=True)
-            return sum([await self._close_if_it_can(each, at_once=True) for each in await self._pairs()])
+            return await self._close_all(at_once=True)
+
+    async def _close_all(self, *, at_once: bool) -> int:
+        """Close all pairs that can be, some side by side: while the database works for one, trees of another grow."""
+        pairs = iter(await self._pairs())
+
+        async def closed() -> int:
+            return sum([await self._close_if_it_can(pair, at_once=at_once) for pair in pairs])
+
+        working = [asyncio.ensure_future(closed()) for _ in range(PAIRS_AT_ONCE)]
+        try:
+            return sum(await asyncio.gather(*working))
+        finally:
+            for task in working:
+                task.cancel()
 
     async def _pairs(self) -> list[PairKey]:
         pairs: list[PairKey] = []
@@ -192,11 +207,11 @@ class Closing:
         record = self._record(opening, statement, span)
         await unit.table(STATEMENT).put(record)
         places = {leaf.cdr_key: place for place, leaf in enumerate(trees.leaves)}
-        in_it = [
-            replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key]) for row in rows
-        ]
+        version, sequence = record.version, record.sequence
+        in_it = [(row.cpo_id, row.cdr_id, version, sequence, places[row.cdr_key]) for row in rows]
         for start in range(0, len(in_it), SELECT_ROWS_MAX):
-            await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
+            some = in_it[start : start + SELECT_ROWS_MAX]
+            await unit.table(LEAF).set_all(("version", "sequence", "place"), some)
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
         if len(rows) == len(due):  # else its span is not closed yet: the rest is no late comer
             closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)

@@ -18,8 +18,8 @@ from emobility.domain.batch.leaf import PAIR_SECRET_BYTES, LeafKind, leaf_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
-from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted
-from emobility.events.event import LoggedEvent
+from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted, CDRAcceptedFigures
+from emobility.events.event import LoggedEvent, Views
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.metrics import SettlementMetrics
@@ -36,6 +36,9 @@ from services.settlement.records import (
 )
 
 GROUP: Final = "settlement"
+Accepted = CDRAccepted | CDRAcceptedFigures
+VIEWS: Final[Views] = {CDRAccepted: CDRAcceptedFigures}
+"""Of a CDR only what settles is read: its tariff and periods are most of it."""
 PairKey = tuple[PartyId, str]
 """CPO and agreement."""
 
@@ -58,16 +61,16 @@ class Intake:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set."""
-        await self._ports.event_log.consume(GROUP, [CDR_TOPIC], self.handle, stop=stop)
+        await self._ports.event_log.consume(GROUP, [CDR_TOPIC], self.handle, stop=stop, views=VIEWS)
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take in what parties signed, then what they accepted."""
-        accepted: list[CDRAccepted] = []
+        accepted: list[Accepted] = []
         for logged in batch:
             event = logged.envelope.event
             if isinstance(event, AgreementSigned):
                 await self._take_terms(unit, event)
-            elif isinstance(event, CDRAccepted):
+            elif isinstance(event, CDRAccepted | CDRAcceptedFigures):
                 accepted.append(event)
         await self._take_cdrs(unit, accepted)
 
@@ -101,11 +104,11 @@ class Intake:
 
     # CDRs
 
-    async def _take_cdrs(self, unit: UnitOfWork, events: Sequence[CDRAccepted]) -> None:
+    async def _take_cdrs(self, unit: UnitOfWork, events: Sequence[Accepted]) -> None:
         """Book CDRs. Raises `LeafChanged`."""
         pairs: dict[tuple[PartyId, PartyId, str], tuple[str, bytes]] = {}
         leaves: dict[tuple[PartyId, str], LeafRecord] = {}
-        repeated: list[CDRAccepted] = []
+        repeated: list[Accepted] = []
         for event in events:
             pair = event.cpo_id, event.emsp_id, event.agreement_id
             if pair not in pairs:
@@ -125,14 +128,14 @@ class Intake:
             if leaf != self._leaf(event, *pairs[event.cpo_id, event.emsp_id, event.agreement_id], known=leaf):
                 raise LeafChanged(cpo_id=event.cpo_id, cdr_id=event.cdr.cdr_id)
 
-    async def _secret(self, unit: UnitOfWork, event: CDRAccepted, name: str) -> bytes:
+    async def _secret(self, unit: UnitOfWork, event: Accepted, name: str) -> bytes:
         # Read without a lock, perhaps from memory: of a pair that is there, the secret never changes.
         pair = await unit.table(AGREEMENT).get(event.cpo_id, name)
         if pair is None:
             pair = await self._pair(unit, event.cpo_id, name, event.emsp_id)
         return bytes.fromhex(await self._ports.vault.open(pair.pair_secret))
 
-    def _leaf(self, event: CDRAccepted, name: str, secret: bytes, known: LeafRecord | None) -> LeafRecord:
+    def _leaf(self, event: Accepted, name: str, secret: bytes, known: LeafRecord | None) -> LeafRecord:
         """Return the CDR's row; of one that is booked, what stays when nothing changed."""
         # An MSP that commits to nothing gets 32 bytes that nobody can open: its leaf proves no receipt.
         sealed = event.commitment or (

@@ -185,7 +185,7 @@ class MemoryUnit:
             log_offset=logged.offset,
             key=key,
             reason=reason,
-            envelope=codec.encode_envelope(logged.envelope),
+            envelope=logged.data or codec.encode_envelope(logged.envelope),
             parked_at=self._state.clock.now(),
         )
         await self.table(DEAD_LETTER).put(letter)

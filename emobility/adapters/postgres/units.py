@@ -239,7 +239,7 @@ class PostgresUnit:
             "offset": logged.offset,
             "key": logged.envelope.event.key,
             "reason": reason.replace("\0", ""),
-            "envelope": codec.encode_envelope(logged.envelope),
+            "envelope": logged.data or codec.encode_envelope(logged.envelope),
             "now": self._units.clock.now(),
         }
         await self.execute(
