@@ -207,6 +207,8 @@ class TransactionKind(StrEnum):
     """Try again to make final what lacked cover."""
     DISCHARGE = "DISCHARGE"
     """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
+    SETTLE = "SETTLE"
+    """Settle a confidential batch (`confidential`), which its `batch_id` names."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
     FILL = "FILL"

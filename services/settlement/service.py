@@ -25,6 +25,10 @@ from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing, Thresholds
+from services.settlement.closing import Closing
+from services.settlement.confidential import Confidential
+from services.settlement.confidential_api import ConfidentialAPI
+from services.settlement.confidential_signing import ConfidentialSigning
 from services.settlement.crash_points import Reached
 from services.settlement.discharging import Discharging
 from services.settlement.finality import Finality
@@ -91,6 +95,7 @@ class Settlement:
         RegistryWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
+        ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -114,7 +119,7 @@ class Settlement:
         if self.follower is not None:
             async with self._ports.units.begin() as unit:
                 opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
-            ready = await self.follower.batching.ready()
+            ready = await self.follower.batching.ready() + await self.follower.confidential.ready()
         async with self._ports.units.begin() as unit:
             return opening + ready + await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
 
@@ -144,6 +149,7 @@ class Follower:
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
         self.batching = Batching(ports, access, reached)
+        self.confidential = Confidential(ports, access)
         self._finality = Finality(ports, access, metrics)
         self.lease = Lease(ports, lease_s=access.lease_s)
         self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
@@ -204,6 +210,7 @@ class Follower:
         async with self._closing.under_way:
             steps += await self.batching.advance()
         steps += await self._discharging.advance()
+            steps += await self.batching.advance() + await self.confidential.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
