@@ -193,9 +193,11 @@ class Settling:
 
 
 @asynccontextmanager
-async def open_settling(dsn: str | None = None, chain: ChainWorld | None = None) -> AsyncIterator[Settling]:
+async def open_settling(
+    dsn: str | None = None, chain: ChainWorld | None = None, proposer: ChainSigner | None = None
+) -> AsyncIterator[Settling]:
     """Open a settlement over a store and a chain, with contracts, but no party."""
-    proposer = proposer_signer(MASTER_KEY) if chain is None else chain.account(1)
+    proposer = proposer or (proposer_signer(MASTER_KEY) if chain is None else chain.account(1))
     async with open_world(dsn) as world:
         market = await a_market(chain or FakeWorld(), proposer.address)
         yield Settling(world=world, market=market, proposer=proposer)
