@@ -17,7 +17,7 @@ from emobility.runtime.access import Access
 from emobility.runtime.invoice_page import invoice_page
 from services.driver_mobility.api import answer, party_of, read_body
 from services.driver_mobility.invoice_records import RetailInvoiceRecord
-from services.driver_mobility.invoicing import NoSuchRetailInvoice, RetailInvoicing
+from services.driver_mobility.retail_invoicing import NoSuchRetailInvoice, RetailInvoicing
 
 Handler = Callable[[Request, PartyId], Awaitable[Response]]
 

@@ -144,7 +144,7 @@ class API:
     async def show(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement CDR by CDR, with all that is needed to compute its roots again."""
         async with self._ports.units.begin() as unit:
-            record = await statement_of_party(unit, party_id, _hash_of(request))
+            record = await statement_of_party(unit, party_id, hash_of(request))
             pair = await unit.table(AGREEMENT).get(record.cpo_id, record.agreement_id)
             assert pair is not None
             leaves, batch = await leaves_of(unit, record), await _batch_of(unit, record)
@@ -154,7 +154,7 @@ class API:
     async def show_csv(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement's CDRs as a table."""
         async with self._ports.units.begin() as unit:
-            record = await statement_of_party(unit, party_id, _hash_of(request))
+            record = await statement_of_party(unit, party_id, hash_of(request))
             leaves = await leaves_of(unit, record)
         table = await asyncio.to_thread(statement_csv, record, leaves)  # of 100,000 CDRs it takes seconds
         return Response(table, media_type="text/csv", headers={"Cache-Control": "no-store"})
@@ -171,11 +171,11 @@ class API:
         asked = await read_body(request, AcceptanceRequest)
         given = GivenAcceptance(
             chain_id=asked.chain_id,
-            book=bytes_of(asked.book),
-            batch_id=bytes_of(asked.batch_id),
-            signature=bytes_of(asked.signature),
+            book=hex_bytes(asked.book),
+            batch_id=hex_bytes(asked.batch_id),
+            signature=hex_bytes(asked.signature),
         )
-        await self._acceptances.take(party_id, _hash_of(request), given)
+        await self._acceptances.take(party_id, hash_of(request), given)
         return Response(status_code=204)
 
 
@@ -183,19 +183,20 @@ async def _batch_of(unit: UnitOfWork, record: StatementRecord) -> BatchRecord | 
     return None if record.batch_id is None else await unit.table(BATCH).get(record.batch_id)
 
 
-def _hash_of(request: Request) -> bytes:
-    text = request.path_params["statement"]
+def hash_of(request: Request, name: str = "statement") -> bytes:
+    """Return the hash that a path names. Raises `UnknownStatement`."""
+    text = request.path_params[name]
     try:
         named = bytes.fromhex(text)
     except ValueError:
         named = b""
     if len(text) != HASH_DIGITS or not named:
-        raise UnknownStatement(f"{text[:HASH_DIGITS]!r} names no statement")
+        raise UnknownStatement(f"{text[:HASH_DIGITS]!r} names no {name}")
     return named
 
 
-def bytes_of(text: str) -> bytes:
-    """Read bytes written as hex. Raises `NotUnderstood`."""
+def hex_bytes(text: str) -> bytes:
+    """Read hexadecimal digits. Raises `NotUnderstood`."""
     try:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
