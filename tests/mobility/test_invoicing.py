@@ -18,8 +18,8 @@ from emobility.events import codec
 from emobility.protocols.en16931.cii import cii_of
 from emobility.protocols.ocpi.v221 import AllowedType
 from services.driver_mobility.invoice_records import RETAIL_INVOICE, UNPAID_BLOCK, RetailInvoiceRecord
-from services.driver_mobility.retail_invoicing import apportioned, net_cents_of
 from services.driver_mobility.records import BILL, TOKEN
+from services.driver_mobility.retail_invoicing import apportioned, net_cents_of
 from tests.invoicing.documents import judged
 from tests.mobility.conftest import MSP, RFID, T0, World
 
