@@ -34,6 +34,7 @@ from services.audit.evidence import check_commitments, check_evidence
 from services.audit.forgotten import pruned
 from services.audit.handling import check_every_event_was_handled
 from services.audit.holds import check_holds
+from services.audit.invoices import check_bank, check_invoices, check_paid_billed_invoiced, check_payables
 from services.audit.leaves import check_credits, check_leaves
 from services.audit.money import check_accounts, check_pairs, check_payments, check_provider
 from services.audit.report import AuditReport, Check
@@ -106,6 +107,10 @@ def audit(
         check_holds(books),
         check_sales(books),
         check_nobody_else_is_billed(books),
+        check_paid_billed_invoiced(books),
+        check_payables(books),
+        check_bank(books),
+        check_invoices(books),
         check_leaves(books),
         check_credits(books),
         check_statements(books),
