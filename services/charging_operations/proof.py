@@ -18,6 +18,7 @@ from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, verify_charge
 from emobility.protocols.ocmf.refusals import OCMFRule
+from services.charging_operations.meter_keys import key_of
 from services.charging_operations.office import Office
 from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord, session_id_for
 
@@ -62,7 +63,8 @@ async def prove(
 ) -> Proof:
     """Verify a complete transaction's signed records; one that another session was billed by proves nothing here."""
     sealed = signed_records(record.transaction)
-    if evse.meter_public_key is None:
+    public_key = await key_of(unit, record.party_id, evse, record.first_at)
+    if public_key is None:
         if policy is SignedMeterPolicy.REQUIRED:
             return _missing("the agreement asks for signed values, and no key is pinned for the EVSE")
         return NOT_SIGNED
@@ -72,7 +74,7 @@ async def prove(
     registers = [reading.import_wh for reading in readings if reading.import_wh is not None]
     try:
         texts = [await office.ports.vault.evidence.open(each) for each in sealed]
-        charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
+        charge = verify_charge(texts, public_key_hex=public_key, begin_wh=registers[0], end_wh=registers[-1])
         await _refuse_used(unit, record, charge)
     except SubjectErased:
         office.metrics.verified("erased")
@@ -82,9 +84,7 @@ async def prove(
         return Proof(fault=Fault(reason=FaultReason.SIGNATURE_INVALID, detail=str(refusal)))
     office.metrics.verified("valid")
     return Proof(
-        signed_data=SignedMeterData(
-            encoding_method=ENCODING_METHOD, public_key=evse.meter_public_key, records=tuple(sealed)
-        ),
+        signed_data=SignedMeterData(encoding_method=ENCODING_METHOD, public_key=public_key, records=tuple(sealed)),
         payload_hashes=tuple(charge.payload_hashes),
         is_time_measured=charge.is_time_measured,
     )
