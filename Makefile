@@ -9,7 +9,7 @@ STAMPS := build/stamps
 CONTRACTS := settlement_contracts
 CLIENTS := tests/gateway/clients
 # Ours and what they inherit: fewer would mean that slither passed some over.
-CONTRACTS_ANALYZED := 52
+CONTRACTS_ANALYZED := 53
 FOUNDRY := $(CURDIR)/build/foundry
 PYTEST_ARGS ?=
 TEST_WORKERS ?= 3

@@ -74,6 +74,7 @@ class CDRFigures:
     total_cost: Price
     total_energy_import_wh: int
     total_energy_export_wh: int
+    signed_data: SignedMeterData | None = None
     is_credit: bool = False
     credit_reference_id: str | None = None
 

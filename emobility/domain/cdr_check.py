@@ -298,8 +298,9 @@ def _period_findings(cdr: CDR) -> Iterator[CDRFinding]:
         yield CDRFinding(fault=CDRFault.PERIODS_OUT_OF_ORDER, detail="a period does not start after the one before")
     if min(starts) < cdr.started_at or max(starts) > cdr.ended_at:
         yield CDRFinding(fault=CDRFault.PERIODS_OUTSIDE_SESSION, detail="a period starts outside the session")
-    import_wh = sum(period.energy_import_wh for period in cdr.periods)
     export_wh = sum(period.energy_export_wh for period in cdr.periods)
+    # Totals are whole Wh: what periods state beyond them is rounded once, in their sum.
+    import_wh = export_wh + round(sum(period.net_wh for period in cdr.periods))
     if (import_wh, export_wh) != (cdr.total_energy_import_wh, cdr.total_energy_export_wh):
         yield CDRFinding(
             fault=CDRFault.PERIODS_MISS_ENERGY,

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from services.cli.key_commands import key
 from services.cli.ocpi_commands import ocpi
 
 app: Final = typer.Typer(
@@ -41,6 +42,7 @@ imports: Final = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(imports, name="import")
+app.add_typer(key, name="key")
 app.add_typer(ocpi, name="ocpi")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")

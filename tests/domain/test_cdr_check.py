@@ -227,6 +227,17 @@ def test_a_wrong_part_is_disputed_though_the_total_is_right(field: str, fault: C
     assert check(wrong).faults == (fault,)
 
 
+def test_periods_that_state_less_than_a_wh_are_added_up_before_they_are_rounded() -> None:
+    third = ChargingPeriod(
+        started_at=START, energy_import_wh=333, charging_s=1_200, parking_s=0, energy_rest_wh=Decimal("0.3")
+    )
+    periods = tuple(replace(third, started_at=START + timedelta(minutes=20 * number)) for number in range(3))
+    cdr = honest(periods, total_energy_import_wh=1_000)
+
+    assert check(cdr, session=None).decision is CDRDecision.ACCEPT
+    assert check(replace(cdr, total_energy_import_wh=999), session=None).faults == (CDRFault.PERIODS_MISS_ENERGY,)
+
+
 def test_a_part_that_is_absent_is_a_part_of_nothing() -> None:
     assert check(replace(honest(), total_time_cost=Price(excl_e4=0))).decision is CDRDecision.ACCEPT
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import CDR, ENERGY_ALONE
-from emobility.domain.tariff.priced import PricedLine, PricedSession
+from emobility.domain.tariff.priced import PricedLine, PricedSession, decimal_of
 from emobility.domain.tariff.tariff import TariffDimension
 
 _PER: Final = {
@@ -79,8 +79,8 @@ def _quantity(line: PricedLine) -> str:
     if line.dimension is TariffDimension.FLAT:
         return "1"
     if line.dimension is TariffDimension.ENERGY:
-        return f"{_plain(Decimal(line.billed_quantity).scaleb(-3))} kWh"
-    minutes, seconds = divmod(line.billed_quantity, 60)
+        return f"{_plain(decimal_of(line.billed_quantity).scaleb(-3))} kWh"
+    minutes, seconds = divmod(int(line.billed_quantity), 60)
     return f"{minutes} min {seconds} s"
 
 

@@ -86,6 +86,7 @@ def record_commitment(record: EvidenceRecord, *, salt: bytes) -> bytes:
 def settled_place(
     *,
     cdr_key: bytes,
+    meter: bytes,
     proof: Proof,
     statement: PairStatement,
     book: Book,
@@ -97,6 +98,7 @@ def settled_place(
 
     Args:
         cdr_key: The leaf's.
+        meter: Likewise.
         proof: Of the leaf in the evidence tree.
         statement: The pair's, final.
         book: Where it is final.
@@ -107,6 +109,7 @@ def settled_place(
     return SettledPlace(
         place=PlaceShown(
             cdr_key=cdr_key.hex(),
+            meter=meter.hex(),
             index=proof.index,
             count=proof.count,
             siblings=tuple(sibling.hex() for sibling in proof.siblings),
@@ -129,7 +132,7 @@ def settled_place(
 def unsigned_receipt(record: EvidenceRecord, *, salt: bytes, settled: SettledPlace) -> Receipt:
     """Return the receipt, which its seller signs next; `salt` is that of the record's commitment."""
     return Receipt(
-        form="wattroam-receipt-1",
+        form="wattroam-receipt-2",
         record=record,
         salt=salt.hex(),
         place=settled.place,

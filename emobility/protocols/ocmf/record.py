@@ -98,7 +98,7 @@ class VerifiedOCMF:
 
 def payload_of(record_text: str) -> str:
     """Return what the meter signed, as it wrote it. Raises `OCMFRefused`."""
-    return _sections(record_text)[0]
+    return sections(record_text)[0]
 
 
 def payload_hash(record_text: str) -> str:
@@ -122,7 +122,7 @@ def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:
     Raises:
         OCMFRefused: with the rule that was broken.
     """
-    payload_text, signature_text = _sections(record_text)
+    payload_text, signature_text = sections(record_text)
     payload = strict_json(payload_text)
     signature = strict_json(signature_text)
     _refuse_foreign_keys(payload, signature)
@@ -144,7 +144,8 @@ def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:
     )
 
 
-def _sections(record_text: str) -> tuple[str, str]:
+def sections(record_text: str) -> tuple[str, str]:
+    """Return payload and signature, as they are written. Raises `OCMFRefused`."""
     text = record_text.strip()
     if len(text) > RECORD_CHARACTERS_MAX:
         raise OCMFRefused(OCMFRule.MALFORMED, f"{len(text)} characters")
