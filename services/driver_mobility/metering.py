@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -47,7 +48,7 @@ async def signature_verdict(
         return SignatureVerdict.NOT_SIGNED
     except (MalformedInput, RuleBroken):
         return SignatureVerdict.INVALID
-    if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
+    if await _is_used_elsewhere(unit, emsp_id, cdr, _hashes(vault, charge)):
         return SignatureVerdict.REUSED
     if charge.energy_wh != cdr.total_energy_import_wh:
         return SignatureVerdict.ENERGY_DIFFERS
@@ -71,9 +72,9 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
         charge = await _verified(vault, cdr.signed_data, await pinned_key(unit, emsp_id, cdr))
     except (MalformedInput, RuleBroken):
         return
-    if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
+    if await _is_used_elsewhere(unit, emsp_id, cdr, _hashes(vault, charge)):
         raise SignedRecordUsedMeanwhile(cdr.cdr_id)
-    for payload_sha256 in sorted(charge.payload_hashes):
+    for payload_sha256 in sorted(_hashes(vault, charge)):
         if await unit.table(USED_RECORD).get(emsp_id, payload_sha256) is not None:
             continue  # by an earlier CDR of this session
         used = UsedSignedRecord(
@@ -85,9 +86,14 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
             raise SignedRecordUsedMeanwhile(cdr.cdr_id) from race
 
 
-async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, charge: VerifiedCharge) -> bool:
+def _hashes(vault: Vault, charge: VerifiedCharge) -> list[str]:
+    """What the meter signed, by a keyed hash: a bare one would outlive the driver and let anyone try all cards."""
+    return [vault.subject_of(each) for each in charge.payload_hashes]
+
+
+async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, hashes: Sequence[str]) -> bool:
     """Tell whether a record proved another session; credits and replacements of the same one may bring it again."""
-    for payload_sha256 in charge.payload_hashes:
+    for payload_sha256 in hashes:
         used = await unit.table(USED_RECORD).get(emsp_id, payload_sha256)
         if used is not None and (used.cpo_id, used.session_id) != (cdr.party_id, cdr.session_id):
             return True

@@ -383,7 +383,7 @@ class MeterKey:
 class UsedSignedRecord:
     """A signed meter record that an accepted CDR was proven by: it proves that session and no other, for ever.
 
-    `payload_sha256` names what the meter signed, however the signature is written.
+    `payload_sha256` names what the meter signed, however the signature is written, by the vault's keyed hash.
     """
 
     party_id: PartyId
