@@ -102,7 +102,15 @@ from emobility.protocols.ocpi.v221 import (
     read,
     write,
 )
-from emobility.protocols.ocpi.versions import NATIVE, SPOKEN, details_in, opposite, read_credentials
+from emobility.protocols.ocpi.versions import (
+    NATIVE,
+    ONLY_230,
+    SPOKEN,
+    details_in,
+    native_to,
+    opposite,
+    read_credentials,
+)
 
 _OF_CALLERS: Final = (INCOMING_TOKEN, PEER, PEER_ROLE)
 HUB_PEER_ID: Final = "hub"
@@ -399,6 +407,8 @@ class OCPIHost:
         return _in_both_spellings(served)
 
     def _served_by(self, interface: Interface, version: str) -> list[_Served]:
+        if interface.module in ONLY_230 and version != native_to(interface.module):
+            return []
         base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
         return [
             (f"{base}{path}".rstrip("/"), [method], self._module(handler, interface, version))
@@ -435,12 +445,12 @@ class OCPIHost:
         return serve
 
     def _module(self, handler: Handler, interface: Interface, version: str) -> Callable[[Request], Awaitable[Response]]:
-        """Serve a functional module. Handlers speak `NATIVE`; what comes in another version is bridged, both ways."""
+        """Serve a functional module. Handlers speak the version their module is native to; another is bridged."""
 
         async def serve(request: Request) -> Response:
             async def handle(ids: MessageIds) -> Reply:
                 call = await self.call_of(request, ids, version)
-                if version == NATIVE:
+                if version == native_to(interface.module):
                     reply = await handler(call)
                 else:
                     reply = await _bridged(call, handler, interface, version)
