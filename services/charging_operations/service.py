@@ -94,6 +94,8 @@ from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.station_told import told_desk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.terminal_api import TerminalAPI
+from services.charging_operations.terminals import TerminalDesk
 from services.charging_operations.timeline_api import TimelineAPI
 from services.charging_operations.told_api import ToldAPI
 from services.charging_operations.transaction_api import TransactionAPI
@@ -162,9 +164,11 @@ class ChargingOperations:
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.ad_hoc = AdHocDesk(office=office)
         self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
+        self.terminals = TerminalDesk(office=office, ad_hoc=self.ad_hoc)
+        self.host.add_interface(self.terminals.interface())
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
-        self.commands = CommandDesk(office=office, reservations=self.reservations)
+        self.commands = CommandDesk(office=office, reservations=self.reservations, terminals=self.terminals)
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
@@ -257,7 +261,8 @@ class ChargingOperations:
         IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
         AdHocAPI(operator=operator, desk=self.ad_hoc, public_url=self.host.base_url).mount_on(self.routes)
-        AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
+        AdHocPage(ports=self.office.ports, desk=self.ad_hoc, terminals=self.terminals).mount_on(app)
+        TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
