@@ -27,6 +27,7 @@ from emobility.domain.tax import tax_to_driver
 from emobility.ports.ports import Ports
 from emobility.runtime.html_pages import HEADERS, templates_in
 from emobility.runtime.tries_by_address import TriesByAddress
+from services.charging_operations.ad_hoc_receipts import AdHocReceipts
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, OPEN, AdHocSaleRecord, SaleState, invoice_number
 from services.charging_operations.ad_hoc_sales import (
     HOLDS_E4,
@@ -90,6 +91,7 @@ class AdHocPage:
             ("GET", "/sale/{sale_id}", self._watch),
             ("POST", "/sale/{sale_id}/stop", self._stop),
             ("GET", "/sale/{sale_id}/receipt", self._receipt),
+            ("GET", "/sale/{sale_id}/receipt.json", self._receipt_file),
             ("GET", "/sale/{sale_id}/meter-values", self._meter_values),
             ("GET", "/invoice/{ptp}/{reference}", self._invoice),
             ("GET", "/{code}", self._offer),
@@ -177,6 +179,14 @@ class AdHocPage:
 
     async def _receipt(self, request: Request, party_id: PartyId) -> Response:
         return await self._shown_receipt(request, await self._sale(request, party_id))
+
+    async def _receipt_file(self, request: Request, party_id: PartyId) -> Response:
+        """The receipt for machines, signed: `wattroam verify` checks it."""
+        sale = await self._sale(request, party_id)
+        if sale.invoice_number is None:
+            raise NotFound("no receipt yet")
+        written = await AdHocReceipts(ports=self.ports).written(sale, seller_name=await self._seller(party_id))
+        return Response(written, media_type="application/json", headers=dict(_HEADERS))
 
     async def _shown_receipt(self, request: Request, sale: AdHocSaleRecord) -> Response:
         party_id = sale.party_id
