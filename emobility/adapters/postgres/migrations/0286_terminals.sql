@@ -12,7 +12,7 @@ ALTER TABLE cpo_ad_hoc_sale
     ADD COLUMN refund_e4 BIGINT NOT NULL DEFAULT 0,
     ADD COLUMN refunded_e4 BIGINT NOT NULL DEFAULT 0,
     ADD CONSTRAINT no_more_is_given_back_than_is_due CHECK (refunded_e4 >= 0 AND refunded_e4 <= refund_e4);
-CREATE UNIQUE INDEX cpo_ad_hoc_sale_by_reference ON cpo_ad_hoc_sale (party_id, ptp_id, authorization_reference);
+CREATE INDEX cpo_ad_hoc_sale_by_reference ON cpo_ad_hoc_sale (party_id, ptp_id, authorization_reference);
 
 CREATE TABLE cpo_terminal (
     party_id TEXT NOT NULL,
