@@ -64,6 +64,8 @@ class SignatureVerdict(StrEnum):
     ENERGY_DIFFERS = "ENERGY_DIFFERS"
     REUSED = "REUSED"
     """A record proved another session that was accepted, whoever's it was."""
+    TIME_NOT_MEASURED = "TIME_NOT_MEASURED"
+    """Time is charged for, here or to the driver, and the meter does not vouch for it."""
 
 
 class CDRDecision(StrEnum):
@@ -502,6 +504,9 @@ def _meter_findings(policy: SignedMeterPolicy, verdict: SignatureVerdict) -> Ite
         yield CDRFinding(fault=CDRFault.METER_SIGNATURE_INVALID, detail="a signed meter value does not verify")
     if verdict is SignatureVerdict.ENERGY_DIFFERS:
         yield CDRFinding(fault=CDRFault.METER_ENERGY_DIFFERS, detail="the signed registers give another energy")
+    if verdict is SignatureVerdict.TIME_NOT_MEASURED:
+        detail = "time is charged for, and the meter's clock was not synchronised"
+        yield CDRFinding(fault=CDRFault.METER_TIME_NOT_MEASURED, detail=detail)
     if policy is not SignedMeterPolicy.REQUIRED:
         return
     if verdict is SignatureVerdict.NOT_SIGNED:

@@ -10,6 +10,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.unit_of_work import UnitOfWork
 from services.audit.rows import all_rows
 from services.settlement.batching import key_of
+from services.settlement.meter_records import METER_RECORD, MeterRecordKept
 from services.settlement.records import (
     ACCEPTANCE,
     ACCOUNT,
@@ -60,6 +61,7 @@ class SettlementRows:
     accounts: list[AccountRecord] = field(default_factory=list)
     deployments: list[DeploymentRecord] = field(default_factory=list)
     chains: list[ChainRecord] = field(default_factory=list)
+    meter_records: list[MeterRecordKept] = field(default_factory=list)
 
     def statements_by_key(self) -> dict[StatementKey, StatementRecord]:
         """Return the statements by their keys."""
@@ -100,6 +102,7 @@ async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
             accounts=await all_rows(unit, ACCOUNT),
             deployments=await all_rows(unit, DEPLOYMENT),
             chains=await all_rows(unit, CHAIN),
+            meter_records=await all_rows(unit, METER_RECORD),
         )
         moved = rows.transactions != await all_rows(unit, TRANSACTION) or rows.batches != await all_rows(unit, BATCH)
         if not moved and rows.statements == await all_rows(unit, STATEMENT):

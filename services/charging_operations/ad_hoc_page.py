@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.money import Price, decimal_from_e4
+from emobility.domain.personal import SubjectErased, SubjectRestricted
 from emobility.domain.quantities import kwh
 from emobility.domain.tariff.price_sheet import price_sheet
 from emobility.domain.tariff.selection import zone_of
@@ -175,6 +176,7 @@ class AdHocPage:
             found = await unit.table(AD_HOC_SALE).select(where, limit=1)
         if not found or not found[0].is_invoiced_here:
             raise NotFound("no such invoice")
+        await self._refuse_erased(found[0])
         return await self._shown_receipt(request, found[0])
 
     async def _receipt(self, request: Request, party_id: PartyId) -> Response:
@@ -242,7 +244,16 @@ class AdHocPage:
         return PlainTextResponse("\n".join(texts), headers=dict(_HEADERS))
 
     async def _sale(self, request: Request, party_id: PartyId) -> AdHocSaleRecord:
-        return await self.desk.sale(party_id, request.path_params["sale_id"])
+        sale = await self.desk.sale(party_id, request.path_params["sale_id"])
+        await self._refuse_erased(sale)
+        return sale
+
+    async def _refuse_erased(self, sale: AdHocSaleRecord) -> None:
+        """Raises `NotFound`: its driver was erased, whatever the law makes the CPO keep."""
+        try:
+            await self.ports.vault.open(sale.uid)
+        except (SubjectErased, SubjectRestricted) as error:
+            raise NotFound("no such sale") from error
 
     async def _seller(self, party_id: PartyId) -> str:
         async with self.ports.units.begin() as unit:

@@ -14,7 +14,7 @@ from typing import Final
 
 from emobility.domain.ad_hoc import takings
 from emobility.domain.authorization import COMMANDED
-from emobility.domain.charging_periods import whole_second
+from emobility.domain.charging_periods import whole_second, without_time
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.errors import EmobilityError, RuleBroken
 from emobility.domain.identifiers import PartyId, Role
@@ -370,7 +370,7 @@ class AdHocDesk:
         """Price a charge that is complete, and have the sum taken. Raises as `price_session` does."""
         ended_at = whole_second(record.last_at)
         bound = self._bound(sale, record)
-        periods = periods_of(bound, record.transaction)
+        periods = proof.provable(periods_of(bound, record.transaction))
         priced = price_of(bound, periods, ended_at)
         taken = takings(priced.total, held_e4=sale.held_e4)
         closed = replace(
@@ -430,10 +430,13 @@ class AdHocDesk:
         sale = await unit.table(AD_HOC_SALE).get_for_update(record.party_id, found[0].sale_id) if found else None
         if sale is None or sale.transaction_id != record.transaction_id:
             return False
-        if sale.state not in _PAID or sale.ended_at is None or sale.energy_import_wh != record.metered_import_wh:
+        is_same_energy = sale.energy_import_wh == record.metered_import_wh
+        if sale.state not in _PAID or sale.erased_at is not None or not is_same_energy:
             return True
         ended_at = whole_second(record.last_at)
         periods = periods_of(sale, record.transaction)
+        if not any(period.charging_s or period.parking_s for period in sale.periods):
+            periods = without_time(periods)  # its meter did not vouch for it
         try:
             taken = takings(price_of(sale, periods, ended_at).total, held_e4=sale.held_e4)
         except EmobilityError:

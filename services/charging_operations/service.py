@@ -18,6 +18,7 @@ from fastapi.responses import Response
 
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.retention import RetentionTerms
 from emobility.events.charging import CHARGING
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
@@ -37,6 +38,7 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.ad_hoc_api import AdHocAPI
 from services.charging_operations.ad_hoc_page import AdHocPage
+from services.charging_operations.ad_hoc_retention import AdHocRetention
 from services.charging_operations.ad_hoc_sales import AdHocDesk
 from services.charging_operations.ad_hoc_work import WATCH_INTERVAL as AD_HOC_INTERVAL
 from services.charging_operations.ad_hoc_work import AdHocWorker
@@ -59,6 +61,7 @@ from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.expired_reservations import ExpiryDesk
+from services.charging_operations.exposure import ExposureDesk
 from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
@@ -136,6 +139,7 @@ class ChargingOperations:
             None if settings.vat_register_url is None else ViesRegister(ports.http, url=settings.vat_register_url)
         )
         self.told = told_desk(self.office, VATNumberDesk(office=self.office, register=register))
+        self._retention_terms = RetentionTerms(vouchers_years=settings.fiscal_retention_years)
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
@@ -160,15 +164,19 @@ class ChargingOperations:
         self.claims = ClaimDesk(office=office, stations=self.stations)
         self.concurrency = ConcurrencyDesk(office=office)
         self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
-        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
+        self.exposure = ExposureDesk(office=office)
+        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency, exposure=self.exposure)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.ad_hoc = AdHocDesk(office=office)
         self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
         self.terminals = TerminalDesk(office=office, ad_hoc=self.ad_hoc)
         self.host.add_interface(self.terminals.interface())
+        self.ad_hoc_retention = AdHocRetention(office=office, terms=self._retention_terms)
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
-        self.commands = CommandDesk(office=office, reservations=self.reservations, terminals=self.terminals)
+        self.commands = CommandDesk(
+            office=office, reservations=self.reservations, terminals=self.terminals, exposure=self.exposure
+        )
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
@@ -255,12 +263,14 @@ class ChargingOperations:
         SmartChargingAPI(operator=operator, charging=self.charging, groups=groups).mount_on(self.routes)
         QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
-        AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
-            self.routes
-        )
+        AuthorizationAPI(
+            operator=operator, concurrency=self.concurrency, local_lists=self.local_lists, exposure=self.exposure
+        ).mount_on(self.routes)
         IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
-        AdHocAPI(operator=operator, desk=self.ad_hoc, public_url=self.host.base_url).mount_on(self.routes)
+        AdHocAPI(
+            operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
+        ).mount_on(self.routes)
         AdHocPage(ports=self.office.ports, desk=self.ad_hoc, terminals=self.terminals).mount_on(app)
         TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
@@ -270,6 +280,7 @@ class ChargingOperations:
         """Consume the log, send deliveries and commands, look for what is overdue, until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
+            tasks.create_task(self.exposure.run(stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
             tasks.create_task(self.ad_hoc_worker.run(stop))
@@ -283,6 +294,9 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.costs.tell_all, self._real_time(COST_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
+                tasks.create_task(
+                    self._again_and_again(self.ad_hoc_retention.sweep, self._business_time(limits.sweep_interval))
+                ),
                 tasks.create_task(
                     self._again_and_again(self.invoicing.issue_due, self._business_time(limits.sweep_interval))
                 ),

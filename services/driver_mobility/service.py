@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.retention import RetentionTerms
 from emobility.ports.ports import Ports
 from emobility.protocols.cdr_standing import SettlementClient
 from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
@@ -82,12 +83,14 @@ class DriverMobility:
         self.host.add_interface(self.exchange.interface())
         AgreementAPI(access, self.exchange).mount_on(self.app)
         self.app.router.routes += agreement_pages(self.exchange, access, settings)
+        self._erasing = Erasing(
+            ports, self.host.deliveries, tokens, terms=RetentionTerms(vouchers_years=settings.fiscal_retention_years)
+        )
         self.reconciliations = Reconciliations(ports=ports, deliveries=self.host.deliveries, books=MSPBooks())
         for interface in self.reconciliations.interfaces():
             self.host.add_interface(interface)
         InvoicingAPI(access, self.reconciliations).mount_on(self.app)
         self.app.router.routes += reconciliation_pages(self.reconciliations, access, settings)
-        self._erasing = Erasing(ports, self.host.deliveries, tokens, retention_years=settings.fiscal_retention_years)
         settlement = SettlementClient(
             ports.http,
             settlement_url=settings.settlement_url,

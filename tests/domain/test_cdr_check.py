@@ -448,6 +448,8 @@ NOT_REQUIRED = replace(AGREEMENT, signed_meter_policy=SignedMeterPolicy.NOT_REQU
         (AGREEMENT, SignatureVerdict.KEY_NOT_PINNED, ()),
         (AGREEMENT, SignatureVerdict.INVALID, (CDRFault.METER_SIGNATURE_INVALID,)),
         (AGREEMENT, SignatureVerdict.ENERGY_DIFFERS, (CDRFault.METER_ENERGY_DIFFERS,)),
+        (REQUIRED, SignatureVerdict.TIME_NOT_MEASURED, (CDRFault.METER_TIME_NOT_MEASURED,)),
+        (AGREEMENT, SignatureVerdict.TIME_NOT_MEASURED, (CDRFault.METER_TIME_NOT_MEASURED,)),
         *((NOT_REQUIRED, verdict, ()) for verdict in SignatureVerdict if verdict is not SignatureVerdict.REUSED),
         *((each, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)) for each in (REQUIRED, AGREEMENT)),
         (NOT_REQUIRED, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)),

@@ -207,12 +207,16 @@ def evidence_leaf_of(receipt: Receipt) -> bytes:
     record = receipt.record
     if max(record.import_wh, record.export_wh) > U64_MAX:
         return b""  # no leaf has such energy, so no root is reached
+    meter = receipt.place.meter
+    if (meter is None) != (receipt.form == "wattroam-receipt-1"):
+        return b""  # nor has a leaf of one form the shape of the other
     return evidence_hash(
         kind=LeafKind[record.kind],
         cdr_key=bytes.fromhex(receipt.place.cdr_key),
         import_wh=record.import_wh,
         export_wh=record.export_wh,
         commitment=record_commitment(record, salt=bytes.fromhex(receipt.salt)),
+        meter=bytes.fromhex(meter or ""),
     )
 
 
