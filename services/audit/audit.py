@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
-from services.audit.ad_hoc import check_nobody_else_is_billed, check_sales
+from services.audit.ad_hoc import check_ledger, check_nobody_else_is_billed, check_sales
 from services.audit.batches import check_acceptances, check_batches, check_transactions
 from services.audit.billing import (
     check_bills,
@@ -106,6 +106,7 @@ def audit(
         check_payments(books),
         check_holds(books),
         check_sales(books),
+        check_ledger(books),
         check_nobody_else_is_billed(books),
         check_paid_billed_invoiced(books),
         check_payables(books),
