@@ -48,6 +48,8 @@ class SettlementMode(StrEnum):
     PREFUNDED = "PREFUNDED"
     CREDIT_LINE = "CREDIT_LINE"
     GUARANTEE = "GUARANTEE"
+    CONFIDENTIAL = "CONFIDENTIAL"
+    """Prefunded, and no amount of the pair is shown: parties' nets over all their statements are settled."""
     OFF_CHAIN = "OFF_CHAIN"
     """The two settle elsewhere: their CDRs are checked, booked and audited, and go into no batch."""
 

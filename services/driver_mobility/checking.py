@@ -162,7 +162,9 @@ class CDRChecking:
             frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
-            signature_verdict=await signature_verdict(unit, self._ports.vault, emsp_id, cdr),
+            signature_verdict=await signature_verdict(
+                unit, self._ports.vault, emsp_id, cdr, retail=None if quote is None else quote.quote.tariff
+            ),
             received_at=record.received_at,
             may_wait=self._ports.clock.now() < record.decide_by - LAST_LOOK,
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from emobility.domain.agreement import NoAgreementInForce, SignedMeterPolicy
 from emobility.domain.batch.hashing import SALT_BYTES
 from emobility.domain.batch.meter import MeterCommitted, meter_commitment
 from emobility.domain.cdr import CDR
 from emobility.domain.errors import EmobilityError
 from emobility.domain.personal import SubjectErased
 from emobility.domain.receipt.document import EvidenceRecord, MeterShown, canonical, read
+from emobility.domain.receipt.lines import unsigned_note
 from emobility.domain.receipt.making import evidence_record, record_commitment
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -22,6 +24,7 @@ from emobility.protocols.ocmf.committing import meter_record
 from emobility.protocols.ocmf.showing import meter_shown
 from services.driver_mobility.billing import bill_id_of
 from services.driver_mobility.records import EVIDENCE, METER_KEY, EvidenceKept, QuoteRecord
+from services.driver_mobility.terms import agreement_at
 
 SALT_DIGITS: Final = 2 * SALT_BYTES
 
@@ -56,6 +59,7 @@ async def keep_evidence(unit: UnitOfWork, ports: Ports, quote: QuoteRecord, cdr:
         bill_id=bill_id_of(quote.party_id, cdr.party_id, cdr.credit_reference_id or cdr.cdr_id),
         seller_key=await ports.signer.public_key(quote.party_id),
         meter=None if signed is None else signed.shown,
+        remarks=() if signed is not None else (unsigned_note(await _policy(unit, quote, cdr)),),
     )
     text, subject = salt.hex() + meter_salt.hex() + canonical(record).decode(), cdr.token.contract_id.subject
     try:
@@ -80,6 +84,14 @@ async def opened(vault: Vault, kept: EvidenceKept) -> OpenedEvidence:
     return OpenedEvidence(
         record=read(written.encode(), EvidenceRecord), salt=salts[:SALT_BYTES], meter_salt=salts[SALT_BYTES:]
     )
+
+
+async def _policy(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR) -> SignedMeterPolicy | None:
+    try:
+        agreement = await agreement_at(unit, quote.party_id, cdr.party_id, cdr.charging_started_at)
+    except NoAgreementInForce:
+        return None
+    return agreement.signed_meter_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

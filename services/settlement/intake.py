@@ -16,6 +16,7 @@ from emobility.domain.agreement import RoamingAgreement, SettlementMode, documen
 from emobility.domain.batch.hashing import HASH_BYTES
 from emobility.domain.batch.leaf import NO_METER, PAIR_SECRET_BYTES, LeafKind, leaf_of
 from emobility.domain.errors import RuleBroken
+from emobility.domain.exposure import limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
 from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted, CDRAcceptedFigures
@@ -197,7 +198,7 @@ async def _name_of(unit: UnitOfWork, event: AgreementEvent) -> str:
 async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgreement) -> None:
     """Enter an opening under this version, unless the book's part of the terms stays as it is."""
     openings = await openings_of(unit, terms.cpo_id, name)
-    limit_e4 = terms.credit_limit_e4 if terms.settlement_mode is SettlementMode.CREDIT_LINE else 0
+    limit_e4 = limit_e4_of(terms) or 0
     opening = Opening(
         cpo_id=terms.cpo_id,
         agreement_id=name,

@@ -155,8 +155,8 @@ def _price(record: EvidenceRecord) -> Finding:
 
 
 def _energy(record: EvidenceRecord) -> Finding:
-    imported = sum(period.energy_import_wh for period in record.periods)
     exported = sum(period.energy_export_wh for period in record.periods)
+    imported = exported + round(sum(period.net_wh for period in _periods(record)))
     if (imported, exported) != (record.import_wh, record.export_wh):
         return _refused(Check.ENERGY, "The charging periods do not add up to the energy of the receipt.")
     return _holds(Check.ENERGY, f"The charging periods add up to {kwh(imported)} kWh drawn and {kwh(exported)} fed in.")
@@ -254,11 +254,14 @@ def _quote_of(record: EvidenceRecord) -> RetailQuote:
 
 
 def _priced(record: EvidenceRecord) -> PricedSession:
-    names = [field.name for field in fields(ChargingPeriod) if field.name != "tariff_id"]
-    periods = [ChargingPeriod(**{name: getattr(shown, name) for name in names}) for shown in record.periods]
     return price_session(
-        tariff_of(record.quote.tariff), periods, ended_at=record.ended_at, time_zone=record.quote.time_zone
+        tariff_of(record.quote.tariff), _periods(record), ended_at=record.ended_at, time_zone=record.quote.time_zone
     )
+
+
+def _periods(record: EvidenceRecord) -> list[ChargingPeriod]:
+    names = [field.name for field in fields(ChargingPeriod) if field.name != "tariff_id"]
+    return [ChargingPeriod(**{name: getattr(shown, name) for name in names}) for shown in record.periods]
 
 
 def _minute(quote: RetailQuote) -> str:

@@ -85,6 +85,7 @@ class PeriodShown(Document, frozen=True, kw_only=True):
     power_w_max: int | None = None
     current_a_min: Decimal | None = None
     current_a_max: Decimal | None = None
+    energy_rest_wh: Decimal | None = None
 
 
 class LineShown(Document, frozen=True, kw_only=True):

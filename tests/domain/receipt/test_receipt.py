@@ -23,6 +23,7 @@ from emobility.domain.receipt.settled import ChainAnswers, chain_finding
 from emobility.protocols.ocmf import OCMFRefused
 from emobility.protocols.ocmf.showing import is_opened, meter_shown
 from tests.domain.receipt.world import (
+    CDR_,
     METER_SALT,
     NEIGHBOUR_E4,
     WHOLESALE_E4,
@@ -433,3 +434,12 @@ def test_the_place_of_a_proof_is_the_statements() -> None:
         count=receipt.place.count,
         siblings=tuple(bytes.fromhex(sibling) for sibling in receipt.place.siblings),
     ) == SETTLED.trees.evidence_proof(SETTLED.index)
+
+
+def test_periods_that_state_less_than_a_wh_are_shown_and_add_up() -> None:
+    first, last = CDR_.periods
+    thirds = replace(first, energy_import_wh=4_999, energy_rest_wh=Decimal("0.6")), last
+    record = a_record(replace(CDR_, periods=thirds))
+
+    assert record.periods[0].energy_rest_wh == Decimal("0.6")
+    assert refused(canonical(Settled(record).receipt())) == []
