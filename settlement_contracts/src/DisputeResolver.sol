@@ -154,23 +154,16 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
     // DEMANDS
 
     /// @inheritdoc IDisputeResolver
-    function demand(
-        bytes calldata opening,
-        bytes32 evidenceLeaf,
-        uint64 dueE4,
-        uint64 creditE4,
-        uint256 index,
-        bytes calldata siblings,
-        Word calldata word
-    ) external nonReentrant {
+    function demand(bytes calldata opening, HiddenLeaf calldata hidden, Word calldata word) external nonReentrant {
         Stated memory stated = _inTime(opening);
-        _requireInSums(stated, SumTree.leafNode(evidenceLeaf, dueE4, creditE4), index, siblings);
-        bytes32 id = _id(stated.id, evidenceLeaf);
+        SumNode memory leaf = SumTree.leafNode(hidden.evidenceLeaf, hidden.dueE4, hidden.creditE4);
+        _requireInSums(stated, leaf, hidden.index, hidden.siblings);
+        bytes32 id = _id(stated.id, hidden.evidenceLeaf);
         Case storage case_ = _cases[id];
         if (!stated.isFinal || case_.stage != Stage.NONE) revert DisputeResolverWrongStage(id, case_.stage);
         _requireWord(word, keccak256(abi.encode(DEMAND_TYPEHASH, id, word.party, word.deadline)));
         uint40 deadline = uint40(block.timestamp) + ANSWER_WINDOW;
-        _open(case_, Stage.DEMANDED, deadline, stated, word.party, _netE4(dueE4, creditE4));
+        _open(case_, Stage.DEMANDED, deadline, stated, word.party, _netE4(hidden.dueE4, hidden.creditE4));
         emit LeafDemanded(id, word.party, deadline);
         vault.reserve(word.party, demandBondE4);
     }

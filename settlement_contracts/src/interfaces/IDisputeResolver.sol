@@ -60,6 +60,20 @@ interface IDisputeResolver {
         bytes siblings;
     }
 
+    /// @notice A leaf of which only hash and amounts are known.
+    /// @param evidenceLeaf Its hash.
+    /// @param dueE4 What the MSP owes for it, in ten-thousandths.
+    /// @param creditE4 What the CPO owes for it.
+    /// @param index Its position.
+    /// @param siblings Its proof in the sum tree.
+    struct HiddenLeaf {
+        bytes32 evidenceLeaf;
+        uint64 dueE4;
+        uint64 creditE4;
+        uint256 index;
+        bytes siblings;
+    }
+
     /// @notice A party's word.
     /// @param party Its number.
     /// @param deadline Until when the word counts (unix seconds).
@@ -192,17 +206,8 @@ interface IDisputeResolver {
 
     /// @notice Asks the other party to show a leaf of which only hash and amounts are known. The demander's bond is
     /// reserved, and goes to whoever has to answer.
-    /// @param evidenceLeaf The leaf's hash; `siblings` its proof in the sum tree.
     /// @param word Over `Demand(bytes32 id,uint32 party,uint40 deadline)`.
-    function demand(
-        bytes calldata opening,
-        bytes32 evidenceLeaf,
-        uint64 dueE4,
-        uint64 creditE4,
-        uint256 index,
-        bytes calldata siblings,
-        Word calldata word
-    ) external;
+    function demand(bytes calldata opening, HiddenLeaf calldata hidden, Word calldata word) external;
 
     /// @notice Shows a leaf that was demanded. Anyone may.
     /// @param statement Struct hash of its statement.
