@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {DisputeResolver} from "./DisputeResolver.sol";
+import {DisputeResolver} from "./disputes/DisputeResolver.sol";
 import {IArbiter} from "./interfaces/IArbiter.sol";
 import {IConfidentialBook} from "./interfaces/IConfidentialBook.sol";
 import {IMeterEvidence} from "./interfaces/IMeterEvidence.sol";

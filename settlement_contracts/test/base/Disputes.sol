@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {CollateralVault} from "../../src/CollateralVault.sol";
-import {DisputeResolver} from "../../src/DisputeResolver.sol";
+import {DisputeResolver} from "../../src/disputes/DisputeResolver.sol";
 import {EmbeddedCurrency} from "../../src/EmbeddedCurrency.sol";
 import {MeterEvidence} from "../../src/MeterEvidence.sol";
 import {PartyRegistry} from "../../src/PartyRegistry.sol";

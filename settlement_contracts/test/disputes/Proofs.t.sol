@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {DisputeResolver} from "../../src/DisputeResolver.sol";
+import {DisputeResolver} from "../../src/disputes/DisputeResolver.sol";
 import {IDisputeResolver} from "../../src/interfaces/IDisputeResolver.sol";
 import {EvidenceLeaf} from "../../src/trees/EvidenceTree.sol";
 import {Disputes} from "../base/Disputes.sol";

@@ -4,13 +4,13 @@ pragma solidity 0.8.37;
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {IArbiter} from "./interfaces/IArbiter.sol";
-import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
-import {IDisputeResolver} from "./interfaces/IDisputeResolver.sol";
-import {IMeterEvidence} from "./interfaces/IMeterEvidence.sol";
-import {IPartyRegistry} from "./interfaces/IPartyRegistry.sol";
-import {EvidenceLeaf, EvidenceTree} from "./trees/EvidenceTree.sol";
-import {SumNode, SumTree} from "./trees/SumTree.sol";
+import {IArbiter} from "../interfaces/IArbiter.sol";
+import {ICollateralVault} from "../interfaces/ICollateralVault.sol";
+import {IDisputeResolver} from "../interfaces/IDisputeResolver.sol";
+import {IMeterEvidence} from "../interfaces/IMeterEvidence.sol";
+import {IPartyRegistry} from "../interfaces/IPartyRegistry.sol";
+import {EvidenceLeaf, EvidenceTree} from "../trees/EvidenceTree.sol";
+import {SumNode, SumTree} from "../trees/SumTree.sol";
 
 /// @notice See {IDisputeResolver}. What a statement says and how its pair is corrected, a book's own resolver knows.
 abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient, EIP712 {
