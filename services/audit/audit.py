@@ -28,6 +28,7 @@ from services.audit.chain_rules import (
     check_signatures,
 )
 from services.audit.chain_sight import ChainSight, look_at_chain
+from services.audit.confidential import check_confidential_finality, check_party_nets
 from services.audit.documents import check_documents, check_one_live_cdr_per_session, check_wholesale_prices
 from services.audit.energy import check_energy, check_quarantine
 from services.audit.evidence import check_commitments, check_evidence
@@ -114,6 +115,7 @@ def audit(
         check_acceptances(books),
         check_transactions(books),
         check_nets(books),
+        check_party_nets(books),
         check_settled_energy(books),
         check_evidence(books),
         check_every_event_was_handled(books),
@@ -142,6 +144,7 @@ def _on_chain(books: Books, sight: ChainSight) -> list[Check]:
         recorded,
         check_signatures(books, sight),
         check_finality(books, sight),
+        check_confidential_finality(books, sight.confidential, sight.signers),
         check_collateral(books, sight),
         check_agreements(books, sight),
     ]
