@@ -115,13 +115,14 @@ def audit(
         check_acceptances(books),
         check_transactions(books),
         check_nets(books),
-        check_party_nets(books),
         check_settled_energy(books),
         check_evidence(books),
         check_every_event_was_handled(books),
     ]
     if books.unsealed is not None:
         checks.append(check_commitments(books, books.unsealed))
+    if books.settlement.confidential.are_there:
+        checks.append(check_party_nets(books))
     if sight is not None:
         checks += _on_chain(books, sight)
     if truth is not None:
@@ -140,11 +141,14 @@ def _on_chain(books: Books, sight: ChainSight) -> list[Check]:
     recorded = check_chain(books, sight)
     if sight.strangeness is not None:
         return [recorded]
+    confidential = []
+    if books.settlement.confidential.are_there:
+        confidential.append(check_confidential_finality(books, sight.confidential, sight.signers))
     return [
+        *confidential,
         recorded,
         check_signatures(books, sight),
         check_finality(books, sight),
-        check_confidential_finality(books, sight.confidential, sight.signers),
         check_collateral(books, sight),
         check_agreements(books, sight),
     ]

@@ -27,6 +27,11 @@ class ConfidentialRows:
     sealed: list[SealedStatementRecord] = field(default_factory=list)
     nets: list[PartyNetRecord] = field(default_factory=list)
 
+    @property
+    def are_there(self) -> bool:
+        """Whether anything was ever settled so; the rules are not tried where nothing was."""
+        return bool(self.books or self.batches or self.sealed or self.nets)
+
 
 async def gather_confidential(unit: UnitOfWork) -> ConfidentialRows:
     """Read everything."""
