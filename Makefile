@@ -43,8 +43,9 @@ soak: tools kafka ## What takes long, and the tests that kill processes, again a
 	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
 		WATTROAM_SOAK=1 WATTROAM_FAULT_SEED=$$round $(BIN)/python -m pytest -q -m "fault or long" $(PYTEST_ARGS) || exit 1; done
 
-fuzz: tools foundry ## Hostile frames (FUZZ_FRAMES=10000000), property tests and contracts with many examples (FUZZ_EXAMPLES=5000)
+fuzz: tools foundry ## Hostile frames (FUZZ_FRAMES=10000000), tampered meter records (FUZZ_TAMPERINGS=100000), property tests and contracts with many examples (FUZZ_EXAMPLES=5000)
 	@$(BIN)/python -m tests.gateway.frame_fuzz --frames $(or $(FUZZ_FRAMES),10000000)
+	@$(BIN)/python -m tests.ocmf.tampering --changes $(or $(FUZZ_TAMPERINGS),100000)
 	@cd $(CONTRACTS) && PATH=$(FOUNDRY):$$PATH FORGE_SNAPSHOT_CHECK=false FOUNDRY_FUZZ_SEED=$$(date +%s) \
 		FOUNDRY_FUZZ_RUNS=$(or $(FUZZ_EXAMPLES),5000) FOUNDRY_INVARIANT_RUNS=256 forge test
 	@WATTROAM_FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),5000) $(BIN)/python -m pytest -q -m "not kafka and not fault" \

@@ -62,6 +62,8 @@ class SignatureVerdict(StrEnum):
     ENERGY_DIFFERS = "ENERGY_DIFFERS"
     REUSED = "REUSED"
     """A record proved another session that was accepted, whoever's it was."""
+    TIME_NOT_MEASURED = "TIME_NOT_MEASURED"
+    """Time is charged for, here or to the driver, and the meter does not vouch for it."""
 
 
 class CDRDecision(StrEnum):
@@ -296,8 +298,9 @@ def _period_findings(cdr: CDR) -> Iterator[CDRFinding]:
         yield CDRFinding(fault=CDRFault.PERIODS_OUT_OF_ORDER, detail="a period does not start after the one before")
     if min(starts) < cdr.started_at or max(starts) > cdr.ended_at:
         yield CDRFinding(fault=CDRFault.PERIODS_OUTSIDE_SESSION, detail="a period starts outside the session")
-    import_wh = sum(period.energy_import_wh for period in cdr.periods)
     export_wh = sum(period.energy_export_wh for period in cdr.periods)
+    # Totals are whole Wh: what periods state beyond them is rounded once, in their sum.
+    import_wh = export_wh + round(sum(period.net_wh for period in cdr.periods))
     if (import_wh, export_wh) != (cdr.total_energy_import_wh, cdr.total_energy_export_wh):
         yield CDRFinding(
             fault=CDRFault.PERIODS_MISS_ENERGY,
@@ -483,6 +486,9 @@ def _meter_findings(policy: SignedMeterPolicy, verdict: SignatureVerdict) -> Ite
         yield CDRFinding(fault=CDRFault.METER_SIGNATURE_INVALID, detail="a signed meter value does not verify")
     if verdict is SignatureVerdict.ENERGY_DIFFERS:
         yield CDRFinding(fault=CDRFault.METER_ENERGY_DIFFERS, detail="the signed registers give another energy")
+    if verdict is SignatureVerdict.TIME_NOT_MEASURED:
+        detail = "time is charged for, and the meter's clock was not synchronised"
+        yield CDRFinding(fault=CDRFault.METER_TIME_NOT_MEASURED, detail=detail)
     if policy is not SignedMeterPolicy.REQUIRED:
         return
     if verdict is SignatureVerdict.NOT_SIGNED:

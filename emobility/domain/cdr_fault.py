@@ -46,6 +46,8 @@ class CDRFault(StrEnum):
     METER_SIGNATURE_INVALID = "METER_SIGNATURE_INVALID"
     METER_ENERGY_DIFFERS = "METER_ENERGY_DIFFERS"
     METER_RECORD_REUSED = "METER_RECORD_REUSED"
+    METER_TIME_NOT_MEASURED = "METER_TIME_NOT_MEASURED"
+    """It charges for time, and the meter's clock was not synchronised: the meter proves energy alone."""
     IMPLAUSIBLE = "IMPLAUSIBLE"
     TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105 - the name of a rule, no password
     CREDIT_WITHOUT_ORIGINAL = "CREDIT_WITHOUT_ORIGINAL"

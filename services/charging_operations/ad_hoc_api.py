@@ -19,10 +19,11 @@ from services.charging_operations.ad_hoc_records import (
     SaleChannel,
     SaleState,
 )
+from services.charging_operations.ad_hoc_retention import AdHocRetention, KeptSale
 from services.charging_operations.ad_hoc_sales import AdHocDesk, AdHocPoint
 from services.charging_operations.office import short_hash
 from services.charging_operations.operator_api import OperatorAPI
-from services.charging_operations.routes import PAGE, Query, Route, RouteTable, read_body
+from services.charging_operations.routes import PAGE, Query, Route, RouteTable, page_of, read_body
 
 STATE: Final = Query("state", SaleState, "only in this state")
 
@@ -67,6 +68,7 @@ class AdHocAPI:
 
     operator: OperatorAPI
     desk: AdHocDesk
+    retention: AdHocRetention
     public_url: str
 
     def mount_on(self, routes: RouteTable) -> None:
@@ -77,8 +79,14 @@ class AdHocAPI:
                 Route("POST", "/ad-hoc/points", self.open_point, AdHocPoint, ShownPoint),
                 Route("GET", "/ad-hoc/points", self.list_points, None, list[ShownPoint], PAGE),
                 Route("GET", "/ad-hoc/sales", self.list_sales, None, list[ShownSale], (*PAGE, STATE)),
+                Route("GET", "/ad-hoc/retention", self.list_kept, None, list[KeptSale], PAGE),
             ],
             writes=TokenRole.OPERATOR,
+        )
+        routes.add(
+            "Ad hoc sales",
+            [Route("POST", "/ad-hoc/sales/{sale_id}/erase", self.erase_sale, None, KeptSale)],
+            writes=TokenRole.OWNER,
         )
 
     async def open_point(self, request: Request, party_id: PartyId) -> Any:
@@ -97,6 +105,15 @@ class AdHocAPI:
         """List the sales, the newest first."""
         rows = await self.operator.rows(request, party_id, AD_HOC_SALE, "state", order_by=("-made_at",))
         return [_shown_sale(row) for row in rows]
+
+    async def list_kept(self, request: Request, party_id: PartyId) -> Any:
+        """Say of each sale until when its driver's data are kept, and by which law, the oldest first."""
+        offset, limit = page_of(request)
+        return await self.retention.kept(party_id, offset=offset, limit=limit)
+
+    async def erase_sale(self, request: Request, party_id: PartyId) -> Any:
+        """Erase a sale's personal data for whoever bought it; its id stands in the link that the driver got."""
+        return await self.retention.erase(party_id, request.path_params["sale_id"])
 
     def _shown(self, point: AdHocPointRecord) -> ShownPoint:
         url = f"{self.public_url}/{point.party_id}/pay/{point.code}"

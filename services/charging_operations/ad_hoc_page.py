@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.money import Price, decimal_from_e4
+from emobility.domain.personal import SubjectErased, SubjectRestricted
 from emobility.domain.quantities import kwh
 from emobility.domain.tariff.price_sheet import price_sheet
 from emobility.domain.tariff.selection import zone_of
@@ -204,7 +205,12 @@ class AdHocPage:
         return PlainTextResponse("\n".join(texts), headers=dict(_HEADERS))
 
     async def _sale(self, request: Request, party_id: PartyId) -> AdHocSaleRecord:
-        return await self.desk.sale(party_id, request.path_params["sale_id"])
+        sale = await self.desk.sale(party_id, request.path_params["sale_id"])
+        try:
+            await self.ports.vault.open(sale.uid)
+        except (SubjectErased, SubjectRestricted) as error:
+            raise NotFound("no such sale") from error
+        return sale
 
     async def _seller(self, party_id: PartyId) -> str:
         async with self.ports.units.begin() as unit:

@@ -82,6 +82,7 @@ class AdHocSaleRecord:
         periods: What the price was made of, once it ended.
         failure: Why the money was given back, or not taken.
         invoice_number: Given when the money was taken; without a gap per CPO.
+        erased_at: When all that leads to the driver went: token, card, payment, meter records.
     """
 
     party_id: PartyId
@@ -122,6 +123,7 @@ class AdHocSaleRecord:
     failure: str | None = None
     invoice_number: int | None = None
     finished_at: datetime | None = None
+    erased_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -351,7 +351,7 @@ class AdHocDesk:
         """Price a charge that is complete, and have the sum taken. Raises as `price_session` does."""
         ended_at = whole_second(record.last_at)
         bound = self._bound(sale, record)
-        periods = periods_of(bound, record.transaction)
+        periods = proof.provable(periods_of(bound, record.transaction))
         taken = takings(price_of(bound, periods, ended_at).total, held_e4=sale.held_e4)
         closed = replace(
             bound,

@@ -42,6 +42,7 @@ from emobility.protocols.station_control.messages import (
 )
 from emobility.runtime.backlog import Backlog
 from services.charging_operations.authorizing import keep_authorization
+from services.charging_operations.exposure import ExposureDesk
 from services.charging_operations.office import Office, agreement_at, short_hash
 from services.charging_operations.records import (
     AUTHORIZATION,
@@ -92,6 +93,7 @@ class CommandDesk:
 
     office: Office
     reservations: ReservationDesk
+    exposure: ExposureDesk
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: int = 0
     _backlog: Backlog = field(init=False)
@@ -268,8 +270,10 @@ class CommandDesk:
             command_id=record.command_id,
             group_key=token.group_key,
         )
-        await keep_authorization(self.office, unit, decision, correlation_id=record.correlation_id)
-        return started
+        judged = await self.exposure.judged(unit, decision)
+        await self.exposure.reserve(unit, judged)
+        await keep_authorization(self.office, unit, judged, correlation_id=record.correlation_id)
+        return started if judged.is_accepted else record
 
     async def _target(
         self, unit: UnitOfWork, party_id: PartyId, command: v221.StartSession | v221.ReserveNow

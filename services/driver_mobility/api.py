@@ -201,6 +201,7 @@ class API:
             ("PATCH", driver, self.change_driver),
             ("POST", f"{driver}/erase", self.erase_driver),
             ("GET", "/erasures", self.list_erasures),
+            ("GET", "/retention", self.show_retention),
             ("PUT", f"{driver}/card", self.put_card),
             ("POST", f"{driver}/tokens", self.put_token),
             ("POST", f"{driver}/quotes", self.make_quote),
@@ -329,6 +330,10 @@ class API:
     async def list_erasures(self, _: Request, emsp_id: PartyId) -> Response:
         """List who was erased and what is still kept until when, newest first."""
         return answer([_shown_erasure(each) for each in await self._erasing.erasures(emsp_id)])
+
+    async def show_retention(self, _: Request, emsp_id: PartyId) -> Response:
+        """Say what is kept for whom, why and until when."""
+        return answer(await self._erasing.retention(emsp_id))
 
     async def put_card(self, request: Request, emsp_id: PartyId) -> Response:
         """Take a new card; what failed is asked of it."""
@@ -497,6 +502,7 @@ def _shown_erasure(record: ErasureRecord) -> dict[str, Any]:
         "restricted_until": record.restricted_until,
         "asked_at": record.asked_at,
         "keys_shared_with_other_contracts": record.shared,
+        "kept": record.kept,
     }
 
 

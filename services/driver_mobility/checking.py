@@ -162,7 +162,9 @@ class CDRChecking:
             frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
-            signature_verdict=await signature_verdict(unit, self._ports.vault, emsp_id, cdr),
+            signature_verdict=await signature_verdict(
+                unit, self._ports.vault, emsp_id, cdr, retail=None if quote is None else quote.quote.tariff
+            ),
             received_at=record.received_at,
             may_wait=self._ports.clock.now() < record.decide_by - LAST_LOOK,
         )
@@ -245,6 +247,7 @@ class CDRChecking:
         self, unit: UnitOfWork, record: CDRRecord, quote: QuoteRecord | None, *, correlation_id: str, at: datetime
     ) -> None:
         """Enter the fact that the MSP owes what a CDR says, or that much less where it is a credit."""
+        kept = None if quote is None else await keep_evidence(unit, self._ports, quote, record.cdr)
         event = CDRAccepted(
             agreement_id=record.agreement_id,
             cpo_id=record.cpo_id,
@@ -252,7 +255,8 @@ class CDRChecking:
             cdr=record.cdr,
             accepted_at=at,
             is_deemed=record.is_deemed,
-            commitment=None if quote is None else await keep_evidence(unit, self._ports, quote, record.cdr),
+            commitment=None if kept is None else kept.record,
+            meter=None if kept is None else kept.meter,
         )
         parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
         unit.emit(fact(event, *parts, correlation_id=correlation_id, at=at))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from emobility.domain.cdr import CDR, SignedMeterData
 from emobility.domain.cdr_check import SignatureVerdict
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased
+from emobility.domain.tariff.tariff import Tariff, TariffDimension
 from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
 from emobility.protocols.ocmf import verify_charge_alone
 from emobility.protocols.ocmf.charge import VerifiedCharge
 from services.driver_mobility.records import METER_KEY, USED_RECORD, MeterKey, UsedSignedRecord
+
+_TIMES: Final = frozenset({TariffDimension.TIME, TariffDimension.PARKING_TIME})
 
 
 class SignedRecordReused(RuleBroken):
@@ -23,8 +28,10 @@ class SignedRecordUsedMeanwhile(Unavailable):
     """Another CDR was accepted by the same record at this very moment; looking again will tell."""
 
 
-async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> SignatureVerdict:
-    """Verify a CDR's signed records.
+async def signature_verdict(
+    unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR, *, retail: Tariff | None = None
+) -> SignatureVerdict:
+    """Verify a CDR's signed records; `retail` is what the driver is billed by.
 
     The first key that verifies is kept: another one later is INVALID. But only a key that an operator entered proves
     a meter; one that merely came along with a CDR is KEY_NOT_PINNED.
@@ -42,6 +49,8 @@ async def signature_verdict(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cd
         return SignatureVerdict.REUSED
     if charge.energy_wh != cdr.total_energy_import_wh:
         return SignatureVerdict.ENERGY_DIFFERS
+    if not charge.is_time_measured and _charges_for_time(cdr, retail):
+        return SignatureVerdict.TIME_NOT_MEASURED
     if pinned is None:
         await _pin_at_first_use(unit, emsp_id, cdr, cdr.signed_data.public_key)
     is_trusted = pinned is not None and pinned.is_by_operator
@@ -81,6 +90,15 @@ async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, charg
         if used is not None and (used.cpo_id, used.session_id) != (cdr.party_id, cdr.session_id):
             return True
     return False
+
+
+def _charges_for_time(cdr: CDR, retail: Tariff | None) -> bool:
+    costs = (cdr.total_time_cost, cdr.total_parking_cost)
+    if any(cost is not None and cost.excl_e4 for cost in costs):
+        return True
+    has_time = cdr.total_charging_s or cdr.total_parking_s
+    dimensions = {part.dimension for element in retail.elements for part in element.components} if retail else set()
+    return bool(has_time and dimensions & _TIMES)
 
 
 async def _pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey | None:

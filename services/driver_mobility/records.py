@@ -19,6 +19,7 @@ from emobility.domain.personal import Sealed
 from emobility.domain.quote import RetailQuote
 from emobility.domain.receipt.lines import ReceiptLine
 from emobility.domain.retail_account import RetailAccount
+from emobility.domain.retention import DocumentKind
 from emobility.domain.session import Session, SessionStatus
 from emobility.domain.tariff.retail import RetailPlan
 from emobility.domain.tariff.tariff import Tariff
@@ -416,11 +417,22 @@ class ErasureState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptDocuments:
+    """Documents of one kind that one law asks for until a moment; None: nothing asks for them."""
+
+    kind: DocumentKind
+    count: int
+    until: datetime | None
+    law: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureRecord:
     """That a driver was erased, and what is kept under which duties until when.
 
     `restricted_subjects` name the keys of evidence, destroyed at `restricted_until`; `destroyed_subjects` those that
     went at once. `shared`: keys left alone because another contract, perhaps of another MSP, is sealed under them.
+    `kept`: what is kept, as it stood when the erasure was asked for.
     """
 
     party_id: PartyId
@@ -432,6 +444,7 @@ class ErasureRecord:
     shared: int
     asked_at: datetime
     restricted_until: datetime | None
+    kept: tuple[KeptDocuments, ...] = ()
 
 
 MSP: Final = TableSpec(name="emsp_party", record=HostedMSP, key=("party_id",), is_reference=True)

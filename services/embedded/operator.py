@@ -110,11 +110,6 @@ def import_file(*, party: str, what: str, file: Path, query: dict[str, str], jso
     return REFUSED if report["refused_count"] else 0
 
 
-def erase_driver(*, party: str, driver_id: str, run_folder: Path) -> int:
-    """Erase a driver; print what must be kept, why and until when."""
-    return print_answer(*call(run_folder, "POST", f"/mobility/{in_path(party)}/drivers/{in_path(driver_id)}/erase"))
-
-
 def call(
     run_folder: Path, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, Any]:

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
 
-from emobility.domain.errors import EmobilityError, MalformedInput, Unavailable
+from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.events import codec
 from emobility.ports.ports import Ports
@@ -59,6 +59,10 @@ class NoChain(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("no chain is configured here")
+
+
+class NotHere(RuleBroken):
+    """The party has no such thing; what another party has is not said."""
 
 
 class Backlog(Protocol):
@@ -167,6 +171,9 @@ class API:
         asked = await read_body(request, AcceptanceRequest)
         given = GivenAcceptance(
             chain_id=asked.chain_id,
+            book=bytes_of(asked.book),
+            batch_id=bytes_of(asked.batch_id),
+            signature=bytes_of(asked.signature),
             book=hex_bytes(asked.book),
             batch_id=hex_bytes(asked.batch_id),
             signature=hex_bytes(asked.signature),
@@ -189,6 +196,10 @@ def hash_of(request: Request, name: str = "statement") -> bytes:
     if len(text) != HASH_DIGITS or not named:
         raise UnknownStatement(f"{text[:HASH_DIGITS]!r} names no {name}")
     return named
+
+
+def bytes_of(text: str) -> bytes:
+    """Read bytes written as hex. Raises `NotUnderstood`."""
 
 
 def hex_bytes(text: str) -> bytes:
@@ -228,7 +239,7 @@ def answer(value: Any, status: int = 200) -> Response:
 
 async def _error_answer(_: Request, error: Exception) -> Response:
     body = {"error": type(error).__name__, "detail": str(error)}
-    if isinstance(error, UnknownStatement | UnknownCDR):
+    if isinstance(error, UnknownStatement | UnknownCDR | NotHere):
         return answer(body, 404)
     if isinstance(error, MalformedInput):
         return answer(body, 422)

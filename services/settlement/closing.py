@@ -61,6 +61,30 @@ class StatementDiffers(RuleBroken):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """What closes a statement before its period is over; None: does not.
+
+    Attributes:
+        cdrs: So many wait.
+        value_e4: So much is owed by what waits, either way, in ten-thousandths of its currency.
+        age: The oldest waits so long.
+    """
+
+    cdrs: int | None = None
+    value_e4: int | None = None
+    age: timedelta | None = None
+
+    def are_crossed_by(self, waiting: Sequence[LeafRecord], now: datetime) -> bool:
+        """Tell whether what waits is to be closed now."""
+        net_e4 = sum(row.due_e4 - row.credit_e4 for row in waiting)
+        return bool(waiting) and (
+            (self.cdrs is not None and len(waiting) >= self.cdrs)
+            or (self.value_e4 is not None and abs(net_e4) >= self.value_e4)
+            or (self.age is not None and min(row.accepted_at for row in waiting) + self.age <= now)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """The stretch of time that a statement covers; its end is excluded."""
 
@@ -79,17 +103,28 @@ class Waiting:
 class Closing:
     """Closes statements, one unit each."""
 
-    def __init__(self, ports: Ports, metrics: SettlementMetrics, reached: Reached = lambda _: None) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        metrics: SettlementMetrics,
+        reached: Reached = lambda _: None,
+        thresholds: Thresholds | None = None,
+    ) -> None:
         self._ports = ports
+        self._thresholds = thresholds
         self._metrics = metrics
         self._reached = reached
         self.under_way: Final = asyncio.Lock()
         """Held while pairs are closed one after the other: what is closed together is proposed together."""
 
     async def close_due(self) -> int:
-        """Close every period that is over; return how many statements came of it."""
+        """Close every period that is over, and what has crossed a threshold; return how many statements came of it."""
         async with self.under_way:
-            return await self._close_all(at_once=False)
+            closed = await self._close_all(at_once=False)
+            if self._thresholds is None:
+                return closed
+            crossed = [pair for pair in await self._pairs() if await self._has_crossed(pair, self._thresholds)]
+            return closed + sum([await self._close_if_it_can(pair, at_once=True) for pair in crossed])
 
     async def close_now(self, pair: PairKey | None = None) -> int:
         """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
@@ -111,6 +146,19 @@ class Closing:
         finally:
             for task in working:
                 task.cancel()
+
+    async def _has_crossed(self, pair: PairKey, thresholds: Thresholds) -> bool:
+        """Tell whether what waits of a pair, in one of its currencies, has crossed a threshold."""
+        now = self._ports.clock.now()
+        async with self._ports.units.begin() as unit:
+            agreement = await unit.table(AGREEMENT).get(*pair)
+            if agreement is None:
+                return False
+            for currency in {each.currency for each in await openings_of(unit, *pair)}:
+                waiting = await _closable(unit, agreement, currency, before=_next_second(now))
+                if thresholds.are_crossed_by([each.row for each in waiting], now):
+                    return True
+        return False
 
     async def _pairs(self) -> list[PairKey]:
         pairs: list[PairKey] = []
@@ -277,6 +325,7 @@ def leaf_in_tree(row: LeafRecord) -> Leaf:
         import_wh=row.import_wh,
         export_wh=row.export_wh,
         commitment=row.commitment,
+        meter=row.meter,
         due_e4=row.due_e4,
         credit_e4=row.credit_e4,
     )

@@ -128,6 +128,17 @@ class Finality:
             await unit.commit()
         return final
 
+    async def note_discharge(self, row: TransactionRecord, finalized: Block) -> TransactionRecord | None:
+        """Store that a book counted a discharge for good; `discharging` finds it so."""
+        final = replace(row, state=TransactionState.FINAL, waiting=None)
+        async with self._ports.units.begin() as unit:
+            if await unit.table(TRANSACTION).get_for_update(row.transaction_id) != row:
+                return None
+            await unit.table(TRANSACTION).put(final)
+            await self._see(unit, row.chain_id, finalized)
+            await unit.commit()
+        return final
+
     def _anchored(self, anchor: AnchorRecord, row: TransactionRecord, receipt: TransactionReceipt) -> Envelope:
         now = self._ports.clock.now()
         event = Anchored(

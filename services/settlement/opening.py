@@ -31,7 +31,9 @@ PLAY_MONEY_E4: Final = 10**10
 BOOK_MODES: Final = {
     SettlementMode.PREFUNDED: BookMode.PREFUNDED,
     SettlementMode.CREDIT_LINE: BookMode.CREDIT_LINE,
+    SettlementMode.GUARANTEE: BookMode.CREDIT_LINE,
 }
+"""A guarantee is a credit line whose limit somebody else bears; the book need not know who."""
 
 
 class Openings:

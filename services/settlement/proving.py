@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from emobility.domain.batch.leaf import evidence_hash
 from emobility.domain.batch.trees import HashTree
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
@@ -88,7 +87,7 @@ class Proving:
 
 def evidence_tree(statement: StatementRecord, leaves: Sequence[LeafRecord]) -> HashTree:
     """Return the evidence tree of a statement's CDRs, in their places. Raises `StatementDiffers`."""
-    tree = HashTree([_evidence_of(leaf) for leaf in leaves])
+    tree = HashTree([leaf_in_tree(leaf).evidence_hash for leaf in leaves])
     if tree.root != statement.evidence_root:
         raise StatementDiffers(name_of(statement))
     return tree
@@ -132,21 +131,11 @@ def _settled(leaf: LeafRecord, statement: StatementRecord, tree: HashTree, propo
     assert statement.position is not None
     return settled_place(
         cdr_key=leaf.cdr_key,
+        meter=leaf.meter,
         proof=tree.proof(leaf.place),
         statement=pair_statement(statement),
         book=book_of(proposal.batch),
         batch_id=proposal.batch.batch_id,
         position=statement.position,
         transaction=proposal.transaction,
-    )
-
-
-def _evidence_of(row: LeafRecord) -> bytes:
-    leaf = leaf_in_tree(row)
-    return evidence_hash(
-        kind=leaf.kind,
-        cdr_key=leaf.cdr_key,
-        import_wh=leaf.import_wh,
-        export_wh=leaf.export_wh,
-        commitment=leaf.commitment,
     )

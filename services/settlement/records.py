@@ -107,6 +107,7 @@ class LeafRecord:
     import_wh: int
     export_wh: int
     commitment: bytes
+    meter: bytes
     due_e4: int
     credit_e4: int
     version: int | None
@@ -204,10 +205,14 @@ class TransactionKind(StrEnum):
     PROPOSE = "PROPOSE"
     FUND = "FUND"
     """Try again to make final what lacked cover."""
+    DISCHARGE = "DISCHARGE"
+    """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
     SETTLE = "SETTLE"
     """Settle a confidential batch (`confidential`), which its `batch_id` names."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
+    FILL = "FILL"
+    """Do nothing, to oneself: it takes a nonce that nothing else will, so that those behind it can go."""
 
 
 class TransactionState(StrEnum):
@@ -252,12 +257,39 @@ class TransactionRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantRecord:
+    """A transaction as it was signed once: with the same nonce and another offer there may be more; one is mined.
+
+    `fence`: under which lease it was signed (`lease`).
+    """
+
+    hash: bytes
+    transaction_id: str
+    chain_id: int
+    account: bytes
+    nonce: int
+    raw: bytes
+    fence: int
+    signed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRecord:
-    """An account that sends. Whoever holds this row's lock is the one owner of its next nonce."""
+    """An account that sends, and what it may still spend (`spending`).
+
+    Attributes:
+        next_nonce: One more than the highest nonce that was ever given.
+        spent_gwei: Most that what was signed since `spent_since` may cost.
+        signed_count: How many signatures it gave since `signed_since`.
+    """
 
     chain_id: int
     account: bytes
     next_nonce: int
+    spent_gwei: int = 0
+    spent_since: datetime | None = None
+    signed_count: int = 0
+    signed_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,5 +332,6 @@ TRANSACTION: Final = TableSpec(
     key=("transaction_id",),
     unique=(("chain_id", "account", "nonce"),),
 )
+VARIANT: Final = TableSpec(name="settlement_transaction_variant", record=VariantRecord, key=("hash",))
 ACCOUNT: Final = TableSpec(name="settlement_account", record=AccountRecord, key=("chain_id", "account"))
 CHAIN: Final = TableSpec(name="settlement_chain", record=ChainRecord, key=("chain_id",))

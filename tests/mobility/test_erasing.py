@@ -38,8 +38,8 @@ OTHER_MSP = PartyId("NL-EMB")
 RFID = "04AABBCCDD11"
 UNUSED = "04EEFF001122"
 CONTRACT = "NL-EMA-C00001"
-END_OF_RETENTION = datetime(2033, 1, 1, tzinfo=UTC)
-"""Ten whole years after the end of 2022, when the world's charges are."""
+END_OF_RETENTION = datetime(2030, 1, 1, tzinfo=UTC)
+"""Seven whole years after the end of 2022, when the world's charges are: the MSP and the place are Dutch."""
 
 
 async def erase(world: Any, driver_id: str, **more: Any) -> Any:

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.cdr import ENERGY_ALONE
 from emobility.domain.meter import ReadingContext
 from services.charging_operations.ledger import Ledger
 from services.charging_operations.office import Limits
@@ -144,3 +145,54 @@ async def test_the_drivers_identification_in_a_record_lies_sealed() -> None:
         await charge(here, "1", *records())
 
         assert "04A1B2C3" not in repr(await here.events())
+
+
+def record_of(page: int, context: str, kwh: str, minute: int, clock: str) -> str:
+    at = (START + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:%S,000+0000")
+    return METER.record(page, value(context, kwh, 0, TM=f"{at} {clock}"))
+
+
+@pytest.mark.parametrize(("clock", "parking_s"), [("SS", 3_600), ("IR", 3_600), ("II", 0), ("US", 0), ("SU", 0)])
+async def test_a_clock_that_is_not_synchronised_bills_energy_alone(clock: str, parking_s: int) -> None:
+    async with signing_station() as here:
+        await here.authorize(transaction_id="1", ocpp_evse_id=1)
+        texts = (
+            record_of(1, "B", "1.000", 0, clock[0]),
+            record_of(2, "C", "6.000", 60, clock[1]),
+            record_of(3, "E", "6.000", 120, clock[1]),
+        )
+        begin, full, left = [
+            reading(START + timedelta(minutes=minute), import_wh, context, signed_record=await here.seal(text))
+            for minute, import_wh, context, text in (
+                (0, 1_000, ReadingContext.TRANSACTION_BEGIN, texts[0]),
+                (60, 6_000, ReadingContext.SAMPLE_PERIODIC, texts[1]),
+                (120, 6_000, ReadingContext.TRANSACTION_END, texts[2]),
+            )
+        ]
+        updated = replace(here.updated(seq_no=1, at=60, import_wh=6_000), readings=(full,))
+        await here.report(await here.started(begin=begin, seq_no=0), updated, here.ended(seq_no=2, at=120, end=left))
+
+        (cdr,) = await here.issued()
+        assert (cdr.total_energy_import_wh, cdr.total_parking_s) == (5_000, parking_s)
+        assert cdr.total_cost.excl_e4 == 20_000 + 15_000 * parking_s // 3_600
+        assert (cdr.remark == ENERGY_ALONE) is (parking_s == 0)
+        (sent,) = here.emsp.got("cdrs")
+        kinds = {part["type"] for period in sent["charging_periods"] for part in period["dimensions"]}
+        assert ("PARKING_TIME" in kinds) is (parking_s > 0)
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
+async def test_a_charge_that_healed_shows_what_the_meter_signed() -> None:
+    async with signing_station() as here:
+        await here.authorize(transaction_id="1", ocpp_evse_id=1)
+        both = await here.seal(METER.record(1, value("B", "1.000", 0), value("E", "6.000", 59)))
+        begin = replace(here.updated(seq_no=1, at=0, import_wh=1_000), ocpp_evse_id=1, connector_id=1)
+        end = reading(START + timedelta(minutes=60), 6_000, ReadingContext.TRANSACTION_END, signed_record=both)
+        await here.report(begin, here.ended(seq_no=2, end=end))
+        here.clock.step_by(Limits().missing_reports_wait + timedelta(minutes=1))
+        await here.until(here.quarantine)
+        await here.report(await here.started(seq_no=0))
+
+        (cdr,) = await here.issued()
+        assert cdr.signed_data is not None
+        assert [record.box for record in cdr.signed_data.records] == [both.box]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -14,17 +14,27 @@ from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch import contracts
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Log
-from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.ports.chain_signer import ChainSigner, TransactionSigner, UnsignedTransaction
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics
+from services.audit.audit import audited
+from services.audit.report import AuditReport
 from services.settlement.acceptances import Acceptances
-from services.settlement.access import ChainAccess
+from services.settlement.access import STUCK_AFTER_S, ChainAccess
 from services.settlement.books import StoredBooks
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
-from services.settlement.records import BATCH, TRANSACTION, BatchRecord, TransactionRecord
+from services.settlement.records import (
+    BATCH,
+    DEPLOYMENT,
+    TRANSACTION,
+    BatchRecord,
+    DeploymentRecord,
+    TransactionRecord,
+)
 from services.settlement.service import Follower, Settlement, build
+from services.settlement.spending import Caps
 from tests.chains import ChainWorld, FakeWorld
 from tests.settlement.market import MASTER_KEY, Market, a_market
 from tests.settlement.world import World, open_world, signed
@@ -44,6 +54,9 @@ class Settling:
     market: Market
     proposer: ChainSigner
     numbers: dict[PartyId, int] = field(default_factory=dict)
+    stuck_after_s: float = STUCK_AFTER_S
+    caps: Caps = field(default_factory=Caps)
+    successors: Callable[[], Awaitable[Sequence[TransactionSigner]]] | None = None
 
     @property
     def chain(self) -> ChainWorld:
@@ -62,6 +75,10 @@ class Settling:
             signer_of=lambda party_id: party_signer(MASTER_KEY, party_id),
             recovered_address=recovered_address,
             books=self.market,
+            lease_s=0,
+            stuck_after_s=self.stuck_after_s,
+            caps=self.caps,
+            successors=self.successors,
         )
 
     @property
@@ -129,6 +146,15 @@ class Settling:
         """Stop the book's proposals, or allow them again, as its pauser does."""
         call = contracts.PAUSE.call() if is_paused else contracts.UNPAUSE.call()
         await self.chain.final(await self.chain.sent(self.market.contracts.book, call))
+
+    async def audit(self) -> AuditReport:
+        """Audit rows and chain."""
+        deployment = self.market.deployment
+        async with self.world.ports.units.begin() as unit:
+            await unit.table(DEPLOYMENT).put(DeploymentRecord(chain_id=deployment.chain_id, deployment=deployment))
+            await unit.commit()
+        report, _ = await audited(self.world.ports, chain=self.chain.chain)
+        return report
 
     async def restore(self, earlier: Callable[[TransactionRecord], TransactionRecord]) -> None:
         """Change the rows of transactions, as a database that was restored from a copy has older ones."""

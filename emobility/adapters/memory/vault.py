@@ -18,6 +18,7 @@ class _Keys:
 
     keys: dict[str, bytes | None] = field(default_factory=dict)
     restricted_until: dict[str, datetime] = field(default_factory=dict)
+    bound_to: dict[str, set[str]] = field(default_factory=dict)
 
 
 class MemoryVault:
@@ -65,16 +66,26 @@ class MemoryVault:
             raise SubjectErased(subject=subject)
         return key
 
+    async def bind(self, dependent: str, *, to: str) -> None:
+        """Let the data of one subject share the fate of another's."""
+        self._held.bound_to.setdefault(to, set()).add(dependent)
+        if to in self._held.keys and self._held.keys[to] is None:
+            await self.erase(dependent)
+        elif to in self._held.restricted_until:
+            await self.restrict(dependent, until=self._held.restricted_until[to])
+
     async def restrict(self, subject: str, *, until: datetime) -> None:
-        """Close the subject's data to all but evidence until a moment."""
-        if self._held.keys.get(subject) is not None:
-            known = self._held.restricted_until.get(subject, until)
-            self._held.restricted_until[subject] = max(known, until)
+        """Close the subject's data, and what is bound to it, to all but evidence until a moment."""
+        for each in (subject, *self._held.bound_to.get(subject, ())):
+            if self._held.keys.get(each) is not None:
+                known = self._held.restricted_until.get(each, until)
+                self._held.restricted_until[each] = max(known, until)
 
     async def erase(self, subject: str) -> None:
-        """Destroy the subject's key; twice is as once."""
-        self._held.keys[subject] = None
-        self._held.restricted_until.pop(subject, None)
+        """Destroy the subject's key and those bound to it; twice is as once."""
+        for each in (subject, *self._held.bound_to.get(subject, ())):
+            self._held.keys[each] = None
+            self._held.restricted_until.pop(each, None)
 
     async def erase_due(self) -> int:
         """Destroy the keys whose restriction is over; return how many."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -25,10 +25,11 @@ from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.clock import Clock
 from emobility.ports.event_log import CursorMoved
-from emobility.ports.stores import TableSpec
+from emobility.ports.stores import TableSpec, require_reference
 from emobility.ports.unit_of_work import Novelty
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _OPEN: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 INBOX_AGE: Final = timedelta(days=30)
@@ -305,6 +306,21 @@ class PostgresUnits:
     def begin(self) -> AbstractAsyncContextManager[PostgresUnit]:
         """Open a unit; it rolls back when its context is left without `commit`."""
         return self.begin_as(PostgresUnit)
+
+    async def concluded(
+        self, question: Hashable, tables: Sequence[TableSpec[Any]], read: Callable[[PostgresUnit], Awaitable[T]]
+    ) -> T:
+        """Return what follows from reference rows; see the port."""
+        names = [spec.name for spec in tables]
+        before = self.reference_rows.generations(names)
+        known: tuple[T] | None = self.reference_rows.concluded(question, before)
+        if known is not None:
+            return known[0]
+        require_reference(tables)
+        async with self.begin() as unit:
+            answer = await read(unit)
+        self.reference_rows.conclude(question, answer, before=before, now=self.reference_rows.generations(names))
+        return answer
 
     @asynccontextmanager
     async def begin_as(self, kind: type[UnitT]) -> AsyncIterator[UnitT]:

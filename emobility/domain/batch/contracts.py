@@ -14,8 +14,7 @@ SIGNATURE: Final = "(bytes32,bytes32)"
 STATEMENT: Final = "(bytes32,bytes32,bytes32,uint256)"
 ACCEPTANCE: Final = f"(uint32,uint256,{SIGNATURE})"
 TERMS: Final = "(bytes32,uint32,uint32,bytes3,uint8,uint64,uint64)"
-EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32)"
-SUM_NODE: Final = "(bytes32,uint128,uint128)"
+EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32,bytes32)"
 PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
 
 # Roles, of every contract
@@ -119,7 +118,7 @@ BATCH: Final = Function("batch(bytes32)", "((bytes32,uint256,uint256,uint256))")
 IS_FINAL: Final = Function("isFinal(bytes32,uint32)", "(bool)")
 IS_STATEMENT_FINAL: Final = Function(f"isStatementFinal({STATEMENT},{PLACE})", "(bool)")
 VERIFY_EVIDENCE: Final = Function(f"verifyEvidence({STATEMENT},{EVIDENCE_LEAF},uint256,bytes32[])", "(bool)")
-VERIFY_SUM: Final = Function(f"verifySum({STATEMENT},bytes32,uint64,uint64,uint256,{SUM_NODE}[])", "(bool)")
+VERIFY_SUM: Final = Function(f"verifySum({STATEMENT},bytes32,uint64,uint64,uint256,bytes)", "(bool)")
 AGREEMENT_ID: Final = Function(f"agreementId({TERMS})", "(bytes32)")
 PAIRS_HASH: Final = Function(f"pairsHash({STATEMENT}[])", "(bytes32)")
 CURRENCY: Final = Function("currency()", "(bytes3)")

@@ -85,6 +85,7 @@ class PeriodShown(Document, frozen=True, kw_only=True):
     power_w_max: int | None = None
     current_a_min: Decimal | None = None
     current_a_max: Decimal | None = None
+    energy_rest_wh: Decimal | None = None
 
 
 class LineShown(Document, frozen=True, kw_only=True):
@@ -145,12 +146,13 @@ class EvidenceRecord(Document, frozen=True, kw_only=True):
 
 
 class PlaceShown(Document, frozen=True, kw_only=True):
-    """Where the leaf stands in the pair's evidence tree."""
+    """Where the leaf stands in the pair's evidence tree. `meter`: the leaf's; None in a receipt of form 1."""
 
     cdr_key: Hash
     index: Count
     count: Count
     siblings: tuple[Hash, ...]
+    meter: Hash | None = None
 
 
 class StatementShown(Document, frozen=True, kw_only=True):
@@ -182,9 +184,12 @@ class SettledPlace(Document, frozen=True, kw_only=True):
 
 
 class Receipt(Document, frozen=True, kw_only=True):
-    """The file. `signature` is the seller's, over the canonical bytes of everything else."""
+    """The file. `signature` is the seller's, over the canonical bytes of everything else.
 
-    form: Literal["wattroam-receipt-1"]
+    Form 1: the leaf has no `meter`. Form 2: it has one, of zeros where no meter signed.
+    """
+
+    form: Literal["wattroam-receipt-1", "wattroam-receipt-2"]
     record: EvidenceRecord
     salt: Hash
     place: PlaceShown

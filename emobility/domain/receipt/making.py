@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
@@ -34,7 +35,13 @@ CREDIT_NOTE: Final = "This takes the whole charge back; its lines are those of t
 
 
 def evidence_record(
-    quote: RetailQuote, cdr: CDR, *, bill_id: str, seller_key: str, meter: MeterShown | None
+    quote: RetailQuote,
+    cdr: CDR,
+    *,
+    bill_id: str,
+    seller_key: str,
+    meter: MeterShown | None,
+    remarks: Sequence[str] = (),
 ) -> EvidenceRecord:
     """Return what a driver is shown of a CDR, or of a credit CDR.
 
@@ -44,10 +51,11 @@ def evidence_record(
         bill_id: Number of the bill, of a credit that of the bill it takes back.
         seller_key: The MSP's Ed25519 public key, hex.
         meter: Signed values as they may be shown.
+        remarks: What the driver is told besides.
     """
     assert quote.signature is not None, f"quote {quote.quote_id} was never signed"
     priced = price_session(quote.tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=quote.time_zone)
-    sign, notes = (-1, (CREDIT_NOTE,)) if cdr.is_credit else (1, receipt_notes(priced))
+    sign, notes = (-1, (CREDIT_NOTE,)) if cdr.is_credit else (1, receipt_notes(priced, cdr))
     return EvidenceRecord(
         form="wattroam-evidence-1",
         kind="CREDIT" if cdr.is_credit else "CHARGE",
@@ -62,7 +70,7 @@ def evidence_record(
         export_wh=cdr.total_energy_export_wh,
         quote=_quote(quote, quote.signature),
         lines=tuple(LineShown(**asdict(line)) for line in receipt_lines(priced)),
-        notes=notes,
+        notes=(*notes, *remarks),
         currency=quote.tariff.currency,
         total_excl_e4=sign * priced.total.excl_e4,
         total_incl_e4=sign * gross_e4(priced.total),
@@ -78,6 +86,7 @@ def record_commitment(record: EvidenceRecord, *, salt: bytes) -> bytes:
 def settled_place(
     *,
     cdr_key: bytes,
+    meter: bytes,
     proof: Proof,
     statement: PairStatement,
     book: Book,
@@ -89,6 +98,7 @@ def settled_place(
 
     Args:
         cdr_key: The leaf's.
+        meter: Likewise.
         proof: Of the leaf in the evidence tree.
         statement: The pair's, final.
         book: Where it is final.
@@ -99,6 +109,7 @@ def settled_place(
     return SettledPlace(
         place=PlaceShown(
             cdr_key=cdr_key.hex(),
+            meter=meter.hex(),
             index=proof.index,
             count=proof.count,
             siblings=tuple(sibling.hex() for sibling in proof.siblings),
@@ -121,7 +132,7 @@ def settled_place(
 def unsigned_receipt(record: EvidenceRecord, *, salt: bytes, settled: SettledPlace) -> Receipt:
     """Return the receipt, which its seller signs next; `salt` is that of the record's commitment."""
     return Receipt(
-        form="wattroam-receipt-1",
+        form="wattroam-receipt-2",
         record=record,
         salt=salt.hex(),
         place=settled.place,
