@@ -52,16 +52,14 @@ async def keep_evidence(unit: UnitOfWork, ports: Ports, quote: QuoteRecord, cdr:
     None where the driver's key is destroyed: nothing is written about somebody who was erased.
     """
     salt, meter_salt = ports.randomness.token_bytes(SALT_BYTES), ports.randomness.token_bytes(SALT_BYTES)
-    meter = await _meter(unit, ports.vault.evidence, quote, cdr, salt=meter_salt)
     signed = await _signed(unit, ports.vault.evidence, quote, cdr, salt=meter_salt)
     record = evidence_record(
         quote.quote,
         cdr,
         bill_id=bill_id_of(quote.party_id, cdr.party_id, cdr.credit_reference_id or cdr.cdr_id),
         seller_key=await ports.signer.public_key(quote.party_id),
-        meter=meter,
-        remarks=() if meter is not None else (unsigned_note(await _policy(unit, quote, cdr)),),
         meter=None if signed is None else signed.shown,
+        remarks=() if signed is not None else (unsigned_note(await _policy(unit, quote, cdr)),),
     )
     text, subject = salt.hex() + meter_salt.hex() + canonical(record).decode(), cdr.token.contract_id.subject
     try:
@@ -94,10 +92,6 @@ async def _policy(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR) -> SignedMeter
     except NoAgreementInForce:
         return None
     return agreement.signed_meter_policy
-
-
-async def _meter(unit: UnitOfWork, vault: Vault, quote: QuoteRecord, cdr: CDR, *, salt: bytes) -> MeterShown | None:
-    """Return signed meter values as they may be shown; what is no record of a meter is not shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

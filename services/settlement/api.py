@@ -171,9 +171,6 @@ class API:
         asked = await read_body(request, AcceptanceRequest)
         given = GivenAcceptance(
             chain_id=asked.chain_id,
-            book=bytes_of(asked.book),
-            batch_id=bytes_of(asked.batch_id),
-            signature=bytes_of(asked.signature),
             book=hex_bytes(asked.book),
             batch_id=hex_bytes(asked.batch_id),
             signature=hex_bytes(asked.signature),
@@ -196,10 +193,6 @@ def hash_of(request: Request, name: str = "statement") -> bytes:
     if len(text) != HASH_DIGITS or not named:
         raise UnknownStatement(f"{text[:HASH_DIGITS]!r} names no {name}")
     return named
-
-
-def bytes_of(text: str) -> bytes:
-    """Read bytes written as hex. Raises `NotUnderstood`."""
 
 
 def hex_bytes(text: str) -> bytes:

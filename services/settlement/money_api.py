@@ -16,7 +16,7 @@ from emobility.ports.ports import Ports
 from emobility.protocols.iso20022.pain import Mandate, MandateScheme
 from emobility.protocols.xml import DOCUMENT_BYTES_MAX
 from emobility.runtime.access import Access
-from services.settlement.api import ROWS_MAX, NoChain, NotHere, NotUnderstood, answer, bytes_of, party_of, read_body
+from services.settlement.api import ROWS_MAX, NoChain, NotHere, NotUnderstood, answer, hex_bytes, party_of, read_body
 from services.settlement.discharging import Discharging
 from services.settlement.exposure import SIDES, exposures_of
 from services.settlement.money_records import (
@@ -259,7 +259,7 @@ class MoneyAPI:
         if self._discharging is None:
             raise NoChain
         asked = await read_body(request, SignatureRequest)
-        await self._discharging.take(party_id, request.path_params["discharge_id"], bytes_of(asked.signature))
+        await self._discharging.take(party_id, request.path_params["discharge_id"], hex_bytes(asked.signature))
         return Response(status_code=204)
 
     async def _rows(self, spec: Any, party_id: PartyId, dated: str) -> list[Any]:

@@ -25,7 +25,6 @@ from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing, Thresholds
-from services.settlement.closing import Closing
 from services.settlement.confidential import Confidential
 from services.settlement.confidential_api import ConfidentialAPI
 from services.settlement.confidential_signing import ConfidentialSigning
@@ -208,9 +207,8 @@ class Follower:
         steps = 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         async with self._closing.under_way:
-            steps += await self.batching.advance()
-        steps += await self._discharging.advance()
             steps += await self.batching.advance() + await self.confidential.advance()
+        steps += await self._discharging.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
