@@ -28,6 +28,7 @@ from services.audit.chain_rules import (
     check_signatures,
 )
 from services.audit.chain_sight import ChainSight, look_at_chain
+from services.audit.confidential import check_confidential_finality, check_party_nets
 from services.audit.documents import check_documents, check_one_live_cdr_per_session, check_wholesale_prices
 from services.audit.energy import check_energy, check_quarantine
 from services.audit.evidence import check_commitments, check_evidence
@@ -126,6 +127,8 @@ def audit(
     ]
     if books.unsealed is not None:
         checks.append(check_commitments(books, books.unsealed))
+    if books.settlement.confidential.are_there:
+        checks.append(check_party_nets(books))
     if sight is not None:
         checks += _on_chain(books, sight)
     if truth is not None:
@@ -144,7 +147,11 @@ def _on_chain(books: Books, sight: ChainSight) -> list[Check]:
     recorded = check_chain(books, sight)
     if sight.strangeness is not None:
         return [recorded]
+    confidential = []
+    if books.settlement.confidential.are_there:
+        confidential.append(check_confidential_finality(books, sight.confidential, sight.signers))
     return [
+        *confidential,
         recorded,
         check_signatures(books, sight),
         check_finality(books, sight),
