@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from emobility.adapters.chain_registry import ChainPartyRegistry
 from emobility.adapters.http_egress import GuardedHttpClient
@@ -17,6 +18,9 @@ from emobility.ports.event_log import EventLog
 from emobility.ports.party_registry import PartyRegistry
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from emobility.adapters.ethereum import EthereumChain, QuorumChain
 
 
 class DatabaseNotNamed(Unavailable):
@@ -69,10 +73,15 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
         )
 
 
+def open_chain(settings: Settings, rpc_url: str) -> AbstractAsyncContextManager[EthereumChain | QuorumChain]:
+    """Open the chain behind one endpoint or several, as the settings say how far each is believed."""
+    from emobility.adapters.ethereum import open_ethereum  # noqa: PLC0415 - most processes read no chain
+
+    return open_ethereum(rpc_url, quorum=settings.chain_rpc_quorum, final_blocks=settings.chain_final_blocks)
+
+
 async def _party_registry(settings: Settings, stack: AsyncExitStack) -> PartyRegistry | None:
     if settings.party_registry is None or settings.chain_rpc_url is None:
         return None
-    from emobility.adapters.ethereum import open_ethereum  # noqa: PLC0415 - most processes read no chain
-
-    chain = await stack.enter_async_context(open_ethereum(settings.chain_rpc_url))
+    chain = await stack.enter_async_context(open_chain(settings, settings.chain_rpc_url))
     return ChainPartyRegistry(chain, bytes.fromhex(settings.party_registry.removeprefix("0x")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Final
+from typing import Final, NoReturn
 
 from coincurve import PrivateKey, PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -33,12 +33,22 @@ _S_BITS: Final = 255
 
 
 class LocalChainSigner:
-    """Signs with one key, deterministically (RFC 6979)."""
+    """Signs with one key, deterministically (RFC 6979). The key leaves it in no way: not shown, not pickled."""
+
+    __slots__ = ("_address", "_key")
 
     def __init__(self, secret: bytes) -> None:
         """Take the key: 32 bytes, from 1 to the curve's order less 1."""
         self._key = PrivateKey(secret)
         self._address = _address_of(self._key.public_key)
+
+    def __repr__(self) -> str:
+        """Name the account."""
+        return f"LocalChainSigner(0x{self._address.hex()})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be written anywhere."""
+        raise TypeError("a key is not pickled")
 
     @property
     def address(self) -> bytes:
@@ -98,6 +108,25 @@ def recovered_address(digest: bytes, signature: bytes) -> bytes | None:
         return _address_of(PublicKey.from_signature_and_message(recoverable, digest, hasher=None))
     except Exception:  # noqa: BLE001 - coincurve raises bare exceptions
         return None
+
+
+def compact_signature(digest: bytes, r: int, s: int, address: bytes) -> bytes | None:
+    """Return an account's signature in the one form that contracts take; None when it is not the account's.
+
+    Args:
+        digest: What was signed, 32 bytes.
+        r: As the signer gave it.
+        s: In either half of the curve's order.
+        address: Whose it should be; tells which of two public keys is meant.
+    """
+    if not (0 < r < CURVE_ORDER and 0 < s < CURVE_ORDER):
+        return None
+    low = min(s, CURVE_ORDER - s)
+    for parity in (0, 1):
+        compact = r.to_bytes(32, "big") + (parity << _S_BITS | low).to_bytes(32, "big")
+        if recovered_address(digest, compact) == address:
+            return compact
+    return None
 
 
 def _derived_signer(master_key: bytes, purpose: str) -> LocalChainSigner:

@@ -19,7 +19,7 @@ import structlog
 from emobility.adapters.texts import refuse_nul, refuse_nul_in_json
 from emobility.domain.errors import Unavailable
 from emobility.events import codec
-from emobility.events.event import Envelope, LoggedEvent
+from emobility.events.event import Envelope, LoggedEvent, Views
 from emobility.ports.event_log import (
     EVENT_BYTES_MAX,
     EXPLANATION_CHARACTERS_MAX,
@@ -60,6 +60,13 @@ class ConsumingUnit(UnitOfWork, Protocol):
 
     async def park(self, place: Place, logged: LoggedEvent, reason: str) -> None:
         """Put an event into the dead letters and its key with it."""
+
+
+def viewed(topic: str, partition: int, offset: int, data: bytes, views: Views) -> LoggedEvent:
+    """Build an event for a handler; of one that is a view the bytes are kept, for the dead letters hold the whole."""
+    envelope = codec.decode_envelope(data, views)
+    kept = data if type(envelope.event) in views.values() else None
+    return LoggedEvent(topic=topic, partition=partition, offset=offset, envelope=envelope, data=kept)
 
 
 BeginConsuming = Callable[[], AbstractAsyncContextManager[ConsumingUnit]]

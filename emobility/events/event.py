@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import ClassVar, Final, TypeVar
 
 import msgspec
@@ -27,6 +29,10 @@ class Event:
 
 
 EventT = TypeVar("EventT", bound=type[Event])
+
+Views = Mapping[type[Event], type[Event]]
+"""For an event a class with fewer of its fields, for whoever needs no others: most of an event is never read then."""
+NO_VIEWS: Final[Views] = MappingProxyType({})
 
 CATALOGUE: Final[dict[str, type[Event]]] = {}
 """Every event by its wire name."""
@@ -69,3 +75,5 @@ class LoggedEvent:
     partition: int
     offset: int
     envelope: Envelope
+    data: bytes | None = None
+    """Its bytes in the log, where the envelope holds no more than a view of the event."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from emobility.domain.errors import Unavailable
 from emobility.ports.chain import Fees
+
+
+class SignerUnavailable(Unavailable):
+    """Who keeps the key does not answer, or with something else than a signature of the account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +34,26 @@ class UnsignedTransaction:
     calldata: bytes
 
 
-class ChainSigner(Protocol):
-    """Signs for one account. An account that sends transactions has one sender, or two would take the same nonce."""
+class TransactionSigner(Protocol):
+    """Signs transactions of one account. It has one sender, or two would take the same nonce.
+
+    A key may be kept where only transactions can be signed (Web3Signer hashes what it signs itself).
+    """
 
     @property
     def address(self) -> bytes:
         """The account, 20 bytes."""
 
     async def sign_transaction(self, transaction: UnsignedTransaction) -> bytes:
-        """Return the signed transaction, raw: the same bytes for the same transaction."""
+        """Return the signed transaction, raw.
+
+        Raises:
+            SignerUnavailable: who keeps the key does not answer, or not with this account's signature.
+        """
+
+
+class ChainSigner(TransactionSigner, Protocol):
+    """Signs transactions and digests of one account."""
 
     async def sign_digest(self, digest: bytes) -> bytes:
         """Return the compact signature of an EIP-712 digest: 64 bytes r and vs (EIP-2098)."""

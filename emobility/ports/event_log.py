@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
-from emobility.events.event import Envelope, LoggedEvent
+from emobility.events.event import NO_VIEWS, Envelope, LoggedEvent, Views
 from emobility.ports.unit_of_work import UnitOfWork
 
 PARTITIONS_PER_TOPIC: Final = 8
@@ -110,8 +110,11 @@ class EventLog(Protocol):
         *,
         stop: asyncio.Event,
         batch_events_max: int = BATCH_EVENTS_MAX,
+        views: Views = NO_VIEWS,
     ) -> None:
         """Hand every event to `handler`, partition by partition, until `stop` is set.
+
+        Of an event in `views` the handler may get no more than its view, or the whole, as the adapter likes.
 
         The group's cursor moves in the handler's unit, by compare-and-set. When a batch fails it is tried again in
         halves; an event that fails alone, for a reason other than `Unavailable`, parks its key: it and later events

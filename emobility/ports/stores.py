@@ -57,6 +57,12 @@ class TableSpec(Generic[R]):
     is_reference: bool = False
 
 
+def require_reference(tables: Sequence[TableSpec[Any]]) -> None:
+    """See that all of these change rarely."""
+    for spec in tables:
+        assert spec.is_reference, f"nothing that follows from {spec.name} may be kept"
+
+
 class Table(Protocol[R]):
     """Rows of one table as one unit of work sees them. Every method raises `TextWithNUL` for such a text."""
 
@@ -77,6 +83,14 @@ class Table(Protocol[R]):
 
     async def put_all(self, records: Sequence[R]) -> None:
         """Put many in one go, each key once. Raises `RecordExists` as `put` does, and then puts none."""
+
+    async def set_all(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write some fields of many records in one go, each key once; what is not there stays away.
+
+        Args:
+            names: Fields, none of a unique group.
+            rows: For each record its key, then the values of these fields.
+        """
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""

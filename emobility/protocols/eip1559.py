@@ -39,7 +39,12 @@ class SignedTransaction:
 
 def signing_hash(transaction: UnsignedTransaction) -> bytes:
     """Return what the sender signs."""
-    return keccak256(_TYPE + rlp(_fields(transaction)))
+    return keccak256(signing_bytes(transaction))
+
+
+def signing_bytes(transaction: UnsignedTransaction) -> bytes:
+    """Return what is hashed to be signed."""
+    return _TYPE + rlp(_fields(transaction))
 
 
 def raw_transaction(signed: SignedTransaction) -> bytes:

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 INTERNAL_TOKEN_CHARACTERS_MIN: Final = 32
 """At least 128 bits when written in hex."""
+_ACCOUNT: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 _MASTER_KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -67,18 +68,40 @@ class Settings(BaseSettings):
         settlement_url: How our own processes reach the settlement.
         settlement_host: Address the settlement process listens on.
         settlement_port: Its port.
-        chain_rpc_url: JSON-RPC endpoint of the chain that is settled on; None: accepted CDRs wait.
+        chain_rpc_url: JSON-RPC endpoint of the chain that is settled on, or several with commas between, of which
+            `chain_rpc_quorum` must say the same; None: accepted CDRs wait.
+        chain_rpc_quorum: How many of several endpoints must agree on blocks, receipts and calls; more than half, which
+            is taken when this is None.
+        chain_final_blocks: A block is final when so many follow it: 0 where each block is final at once (Besu QBFT);
+            None: the chain says so itself (`finalized`).
+        chain_stuck_after_s: Seconds after which a transaction that waits is replaced by one that offers more.
+        chain_fee_gwei_max: Most that is offered per gas, in 10^9 wei; while the chain asks for more, nothing is signed.
+        chain_gwei_per_day: Most that the transactions of one account may cost on a day (UTC), in 10^9 wei; None: no
+            limit.
+        chain_transactions_per_hour: Most signatures of one account in an hour; None: no limit.
+        chain_keystore: Folder of encrypted keys (`wattroam key new`) that send settlement transactions, in the order of
+            the files' names; the last that the contracts let propose is the one that signs.
+        chain_passphrase_file: Holds the keystore's passphrase; only its owner may read it.
+        chain_passphrase_fd: Number of an open file descriptor that the passphrase is read from instead.
+        chain_signer_url: A Web3Signer that keeps the keys instead, https or on loopback.
+        chain_signer_addresses: Accounts of its keys, 0x and 40 hex digits, in the order in which they take over.
+        chain_signer_ca_file: Authority of its certificate, PEM; None: the system's.
         chain_mnemonic: BIP-39 words of a chain of our own: account 0 deploys and administers, account 1 proposes.
         party_registry: Address of the `PartyRegistry` at `chain_rpc_url`, 0x and 40 hex digits; the hub then lets no
             party play a role that it does not back. None: the hub's operator vouches for parties by inviting them.
+        settlement_lease_s: Seconds after which another settlement process takes over from one that is silent.
+        statement_cdrs_max: A statement is closed before its period ends when so many CDRs wait; None: not for that.
+        statement_value_e4_max: … when so much is owed either way, in ten-thousandths of the currency; None: not for
+            that.
+        statement_hours_max: … when the oldest waits so long; None: not for that.
         settlement_crash_point: Where the settlement kills itself, for tests (`services/settlement/crash_points`).
         internal_token: Bearer token of our own processes; full rights.
         master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
         clock_file: The stepped clock's file; None: real time. Only in `development`.
         run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
         seed: Seeds what a simulation draws; never a secret in production.
-        fiscal_retention_years: How long an erased driver's bills and the CDRs under them are kept, counted from the end
-            of the year they are of. 10 fits DE, FR (6), NL (7), AT (7) and BE (10).
+        fiscal_retention_years: How long bills, receipts and the CDRs under them are kept, counted from the end of the
+            year they are of; None: as the law of each country says (`emobility/domain/retention.py`).
         station_retention_days: How long what stations tell - notices, events, streams, messages - is kept. What money
             or batteries hang on is kept for good.
         vat_register_url: REST interface of VIES, such as `https://ec.europa.eu/taxation_customs/vies/rest-api`; None:
@@ -124,16 +147,32 @@ class Settings(BaseSettings):
     settlement_url: str = "http://127.0.0.1:8081"
     settlement_host: str = "127.0.0.1"
     settlement_port: int = 8081
-    chain_rpc_url: str | None = None
+    chain_rpc_url: str | None = Field(default=None, repr=False)  # URLs may hold keys
+    chain_rpc_quorum: int | None = Field(default=None, ge=1, le=9)
+    chain_final_blocks: int | None = Field(default=None, ge=0, le=10_000)
+    chain_stuck_after_s: int = Field(default=120, ge=0, le=86_400)
+    chain_fee_gwei_max: int = Field(default=500, ge=1, le=10**9)
+    chain_gwei_per_day: int | None = Field(default=None, ge=1, le=10**18)
+    chain_transactions_per_hour: int | None = Field(default=None, ge=1, le=10**6)
+    chain_keystore: Path | None = None
+    chain_passphrase_file: Path | None = None
+    chain_passphrase_fd: int | None = Field(default=None, ge=0)
+    chain_signer_url: str | None = None
+    chain_signer_addresses: tuple[str, ...] = ()
+    chain_signer_ca_file: Path | None = None
     chain_mnemonic: SecretStr | None = None
     party_registry: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
+    settlement_lease_s: float = Field(default=6, ge=0.1, le=600)
+    statement_cdrs_max: int | None = Field(default=None, ge=1)
+    statement_value_e4_max: int | None = Field(default=None, ge=1)
+    statement_hours_max: int | None = Field(default=None, ge=1)
     settlement_crash_point: str | None = None
     internal_token: SecretStr = SecretStr("")
     master_key: SecretStr = SecretStr("")
     clock_file: Path | None = None
     run_folder: Path = Path("run")
     seed: int = 0
-    fiscal_retention_years: int = Field(default=10, ge=1, le=30)
+    fiscal_retention_years: int | None = Field(default=None, ge=1, le=30)
     station_retention_days: int = Field(default=400, ge=1, le=3_650)
     vat_register_url: str | None = None
     internal_origins: tuple[str, ...] = ()
@@ -200,6 +239,28 @@ class Settings(BaseSettings):
     def _registry_has_a_chain(self) -> Self:
         if self.party_registry is not None and self.chain_rpc_url is None:
             raise ValueError("WATTROAM_PARTY_REGISTRY needs WATTROAM_CHAIN_RPC_URL")
+        return self
+
+    @model_validator(mode="after")
+    def _one_keeps_the_keys(self) -> Self:
+        endpoints = len((self.chain_rpc_url or "").split(","))
+        if self.chain_rpc_quorum is not None and not endpoints // 2 < self.chain_rpc_quorum <= endpoints:
+            raise ValueError("WATTROAM_CHAIN_RPC_QUORUM: more than half of WATTROAM_CHAIN_RPC_URL, and not above all")
+        keepers = (self.chain_mnemonic, self.chain_keystore, self.chain_signer_url)
+        if sum(each is not None for each in keepers) > 1:
+            raise ValueError("WATTROAM_CHAIN_MNEMONIC, _KEYSTORE and _SIGNER_URL: one of them keeps the keys")
+        if self.chain_keystore is not None and (self.chain_passphrase_file is None) == (
+            self.chain_passphrase_fd is None
+        ):
+            raise ValueError("WATTROAM_CHAIN_KEYSTORE needs WATTROAM_CHAIN_PASSPHRASE_FILE or _FD")
+        if (self.chain_signer_url is None) != (not self.chain_signer_addresses):
+            raise ValueError("WATTROAM_CHAIN_SIGNER_URL and WATTROAM_CHAIN_SIGNER_ADDRESSES need each other")
+        if not all(_ACCOUNT.fullmatch(each) for each in self.chain_signer_addresses):
+            raise ValueError("WATTROAM_CHAIN_SIGNER_ADDRESSES: an account is 0x and 40 hex digits")
+        if self.chain_signer_url is not None and not (
+            self.chain_signer_url.startswith("https://") or _is_on_loopback(self.chain_signer_url)
+        ):
+            raise ValueError("WATTROAM_CHAIN_SIGNER_URL: https, or on loopback")
         return self
 
     @property

@@ -58,7 +58,7 @@ def _takes(each: FieldInfo) -> str:
     kinds = [kind for kind in get_args(each.annotation) or (each.annotation,) if kind is not type(None)]
     if all(isinstance(kind, str) for kind in kinds):
         return ", ".join(f"`{kind}`" for kind in kinds)
-    words = {bool: "`true`, `false`", int: "a number", Path: "a path", SecretStr: "a secret"}
+    words = {bool: "`true`, `false`", int: "a number", float: "a number", Path: "a path", SecretStr: "a secret"}
     return "a JSON list" if Ellipsis in kinds else words.get(kinds[0], "a text")
 
 

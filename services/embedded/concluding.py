@@ -12,10 +12,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from emobility.adapters.ethereum import open_ethereum
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import configure_logging
-from emobility.wiring import open_ports
+from emobility.wiring import open_chain, open_ports
 from services.audit.audit import audit, audited
 from services.audit.books import Books
 from services.audit.figures import Figures, figures_of
@@ -113,7 +112,7 @@ async def conclude(settings: Settings, *, truth: dict[str, Any], simulated: dict
         receipts, chain = ReceiptFigures(), None
         if settings.chain_rpc_url is not None:
             await settle_everything(ports, settings)
-            chain = await stack.enter_async_context(open_ethereum(settings.chain_rpc_url))
+            chain = await stack.enter_async_context(open_chain(settings, settings.chain_rpc_url))
             receipts = await issue_and_verify(ports, chain, folder=settings.run_folder / RECEIPTS)
         settled = await settlement_ledger(ports.units)
         report, books = await audited(ports, truth, chain=chain, why_quick=NO_CHAIN)

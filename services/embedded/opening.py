@@ -18,6 +18,7 @@ from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
 from emobility.runtime.folder_lock import FolderInUse
 from emobility.runtime.settings import Settings
+from emobility.wiring import open_chain
 from services.embedded.run_folder import Installation
 
 DATABASE_VARIABLE: Final = "WATTROAM_DATABASE_URL"
@@ -94,7 +95,8 @@ async def opened_chain(run_folder: Path, settings: Settings) -> AsyncIterator[Ch
                 rpc_url = own.rpc_url
         if rpc_url is None:
             raise NoChainHere
-        chain = await stack.enter_async_context(open_ethereum(rpc_url))
+        is_theirs = rpc_url == settings.chain_rpc_url
+        chain = await stack.enter_async_context(open_chain(settings, rpc_url) if is_theirs else open_ethereum(rpc_url))
         await chain.chain_id()
         yield chain
 

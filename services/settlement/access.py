@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from emobility.domain.batch.typed_data import Book
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Chain
-from emobility.ports.chain_signer import ChainSigner
+from emobility.ports.chain_signer import ChainSigner, TransactionSigner
+from services.settlement.lease import LEASE_S
+from services.settlement.spending import Caps
+
+STUCK_AFTER_S: Final = 120.0
+"""How long a transaction may wait where settings say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +38,25 @@ class ChainAccess:
     """A chain, and who signs.
 
     Attributes:
-        proposer: Sends and pays for transactions; this process is its only sender.
+        proposer: Sends and pays for transactions; the holder of the lease is its only sender.
         signer_of: Signs for a party that is hosted here.
         recovered_address: Whose compact signature of a digest this is; None when nobody's.
+        successors: Keys that take over from `proposer`, each from the one before; looked for again now and then.
+        caps: What each of them may spend.
+        stuck_after_s: How long a transaction may wait before it is replaced by one that offers more.
+        lease_s: How long the process that sends may be silent before another takes over.
     """
 
     chain: Chain
-    proposer: ChainSigner
+    proposer: TransactionSigner
     signer_of: Callable[[PartyId], ChainSigner]
     recovered_address: Callable[[bytes, bytes], bytes | None]
     books: Books
+    successors: Callable[[], Awaitable[Sequence[TransactionSigner]]] | None = None
+    caps: Caps = field(default_factory=Caps)
+    stuck_after_s: float = STUCK_AFTER_S
+    lease_s: float = LEASE_S
+
+    async def signers(self) -> Sequence[TransactionSigner]:
+        """Return who may send, the oldest key first."""
+        return [self.proposer] if self.successors is None else [self.proposer, *await self.successors()]

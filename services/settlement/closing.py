@@ -8,9 +8,11 @@ and until it is, its CDRs wait with the reason.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Final
 
 import structlog
@@ -18,7 +20,13 @@ import structlog
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
-from emobility.domain.batch.statement import STATED_E4_MAX, PairStatement, statement_of
+from emobility.domain.batch.statement import (
+    AGREEMENT_BYTES,
+    STATED_E4_MAX,
+    BookedStatement,
+    PairStatement,
+    statement_of,
+)
 from emobility.domain.batch.trees import StatementTrees, SumOutOfRange
 from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.events.event import Envelope
@@ -44,9 +52,21 @@ from services.settlement.records import (
 
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
+PAIRS_AT_ONCE: Final = 3
+SEEN_WITHIN_S: Final = 10.0
+"""How long an operator's word to close waits for the first look at the chain."""
+CHOICES_MAX: Final = 2_000
+"""Ways to leave out late CDRs that are tried when a statement is made again as it stands on the chain."""
 SECOND: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger(__name__)
+
+
+class ChainNotSeen(Unavailable):
+    """Nothing is closed before it is known that the chain has no statement which these rows lack."""
+
+    def __init__(self) -> None:
+        super().__init__("the chain does not answer, and whether it is ahead of these rows is not known yet")
 
 
 class StatementDiffers(RuleBroken):
@@ -55,6 +75,30 @@ class StatementDiffers(RuleBroken):
     def __init__(self, statement: StatementName) -> None:
         self.statement = statement
         super().__init__(f"the CDRs of statement {statement} are not those that it binds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """What closes a statement before its period is over; None: does not.
+
+    Attributes:
+        cdrs: So many wait.
+        value_e4: So much is owed by what waits, either way, in ten-thousandths of its currency.
+        age: The oldest waits so long.
+    """
+
+    cdrs: int | None = None
+    value_e4: int | None = None
+    age: timedelta | None = None
+
+    def are_crossed_by(self, waiting: Sequence[LeafRecord], now: datetime) -> bool:
+        """Tell whether what waits is to be closed now."""
+        net_e4 = sum(row.due_e4 - row.credit_e4 for row in waiting)
+        return bool(waiting) and (
+            (self.cdrs is not None and len(waiting) >= self.cdrs)
+            or (self.value_e4 is not None and abs(net_e4) >= self.value_e4)
+            or (self.age is not None and min(row.accepted_at for row in waiting) + self.age <= now)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +120,78 @@ class Waiting:
 class Closing:
     """Closes statements, one unit each."""
 
-    def __init__(self, ports: Ports, metrics: SettlementMetrics, reached: Reached = lambda _: None) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        metrics: SettlementMetrics,
+        reached: Reached = lambda _: None,
+        thresholds: Thresholds | None = None,
+    ) -> None:
         self._ports = ports
+        self._thresholds = thresholds
         self._metrics = metrics
         self._reached = reached
         self.under_way: Final = asyncio.Lock()
         """Held while pairs are closed one after the other: what is closed together is proposed together."""
+        self.held: set[PairKey] = set()
+        """Pairs of which the chain has statements that are not here (`adopting`)."""
+        self.chain_seen: Final = asyncio.Event()
+        """Cleared by whoever must look at the chain first: rows that were restored would close what stands there."""
+        self.chain_seen.set()
 
     async def close_due(self) -> int:
-        """Close every period that is over; return how many statements came of it."""
+        """Close every period that is over, and what has crossed a threshold; return how many statements came of it."""
+        if not self.chain_seen.is_set():
+            return 0
         async with self.under_way:
-            return sum([await self._close_if_it_can(pair, at_once=False) for pair in await self._pairs()])
+            closed = await self._close_all(at_once=False)
+            if self._thresholds is None:
+                return closed
+            crossed = [pair for pair in await self._pairs() if await self._has_crossed(pair, self._thresholds)]
+            return closed + sum([await self._close_if_it_can(pair, at_once=True) for pair in crossed])
 
     async def close_now(self, pair: PairKey | None = None) -> int:
-        """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
+        """Close what was accepted so far, of one pair or of all; return how many statements came of it.
+
+        Raises:
+            ChainNotSeen: a process that has just begun could not look at the chain yet.
+        """
+        try:
+            async with asyncio.timeout(SEEN_WITHIN_S):
+                await self.chain_seen.wait()
+        except TimeoutError:
+            raise ChainNotSeen from None
         async with self.under_way:
             if pair is not None:
                 return await self._close_pair(pair, at_once=True)
-            return sum([await self._close_if_it_can(each, at_once=True) for each in await self._pairs()])
+            return await self._close_all(at_once=True)
+
+    async def _close_all(self, *, at_once: bool) -> int:
+        """Close all pairs that can be, some side by side: while the database works for one, trees of another grow."""
+        pairs = iter(await self._pairs())
+
+        async def closed() -> int:
+            return sum([await self._close_if_it_can(pair, at_once=at_once) for pair in pairs])
+
+        working = [asyncio.ensure_future(closed()) for _ in range(PAIRS_AT_ONCE)]
+        try:
+            return sum(await asyncio.gather(*working))
+        finally:
+            for task in working:
+                task.cancel()
+
+    async def _has_crossed(self, pair: PairKey, thresholds: Thresholds) -> bool:
+        """Tell whether what waits of a pair, in one of its currencies, has crossed a threshold."""
+        now = self._ports.clock.now()
+        async with self._ports.units.begin() as unit:
+            agreement = await unit.table(AGREEMENT).get(*pair)
+            if agreement is None:
+                return False
+            for currency in {each.currency for each in await openings_of(unit, *pair)}:
+                waiting = await _closable(unit, agreement, currency, before=_next_second(now))
+                if thresholds.are_crossed_by([each.row for each in waiting], now):
+                    return True
+        return False
 
     async def _pairs(self) -> list[PairKey]:
         pairs: list[PairKey] = []
@@ -125,6 +223,8 @@ class Closing:
 
     async def _close_one(self, pair: PairKey, *, at_once: datetime | None) -> bool:
         """Close the pair's next statement, if there is one to close."""
+        if pair in self.held:
+            return False
         async with self._ports.units.begin() as unit:
             agreement = await unit.table(AGREEMENT).get_for_update(*pair)
             if agreement is None or agreement.terms is None:
@@ -140,6 +240,33 @@ class Closing:
                     await unit.commit()
                     return True
         return False
+
+    async def adopt(
+        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, booked: BookedStatement
+    ) -> StatementRecord | None:
+        """Close the pair's next statement as one that stands on the chain; None: the CDRs that wait don't make it.
+
+        More may wait than it was made of, such as what came late: then those are left out without which it is it.
+        """
+        end = booked.period_end
+        waiting = [each.row for each in await _closable(unit, agreement, opening.currency, before=end)]
+        surplus = len(waiting) - booked.count
+        if surplus < 0 or math.comb(len(waiting), surplus) > CHOICES_MAX:
+            return None
+        for left_out in combinations(range(len(waiting) - 1, -1, -1), surplus):
+            rows = [row for place, row in enumerate(waiting) if place not in left_out]
+            made = statement_of(
+                StatementTrees([leaf_in_tree(row) for row in rows]),
+                agreement=booked.agreement,
+                sequence=booked.sequence,
+                period_end=end,
+            )
+            if made.struct_hash == booked.struct_hash:
+                start = min(rows[0].accepted_at, end - SECOND).replace(microsecond=0)
+                if agreement.closed_until is not None:
+                    start = min(max(start, agreement.closed_until), end - SECOND)
+                return await self._bind(unit, agreement, opening, Span(start=start, end=end), rows)
+        return None
 
     async def _due(
         self,
@@ -173,7 +300,7 @@ class Closing:
 
     async def _bind(
         self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, due: Sequence[LeafRecord]
-    ) -> None:
+    ) -> StatementRecord:
         """Make the statement of these CDRs, or of the first `LEAVES_MAX`, all in this unit."""
         assert opening.book_agreement is not None
         rows = due[:LEAVES_MAX]
@@ -183,24 +310,25 @@ class Closing:
             raise SumOutOfRange(due_e4=due_e4, credit_e4=credit_e4)
         statement = statement_of(
             trees,
-            agreement=opening.book_agreement,
+            agreement=opening.book_agreement[:AGREEMENT_BYTES],
             sequence=opening.last_sequence + 1,
             period_end=span.end,
         )
         record = self._record(opening, statement, span)
         await unit.table(STATEMENT).put(record)
         places = {leaf.cdr_key: place for place, leaf in enumerate(trees.leaves)}
-        in_it = [
-            replace(row, version=record.version, sequence=record.sequence, place=places[row.cdr_key]) for row in rows
-        ]
+        version, sequence = record.version, record.sequence
+        in_it = [(row.cpo_id, row.cdr_id, version, sequence, places[row.cdr_key]) for row in rows]
         for start in range(0, len(in_it), SELECT_ROWS_MAX):
-            await unit.table(LEAF).put_all(in_it[start : start + SELECT_ROWS_MAX])
+            some = in_it[start : start + SELECT_ROWS_MAX]
+            await unit.table(LEAF).set_all(("version", "sequence", "place"), some)
         await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
         if len(rows) == len(due):  # else its span is not closed yet: the rest is no late comer
             closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
             await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
         unit.emit(self._closed(record))
         self._metrics.closed(record)
+        return record
 
     def _record(self, opening: Opening, statement: PairStatement, span: Span) -> StatementRecord:
         return StatementRecord(
@@ -212,7 +340,7 @@ class Closing:
             currency=opening.currency,
             state=StatementState.CLOSED,
             statement_hash=statement.struct_hash,
-            book_agreement=statement.agreement,
+            book_agreement=opening.book_agreement or b"",
             evidence_root=statement.evidence_root,
             sum_root=statement.sum_root,
             due_e4=statement.due_e4,
@@ -260,15 +388,19 @@ def leaf_in_tree(row: LeafRecord) -> Leaf:
         import_wh=row.import_wh,
         export_wh=row.export_wh,
         commitment=row.commitment,
+        meter=row.meter,
         due_e4=row.due_e4,
         credit_e4=row.credit_e4,
     )
 
 
 def pair_statement(record: StatementRecord) -> PairStatement:
-    """Return what the parties sign."""
+    """Return what the parties sign.
+
+    Of a confidential statement it is what names it to them, under its agreement's first bytes; they sign another form.
+    """
     return PairStatement(
-        agreement=record.book_agreement,
+        agreement=record.book_agreement[:AGREEMENT_BYTES],
         evidence_root=record.evidence_root,
         sum_root=record.sum_root,
         due_e4=record.due_e4,

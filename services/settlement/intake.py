@@ -14,14 +14,16 @@ from typing import Final
 
 from emobility.domain.agreement import RoamingAgreement, SettlementMode, document_hash
 from emobility.domain.batch.hashing import HASH_BYTES
-from emobility.domain.batch.leaf import PAIR_SECRET_BYTES, LeafKind, leaf_of
+from emobility.domain.batch.leaf import NO_METER, PAIR_SECRET_BYTES, LeafKind, leaf_of
 from emobility.domain.errors import RuleBroken
+from emobility.domain.exposure import limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
-from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted
-from emobility.events.event import LoggedEvent
+from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted, CDRAcceptedFigures
+from emobility.events.event import LoggedEvent, Views
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.meter_records import keep_meter_records
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     AGREEMENT,
@@ -36,6 +38,9 @@ from services.settlement.records import (
 )
 
 GROUP: Final = "settlement"
+Accepted = CDRAccepted | CDRAcceptedFigures
+VIEWS: Final[Views] = {CDRAccepted: CDRAcceptedFigures}
+"""Of a CDR only what settles is read: its tariff and periods are most of it."""
 PairKey = tuple[PartyId, str]
 """CPO and agreement."""
 
@@ -58,16 +63,16 @@ class Intake:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set."""
-        await self._ports.event_log.consume(GROUP, [CDR_TOPIC], self.handle, stop=stop)
+        await self._ports.event_log.consume(GROUP, [CDR_TOPIC], self.handle, stop=stop, views=VIEWS)
 
     async def handle(self, unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> None:
         """Take in what parties signed, then what they accepted."""
-        accepted: list[CDRAccepted] = []
+        accepted: list[Accepted] = []
         for logged in batch:
             event = logged.envelope.event
             if isinstance(event, AgreementSigned):
                 await self._take_terms(unit, event)
-            elif isinstance(event, CDRAccepted):
+            elif isinstance(event, CDRAccepted | CDRAcceptedFigures):
                 accepted.append(event)
         await self._take_cdrs(unit, accepted)
 
@@ -101,11 +106,11 @@ class Intake:
 
     # CDRs
 
-    async def _take_cdrs(self, unit: UnitOfWork, events: Sequence[CDRAccepted]) -> None:
+    async def _take_cdrs(self, unit: UnitOfWork, events: Sequence[Accepted]) -> None:
         """Book CDRs. Raises `LeafChanged`."""
         pairs: dict[tuple[PartyId, PartyId, str], tuple[str, bytes]] = {}
         leaves: dict[tuple[PartyId, str], LeafRecord] = {}
-        repeated: list[CDRAccepted] = []
+        repeated: list[Accepted] = []
         for event in events:
             pair = event.cpo_id, event.emsp_id, event.agreement_id
             if pair not in pairs:
@@ -119,27 +124,29 @@ class Intake:
         booked = await unit.table(LEAF).insert_all(list(leaves.values()))
         self._metrics.taken(leaves.values(), but_not=booked)
         known = {(leaf.cpo_id, leaf.cdr_id) for leaf in booked}
+        await keep_meter_records(unit, (event for event in events if (event.cpo_id, event.cdr.cdr_id) not in known))
         repeated += [event for event in events if (event.cpo_id, event.cdr.cdr_id) in known]
         for event in repeated:
             leaf = await unit.table(LEAF).get(event.cpo_id, event.cdr.cdr_id)
             if leaf != self._leaf(event, *pairs[event.cpo_id, event.emsp_id, event.agreement_id], known=leaf):
                 raise LeafChanged(cpo_id=event.cpo_id, cdr_id=event.cdr.cdr_id)
 
-    async def _secret(self, unit: UnitOfWork, event: CDRAccepted, name: str) -> bytes:
+    async def _secret(self, unit: UnitOfWork, event: Accepted, name: str) -> bytes:
         # Read without a lock, perhaps from memory: of a pair that is there, the secret never changes.
         pair = await unit.table(AGREEMENT).get(event.cpo_id, name)
         if pair is None:
             pair = await self._pair(unit, event.cpo_id, name, event.emsp_id)
         return bytes.fromhex(await self._ports.vault.open(pair.pair_secret))
 
-    def _leaf(self, event: CDRAccepted, name: str, secret: bytes, known: LeafRecord | None) -> LeafRecord:
+    def _leaf(self, event: Accepted, name: str, secret: bytes, known: LeafRecord | None) -> LeafRecord:
         """Return the CDR's row; of one that is booked, what stays when nothing changed."""
         # An MSP that commits to nothing gets 32 bytes that nobody can open: its leaf proves no receipt.
         sealed = event.commitment or (
             self._ports.randomness.token_bytes(HASH_BYTES) if known is None else known.commitment
         )
         cdr = event.cdr
-        leaf = leaf_of(cdr, pair_secret=secret, commitment=sealed)
+        meter = NO_METER if event.meter is None else event.meter.commitment
+        leaf = leaf_of(cdr, pair_secret=secret, commitment=sealed, meter=meter)
         return LeafRecord(
             cpo_id=event.cpo_id,
             cdr_id=cdr.cdr_id,
@@ -155,6 +162,7 @@ class Intake:
             import_wh=leaf.import_wh,
             export_wh=leaf.export_wh,
             commitment=leaf.commitment,
+            meter=leaf.meter,
             due_e4=leaf.due_e4,
             credit_e4=leaf.credit_e4,
             version=None if known is None else known.version,
@@ -190,7 +198,6 @@ async def _name_of(unit: UnitOfWork, event: AgreementEvent) -> str:
 async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgreement) -> None:
     """Enter an opening under this version, unless the book's part of the terms stays as it is."""
     openings = await openings_of(unit, terms.cpo_id, name)
-    has_limit = terms.settlement_mode in {SettlementMode.CREDIT_LINE, SettlementMode.GUARANTEE}
     opening = Opening(
         cpo_id=terms.cpo_id,
         agreement_id=name,
@@ -198,7 +205,7 @@ async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgree
         emsp_id=terms.emsp_id,
         currency=terms.currency,
         mode=terms.settlement_mode,
-        credit_limit_e4=terms.credit_limit_e4 if has_limit else 0,
+        credit_limit_e4=limit_e4_of(terms) or 0,
         document=bytes.fromhex(document_hash(terms)),
         payment_terms_d=terms.payment_terms_d if terms.settlement_mode is SettlementMode.GUARANTEE else 0,
         number=None,

@@ -24,6 +24,28 @@ class SettlementMetrics:
         self._lost = metrics.counter("settlement_final_blocks_lost_total", "Times that the chain lost final blocks")
         self._waiting = metrics.gauge("settlement_chain_unavailable", "1 while the chain does not answer")
         self._alarm = metrics.gauge("settlement_chain_alarm", "1 while the chain is another one than before")
+        self._sent = metrics.counter("settlement_transactions_total", "What befell transactions", ("what",))
+        self._held = metrics.gauge("settlement_sending_held", "1 while nothing is signed for this reason", ("reason",))
+        self._sender = metrics.gauge("settlement_lease_held", "1 while this process sends")
+        self._dissent = metrics.counter(
+            "settlement_chain_dissent_total", "Endpoints that said otherwise than the quorum", ("endpoint", "question")
+        )
+
+    def befell(self, what: str) -> None:
+        """Something befell a transaction: a word of `sending`."""
+        self._sent.labels(what).inc()
+
+    def held(self, reason: str, *, is_held: bool) -> None:
+        """Nothing is signed for a reason of `spending.HOLDS`, or no longer."""
+        self._held.labels(reason).set(int(is_held))
+
+    def sends(self, *, is_sender: bool) -> None:
+        """This process holds the lease, or another does."""
+        self._sender.set(int(is_sender))
+
+    def dissented(self, endpoint: str, question: str) -> None:
+        """An endpoint contradicted the others."""
+        self._dissent.labels(endpoint, question).inc()
 
     def waits(self, *, is_waiting: bool) -> None:
         """The chain answered, or it did not."""

@@ -111,6 +111,7 @@ class LeafRecord:
     import_wh: int
     export_wh: int
     commitment: bytes
+    meter: bytes
     due_e4: int
     credit_e4: int
     version: int | None
@@ -216,8 +217,14 @@ class TransactionKind(StrEnum):
     """Try again to make final what lacked cover, or a signature until the window ended."""
     ACCEPT = "ACCEPT"
     """Add a signature that came after the proposal."""
+    DISCHARGE = "DISCHARGE"
+    """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
+    SETTLE = "SETTLE"
+    """Settle a confidential batch (`confidential`), which its `batch_id` names."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
+    FILL = "FILL"
+    """Do nothing, to oneself: it takes a nonce that nothing else will, so that those behind it can go."""
 
 
 class TransactionState(StrEnum):
@@ -262,23 +269,56 @@ class TransactionRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantRecord:
+    """A transaction as it was signed once: with the same nonce and another offer there may be more; one is mined.
+
+    `fence`: under which lease it was signed (`lease`).
+    """
+
+    hash: bytes
+    transaction_id: str
+    chain_id: int
+    account: bytes
+    nonce: int
+    raw: bytes
+    fence: int
+    signed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRecord:
-    """An account that sends. Whoever holds this row's lock is the one owner of its next nonce."""
+    """An account that sends, and what it may still spend (`spending`).
+
+    Attributes:
+        next_nonce: One more than the highest nonce that was ever given.
+        spent_gwei: Most that what was signed since `spent_since` may cost.
+        signed_count: How many signatures it gave since `signed_since`.
+    """
 
     chain_id: int
     account: bytes
     next_nonce: int
+    spent_gwei: int = 0
+    spent_since: datetime | None = None
+    signed_count: int = 0
+    signed_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainRecord:
-    """What we saw of a chain: its genesis and its youngest final block. `alarm`: why nothing is sent to it any more."""
+    """What we saw of a chain: its genesis and its youngest final block.
+
+    Attributes:
+        alarm: Why nothing is sent to it any more.
+        looked_to: All that was proposed up to this block, and is ours, stands in our rows (`adopting`).
+    """
 
     chain_id: int
     genesis_hash: bytes
     final_number: int
     final_hash: bytes
     alarm: str | None
+    looked_to: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,5 +350,6 @@ TRANSACTION: Final = TableSpec(
     key=("transaction_id",),
     unique=(("chain_id", "account", "nonce"),),
 )
+VARIANT: Final = TableSpec(name="settlement_transaction_variant", record=VariantRecord, key=("hash",))
 ACCOUNT: Final = TableSpec(name="settlement_account", record=AccountRecord, key=("chain_id", "account"))
 CHAIN: Final = TableSpec(name="settlement_chain", record=ChainRecord, key=("chain_id",))

@@ -2,7 +2,7 @@
 
 A process that dies in between loses nothing and sends nothing else: what is stored are the very bytes, and sending
 them twice is as once. What the node says about bytes it knows is not believed; the chain is looked at instead, for the
-transaction and, if that is not there, for the batch itself. Nonces are given under the lock of the account's row.
+transaction and, if that is not there, for the batch itself. Who signs, and for how much: `signing`.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function
 from emobility.domain.batch.calls import BatchState as BookedBatch
 from emobility.domain.batch.calls import batch_query, read_batch
-from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import Block, CallReverted, TransactionNotTaken, TransactionReceipt
-from emobility.ports.chain_signer import UnsignedTransaction
 from emobility.ports.ports import Ports
 from services.settlement.access import ChainAccess
 from services.settlement.crash_points import CrashPoint, Reached
 from services.settlement.finality import Finality
+from services.settlement.lease import Lease
+from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
-    ACCOUNT,
     IN_FLIGHT,
     TRANSACTION,
-    AccountRecord,
     TransactionKind,
     TransactionRecord,
     TransactionState,
 )
+from services.settlement.signing import Signing, Waits, nonce_of_filler, variants_of
 
-GAS_HEADROOM: Final = 5
-"""A transaction may take this many quarters of what was estimated: others change the state in between."""
+FEE_WORDS: Final = ("underpriced", "fee", "known")
+"""What a node says of an offer that is too low, or of bytes that wait with it already. Only then is more offered."""
+
+_DONE_BEFORE: Final = (contracts.BATCH_EXISTS, contracts.HIDDEN_BATCH_EXISTS, contracts.ANCHOR_EXISTS)
+"""Refusals that say that a call was made before."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,15 +45,36 @@ _log = structlog.get_logger(__name__)
 class Sending:
     """Moves transactions; a step at a time, each in a unit of its own."""
 
-    def __init__(self, ports: Ports, access: ChainAccess, finality: Finality, reached: Reached) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        access: ChainAccess,
+        finality: Finality,
+        reached: Reached,
+        *,
+        lease: Lease,
+        metrics: SettlementMetrics,
+    ) -> None:
         self._ports = ports
         self._access = access
         self._chain = access.chain
         self._finality = finality
         self._reached = reached
+        self._metrics = metrics
+        self._signing = Signing(ports=ports, access=access, lease=lease, metrics=metrics, reached=reached)
+        self._waits_since_s: dict[bytes, float] = {}
+        """Since when bytes wait in this process's sight, by their hash."""
+        self._first: dict[bytes, int] = {}
+        """The lowest nonce on its way, by account: none goes before it."""
 
     async def advance(self) -> int:
-        """Move every transaction as far as it goes now; return how many steps were made. Raises `ChainUnavailable`."""
+        """Move every transaction as far as it goes now; return how many steps were made.
+
+        Raises:
+            ChainUnavailable: the chain does not answer.
+            SignerUnavailable: who keeps the key does not.
+            Fenced: another process sends by now.
+        """
         steps = 0
         for row in await self._in_flight():
             current: TransactionRecord | None = row
@@ -63,6 +86,13 @@ class Sending:
         """Return what is under way, in the order of nonces: a gap would hold up all that follow."""
         async with self._ports.units.begin() as unit:
             rows = await unit.table(TRANSACTION).select({"state": IN_FLIGHT}, order_by=("queued_at",))
+        sent = [row for row in rows if row.state is TransactionState.SENT and row.nonce is not None]
+        self._first = {
+            account: min(row.nonce or 0 for row in sent if row.account == account)
+            for account in {row.account for row in sent}
+        }
+        hashes = {row.hash for row in sent}
+        self._waits_since_s = {each: at_s for each, at_s in self._waits_since_s.items() if each in hashes}
         return sorted(rows, key=lambda row: (row.nonce is None, row.nonce or 0))
 
     async def _advance(self, row: TransactionRecord) -> TransactionRecord | None:
@@ -82,44 +112,46 @@ class Sending:
     # Signing
 
     async def _sign(self, row: TransactionRecord) -> TransactionRecord | None:
-        """Give it a nonce and store its signed bytes, in one unit."""
+        """Give it a nonce and store its signed bytes."""
+        if row.kind is TransactionKind.FILL and await self._is_filled(row):
+            await self._drop(row)
+            return None
+        signer = await self._signing.signer_of(row)
+        if isinstance(signer, Waits):
+            await self._wait(row, signer.reason)
+            return None
         try:
-            gas = await self._chain.estimate_gas(row.account, row.receiver, row.calldata)
+            gas = await self._chain.estimate_gas(signer.address, row.receiver, row.calldata)
         except CallReverted as refusal:
             return await self._refused(row, refusal)
-        fees = await self._chain.fees()
-        on_chain = await self._chain.nonce(row.account, with_waiting=True)
-        async with self._ports.units.begin() as unit:
-            locked = await unit.table(TRANSACTION).get_for_update(row.transaction_id)
-            account = await unit.table(ACCOUNT).get_for_update(row.chain_id, row.account)
-            if locked is None or locked.state is not TransactionState.QUEUED:
-                return None
-            # The chain may have lost what we sent, and we may have been restored from a copy: the higher one is free.
-            nonce = on_chain if account is None else max(on_chain, account.next_nonce)
-            transaction = UnsignedTransaction(
-                chain_id=row.chain_id,
-                nonce=nonce,
-                gas_limit=gas * GAS_HEADROOM // 4,
-                fees=fees,
-                to=row.receiver,
-                calldata=row.calldata,
-            )
-            raw = await self._access.proposer.sign_transaction(transaction)
-            signed = replace(
-                locked, state=TransactionState.SIGNED, nonce=nonce, raw=raw, hash=keccak256(raw), waiting=None
-            )
-            await unit.table(TRANSACTION).put(signed)
-            await unit.table(ACCOUNT).put(
-                AccountRecord(chain_id=row.chain_id, account=row.account, next_nonce=nonce + 1)
-            )
-            self._reached(CrashPoint.BYTES_SIGNED)
-            await unit.commit()
-        self._reached(CrashPoint.BYTES_STORED)
+        signed = await self._signing.sign(row, signer, gas)
+        if isinstance(signed, Waits):
+            await self._wait(row, signed.reason)
+            return None
         return signed
+
+    async def _is_filled(self, row: TransactionRecord) -> bool:
+        """Tell whether a gap is gone for which a filler waits."""
+        nonce = nonce_of_filler(row)
+        if await self._chain.nonce(row.account, with_waiting=True) > nonce:
+            return True
+        of_account = {"chain_id": row.chain_id, "account": row.account, "nonce": nonce}
+        async with self._ports.units.begin() as unit:
+            return await unit.table(TRANSACTION).count(of_account) > 0
+
+    async def _drop(self, row: TransactionRecord) -> None:
+        async with self._ports.units.begin() as unit:
+            await unit.table(TRANSACTION).delete(row.transaction_id, where={"state": TransactionState.QUEUED})
+            await unit.commit()
+
+    async def _wait(self, row: TransactionRecord, reason: str | None) -> None:
+        """Say what it waits for."""
+        if reason != row.waiting:
+            await self._put(row, replace(row, waiting=reason))
 
     async def _refused(self, row: TransactionRecord, refusal: CallReverted) -> TransactionRecord | None:
         """A call that can't succeed is not sent: what it should do is done already, or it waits with the reason."""
-        if refusal.data[:4] in {contracts.BATCH_EXISTS.selector, contracts.ANCHOR_EXISTS.selector}:
+        if refusal.data[:4] in {each.selector for each in _DONE_BEFORE}:
             return await self._adopt(row)
         reason = f"the book refuses: {error_name(refusal.data)}"
         if reason != row.waiting:
@@ -135,6 +167,7 @@ class Sending:
             return None
         if data is not None and logs[-1].data != data:
             return await self._put(row, replace(row, waiting="another root is anchored")) if not row.waiting else None
+        self._metrics.befell("adopted")
         _log.info("settlement_batch_adopted", transaction=row.transaction_id)
         return await self._put(row, replace(row, state=TransactionState.SENT, hash=logs[-1].transaction_hash))
 
@@ -157,13 +190,50 @@ class Sending:
         return None
 
     async def _look(self, row: TransactionRecord) -> TransactionRecord | None:
-        """Note the block of what was sent; send the same bytes again where the chain does not know them."""
+        """Note the block of what was sent; send the same bytes again where the chain does not know them.
+
+        Of several variants whichever is mined counts. What waits too long is replaced (`_hurry`).
+        """
         assert row.hash is not None
-        receipt = await self._chain.receipt(row.hash)
-        if receipt is not None:
+        if (mined := await self._mined(row)) is not None:
+            return mined
+        refusal = None
+        if await self._chain.transaction(row.hash) is None:
+            if row.raw is None:  # adopted from the chain, and gone with its blocks
+                return await self._put(row, replace(row, state=TransactionState.QUEUED, hash=None))
+            assert row.nonce is not None
+            if await self._chain.nonce(row.account, with_waiting=False) > row.nonce:
+                if (mined := await self._mined(row)) is not None:  # a node may tell nonces before receipts
+                    return mined
+                # Another transaction of the account took the nonce, so these bytes can never be mined.
+                self._metrics.befell("nonce_lost")
+                return await self._put(row, _from_the_start(row))
+            refusal = await self._hand_over(row.raw)
+            if refusal is None:
+                self._metrics.befell("sent_again")
+                _log.info("settlement_bytes_sent_again", transaction=row.transaction_id)
+        since_s = self._waits_since_s.setdefault(row.hash, self._ports.timer.monotonic_s())
+        is_first = row.nonce is not None and row.nonce == self._first.get(row.account)
+        if is_first and self._ports.timer.monotonic_s() - since_s >= self._access.stuck_after_s:
+            return await self._hurry(row, refusal)
+        await self._wait(row, refusal)
+        return None
+
+    async def _mined(self, row: TransactionRecord) -> TransactionRecord | None:
+        """Note the block of one of a transaction's variants; None: none is in any."""
+        async with self._ports.units.begin() as unit:
+            known = {each.hash: each for each in await variants_of(unit, row)}
+        assert row.hash is not None
+        for each in (row.hash, *(hash_ for hash_ in reversed(known) if hash_ != row.hash)):
+            receipt = await self._chain.receipt(each)
+            if receipt is None:
+                continue
             self._reached(CrashPoint.BLOCK_SEEN)
+            variant = known.get(each)
+            own = row if variant is None else replace(row, hash=each, raw=variant.raw, nonce=variant.nonce)
             mined = replace(
-                row,
+                own,
+                account=row.account if variant is None else variant.account,
                 state=TransactionState.MINED,
                 block_number=receipt.block_number,
                 block_hash=receipt.block_hash,
@@ -171,19 +241,29 @@ class Sending:
                 waiting=None,
             )
             return await self._put(row, mined)
-        if await self._chain.transaction(row.hash) is not None:
-            return await self._put(row, replace(row, waiting=None)) if row.waiting else None
-        if row.raw is None:  # adopted from the chain, and gone with its blocks
-            return await self._put(row, replace(row, state=TransactionState.QUEUED, hash=None))
-        assert row.nonce is not None
-        if await self._chain.nonce(row.account, with_waiting=False) > row.nonce:
-            # Another transaction of the account took the nonce, so these bytes can never be mined.
-            return await self._put(row, _from_the_start(row))
-        _log.info("settlement_bytes_sent_again", transaction=row.transaction_id)
-        refusal = await self._hand_over(row.raw)
-        if refusal != row.waiting:
-            await self._put(row, replace(row, waiting=refusal))
         return None
+
+    async def _hurry(self, row: TransactionRecord, refusal: str | None) -> TransactionRecord | None:
+        """Fill the gap before a transaction that waits too long, or let it offer more."""
+        assert row.nonce is not None
+        chain_next = await self._chain.nonce(row.account, with_waiting=True)
+        if chain_next < row.nonce:
+            await self._signing.fill(row, chain_next)
+            return None
+        if refusal is not None and not any(word in refusal.lower() for word in FEE_WORDS):
+            await self._wait(row, refusal)
+            return None
+        async with self._ports.units.begin() as unit:
+            variants = await variants_of(unit, row)
+        newest = next((each for each in variants if each.hash == row.hash), None)
+        if newest is None:
+            await self._wait(row, "it is stuck, and was signed before offers were raised")
+            return None
+        replaced = await self._signing.replace(row, newest, len(variants))
+        if isinstance(replaced, Waits):
+            await self._wait(row, replaced.reason)
+            return None
+        return replaced
 
     # Finality
 
@@ -192,16 +272,27 @@ class Sending:
         assert row.hash is not None
         receipt = await self._chain.receipt(row.hash)
         if receipt is None or receipt.block_hash != row.block_hash:
+            self._metrics.befell("undone")
+            _log.warning("settlement_block_undone", transaction=row.transaction_id, block=row.block_number)
             return await self._put(row, lost(row))
         finalized = await self._chain.finalized()
         if receipt.block_number > finalized.number or not await self._is_in_chain(receipt):
             return None
+        if row.kind is TransactionKind.FILL:
+            return await self._put(row, replace(row, state=TransactionState.FINAL, waiting=None))
         if not receipt.has_succeeded:
             _log.warning("settlement_call_failed", transaction=row.transaction_id)
             return await self._put(row, _from_the_start(row))
         if row.kind is TransactionKind.ANCHOR:
             self._reached(CrashPoint.FINALITY_SEEN)
             final = await self._finality.note_anchor(row, receipt, finalized)
+            self._reached(CrashPoint.FINALITY_NOTED)
+            return final
+        if row.kind is TransactionKind.DISCHARGE:
+            return await self._finality.note_discharge(row, finalized)
+        if row.kind is TransactionKind.SETTLE:
+            self._reached(CrashPoint.FINALITY_SEEN)
+            final = await self._finality.note_settled(row, receipt, finalized)
             self._reached(CrashPoint.FINALITY_NOTED)
             return final
         booked = await self.booked(row, finalized)
@@ -230,6 +321,8 @@ class Sending:
 
 def _trace(row: TransactionRecord) -> tuple[list[bytes | None], bytes | None]:
     """Return the topics of the event by which a contract tells what this call does, and its data; None: any."""
+    if row.kind is TransactionKind.SETTLE:
+        return [contracts.BATCH_SETTLED.topic, row.batch_id], None
     if row.kind is not TransactionKind.ANCHOR:
         return [contracts.BATCH_PROPOSED.topic, row.batch_id], None
     kind, party, period, root = contracts.ANCHOR.arguments(row.calldata)

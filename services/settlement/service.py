@@ -21,16 +21,25 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
+from services.settlement.adopting import Adopting
 from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
-from services.settlement.closing import Closing
+from services.settlement.closing import Closing, Thresholds
+from services.settlement.confidential import Confidential
+from services.settlement.confidential_api import ConfidentialAPI
+from services.settlement.confidential_signing import ConfidentialSigning
 from services.settlement.crash_points import Reached
+from services.settlement.discharging import Discharging
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
+from services.settlement.invoice_api import InvoiceAPI
+from services.settlement.lease import Fenced, Lease
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
+from services.settlement.payables import follow_final_statements
 from services.settlement.records import (
     IN_FLIGHT,
     OPENING,
@@ -67,9 +76,17 @@ class Settlement:
     ) -> None:
         self._ports = ports
         self.metrics = Metrics()
-        metrics = SettlementMetrics(self.metrics)
+        metrics = self.counted = SettlementMetrics(self.metrics)
         self.intake = Intake(ports, metrics)
-        self.closing = Closing(ports, metrics, reached)
+        hours = settings.statement_hours_max
+        thresholds = Thresholds(
+            cdrs=settings.statement_cdrs_max,
+            value_e4=settings.statement_value_e4_max,
+            age=None if hours is None else timedelta(hours=hours),
+        )
+        self.closing = Closing(ports, metrics, reached, thresholds if thresholds != Thresholds() else None)
+        if access is not None:
+            self.closing.chain_seen.clear()
         self.follower = (
             None if access is None else Follower(ports, access, metrics, reached, openings, closing=self.closing)
         )
@@ -78,6 +95,9 @@ class Settlement:
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
         RegistryWords(ports, access).mount_on(self.app, guard)
+        MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
+        InvoiceAPI(ports, guard).mount_on(self.app)
+        ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -85,6 +105,7 @@ class Settlement:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.intake.run(stop))
             tasks.create_task(take_requests(self._ports, stop))
+            tasks.create_task(follow_final_statements(self._ports, stop))
             if self.follower is not None:
                 tasks.create_task(self.follower.run(stop))
             sweeping = tasks.create_task(self._sweep_for_ever())
@@ -100,7 +121,7 @@ class Settlement:
         if self.follower is not None:
             async with self._ports.units.begin() as unit:
                 opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
-            ready = await self.follower.batching.ready()
+            ready = await self.follower.batching.ready() + await self.follower.confidential.ready()
         async with self._ports.units.begin() as unit:
             return opening + ready + await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
 
@@ -130,10 +151,14 @@ class Follower:
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
         self.batching = Batching(ports, access, reached)
+        self.confidential = Confidential(ports, access)
         self._finality = Finality(ports, access, metrics)
-        self._sending = Sending(ports, access, self._finality, reached)
+        self.lease = Lease(ports, lease_s=access.lease_s)
+        self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
         self._funding = Funding(ports, access)
+        self._discharging = Discharging(ports, access)
         self._openings = openings
+        self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
@@ -148,6 +173,8 @@ class Follower:
         while not stop.is_set():
             try:
                 is_busy = await self.step()
+            except Fenced:
+                self.lease.lose()
             except EmobilityError as error:
                 rule = type(error).__name__
                 _log.warning("settlement_waits_for_chain", rule=rule, reason=str(error), wait_s=back_off_s)
@@ -158,24 +185,35 @@ class Follower:
                 self._metrics.waits(is_waiting=False)
                 back_off_s = POLL_S
                 await self._pause(stop, POLL_S if is_busy else IDLE_S)
+        await self.lease.give_up()
 
     async def step(self) -> bool:
-        """Do what can be done now; tell whether anything moves.
+        """Do what can be done now, if it is this process that sends; tell whether anything moves.
 
         Raises:
+            Fenced: another process took over.
             ChainUnavailable: the chain does not answer.
             OtherGenesis: it is another chain.
         """
+        beats = self.lease.commits
+        is_sender = await self.lease.is_held()
+        self._metrics.sends(is_sender=is_sender)
+        if not is_sender:
+            return False
+        if self._rested is not None:
+            self._rested += self.lease.commits - beats  # a beat of the lease is nothing to look at
         now_s = self._ports.timer.monotonic_s()
         if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
             await self._finality.watch()
             self._watched_at_s = now_s
         elif self._rested == self._ports.units.commits:
             return False
-        steps = 0 if self._openings is None else await self._openings.advance()
+        steps = await self._adopting.advance()
+        steps += 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         async with self._closing.under_way:
-            steps += await self.batching.advance()
+            steps += await self.batching.advance() + await self.confidential.advance()
+        steps += await self._discharging.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})

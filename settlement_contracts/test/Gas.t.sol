@@ -77,7 +77,9 @@ contract GasTest is Settlement {
         StatementRoots memory roots = StatementRoots("evidence", "sums");
         PairStatement memory statement =
             PairStatement(packFigures(AgreementKey.wrap(1), 0, 0, 10_000, 1, 0), _rootsHash(roots));
-        book.verifyEvidence(statement, roots, EvidenceLeaf(0, "key", 1, 0, "commitment"), 5_000, new bytes32[](14));
+        book.verifyEvidence(
+            statement, roots, EvidenceLeaf(0, "key", 1, 0, "commitment", "meter"), 5_000, new bytes32[](14)
+        );
         _snap("SettlementBook.verifyEvidence: 10,000 leaves");
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,17 +15,29 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import AgreementState, agreement_query, read_agreement
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Log
-from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.ports.chain_signer import ChainSigner, TransactionSigner, UnsignedTransaction
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics
+from services.audit.audit import audited
+from services.audit.report import AuditReport
 from services.settlement.acceptances import Acceptances
-from services.settlement.access import ChainAccess
+from services.settlement.access import STUCK_AFTER_S, ChainAccess
 from services.settlement.books import StoredBooks
+from services.settlement.closing import Closing
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
-from services.settlement.records import BATCH, TRANSACTION, BatchRecord, Opening, TransactionRecord
+from services.settlement.records import (
+    BATCH,
+    DEPLOYMENT,
+    TRANSACTION,
+    BatchRecord,
+    DeploymentRecord,
+    Opening,
+    TransactionRecord,
+)
 from services.settlement.service import Follower, Settlement, build
+from services.settlement.spending import Caps
 from tests.chains import ChainWorld, FakeWorld
 from tests.settlement.market import MASTER_KEY, Market, a_market
 from tests.settlement.world import World, open_world, signed
@@ -45,6 +57,9 @@ class Settling:
     market: Market
     proposer: ChainSigner
     numbers: dict[PartyId, int] = field(default_factory=dict)
+    stuck_after_s: float = STUCK_AFTER_S
+    caps: Caps = field(default_factory=Caps)
+    successors: Callable[[], Awaitable[Sequence[TransactionSigner]]] | None = None
 
     @property
     def chain(self) -> ChainWorld:
@@ -63,14 +78,26 @@ class Settling:
             signer_of=lambda party_id: party_signer(MASTER_KEY, party_id),
             recovered_address=recovered_address,
             books=self.market,
+            lease_s=0,
+            stuck_after_s=self.stuck_after_s,
+            caps=self.caps,
+            successors=self.successors,
         )
 
     @property
     def acceptances(self) -> Acceptances:
         return Acceptances(self.world.ports, self.access)
 
-    def follower(self, *, dies_at: CrashPoint | None = None, opens: bool = False) -> Follower:
-        """Start a process; one that died before leaves nothing but rows. `opens`: it administers the contracts."""
+    def follower(
+        self, *, dies_at: CrashPoint | None = None, opens: bool = False, closing: Closing | None = None
+    ) -> Follower:
+        """Start a process; one that died before leaves nothing but rows.
+
+        Args:
+            dies_at: Where it dies.
+            opens: It administers the contracts.
+            closing: What closes in it.
+        """
 
         def reached(point: CrashPoint) -> None:
             if point is dies_at:
@@ -81,7 +108,7 @@ class Settling:
             books = StoredBooks(ports.units)
             access = replace(access, books=books)
             openings = Openings(ports, access, books, self.market.deployer)
-        return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings)
+        return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings, closing=closing)
 
     def service(self) -> Settlement:
         """Return the settlement as it is deployed, over the same rows and chain; nothing of it runs."""
@@ -141,6 +168,19 @@ class Settling:
         call = contracts.PAUSE.call() if is_paused else contracts.UNPAUSE.call()
         await self.chain.final(await self.chain.sent(self.market.contracts.book, call))
 
+    async def store_deployment(self) -> None:
+        """Keep where the contracts are, as whoever deploys them does."""
+        deployment = self.market.deployment
+        async with self.world.ports.units.begin() as unit:
+            await unit.table(DEPLOYMENT).put(DeploymentRecord(chain_id=deployment.chain_id, deployment=deployment))
+            await unit.commit()
+
+    async def audit(self) -> AuditReport:
+        """Audit rows and chain."""
+        await self.store_deployment()
+        report, _ = await audited(self.world.ports, chain=self.chain.chain)
+        return report
+
     async def restore(self, earlier: Callable[[TransactionRecord], TransactionRecord]) -> None:
         """Change the rows of transactions, as a database that was restored from a copy has older ones."""
         rows = await self.transactions()
@@ -165,9 +205,11 @@ class Settling:
 
 
 @asynccontextmanager
-async def open_settling(dsn: str | None = None, chain: ChainWorld | None = None) -> AsyncIterator[Settling]:
+async def open_settling(
+    dsn: str | None = None, chain: ChainWorld | None = None, proposer: ChainSigner | None = None
+) -> AsyncIterator[Settling]:
     """Open a settlement over a store and a chain, with contracts, but no party."""
-    proposer = proposer_signer(MASTER_KEY) if chain is None else chain.account(1)
+    proposer = proposer or (proposer_signer(MASTER_KEY) if chain is None else chain.account(1))
     async with open_world(dsn) as world:
         market = await a_market(chain or FakeWorld(), proposer.address)
         yield Settling(world=world, market=market, proposer=proposer)

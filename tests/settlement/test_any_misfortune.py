@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Final
 import pytest
 
 from emobility.adapters.memory import run_virtual
-from emobility.adapters.memory.chain import FakeChain
+from emobility.adapters.memory.chain import BASE_FEE, FakeChain
 from emobility.domain.batch.calls import fund_call
 from emobility.domain.cdr import CDR
 from emobility.domain.errors import EmobilityError
@@ -27,11 +28,14 @@ from tests.settlement.world import CPO, MSP, a_cdr, a_credit, accepted, terms
 
 OTHER_MSP: Final = PartyId("NL-WIN")
 AGREEMENTS: Final = (terms(), terms(CPO, OTHER_MSP))
+SEEDS: Final = 1_000 if "WATTROAM_SOAK" in os.environ else 60
 MISFORTUNES: Final = 40
 """In a row."""
 COVER_E4: Final = 200_000
 ENOUGH_E4: Final = 10**7
 DEPOSITS_MAX: Final = 3
+PATIENCE_S: Final = 10**6
+"""Of all processes but those that have none."""
 SECOND: Final = timedelta(seconds=1)
 
 
@@ -50,7 +54,8 @@ class Fate:
         """Do one thing; what is refused meanwhile is tried again by whoever does so in life."""
         common = (self.take, self.close, self.step, self.step, self.step)
         rare = (self.credit, self.crash, self.meet, self.reorganise, self.deposit, self.fund, self.restart)
-        doing: Callable[[], Awaitable[None]] = self._chance.choice((*common, *rare, self.trouble))
+        rarer = (self.hurry, self.meddle, self.trouble)
+        doing: Callable[[], Awaitable[None]] = self._chance.choice((*common, *rare, *rarer))
         with suppress(EmobilityError):
             await doing()
 
@@ -86,6 +91,17 @@ class Fate:
         """Two processes at once."""
         await asyncio.gather(self._follower.step(), self._here.follower().step(), return_exceptions=True)
 
+    async def hurry(self) -> None:
+        """A process without patience: what waits is replaced, and gaps are filled."""
+        self._here.stuck_after_s = 0
+        impatient = self._here.follower()
+        self._here.stuck_after_s = PATIENCE_S
+        await impatient.step()
+
+    async def meddle(self) -> None:
+        """Somebody else sends with our key."""
+        await self._here.use_nonce(await self._chain.nonce(self._here.proposer.address, with_waiting=True))
+
     async def restart(self) -> None:
         self._follower = self._here.follower()
 
@@ -109,9 +125,11 @@ class Fate:
 
     async def trouble(self) -> None:
         """Change how the chain behaves."""
-        chain, change = self._chain, self._chance.choice(["hold", "down", "drop", "lose", "mine"])
+        chain, change = self._chain, self._chance.choice(["hold", "down", "drop", "lose", "mine", "dear"])
         chain.is_held ^= change == "hold"
         chain.is_down ^= change == "down"
+        if change == "dear":
+            chain.base_fee = BASE_FEE * self._chance.choice((1, 20, 1_000))
         if change == "drop":
             chain.drop_waiting()
         chain.answers_lost = int(change == "lose")
@@ -121,6 +139,7 @@ class Fate:
         """Let all be well, and everything be closed and covered."""
         self._chain.is_held = self._chain.is_down = False
         self._chain.answers_lost = 0
+        self._chain.base_fee = BASE_FEE
         self._chain.mine(3)
         await self.close()
         for party in (MSP, OTHER_MSP):
@@ -128,6 +147,7 @@ class Fate:
                 with suppress(EmobilityError):
                     await self._here.market.deposit(self._here.numbers[party], ENOUGH_E4)
         for _ in range(4):  # each looks at once whether what was final still is
+            await self.hurry()
             await self._here.follow()
 
     @property
@@ -135,13 +155,14 @@ class Fate:
         return self._here.fake.fake
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_each_cdr_is_settled_once_whatever_happens(seed: int) -> None:
     run_virtual(settle_through(seed))
 
 
 async def settle_through(seed: int) -> None:
     async with open_settling() as here:
+        here.stuck_after_s = PATIENCE_S
         await here.sign(*AGREEMENTS)
         here.numbers = await here.market.prepare(here.world.ports.units, cover_e4=COVER_E4, without_cover=[MSP])
         fate = Fate(here, random.Random(seed), (await here.chain.chain.head()).number)
@@ -159,3 +180,5 @@ async def settle_through(seed: int) -> None:
         assert sorted(final) == sorted(each.statement_hash for each in statements)
         unfunded = [each.statement_hash for each in await here.world.told(StatementUnfunded)]
         assert len(unfunded) == len(set(unfunded))
+        report = await here.audit()
+        assert (report.differences, report.why_quick) == ((), None)

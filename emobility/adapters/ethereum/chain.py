@@ -28,8 +28,10 @@ NUMBER_MAX: Final = 2**63 - 1
 class EthereumChain:
     """`Chain` over one endpoint; see `open_ethereum`."""
 
-    def __init__(self, rpc: JSONRPC) -> None:
+    def __init__(self, rpc: JSONRPC, *, final_blocks: int | None = None) -> None:
+        """Take the endpoint. `final_blocks`: a block is final when so many follow it; None: as the chain says."""
         self._rpc = rpc
+        self._final_blocks = final_blocks
 
     async def chain_id(self) -> int:
         """Return the chain's id."""
@@ -45,8 +47,18 @@ class EthereumChain:
 
     async def finalized(self) -> Block:
         """Return the youngest block that the chain promises to keep; block 0 is always one."""
+        if self._final_blocks is not None:
+            head = await self.head()
+            return head if not self._final_blocks else await self._block_before(head)
         found = await self._ask("eth_getBlockByNumber", "finalized", False)
         return await self._named_block("earliest") if found is None else _block(found)
+
+    async def _block_before(self, head: Block) -> Block:
+        assert self._final_blocks is not None
+        found = await self.block(max(0, head.number - self._final_blocks))
+        if found is None:
+            raise ChainUnavailable("the chain went back while it was asked for its final block")
+        return found
 
     async def block(self, number: int) -> Block | None:
         """Return the block of this number, None beyond the head."""

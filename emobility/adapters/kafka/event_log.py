@@ -20,7 +20,7 @@ from emobility.adapters.kafka.relay import RELAY_GROUP
 from emobility.adapters.postgres import PostgresAdapters
 from emobility.domain.errors import Unavailable
 from emobility.events import codec
-from emobility.events.event import Envelope, LoggedEvent
+from emobility.events.event import NO_VIEWS, Envelope, LoggedEvent, Views
 from emobility.ports.event_log import (
     BATCH_EVENTS_MAX,
     Bounds,
@@ -100,12 +100,14 @@ class KafkaEventLog:
         *,
         stop: asyncio.Event,
         batch_events_max: int = BATCH_EVENTS_MAX,
+        views: Views = NO_VIEWS,
     ) -> None:
-        """Hand every event to `handler` until `stop` is set; see the port.
+        """Hand every event to `handler` until `stop` is set, and always the whole; see the port.
 
         Raises:
             CursorOutsideLog: the topic was made anew or re-partitioned, or the brokers do not hold the offset.
         """
+        del views  # what a relay repeated is told by all that an event says
         back_off = BackOff(max_s=1.0)
         while not stop.is_set():
             try:

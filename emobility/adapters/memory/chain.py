@@ -31,7 +31,8 @@ FINALITY_BLOCKS: Final = 2
 """A block is final when this many follow it, as on the embedded chain."""
 GAS_BASE: Final = 21_000
 GAS_PER_BYTE: Final = 16
-FEES: Final = Fees(max_fee_per_gas=3_000_000_000, max_priority_fee_per_gas=1_000_000_000)
+BASE_FEE: Final = 1_000_000_000
+TIP: Final = 1_000_000_000
 REPLACEMENT_PERCENT: Final = 10
 """By how much a transaction must outbid the one it replaces: the rule of geth's pool."""
 POOL_MAX: Final = 4_096
@@ -84,15 +85,24 @@ class _Mined:
 
 
 class FakeChain:
-    """`Chain` in memory. It mines whatever it is handed at once, with `FINALITY_BLOCKS` after it, unless it is held.
+    """`Chain` in memory. It mines whatever it is handed at once, with `finality_blocks` after it, unless it is held.
 
     Attributes:
         is_held: Transactions wait for `mine`.
         is_down: Nobody answers.
         answers_lost: So many transactions to come are taken, but their sender hears nothing.
+        base_fee: Wei per gas; what offers less waits.
     """
 
-    def __init__(self, *, clock: Clock, randomness: Randomness, execute: Execute, chain_id: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        randomness: Randomness,
+        execute: Execute,
+        chain_id: int | None = None,
+        finality_blocks: int = FINALITY_BLOCKS,
+    ) -> None:
         """Begin a chain.
 
         Args:
@@ -100,11 +110,14 @@ class FakeChain:
             randomness: Draws the genesis, and the chain's id if none is given.
             execute: What contracts do.
             chain_id: Its id.
+            finality_blocks: A block is final when so many follow it.
         """
         drawn = _CHAIN_ID_FIRST + int.from_bytes(randomness.token_bytes(8), "big") % _CHAIN_ID_FIRST
         self.is_held = False
         self.is_down = False
         self.answers_lost = 0
+        self.base_fee = BASE_FEE
+        self.finality_blocks: Final = finality_blocks
         self._clock = clock
         self._randomness = randomness
         self._execute = execute
@@ -162,9 +175,9 @@ class FakeChain:
         return self._head
 
     async def finalized(self) -> Block:
-        """Return the block that `FINALITY_BLOCKS` follow, or block 0."""
+        """Return the block that `finality_blocks` follow, or block 0."""
         self._require_up()
-        return self._blocks[max(0, self._head.number - FINALITY_BLOCKS)].block
+        return self._blocks[max(0, self._head.number - self.finality_blocks)].block
 
     async def block(self, number: int) -> Block | None:
         """Return the block of this number, None beyond the head."""
@@ -239,9 +252,9 @@ class FakeChain:
         return _gas_of(calldata)
 
     async def fees(self) -> Fees:
-        """Return what to offer: always the same."""
+        """Return what to offer: it bears twice today's base fee."""
         self._require_up()
-        return FEES
+        return Fees(max_fee_per_gas=2 * self.base_fee + TIP, max_priority_fee_per_gas=TIP)
 
     async def send_raw(self, raw_transaction: bytes) -> bytes:
         """Hand a signed transaction over and return its hash. Raises `TransactionNotTaken`."""
@@ -249,7 +262,7 @@ class FakeChain:
         sent = self._taken(raw_transaction)
         self._pool[sent.sender, sent.transaction.nonce] = sent
         if not self.is_held:
-            self.mine(1 + FINALITY_BLOCKS)
+            self.mine(1 + self.finality_blocks)
         if self.answers_lost:
             self.answers_lost -= 1
             raise ChainUnavailable("the answer was lost")
@@ -336,11 +349,13 @@ class FakeChain:
             log_index += len(receipt.logs)
 
     def _take_executable(self) -> Iterator[_Sent]:
-        """Take from the pool whatever has the next nonce of its sender; one behind a gap goes on waiting."""
+        """Take from the pool whatever has its sender's next nonce; what is behind a gap or offers too little waits."""
         for account in dict.fromkeys(account for account, _ in self._pool):
             nonce = self._nonce(account)
-            while (sent := self._pool.pop((account, nonce), None)) is not None:
-                yield sent
+            while (sent := self._pool.get((account, nonce))) is not None:
+                if sent.transaction.fees.max_fee_per_gas < self.base_fee:
+                    break
+                yield self._pool.pop((account, nonce))
                 nonce += 1
 
     def _carry_out(self, sent: _Sent, mined: _Mined, log_index: int) -> TransactionReceipt:

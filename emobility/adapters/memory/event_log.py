@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from emobility.adapters.consuming import Place, encoded, handle_batch, refuse_unexplained, run_all
+from emobility.adapters.consuming import Place, encoded, handle_batch, refuse_unexplained, run_all, viewed
 from emobility.adapters.memory.records import (
     CURSOR,
     DEAD_LETTER,
@@ -21,7 +21,7 @@ from emobility.adapters.memory.records import (
 )
 from emobility.adapters.memory.units import MemoryState, MemoryUnits
 from emobility.events import codec
-from emobility.events.event import Envelope, LoggedEvent
+from emobility.events.event import NO_VIEWS, Envelope, LoggedEvent, Views
 from emobility.ports.event_log import (
     BATCH_EVENTS_MAX,
     PARTITIONS_PER_TOPIC,
@@ -57,6 +57,7 @@ class MemoryEventLog:
         *,
         stop: asyncio.Event,
         batch_events_max: int = BATCH_EVENTS_MAX,
+        views: Views = NO_VIEWS,
     ) -> None:
         """Hand every event to `handler` until `stop` is set; one task per partition.
 
@@ -69,7 +70,7 @@ class MemoryEventLog:
             for partition in range(PARTITIONS_PER_TOPIC)
         ]
         await self._enter_cursors(places)
-        await run_all([partial(self._consume_place, place, handler, stop, batch_events_max) for place in places])
+        await run_all([partial(self._consume_place, place, handler, stop, batch_events_max, views) for place in places])
 
     async def _enter_cursors(self, places: Sequence[Place]) -> None:
         async with self._units.begin() as unit:
@@ -82,13 +83,15 @@ class MemoryEventLog:
                     )
             await unit.commit()
 
-    async def _consume_place(self, place: Place, handler: Handler, stop: asyncio.Event, batch_events_max: int) -> None:
+    async def _consume_place(
+        self, place: Place, handler: Handler, stop: asyncio.Event, batch_events_max: int, views: Views
+    ) -> None:
         changed = asyncio.Event()
         self._state.on_append.append(changed.set)
         try:
             while not stop.is_set():
                 changed.clear()
-                batch = self._batch(place, batch_events_max)
+                batch = self._batch(place, batch_events_max, views)
                 if not batch:
                     await _either(changed, stop)
                     continue
@@ -108,11 +111,14 @@ class MemoryEventLog:
             )
         return cursor.next_offset
 
-    def _batch(self, place: Place, events_max: int) -> list[LoggedEvent]:
+    def _batch(self, place: Place, events_max: int, views: Views) -> list[LoggedEvent]:
         offset = self._cursor(place)
         partition = self._state.partition(place.topic, place.partition)
         stored = partition.events[offset - partition.first : offset - partition.first + events_max]
-        return [_logged(place.topic, place.partition, offset + index, event.data) for index, event in enumerate(stored)]
+        return [
+            viewed(place.topic, place.partition, offset + index, event.data, views)
+            for index, event in enumerate(stored)
+        ]
 
     async def read(self, topics: Sequence[str]) -> AsyncIterator[LoggedEvent]:
         """Yield all that the log holds now, by topic, partition and offset."""

@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -230,6 +231,15 @@ class MemoryTable(Generic[R]):
         except (RecordExists, TextWithNUL):
             self.changes = before
             raise
+
+    async def set_all(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write these fields of many records; see the port."""
+        width = len(self.rows.spec.key)
+        for row in rows:
+            refuse_nul(row, self.rows.spec.name)
+            seen = await self.get_for_update(*row[:width])
+            if seen is not None:
+                self.changes[row[:width]] = replace(cast("Any", seen), **dict(zip(names, row[width:], strict=True)))
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 
-import msgspec
+from psycopg import sql
 
 from emobility.adapters.texts import refuse_nul_in_json
 from emobility.domain.identifiers import PartyId
@@ -29,13 +29,6 @@ _PLAIN: Final[dict[type, str]] = {
     Decimal: "NUMERIC",
     datetime: "TIMESTAMPTZ",
 }
-
-
-_IN_JSON: Final[dict[str, Callable[[Any], Any]]] = {
-    "BYTEA": lambda value: "\\x" + value.hex(),
-    "JSONB": lambda text: msgspec.Raw(text.encode()),
-}
-"""What JSON writes otherwise than PostgreSQL reads it."""
 
 
 def _same(value: Any) -> Any:
@@ -64,12 +57,29 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Field:
+class RecordField:
     """A field of the record, its columns, and how their values become the field's value again."""
 
     name: str
     columns: tuple[Column, ...]
     load: Callable[[Any], Any]
+
+    @property
+    def json_type(self) -> str:
+        """The SQL type as which `json_to_recordset` reads the field from a record that the codec wrote."""
+        if len(self.columns) > 1:
+            return "JSONB"
+        return "TEXT" if self.columns[0].sql_type == "BYTEA" else self.columns[0].sql_type
+
+    def from_json(self) -> tuple[sql.Composable, ...]:
+        """Return what makes the columns' values of what was read."""
+        name = sql.Identifier("row", self.name)
+        if len(self.columns) > 1:
+            return (
+                sql.SQL("{} ->> 'subject'").format(name),
+                sql.SQL("decode({} ->> 'box', 'base64')").format(name),
+            )
+        return (sql.SQL("decode({}, 'base64')").format(name) if self.columns[0].sql_type == "BYTEA" else name,)
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
@@ -81,14 +91,14 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _field(name: str, hint: Any) -> _Field:
+def _field(name: str, hint: Any) -> RecordField:
     kind, is_nullable = _without_none(hint)
     kind = getattr(kind, "__supertype__", kind)
     if kind is Sealed:
         return _sealed(name, is_nullable=is_nullable)
     sql_type, dump, load = _conversion(kind)
     column = Column(name=name, sql_type=sql_type, is_nullable=is_nullable, dump=dump)
-    return _Field(name=name, columns=(column,), load=load)
+    return RecordField(name=name, columns=(column,), load=load)
 
 
 def _conversion(kind: Any) -> tuple[str, Callable[[Any], Any], Callable[[Any], Any]]:
@@ -104,10 +114,17 @@ def _conversion(kind: Any) -> tuple[str, Callable[[Any], Any], Callable[[Any], A
     return "JSONB", _json_text, lambda data: codec.decode(data, kind)
 
 
-def _sealed(name: str, *, is_nullable: bool) -> _Field:
+def _sealed(name: str, *, is_nullable: bool) -> RecordField:
     subject = Column(name=f"{name}_subject", sql_type="TEXT", is_nullable=is_nullable, dump=_same)
     box = Column(name=f"{name}_box", sql_type="BYTEA", is_nullable=is_nullable, dump=_same)
-    return _Field(name=name, columns=(subject, box), load=_same)
+    return RecordField(name=name, columns=(subject, box), load=_same)
+
+
+def json_of_rows(rows: Sequence[Any], table: str) -> str:
+    """Return records, or some of their fields by name, as a JSON array. Raises `TextWithNUL`."""
+    data = codec.encode(rows)
+    refuse_nul_in_json(data, table)
+    return data.decode()
 
 
 class RecordMapping(Generic[R]):
@@ -116,9 +133,11 @@ class RecordMapping(Generic[R]):
     def __init__(self, spec: TableSpec[R]) -> None:
         self.spec = spec
         hints = typing.get_type_hints(spec.record)
-        names = [field.name for field in fields(typing.cast("Any", spec.record))]
-        self._fields = [_field(name, hints[name]) for name in names]
-        self.columns: tuple[Column, ...] = tuple(column for field in self._fields for column in field.columns)
+        self._names = tuple(field.name for field in fields(typing.cast("Any", spec.record)))
+        self.fields = tuple(_field(name, hints[name]) for name in self._names)
+        self._loads = [(field.name, field.load) for field in self.fields if field.load is not _same]
+        self._sealed = any(len(field.columns) > 1 for field in self.fields)
+        self.columns: tuple[Column, ...] = tuple(column for field in self.fields for column in field.columns)
         self.by_name: dict[str, Column] = {column.name: column for column in self.columns}
         missing = [name for group in (spec.key, *spec.unique) for name in group if name not in self.by_name]
         if missing:
@@ -134,7 +153,7 @@ class RecordMapping(Generic[R]):
     def row_of(self, record: R) -> dict[str, Any]:
         """Return a record's column values by name."""
         row: dict[str, Any] = {}
-        for field in self._fields:
+        for field in self.fields:
             value = getattr(record, field.name)
             if len(field.columns) > 1:
                 subject, box = field.columns
@@ -146,40 +165,41 @@ class RecordMapping(Generic[R]):
         return row
 
     def json_of(self, records: Sequence[R]) -> str:
-        """Return records as a JSON array of rows, for `json_to_recordset`. Raises `TextWithNUL`."""
-        rows = [self.row_of(record) for record in records]
-        for column in self.columns:
-            in_json = _IN_JSON.get(column.sql_type)
-            if in_json is not None:
-                for row in rows:
-                    value = row[column.name]
-                    row[column.name] = None if value is None else in_json(value)
-        data = codec.encode(rows)
-        refuse_nul_in_json(data, self.spec.name)
-        return data.decode()
+        """Return records as a JSON array, for `json_to_recordset` and `fields`. Raises `TextWithNUL`.
+
+        The codec writes a record in one go: many times as fast as field by field.
+        """
+        return json_of_rows(records, self.spec.name)
 
     def key_of(self, record: R) -> tuple[Any, ...]:
         """Return a record's key as a row holds it."""
-        row = self.row_of(record)
-        return tuple(row[name] for name in self.spec.key)
+        return tuple(self.by_name[name].dump(getattr(record, name)) for name in self.spec.key)
 
     def record_of(self, row: Sequence[Any]) -> R:
         """Build the record of a row whose values stand in the order of `columns`."""
-        values: dict[str, Any] = {}
-        at = 0
-        for field in self._fields:
-            if len(field.columns) > 1:
-                subject, box = row[at], row[at + 1]
-                values[field.name] = None if subject is None else Sealed(subject=subject, box=bytes(box))
-                at += 2
-            else:
-                value = row[at]
-                values[field.name] = None if value is None else field.load(value)
-                at += 1
+        if self._sealed:
+            row = self._without_boxes(row)
+        values = dict(zip(self._names, row, strict=True))
+        for name, load in self._loads:
+            value = values[name]
+            if value is not None:
+                values[name] = load(value)
         return self.spec.record(**values)
+
+    def _without_boxes(self, row: Sequence[Any]) -> Sequence[Any]:
+        """Put each `Sealed` together of its two columns."""
+        values: list[Any] = []
+        of_columns = iter(row)
+        for field in self.fields:
+            value = next(of_columns)
+            if len(field.columns) > 1:
+                box = next(of_columns)
+                value = None if value is None else Sealed(subject=value, box=bytes(box))
+            values.append(value)
+        return values
 
     def values_of(self, names: Sequence[str], row: Sequence[Any]) -> tuple[Any, ...]:
         """Return the values of columns that may be asked for, from a row of these alone."""
-        loads = {field.name: field.load for field in self._fields}
+        loads = {field.name: field.load for field in self.fields}
         pairs = zip(names, row, strict=True)
         return tuple(None if value is None else loads.get(name, _same)(value) for name, value in pairs)

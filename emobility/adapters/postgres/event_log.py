@@ -16,7 +16,7 @@ from emobility.adapters.postgres.retention import RETENTION_AGE
 from emobility.adapters.postgres.units import PostgresUnits
 from emobility.adapters.postgres.wakeups import POLL_S, Wakeups
 from emobility.domain.errors import Unavailable
-from emobility.events.event import Envelope, LoggedEvent
+from emobility.events.event import NO_VIEWS, Envelope, LoggedEvent, Views
 from emobility.ports.clock import Clock
 from emobility.ports.event_log import (
     BATCH_EVENTS_MAX,
@@ -87,6 +87,7 @@ class PostgresEventLog:
         *,
         stop: asyncio.Event,
         batch_events_max: int = BATCH_EVENTS_MAX,
+        views: Views = NO_VIEWS,
     ) -> None:
         """Hand every event to `handler` until `stop` is set; see the port. Workers of a group share its partitions.
 
@@ -95,7 +96,13 @@ class PostgresEventLog:
             UnknownEvent: a newer writer is at work.
         """
         consumer = _Consumer(
-            self._database, self._units, group=group, topics=topics, handler=handler, events_max=batch_events_max
+            self._database,
+            self._units,
+            group=group,
+            topics=topics,
+            handler=handler,
+            events_max=batch_events_max,
+            views=views,
         )
         await consumer.run(stop, self._appender, self._wakeups)
 
@@ -154,6 +161,7 @@ class _Consumer:
         topics: Sequence[str],
         handler: Handler,
         events_max: int,
+        views: Views,
     ) -> None:
         self._database = database
         self._units = units
@@ -161,6 +169,7 @@ class _Consumer:
         self._topics = topics
         self._handler = handler
         self._events_max = events_max
+        self._views = views
         self._changed = asyncio.Event()
         self._must_look = False
         self._free = asyncio.Semaphore(HANDLED_AT_ONCE_MAX)
@@ -243,7 +252,9 @@ class _Consumer:
         async with self._free:
             while not stop.is_set():
                 try:
-                    events = await reading.batch(self._database, place, offset=offset, events_max=self._events_max)
+                    events = await reading.batch(
+                        self._database, place, offset=offset, events_max=self._events_max, views=self._views
+                    )
                     if not events:
                         return True
                     await handle_batch(self._units.begin, place, events, self._handler, stop=stop)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from emobility.adapters.consuming import Place
+from emobility.adapters.consuming import Place, viewed
 from emobility.adapters.postgres.connections import Database
 from emobility.events import codec
-from emobility.events.event import LoggedEvent
+from emobility.events.event import NO_VIEWS, LoggedEvent, Views
 from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, CursorOutsideLog, ParkedEvent
 
 READ_EVENTS: Final = 1_000
@@ -30,7 +30,9 @@ def logged(topic: str, partition: int, offset: int, data: Any) -> LoggedEvent:
     return LoggedEvent(topic=topic, partition=partition, offset=offset, envelope=codec.decode_envelope(bytes(data)))
 
 
-async def batch(database: Database, place: Place, *, offset: int, events_max: int) -> list[LoggedEvent]:
+async def batch(
+    database: Database, place: Place, *, offset: int, events_max: int, views: Views = NO_VIEWS
+) -> list[LoggedEvent]:
     """Return the next events of a partition. Raises `DatabaseUnavailable`, `UnknownEvent`."""
     async with database.short_connection() as connection:
         cursor = await connection.execute(
@@ -40,7 +42,7 @@ async def batch(database: Database, place: Place, *, offset: int, events_max: in
             binary=True,
         )
         rows = await cursor.fetchall()
-    return [logged(place.topic, place.partition, row[0], row[1]) for row in rows]
+    return [viewed(place.topic, place.partition, row[0], row[1], views) for row in rows]
 
 
 async def standings(database: Database, group: str, topics: Sequence[str]) -> list[Standing]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import psycopg
 from psycopg import AsyncCursor
 
+from emobility.adapters.postgres.columns import json_of_rows
 from emobility.adapters.postgres.reference_rows import ReferenceTable, question_of
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.ports.stores import SELECT_ROWS_MAX, RecordExists, TableSpec
@@ -108,6 +109,14 @@ class PostgresTable(Generic[R]):
         """Put many, each key once, in one statement. Raises `RecordExists`, and then puts none."""
         if records:
             await self._put(self._statements.put_all, {"rows": self._statements.mapping.json_of(records)}, *records)
+
+    async def set_all(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write these fields of many records; see the port."""
+        if rows:
+            self._changing()
+            fields = (*self._spec.key, *names)
+            text = json_of_rows([dict(zip(fields, row, strict=True)) for row in rows], self._spec.name)
+            await self._execute_later(self._statements.set_all(names), {"rows": text})
 
     async def delete(self, *key: Any, where: Mapping[str, Any] | None = None) -> bool:
         """Remove a record, if its fields equal `where`; tell whether one went."""

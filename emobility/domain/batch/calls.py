@@ -8,7 +8,7 @@ from typing import Final
 
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import MalformedCall
-from emobility.domain.batch.statement import STATEMENTS_MAX, BookedStatement, Statement
+from emobility.domain.batch.statement import AGREEMENT_BYTES, STATEMENTS_MAX, BookedStatement, Statement
 from emobility.domain.batch.typed_data import AgreementTerms, BookMode
 from emobility.domain.identifiers import PartyId
 
@@ -37,6 +37,14 @@ class Proposal:
 
     batch_id: bytes
     statements: tuple[BookedStatement, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedAgreement:
+    """An agreement's name in its book, and the hash of the document that its parties signed."""
+
+    agreement: bytes
+    document: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +125,11 @@ def fund_call(batch_id: bytes, statements: Sequence[Statement]) -> bytes:
     return contracts.FUND.call(batch_id, _words(statements))
 
 
+def discharge_call(agreement: bytes, amount_e4: int, *, by_cpo: bytes, by_msp: bytes) -> bytes:
+    """Return the call that lowers what is owed by what was paid, with both signatures of `discharge_digest`."""
+    return contracts.DISCHARGE.call(key_number(agreement), amount_e4, _halves(by_cpo), _halves(by_msp))
+
+
 def open_agreement_call(terms: AgreementTerms, *, by_cpo: bytes, by_msp: bytes) -> bytes:
     """Return the call that opens an agreement, with both parties' compact signatures of `agreement_digest`."""
     return contracts.OPEN_AGREEMENT.call(terms.words, _halves(by_cpo), _halves(by_msp))
@@ -128,6 +141,12 @@ def read_proposal(calldata: bytes) -> Proposal:
     if len(statements) > STATEMENTS_MAX:
         raise MalformedCall(f"{len(statements)} statements")
     return Proposal(batch_id=batch_id, statements=tuple(map(read_statement, statements)))
+
+
+def read_opening(topics: Sequence[bytes], data: bytes) -> OpenedAgreement:
+    """Read the event that tells of an agreement's opening. Raises `MalformedCall`."""
+    agreement, _id, document, *_ = contracts.AGREEMENT_OPENED.told(topics, data)
+    return OpenedAgreement(agreement=agreement.to_bytes(AGREEMENT_BYTES, "big"), document=document)
 
 
 def read_statement(words: tuple[int, bytes]) -> BookedStatement:

@@ -180,6 +180,11 @@ def agreement_key(terms: AgreementTerms) -> bytes:
     return key.to_bytes(AGREEMENT_BYTES, "big")
 
 
+def number_in(agreement: bytes) -> int:
+    """Return which of the pair's agreements a key names."""
+    return int.from_bytes(agreement, "big") >> 24 & AGREEMENTS_MAX - 1
+
+
 def agreement_digest(book: Book, terms: AgreementTerms) -> bytes:
     """Return what both parties sign to open an agreement. Raises `MalformedTypedData`."""
     return _digest(book, agreement_id(terms))

@@ -20,10 +20,7 @@ contract VerifySumTest is Settlement {
         index = bound(index, 0, leaves.length - 1);
 
         assertTrue(
-            _verify(
-                ReferenceTrees.sumRoot(leaves), count, amounts[index], index, ReferenceTrees.sumProof(leaves, index)
-            ),
-            "proved"
+            _verify(ReferenceTrees.sumRoot(leaves), count, amounts[index], index, _proof(leaves, index)), "proved"
         );
     }
 
@@ -36,10 +33,7 @@ contract VerifySumTest is Settlement {
         if (change % 3 == 1) amount.creditE4 ^= flip;
         if (change % 3 == 2) amount.evidenceLeaf ^= bytes32(uint256(flip));
 
-        assertFalse(
-            _verify(ReferenceTrees.sumRoot(leaves), count, amount, index, ReferenceTrees.sumProof(leaves, index)),
-            "refused"
-        );
+        assertFalse(_verify(ReferenceTrees.sumRoot(leaves), count, amount, index, _proof(leaves, index)), "refused");
     }
 
     function testFuzz_StatementsThatDoNotAddUpAreRefused(uint256 count, uint256 index, uint256 seed, bool isDue)
@@ -52,7 +46,7 @@ contract VerifySumTest is Settlement {
         if (isDue) ++root.dueE4;
         else ++root.creditE4;
 
-        assertFalse(_verify(root, count, amounts[index], index, ReferenceTrees.sumProof(leaves, index)), "refused");
+        assertFalse(_verify(root, count, amounts[index], index, _proof(leaves, index)), "refused");
     }
 
     function testFuzz_ANeighbourWithAnotherAmountIsRefused(uint256 count, uint256 index, uint256 seed) public view {
@@ -62,10 +56,34 @@ contract VerifySumTest is Settlement {
         SumNode[] memory proof = ReferenceTrees.sumProof(leaves, index);
         ++proof[seed % proof.length].creditE4;
 
-        assertFalse(_verify(root, count, amounts[index], index, proof), "refused");
+        assertFalse(_verify(root, count, amounts[index], index, ReferenceTrees.pack(proof)), "refused");
     }
 
-    function _verify(SumNode memory root, uint256 count, Amounts memory amount, uint256 index, SumNode[] memory proof)
+    function testFuzz_SumsThatOutgrowTheirFieldProveNothing(bytes32 dice, uint64 dueE4) public view {
+        // Signed figures that an overflow would reach: 2^64 more than what they say.
+        dueE4 = uint64(bound(dueE4, 1, 1 << 56));
+        bytes32 own = keccak256(bytes.concat(hex"00", dice, bytes8(dueE4), bytes8(0)));
+        bytes memory sibling = abi.encodePacked(dice, type(uint64).max, uint64(0));
+        bytes32 root = keccak256(bytes.concat(hex"01", own, bytes8(dueE4), bytes8(0), sibling));
+
+        assertFalse(_verify(SumNode(root, dueE4 - 1, 0), 2, Amounts(dice, dueE4, 0), 0, sibling), "refused");
+    }
+
+    function testFuzz_AProofThatIsLongerOrShorterIsRefused(uint256 count, uint256 index, uint256 seed) public view {
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 2, 70), seed);
+        index = bound(index, 0, leaves.length - 1);
+        SumNode memory root = ReferenceTrees.sumRoot(leaves);
+        bytes memory proof = _proof(leaves, index);
+        bytes memory shorter = new bytes(proof.length - 1);
+        for (uint256 i = 0; i < shorter.length; ++i) {
+            shorter[i] = proof[i];
+        }
+
+        assertFalse(_verify(root, count, amounts[index], index, abi.encodePacked(proof, uint8(0))), "longer");
+        assertFalse(_verify(root, count, amounts[index], index, shorter), "shorter");
+    }
+
+    function _verify(SumNode memory root, uint256 count, Amounts memory amount, uint256 index, bytes memory proof)
         private
         view
         returns (bool)
@@ -75,6 +93,10 @@ contract VerifySumTest is Settlement {
             packFigures(AgreementKey.wrap(1), uint56(root.dueE4), uint56(root.creditE4), uint24(count), 1, 0);
         PairStatement memory statement = PairStatement(figures, _rootsHash(roots));
         return book.verifySum(statement, roots, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
+    }
+
+    function _proof(SumNode[] memory leaves, uint256 index) private pure returns (bytes memory) {
+        return ReferenceTrees.pack(ReferenceTrees.sumProof(leaves, index));
     }
 
     function _leaves(uint256 count, uint256 seed)

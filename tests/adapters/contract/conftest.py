@@ -27,7 +27,7 @@ from emobility.adapters.system import SystemRandomness
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.events.charging import CHARGING, StationBooted
-from emobility.events.event import Envelope
+from emobility.events.event import NO_VIEWS, Envelope, Views
 from emobility.ports.event_log import BATCH_EVENTS_MAX, PARTITIONS_PER_TOPIC, EventLog, Handler, partition_of
 from emobility.ports.stores import TableSpec
 from emobility.ports.vault import Vault
@@ -142,13 +142,19 @@ class World:
 
     @asynccontextmanager
     async def consuming(
-        self, group: str, handler: Handler, *, process: Process | None = None, batch_events_max: int = BATCH_EVENTS_MAX
+        self,
+        group: str,
+        handler: Handler,
+        *,
+        process: Process | None = None,
+        batch_events_max: int = BATCH_EVENTS_MAX,
+        views: Views = NO_VIEWS,
     ) -> AsyncIterator[asyncio.Task[None]]:
         """Run a consumer of the topic `charging` for the length of a `with`."""
         stop = asyncio.Event()
         log = (process or self.process).event_log
         task = asyncio.create_task(
-            log.consume(group, [CHARGING], handler, stop=stop, batch_events_max=batch_events_max)
+            log.consume(group, [CHARGING], handler, stop=stop, batch_events_max=batch_events_max, views=views)
         )
         try:
             yield task

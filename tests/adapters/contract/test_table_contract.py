@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,30 @@ async def test_many_are_added_at_once_and_what_was_there_is_returned(world: Worl
         await unit.commit()
 
     assert await world.rows() == [many[0], old[0], *many[2:9], *many[10:], world.thing("last"), old[1]]
+
+
+async def test_some_fields_of_many_are_written_and_the_others_stay(world: World) -> None:
+    person = Sealed(subject="ab" * 32, box=b"\0\xff")
+    many = [world.thing(f"{number:04}", number=number, serial=f"s{number}") for number in range(600)]
+    await _stored(world, *many)
+    at = world.clock.now() + timedelta(microseconds=1)
+
+    async with world.process.units.begin() as unit:
+        things = unit.table(world.things)
+        await things.set_all(("number", "made_at", "content", "person"), [])
+        rows = [(thing.party_id, thing.thing_id, -1, at, b"\xfe", person) for thing in many[100:]]
+        await things.set_all(("number", "made_at", "content", "person"), [*rows, (PARTY, "absent", 2, at, b"", None)])
+        await things.set_all(("person", "colour"), [(PARTY, "0599", None, world.colours.GREEN)])
+        with pytest.raises(TextWithNUL):
+            await things.set_all(("words",), [(PARTY, "0000", ("a\0b",))])
+        await unit.commit()
+
+    written = [replace(thing, number=-1, made_at=at, content=b"\xfe", person=person) for thing in many[100:]]
+    assert await world.rows() == [
+        *many[:100],
+        *written[:-1],
+        replace(written[-1], person=None, colour=world.colours.GREEN),
+    ]
 
 
 async def test_units_that_write_the_same_rows_the_other_way_round_do_not_wait_for_each_other(world: World) -> None:

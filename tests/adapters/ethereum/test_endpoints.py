@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emobility.adapters.ethereum import EthereumChain, open_ethereum, rpc
+from emobility.adapters.ethereum import EthereumChain, QuorumChain, open_ethereum, rpc
 from emobility.ports.chain import CallReverted, ChainUnavailable, TransactionNotTaken
 from emobility.runtime.network import LOOPBACK
 
@@ -21,7 +21,9 @@ SELECTOR = "0x9f7e9150"
 
 
 @asynccontextmanager
-async def an_endpoint(body: bytes, *, status: str = "200 OK", is_silent: bool = False) -> AsyncIterator[EthereumChain]:
+async def an_endpoint(
+    body: bytes, *, status: str = "200 OK", is_silent: bool = False
+) -> AsyncIterator[EthereumChain | QuorumChain]:
     """An HTTP server that gives one answer to everything."""
     never = asyncio.Event()  # a client that gives up is not waited for
 
