@@ -49,6 +49,7 @@ def _leaf(draw: Random, key: bytes) -> Leaf:
         import_wh=draw.randrange(50_000),
         export_wh=0,
         commitment=draw.randbytes(32),
+        meter=draw.randbytes(32),
         due_e4=0 if is_credit else amount_e4,
         credit_e4=amount_e4 if is_credit else 0,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -26,8 +27,9 @@ from emobility.protocols.ocpi.v221 import InterfaceRole, read
 from roaming_hub.messages import Incoming, Message
 from roaming_hub.records import HUB_CLIENT
 from roaming_hub.routed_modules import ROUTED_MODULES
-from roaming_hub.rules import rule_book, rule_verdict
+from roaming_hub.rules import RULE_TABLES, RuleBook, rule_book
 
+_OF_RECEIVERS: Final = (PEER, PEER_ROLE, *RULE_TABLES)
 _SIDES: Final = {side.value.lower(): side for side in InterfaceRole}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -123,18 +125,28 @@ class Addressing:
         )
 
     async def _receiver(self, party: PartyId, sender_party: PartyId, module: str) -> Peer:
-        async with self.ports.units.begin() as unit:
-            roles = await unit.table(PEER_ROLE).select({"own_party": self.hub, "party_id": party}, limit=1)
-            is_known = bool(roles) or bool(await unit.table(HUB_CLIENT).count({"party_id": party}))
-            peer = await unit.table(PEER).get(self.hub, roles[0].peer_id) if roles else None
-            now = self.ports.clock.now()
-            verdict = await rule_verdict(unit, receiver=party, sender=sender_party, module=module, at=now)
+        question = ("receiver", self.hub, party, sender_party)
+        is_known, peer, book = await self.ports.units.concluded(
+            question, _OF_RECEIVERS, partial(self._looked_up, party, sender_party)
+        )
+        verdict = book.verdict(receiver=party, sender=sender_party, module=module, at=self.ports.clock.now())
+        if not is_known:
+            async with self.ports.units.begin() as unit:
+                is_known = bool(await unit.table(HUB_CLIENT).count({"party_id": party}))
         if not is_known:
             raise OCPIError(StatusCode.UNKNOWN_RECEIVER, f"no party {party} at this hub")
         if peer is None or peer.state is not PeerState.REGISTERED or peer.outgoing_token is None:
             raise OCPIError(StatusCode.NOT_CONNECTED, f"{party} is not connected")
         verdict.require()
         return peer
+
+    async def _looked_up(
+        self, party: PartyId, sender_party: PartyId, unit: UnitOfWork
+    ) -> tuple[bool, Peer | None, RuleBook]:
+        """Return whether a party plays a role here, by which platform, and what decides on messages to it."""
+        roles = await unit.table(PEER_ROLE).select({"own_party": self.hub, "party_id": party}, limit=1)
+        peer = await unit.table(PEER).get(self.hub, roles[0].peer_id) if roles else None
+        return bool(roles), peer, await rule_book(unit, (party, sender_party))
 
 
 def sender_party(caller: Caller, routing: Routing) -> PartyId:

@@ -145,15 +145,16 @@ class Forwarding:
         }
         if message.body:
             sent["Content-Type"] = message.incoming.headers.get("content-type", "application/json")
-        endpoints, version = message.receiver.endpoint_urls(), message.receiver.version
-        sent |= await self.signing.forwarded_request(
-            self.hub,
-            message.incoming.signed,
-            method=message.method,
-            headers=sent,
-            body=message.body,
-            target=target_of(message.url, endpoints, version=version),
-        )
+        if message.incoming.signed is not None or message.from_party == self.hub:
+            endpoints, version = message.receiver.endpoint_urls(), message.receiver.version
+            sent |= await self.signing.forwarded_request(
+                self.hub,
+                message.incoming.signed,
+                method=message.method,
+                headers=sent,
+                body=message.body,
+                target=target_of(message.url, endpoints, version=version),
+            )
         return sent, await self._asked(message, sent)
 
     async def _asked(self, message: Message, headers: Mapping[str, str]) -> HttpResponse:

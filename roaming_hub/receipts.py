@@ -143,8 +143,8 @@ class Receipts(Step):
                 closed_at=max(self._ports.clock.now(), ledger.days_closed_until),
             )
             await unit.table(RECEIPT_BATCH).put(await self._signed(unit, batch))
-            placed = [replace(row, batch_number=batch.number, place=place) for place, row in enumerate(rows)]
-            await unit.table(RECEIPT).put_all(placed)
+            places = [(row.receipt_id, batch.number, place) for place, row in enumerate(rows)]
+            await unit.table(RECEIPT).set_all(("batch_number", "place"), places)
             await unit.table(RECEIPT_LEDGER).put(replace(ledger, last_number=batch.number, last_hash=batch.leaf))
             await unit.commit()
         return len(rows)

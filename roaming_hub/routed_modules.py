@@ -20,6 +20,7 @@ ROUTED_MODULES: Final[tuple[str, ...]] = (
     ModuleID.INVOICERECONCILIATION.value,
     ModuleID.LOCATIONS.value,
     ModuleID.PAYMENTS.value,
+    ModuleID.RECONCILIATION.value,
     ModuleID.SESSIONS.value,
     ModuleID.TARIFFS.value,
     ModuleID.TOKENS.value,

@@ -32,6 +32,9 @@ from roaming_hub.party_records import (
     RoleClaim,
 )
 
+RULE_TABLES: Final = (ROLE_CLAIM, PARTY_RULE, APP, APP_CONSENT)
+"""What `rule_book` reads."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -136,11 +139,3 @@ async def rule_book(unit: UnitOfWork, parties: Collection[PartyId]) -> RuleBook:
         apps=apps,
         consents=await unit.table(APP_CONSENT).select({"app_id": tuple(apps)}) if apps else (),
     )
-
-
-async def rule_verdict(
-    unit: UnitOfWork, *, receiver: PartyId, sender: PartyId, module: str, at: datetime
-) -> RuleVerdict:
-    """Decide on one message; see `RuleBook.verdict`."""
-    book = await rule_book(unit, (receiver, sender))
-    return book.verdict(receiver=receiver, sender=sender, module=module, at=at)

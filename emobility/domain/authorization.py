@@ -64,6 +64,7 @@ class DecisionReason(StrEnum):
 
     COMMANDED = "COMMANDED"
     CONCURRENT_TX = "CONCURRENT_TX"
+    CREDIT_LINE_EXCEEDED = "CREDIT_LINE_EXCEEDED"
     EMSP_ALLOWED = "EMSP_ALLOWED"
     EMSP_BLOCKED = "EMSP_BLOCKED"
     EMSP_EXPIRED = "EMSP_EXPIRED"
@@ -259,6 +260,10 @@ DECISION_TABLE: Final[tuple[DecisionRow, ...]] = (
 COMMANDED: Final = Decision(answer=Answer.ACCEPTED, ask_emsp=False, reason=DecisionReason.COMMANDED)
 """START_SESSION is the eMSP's own word: no second authorisation (OCPI 2.2.1, 13.3.4)."""
 CONCURRENT: Final = Decision(answer=Answer.CONCURRENT_TX, ask_emsp=False, reason=DecisionReason.CONCURRENT_TX)
+CREDIT_LINE_EXCEEDED: Final = Decision(
+    answer=Answer.NO_CREDIT, ask_emsp=False, reason=DecisionReason.CREDIT_LINE_EXCEEDED
+)
+"""The eMSP has as much open with the CPO as the two agreed on (`domain/exposure`); its drivers wait until it paid."""
 STOPS_ITS_OWN: Final = Decision(answer=Answer.ACCEPTED, ask_emsp=False, reason=DecisionReason.STOPS_ITS_OWN)
 """Whoever started a transaction, or has a token of the same group, may end it (2.0.1, C09 and E07)."""
 MASTER_PASS: Final = Decision(answer=Answer.ACCEPTED, ask_emsp=False, reason=DecisionReason.MASTER_PASS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from emobility.domain.charging_station import PowerType
 from emobility.domain.errors import RuleBroken
@@ -16,6 +17,9 @@ from emobility.domain.tariff.rounding import RoundingPolicyName
 from emobility.domain.tariff.selection import only_reserves
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.taxes import TaxAmount
+
+ENERGY_ALONE: Final = "the meter's clock was not synchronised: energy alone is billed, no time"
+"""Remark of a CDR whose periods state no time: the meter proves how much, not how long."""
 
 
 class CreditOfACredit(RuleBroken):
@@ -70,6 +74,7 @@ class CDRFigures:
     total_cost: Price
     total_energy_import_wh: int
     total_energy_export_wh: int
+    signed_data: SignedMeterData | None = None
     is_credit: bool = False
     credit_reference_id: str | None = None
 

@@ -34,6 +34,8 @@ ENERGY_WH_MAX: Final = 1_000_000
 POWER_W_MAX: Final = 4_000_000
 """Megawatt charging ends below this; more on average is a wrong register or a wrong unit."""
 DURATION_MAX: Final = timedelta(days=30)
+EVSE_SLACK: Final = timedelta(minutes=1)
+"""How long one driver may still be at an EVSE by the stamps when the next one starts."""
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """How far the clocks of two honest parties may differ."""
 
@@ -62,6 +64,8 @@ class SignatureVerdict(StrEnum):
     ENERGY_DIFFERS = "ENERGY_DIFFERS"
     REUSED = "REUSED"
     """A record proved another session that was accepted, whoever's it was."""
+    TIME_NOT_MEASURED = "TIME_NOT_MEASURED"
+    """Time is charged for, here or to the driver, and the meter does not vouch for it."""
 
 
 class CDRDecision(StrEnum):
@@ -154,7 +158,8 @@ def check_cdr(
         frozen_hashes: Versions that may price this charge, as frozen when it was authorised or began; none: nobody
             knows.
         session: The session as last pushed by the CPO; None: it was never pushed, which proves nothing.
-        earlier_cdrs: Other CDRs of the same session, of the same token around that time, and a credit's original.
+        earlier_cdrs: Other CDRs of the same session, of the same token or EVSE around that time, and a credit's
+            original.
         signature_verdict: Of the signed meter values in the document.
         received_at: When the document arrived.
         may_wait: Whether there is time left to wait for documents it overtook.
@@ -296,8 +301,9 @@ def _period_findings(cdr: CDR) -> Iterator[CDRFinding]:
         yield CDRFinding(fault=CDRFault.PERIODS_OUT_OF_ORDER, detail="a period does not start after the one before")
     if min(starts) < cdr.started_at or max(starts) > cdr.ended_at:
         yield CDRFinding(fault=CDRFault.PERIODS_OUTSIDE_SESSION, detail="a period starts outside the session")
-    import_wh = sum(period.energy_import_wh for period in cdr.periods)
     export_wh = sum(period.energy_export_wh for period in cdr.periods)
+    # Totals are whole Wh: what periods state beyond them is rounded once, in their sum.
+    import_wh = export_wh + round(sum(period.net_wh for period in cdr.periods))
     if (import_wh, export_wh) != (cdr.total_energy_import_wh, cdr.total_energy_export_wh):
         yield CDRFinding(
             fault=CDRFault.PERIODS_MISS_ENERGY,
@@ -418,6 +424,11 @@ def _history_findings(cdr: CDR, earlier_cdrs: Sequence[EarlierCDR]) -> Iterator[
                 fault=CDRFault.OVERLAPS_ANOTHER_CDR,
                 detail=f"{other.party_id} {other.cdr_id} has the same token at the same time",
             )
+        elif _is_same_evse(other, cdr) and _used_together(other, cdr) > EVSE_SLACK:
+            yield CDRFinding(
+                fault=CDRFault.EVSE_IN_USE,
+                detail=f"{other.cdr_id} charges another driver for EVSE {cdr.location.evse_uid} at the same time",
+            )
 
 
 def same_document(one: CDR, other: CDR) -> bool:
@@ -432,6 +443,16 @@ def _unsealed(cdr: CDR) -> CDR:
 
 def _overlap(one: CDR, other: CDR) -> bool:
     return one.started_at < other.ended_at and other.started_at < one.ended_at
+
+
+def _is_same_evse(one: CDR, other: CDR) -> bool:
+    places = [(each.party_id, each.location.evse_uid.casefold()) for each in (one, other)]
+    return places[0] == places[1] and bool(one.location.evse_uid) and not one.location.evse_uid.startswith("#")
+
+
+def _used_together(one: CDR, other: CDR) -> timedelta:
+    """For how long both were at their EVSE; a reservation keeps nobody from leaving it."""
+    return min(one.ended_at, other.ended_at) - max(one.charging_started_at, other.charging_started_at)
 
 
 def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:
@@ -483,6 +504,9 @@ def _meter_findings(policy: SignedMeterPolicy, verdict: SignatureVerdict) -> Ite
         yield CDRFinding(fault=CDRFault.METER_SIGNATURE_INVALID, detail="a signed meter value does not verify")
     if verdict is SignatureVerdict.ENERGY_DIFFERS:
         yield CDRFinding(fault=CDRFault.METER_ENERGY_DIFFERS, detail="the signed registers give another energy")
+    if verdict is SignatureVerdict.TIME_NOT_MEASURED:
+        detail = "time is charged for, and the meter's clock was not synchronised"
+        yield CDRFinding(fault=CDRFault.METER_TIME_NOT_MEASURED, detail=detail)
     if policy is not SignedMeterPolicy.REQUIRED:
         return
     if verdict is SignatureVerdict.NOT_SIGNED:

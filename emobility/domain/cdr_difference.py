@@ -306,7 +306,7 @@ class _Search:
         if not lines:
             return list(self._periods)
         last = max(lines, key=lambda line: line.period_indices[-1])
-        total_s = sum(line.quantity for line in self._lines(CostPart.TIME))
+        total_s = sum(int(line.quantity) for line in self._lines(CostPart.TIME))
         periods, index = list(self._periods), last.period_indices[-1]
         more_s = -total_s % self._component(last).step_size
         periods[index] = replace(periods[index], charging_s=periods[index].charging_s + more_s)
@@ -393,18 +393,19 @@ def _where(line: PricedLine, period_index: int | None, other_element_index: int 
     }
 
 
-def _quantity(period: ChargingPeriod, line: PricedLine) -> int:
+def _quantity(period: ChargingPeriod, line: PricedLine) -> int | Fraction:
     if line.dimension is TariffDimension.ENERGY:
-        return period.energy_import_wh - period.energy_export_wh
+        return period.net_wh
     if line.dimension is TariffDimension.TIME:
         return period.reserved_s if line.is_reservation else period.charging_s
     return period.parking_s if line.dimension is TariffDimension.PARKING_TIME else 1
 
 
 def _rounded_up(period: ChargingPeriod, line: PricedLine, step: int) -> ChargingPeriod:
-    more = max(0, -_quantity(period, line) % step)
     if line.dimension is TariffDimension.ENERGY:
-        return replace(period, energy_import_wh=period.energy_import_wh + more)
+        stepped_wh = int(period.net_wh + -period.net_wh % step)
+        return replace(period, energy_import_wh=period.energy_export_wh + stepped_wh, energy_rest_wh=None)
+    more = int(-_quantity(period, line) % step)
     if line.dimension is TariffDimension.PARKING_TIME:
         return replace(period, parking_s=period.parking_s + more)
     if line.dimension is TariffDimension.TIME and line.is_reservation:

@@ -7,7 +7,7 @@ Moments are cut to whole seconds here, once: partners exchange seconds, and both
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -50,6 +50,11 @@ def charging_periods(transaction: Transaction) -> tuple[ChargingPeriod, ...]:
     )
     periods = [period for stretch in stretches for period in _periods_of(stretch, changes)]
     return tuple(period for period in periods if _holds_anything(period)) or tuple(periods[:1])
+
+
+def without_time(periods: Sequence[ChargingPeriod]) -> tuple[ChargingPeriod, ...]:
+    """Return the periods with their energy and no seconds of charging or parking, which nobody measured."""
+    return tuple(replace(period, charging_s=0, parking_s=0) for period in periods)
 
 
 def _holds_anything(period: ChargingPeriod) -> bool:

@@ -40,6 +40,7 @@ TERM_OF: Final[Mapping[CDRFault, str]] = {
     CDRFault.METER_SIGNATURE_INVALID: "signed_meter_policy",
     CDRFault.METER_ENERGY_DIFFERS: "signed_meter_policy",
     CDRFault.METER_RECORD_REUSED: "signed_meter_policy",
+    CDRFault.METER_TIME_NOT_MEASURED: "signed_meter_policy",
 }
 """Faults that a term of the agreement decides; the others the text of OCPI does."""
 TEXT_OF: Final[Mapping[CDRFault, str]] = {

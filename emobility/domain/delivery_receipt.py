@@ -25,8 +25,8 @@ ANCHOR_KIND: Final = keccak256(b"wattroam hub delivery receipts v1")
 """`kind` of the day roots in `RootAnchor`."""
 FIRST_OF_ALL: Final = bytes(HASH_BYTES)
 """What the first batch of a hub names as the one before it."""
-RECEIPTS_MAX: Final = 1_024
-"""Most receipts of one batch."""
+RECEIPTS_MAX: Final = 256
+"""Most receipts of one batch: to bind them is some ms of work in one go, while no message moves."""
 
 
 class Claim(StrEnum):

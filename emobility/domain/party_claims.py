@@ -31,6 +31,7 @@ MODULE_BITS: Final = (
     "invoice-reconciliation",
     "wattroam-disputes",
     "wattroam-agreements",
+    "wattroam-reconciliation",
 )
 """Bit i of a registry's `modules`; later ones are added at the end."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
@@ -38,6 +39,9 @@ class ChargingPeriod:
 
     It ends where the next begins. Energy is what the register moved, in Wh; `charging_s` and `parking_s` are the
     seconds the vehicle took power and the seconds it only occupied the EVSE; one of the two is zero.
+
+    Our own periods hold whole Wh. A partner's document may state less than a Wh: `energy_rest_wh` is what its net
+    energy is beyond the whole Wh of the two registers, down to minus half a Wh; None: nothing.
     """
 
     started_at: datetime
@@ -51,6 +55,13 @@ class ChargingPeriod:
     current_a_min: Decimal | None = None
     current_a_max: Decimal | None = None
     tariff_id: str | None = None
+    energy_rest_wh: Decimal | None = None
+
+    @property
+    def net_wh(self) -> int | Fraction:
+        """What came in less what was fed in, exactly as stated; whole Wh are an `int`."""
+        whole_wh = self.energy_import_wh - self.energy_export_wh
+        return whole_wh + Fraction(self.energy_rest_wh) if self.energy_rest_wh else whole_wh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar, Final
 
 from emobility.domain.agreement import RoamingAgreement
+from emobility.domain.batch.meter import MeterCommitted
 from emobility.domain.cdr import CDR, CDRFigures
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import Session
@@ -133,7 +134,8 @@ class CDRReceived(AgreementEvent):
 class CDRAccepted(AgreementEvent):
     """An MSP owes what the CDR says: it re-priced it, or the dispute period ran out (`is_deemed`).
 
-    `commitment` stands for the evidence record of the driver's receipt, which only the MSP has.
+    `commitment` stands for the evidence record of the driver's receipt, which only the MSP has; `meter` for the meter's
+    signed records, if there are any.
     """
 
     wire_name: ClassVar[str] = "cdrs.cdr_accepted.v1"
@@ -141,6 +143,7 @@ class CDRAccepted(AgreementEvent):
     accepted_at: datetime
     is_deemed: bool = False
     commitment: bytes | None = None
+    meter: MeterCommitted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,7 @@ class CDRAcceptedFigures(AgreementEvent):
     cdr: CDRFigures
     accepted_at: datetime
     commitment: bytes | None = None
+    meter: MeterCommitted | None = None
 
 
 @catalogued

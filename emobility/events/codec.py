@@ -18,6 +18,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.events import (
     ad_hoc,
     anchoring,
+    banking,
     cdr,
     charging,
     reservations,
@@ -34,6 +35,7 @@ T = TypeVar("T")
 CATALOGUED_MODULES: Final = (
     ad_hoc,
     anchoring,
+    banking,
     cdr,
     charging,
     reservations,

@@ -57,6 +57,12 @@ class TableSpec(Generic[R]):
     is_reference: bool = False
 
 
+def require_reference(tables: Sequence[TableSpec[Any]]) -> None:
+    """See that all of these change rarely."""
+    for spec in tables:
+        assert spec.is_reference, f"nothing that follows from {spec.name} may be kept"
+
+
 class Table(Protocol[R]):
     """Rows of one table as one unit of work sees them. Every method raises `TextWithNUL` for such a text."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -12,6 +12,7 @@ from emobility.events.event import Envelope
 from emobility.ports.stores import Table, TableSpec
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class UnitConflict(Unavailable):
@@ -67,3 +68,31 @@ class Units(Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a unit; it rolls back when its context is left without `commit`."""
+
+    async def concluded(
+        self, question: Hashable, tables: Sequence[TableSpec[Any]], read: Callable[[UnitOfWork], Awaitable[T]]
+    ) -> T:
+        """Return what follows from rows that are kept for a while, itself kept as long as they may be.
+
+        Args:
+            question: Names it, together with what `read` was given.
+            tables: All that `read` reads; each `is_reference`.
+            read: Works the answer out in a unit of its own. Nobody may change what it returns; what it raises is not
+                kept.
+        """
+
+    async def put_all(
+        self, groups: Sequence[tuple[TableSpec[Any], Sequence[Any]]], *, is_repeatable: bool = False
+    ) -> None:
+        """Put records in a unit of their own: for what is written with every message, cheaper than to open one.
+
+        Args:
+            groups: Different tables, and of each some records, each key once.
+            is_repeatable: See `UnitOfWork.commit`.
+
+        Raises:
+            RecordExists: as `Table.put_all`; then nothing is put.
+        """
+
+    async def insert_all(self, spec: TableSpec[R], records: Sequence[R], *, is_repeatable: bool = False) -> list[R]:
+        """Add records, each key once, in a unit of their own; return those that are there already."""

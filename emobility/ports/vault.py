@@ -36,6 +36,13 @@ class Vault(Protocol):
     async def open(self, sealed: Sealed) -> str:
         """Return the text. Raises `SubjectErased`; `SubjectRestricted` but through `evidence`."""
 
+    async def bind(self, dependent: str, *, to: str) -> None:
+        """Let the data of one subject share the fate of another's: restricted, kept until, erased with it, from now on.
+
+        For what is sealed before anybody knows whose it is, such as the signed records of a transaction. Once is as
+        twice; a subject that is erased or restricted already takes the dependent with it at once.
+        """
+
     async def restrict(self, subject: str, *, until: datetime) -> None:
         """Close the subject's data to all but `evidence` until a moment, when `erase_due` destroys the key.
 

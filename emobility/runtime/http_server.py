@@ -78,6 +78,19 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
+def below(prefix: str, app: ASGIApp) -> ASGIApp:
+    """Return an app that hands on what is asked for below `/{prefix}`; there is nothing else."""
+    path = f"/{prefix}"
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not f"{scope['path']}/".startswith(f"{path}/"):
+            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
+            return
+        await app({**scope, "root_path": f"{scope.get('root_path', '')}{path}"}, receive, send)
+
+    return served
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: whoever started us decides when to stop."""
 

@@ -100,8 +100,8 @@ class Settings(BaseSettings):
         clock_file: The stepped clock's file; None: real time. Only in `development`.
         run_folder: Where processes keep logs, sockets, passwords and embedded servers their data.
         seed: Seeds what a simulation draws; never a secret in production.
-        fiscal_retention_years: How long an erased driver's bills and the CDRs under them are kept, counted from the end
-            of the year they are of. 10 fits DE, FR (6), NL (7), AT (7) and BE (10).
+        fiscal_retention_years: How long bills, receipts and the CDRs under them are kept, counted from the end of the
+            year they are of; None: as the law of each country says (`emobility/domain/retention.py`).
         station_retention_days: How long what stations tell - notices, events, streams, messages - is kept. What money
             or batteries hang on is kept for good.
         vat_register_url: REST interface of VIES, such as `https://ec.europa.eu/taxation_customs/vies/rest-api`; None:
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     clock_file: Path | None = None
     run_folder: Path = Path("run")
     seed: int = 0
-    fiscal_retention_years: int = Field(default=10, ge=1, le=30)
+    fiscal_retention_years: int | None = Field(default=None, ge=1, le=30)
     station_retention_days: int = Field(default=400, ge=1, le=3_650)
     vat_register_url: str | None = None
     internal_origins: tuple[str, ...] = ()

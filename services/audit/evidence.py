@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from emobility.domain.batch.leaf import NO_METER
 from services.audit.books import Books
 from services.audit.report import Check, Difference
 from services.audit.settlement_rows import CDRName, statement_of
@@ -66,6 +67,9 @@ def check_commitments(books: Books, unsealed: Unsealed) -> Check:
         closed += commitment is None
         if commitment is not None and commitment != leaf.commitment:
             found.append(_difference(rule, name, "the evidence that is kept is not what it commits to"))
+        meter = unsealed.meters.get(name, NO_METER)
+        if meter is not None and meter != leaf.meter:
+            found.append(_difference(rule, name, "the meter's records that are kept are not what it commits to"))
     return Check(rule=rule, compared=len(books.settlement.leaves) - closed, unknown=closed, differences=tuple(found))
 
 

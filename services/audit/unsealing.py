@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from emobility.domain.batch.leaf import PAIR_SECRET_BYTES, cdr_key_of
+from emobility.domain.batch.meter import meter_commitment
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.domain.receipt.making import record_commitment
@@ -18,6 +19,7 @@ from emobility.ports.vault import Vault
 from services.audit.settlement_rows import CDRName, SettlementRows
 from services.driver_mobility.evidence import opened
 from services.driver_mobility.records import EvidenceKept
+from services.settlement.meter_records import MeterRecordKept, open_meter
 from services.settlement.records import LeafRecord
 
 UNREADABLE: Final = b""
@@ -32,6 +34,7 @@ class Unsealed:
 
     cdr_keys: dict[CDRName, bytes]
     commitments: dict[CDRName, bytes | None]
+    meters: dict[CDRName, bytes | None]
 
 
 async def unseal(vault: Vault, rows: SettlementRows, evidence: Iterable[EvidenceKept]) -> Unsealed:
@@ -45,6 +48,7 @@ async def unseal(vault: Vault, rows: SettlementRows, evidence: Iterable[Evidence
             for leaf in rows.leaves
         },
         commitments={(kept.cpo_id.code, kept.cdr_id): await _commitment(vault, kept) for kept in evidence},
+        meters={(kept.cpo_id.code, kept.cdr_id): await _meter(vault, kept) for kept in rows.meter_records},
     )
 
 
@@ -68,3 +72,13 @@ async def _commitment(vault: Vault, kept: EvidenceKept) -> bytes | None:
     except _CHANGED:
         return UNREADABLE
     return record_commitment(shown.record, salt=shown.salt)
+
+
+async def _meter(vault: Vault, kept: MeterRecordKept) -> bytes | None:
+    try:
+        opened_meter = await open_meter(vault, kept)
+    except _CLOSED:
+        return None
+    except _CHANGED:
+        return UNREADABLE
+    return meter_commitment(opened_meter.record, salt=opened_meter.salt)

@@ -12,6 +12,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.protocols.station_control.messages import CommandResult
 from emobility.runtime.access import TokenRole
 from services.charging_operations.concurrency import AuthorizationPolicy, ConcurrencyDesk, ShownPolicy
+from services.charging_operations.exposure import ExposureDesk, ShownExposure
 from services.charging_operations.local_list_records import LocalListRequest, ShownLocalList
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.operator_api import OperatorAPI
@@ -25,6 +26,7 @@ class AuthorizationAPI:
     operator: OperatorAPI
     concurrency: ConcurrencyDesk
     local_lists: LocalListDesk
+    exposure: ExposureDesk
 
     def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
@@ -34,6 +36,7 @@ class AuthorizationAPI:
             [
                 Route("GET", "/authorization-policy", self.show_policy, None, ShownPolicy),
                 Route("PUT", "/authorization-policy", self.put_policy, AuthorizationPolicy, ShownPolicy),
+                Route("GET", "/exposure", self.show_exposure, None, list[ShownExposure]),
                 Route("GET", local_list, self.show_local_list, None, ShownLocalList),
                 Route("PUT", local_list, self.put_local_list, LocalListRequest, ShownLocalList),
                 Route(
@@ -55,6 +58,10 @@ class AuthorizationAPI:
             shown = await self.concurrency.put_policy(unit, party_id, policy)
             await unit.commit()
         return shown
+
+    async def show_exposure(self, _: Request, party_id: PartyId) -> Any:
+        """Show what each MSP has open: reserved, billed, paid, its limit, and whether its drivers wait."""
+        return await self.exposure.shown(party_id)
 
     async def show_local_list(self, request: Request, party_id: PartyId) -> Any:
         """Show how a station's list stands; no token is shown."""

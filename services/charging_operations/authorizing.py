@@ -34,6 +34,7 @@ from emobility.protocols.ocpi.client import HubCouldNotDeliver, MissingAtPeer, P
 from emobility.protocols.ocpi.status import StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.charging_operations.concurrency import ConcurrencyDesk
+from services.charging_operations.exposure import ExposureDesk
 from services.charging_operations.office import Office, short_hash
 from services.charging_operations.own_tokens import may_charge_under
 from services.charging_operations.records import AUTHORIZATION, STATION, AuthorizationRecord, TokenRecord
@@ -86,6 +87,7 @@ class AuthorizationDesk:
 
     office: Office
     concurrency: ConcurrencyDesk
+    exposure: ExposureDesk
 
     async def authorize(self, request: AuthorizationRequest) -> AuthorizationAnswer:
         """Decide. The same question about the same transaction gets the same answer. Raises `Unavailable`."""
@@ -102,7 +104,11 @@ class AuthorizationDesk:
             decision, answer = await self._decided(request, situation)
         record = await self._record(request, situation, decision, answer)
         async with self.office.ports.units.begin() as unit:
+            if is_for_a_start(record):
+                record = await self.exposure.judged(unit, record)
             record = await self._claimed(unit, request, situation, record)
+            if is_for_a_start(record):
+                await self.exposure.reserve(unit, record)
             if request.transaction_id is not None and not record.is_accepted:
                 await self._withdraw(unit, situation.unused, record)
             await self._keep(unit, record, correlation_id=request.correlation_id)

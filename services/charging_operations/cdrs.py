@@ -42,14 +42,17 @@ CDR_BYTES_MAX: Final = 900_000
 
 def billable_periods(record: SessionRecord, transaction: Transaction) -> tuple[ChargingPeriod, ...]:
     """Return the periods so far, cut where the frozen tariff changes its price; very many are merged where it can't."""
-    periods = periods_under(record.tariff, transaction, time_zone=record.location.time_zone)
-    return (*_reserved(record, transaction), *periods)
+    time_zone = record.location.time_zone
+    return periods_under(record.tariff, transaction, time_zone=time_zone, reserved=_reserved(record, transaction))
 
 
-def periods_under(tariff: Tariff, transaction: Transaction, *, time_zone: str) -> tuple[ChargingPeriod, ...]:
-    """Return a transaction's periods so far, cut and merged as `billable_periods` says."""
+def periods_under(
+    tariff: Tariff, transaction: Transaction, *, time_zone: str, reserved: tuple[ChargingPeriod, ...] = ()
+) -> tuple[ChargingPeriod, ...]:
+    """Return the time `reserved` and a transaction's periods so far, cut and merged as `billable_periods` says."""
     ended_at = whole_second(transaction.last_at)
-    periods = split_at_price_changes(tariff, charging_periods(transaction), ended_at=ended_at, time_zone=time_zone)
+    whole = (*reserved, *charging_periods(transaction))
+    periods = split_at_price_changes(tariff, whole, ended_at=ended_at, time_zone=time_zone)
     if len(periods) > PERIODS_UNMERGED_MAX:
         periods = merge_alike(tariff, periods, ended_at=ended_at, time_zone=time_zone)
     return tuple(periods)

@@ -17,6 +17,7 @@ from emobility.domain.charging_periods import whole_second
 from emobility.domain.errors import EmobilityError
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import AuthMethod, ChargingPeriod, SessionToken
+from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.pricing import price_session
 from emobility.domain.tariff.rounding import rounding_policy
 from emobility.ports.unit_of_work import UnitOfWork
@@ -83,11 +84,12 @@ class ExpiryDesk:
         reserved_s = (ended_at - started_at) // timedelta(seconds=1)
         if version is None or version.tariff.currency != agreement.currency or reserved_s <= 0:
             return None
-        periods = (
-            ChargingPeriod(started_at=started_at, energy_import_wh=0, charging_s=0, parking_s=0, reserved_s=reserved_s),
+        whole = ChargingPeriod(
+            started_at=started_at, energy_import_wh=0, charging_s=0, parking_s=0, reserved_s=reserved_s
         )
         time_zone = known.location.time_zone
         try:
+            periods = split_at_price_changes(version.tariff, (whole,), ended_at=ended_at, time_zone=time_zone)
             cost = price_session(
                 version.tariff,
                 periods,

@@ -6,28 +6,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emobility.domain.agreement import SignedMeterPolicy
-from emobility.domain.cdr import SignedMeterData
+from emobility.domain.cdr import ENERGY_ALONE, SignedMeterData
+from emobility.domain.charging_periods import without_time
 from emobility.domain.charging_station import EVSE
+from emobility.domain.errors import Unavailable
 from emobility.domain.personal import Sealed, SubjectErased
+from emobility.domain.session import ChargingPeriod
 from emobility.domain.transaction import Transaction, readings_in_order
 from emobility.domain.transaction_faults import Fault, FaultReason
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, verify_charge
+from emobility.protocols.ocmf import OCMFRefused, verify_charge
 from emobility.protocols.ocmf.refusals import OCMFRule
+from services.charging_operations.meter_keys import key_of
 from services.charging_operations.office import Office
-from services.charging_operations.quarantine import session_id_for
-from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord
+from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord, session_id_for
 
 ENCODING_METHOD = "OCMF"
 
 
+class SignedRecordUsedMeanwhile(Unavailable):
+    """Another session was billed by the same signed record at this very moment; looking again will tell."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the signed records show; at most one of the two is given."""
+    """What the signed records show; at most one of fault and data is given.
+
+    `payload_hashes`: what the meter signed, by the vault's keyed hash. A bare one would outlive the driver and let
+    anyone try all cards.
+
+    `is_time_measured`: False where the meter signs and does not vouch for how long it took.
+    """
 
     fault: Fault | None = None
     signed_data: SignedMeterData | None = None
     payload_hashes: tuple[str, ...] = ()
+    is_time_measured: bool = True
+
+    def provable(self, periods: Sequence[ChargingPeriod]) -> tuple[ChargingPeriod, ...]:
+        """Return the periods without what the meter does not vouch for."""
+        return tuple(periods) if self.is_time_measured else without_time(periods)
+
+    @property
+    def remark(self) -> str | None:
+        """What a CDR under this proof says of it."""
+        return None if self.is_time_measured else ENERGY_ALONE
 
 
 NOT_SIGNED = Proof()
@@ -42,7 +66,8 @@ async def prove(
 ) -> Proof:
     """Verify a complete transaction's signed records; one that another session was billed by proves nothing here."""
     sealed = signed_records(record.transaction)
-    if evse.meter_public_key is None:
+    public_key = await key_of(unit, record.party_id, evse, record.first_at)
+    if public_key is None:
         if policy is SignedMeterPolicy.REQUIRED:
             return _missing("the agreement asks for signed values, and no key is pinned for the EVSE")
         return NOT_SIGNED
@@ -52,8 +77,9 @@ async def prove(
     registers = [reading.import_wh for reading in readings if reading.import_wh is not None]
     try:
         texts = [await office.ports.vault.evidence.open(each) for each in sealed]
-        charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
-        await _refuse_used(unit, record, charge)
+        charge = verify_charge(texts, public_key_hex=public_key, begin_wh=registers[0], end_wh=registers[-1])
+        hashes = tuple(office.ports.vault.subject_of(each) for each in charge.payload_hashes)
+        await _refuse_used(unit, record, hashes)
     except SubjectErased:
         office.metrics.verified("erased")
         return _missing("the signed records were erased")
@@ -62,10 +88,9 @@ async def prove(
         return Proof(fault=Fault(reason=FaultReason.SIGNATURE_INVALID, detail=str(refusal)))
     office.metrics.verified("valid")
     return Proof(
-        signed_data=SignedMeterData(
-            encoding_method=ENCODING_METHOD, public_key=evse.meter_public_key, records=tuple(sealed)
-        ),
-        payload_hashes=tuple(charge.payload_hashes),
+        signed_data=SignedMeterData(encoding_method=ENCODING_METHOD, public_key=public_key, records=tuple(sealed)),
+        payload_hashes=hashes,
+        is_time_measured=charge.is_time_measured,
     )
 
 
@@ -79,15 +104,25 @@ def signed_records(transaction: Transaction) -> Sequence[Sealed]:
 
 
 async def use_up(unit: UnitOfWork, record: TransactionRecord, proof: Proof) -> None:
-    """Note that the session was billed by these records: each proves one session for ever."""
-    for payload_sha256 in proof.payload_hashes:
-        await unit.table(USED_RECORD).put(
-            UsedSignedRecord(party_id=record.party_id, payload_sha256=payload_sha256, session_id=session_id_for(record))
-        )
+    """Note that the session was billed by these records: each proves one session for ever.
+
+    Raises:
+        SignedRecordUsedMeanwhile: one proves another session since it was looked at.
+    """
+    session_id = session_id_for(record)
+    for payload_sha256 in sorted(proof.payload_hashes):
+        known = await unit.table(USED_RECORD).get(record.party_id, payload_sha256)
+        if known is not None and known.session_id == session_id:
+            continue
+        used = UsedSignedRecord(party_id=record.party_id, payload_sha256=payload_sha256, session_id=session_id)
+        try:
+            await unit.table(USED_RECORD).insert(used)
+        except RecordExists as race:
+            raise SignedRecordUsedMeanwhile(session_id) from race
 
 
-async def _refuse_used(unit: UnitOfWork, record: TransactionRecord, charge: VerifiedCharge) -> None:
-    for payload_sha256 in charge.payload_hashes:
+async def _refuse_used(unit: UnitOfWork, record: TransactionRecord, hashes: Sequence[str]) -> None:
+    for payload_sha256 in hashes:
         used = await unit.table(USED_RECORD).get_for_update(record.party_id, payload_sha256)
         if used is not None and used.session_id != session_id_for(record):
             raise OCMFRefused(OCMFRule.RECORD_REUSED, f"it proved session {used.session_id} already")

@@ -10,7 +10,7 @@ from typing import Final
 from emobility.domain.charging_periods import whole_second
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import ChargingPeriod
-from emobility.domain.transaction import Metered, session_id_of
+from emobility.domain.transaction import Metered
 from emobility.domain.transaction_faults import Fault, without_clock
 from emobility.events.cdr import QuarantineResolved, SessionQuarantined
 from emobility.ports.unit_of_work import UnitOfWork
@@ -18,6 +18,7 @@ from services.charging_operations.ad_hoc_records import AD_HOC_SALE
 from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office
 from services.charging_operations.opening import Opening
+from services.charging_operations.proof import NOT_SIGNED, Proof
 from services.charging_operations.records import (
     CDRS,
     QUARANTINE,
@@ -28,9 +29,12 @@ from services.charging_operations.records import (
     SessionRecord,
     TransactionRecord,
     TransactionState,
+    session_id_for,
 )
 
 SENTENCE_CHARACTERS_MAX: Final = 500
+REMARK_CHARACTERS_MAX: Final = 255
+"""OCPI 2.2.1, 10.3.1."""
 
 
 class Outcome(StrEnum):
@@ -102,8 +106,9 @@ class QuarantineDesk:
         resolution: Resolution,
         *,
         correlation_id: str,
+        proof: Proof = NOT_SIGNED,
     ) -> QuarantineRecord:
-        """Decide on a row, once.
+        """Decide on a row, once; `proof` is what a CDR out of it shows.
 
         Raises:
             NotFound: there is no such row.
@@ -117,7 +122,7 @@ class QuarantineDesk:
             raise NotAllowedNow(f"{quarantine_id} is {row.state}")
         resolved = self._resolved(row, resolution)
         if resolution.outcome is Outcome.BILL:
-            await self._bill(unit, resolved, correlation_id=correlation_id)
+            await self._bill(unit, resolved, proof, correlation_id=correlation_id)
         await self._close(unit, resolved, correlation_id=correlation_id)
         return resolved
 
@@ -179,7 +184,7 @@ class QuarantineDesk:
             resolved_why=resolution.why[:SENTENCE_CHARACTERS_MAX],
         )
 
-    async def _bill(self, unit: UnitOfWork, row: QuarantineRecord, *, correlation_id: str) -> None:
+    async def _bill(self, unit: UnitOfWork, row: QuarantineRecord, proof: Proof, *, correlation_id: str) -> None:
         record = await unit.table(TRANSACTION).get_for_update(row.party_id, row.charging_station_id, row.transaction_id)
         if record is None:
             raise NotAllowedNow(f"transaction {row.transaction_id} is not known")
@@ -192,18 +197,19 @@ class QuarantineDesk:
                 import_wh=energy.import_wh + standing.energy_import_wh,
                 export_wh=energy.export_wh + standing.energy_export_wh,
             )
-            remark = f"replaced: {row.resolved_why}"
+            remark = f"replaced: {row.resolved_why}"[:REMARK_CHARACTERS_MAX]
             await self.cdrs.credit(unit, session, standing, remark=remark, correlation_id=correlation_id)
         ended_at = whole_second(record.transaction.last_at)
-        periods = proven_part(billable_periods(session, record.transaction), energy)
+        periods = proof.provable(proven_part(billable_periods(session, record.transaction), energy))
+        remark = "; ".join(filter(None, (proof.remark, f"from quarantine: {row.resolved_why}")))
         await self.cdrs.issue(
             unit,
             session,
             periods,
             ended_at=ended_at,
-            signed_data=None,
+            signed_data=proof.signed_data,
             correlation_id=correlation_id,
-            remark=f"from quarantine: {row.resolved_why}",
+            remark=remark[:REMARK_CHARACTERS_MAX],
         )
 
     async def _session(self, unit: UnitOfWork, record: TransactionRecord) -> SessionRecord:
@@ -270,13 +276,6 @@ def proven_part(periods: Sequence[ChargingPeriod], energy: Metered) -> tuple[Cha
     if import_wh or export_wh:
         raise AssertionError(f"{energy} is more than the periods hold by {import_wh} and {export_wh} Wh")
     return tuple(kept)
-
-
-def session_id_for(record: TransactionRecord) -> str:
-    """Return the session's id, also for a transaction whose start never came."""
-    return record.session_id or session_id_of(
-        record.party_id, record.charging_station_id, record.transaction_id, record.transaction.first_at
-    )
 
 
 async def quarantine_of(unit: UnitOfWork, record: TransactionRecord) -> list[QuarantineRecord]:

@@ -20,7 +20,7 @@ from emobility.domain.session import AuthMethod, Session
 from emobility.domain.tariff.market import MarketPrice, MarketTerms
 from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.token import TokenType, Whitelist
-from emobility.domain.transaction import Transaction
+from emobility.domain.transaction import Transaction, session_id_of
 from emobility.ports.stores import TableSpec
 from emobility.protocols.ocpi.v221 import CommandType
 
@@ -429,3 +429,10 @@ USED_RECORD: Final = TableSpec(
 )
 DISPUTE: Final = TableSpec(name="cpo_dispute", record=DisputeRecord, key=("party_id", "emsp_id", "cdr_id"))
 COMMAND: Final = TableSpec(name="cpo_command", record=CommandRecord, key=("party_id", "command_id"))
+
+
+def session_id_for(record: TransactionRecord) -> str:
+    """Return the session's id, also for a transaction whose start never came."""
+    return record.session_id or session_id_of(
+        record.party_id, record.charging_station_id, record.transaction_id, record.transaction.first_at
+    )

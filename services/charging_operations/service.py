@@ -18,11 +18,13 @@ from fastapi.responses import Response
 
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.retention import RetentionTerms
 from emobility.events.charging import CHARGING
 from emobility.ports.ports import Ports
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
 from emobility.protocols.ocpi.host import OCPIHost
+from emobility.protocols.ocpi.invoice_reconciliation import Reconciliations
 from emobility.protocols.ocpi.peers import Peer
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from emobility.protocols.station_control.client import StationControlClient
@@ -31,10 +33,12 @@ from emobility.protocols.station_control.server import authorize_router
 from emobility.protocols.vies import ViesRegister
 from emobility.runtime.access import Access
 from emobility.runtime.agreement_page import agreement_pages
+from emobility.runtime.reconciliation_page import reconciliation_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.charging_operations.ad_hoc_api import AdHocAPI
 from services.charging_operations.ad_hoc_page import AdHocPage
+from services.charging_operations.ad_hoc_retention import AdHocRetention
 from services.charging_operations.ad_hoc_sales import AdHocDesk
 from services.charging_operations.ad_hoc_work import WATCH_INTERVAL as AD_HOC_INTERVAL
 from services.charging_operations.ad_hoc_work import AdHocWorker
@@ -57,15 +61,18 @@ from services.charging_operations.concurrency import ConcurrencyDesk
 from services.charging_operations.credits import CreditDesk
 from services.charging_operations.device_model import DeviceModelDesk
 from services.charging_operations.expired_reservations import ExpiryDesk
+from services.charging_operations.exposure import ExposureDesk
 from services.charging_operations.firmware_api import FirmwareAPI
 from services.charging_operations.firmware_campaigns import ADVANCE_INTERVAL, CampaignDesk
 from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import ImportDesk
 from services.charging_operations.installed_certificates import InstalledCertificateDesk
+from services.charging_operations.invoicing import CPOBooks, Invoicing, InvoicingAPI
 from services.charging_operations.load_groups import LoadGroupDesk
 from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
+from services.charging_operations.meter_key_api import MeterKeyAPI
 from services.charging_operations.metered_intervals import IntervalAPI
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import TOLD, OCPIModules
@@ -91,6 +98,8 @@ from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.station_told import told_desk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.terminal_api import TerminalAPI
+from services.charging_operations.terminals import TerminalDesk
 from services.charging_operations.timeline_api import TimelineAPI
 from services.charging_operations.told_api import ToldAPI
 from services.charging_operations.transaction_api import TransactionAPI
@@ -131,10 +140,12 @@ class ChargingOperations:
             None if settings.vat_register_url is None else ViesRegister(ports.http, url=settings.vat_register_url)
         )
         self.told = told_desk(self.office, VATNumberDesk(office=self.office, register=register))
+        self._retention_terms = RetentionTerms(vouchers_years=settings.fiscal_retention_years)
         self._build_desks()
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         self.app = self._build_app(access)
         self.app.router.routes += agreement_pages(self.exchange, access, settings)
+        self.app.router.routes += reconciliation_pages(self.reconciliations, access, settings)
 
     def _build_desks(self) -> None:
         office = self.office
@@ -146,17 +157,27 @@ class ChargingOperations:
             ports=office.ports, deliveries=self.host.deliveries, register=CPORegister(desk=self.agreements)
         )
         self.host.add_interface(self.exchange.interface())
+        self.reconciliations = Reconciliations(ports=office.ports, deliveries=office.host.deliveries, books=CPOBooks())
+        for interface in self.reconciliations.interfaces():
+            self.host.add_interface(interface)
+        self.invoicing = Invoicing(office=office, reconciliations=self.reconciliations)
         self.own_tokens = OwnTokenDesk(office=office)
         self.claims = ClaimDesk(office=office, stations=self.stations)
         self.concurrency = ConcurrencyDesk(office=office)
         self.local_lists = LocalListDesk(office=office, sender=LocalListSender(office=office))
-        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency)
+        self.exposure = ExposureDesk(office=office)
+        self.authorization = AuthorizationDesk(office=office, concurrency=self.concurrency, exposure=self.exposure)
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.ad_hoc = AdHocDesk(office=office)
         self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
+        self.terminals = TerminalDesk(office=office, ad_hoc=self.ad_hoc)
+        self.host.add_interface(self.terminals.interface())
+        self.ad_hoc_retention = AdHocRetention(office=office, terms=self._retention_terms)
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
-        self.commands = CommandDesk(office=office, reservations=self.reservations)
+        self.commands = CommandDesk(
+            office=office, reservations=self.reservations, terminals=self.terminals, exposure=self.exposure
+        )
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
@@ -222,6 +243,7 @@ class ChargingOperations:
         ).mount_on(self.routes)
         CompletenessAPI(operator=operator, publisher=self.stations.publisher).mount_on(self.routes)
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
+        InvoicingAPI(reconciliations=self.reconciliations).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,
@@ -242,13 +264,17 @@ class ChargingOperations:
         SmartChargingAPI(operator=operator, charging=self.charging, groups=groups).mount_on(self.routes)
         QuirkAPI(operator=operator).mount_on(self.routes)
         TimelineAPI(operator=operator).mount_on(self.routes)
-        AuthorizationAPI(operator=operator, concurrency=self.concurrency, local_lists=self.local_lists).mount_on(
-            self.routes
-        )
+        AuthorizationAPI(
+            operator=operator, concurrency=self.concurrency, local_lists=self.local_lists, exposure=self.exposure
+        ).mount_on(self.routes)
         IntervalAPI(operator=operator).mount_on(self.routes)
         ReservationAPI(operator=operator, reservations=self.reservations).mount_on(self.routes)
-        AdHocAPI(operator=operator, desk=self.ad_hoc, public_url=self.host.base_url).mount_on(self.routes)
-        AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
+        AdHocAPI(
+            operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
+        ).mount_on(self.routes)
+        MeterKeyAPI(office=self.office).mount_on(self.routes)
+        AdHocPage(ports=self.office.ports, desk=self.ad_hoc, terminals=self.terminals).mount_on(app)
+        TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 
@@ -256,6 +282,7 @@ class ChargingOperations:
         """Consume the log, send deliveries and commands, look for what is overdue, until `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.office.ports.event_log.consume(GROUP, [CHARGING], self.sessions.handle, stop=stop))
+            tasks.create_task(self.exposure.run(stop))
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.commands.run(stop))
             tasks.create_task(self.ad_hoc_worker.run(stop))
@@ -269,6 +296,12 @@ class ChargingOperations:
                 tasks.create_task(self._again_and_again(self.history.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.costs.tell_all, self._real_time(COST_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.told.sweep, self._business_time(limits.sweep_interval))),
+                tasks.create_task(
+                    self._again_and_again(self.ad_hoc_retention.sweep, self._business_time(limits.sweep_interval))
+                ),
+                tasks.create_task(
+                    self._again_and_again(self.invoicing.issue_due, self._business_time(limits.sweep_interval))
+                ),
                 tasks.create_task(self._again_and_again(self.load.balance, self.load.rest)),
                 tasks.create_task(self._again_and_again(self.claims.watch, self._real_time(WATCH_INTERVAL))),
                 tasks.create_task(self._again_and_again(self.reservations.watch, self._real_time(WATCH_INTERVAL))),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.cdr import ENERGY_ALONE
 from emobility.domain.charging_periods import whole_second
 from emobility.domain.errors import EmobilityError
 from emobility.domain.session import ChargingPeriod, SessionStatus
@@ -47,13 +48,12 @@ from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_lists import LocalListDesk
 from services.charging_operations.office import GROUP, Office
 from services.charging_operations.opening import Opening, is_push_due, power_w_max_of
-from services.charging_operations.proof import NOT_SIGNED, Proof, prove, use_up
+from services.charging_operations.proof import NOT_SIGNED, Proof, prove, signed_records, use_up
 from services.charging_operations.quarantine import (
     Outcome,
     QuarantineDesk,
     Resolution,
     quarantine_of,
-    session_id_for,
     unaccounted,
 )
 from services.charging_operations.records import (
@@ -65,6 +65,7 @@ from services.charging_operations.records import (
     SessionRecord,
     TransactionRecord,
     TransactionState,
+    session_id_for,
 )
 from services.charging_operations.reservations import ReservationDesk
 from services.charging_operations.station_boots import keep_boot
@@ -170,6 +171,7 @@ class SessionDesk:
         )
         transaction = apply(known.transaction if known else None, event)
         touched[key] = self._recorded(transaction, known, envelope)
+        await self._bind_signed_records(touched[key], known)
         await self.load.told(unit, touched[key], event)
         if touched[key].has_ended:
             await end_transaction(unit, event.party_id, event.charging_station_id, event.transaction_id)
@@ -224,6 +226,16 @@ class SessionDesk:
             updated_at=self.office.now(),
             transaction=transaction,
         )
+
+    async def _bind_signed_records(self, record: TransactionRecord, known: TransactionRecord | None) -> None:
+        """Signed records name the driver and are sealed under their transaction: they go when the driver does."""
+        if record.token_subject is None:
+            return
+        subjects = {sealed.subject for sealed in signed_records(record.transaction)}
+        if known is not None and known.token_subject == record.token_subject:
+            subjects -= {sealed.subject for sealed in signed_records(known.transaction)}
+        for subject in sorted(subjects):
+            await self.office.ports.vault.bind(subject, to=record.token_subject)
 
     async def _advance(self, unit: UnitOfWork, record: TransactionRecord) -> None:
         # Stored first: what follows reads it, and may change its state.
@@ -290,6 +302,7 @@ class SessionDesk:
                 ended_at=whole_second(record.last_at),
                 signed_data=verdict.proof.signed_data,
                 correlation_id=record.correlation_id,
+                remark=verdict.proof.remark,
             )
             await use_up(unit, record, verdict.proof)
             await unit.table(TRANSACTION).put(replace(record, state=TransactionState.BILLED))
@@ -353,7 +366,7 @@ class SessionDesk:
         periods: tuple[ChargingPeriod, ...] = ()
         if isinstance(session, SessionRecord) and without_clock(record.transaction) is None:
             try:
-                periods = billable_periods(session, record.transaction)
+                periods = proof.provable(billable_periods(session, record.transaction))
                 priced(session, periods, whole_second(record.last_at))
             except EmobilityError as error:
                 found.append(Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}"))
@@ -405,10 +418,13 @@ class SessionDesk:
             session = await self._session(unit, record)
             verdict = await self._judged(unit, record, session)
             if not verdict.faults and isinstance(session, SessionRecord) and await live_cdr(unit, session) is None:
-                await self._heal(unit, record, [row.quarantine_id for row in open_rows], left)
+                await self._heal(unit, record, [row.quarantine_id for row in open_rows], left, verdict.proof)
                 await use_up(unit, record, verdict.proof)
                 return
-        if not (left.import_wh or left.export_wh) and not await self._changes_what_was_billed(unit, record):
+        is_all_accounted = not (left.import_wh or left.export_wh)
+        if is_all_accounted and await self.ad_hoc.look_again(unit, record):
+            return
+        if is_all_accounted and not await self._changes_what_was_billed(unit, record):
             return
         found = [
             Fault(reason=FaultReason.LATE_EVENT_AFTER_CDR, detail="a report came after the transaction was closed"),
@@ -417,7 +433,9 @@ class SessionDesk:
         await self.quarantine.enter(unit, record, found, left, correlation_id=record.correlation_id)
         await unit.table(TRANSACTION).put(replace(record, state=TransactionState.QUARANTINED))
 
-    async def _heal(self, unit: UnitOfWork, record: TransactionRecord, rows: Sequence[str], left: Metered) -> None:
+    async def _heal(
+        self, unit: UnitOfWork, record: TransactionRecord, rows: Sequence[str], left: Metered, proof: Proof
+    ) -> None:
         """What was missing came: bill it all as if it had come in time."""
         rows = list(rows)
         if left.import_wh or left.export_wh:
@@ -434,6 +452,7 @@ class SessionDesk:
                 quarantine_id,
                 Resolution(outcome=Outcome.BILL, who="charging_operations", why="what was missing has come"),
                 correlation_id=record.correlation_id,
+                proof=proof,
             )
 
     async def _changes_what_was_billed(self, unit: UnitOfWork, record: TransactionRecord) -> bool:
@@ -442,9 +461,10 @@ class SessionDesk:
             return False
         session = await unit.table(SESSION).get(record.party_id, session_id_for(record))
         standing = await live_cdr(unit, session) if session else None
-        if session is None or standing is None or standing.cdr.remark is not None:
+        if session is None or standing is None or standing.cdr.remark not in {None, ENERGY_ALONE}:
             return False
-        return billable_periods(session, record.transaction) != standing.cdr.periods
+        proof = NOT_SIGNED if standing.cdr.remark is None else Proof(is_time_measured=False)
+        return proof.provable(billable_periods(session, record.transaction)) != standing.cdr.periods
 
     # What never came
 

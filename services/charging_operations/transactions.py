@@ -12,7 +12,7 @@ from emobility.domain.meter import MeterReading, ReadingContext
 from emobility.domain.transaction import AuthorizationNote, Report, ReportKind, Transaction, sequence_gaps
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.office import NotFound
-from services.charging_operations.quarantine import quarantine_of, session_id_for
+from services.charging_operations.quarantine import quarantine_of
 from services.charging_operations.records import (
     CDRS,
     DISPUTE,
@@ -24,6 +24,7 @@ from services.charging_operations.records import (
     SessionRecord,
     TransactionRecord,
     TransactionState,
+    session_id_for,
 )
 from services.charging_operations.shown import CDRShown, SessionShown, shown_cdr, shown_session
 

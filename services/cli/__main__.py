@@ -11,7 +11,9 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.key_commands import key
+from services.cli.money_commands import bank, invoice
 from services.cli.ocpi_commands import ocpi
+from services.cli.settlement_commands import settlement
 
 app: Final = typer.Typer(
     name="wattroam",
@@ -43,7 +45,10 @@ imports: Final = typer.Typer(
 )
 app.add_typer(imports, name="import")
 app.add_typer(key, name="key")
+app.add_typer(bank, name="bank")
+app.add_typer(invoice, name="invoice")
 app.add_typer(ocpi, name="ocpi")
+app.add_typer(settlement, name="settlement")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
 app.add_typer(token, name="token")
@@ -152,14 +157,6 @@ def operations() -> None:
 def mobility() -> None:
     """Run the MSP back office alone."""
     from services.driver_mobility.__main__ import main as run
-
-    run()
-
-
-@app.command()
-def settlement() -> None:
-    """Run the settlement alone."""
-    from services.settlement.__main__ import main as run
 
     run()
 
@@ -307,17 +304,32 @@ def bench(
 @app.command()
 def erase(
     party: Party,
-    driver_id: str,
+    driver_id: Annotated[str, typer.Argument(help="A driver of an MSP; with --sale an ad hoc sale of a CPO.")],
     *,
+    sale: Annotated[bool, typer.Option("--sale", help="An ad hoc sale, by the id in its driver's link.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask: there is no way back.")] = False,
     run_folder: RunFolder = RUN_FOLDER,
 ) -> None:
     """Erase a driver of an MSP for good; what the law makes it keep is closed to all other use until a date shown."""
-    from services.embedded.operator import erase_driver
+    from services.embedded.retention import erase_person
 
     if not yes:
-        typer.confirm(f"Erase driver {driver_id} of {party} for good?", abort=True)
-    sys.exit(erase_driver(party=party, driver_id=driver_id, run_folder=run_folder))
+        typer.confirm(f"Erase {'sale' if sale else 'driver'} {driver_id} of {party} for good?", abort=True)
+    sys.exit(erase_person(party=party, name=driver_id, is_sale=sale, run_folder=run_folder))
+
+
+@app.command()
+def retention(
+    party: Party,
+    *,
+    driver: Annotated[str | None, typer.Option(help="Of this driver alone.")] = None,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Show what a party keeps of whom, by which law and until when."""
+    from services.embedded.retention import show_retention
+
+    sys.exit(show_retention(party=party, driver_id=driver, json=json, run_folder=run_folder))
 
 
 @imports.command("stations")

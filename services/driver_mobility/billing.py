@@ -70,7 +70,7 @@ async def bill_cdr(unit: UnitOfWork, quote: QuoteRecord, cdr: CDR, *, correlatio
         currency=tariff.currency,
         billed_at=at,
         lines=receipt_lines(priced),
-        notes=receipt_notes(priced),
+        notes=receipt_notes(priced, cdr),
     )
     await unit.table(BILL).insert(bill)
     account = await account_for_update(unit, bill.party_id, bill.driver_id, bill.currency)

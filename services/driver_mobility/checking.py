@@ -162,7 +162,9 @@ class CDRChecking:
             frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
-            signature_verdict=await signature_verdict(unit, self._ports.vault, emsp_id, cdr),
+            signature_verdict=await signature_verdict(
+                unit, self._ports.vault, emsp_id, cdr, retail=None if quote is None else quote.quote.tariff
+            ),
             received_at=record.received_at,
             may_wait=self._ports.clock.now() < record.decide_by - LAST_LOOK,
         )
@@ -185,7 +187,7 @@ class CDRChecking:
             return None
 
     async def _earlier(self, unit: UnitOfWork, record: CDRRecord) -> list[EarlierCDR]:
-        """Return CDRs of the same session, of the same token around that time, and a credit's original."""
+        """Return CDRs of the same session, of the same token or EVSE around that time, and a credit's original."""
         table = unit.table(CDRS)
         same_session = await table.select(
             {"party_id": record.party_id, "cpo_id": record.cpo_id, "session_id": record.session_id}
@@ -195,7 +197,12 @@ class CDRChecking:
             since=("started_at", record.started_at - OVERLAP_LOOK_BACK),
             before=("started_at", record.ended_at),
         )
-        found = {(row.cpo_id, row.cdr_id): row for row in (*same_session, *same_token)}
+        same_evse = await table.select(
+            {"party_id": record.party_id, "cpo_id": record.cpo_id, "evse_uid": record.cdr.location.evse_uid},
+            since=("started_at", record.started_at - OVERLAP_LOOK_BACK),
+            before=("started_at", record.ended_at),
+        )
+        found = {(row.cpo_id, row.cdr_id): row for row in (*same_session, *same_token, *same_evse)}
         return [
             EarlierCDR(cdr=row.cdr, is_credited=row.credited_by is not None)
             for key, row in found.items()
@@ -245,6 +252,7 @@ class CDRChecking:
         self, unit: UnitOfWork, record: CDRRecord, quote: QuoteRecord | None, *, correlation_id: str, at: datetime
     ) -> None:
         """Enter the fact that the MSP owes what a CDR says, or that much less where it is a credit."""
+        kept = None if quote is None else await keep_evidence(unit, self._ports, quote, record.cdr)
         event = CDRAccepted(
             agreement_id=record.agreement_id,
             cpo_id=record.cpo_id,
@@ -252,7 +260,8 @@ class CDRChecking:
             cdr=record.cdr,
             accepted_at=at,
             is_deemed=record.is_deemed,
-            commitment=None if quote is None else await keep_evidence(unit, self._ports, quote, record.cdr),
+            commitment=None if kept is None else kept.record,
+            meter=None if kept is None else kept.meter,
         )
         parts = (record.party_id.code, record.cpo_id.code, record.cdr_id)
         unit.emit(fact(event, *parts, correlation_id=correlation_id, at=at))

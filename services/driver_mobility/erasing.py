@@ -6,15 +6,16 @@ in between forgets none. See docs/decisions/0006-erasure.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
+from emobility.domain.retention import RetentionTerms
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
@@ -23,8 +24,6 @@ from services.driver_mobility.pages import every
 from services.driver_mobility.quoting import driver_for_update
 from services.driver_mobility.records import (
     ACCOUNT,
-    BILL,
-    CDRS,
     DRIVER,
     ERASURE,
     LOGIN,
@@ -32,16 +31,17 @@ from services.driver_mobility.records import (
     PAYMENT_ORDER,
     QUOTE,
     TOKEN,
-    CDRState,
     Driver,
     DriverToken,
     ErasureRecord,
     ErasureState,
+    KeptDocuments,
     PaymentKind,
     PaymentState,
     QuoteState,
     RetentionDuty,
 )
+from services.driver_mobility.retention import KeptOfDriver, documents_of, retention_of
 from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.tokens import Tokens
 
@@ -62,16 +62,17 @@ class _Kept:
     duties: tuple[RetentionDuty, ...]
     until: datetime | None
     token_subjects: frozenset[str]
+    documents: tuple[KeptDocuments, ...]
 
 
 class Erasing:
     """Erases drivers of the MSPs hosted here."""
 
-    def __init__(self, ports: Ports, deliveries: Deliveries, tokens: Tokens, *, retention_years: int) -> None:
+    def __init__(self, ports: Ports, deliveries: Deliveries, tokens: Tokens, *, terms: RetentionTerms) -> None:
         self._ports = ports
         self._deliveries = deliveries
         self._tokens = tokens
-        self._retention_years = retention_years
+        self._terms = terms
 
     async def erase(self, emsp_id: PartyId, driver_id: str) -> ErasureRecord:
         """Erase a driver; once more changes nothing.
@@ -94,6 +95,12 @@ class Erasing:
             await require_hosted(unit, emsp_id)
             found = await every(unit, ERASURE, {"party_id": emsp_id})
         return sorted(found, key=lambda each: each.asked_at, reverse=True)
+
+    async def retention(self, emsp_id: PartyId) -> list[KeptOfDriver]:
+        """Return what is kept for whom, why and until when. Raises `NotHostedHere`."""
+        async with self._ports.units.begin() as unit:
+            await require_hosted(unit, emsp_id)
+            return await retention_of(unit, self._terms, emsp_id, now=self._ports.clock.now())
 
     async def sweep(self, emsp_id: PartyId) -> None:
         """Finish what a crash left, and destroy what need not be kept any longer."""
@@ -118,7 +125,7 @@ class Erasing:
         if await unit.table(QUOTE).count(of_driver | {"state": OPEN_QUOTE_STATES}):
             raise ChargeUnderWay(f"a charge of driver {driver.driver_id} is not billed yet")
         tokens = await every(unit, TOKEN, of_driver)
-        kept = await self._kept(unit, driver, tokens)
+        kept = await self._kept(unit, driver)
         await self._end_tokens(unit, tokens)
         await self._clear(unit, driver, of_driver)
         if kept.duties:
@@ -140,37 +147,21 @@ class Erasing:
             shared=len(subjects - own),
             asked_at=self._ports.clock.now(),
             restricted_until=kept.until,
+            kept=kept.documents,
         )
         await unit.table(ERASURE).insert(record)
         return record
 
-    async def _kept(self, unit: UnitOfWork, driver: Driver, tokens: Sequence[DriverToken]) -> _Kept:
-        of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
-        now = self._ports.clock.now()
-        subjects = tuple(token.token_subject for token in tokens)
-        cdrs = await every(unit, CDRS, {"party_id": driver.party_id, "token_subject": subjects}) if subjects else []
-        bills = await every(unit, BILL, of_driver)
-        documents = [*(bill.billed_at for bill in bills), *(cdr.received_at for cdr in cdrs)]
-        accounts = await unit.table(ACCOUNT).select(of_driver)
-        found = {
-            RetentionDuty.FISCAL: any(self._kept_until(at) > now for at in documents),
-            RetentionDuty.UNPAID: any(account.due_e4 for account in accounts)
-            or await unit.table(PAYMENT_ORDER).count(of_driver | {"state": PaymentState.PENDING}) > 0,
-            RetentionDuty.DISPUTED: any(cdr.state is CDRState.DISPUTED for cdr in cdrs),
-        }
-        duties = tuple(duty for duty, holds in found.items() if holds)
-        if found[RetentionDuty.UNPAID] or found[RetentionDuty.DISPUTED]:
-            # What will settle it, a payment or a credit, is a document of its own, of this year at the earliest.
-            documents.append(now)
+    async def _kept(self, unit: UnitOfWork, driver: Driver) -> _Kept:
+        """Say what must be kept until when. Money or a quarrel that is open lasts as long as what will settle it."""
+        found = await documents_of(unit, self._terms, driver, now=self._ports.clock.now())
+        kept = tuple(each for each in found.kept if each.until is not None)
         return _Kept(
-            duties=duties,
-            until=max(map(self._kept_until, documents)) if duties else None,
-            token_subjects=frozenset(cdr.token_subject for cdr in cdrs),
+            duties=found.duties,
+            until=max((each.until for each in kept if each.until is not None), default=None),
+            token_subjects=found.token_subjects,
+            documents=kept,
         )
-
-    def _kept_until(self, at: datetime) -> datetime:
-        """Books of account are kept for whole years after the end of the one they are of."""
-        return datetime(at.year + 1 + self._retention_years, 1, 1, tzinfo=UTC)
 
     async def _end_tokens(self, unit: UnitOfWork, tokens: Iterable[DriverToken]) -> None:
         correlation_id = self._ports.randomness.uuid()

@@ -12,12 +12,15 @@ from fastapi.responses import Response
 
 from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.retention import RetentionTerms
 from emobility.ports.ports import Ports
 from emobility.protocols.cdr_standing import SettlementClient
 from emobility.protocols.ocpi.agreement_exchange import AgreementExchange
 from emobility.protocols.ocpi.host import OCPIHost
+from emobility.protocols.ocpi.invoice_reconciliation import Reconciliations
 from emobility.runtime.access import Access
 from emobility.runtime.agreement_page import agreement_pages
+from emobility.runtime.reconciliation_page import reconciliation_pages
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.driver_mobility.agreement_api import AgreementAPI, MSPRegister
@@ -28,6 +31,8 @@ from services.driver_mobility.commanding import Commanding
 from services.driver_mobility.driving import Driving
 from services.driver_mobility.enrolment import Enrolment, hosted_msps
 from services.driver_mobility.erasing import Erasing
+from services.driver_mobility.invoice_api import RetailInvoiceAPI
+from services.driver_mobility.invoicing import InvoicingAPI, MSPBooks
 from services.driver_mobility.page import Page
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.quoting import Quoting
@@ -36,6 +41,7 @@ from services.driver_mobility.receiving import Receiving
 from services.driver_mobility.silent_charges import SilentCharges
 from services.driver_mobility.station_search import StationSearch
 from services.driver_mobility.tokens import Tokens
+from services.driver_mobility.unpaid import UnpaidBlocks
 
 SERVICE: Final = "mobility"
 SWEEP: Final = timedelta(minutes=15)
@@ -63,6 +69,7 @@ class DriverMobility:
         self.metrics = Metrics()
         self.checking = CDRChecking(ports, self.host.deliveries, self.metrics)
         self._payments = PaymentWorker(ports, self.metrics)
+        self.unpaid = UnpaidBlocks(ports, self.host.deliveries, tokens)
         self._silent_charges = SilentCharges(ports)
         ports.http.allow_origin(settings.business_url)
         driving = Driving(ports, self._quoting, self._commanding)
@@ -79,7 +86,14 @@ class DriverMobility:
         self.host.add_interface(self.exchange.interface())
         AgreementAPI(access, self.exchange).mount_on(self.app)
         self.app.router.routes += agreement_pages(self.exchange, access, settings)
-        self._erasing = Erasing(ports, self.host.deliveries, tokens, retention_years=settings.fiscal_retention_years)
+        self._erasing = Erasing(
+            ports, self.host.deliveries, tokens, terms=RetentionTerms(vouchers_years=settings.fiscal_retention_years)
+        )
+        self.reconciliations = Reconciliations(ports=ports, deliveries=self.host.deliveries, books=MSPBooks())
+        for interface in self.reconciliations.interfaces():
+            self.host.add_interface(interface)
+        InvoicingAPI(access, self.reconciliations).mount_on(self.app)
+        self.app.router.routes += reconciliation_pages(self.reconciliations, access, settings)
         settlement = SettlementClient(
             ports.http,
             settlement_url=settings.settlement_url,
@@ -99,6 +113,7 @@ class DriverMobility:
             self.app
         )
         CheckPage(ports).mount_on(self.app)
+        RetailInvoiceAPI(ports, access).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check CDRs, move money, send deliveries, watch commands and deadlines until `stop` is set."""
@@ -106,6 +121,7 @@ class DriverMobility:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.checking.run(stop))
             tasks.create_task(self._payments.run(stop))
+            tasks.create_task(self.unpaid.run(stop))
             tasks.create_task(self._commanding.run(stop))
             sweeping = tasks.create_task(self._sweep_for_ever())
             await stop.wait()
@@ -125,6 +141,7 @@ class DriverMobility:
             expired = await self._quoting.expire_unused(emsp_id)
             silent = await self._silent_charges.end(emsp_id)
             await self._erasing.sweep(emsp_id)
+            await self.reconciliations.look_again(emsp_id)
             if waited or deemed or expired or silent:
                 _log.debug("swept", emsp=emsp_id.code, waited=waited, deemed=deemed, expired=expired, silent=silent)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.applications import Starlette
-from starlette.routing import Mount
-
-from emobility.runtime.http_server import serve_app
+from emobility.runtime.garbage import collect_rarely
+from emobility.runtime.http_server import below, serve_app
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.settings import Settings
 from emobility.wiring import open_ports
@@ -19,7 +17,8 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     async with open_ports(settings) as ports:
         mobility = build(settings, ports)
-        app = Starlette(routes=[Mount(f"/{SERVICE}", app=mobility.app)])
+        app = below(SERVICE, mobility.host.straight(mobility.app))
+        collect_rarely()
         with stopping_on_signals(stop):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(serve_app(app, host=settings.business_host, port=settings.business_port, stop=stop))

@@ -16,8 +16,11 @@ import services.driver_mobility.service
 import services.navigation.service
 from emobility.ports.event_log import Handler
 from emobility.ports.ports import Ports
+from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
+from services.charging_operations.exposure import GROUP as EXPOSURE_GROUP
+from services.driver_mobility.unpaid import GROUP as UNPAID_GROUP
 from services.embedded.live_page import LivePage
 
 QUIET_POLL_S: Final = 0.003
@@ -33,6 +36,10 @@ class MountedService(Protocol):
     @property
     def app(self) -> ASGIApp:
         """Its routes, without the prefix it is mounted at."""
+
+    @property
+    def host(self) -> OCPIHost:
+        """Its OCPI, which `app` serves too."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Its background work, until `stop` is set."""
@@ -50,6 +57,7 @@ class Business:
         self._ports = ports
         self._access = access
         self._mounted = mounted
+        self._apps = {prefix: service.host.straight(service.app) for prefix, service in mounted.items()}
         self.handlers = handlers
         """Of each consumer group, to hand parked events on again."""
         self._requests = 0
@@ -62,14 +70,14 @@ class Business:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to the service that its path begins with, or answer it (ASGI)."""
         prefix = scope["path"].removeprefix("/").partition("/")[0] if scope["type"] == "http" else ""
-        service = self._mounted.get(prefix)
-        if service is None:
+        app = self._apps.get(prefix)
+        if app is None:
             await self.own(scope, receive, send)
             return
         self._requests += 1
         self._serving += 1
         try:
-            await service.app({**scope, "root_path": f"{scope.get('root_path', '')}/{prefix}"}, receive, send)
+            await app({**scope, "root_path": f"{scope.get('root_path', '')}/{prefix}"}, receive, send)
         finally:
             self._serving -= 1
 
@@ -150,7 +158,9 @@ def build(settings: Settings, ports: Ports) -> Business:
         },
         handlers={
             "charging_operations": operations.sessions.handle,
+            EXPOSURE_GROUP: operations.exposure.handle,
             "driver_mobility": mobility.checking.handle,
+            UNPAID_GROUP: mobility.unpaid.handle,
         },
     )
     if settings.environment != "production":

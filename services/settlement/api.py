@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
 
-from emobility.domain.errors import EmobilityError, MalformedInput, Unavailable
+from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.events import codec
 from emobility.ports.ports import Ports
@@ -59,6 +59,10 @@ class NoChain(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("no chain is configured here")
+
+
+class NotHere(RuleBroken):
+    """The party has no such thing; what another party has is not said."""
 
 
 class Backlog(Protocol):
@@ -140,7 +144,7 @@ class API:
     async def show(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement CDR by CDR, with all that is needed to compute its roots again."""
         async with self._ports.units.begin() as unit:
-            record = await statement_of_party(unit, party_id, _hash_of(request))
+            record = await statement_of_party(unit, party_id, hash_of(request))
             pair = await unit.table(AGREEMENT).get(record.cpo_id, record.agreement_id)
             assert pair is not None
             leaves, batch = await leaves_of(unit, record), await _batch_of(unit, record)
@@ -150,7 +154,7 @@ class API:
     async def show_csv(self, request: Request, party_id: PartyId) -> Response:
         """Show a statement's CDRs as a table."""
         async with self._ports.units.begin() as unit:
-            record = await statement_of_party(unit, party_id, _hash_of(request))
+            record = await statement_of_party(unit, party_id, hash_of(request))
             leaves = await leaves_of(unit, record)
         table = await asyncio.to_thread(statement_csv, record, leaves)  # of 100,000 CDRs it takes seconds
         return Response(table, media_type="text/csv", headers={"Cache-Control": "no-store"})
@@ -167,11 +171,11 @@ class API:
         asked = await read_body(request, AcceptanceRequest)
         given = GivenAcceptance(
             chain_id=asked.chain_id,
-            book=_bytes_of(asked.book),
-            batch_id=_bytes_of(asked.batch_id),
-            signature=_bytes_of(asked.signature),
+            book=hex_bytes(asked.book),
+            batch_id=hex_bytes(asked.batch_id),
+            signature=hex_bytes(asked.signature),
         )
-        await self._acceptances.take(party_id, _hash_of(request), given)
+        await self._acceptances.take(party_id, hash_of(request), given)
         return Response(status_code=204)
 
 
@@ -179,18 +183,20 @@ async def _batch_of(unit: UnitOfWork, record: StatementRecord) -> BatchRecord | 
     return None if record.batch_id is None else await unit.table(BATCH).get(record.batch_id)
 
 
-def _hash_of(request: Request) -> bytes:
-    text = request.path_params["statement"]
+def hash_of(request: Request, name: str = "statement") -> bytes:
+    """Return the hash that a path names. Raises `UnknownStatement`."""
+    text = request.path_params[name]
     try:
         named = bytes.fromhex(text)
     except ValueError:
         named = b""
     if len(text) != HASH_DIGITS or not named:
-        raise UnknownStatement(f"{text[:HASH_DIGITS]!r} names no statement")
+        raise UnknownStatement(f"{text[:HASH_DIGITS]!r} names no {name}")
     return named
 
 
-def _bytes_of(text: str) -> bytes:
+def hex_bytes(text: str) -> bytes:
+    """Read hexadecimal digits. Raises `NotUnderstood`."""
     try:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
@@ -226,7 +232,7 @@ def answer(value: Any, status: int = 200) -> Response:
 
 async def _error_answer(_: Request, error: Exception) -> Response:
     body = {"error": type(error).__name__, "detail": str(error)}
-    if isinstance(error, UnknownStatement | UnknownCDR):
+    if isinstance(error, UnknownStatement | UnknownCDR | NotHere):
         return answer(body, 404)
     if isinstance(error, MalformedInput):
         return answer(body, 422)

@@ -22,6 +22,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of, pair_statement
+from services.settlement.confidential_records import is_confidential
 from services.settlement.crash_points import CrashPoint, Reached
 from services.settlement.records import (
     ACCEPTANCE,
@@ -66,6 +67,7 @@ class Batching:
         """Count what `advance` would move now, whatever it waited for when it was looked at last."""
         async with self._ports.units.begin() as unit:
             closed = await unit.table(STATEMENT).select({"state": StatementState.CLOSED, "batch_id": None})
+            closed = [each for each in closed if not await is_confidential(unit, each)]
             collecting = await unit.table(BATCH).select({"state": BatchState.COLLECTING})
             books = {each.currency: await self._access.books.book_of(each.currency) for each in closed}
             moving = [each.waiting is None or await _is_signed(unit, each) for each in collecting]
@@ -81,6 +83,7 @@ class Batching:
             waiting = await unit.table(STATEMENT).select(
                 {"state": StatementState.CLOSED, "batch_id": None}, order_by=("closed_at",)
             )
+            waiting = [each for each in waiting if not await is_confidential(unit, each)]
         formed = 0
         for currency in sorted({each.currency for each in waiting}):
             deployed = await self._access.books.book_of(currency)

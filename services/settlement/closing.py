@@ -384,6 +384,7 @@ def leaf_in_tree(row: LeafRecord) -> Leaf:
         import_wh=row.import_wh,
         export_wh=row.export_wh,
         commitment=row.commitment,
+        meter=row.meter,
         due_e4=row.due_e4,
         credit_e4=row.credit_e4,
     )

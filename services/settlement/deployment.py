@@ -269,6 +269,20 @@ class Deployer:
         await self._send(*calls)
         return [agreement_id(terms) for terms, _, _ in agreements]
 
+    async def deploy_confidential(self, deployment: Deployment, currency: str, *, proposer: bytes) -> bytes:
+        """Make a confidential book beside a currency's open one, over the same vault; return where it is."""
+        into, admin = deployment.of(currency), self._signer.address
+        if into is None:
+            raise DeploymentGone(f"no book settles {currency}")
+        arguments = (currency.encode(), deployment.registry, into.vault, admin)
+        (book,) = await self._make(("ConfidentialBook", encode("(bytes3,address,address,address)", arguments)))
+        await self._send(
+            (into.vault, contracts.GRANT_ROLE.call(contracts.BOOK_ROLE, book)),
+            (book, contracts.GRANT_ROLE.call(contracts.PROPOSER_ROLE, proposer)),
+            (book, contracts.GRANT_ROLE.call(contracts.PAUSER_ROLE, admin)),
+        )
+        return book
+
     # Looking
 
     async def _number_of(self, deployment: Deployment, party_id: PartyId) -> int:

@@ -93,6 +93,7 @@ def shown_leaf(leaf: LeafRecord) -> dict[str, Any]:
         "credit_e4": leaf.credit_e4,
         "cdr_key": leaf.cdr_key.hex(),
         "commitment": leaf.commitment.hex(),
+        "meter": leaf.meter.hex(),
     }
 
 

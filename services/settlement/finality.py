@@ -21,6 +21,7 @@ from emobility.ports.chain import Block, TransactionReceipt
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement import confidential_finality
 from services.settlement.access import ChainAccess
 from services.settlement.anchoring import ANCHOR, AnchorRecord, AnchorState
 from services.settlement.batching import statements_of
@@ -87,6 +88,28 @@ class Finality:
             await unit.commit()
         return final
 
+    async def note_settled(
+        self, row: TransactionRecord, receipt: TransactionReceipt, finalized: Block
+    ) -> TransactionRecord | None:
+        """Store that a confidential batch is final, with the facts, if the book holds it."""
+        final = replace(row, state=TransactionState.FINAL, waiting=None)
+        async with self._ports.units.begin() as unit:
+            is_held = await confidential_finality.is_held(unit, self._chain, row, finalized)
+        async with self._ports.units.begin() as unit:
+            if await unit.table(TRANSACTION).get_for_update(row.transaction_id) != row:
+                return None
+            if not is_held:
+                await unit.table(TRANSACTION).put(replace(row, waiting="the book holds another batch"))
+                await unit.commit()
+                return None
+            await unit.table(TRANSACTION).put(final)
+            became = await confidential_finality.note_final(unit, row, receipt, self._ports.clock.now())
+            await self._see(unit, row.chain_id, finalized)
+            await unit.commit()
+        for _ in range(became):
+            self._metrics.became(StatementState.FINAL)
+        return final
+
     async def note_anchor(
         self, row: TransactionRecord, receipt: TransactionReceipt, finalized: Block
     ) -> TransactionRecord | None:
@@ -101,6 +124,17 @@ class Finality:
             if anchor.state is not AnchorState.FINAL:
                 await unit.table(ANCHOR).put(replace(anchor, state=AnchorState.FINAL, waiting=None))
                 unit.emit(self._anchored(anchor, row, receipt))
+            await self._see(unit, row.chain_id, finalized)
+            await unit.commit()
+        return final
+
+    async def note_discharge(self, row: TransactionRecord, finalized: Block) -> TransactionRecord | None:
+        """Store that a book counted a discharge for good; `discharging` finds it so."""
+        final = replace(row, state=TransactionState.FINAL, waiting=None)
+        async with self._ports.units.begin() as unit:
+            if await unit.table(TRANSACTION).get_for_update(row.transaction_id) != row:
+                return None
+            await unit.table(TRANSACTION).put(final)
             await self._see(unit, row.chain_id, finalized)
             await unit.commit()
         return final

@@ -14,14 +14,16 @@ from typing import Final
 
 from emobility.domain.agreement import RoamingAgreement, SettlementMode, document_hash
 from emobility.domain.batch.hashing import HASH_BYTES
-from emobility.domain.batch.leaf import PAIR_SECRET_BYTES, LeafKind, leaf_of
+from emobility.domain.batch.leaf import NO_METER, PAIR_SECRET_BYTES, LeafKind, leaf_of
 from emobility.domain.errors import RuleBroken
+from emobility.domain.exposure import limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
 from emobility.events.cdr import AgreementEvent, AgreementSigned, CDRAccepted, CDRAcceptedFigures
 from emobility.events.event import LoggedEvent, Views
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.meter_records import keep_meter_records
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     AGREEMENT,
@@ -122,6 +124,7 @@ class Intake:
         booked = await unit.table(LEAF).insert_all(list(leaves.values()))
         self._metrics.taken(leaves.values(), but_not=booked)
         known = {(leaf.cpo_id, leaf.cdr_id) for leaf in booked}
+        await keep_meter_records(unit, (event for event in events if (event.cpo_id, event.cdr.cdr_id) not in known))
         repeated += [event for event in events if (event.cpo_id, event.cdr.cdr_id) in known]
         for event in repeated:
             leaf = await unit.table(LEAF).get(event.cpo_id, event.cdr.cdr_id)
@@ -142,7 +145,8 @@ class Intake:
             self._ports.randomness.token_bytes(HASH_BYTES) if known is None else known.commitment
         )
         cdr = event.cdr
-        leaf = leaf_of(cdr, pair_secret=secret, commitment=sealed)
+        meter = NO_METER if event.meter is None else event.meter.commitment
+        leaf = leaf_of(cdr, pair_secret=secret, commitment=sealed, meter=meter)
         return LeafRecord(
             cpo_id=event.cpo_id,
             cdr_id=cdr.cdr_id,
@@ -158,6 +162,7 @@ class Intake:
             import_wh=leaf.import_wh,
             export_wh=leaf.export_wh,
             commitment=leaf.commitment,
+            meter=leaf.meter,
             due_e4=leaf.due_e4,
             credit_e4=leaf.credit_e4,
             version=None if known is None else known.version,
@@ -193,7 +198,7 @@ async def _name_of(unit: UnitOfWork, event: AgreementEvent) -> str:
 async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgreement) -> None:
     """Enter an opening under this version, unless the book's part of the terms stays as it is."""
     openings = await openings_of(unit, terms.cpo_id, name)
-    limit_e4 = terms.credit_limit_e4 if terms.settlement_mode is SettlementMode.CREDIT_LINE else 0
+    limit_e4 = limit_e4_of(terms) or 0
     opening = Opening(
         cpo_id=terms.cpo_id,
         agreement_id=name,

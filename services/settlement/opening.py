@@ -19,6 +19,7 @@ from emobility.ports.chain import CallReverted
 from emobility.ports.ports import Ports
 from services.settlement.access import ChainAccess
 from services.settlement.books import StoredBooks
+from services.settlement.confidential_opening import ConfidentialOpenings
 from services.settlement.deployment import CurrencyContracts, Deployer, Deployment
 from services.settlement.records import DEPLOYMENT, OPENING, PARTY, DeploymentRecord, Opening, SettledParty
 from services.settlement.sending import error_name
@@ -30,7 +31,9 @@ PLAY_MONEY_E4: Final = 10**10
 BOOK_MODES: Final = {
     SettlementMode.PREFUNDED: BookMode.PREFUNDED,
     SettlementMode.CREDIT_LINE: BookMode.CREDIT_LINE,
+    SettlementMode.GUARANTEE: BookMode.CREDIT_LINE,
 }
+"""A guarantee is a credit line whose limit somebody else bears; the book need not know who."""
 
 
 class Openings:
@@ -41,6 +44,7 @@ class Openings:
         self._access = access
         self.books = books
         self.deployer = deployer
+        self._confidential = ConfidentialOpenings(ports, access, deployer, cover_e4=PLAY_MONEY_E4)
 
     async def advance(self) -> int:
         """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
@@ -53,7 +57,10 @@ class Openings:
         if deployment is None:
             return await self._wait(unopened, "no contracts are known on this chain")
         parties = await self._parties(deployment, unopened)
-        return sum([await self._open_in(deployment, each, unopened, parties) for each in _currencies(unopened)])
+        hidden = [each for each in unopened if each.mode is SettlementMode.CONFIDENTIAL]
+        shown = [each for each in unopened if each not in hidden]
+        opened = sum([await self._open_in(deployment, each, shown, parties) for each in _currencies(shown)])
+        return opened + await self._confidential.advance(deployment, hidden, parties)
 
     async def _deployment(self, currencies: set[str]) -> Deployment | None:
         known = await self.books.deployment()

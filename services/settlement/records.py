@@ -107,6 +107,7 @@ class LeafRecord:
     import_wh: int
     export_wh: int
     commitment: bytes
+    meter: bytes
     due_e4: int
     credit_e4: int
     version: int | None
@@ -204,6 +205,10 @@ class TransactionKind(StrEnum):
     PROPOSE = "PROPOSE"
     FUND = "FUND"
     """Try again to make final what lacked cover."""
+    DISCHARGE = "DISCHARGE"
+    """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
+    SETTLE = "SETTLE"
+    """Settle a confidential batch (`confidential`), which its `batch_id` names."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
     FILL = "FILL"

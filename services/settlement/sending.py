@@ -36,6 +36,9 @@ from services.settlement.signing import Signing, Waits, nonce_of_filler, variant
 FEE_WORDS: Final = ("underpriced", "fee", "known")
 """What a node says of an offer that is too low, or of bytes that wait with it already. Only then is more offered."""
 
+_DONE_BEFORE: Final = (contracts.BATCH_EXISTS, contracts.HIDDEN_BATCH_EXISTS, contracts.ANCHOR_EXISTS)
+"""Refusals that say that a call was made before."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -148,7 +151,7 @@ class Sending:
 
     async def _refused(self, row: TransactionRecord, refusal: CallReverted) -> TransactionRecord | None:
         """A call that can't succeed is not sent: what it should do is done already, or it waits with the reason."""
-        if refusal.data[:4] in {contracts.BATCH_EXISTS.selector, contracts.ANCHOR_EXISTS.selector}:
+        if refusal.data[:4] in {each.selector for each in _DONE_BEFORE}:
             return await self._adopt(row)
         reason = f"the book refuses: {error_name(refusal.data)}"
         if reason != row.waiting:
@@ -285,6 +288,13 @@ class Sending:
             final = await self._finality.note_anchor(row, receipt, finalized)
             self._reached(CrashPoint.FINALITY_NOTED)
             return final
+        if row.kind is TransactionKind.DISCHARGE:
+            return await self._finality.note_discharge(row, finalized)
+        if row.kind is TransactionKind.SETTLE:
+            self._reached(CrashPoint.FINALITY_SEEN)
+            final = await self._finality.note_settled(row, receipt, finalized)
+            self._reached(CrashPoint.FINALITY_NOTED)
+            return final
         booked = await self.booked(row, finalized)
         self._reached(CrashPoint.FINALITY_SEEN)
         final = await self._finality.note(row, receipt, booked, finalized)
@@ -311,6 +321,8 @@ class Sending:
 
 def _trace(row: TransactionRecord) -> tuple[list[bytes | None], bytes | None]:
     """Return the topics of the event by which a contract tells what this call does, and its data; None: any."""
+    if row.kind is TransactionKind.SETTLE:
+        return [contracts.BATCH_SETTLED.topic, row.batch_id], None
     if row.kind is not TransactionKind.ANCHOR:
         return [contracts.BATCH_PROPOSED.topic, row.batch_id], None
     kind, party, period, root = contracts.ANCHOR.arguments(row.calldata)

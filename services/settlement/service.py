@@ -26,13 +26,20 @@ from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing, Thresholds
+from services.settlement.confidential import Confidential
+from services.settlement.confidential_api import ConfidentialAPI
+from services.settlement.confidential_signing import ConfidentialSigning
 from services.settlement.crash_points import Reached
+from services.settlement.discharging import Discharging
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
+from services.settlement.invoice_api import InvoiceAPI
 from services.settlement.lease import Fenced, Lease
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
+from services.settlement.payables import follow_final_statements
 from services.settlement.records import (
     IN_FLIGHT,
     OPENING,
@@ -88,6 +95,9 @@ class Settlement:
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
         RegistryWords(ports, access).mount_on(self.app, guard)
+        MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
+        InvoiceAPI(ports, guard).mount_on(self.app)
+        ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -95,6 +105,7 @@ class Settlement:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.intake.run(stop))
             tasks.create_task(take_requests(self._ports, stop))
+            tasks.create_task(follow_final_statements(self._ports, stop))
             if self.follower is not None:
                 tasks.create_task(self.follower.run(stop))
             sweeping = tasks.create_task(self._sweep_for_ever())
@@ -110,7 +121,7 @@ class Settlement:
         if self.follower is not None:
             async with self._ports.units.begin() as unit:
                 opening = await unit.table(OPENING).count({"book_agreement": None, "waiting": None})
-            ready = await self.follower.batching.ready()
+            ready = await self.follower.batching.ready() + await self.follower.confidential.ready()
         async with self._ports.units.begin() as unit:
             return opening + ready + await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
 
@@ -140,10 +151,12 @@ class Follower:
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
         self.batching = Batching(ports, access, reached)
+        self.confidential = Confidential(ports, access)
         self._finality = Finality(ports, access, metrics)
         self.lease = Lease(ports, lease_s=access.lease_s)
         self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
         self._funding = Funding(ports, access)
+        self._discharging = Discharging(ports, access)
         self._openings = openings
         self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
@@ -199,7 +212,8 @@ class Follower:
         steps += 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         async with self._closing.under_way:
-            steps += await self.batching.advance()
+            steps += await self.batching.advance() + await self.confidential.advance()
+        steps += await self._discharging.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})

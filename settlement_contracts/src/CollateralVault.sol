@@ -6,6 +6,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
 import {IPartyRegistry} from "./interfaces/IPartyRegistry.sol";
 import {PairSet} from "./types/PairSet.sol";
@@ -13,9 +14,16 @@ import {Transfer} from "./types/Transfer.sol";
 
 /// @notice See {ICollateralVault}.
 contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTransient {
+    using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
-    /// @notice Whose transfers are applied.
+    /// @dev A party's collateral in one word, in the token's smallest unit.
+    struct Account {
+        uint128 free;
+        uint128 reserved;
+    }
+
+    /// @notice Who moves and reserves balances.
     bytes32 public constant BOOK_ROLE = keccak256("BOOK_ROLE");
     /// @notice Shortest delay of withdrawals: partners must be able to see one coming.
     uint64 public constant MIN_DELAY = 1 hours;
@@ -34,9 +42,9 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     uint64 public immutable delay;
 
     /// @inheritdoc ICollateralVault
-    mapping(uint32 party => uint256) public balanceOf;
-    /// @inheritdoc ICollateralVault
     uint256 public totalBalance;
+    mapping(uint32 party => Account) private _accounts;
+    mapping(address book => mapping(uint32 party => uint256)) private _reservedBy;
     mapping(uint32 party => Withdrawal) private _withdrawals;
 
     constructor(IERC20Metadata token_, IPartyRegistry registry_, uint64 delay_, address admin) {
@@ -59,7 +67,7 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
         uint256 held = token.balanceOf(address(this));
         if (held <= before) revert CollateralVaultZeroAmount();
         uint256 arrived = held - before;
-        balanceOf[party] += arrived;
+        _accounts[party].free += arrived.toUint128();
         totalBalance += arrived;
         emit Deposited(party, msg.sender, arrived);
     }
@@ -68,8 +76,8 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     function requestWithdrawal(uint32 party, uint128 amount) external {
         _requireParty(party);
         if (amount == 0) revert CollateralVaultZeroAmount();
-        uint256 balance = balanceOf[party];
-        if (amount > balance) revert CollateralVaultShort(party, amount, balance);
+        uint256 free = _accounts[party].free;
+        if (amount > free) revert CollateralVaultShort(party, amount, free);
         uint64 availableAt = uint64(block.timestamp) + delay;
         _withdrawals[party] = Withdrawal({amount: amount, availableAt: availableAt});
         emit WithdrawalRequested(party, amount, availableAt);
@@ -83,29 +91,84 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
         if (availableAt == 0 || block.timestamp < availableAt || block.timestamp > availableAt + WITHDRAWAL_WINDOW) {
             revert CollateralVaultNotWithdrawable(party, availableAt);
         }
-        uint256 balance = balanceOf[party];
-        uint256 amount = withdrawal.amount < balance ? withdrawal.amount : balance;
+        uint128 free = _accounts[party].free;
+        uint128 amount = withdrawal.amount < free ? withdrawal.amount : free;
         delete _withdrawals[party];
-        balanceOf[party] = balance - amount;
+        _accounts[party].free = free - amount;
         totalBalance -= amount;
         emit Withdrawn(party, payout, amount);
         token.safeTransfer(payout, amount);
     }
 
+    // BOOKS
+
     /// @inheritdoc ICollateralVault
     function applyTransfers(Transfer[] calldata transfers) external onlyRole(BOOK_ROLE) returns (PairSet paid) {
         for (uint256 i = 0; i < transfers.length; ++i) {
             Transfer transfer = transfers[i];
-            uint32 payer = transfer.payer();
+            Account storage payer = _accounts[transfer.payer()];
             uint256 amount = transfer.amountE4() * unitsPerE4;
-            uint256 cover = balanceOf[payer];
-            if (amount > cover) continue;
-            unchecked {
-                balanceOf[payer] = cover - amount;
-            }
-            balanceOf[transfer.payee()] += amount;
+            uint256 free = payer.free;
+            if (amount > free) continue;
+            payer.free = uint128(free - amount);
+            _accounts[transfer.payee()].free += uint128(amount);
             paid = paid.with(i);
         }
+    }
+
+    /// @inheritdoc ICollateralVault
+    function applyNets(uint32[] calldata parties, int64[] calldata netsE4) external onlyRole(BOOK_ROLE) {
+        if (parties.length != netsE4.length) revert CollateralVaultUnequalLengths(parties.length, netsE4.length);
+        int256 sumE4 = 0;
+        for (uint256 i = 0; i < parties.length; ++i) {
+            int256 netE4 = netsE4[i];
+            sumE4 += netE4;
+            if (netE4 < 0) _take(parties[i], uint256(-netE4) * unitsPerE4);
+            else if (netE4 > 0) _accounts[parties[i]].free += (uint256(netE4) * unitsPerE4).toUint128();
+        }
+        if (sumE4 != 0) revert CollateralVaultNotZeroSum(sumE4);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function reserve(uint32 party, uint64 amountE4) external onlyRole(BOOK_ROLE) {
+        uint256 amount = amountE4 * unitsPerE4;
+        _take(party, amount);
+        _accounts[party].reserved += amount.toUint128();
+        _reservedBy[msg.sender][party] += amount;
+        emit CollateralReserved(party, msg.sender, amount);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function release(uint32 party, uint64 amountE4) external onlyRole(BOOK_ROLE) {
+        uint256 amount = amountE4 * unitsPerE4;
+        _takeReserved(party, amount);
+        _accounts[party].free += amount.toUint128();
+        emit CollateralReleased(party, msg.sender, amount);
+    }
+
+    /// @inheritdoc ICollateralVault
+    function takeReserved(uint32 from, uint32 to, uint64 amountE4) external onlyRole(BOOK_ROLE) {
+        uint256 amount = amountE4 * unitsPerE4;
+        _takeReserved(from, amount);
+        _accounts[to].free += amount.toUint128();
+        emit ReservedCollateralTaken(from, to, msg.sender, amount);
+    }
+
+    // VIEWS
+
+    /// @inheritdoc ICollateralVault
+    function balanceOf(uint32 party) external view returns (uint256) {
+        return uint256(_accounts[party].free) + _accounts[party].reserved;
+    }
+
+    /// @inheritdoc ICollateralVault
+    function freeOf(uint32 party) external view returns (uint256) {
+        return _accounts[party].free;
+    }
+
+    /// @inheritdoc ICollateralVault
+    function reservedBy(address book, uint32 party) external view returns (uint256) {
+        return _reservedBy[book][party];
     }
 
     /// @inheritdoc ICollateralVault
@@ -117,5 +180,18 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
         IPartyRegistry.Party memory entry = registry.party(party);
         payout = entry.payout;
         if (msg.sender != payout && msg.sender != entry.signer) revert CollateralVaultNotParty(party, msg.sender);
+    }
+
+    function _take(uint32 party, uint256 amount) private {
+        uint256 free = _accounts[party].free;
+        if (amount > free) revert CollateralVaultShort(party, amount, free);
+        _accounts[party].free = uint128(free - amount);
+    }
+
+    function _takeReserved(uint32 party, uint256 amount) private {
+        uint256 reserved = _reservedBy[msg.sender][party];
+        if (amount > reserved) revert CollateralVaultNotReserved(party, amount, reserved);
+        _reservedBy[msg.sender][party] = reserved - amount;
+        _accounts[party].reserved -= uint128(amount);
     }
 }

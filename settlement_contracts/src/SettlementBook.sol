@@ -199,7 +199,7 @@ contract SettlementBook is ISettlementBook, AccessControl, Pausable, ReentrancyG
         uint64 dueE4,
         uint64 creditE4,
         uint256 index,
-        SumNode[] calldata siblings
+        bytes calldata siblings
     ) external pure returns (bool) {
         PairFigures figures = statement.figures;
         SumNode memory root = SumNode({hash: statement.sumRoot, dueE4: figures.dueE4(), creditE4: figures.creditE4()});

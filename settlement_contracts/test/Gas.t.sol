@@ -74,7 +74,7 @@ contract GasTest is Settlement {
 
     function test_VerifyEvidenceOfOneInTenThousand() public {
         PairStatement memory statement = PairStatement(0, 0, 0, packFigures(0, 0, 10_000, 1, 0));
-        book.verifyEvidence(statement, EvidenceLeaf(0, "key", 1, 0, "commitment"), 5_000, new bytes32[](14));
+        book.verifyEvidence(statement, EvidenceLeaf(0, "key", 1, 0, "commitment", "meter"), 5_000, new bytes32[](14));
         _snap("SettlementBook.verifyEvidence: 10,000 leaves");
     }
 

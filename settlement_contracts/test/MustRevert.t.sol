@@ -269,13 +269,79 @@ contract MustRevertTest is Settlement {
             abi.encodeCall(ICollateralVault.requestWithdrawal, (1, 1)),
             abi.encodeWithSelector(ICollateralVault.CollateralVaultNotParty.selector, 1, _signer(2))
         );
-        _mustRevert(
-            "transfers by a stranger",
-            target,
-            STRANGER,
+    }
+
+    function test_TheVaultRefusesBooks() public {
+        bytes[6] memory calls = [
             abi.encodeCall(ICollateralVault.applyTransfers, (new Transfer[](0))),
-            _missing(STRANGER, vault.BOOK_ROLE())
+            abi.encodeCall(ICollateralVault.applyNets, (new uint32[](0), new int64[](0))),
+            abi.encodeCall(ICollateralVault.reserve, (1, 1)),
+            abi.encodeCall(ICollateralVault.release, (1, 1)),
+            abi.encodeCall(ICollateralVault.takeReserved, (1, 2, 1)),
+            _nets(1, -1, 2, 1)
+        ];
+        address target = address(vault);
+        for (uint256 i = 0; i < calls.length; ++i) {
+            _mustRevert("a stranger", target, STRANGER, calls[i], _missing(STRANGER, vault.BOOK_ROLE()));
+        }
+        vault.grantRole(vault.BOOK_ROLE(), address(this));
+        bytes4 short = ICollateralVault.CollateralVaultShort.selector;
+        bytes4 notReserved = ICollateralVault.CollateralVaultNotReserved.selector;
+        address self = address(this);
+        _mustRevert(
+            "a reserve without cover",
+            target,
+            self,
+            abi.encodeCall(ICollateralVault.reserve, (1, 1_001)),
+            abi.encodeWithSelector(short, 1, 1_001, 1_000)
         );
+        vault.reserve(1, 300);
+        _mustRevert(
+            "a release of more",
+            target,
+            self,
+            abi.encodeCall(ICollateralVault.release, (1, 301)),
+            abi.encodeWithSelector(notReserved, 1, 301, 300)
+        );
+        _mustRevert(
+            "taking more",
+            target,
+            self,
+            abi.encodeCall(ICollateralVault.takeReserved, (1, 2, 301)),
+            abi.encodeWithSelector(notReserved, 1, 301, 300)
+        );
+        _mustRevert(
+            "a net without cover", target, self, _nets(1, -701, 2, 701), abi.encodeWithSelector(short, 1, 701, 700)
+        );
+        _mustRevert(
+            "nets that make money",
+            target,
+            self,
+            _nets(1, -1, 2, 2),
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultNotZeroSum.selector, int256(1))
+        );
+        _mustRevert(
+            "nets without parties",
+            target,
+            self,
+            abi.encodeCall(ICollateralVault.applyNets, (new uint32[](1), new int64[](2))),
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultUnequalLengths.selector, 1, 2)
+        );
+        _mustRevert(
+            "a request for what is reserved",
+            target,
+            _signer(1),
+            abi.encodeCall(ICollateralVault.requestWithdrawal, (1, 701)),
+            abi.encodeWithSelector(short, 1, 701, 700)
+        );
+    }
+
+    function _nets(uint32 one, int64 oneE4, uint32 other, int64 otherE4) private pure returns (bytes memory) {
+        uint32[] memory parties = new uint32[](2);
+        int64[] memory nets = new int64[](2);
+        (parties[0], parties[1]) = (one, other);
+        (nets[0], nets[1]) = (oneE4, otherE4);
+        return abi.encodeCall(ICollateralVault.applyNets, (parties, nets));
     }
 
     function test_TheVaultRefusesWithdrawals() public {

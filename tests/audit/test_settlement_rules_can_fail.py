@@ -256,7 +256,7 @@ def test_a_hash_of_a_statement_that_was_changed_is_found(books: Books, sight: Ch
     assert STATEMENTS in found_in(books, sight)
 
 
-@pytest.mark.parametrize("field", ["commitment", "cdr_key"])
+@pytest.mark.parametrize("field", ["commitment", "cdr_key", "meter"])
 def test_a_hash_of_a_leaf_that_was_changed_breaks_the_roots(books: Books, sight: ChainSight, field: str) -> None:
     change(books.settlement.leaves, charged(books), **{field: b"\1" * 32})
 

@@ -56,8 +56,21 @@ def test_help_names_every_command_and_imports_neither_rich_nor_services() -> Non
 
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    own = ("demo", "up", "simulate", "migrate", "audit", "verify", "prune", "bench", "erase", "quarantine", "parked")
-    for command in (*own, "timeline", "import", "ocpi", "openapi", *DEPLOYABLES):
+    own = (
+        "demo",
+        "up",
+        "simulate",
+        "migrate",
+        "audit",
+        "verify",
+        "prune",
+        "bench",
+        "erase",
+        "retention",
+        "quarantine",
+        "parked",
+    )
+    for command in (*own, "timeline", "import", "bank", "invoice", "ocpi", "openapi", *DEPLOYABLES):
         assert f"\n  {command} " in ended.stdout
     assert ended.stdout.endswith("loaded: [] 0\n")
 

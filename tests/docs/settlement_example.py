@@ -26,7 +26,7 @@ from emobility.domain.batch.calls import (
     read_batch,
 )
 from emobility.domain.batch.hashing import keccak256
-from emobility.domain.batch.leaf import Leaf, LeafKind, evidence_hash, leaf_of
+from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind, leaf_of
 from emobility.domain.batch.period import period_at
 from emobility.domain.batch.statement import PairStatement, batch_tree, pairs_hash, statement_of
 from emobility.domain.batch.trees import StatementTrees
@@ -96,7 +96,8 @@ def salt_of(cdr: CDR) -> bytes:
 
 
 def the_leaf(cdr: CDR) -> Leaf:
-    return leaf_of(cdr, pair_secret=PAIR_SECRET, commitment=record_commitment(a_record(cdr), salt=salt_of(cdr)))
+    commitment = record_commitment(a_record(cdr), salt=salt_of(cdr))
+    return leaf_of(cdr, pair_secret=PAIR_SECRET, commitment=commitment, meter=NO_METER)
 
 
 TREES: Final = StatementTrees(map(the_leaf, CDRS))
@@ -104,13 +105,7 @@ BY_PLACE: Final = sorted(CDRS, key=lambda cdr: TREES.leaves.index(the_leaf(cdr))
 
 
 def hash_of(leaf: Leaf) -> bytes:
-    return evidence_hash(
-        kind=leaf.kind,
-        cdr_key=leaf.cdr_key,
-        import_wh=leaf.import_wh,
-        export_wh=leaf.export_wh,
-        commitment=leaf.commitment,
-    )
+    return leaf.evidence_hash
 
 
 def a_sum(net_e4: int, *, agreement: bytes, sequence: int) -> PairStatement:
@@ -275,6 +270,7 @@ class Example:
             salt=salt_of(cdr),
             settled=settled_place(
                 cdr_key=TREES.leaves[place].cdr_key,
+                meter=TREES.leaves[place].meter,
                 proof=TREES.evidence_proof(place),
                 statement=self.statement,
                 book=self.book,
@@ -352,6 +348,7 @@ def rows() -> list[LeafRecord]:
             import_wh=leaf.import_wh,
             export_wh=leaf.export_wh,
             commitment=leaf.commitment,
+            meter=leaf.meter,
             due_e4=leaf.due_e4,
             credit_e4=leaf.credit_e4,
             version=1,

@@ -98,12 +98,12 @@ def test_the_documents_program_finds_the_roots_of_the_statement(example: Example
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("name", ["import_wh", "due_e4", "commitment"])
+@pytest.mark.parametrize("name", ["import_wh", "due_e4", "commitment", "meter"])
 def test_the_documents_program_refuses_a_statement_that_was_changed(
     example: Example, tmp_path: Path, name: str
 ) -> None:
     changed = json.loads(example.document())
-    changed["cdrs"][0][name] = "00" * 32 if name == "commitment" else 1
+    changed["cdrs"][0][name] = "01" * 32 if name in {"commitment", "meter"} else 1
 
     found = recompute(tmp_path, json.dumps(changed).encode())
 

@@ -227,6 +227,17 @@ def test_a_wrong_part_is_disputed_though_the_total_is_right(field: str, fault: C
     assert check(wrong).faults == (fault,)
 
 
+def test_periods_that_state_less_than_a_wh_are_added_up_before_they_are_rounded() -> None:
+    third = ChargingPeriod(
+        started_at=START, energy_import_wh=333, charging_s=1_200, parking_s=0, energy_rest_wh=Decimal("0.3")
+    )
+    periods = tuple(replace(third, started_at=START + timedelta(minutes=20 * number)) for number in range(3))
+    cdr = honest(periods, total_energy_import_wh=1_000)
+
+    assert check(cdr, session=None).decision is CDRDecision.ACCEPT
+    assert check(replace(cdr, total_energy_import_wh=999), session=None).faults == (CDRFault.PERIODS_MISS_ENERGY,)
+
+
 def test_a_part_that_is_absent_is_a_part_of_nothing() -> None:
     assert check(replace(honest(), total_time_cost=Price(excl_e4=0))).decision is CDRDecision.ACCEPT
 
@@ -437,6 +448,8 @@ NOT_REQUIRED = replace(AGREEMENT, signed_meter_policy=SignedMeterPolicy.NOT_REQU
         (AGREEMENT, SignatureVerdict.KEY_NOT_PINNED, ()),
         (AGREEMENT, SignatureVerdict.INVALID, (CDRFault.METER_SIGNATURE_INVALID,)),
         (AGREEMENT, SignatureVerdict.ENERGY_DIFFERS, (CDRFault.METER_ENERGY_DIFFERS,)),
+        (REQUIRED, SignatureVerdict.TIME_NOT_MEASURED, (CDRFault.METER_TIME_NOT_MEASURED,)),
+        (AGREEMENT, SignatureVerdict.TIME_NOT_MEASURED, (CDRFault.METER_TIME_NOT_MEASURED,)),
         *((NOT_REQUIRED, verdict, ()) for verdict in SignatureVerdict if verdict is not SignatureVerdict.REUSED),
         *((each, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)) for each in (REQUIRED, AGREEMENT)),
         (NOT_REQUIRED, SignatureVerdict.REUSED, (CDRFault.METER_RECORD_REUSED,)),

@@ -30,11 +30,14 @@ async def signed_by_the_meter(world: Any) -> SignedMeterData:
     )
 
 
-async def charged(world: Any, session_id: str, signed: SignedMeterData | None) -> CDR:
+async def charged(world: Any, session_id: str, signed: SignedMeterData | None, *, parking_s: int = 0) -> CDR:
     """A charge from now on, billed with these records once it ended; returns its CDR."""
     info = await world.cpo.authorize()
     session, cdr = await world.cpo.charge(
-        session_id, reference=info.authorization_reference, started_at=world.clock.now()
+        session_id,
+        reference=info.authorization_reference,
+        started_at=world.clock.now(),
+        parking_s=parking_s,
     )
     proven: CDR = replace(cdr, signed_data=signed)
     await world.cpo.push_session(session)
@@ -108,3 +111,47 @@ async def test_a_disputed_cdr_uses_no_record_up(memory_world: Any) -> None:
     await charged(memory_world, "S1", signed)
 
     assert await memory_world.cdr_states() == {"S0": "DISPUTED", "S1": "ACCEPTED"}
+
+
+@pytest.mark.parametrize(("parking_s", "is_disputed"), [(1_200, True), (0, False)])
+async def test_time_is_not_owed_where_the_meters_clock_was_not_synchronised(
+    memory_world: Any, parking_s: int, is_disputed: object
+) -> None:
+    await memory_world.enrol()
+    await sign(memory_world, agreement(version=2, signed_meter_policy=SignedMeterPolicy.VERIFIED_IF_PRESENT))
+    stamp = "2022-03-27T10:00:00,000+0200"
+    records = (
+        METER.record(1, value("B", "100.000", 0, TM=f"{stamp} I")),
+        METER.record(2, value("E", "110.000", 0, TM=f"{stamp} I")),
+    )
+    signed = SignedMeterData(
+        encoding_method="OCMF",
+        public_key=METER.public_key,
+        records=tuple([await memory_world.ports.vault.seal(record) for record in records]),
+    )
+
+    await charged(memory_world, "S1", signed, parking_s=parking_s)
+
+    found = [(each.cdr_id, each.reason) for each in memory_world.cpo.disputes]
+    assert found == ([("S1", "METER_TIME_NOT_MEASURED")] if is_disputed else [])
+
+
+@pytest.mark.parametrize(("moment", "state"), [(timedelta(hours=-1), "ACCEPTED"), (timedelta(hours=1), "DISPUTED")])
+async def test_a_key_proves_what_was_charged_from_its_moment_on(
+    memory_world: Any, moment: timedelta, state: str
+) -> None:
+    await memory_world.enrol()
+    await sign(memory_world, agreement(version=2, signed_meter_policy=SignedMeterPolicy.REQUIRED))
+    path = f"/{MSP}/meter-keys/{CPO}/E1"
+    old = {"public_key": Meter().public_key, "why": "printed on the meter"}
+    await memory_world.call("PUT", path, old)
+    at = memory_world.clock.now() + moment
+    await memory_world.call("PUT", path, {"public_key": METER.public_key, "valid_from": at, "why": "replaced"})
+
+    await charged(memory_world, "S1", await signed_by_the_meter(memory_world))
+
+    assert await memory_world.cdr_states() == {"S1": state}
+
+
+async def test_what_is_no_key_is_not_pinned(memory_world: Any) -> None:
+    await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", {"public_key": "42"}, expect=422)

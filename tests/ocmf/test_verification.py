@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, mask, payload_hash, verify, verify_charge
 from emobility.protocols.ocmf.refusals import OCMFRule
 from tests.ocmf.meter import Meter, value
-
-TAMPERINGS = 10_000
-
 
 METER = Meter()
 
@@ -52,13 +47,6 @@ def test_the_order_of_arrival_and_a_repeated_record_do_not_matter() -> None:
     assert check([*reversed(records), records[1]]) == check(records)
 
 
-@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP256K1(), ec.SECP384R1(), ec.BrainpoolP256R1()])
-def test_the_curves_of_ocmf_are_known(curve: ec.EllipticCurve) -> None:
-    meter = Meter(curve)
-
-    assert check(charge(meter), meter).energy_wh == 5_625
-
-
 def test_one_record_may_hold_begin_and_end() -> None:
     record = METER.record(1, value("B", "1.000", 0), value("E", "2.500", 30))
 
@@ -79,25 +67,6 @@ def test_a_register_that_counts_per_transaction_is_compared_by_difference() -> N
     end = METER.record(2, value("E", "1.500", 30, RI="01-00:B2.08.00"))
 
     assert check([begin, end], begin=7_000, end=8_500).energy_wh == 1_500
-
-
-def test_no_one_digit_tampering_is_accepted() -> None:
-    chance = random.Random(43)
-    records = charge()
-    accepted = 0
-
-    for _ in range(TAMPERINGS):
-        record = chance.choice(records)
-        place = chance.choice([index for index, letter in enumerate(record) if letter.isdigit()])
-        digit = chance.choice([digit for digit in "0123456789" if digit != record[place]])
-        tampered = f"{record[:place]}{digit}{record[place + 1 :]}"
-        try:
-            verify(tampered, METER.public_key)
-            accepted += 1
-        except OCMFRefused:
-            pass
-
-    assert accepted == 0
 
 
 def test_any_changed_character_of_the_payload_is_refused() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from emobility.domain.batch import contracts
-from emobility.domain.batch.leaf import leaf_of
+from emobility.domain.batch.leaf import NO_METER, leaf_of
 from emobility.domain.batch.statement import PairStatement, pairs_hash
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.batch.typed_data import Book, BookMode, batch_id_of
@@ -32,7 +32,7 @@ class Charge:
 
     def __init__(self, settling: Settling, pair: Pair, *, import_wh: int | None = None) -> None:
         self.settling = settling
-        leaf = leaf_of(CDR_, pair_secret=PAIR_SECRET, commitment=record_commitment(RECORD, salt=SALT))
+        leaf = leaf_of(CDR_, pair_secret=PAIR_SECRET, commitment=record_commitment(RECORD, salt=SALT), meter=NO_METER)
         if import_wh is not None:
             leaf = replace(leaf, import_wh=import_wh)
         self.trees = StatementTrees([leaf, *map(neighbour, range(4))])
@@ -48,6 +48,7 @@ class Charge:
             salt=SALT,
             settled=settled_place(
                 cdr_key=self.trees.leaves[self.index].cdr_key,
+                meter=self.trees.leaves[self.index].meter,
                 proof=self.trees.evidence_proof(self.index),
                 statement=self.statement,
                 book=book or self.settling.book,

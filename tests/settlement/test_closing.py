@@ -278,6 +278,7 @@ def in_tree(leaf: LeafRecord) -> Leaf:
         import_wh=leaf.import_wh,
         export_wh=leaf.export_wh,
         commitment=leaf.commitment,
+        meter=leaf.meter,
         due_e4=leaf.due_e4,
         credit_e4=leaf.credit_e4,
     )

@@ -74,7 +74,7 @@ async def test_what_can_not_be_opened_says_why_and_holds_up_no_other(here: Settl
     found = await openings(here)
     assert found[MSP].book_agreement is not None
     assert {each: found[each].waiting for each in (OTHER_MSP, stranger.emsp_id, unlimited.emsp_id)} == {
-        OTHER_MSP: "no book settles by GUARANTEE",
+        OTHER_MSP: "the book refuses: SettlementBookUnsuitableTerms",
         stranger.emsp_id: "the registration of FR-EXT",
         unlimited.emsp_id: "the book refuses: SettlementBookUnsuitableTerms",
     }

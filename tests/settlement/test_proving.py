@@ -68,6 +68,7 @@ async def test_a_cdr_is_followed_to_a_proof_of_its_place_in_the_final_statement(
         import_wh=5_000,
         export_wh=0,
         commitment=keccak256(b"s3"),
+        meter=bytes.fromhex(place.meter or ""),
     )
     siblings = tuple(bytes.fromhex(each) for each in place.siblings)
     assert proven_root(leaf, Proof(index=place.index, count=5, siblings=siblings)) == statement.evidence_root

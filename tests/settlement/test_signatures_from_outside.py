@@ -226,6 +226,7 @@ async def test_a_statement_holds_what_its_roots_are_computed_from(outside: Outsi
             import_wh=line["import_wh"],
             export_wh=line["export_wh"],
             commitment=bytes.fromhex(line["commitment"]),
+            meter=bytes.fromhex(line["meter"]),
             due_e4=line["due_e4"],
             credit_e4=line["credit_e4"],
         )

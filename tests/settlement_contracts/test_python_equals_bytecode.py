@@ -21,9 +21,9 @@ from emobility.domain.batch.calls import (
     propose_call,
     statement_words,
 )
-from emobility.domain.batch.leaf import Leaf, evidence_hash
+from emobility.domain.batch.leaf import Leaf
 from emobility.domain.batch.statement import PairStatement, batch_tree, pairs_hash
-from emobility.domain.batch.trees import Proof, StatementTrees, SumNode
+from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.batch.typed_data import (
     AgreementTerms,
     BookMode,
@@ -78,12 +78,7 @@ async def refusal_of(settling: Settling, to: bytes, calldata: bytes, *, sender: 
 
 
 def evidence_words(leaf: Leaf) -> tuple[Any, ...]:
-    return int(leaf.kind), leaf.cdr_key, leaf.import_wh, leaf.export_wh, leaf.commitment
-
-
-def sum_nodes(proof: Proof) -> tuple[tuple[bytes, int, int], ...]:
-    nodes = [SumNode.of(sibling) for sibling in proof.siblings]
-    return tuple((node.hash, node.due_e4, node.credit_e4) for node in nodes)
+    return int(leaf.kind), leaf.cdr_key, leaf.import_wh, leaf.export_wh, leaf.commitment, leaf.meter
 
 
 @on_random_records
@@ -95,22 +90,14 @@ async def test_every_proof_of_python_holds_for_the_contract_and_for_its_own_plac
     words = statement_words(settling.statement(settling.pairs[0], leaves))
     place %= trees.count
     leaf, evidence, sums = trees.leaves[place], trees.evidence_proof(place), trees.sum_proof(place)
-    hashed = evidence_hash(
-        kind=leaf.kind,
-        cdr_key=leaf.cdr_key,
-        import_wh=leaf.import_wh,
-        export_wh=leaf.export_wh,
-        commitment=leaf.commitment,
-    )
+    hashed = leaf.evidence_hash
     amounts = (leaf.due_e4, leaf.credit_e4)
 
     assert await ask(settling, contracts.VERIFY_EVIDENCE, words, evidence_words(leaf), place, evidence.siblings)
-    assert await ask(settling, contracts.VERIFY_SUM, words, hashed, *amounts, place, sum_nodes(sums))
+    assert await ask(settling, contracts.VERIFY_SUM, words, hashed, *amounts, place, sums.packed)
     other = replace(leaf, import_wh=leaf.import_wh ^ 1)
     assert not await ask(settling, contracts.VERIFY_EVIDENCE, words, evidence_words(other), place, evidence.siblings)
-    assert not await ask(
-        settling, contracts.VERIFY_SUM, words, hashed, amounts[0] ^ 1, amounts[1], place, sum_nodes(sums)
-    )
+    assert not await ask(settling, contracts.VERIFY_SUM, words, hashed, amounts[0] ^ 1, amounts[1], place, sums.packed)
     if trees.count > 1:
         beside = place ^ 1 if place ^ 1 < trees.count else place - 1
         assert not await ask(
@@ -265,6 +252,7 @@ async def test_the_book_takes_both_words_on_what_was_paid_by_bank(settling: Sett
         import_wh=1,
         export_wh=0,
         commitment=bytes(32),
+        meter=bytes(32),
         due_e4=max(0, owed),
         credit_e4=max(0, -owed),
     )
@@ -296,6 +284,7 @@ async def test_a_statement_s_place_in_its_batch_is_proved_to_the_contract(settli
                 import_wh=1,
                 export_wh=0,
                 commitment=bytes(32),
+                meter=bytes(32),
                 due_e4=5,
                 credit_e4=0,
             )

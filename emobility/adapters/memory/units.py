@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,10 +24,11 @@ from emobility.events import codec
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.clock import Clock
 from emobility.ports.event_log import CursorMoved, partition_of
-from emobility.ports.stores import TableSpec
+from emobility.ports.stores import TableSpec, require_reference
 from emobility.ports.unit_of_work import Novelty
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 INBOX_AGE: Final = timedelta(days=30)
 """How long an idempotency key is remembered at least; money hangs on it."""
@@ -214,6 +215,31 @@ class MemoryUnits:
             yield unit
         finally:
             unit.end()
+
+    async def concluded(
+        self, question: Hashable, tables: Sequence[TableSpec[Any]], read: Callable[[MemoryUnit], Awaitable[T]]
+    ) -> T:
+        """Return what follows from reference rows; see the port. Here rows cost nothing to read again."""
+        del question
+        require_reference(tables)
+        async with self.begin() as unit:
+            return await read(unit)
+
+    async def put_all(
+        self, groups: Sequence[tuple[TableSpec[Any], Sequence[Any]]], *, is_repeatable: bool = False
+    ) -> None:
+        """Put records of different tables in a unit of their own; see the port."""
+        async with self.begin() as unit:
+            for spec, records in groups:
+                await unit.table(spec).put_all(records)
+            await unit.commit(is_repeatable=is_repeatable)
+
+    async def insert_all(self, spec: TableSpec[R], records: Sequence[R], *, is_repeatable: bool = False) -> list[R]:
+        """Add records in a unit of their own; see the port."""
+        async with self.begin() as unit:
+            there = await unit.table(spec).insert_all(records)
+            await unit.commit(is_repeatable=is_repeatable)
+        return there
 
     async def forget_old_inbox(self, *, age: timedelta = INBOX_AGE) -> int:
         """Drop idempotency keys older than `age`, never younger than `INBOX_AGE`; return how many went."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from emobility.adapters.sealing import KEY_BYTES, MasterKey, opened_with, sealed_under
+from emobility.adapters.sealing import KEY_BYTES, MasterKey, SubjectKey
 from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.ports.clock import Clock, Randomness
 
@@ -16,8 +16,9 @@ from emobility.ports.clock import Clock, Randomness
 class _Keys:
     """What all views of a vault share. An erased subject's key is None for ever."""
 
-    keys: dict[str, bytes | None] = field(default_factory=dict)
+    keys: dict[str, SubjectKey | None] = field(default_factory=dict)
     restricted_until: dict[str, datetime] = field(default_factory=dict)
+    bound_to: dict[str, set[str]] = field(default_factory=dict)
 
 
 class MemoryVault:
@@ -48,8 +49,8 @@ class MemoryVault:
     async def seal_under(self, text: str, *, subject: str) -> Sealed:
         """Seal `text` under a known subject. Raises `SubjectErased`."""
         if subject not in self._held.keys:
-            self._held.keys[subject] = self._randomness.token_bytes(KEY_BYTES)
-        return sealed_under(self._key(subject), subject=subject, text=text)
+            self._held.keys[subject] = SubjectKey(self._randomness.token_bytes(KEY_BYTES))
+        return self._key(subject).seal(text, subject=subject)
 
     async def open(self, sealed: Sealed) -> str:
         """Return the text. Raises `SubjectErased`, `SubjectRestricted`."""
@@ -57,24 +58,34 @@ class MemoryVault:
         until = self._held.restricted_until.get(sealed.subject)
         if until is not None and not self._is_evidence:
             raise SubjectRestricted(subject=sealed.subject, until=until)
-        return opened_with(key, sealed)
+        return key.open(sealed)
 
-    def _key(self, subject: str) -> bytes:
+    def _key(self, subject: str) -> SubjectKey:
         key = self._held.keys.get(subject)
         if key is None:
             raise SubjectErased(subject=subject)
         return key
 
+    async def bind(self, dependent: str, *, to: str) -> None:
+        """Let the data of one subject share the fate of another's."""
+        self._held.bound_to.setdefault(to, set()).add(dependent)
+        if to in self._held.keys and self._held.keys[to] is None:
+            await self.erase(dependent)
+        elif to in self._held.restricted_until:
+            await self.restrict(dependent, until=self._held.restricted_until[to])
+
     async def restrict(self, subject: str, *, until: datetime) -> None:
-        """Close the subject's data to all but evidence until a moment."""
-        if self._held.keys.get(subject) is not None:
-            known = self._held.restricted_until.get(subject, until)
-            self._held.restricted_until[subject] = max(known, until)
+        """Close the subject's data, and what is bound to it, to all but evidence until a moment."""
+        for each in (subject, *self._held.bound_to.get(subject, ())):
+            if self._held.keys.get(each) is not None:
+                known = self._held.restricted_until.get(each, until)
+                self._held.restricted_until[each] = max(known, until)
 
     async def erase(self, subject: str) -> None:
-        """Destroy the subject's key; twice is as once."""
-        self._held.keys[subject] = None
-        self._held.restricted_until.pop(subject, None)
+        """Destroy the subject's key and those bound to it; twice is as once."""
+        for each in (subject, *self._held.bound_to.get(subject, ())):
+            self._held.keys[each] = None
+            self._held.restricted_until.pop(each, None)
 
     async def erase_due(self) -> int:
         """Destroy the keys whose restriction is over; return how many."""

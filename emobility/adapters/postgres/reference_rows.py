@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 REFERENCE_CHANNEL: Final = "wattroam_reference"
 NOTIFY_REFERENCES: Final = f"SELECT pg_notify('{REFERENCE_CHANNEL}', %(tables)s)".encode()
 """Sent in the changing unit's own transaction: such changes are rare, so its lock holds nobody up."""
-FOLLOWED_AGE_S: Final = 10.0
-UNFOLLOWED_AGE_S: Final = 1.0
+FOLLOWED_AGE_S: Final = 5.0
+UNFOLLOWED_AGE_S: Final = 0.5
 QUESTIONS_MAX: Final = 5_000
-"""Answers kept per table; with one more, all of the table's are dropped."""
+"""Answers kept per table, and conclusions; with one more, all of the table's, or all conclusions, are dropped."""
 
 Question = tuple[Any, ...]
+Generations = tuple[int, ...]
+"""Of some tables, how often each changed."""
 
 
 @dataclass(slots=True)
@@ -41,11 +43,39 @@ class ReferenceRows:
 
     def __init__(self) -> None:
         self._tables: dict[str, _Answers] = {}
+        self._concluded: dict[Hashable, tuple[Any, float, Generations]] = {}
         self.age_s = UNFOLLOWED_AGE_S
 
     def of(self, table: str) -> ReferenceTable:
         """Return the part of one table."""
         return ReferenceTable(self, self._tables.setdefault(table, _Answers()))
+
+    def generations(self, tables: Sequence[str]) -> Generations | None:
+        """Return what stays the same while none of the tables changes; None: a change of one is open."""
+        generations: list[int] = []
+        for table in tables:
+            answers = self._tables.get(table)
+            if answers is None:
+                answers = self._tables[table] = _Answers()
+            if answers.open_changes:
+                return None
+            generations.append(answers.generation)
+        return tuple(generations)
+
+    def concluded(self, question: Hashable, generations: Generations | None) -> tuple[Any] | None:
+        """Return what was concluded from the tables as they are, None when that is not known."""
+        found = self._concluded.get(question)
+        if found is None or found[2] != generations:
+            return None
+        return (found[0],) if asyncio.get_running_loop().time() <= found[1] + self.age_s else None
+
+    def conclude(self, question: Hashable, answer: Any, *, before: Generations | None, now: Generations | None) -> None:
+        """Remember a conclusion, unless one of its tables changed between `before` and `now`."""
+        if before is None or before != now:
+            return
+        if len(self._concluded) >= QUESTIONS_MAX:
+            self._concluded.clear()
+        self._concluded[question] = (answer, asyncio.get_running_loop().time(), before)
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from emobility.adapters.postgres.connections import Connection, Database
-from emobility.adapters.sealing import KEY_BYTES, NONCE_BYTES, MasterKey, opened_with, sealed_under
+from emobility.adapters.sealing import KEY_BYTES, NONCE_BYTES, MasterKey, SubjectKey
 from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.ports.clock import Clock, Randomness
 from emobility.ports.vault import ERASURE_SEEN_WITHIN_S
@@ -27,7 +27,7 @@ REMEMBERED_KEYS_MAX: Final = 10_000
 class _Key:
     """A subject's key as it stood in an epoch."""
 
-    key: bytes = field(repr=False)
+    key: SubjectKey
     restricted_until: datetime | None
     epoch: int
 
@@ -74,7 +74,7 @@ class PostgresVault:
         if known is None:
             async with self._database.short_connection() as connection:
                 known = await self._made(connection, subject, epoch=self._memory.epoch)
-        return sealed_under(known.key, subject=subject, text=text)
+        return known.key.seal(text, subject=subject)
 
     async def open(self, sealed: Sealed) -> str:
         """Return the text. Raises `SubjectErased` (also for a subject that never had a key), `SubjectRestricted`."""
@@ -83,21 +83,42 @@ class PostgresVault:
             raise SubjectErased(subject=sealed.subject)
         if known.restricted_until is not None and not self._is_evidence:
             raise SubjectRestricted(subject=sealed.subject, until=known.restricted_until)
-        return opened_with(known.key, sealed)
+        return known.key.open(sealed)
+
+    async def bind(self, dependent: str, *, to: str) -> None:
+        """Let the data of one subject share the fate of another's."""
+        async with self._database.short_connection() as connection, connection.transaction():
+            # An erasure of the subject waits for this lock, or this for it: the bond is seen by one of the two.
+            found = await connection.execute(
+                "SELECT erased_at, restricted_until FROM subject_key WHERE subject = %(subject)s FOR SHARE",
+                {"subject": to},
+            )
+            row = await found.fetchone()
+            await connection.execute(
+                "INSERT INTO subject_bond (subject, dependent) VALUES (%(subject)s, %(dependent)s)"
+                " ON CONFLICT DO NOTHING",
+                {"subject": to, "dependent": dependent},
+            )
+        if row is not None and row[0] is not None:
+            await self.erase(dependent)
+        elif row is not None and row[1] is not None:
+            await self.restrict(dependent, until=row[1])
 
     async def restrict(self, subject: str, *, until: datetime) -> None:
-        """Close the subject's data to all but evidence until a moment."""
+        """Close the subject's data, and what is bound to it, to all but evidence until a moment."""
         await self._change(
             "UPDATE subject_key SET restricted_until = GREATEST(restricted_until, %(until)s)"
-            " WHERE subject = %(subject)s AND erased_at IS NULL",
+            " WHERE erased_at IS NULL AND (subject = %(subject)s"
+            " OR subject IN (SELECT dependent FROM subject_bond WHERE subject = %(subject)s))",
             {"subject": subject, "until": until},
         )
 
     async def erase(self, subject: str) -> None:
-        """Destroy the subject's key; twice is as once."""
+        """Destroy the subject's key and those bound to it; twice is as once."""
         await self._change(
             "INSERT INTO subject_key (subject, wrapped_key, created_at, erased_at)"
-            " VALUES (%(subject)s, NULL, %(now)s, %(now)s)"
+            " SELECT each.subject, NULL, %(now)s, %(now)s FROM (SELECT %(subject)s::text AS subject"
+            " UNION SELECT dependent FROM subject_bond WHERE subject = %(subject)s) AS each"
             " ON CONFLICT (subject) DO UPDATE"
             " SET wrapped_key = NULL, erased_at = EXCLUDED.erased_at, restricted_until = NULL"
             " WHERE subject_key.erased_at IS NULL",
@@ -156,7 +177,7 @@ class PostgresVault:
             return None
         if row[0] is None:
             raise SubjectErased(subject=subject)
-        key = self._master.unwrap(bytes(row[0]), subject=subject)
+        key = SubjectKey(self._master.unwrap(bytes(row[0]), subject=subject))
         known = self._memory.keys[subject] = _Key(key=key, restricted_until=row[1], epoch=epoch)
         self._memory.keys.move_to_end(subject)
         if len(self._memory.keys) > REMEMBERED_KEYS_MAX:

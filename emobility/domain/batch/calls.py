@@ -102,6 +102,11 @@ def fund_call(batch_id: bytes, statements: Sequence[PairStatement]) -> bytes:
     return contracts.FUND.call(batch_id, _words(statements))
 
 
+def discharge_call(agreement: bytes, amount_e4: int, *, by_cpo: bytes, by_msp: bytes) -> bytes:
+    """Return the call that lowers what is owed by what was paid, with both signatures of `discharge_digest`."""
+    return contracts.DISCHARGE.call(agreement, amount_e4, _halves(by_cpo), _halves(by_msp))
+
+
 def open_agreement_call(terms: AgreementTerms, *, by_cpo: bytes, by_msp: bytes) -> bytes:
     """Return the call that opens an agreement, with both parties' compact signatures of `agreement_digest`."""
     return contracts.OPEN_AGREEMENT.call(terms.words, _halves(by_cpo), _halves(by_msp))

@@ -14,8 +14,7 @@ SIGNATURE: Final = "(bytes32,bytes32)"
 STATEMENT: Final = "(bytes32,bytes32,bytes32,uint256)"
 ACCEPTANCE: Final = f"(uint32,uint256,{SIGNATURE})"
 TERMS: Final = "(bytes32,uint32,uint32,bytes3,uint8,uint64,uint64)"
-EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32)"
-SUM_NODE: Final = "(bytes32,uint128,uint128)"
+EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32,bytes32)"
 PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
 
 # Roles, of every contract
@@ -85,6 +84,19 @@ ALLOWANCE_SHORT: Final = Function("ERC20InsufficientAllowance(address,uint256,ui
 
 DEPOSIT: Final = Function("deposit(uint32,uint256)")
 COLLATERAL_OF: Final = Function("balanceOf(uint32)", "(uint256)")
+FREE_OF: Final = Function("freeOf(uint32)", "(uint256)")
+RESERVED_BY: Final = Function("reservedBy(address,uint32)", "(uint256)")
+APPLY_NETS: Final = Function("applyNets(uint32[],int64[])")
+RESERVE: Final = Function("reserve(uint32,uint64)")
+RELEASE: Final = Function("release(uint32,uint64)")
+TAKE_RESERVED: Final = Function("takeReserved(uint32,uint32,uint64)")
+COLLATERAL_RESERVED: Final = Function("CollateralReserved(uint32,address,uint256)")
+COLLATERAL_RELEASED: Final = Function("CollateralReleased(uint32,address,uint256)")
+RESERVED_TAKEN: Final = Function("ReservedCollateralTaken(uint32,uint32,address,uint256)")
+VAULT_SHORT: Final = Function("CollateralVaultShort(uint32,uint256,uint256)")
+NOT_RESERVED: Final = Function("CollateralVaultNotReserved(uint32,uint256,uint256)")
+UNEQUAL_LENGTHS: Final = Function("CollateralVaultUnequalLengths(uint256,uint256)")
+NOT_ZERO_SUM: Final = Function("CollateralVaultNotZeroSum(int256)")
 TOTAL_COLLATERAL: Final = Function("totalBalance()", "(uint256)")
 TOKEN: Final = Function("token()", "(address)")
 UNITS_PER_E4: Final = Function("unitsPerE4()", "(uint256)")
@@ -106,7 +118,7 @@ BATCH: Final = Function("batch(bytes32)", "((bytes32,uint256,uint256,uint256))")
 IS_FINAL: Final = Function("isFinal(bytes32,uint32)", "(bool)")
 IS_STATEMENT_FINAL: Final = Function(f"isStatementFinal({STATEMENT},{PLACE})", "(bool)")
 VERIFY_EVIDENCE: Final = Function(f"verifyEvidence({STATEMENT},{EVIDENCE_LEAF},uint256,bytes32[])", "(bool)")
-VERIFY_SUM: Final = Function(f"verifySum({STATEMENT},bytes32,uint64,uint64,uint256,{SUM_NODE}[])", "(bool)")
+VERIFY_SUM: Final = Function(f"verifySum({STATEMENT},bytes32,uint64,uint64,uint256,bytes)", "(bool)")
 AGREEMENT_ID: Final = Function(f"agreementId({TERMS})", "(bytes32)")
 PAIRS_HASH: Final = Function(f"pairsHash({STATEMENT}[])", "(bytes32)")
 CURRENCY: Final = Function("currency()", "(bytes3)")
@@ -143,3 +155,24 @@ ROOT_ANCHORED: Final = Function("RootAnchored(bytes32,uint32,uint64,bytes32)")
 ANCHOR_EXISTS: Final = Function("RootAnchorExists(bytes32,uint32,uint64)")
 ANCHOR_NOT_ALLOWED: Final = Function("RootAnchorNotAllowed(uint32,address)")
 ANCHOR_ZERO_ROOT: Final = Function("RootAnchorZeroRoot()")
+
+# ConfidentialBook
+
+PARTY_NET: Final = f"(uint32,int64,{SIGNATURE})"
+SEALED_STATEMENT: Final = "(bytes32,uint32,uint32,uint32,uint32,uint40,bytes32,bytes32)"
+OPENED: Final = f"(bytes32,{SIGNATURE},{SIGNATURE})"
+HIDDEN_PLACE: Final = "(bytes32,uint256,uint256,bytes32[],uint256[])"
+RESOLVER_ROLE: Final = keccak256(b"RESOLVER_ROLE")
+SETTLE: Final = Function(f"settle(bytes32,bytes32[],{PARTY_NET}[])")
+CORRECT_NET: Final = Function("correct(uint32,uint32,uint64)")
+HIDDEN_BATCH: Final = Function("batch(bytes32)", "(bytes32)")
+NONCE_OF: Final = Function("nonceOf(uint32)", "(uint64)")
+IS_SEALED_STATEMENT_FINAL: Final = Function(f"isStatementFinal({SEALED_STATEMENT},{OPENED},{HIDDEN_PLACE})", "(bool)")
+ARE_AMOUNTS: Final = Function(f"areAmounts({SEALED_STATEMENT},bytes32,bytes32,uint64,uint64)", "(bool)")
+BATCH_SETTLED: Final = Function("BatchSettled(bytes32,bytes32,uint256)")
+TOO_WIDE: Final = Function("SafeCastOverflowedIntDowncast(uint8,int256)")
+NET_CORRECTED: Final = Function("Corrected(uint32,uint32,uint64)")
+HIDDEN_BATCH_EXISTS: Final = Function("ConfidentialBookBatchExists(bytes32)")
+HIDDEN_UNSUITABLE_COUNT: Final = Function("ConfidentialBookUnsuitableCount(uint256)")
+PARTIES_NOT_ASCENDING: Final = Function("ConfidentialBookPartiesNotAscending(uint256)")
+HIDDEN_WRONG_SIGNER: Final = Function("ConfidentialBookWrongSigner(uint32,uint64)")

@@ -12,10 +12,10 @@ import sha3
 LEAF_PREFIX: Final = b"\x00"
 NODE_PREFIX: Final = b"\x01"
 COMMITMENT_PREFIX: Final = b"\x02"
+METER_PREFIX: Final = b"\x03"
 HASH_BYTES: Final = 32
 SALT_BYTES: Final = 32
 U64_MAX: Final = 2**64 - 1
-U128_MAX: Final = 2**128 - 1
 
 new_keccak256: Final = sha3.keccak_256
 """The hash object itself, for loops over millions. Ethereum's Keccak is not SHA-3: the padding differs."""
@@ -27,13 +27,14 @@ def keccak256(message: bytes) -> bytes:
     return digest
 
 
-def commitment(document: bytes, *, salt: bytes) -> bytes:
+def commitment(document: bytes, *, salt: bytes, prefix: bytes = COMMITMENT_PREFIX) -> bytes:
     """Return what stands for a document without telling it: whoever lacks the salt can't try guesses.
 
     Args:
         document: Its canonical bytes.
         salt: `SALT_BYTES` random bytes. Once they and the document are erased, the commitment means nothing.
+        prefix: Of the kind of document.
     """
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
-    return keccak256(COMMITMENT_PREFIX + salt + document)
+    return keccak256(prefix + salt + document)

@@ -23,8 +23,11 @@ from emobility.domain.identifiers import PartyId
 
 PAIR_SECRET_BYTES: Final = 32
 PAIRS_KEPT: Final = 1_000
-encode_evidence_leaf: Final = Struct(">cB32sQQ32s").pack
-"""Prefix, kind, CDR key, import Wh, export Wh, commitment."""
+NO_METER: Final = bytes(HASH_BYTES)
+"""Where no meter signed, and in a credit CDR: it takes back a charge whose own leaf has it."""
+encode_evidence_leaf: Final = Struct(">cB32sQQ32s32s").pack
+"""Prefix, kind, CDR key, import Wh, export Wh, commitment, meter."""
+_encode_meterless_leaf: Final = Struct(">cB32sQQ32s").pack
 encode_sum_leaf: Final = Struct(">c32sQQ").pack
 """Prefix, evidence leaf, due, credit."""
 
@@ -62,6 +65,7 @@ class Leaf:
     Attributes:
         cdr_key: See `cdr_key_of`.
         commitment: To the evidence record, see `hashing.commitment`.
+        meter: Commitment to the meter's signed record, see `meter.meter_commitment`; `NO_METER` where there is none.
         due_e4: What the MSP owes the CPO; a credit CDR of a charge with a negative cost has it, too.
         credit_e4: What the CPO owes the MSP.
     """
@@ -71,11 +75,12 @@ class Leaf:
     import_wh: int
     export_wh: int
     commitment: bytes
+    meter: bytes
     due_e4: int
     credit_e4: int
 
     def __post_init__(self) -> None:
-        if len(self.cdr_key) != HASH_BYTES or len(self.commitment) != HASH_BYTES:
+        if not len(self.cdr_key) == len(self.commitment) == len(self.meter) == HASH_BYTES:
             raise MalformedLeaf("a CDR key and a commitment have 32 bytes")
         smallest = min(self.import_wh, self.export_wh, self.due_e4, self.credit_e4)
         if smallest < 0 or max(self.import_wh, self.export_wh, self.due_e4, self.credit_e4) > U64_MAX:
@@ -87,6 +92,18 @@ class Leaf:
     def net_e4(self) -> int:
         """What the MSP owes for this CDR; negative where the CPO does."""
         return self.due_e4 - self.credit_e4
+
+    @property
+    def evidence_hash(self) -> bytes:
+        """The hash under which it stands in the evidence tree."""
+        return evidence_hash(
+            kind=self.kind,
+            cdr_key=self.cdr_key,
+            import_wh=self.import_wh,
+            export_wh=self.export_wh,
+            commitment=self.commitment,
+            meter=self.meter,
+        )
 
 
 def cdr_key_of(cpo_id: PartyId, cdr_id: str, *, pair_secret: bytes) -> bytes:
@@ -111,8 +128,8 @@ def _keyed(pair_secret: bytes) -> hmac.HMAC:
     return hmac.new(pair_secret, digestmod="sha256")
 
 
-def leaf_of(cdr: CDR | CDRFigures, *, pair_secret: bytes, commitment: bytes) -> Leaf:
-    """Return the leaf of an accepted CDR. A credit CDR's is the exact mirror of its original's.
+def leaf_of(cdr: CDR | CDRFigures, *, pair_secret: bytes, commitment: bytes, meter: bytes) -> Leaf:
+    """Return the leaf of an accepted CDR. A credit CDR's is the exact mirror of its original's, without its meter.
 
     Raises:
         MalformedLeaf: a number is out of range.
@@ -124,14 +141,19 @@ def leaf_of(cdr: CDR | CDRFigures, *, pair_secret: bytes, commitment: bytes) -> 
         import_wh=cdr.total_energy_import_wh,
         export_wh=cdr.total_energy_export_wh,
         commitment=commitment,
+        meter=NO_METER if cdr.is_credit else meter,
         due_e4=max(0, cost_e4),
         credit_e4=max(0, -cost_e4),
     )
 
 
-def evidence_hash(*, kind: LeafKind, cdr_key: bytes, import_wh: int, export_wh: int, commitment: bytes) -> bytes:
-    """Return the hash under which a leaf stands in the evidence tree."""
-    return keccak256(encode_evidence_leaf(LEAF_PREFIX, kind, cdr_key, import_wh, export_wh, commitment))
+def evidence_hash(
+    *, kind: LeafKind, cdr_key: bytes, import_wh: int, export_wh: int, commitment: bytes, meter: bytes
+) -> bytes:
+    """Return the hash under which a leaf stands in the evidence tree; with an empty `meter`, as it once was."""
+    if not meter:
+        return keccak256(_encode_meterless_leaf(LEAF_PREFIX, kind, cdr_key, import_wh, export_wh, commitment))
+    return keccak256(encode_evidence_leaf(LEAF_PREFIX, kind, cdr_key, import_wh, export_wh, commitment, meter))
 
 
 def in_order(leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:

@@ -23,7 +23,6 @@ from emobility.domain.batch.hashing import (
     LEAF_PREFIX,
     NODE_PREFIX,
     U64_MAX,
-    U128_MAX,
     keccak256,
     new_keccak256,
 )
@@ -32,10 +31,10 @@ from emobility.domain.errors import MalformedInput, RuleBroken
 
 LEAVES_MAX: Final = 2**32 - 1
 """A statement counts its CDRs in 32 bits, so a proof has at most 32 siblings."""
-SUM_NODE_BYTES: Final = HASH_BYTES + 32
-"""Hash, due u128, credit u128."""
-_encode_sum_pair: Final = Struct(">c32s8xQ8xQ32s8xQ8xQ").pack
-"""Prefix, and two nodes: while a tree is built, its sums are known to fit 64 bits."""
+SUM_NODE_BYTES: Final = HASH_BYTES + 16
+"""Hash, due u64, credit u64."""
+_encode_sum_pair: Final = Struct(">c32sQQ32sQQ").pack
+"""Prefix, and two nodes."""
 
 
 class MalformedProof(MalformedInput):
@@ -62,6 +61,11 @@ class Proof:
     count: int
     siblings: tuple[bytes, ...]
 
+    @property
+    def packed(self) -> bytes:
+        """The siblings as a contract takes those of a sum proof, one after the other."""
+        return b"".join(self.siblings)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumNode:
@@ -74,12 +78,12 @@ class SumNode:
     @property
     def encoded(self) -> bytes:
         """The node as its parent hashes it."""
-        return self.hash + self.due_e4.to_bytes(16, "big") + self.credit_e4.to_bytes(16, "big")
+        return self.hash + self.due_e4.to_bytes(8, "big") + self.credit_e4.to_bytes(8, "big")
 
     @classmethod
     def of(cls, encoded: bytes) -> SumNode:
         """Read what `encoded` wrote."""
-        due, credit = encoded[HASH_BYTES:48], encoded[48:]
+        due, credit = encoded[HASH_BYTES:40], encoded[40:]
         return cls(
             hash=encoded[:HASH_BYTES], due_e4=int.from_bytes(due, "big"), credit_e4=int.from_bytes(credit, "big")
         )
@@ -123,7 +127,7 @@ class StatementTrees:
         hashes = [
             new_keccak256(
                 encode_evidence_leaf(
-                    LEAF_PREFIX, leaf.kind, leaf.cdr_key, leaf.import_wh, leaf.export_wh, leaf.commitment
+                    LEAF_PREFIX, leaf.kind, leaf.cdr_key, leaf.import_wh, leaf.export_wh, leaf.commitment, leaf.meter
                 )
             ).digest()
             for leaf in self.leaves
@@ -180,7 +184,7 @@ def proven_sum_root(evidence_leaf: bytes, proof: Proof, *, due_e4: int, credit_e
         sibling = SumNode.of(encoded)
         left, right = (sibling, node) if is_left else (node, sibling)
         due_e4, credit_e4 = left.due_e4 + right.due_e4, left.credit_e4 + right.credit_e4
-        if max(due_e4, credit_e4) > U128_MAX:
+        if max(due_e4, credit_e4) > U64_MAX:
             raise SumOutOfRange(due_e4=due_e4, credit_e4=credit_e4)
         node = SumNode(hash=keccak256(NODE_PREFIX + left.encoded + right.encoded), due_e4=due_e4, credit_e4=credit_e4)
     return node

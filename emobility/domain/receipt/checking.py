@@ -155,8 +155,8 @@ def _price(record: EvidenceRecord) -> Finding:
 
 
 def _energy(record: EvidenceRecord) -> Finding:
-    imported = sum(period.energy_import_wh for period in record.periods)
     exported = sum(period.energy_export_wh for period in record.periods)
+    imported = exported + round(sum(period.net_wh for period in _periods(record)))
     if (imported, exported) != (record.import_wh, record.export_wh):
         return _refused(Check.ENERGY, "The charging periods do not add up to the energy of the receipt.")
     return _holds(Check.ENERGY, f"The charging periods add up to {kwh(imported)} kWh drawn and {kwh(exported)} fed in.")
@@ -207,12 +207,16 @@ def evidence_leaf_of(receipt: Receipt) -> bytes:
     record = receipt.record
     if max(record.import_wh, record.export_wh) > U64_MAX:
         return b""  # no leaf has such energy, so no root is reached
+    meter = receipt.place.meter
+    if (meter is None) != (receipt.form == "wattroam-receipt-1"):
+        return b""  # nor has a leaf of one form the shape of the other
     return evidence_hash(
         kind=LeafKind[record.kind],
         cdr_key=bytes.fromhex(receipt.place.cdr_key),
         import_wh=record.import_wh,
         export_wh=record.export_wh,
         commitment=record_commitment(record, salt=bytes.fromhex(receipt.salt)),
+        meter=bytes.fromhex(meter or ""),
     )
 
 
@@ -250,11 +254,14 @@ def _quote_of(record: EvidenceRecord) -> RetailQuote:
 
 
 def _priced(record: EvidenceRecord) -> PricedSession:
-    names = [field.name for field in fields(ChargingPeriod) if field.name != "tariff_id"]
-    periods = [ChargingPeriod(**{name: getattr(shown, name) for name in names}) for shown in record.periods]
     return price_session(
-        tariff_of(record.quote.tariff), periods, ended_at=record.ended_at, time_zone=record.quote.time_zone
+        tariff_of(record.quote.tariff), _periods(record), ended_at=record.ended_at, time_zone=record.quote.time_zone
     )
+
+
+def _periods(record: EvidenceRecord) -> list[ChargingPeriod]:
+    names = [field.name for field in fields(ChargingPeriod) if field.name != "tariff_id"]
+    return [ChargingPeriod(**{name: getattr(shown, name) for name in names}) for shown in record.periods]
 
 
 def _minute(quote: RetailQuote) -> str:

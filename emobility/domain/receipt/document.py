@@ -85,6 +85,7 @@ class PeriodShown(Document, frozen=True, kw_only=True):
     power_w_max: int | None = None
     current_a_min: Decimal | None = None
     current_a_max: Decimal | None = None
+    energy_rest_wh: Decimal | None = None
 
 
 class LineShown(Document, frozen=True, kw_only=True):
@@ -145,12 +146,13 @@ class EvidenceRecord(Document, frozen=True, kw_only=True):
 
 
 class PlaceShown(Document, frozen=True, kw_only=True):
-    """Where the leaf stands in the pair's evidence tree."""
+    """Where the leaf stands in the pair's evidence tree. `meter`: the leaf's; None in a receipt of form 1."""
 
     cdr_key: Hash
     index: Count
     count: Count
     siblings: tuple[Hash, ...]
+    meter: Hash | None = None
 
 
 class StatementShown(Document, frozen=True, kw_only=True):
@@ -161,9 +163,43 @@ class StatementShown(Document, frozen=True, kw_only=True):
     evidence_root: Hash
 
 
+class SignerShown(Document, frozen=True, kw_only=True):
+    """Who signed for a party, by its number in the registry, when a batch became final."""
+
+    party: Count
+    address: Address
+
+
+class SealedShown(Document, frozen=True, kw_only=True):
+    """What opens a salted hash to a statement, without its amounts; see `domain/batch/confidential`.
+
+    Attributes:
+        period_end: In unix seconds.
+        amounts: What stands for due, credit and sum root; its salt is not in the file.
+        salt: Of the posted hash.
+        by_cpo: Compact ECDSA signature of the CPO's signer; `by_msp` likewise.
+        count: Hashes in the batch.
+        siblings: Beside the hash's path among them.
+        signers: Of all of the batch's parties, ascending.
+    """
+
+    cpo: Count
+    msp: Count
+    period_end: Count
+    amounts: Hash
+    salt: Hash
+    by_cpo: Signature
+    by_msp: Signature
+    count: Count
+    siblings: tuple[Hash, ...]
+    signers: tuple[SignerShown, ...]
+
+
 class ChainShown(Document, frozen=True, kw_only=True):
     """Where the statement became final: the book, the batch, the statement's position in it and the transaction that
     proposed it. The transaction's input holds the batch's statements, so no log has to be searched.
+
+    `sealed`: of a statement in confidential mode, whose batch shows a salted hash at that position.
     """
 
     chain_id: Count
@@ -171,6 +207,7 @@ class ChainShown(Document, frozen=True, kw_only=True):
     batch_id: Hash
     position: Count
     transaction: Hash
+    sealed: SealedShown | None = None
 
 
 class SettledPlace(Document, frozen=True, kw_only=True):
@@ -182,9 +219,12 @@ class SettledPlace(Document, frozen=True, kw_only=True):
 
 
 class Receipt(Document, frozen=True, kw_only=True):
-    """The file. `signature` is the seller's, over the canonical bytes of everything else."""
+    """The file. `signature` is the seller's, over the canonical bytes of everything else.
 
-    form: Literal["wattroam-receipt-1"]
+    Form 1: the leaf has no `meter`. Form 2: it has one, of zeros where no meter signed.
+    """
+
+    form: Literal["wattroam-receipt-1", "wattroam-receipt-2"]
     record: EvidenceRecord
     salt: Hash
     place: PlaceShown

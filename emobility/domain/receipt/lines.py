@@ -7,7 +7,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from emobility.domain.tariff.priced import PricedLine, PricedSession
+from emobility.domain.agreement import SignedMeterPolicy
+from emobility.domain.cdr import CDR, ENERGY_ALONE
+from emobility.domain.tariff.priced import PricedLine, PricedSession, decimal_of
 from emobility.domain.tariff.tariff import TariffDimension
 
 _PER: Final = {
@@ -21,6 +23,12 @@ _WHAT: Final = {
     TariffDimension.TIME: "Time charging",
     TariffDimension.PARKING_TIME: "Time plugged in without charging",
     TariffDimension.FLAT: "Starting fee",
+}
+_UNSIGNED: Final = {
+    SignedMeterPolicy.REQUIRED: "No signed meter values are shown, though the companies' agreement asks for them.",
+    SignedMeterPolicy.VERIFIED_IF_PRESENT: "The meter signed nothing; the companies' agreement prefers signed values.",
+    SignedMeterPolicy.NOT_REQUIRED: "The meter signed nothing; the companies' agreement asks for no signed values.",
+    None: "No signed meter values are shown, and no agreement of the companies says whether there should be any.",
 }
 
 
@@ -41,12 +49,19 @@ def receipt_lines(priced: PricedSession) -> tuple[ReceiptLine, ...]:
     return tuple(_line(line, priced.currency) for line in priced.lines)
 
 
-def receipt_notes(priced: PricedSession) -> tuple[str, ...]:
+def receipt_notes(priced: PricedSession, cdr: CDR) -> tuple[str, ...]:
     """Return what the lines alone don't tell."""
     notes = [] if priced.lines else ["Nothing was charged for."]
     if priced.limit_excl is not None or priced.limit_incl is not None:
         notes.append("The tariff's minimum or maximum price decided the total.")
+    if cdr.remark is not None and ENERGY_ALONE in cdr.remark:
+        notes.append("The meter's clock was not synchronised, so energy alone is charged and no time.")
     return tuple(notes)
+
+
+def unsigned_note(policy: SignedMeterPolicy | None) -> str:
+    """Return why a receipt shows no signed meter values, by what the two companies agreed on."""
+    return _UNSIGNED[policy]
 
 
 def _line(line: PricedLine, currency: str) -> ReceiptLine:
@@ -64,8 +79,8 @@ def _quantity(line: PricedLine) -> str:
     if line.dimension is TariffDimension.FLAT:
         return "1"
     if line.dimension is TariffDimension.ENERGY:
-        return f"{_plain(Decimal(line.billed_quantity).scaleb(-3))} kWh"
-    minutes, seconds = divmod(line.billed_quantity, 60)
+        return f"{_plain(decimal_of(line.billed_quantity).scaleb(-3))} kWh"
+    minutes, seconds = divmod(int(line.billed_quantity), 60)
     return f"{minutes} min {seconds} s"
 
 

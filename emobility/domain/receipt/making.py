@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
+from emobility.domain.batch.confidential import ConfidentialBook, SealedStatement
 from emobility.domain.batch.hashing import commitment
 from emobility.domain.batch.statement import PairStatement
 from emobility.domain.batch.trees import Proof
@@ -21,7 +23,9 @@ from emobility.domain.receipt.document import (
     PlaceShown,
     QuoteShown,
     Receipt,
+    SealedShown,
     SettledPlace,
+    SignerShown,
     StatementShown,
     canonical,
 )
@@ -34,7 +38,13 @@ CREDIT_NOTE: Final = "This takes the whole charge back; its lines are those of t
 
 
 def evidence_record(
-    quote: RetailQuote, cdr: CDR, *, bill_id: str, seller_key: str, meter: MeterShown | None
+    quote: RetailQuote,
+    cdr: CDR,
+    *,
+    bill_id: str,
+    seller_key: str,
+    meter: MeterShown | None,
+    remarks: Sequence[str] = (),
 ) -> EvidenceRecord:
     """Return what a driver is shown of a CDR, or of a credit CDR.
 
@@ -44,10 +54,11 @@ def evidence_record(
         bill_id: Number of the bill, of a credit that of the bill it takes back.
         seller_key: The MSP's Ed25519 public key, hex.
         meter: Signed values as they may be shown.
+        remarks: What the driver is told besides.
     """
     assert quote.signature is not None, f"quote {quote.quote_id} was never signed"
     priced = price_session(quote.tariff, cdr.periods, ended_at=cdr.ended_at, time_zone=quote.time_zone)
-    sign, notes = (-1, (CREDIT_NOTE,)) if cdr.is_credit else (1, receipt_notes(priced))
+    sign, notes = (-1, (CREDIT_NOTE,)) if cdr.is_credit else (1, receipt_notes(priced, cdr))
     return EvidenceRecord(
         form="wattroam-evidence-1",
         kind="CREDIT" if cdr.is_credit else "CHARGE",
@@ -62,7 +73,7 @@ def evidence_record(
         export_wh=cdr.total_energy_export_wh,
         quote=_quote(quote, quote.signature),
         lines=tuple(LineShown(**asdict(line)) for line in receipt_lines(priced)),
-        notes=notes,
+        notes=(*notes, *remarks),
         currency=quote.tariff.currency,
         total_excl_e4=sign * priced.total.excl_e4,
         total_incl_e4=sign * gross_e4(priced.total),
@@ -78,6 +89,7 @@ def record_commitment(record: EvidenceRecord, *, salt: bytes) -> bytes:
 def settled_place(
     *,
     cdr_key: bytes,
+    meter: bytes,
     proof: Proof,
     statement: PairStatement,
     book: Book,
@@ -89,6 +101,7 @@ def settled_place(
 
     Args:
         cdr_key: The leaf's.
+        meter: Likewise.
         proof: Of the leaf in the evidence tree.
         statement: The pair's, final.
         book: Where it is final.
@@ -97,12 +110,7 @@ def settled_place(
         transaction: Hash of the transaction that proposed the batch.
     """
     return SettledPlace(
-        place=PlaceShown(
-            cdr_key=cdr_key.hex(),
-            index=proof.index,
-            count=proof.count,
-            siblings=tuple(sibling.hex() for sibling in proof.siblings),
-        ),
+        place=_place(cdr_key, meter, proof),
         statement=StatementShown(
             agreement=statement.agreement.hex(),
             sequence=statement.sequence,
@@ -118,15 +126,89 @@ def settled_place(
     )
 
 
+def confidential_place(
+    *,
+    cdr_key: bytes,
+    meter: bytes,
+    proof: Proof,
+    statement: SealedStatement,
+    book: ConfidentialBook,
+    batch_id: bytes,
+    transaction: bytes,
+    sealed: SealedShown,
+    position: int,
+) -> SettledPlace:
+    """Return where a leaf is settled in confidential mode, as its receipt names it; see `settled_place`."""
+    return SettledPlace(
+        place=_place(cdr_key, meter, proof),
+        statement=StatementShown(
+            agreement=statement.agreement.hex(),
+            sequence=statement.sequence,
+            evidence_root=statement.evidence_root.hex(),
+        ),
+        chain=ChainShown(
+            chain_id=book.chain_id,
+            book=book.address.hex(),
+            batch_id=batch_id.hex(),
+            position=position,
+            transaction=transaction.hex(),
+            sealed=sealed,
+        ),
+    )
+
+
+def sealed_shown(
+    statement: SealedStatement,
+    *,
+    salt: bytes,
+    by_cpo: bytes,
+    by_msp: bytes,
+    place: Proof,
+    signers: Sequence[SignerShown],
+) -> SealedShown:
+    """Return what opens a posted hash to a statement.
+
+    Args:
+        statement: Sealed; its amounts stay so.
+        salt: Of the posted hash.
+        by_cpo: The CPO's compact signature of the statement.
+        by_msp: The MSP's.
+        place: Of the hash among the batch's.
+        signers: Who signed for each of the batch's parties.
+    """
+    return SealedShown(
+        cpo=statement.cpo,
+        msp=statement.msp,
+        period_end=int(statement.period_end.timestamp()),
+        amounts=statement.amounts.hex(),
+        salt=salt.hex(),
+        by_cpo=by_cpo.hex(),
+        by_msp=by_msp.hex(),
+        count=place.count,
+        siblings=tuple(sibling.hex() for sibling in place.siblings),
+        signers=tuple(signers),
+    )
+
+
 def unsigned_receipt(record: EvidenceRecord, *, salt: bytes, settled: SettledPlace) -> Receipt:
     """Return the receipt, which its seller signs next; `salt` is that of the record's commitment."""
     return Receipt(
-        form="wattroam-receipt-1",
+        form="wattroam-receipt-2",
         record=record,
         salt=salt.hex(),
         place=settled.place,
         statement=settled.statement,
         chain=settled.chain,
+    )
+
+
+def _place(cdr_key: bytes, meter: bytes, proof: Proof) -> PlaceShown:
+    return PlaceShown(
+        cdr_key=cdr_key.hex(),
+        index=proof.index,
+        count=proof.count,
+        siblings=tuple(sibling.hex() for sibling in proof.siblings),
+        meter=meter.hex(),
     )
 
 

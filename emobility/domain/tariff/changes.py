@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -30,7 +31,7 @@ class Stretch:
     started_at: datetime
     ended_at: datetime
     moment: Moment
-    energy_wh: int
+    energy_wh: int | Fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class Change:
     """At `at`, `energy_wh` after the stretch began, `after` takes over from `before`; None is free."""
 
     at: datetime
-    energy_wh: int
+    energy_wh: int | Fraction
     slot: int
     before: Candidate | None
     after: Candidate | None
@@ -69,14 +70,17 @@ def _clock(book: PriceBook, at: datetime, zone: ZoneInfo) -> LocalMoment | None:
     return book.local(at, zone) if book.looks_at_clock else None
 
 
-def _turning_points(book: PriceBook, stretch: Stretch, zone: ZoneInfo) -> list[tuple[datetime, int]]:
+def _turning_points(book: PriceBook, stretch: Stretch, zone: ZoneInfo) -> list[tuple[datetime, int | Fraction]]:
     """Moments inside the stretch at which any restriction may begin or cease to hold, with the energy until then."""
     start, end = stretch.started_at, stretch.ended_at
-    points = {at: _energy_until(stretch, at) for at in clock_changes(book, start, end, zone)}
+    points: dict[datetime, int | Fraction] = {
+        at: _energy_until(stretch, at) for at in clock_changes(book, start, end, zone)
+    }
     for threshold in book.duration_thresholds:
         at = start + (threshold - stretch.moment.elapsed)
         if start < at < end:
             points[at] = _energy_until(stretch, at)
+    direction = 1 if stretch.energy_wh > 0 else -1
     for threshold_wh in book.energy_thresholds_wh:
         part_wh = threshold_wh - stretch.moment.energy_wh
         # A threshold belongs to what is above it: going up it is reached, going down it is left by the Wh below it.
@@ -85,15 +89,15 @@ def _turning_points(book: PriceBook, stretch: Stretch, zone: ZoneInfo) -> list[t
             # Cut at a whole second and give the first part exactly the energy up to the threshold.
             at = start + timedelta(seconds=-(-((end - start) // _SECOND * reached_wh) // stretch.energy_wh))
             if start < at < end:
-                points[at] = max(reached_wh, points.get(at, reached_wh), key=abs)
+                points[at] = max(points.get(at, reached_wh), reached_wh, key=lambda wh: wh * direction)
     return sorted(points.items())
 
 
 def _energy_until(stretch: Stretch, at: datetime) -> int:
     """Energy up to `at` when it flows evenly, towards zero to whole Wh."""
-    lasted_s = (stretch.ended_at - stretch.started_at) // _SECOND
-    magnitude = abs(stretch.energy_wh) * ((at - stretch.started_at) // _SECOND) // max(1, lasted_s)
-    return magnitude if stretch.energy_wh >= 0 else -magnitude
+    lasted_s = max(1, (stretch.ended_at - stretch.started_at) // _SECOND)
+    share = stretch.energy_wh * ((at - stretch.started_at) // _SECOND)
+    return share // lasted_s if share >= 0 else -(-share // lasted_s)
 
 
 def clock_changes(book: PriceBook, start: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:

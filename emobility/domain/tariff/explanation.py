@@ -17,6 +17,7 @@ from emobility.domain.tariff.priced import (
     PricedLine,
     PricedSession,
     PricingNote,
+    decimal_of,
 )
 from emobility.domain.tariff.tariff import TariffDimension, TaxIncluded
 
@@ -78,10 +79,10 @@ def _line(line: PricedLine, currency: str) -> str:
     )
 
 
-def _quantity(dimension: TariffDimension, quantity: int) -> str:
+def _quantity(dimension: TariffDimension, quantity: int | Fraction) -> str:
     if dimension is TariffDimension.ENERGY:
-        return f"{plain(Decimal(quantity).scaleb(-3))} kWh"
-    return duration(quantity)
+        return f"{plain(decimal_of(quantity).scaleb(-3))} kWh"
+    return duration(int(quantity))
 
 
 def _step(line: PricedLine) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -46,12 +47,12 @@ class _Placed(NamedTuple):
 
     period: ChargingPeriod
     ended_at: datetime
-    energy_wh: int
+    energy_wh: int | Fraction
     elapsed: timedelta
 
     @property
-    def net_wh(self) -> int:
-        return self.period.energy_import_wh - self.period.energy_export_wh
+    def net_wh(self) -> int | Fraction:
+        return self.period.net_wh
 
 
 def merge_alike(
@@ -88,7 +89,7 @@ def _placed(periods: Sequence[ChargingPeriod], ended_at: datetime) -> list[_Plac
     ordered = sorted(periods, key=lambda period: period.started_at)
     ends = [*(period.started_at for period in ordered[1:]), ended_at]
     placed: list[_Placed] = []
-    energy_wh = 0
+    energy_wh: int | Fraction = 0
     started_at: datetime | None = None
     for period, period_ended_at in zip(ordered, ends, strict=True):
         if not only_reserves(period):
@@ -116,6 +117,7 @@ def _joined(one: _Placed, other: _Placed) -> _Placed:
         power_w_max=_higher(period.power_w_max, following.power_w_max),
         current_a_min=_lower(period.current_a_min, following.current_a_min),
         current_a_max=_higher(period.current_a_max, following.current_a_max),
+        energy_rest_wh=(period.energy_rest_wh or Decimal(0)) + (following.energy_rest_wh or Decimal(0)) or None,
     )
     return one._replace(period=whole, ended_at=other.ended_at)
 
@@ -134,7 +136,9 @@ def _standing_throughout(book: PriceBook, zone: ZoneInfo, placed: _Placed) -> _S
     return first if first == last else None
 
 
-def _standing(book: PriceBook, zone: ZoneInfo, placed: _Placed, *, after: timedelta, after_wh: int) -> _Standing:
+def _standing(
+    book: PriceBook, zone: ZoneInfo, placed: _Placed, *, after: timedelta, after_wh: int | Fraction
+) -> _Standing:
     period = placed.period
     clock = None
     if book.looks_at_clock:

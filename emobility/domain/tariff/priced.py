@@ -21,6 +21,11 @@ UNITS: Final = {
 """Wh in a kWh, seconds in an hour: what a quantity is divided by before the price applies."""
 
 
+def decimal_of(quantity: int | Fraction) -> Decimal:
+    """A quantity as a number with all its decimals; only decimals that were stated ever made it a fraction."""
+    return Decimal(quantity) if isinstance(quantity, int) else Decimal(quantity.numerator) / quantity.denominator
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedLine:
     """All that one price component charged for: the audit trail of a total.
@@ -31,7 +36,7 @@ class PricedLine:
         tariff_id: Which tariff, where several price one session.
         price: Per kWh, per hour or once, with the tax in it or not as `tax_included` says.
         vat_percent: The component's VAT; None where the tariff states none.
-        quantity: Wh, seconds or 1, as the periods say.
+        quantity: Wh, seconds or 1, as the periods say; a fraction where a document states less than a Wh.
         billed_quantity: The same after `step_size`.
         step_size: The step that rounded this line up; None where no step was due to it.
         restrictions: Those of the element; all of them held at the start of each period.
@@ -43,8 +48,8 @@ class PricedLine:
     element_index: int
     price: Decimal
     vat_percent: Decimal | None
-    quantity: int
-    billed_quantity: int
+    quantity: int | Fraction
+    billed_quantity: int | Fraction
     step_size: int | None
     restrictions: TariffRestrictions
     period_indices: tuple[int, ...]
@@ -81,7 +86,10 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodSpansPriceChange:
-    """A price changed inside a period, which the CPO should have cut there; the price at its start was applied.
+    """Another price or step, or a fee, became active inside a period, which the CPO should have cut there.
+
+    What was active at its start was applied. A component that costs nothing is not the same as none: its time and
+    energy are in the total that a step rounds up.
 
     `changed_at` is the moment of the first change: on the clock or by duration exactly, by energy as if it flowed
     evenly. None: power or current crossed a threshold at an unknown moment.
@@ -92,6 +100,7 @@ class PeriodSpansPriceChange:
     changed_at: datetime | None
     element_index: int | None
     next_element_index: int | None
+    is_reservation: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ Written from OCPI 2.2.1 and 2.3.0 (mod_tariffs, section 11, and "step_size" in m
 - Prices are before tax, with the tax in them, or bear none (2.3.0: `tax_included`).
 - Energy is net: what was fed in counts negative (OCPI's ENERGY dimension), and a price may be negative.
 
-All sums are integers over one denominator. Each total is rounded once, half away from zero, to ten-thousandths, unless
+All sums are integers over one denominator; only energy of less than a Wh, which a partner's document may state, makes
+them fractions. Each total is rounded once, half away from zero, to ten-thousandths, unless
 a `RoundingPolicy` asks otherwise. A single tariff prices every period, whatever `tariff_id` it bears, so that retail
 can price the same periods; of several, each period names its own.
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -52,7 +54,7 @@ from emobility.domain.tariff.selection import (
     states_rate,
     zone_of,
 )
-from emobility.domain.tariff.span_check import Span, check_span, may_be_odd
+from emobility.domain.tariff.span_check import Held, Span, check_held, check_span, may_be_odd
 from emobility.domain.tariff.tariff import Tariff, TaxIncluded
 
 __all__ = [
@@ -193,8 +195,8 @@ class _Tally:
     def __init__(self, candidate: Candidate, *, is_reservation: bool) -> None:
         self.candidate = candidate
         self.is_reservation = is_reservation
-        self.quantity = 0
-        self.billed = 0
+        self.quantity: int | Fraction = 0
+        self.billed: int | Fraction = 0
         self.step_size: int | None = None
         self.indices: list[int] = []
 
@@ -209,7 +211,7 @@ class _Run:
         self._tallies: dict[Candidate, _Tally] = {}
         self._last: dict[int, _Tally] = {}
         self._notes: list[PricingNote] = []
-        self._energy_wh = 0
+        self._energy_wh: int | Fraction = 0
         self._started_at: datetime | None = None
         self._flat_is_open = True
 
@@ -222,7 +224,7 @@ class _Run:
         else:
             of_period = self._tariffs_of(periods)
         if reservations:
-            self._charge_reservation(of_period, periods, reservations, has_charge=has_charge)
+            self._charge_reservation(of_period, periods, reservations, ended_at, has_charge=has_charge)
         if not has_charge:
             return
         for tariff, first, last in _runs(of_period):
@@ -251,21 +253,21 @@ class _Run:
         for period in periods[first:last]:
             if not only_reserves(period):
                 self._started_at = self._started_at or period.started_at
-                self._energy_wh += period.energy_import_wh - period.energy_export_wh
+                self._energy_wh += period.net_wh
 
     def _charge_session(
         self, book: PriceBook, periods: Sequence[ChargingPeriod], first: int, last: int, ended_at: datetime
     ) -> None:
-        zone = self._zone if book.looks_at_clock else None
-        choices = book.choices(None) if zone is None else _NO_CHOICES
+        zone, looks_at_clock = self._zone, book.looks_at_clock
+        choices = _NO_CHOICES if looks_at_clock else book.choices(None)
         looks_at_state, energy_wh, started_at = book.looks_at_state, self._energy_wh, self._started_at
         moment: Moment | None = None
-        local = None if zone is None else book.local(periods[first].started_at, zone)
+        local = book.local(periods[first].started_at, zone) if looks_at_clock else None
         local_end: LocalMoment | None = None
         for index in range(first, last):
             period = periods[index]
             period_ended_at = periods[index + 1].started_at if index + 1 < last else ended_at
-            if zone is not None and local is not None:
+            if local is not None:
                 local_end = book.local(period_ended_at, zone)
                 choices = book.choices(local)
             if not period.reserved_s or not only_reserves(period):
@@ -274,7 +276,7 @@ class _Run:
                     moment = state(period, energy_wh=energy_wh, elapsed=period.started_at - started_at)
                 if self._flat_is_open:
                     self._flat_is_open = not self._charge_slot(choices[FLAT], moment, 1, index)
-                period_wh = period.energy_import_wh - period.energy_export_wh
+                period_wh = period.net_wh
                 if period_wh:
                     self._charge_slot(choices[ENERGY], moment, period_wh, index)
                 if period.charging_s:
@@ -282,13 +284,15 @@ class _Run:
                 if period.parking_s:
                     self._charge_slot(choices[PARKING_TIME], moment, period.parking_s, index)
                 if looks_at_state or may_be_odd(book, period, period_ended_at, local, local_end):
-                    span = Span(index, period, period_ended_at, local, local_end, moment)
-                    self._notes.extend(check_span(book, span, self._zone))
+                    span = Span(index, period, period_ended_at, local, local_end, moment, self._flat_is_open)
+                    self._notes.extend(check_span(book, span, zone))
                 energy_wh += period_wh
             local = local_end
         self._energy_wh, self._started_at = energy_wh, started_at
 
-    def _charge_slot(self, candidates: tuple[Candidate, ...], moment: Moment | None, quantity: int, index: int) -> bool:
+    def _charge_slot(
+        self, candidates: tuple[Candidate, ...], moment: Moment | None, quantity: int | Fraction, index: int
+    ) -> bool:
         # The first candidate mostly holds whatever the state; asking it here saves a call per dimension and period.
         is_certain = bool(candidates) and not candidates[0].looks_at_state
         active = candidates[0] if is_certain else first_match(candidates, moment)
@@ -307,6 +311,7 @@ class _Run:
         of_period: Sequence[CompiledTariff | None],
         periods: Sequence[ChargingPeriod],
         indices: list[int],
+        ended_at: datetime,
         *,
         has_charge: bool,
     ) -> None:
@@ -328,6 +333,9 @@ class _Run:
             active = first_match(choices[TIME], moment)
             if active is not None:
                 self._reserve(active, period.reserved_s, index)
+            period_ended_at = periods[index + 1].started_at if index + 1 < len(periods) else ended_at
+            held = Held(index, period.started_at, period_ended_at, moment, flat_is_open)
+            self._notes.extend(check_held(book, held, self._zone))
 
     def _reserve(self, active: Candidate, quantity: int, index: int) -> None:
         tally = self._tallies.setdefault(active, _Tally(active, is_reservation=True))
@@ -343,7 +351,7 @@ class _Run:
         session_time = PARKING_TIME if PARKING_TIME in self._last else TIME
         for kind in (ENERGY, session_time, TIME + _RESERVED):
             last = self._last.get(kind)
-            if last is not None and last.candidate.component.step_size > 1:
+            if last is not None and (last.candidate.component.step_size > 1 or kind == ENERGY):
                 self._round_up(last)
 
     def _round_up(self, last: _Tally) -> None:
@@ -352,10 +360,13 @@ class _Run:
             for tally in self._tallies.values()
             if tally.is_reservation is last.is_reservation and tally.candidate.slot == last.candidate.slot
         )
-        step = last.candidate.component.step_size
-        last.step_size = step
+        # 11.4.2: consumed amounts are rounded up to a multiple of the step, and the least step is 1 Wh.
+        step = max(1, last.candidate.component.step_size)
+        missing = -total % step
+        if step > 1 or missing:
+            last.step_size = step
         if total > 0:
-            last.billed += -total % step
+            last.billed += missing
 
     def result(self, rounding: RoundingPolicy) -> PricedSession:
         """Round each sum once, apply the limits and write the lines."""
@@ -385,7 +396,8 @@ class _Run:
     def _exact(self, *, states_tax: bool) -> tuple[Price, list[Price | None]]:
         """The total and the parts by `EXACT`, in integers throughout."""
         scale = self._tariffs[0].scale
-        excl, incl = [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]
+        excl: list[int | Fraction] = [0, 0, 0, 0, 0]
+        incl: list[int | Fraction] = [0, 0, 0, 0, 0]
         used = [False, False, False, False, False]
         for tally in self._tallies.values():
             candidate = tally.candidate
@@ -397,7 +409,7 @@ class _Run:
         unit = _DENOMINATOR * 10**scale.price_decimals
         excl_unit, incl_unit = unit * scale.net_unit, unit * scale.gross_unit
 
-        def rounded(excl_sum: int, incl_sum: int) -> Price:
+        def rounded(excl_sum: int | Fraction, incl_sum: int | Fraction) -> Price:
             return Price(
                 excl_e4=_round(excl_sum * 10_000, excl_unit),
                 incl_e4=_round(incl_sum * 10_000, incl_unit) if states_tax else None,
@@ -457,10 +469,11 @@ def _by_policy(
     return rounded(lines), [rounded(some) if some else None for some in of_part]
 
 
-def _round(numerator: int, denominator: int) -> int:
+def _round(numerator: int | Fraction, denominator: int) -> int:
     """Divide and round half away from zero."""
-    magnitude = (2 * abs(numerator) + denominator) // (2 * denominator)
-    return magnitude if numerator >= 0 else -magnitude
+    if numerator < 0:
+        return -_round(-numerator, denominator)
+    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _limited(price: Price, tariffs: Sequence[Tariff]) -> tuple[Price, Limit | None, Limit | None]:

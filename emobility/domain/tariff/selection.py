@@ -22,6 +22,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from math import lcm
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -122,7 +123,7 @@ def zone_of(name: str) -> ZoneInfo:
 class Moment(NamedTuple):
     """What restrictions that do not look at the clock are checked against: the state as a period starts."""
 
-    energy_wh: int
+    energy_wh: int | Fraction
     elapsed: timedelta
     power_w_low: int | None
     power_w_high: int | None
@@ -246,13 +247,18 @@ class Candidate:
         return self.currents is None or _within(self.currents, current_low, current_high)
 
 
-def costs_the_same(one: Candidate | None, other: Candidate | None) -> bool:
-    """Whether a unit costs the same under both, tax included; without a component it is free."""
-    if one is None or other is None or one.price_scaled == 0:
-        return all(candidate is None or candidate.price_scaled == 0 for candidate in (one, other))
-    return (one.price_scaled * one.net_weight, one.price_scaled * one.gross_weight) == (
+def is_priced_alike(one: Candidate | None, other: Candidate | None) -> bool:
+    """Whether a unit costs the same under both, tax included, and counts towards the same step."""
+    if one is None or other is None:
+        return one is other
+    return (
+        one.price_scaled * one.net_weight,
+        one.price_scaled * one.gross_weight,
+        max(1, one.component.step_size),
+    ) == (
         other.price_scaled * other.net_weight,
         other.price_scaled * other.gross_weight,
+        max(1, other.component.step_size),
     )
 
 
@@ -374,7 +380,7 @@ def compiled_together(tariffs: tuple[Tariff, ...]) -> tuple[CompiledTariff, ...]
     return known
 
 
-def state(period: ChargingPeriod, *, energy_wh: int, elapsed: timedelta) -> Moment:
+def state(period: ChargingPeriod, *, energy_wh: int | Fraction, elapsed: timedelta) -> Moment:
     """The state as `period` starts; where it states one extreme of power or current, that stands for both."""
     power_low, power_high = period.power_w_min, period.power_w_max
     current_low, current_high = period.current_a_min, period.current_a_max
@@ -391,7 +397,11 @@ def state(period: ChargingPeriod, *, energy_wh: int, elapsed: timedelta) -> Mome
 def only_reserves(period: ChargingPeriod) -> bool:
     """Whether the EVSE was only held in a period: the session has not begun, or was never to."""
     return bool(period.reserved_s) and not (
-        period.energy_import_wh or period.energy_export_wh or period.charging_s or period.parking_s
+        period.energy_import_wh
+        or period.energy_export_wh
+        or period.charging_s
+        or period.parking_s
+        or period.energy_rest_wh
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -12,12 +13,14 @@ from emobility.domain.tariff.changes import Stretch, changes
 from emobility.domain.tariff.priced import PeriodSpansPriceChange, PeriodTimeDiffers, PowerNotStated, PricingNote
 from emobility.domain.tariff.selection import (
     DIMENSIONS,
+    FLAT,
+    TIME,
     Candidate,
     LocalMoment,
     Moment,
     PriceBook,
-    costs_the_same,
     first_match,
+    is_priced_alike,
 )
 
 _DAY_S: Final = 86_400
@@ -36,6 +39,18 @@ class Span(NamedTuple):
     local: LocalMoment | None
     local_end: LocalMoment | None
     moment: Moment | None
+    flat_is_open: bool
+    """Whether no fee became active until it started."""
+
+
+class Held(NamedTuple):
+    """A period of a reservation: its place, start, end and state, and whether no fee of the reservation was due yet."""
+
+    place: int
+    started_at: datetime
+    ended_at: datetime
+    moment: Moment
+    flat_is_open: bool
 
 
 def may_be_odd(
@@ -72,18 +87,33 @@ def check_span(book: PriceBook, span: Span, zone: ZoneInfo) -> Sequence[PricingN
     return notes
 
 
+def check_held(book: PriceBook, held: Held, zone: ZoneInfo) -> Iterator[PeriodSpansPriceChange]:
+    """Yield where the price of a reservation changed inside one of its periods."""
+    if book.looks_at_clock or book.looks_at_state:
+        stretch = Stretch(started_at=held.started_at, ended_at=held.ended_at, moment=held.moment, energy_wh=0)
+        slots = (TIME, FLAT) if held.flat_is_open else (TIME,)
+        for note in _first_changes(book, stretch, zone, held.place, slots):
+            yield replace(note, is_reservation=True)
+
+
 def _change_notes(book: PriceBook, span: Span, zone: ZoneInfo) -> Iterator[PricingNote]:
     stretch = Stretch(
         started_at=span.period.started_at,
         ended_at=span.ended_at,
         moment=span.moment or _NO_STATE,
-        energy_wh=span.period.energy_import_wh - span.period.energy_export_wh,
+        energy_wh=span.period.net_wh,
     )
+    return _first_changes(book, stretch, zone, span.place, _slots_used(span))
+
+
+def _first_changes(
+    book: PriceBook, stretch: Stretch, zone: ZoneInfo, place: int, slots: tuple[int, ...]
+) -> Iterator[PeriodSpansPriceChange]:
     noted: set[int] = set()
-    for change in changes(book, stretch, zone, _slots_used(span.period)):
-        if change.slot not in noted and not costs_the_same(change.before, change.after):
+    for change in changes(book, stretch, zone, slots):
+        if change.slot not in noted and not is_priced_alike(change.before, change.after):
             noted.add(change.slot)
-            yield _note(span.place, change.slot, change.at, change.before, change.after)
+            yield _note(place, change.slot, change.at, change.before, change.after)
 
 
 def _power_notes(book: PriceBook, span: Span) -> Iterator[PricingNote]:
@@ -99,9 +129,9 @@ def _power_notes(book: PriceBook, span: Span) -> Iterator[PricingNote]:
     if lowest == highest:
         return
     choices = book.choices(span.local)
-    for slot in _slots_used(span.period):
+    for slot in _slots_used(span):
         at_lowest, at_highest = first_match(choices[slot], lowest), first_match(choices[slot], highest)
-        if not costs_the_same(at_lowest, at_highest):
+        if not is_priced_alike(at_lowest, at_highest):
             yield _note(span.place, slot, None, at_lowest, at_highest)
 
 
@@ -138,7 +168,7 @@ def _state_may_turn(book: PriceBook, span: Span) -> bool:
     moment, period = span.moment, span.period
     if moment is None:
         return False
-    end_wh = moment.energy_wh + period.energy_import_wh - period.energy_export_wh
+    end_wh = moment.energy_wh + period.net_wh
     low_wh, high_wh = min(moment.energy_wh, end_wh), max(moment.energy_wh, end_wh)
     if any(low_wh < wh <= high_wh for wh in book.energy_thresholds_wh):
         return True
@@ -146,6 +176,7 @@ def _state_may_turn(book: PriceBook, span: Span) -> bool:
     return any(moment.elapsed < threshold < end for threshold in book.duration_thresholds)
 
 
-def _slots_used(period: ChargingPeriod) -> tuple[int, ...]:
-    quantities = (period.energy_import_wh - period.energy_export_wh, period.charging_s, period.parking_s)
+def _slots_used(span: Span) -> tuple[int, ...]:
+    period = span.period
+    quantities = (period.net_wh, period.charging_s, period.parking_s, span.flat_is_open)
     return tuple(slot for slot, quantity in enumerate(quantities) if quantity)

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from emobility.domain.money import decimal_from_e4
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.conditions import duration, plain
-from emobility.domain.tariff.priced import Limit, PricedLine, PricedSession
+from emobility.domain.tariff.priced import Limit, PricedLine, PricedSession, decimal_of
 from emobility.domain.tariff.pricing import price_session_by_several
 from emobility.domain.tariff.rounding import EXACT, RoundingPolicy
 from emobility.domain.tariff.selection import Moment, only_reserves, state, zone_of
@@ -45,7 +46,7 @@ class Choice:
     period_index: int
     dimension: TariffDimension
     is_reservation: bool
-    quantity: int
+    quantity: int | Fraction
     tariff_id: str | None
     element_index: int | None
     passed_over: tuple[PassedOver, ...]
@@ -59,8 +60,8 @@ class StepTaken:
     is_reservation: bool
     element_index: int
     step_size: int
-    used: int
-    added: int
+    used: int | Fraction
+    added: int | Fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,15 +148,19 @@ def _failed_in_state(r: TariffRestrictions, moment: Moment) -> Iterator[FailedRe
             yield FailedRestriction(name=f"max_{name}", asked=f"below {show(high)}", found=show(highest))
 
 
-def _kilo(value: int | Decimal | None) -> str:
-    return "not stated" if value is None else plain(Decimal(value).scaleb(-3))
+def _kilo(value: int | Fraction | Decimal | None) -> str:
+    return "not stated" if value is None else plain(_decimal(value).scaleb(-3))
 
 
-def _amperes(value: int | Decimal | None) -> str:
-    return "not stated" if value is None else plain(Decimal(value))
+def _amperes(value: int | Fraction | Decimal | None) -> str:
+    return "not stated" if value is None else plain(_decimal(value))
 
 
-def _lasted(value: int | Decimal | None) -> str:
+def _decimal(value: int | Fraction | Decimal) -> Decimal:
+    return value if isinstance(value, Decimal) else decimal_of(value)
+
+
+def _lasted(value: int | Fraction | Decimal | None) -> str:
     return "not stated" if value is None else duration(int(value))
 
 
@@ -163,21 +168,21 @@ def _choices(tariffs: Sequence[Tariff], periods: Sequence[ChargingPeriod], time_
     zone = zone_of(time_zone)
     is_expired = all(only_reserves(period) for period in periods)
     kinds = [Reservation.RESERVATION_EXPIRES, Reservation.RESERVATION] if is_expired else [Reservation.RESERVATION]
-    energy_wh = 0
+    energy_wh: int | Fraction = 0
     started_at: datetime | None = None
     held_at = next((period.started_at for period in periods if period.reserved_s), None)
     flats = {False: False, True: False}
     for index, period in enumerate(periods):
         tariff = _tariff_of(period, tariffs)
         wall = period.started_at.astimezone(zone)
-        uses: list[tuple[TariffDimension, bool, int, Moment]] = []
+        uses: list[tuple[TariffDimension, bool, int | Fraction, Moment]] = []
         if period.reserved_s and held_at is not None:
             moment = Moment(0, period.started_at - held_at, None, None, None, None)
             uses += [(TariffDimension.FLAT, True, 1, moment), (TariffDimension.TIME, True, period.reserved_s, moment)]
         if not only_reserves(period):
             started_at = started_at or period.started_at
             moment = state(period, energy_wh=energy_wh, elapsed=period.started_at - started_at)
-            net_wh = period.energy_import_wh - period.energy_export_wh
+            net_wh = period.net_wh
             uses += [
                 (TariffDimension.FLAT, False, 1, moment),
                 (TariffDimension.ENERGY, False, net_wh, moment),
@@ -276,7 +281,7 @@ def _told_passed(passed: PassedOver) -> str:
 def _told_step(step: StepTaken) -> str:
     what = f"{'reservation ' if step.is_reservation else ''}{step.dimension}"
     return (
-        f"Step of {step.step_size} on {step.used} of {what}: {step.added} more,"
+        f"Step of {step.step_size} on {plain(decimal_of(step.used))} of {what}: {plain(decimal_of(step.added))} more,"
         f" at the price of element {step.element_index + 1}."
     )
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from emobility.protocols.ocmf.record import Direction, VerifiedOCMF, VerifiedReading, verify
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
+
+_MEASURED_TIME: Final = frozenset({("S", "S"), ("S", "R"), ("I", "R"), ("R", "R")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,14 @@ class VerifiedCharge:
     def energy_wh(self) -> int:
         """Signed energy, in Wh."""
         return self.end.energy_wh - self.begin.energy_wh
+
+    @property
+    def is_time_measured(self) -> bool:
+        """Whether the meter vouches for how long it took (OCMF 1.4.1, table 19).
+
+        Both ends by a synchronised clock, or the end by a duration of legal quality that began at an informative one.
+        """
+        return (self.begin.time_status, self.end.time_status) in _MEASURED_TIME
 
 
 def verify_charge(records: Sequence[str], *, public_key_hex: str, begin_wh: int, end_wh: int) -> VerifiedCharge:

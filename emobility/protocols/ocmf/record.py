@@ -1,11 +1,12 @@
 """Verify one OCMF record: its form, its signature under the pinned key, and that its values may be billed.
 
-The bytes are never rewritten: the signature covers the payload as the meter wrote it. pyocmf (MIT) reads the fields
-and checks the signature; the rules it leaves to its user stand here.
+The bytes are never rewritten: the signature covers the payload as the meter wrote it. pyocmf (MIT) reads the fields;
+the signature and the rules that it leaves to its user stand here and in `signature.py`.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -18,17 +19,22 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pyocmf import OCMF, EnergyUnit, MeterStatus, PyOCMFError, SignatureMethod, SpecWarning
+from pyocmf import OCMF, EnergyUnit, MeterStatus, PyOCMFError, SpecWarning
 
 from emobility.domain.errors import MalformedInput
 from emobility.domain.quantities import EnergyUnit as WhUnit
 from emobility.domain.quantities import wh_from_register
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
+from emobility.protocols.ocmf.signature import DEFAULT_METHOD, is_signed
 
 RECORD_CHARACTERS_MAX: Final = 20_000
 """The longest records known hold some dozens of readings and stay below 8,000."""
 _PREFIX: Final = "OCMF|"
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+_NUMBER_IN_TEXT: Final = re.compile(r" *-?[0-9]+(\.[0-9]+)?")
+"""Some meters write the register as text, filled up with spaces or zeros."""
+_TIME_UNITS: Final = frozenset({"s", "sec", "min", "h"})
+"""Some meters sign how long it took, beside the energy; we take time from elsewhere and pass this over."""
 _PAGE: Final = re.compile(r"([TF])(0|[1-9][0-9]*)")
 _SIGNATURE_KEYS: Final = frozenset({"SA", "SE", "SM", "SD"})
 _KEY_NAMES: Final = frozenset({"pk", "publickey", "public_key", "key"})
@@ -92,7 +98,7 @@ class VerifiedOCMF:
 
 def payload_of(record_text: str) -> str:
     """Return what the meter signed, as it wrote it. Raises `OCMFRefused`."""
-    return _sections(record_text)[0]
+    return sections(record_text)[0]
 
 
 def payload_hash(record_text: str) -> str:
@@ -102,8 +108,8 @@ def payload_hash(record_text: str) -> str:
 
 def stated_readings(payload_text: str) -> tuple[VerifiedReading, ...]:
     """Return the readings that a payload states, **without** a signature to vouch for them. Raises `OCMFRefused`."""
-    strict_json(payload_text)
-    return _readings(_parsed(f'{_PREFIX}{payload_text}|{{"SD":"00"}}'))
+    payload = strict_json(payload_text)
+    return _readings(_parsed(f'{_PREFIX}{payload_text}|{{"SD":"00"}}'), payload)
 
 
 def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:
@@ -116,12 +122,12 @@ def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:
     Raises:
         OCMFRefused: with the rule that was broken.
     """
-    payload_text, signature_text = _sections(record_text)
+    payload_text, signature_text = sections(record_text)
     payload = strict_json(payload_text)
     signature = strict_json(signature_text)
     _refuse_foreign_keys(payload, signature)
     record = _parsed(record_text.strip())
-    _refuse_wrong_signature(record, public_key_hex)
+    _refuse_wrong_signature(payload_text, signature, public_key_hex)
     page = _PAGE.fullmatch(str(payload.get("PG", "")))
     if page is None:
         raise OCMFRefused(OCMFRule.PAGINATION, f"PG is {payload.get('PG')!r}")
@@ -133,12 +139,13 @@ def verify(record_text: str, public_key_hex: str) -> VerifiedOCMF:
         meter=meter,
         page_context=page[1],
         page=int(page[2]),
-        readings=_readings(record),
+        readings=_readings(record, payload),
         public_key_hex=public_key_hex,
     )
 
 
-def _sections(record_text: str) -> tuple[str, str]:
+def sections(record_text: str) -> tuple[str, str]:
+    """Return payload and signature, as they are written. Raises `OCMFRefused`."""
     text = record_text.strip()
     if len(text) > RECORD_CHARACTERS_MAX:
         raise OCMFRefused(OCMFRule.MALFORMED, f"{len(text)} characters")
@@ -194,6 +201,9 @@ def _refuse_foreign_keys(payload: dict[str, Any], signature: dict[str, Any]) -> 
     form = _HEX if encoding == "hex" else _BASE64
     if not isinstance(data, str) or encoding not in {"hex", "base64"} or form.fullmatch(data) is None:
         raise OCMFRefused(OCMFRule.SIGNATURE, f"SD is not {encoding}")
+    if encoding == "base64" and base64.b64encode(base64.b64decode(data)).decode() != data:
+        # Bits left over in its last character say nothing: the same bytes could be written in several ways.
+        raise OCMFRefused(OCMFRule.SIGNATURE, "SD is not in the one form of base64")
 
 
 def _parsed(text: str) -> OCMF:
@@ -206,24 +216,28 @@ def _parsed(text: str) -> OCMF:
             raise OCMFRefused(OCMFRule.MALFORMED, str(error)) from error
 
 
-def _refuse_wrong_signature(record: OCMF, public_key_hex: str) -> None:
-    if record.signature.SA is SignatureMethod.BRAINPOOL256R1_SHA256:
-        # OCMF writes brainpool256r1, the key library brainpoolP256r1; pyocmf compares the two as text.
-        record.signature.SA = SignatureMethod.BRAINPOOLP256R1_SHA256
-    try:
-        is_valid = record.verify_signature(public_key_hex)
-    except (PyOCMFError, ValueError) as error:
-        raise OCMFRefused(OCMFRule.SIGNATURE, str(error)) from error
-    if not is_valid:
+def _refuse_wrong_signature(payload_text: str, signature: dict[str, Any], public_key_hex: str) -> None:
+    data, method = signature["SD"], signature.get("SA", DEFAULT_METHOD)
+    raw = bytes.fromhex(data) if signature.get("SE", "hex") == "hex" else base64.b64decode(data)
+    if not is_signed(payload_text.encode(), raw, method=str(method), public_key_hex=public_key_hex):
         raise OCMFRefused(OCMFRule.SIGNATURE, "it is not the pinned key's")
 
 
-def _readings(record: OCMF) -> tuple[VerifiedReading, ...]:
-    readings = tuple(_reading(reading) for reading in record.payload.RD)
+def _readings(record: OCMF, payload: dict[str, Any]) -> tuple[VerifiedReading, ...]:
+    for written in payload["RD"]:
+        _refuse_number_text(written.get("RV"))
+    readings = tuple(_reading(reading) for reading in record.payload.RD if reading.RU not in _TIME_UNITS)
     if not readings:
         raise OCMFRefused(OCMFRule.MALFORMED, "no readings")
     _refuse_mixed_units(readings)
     return readings
+
+
+def _refuse_number_text(value: Any) -> None:
+    """A JSON number was looked at as it was read; a text would be read more leniently than it looks."""
+    is_plain = _NUMBER_IN_TEXT.fullmatch(value) is not None if isinstance(value, str) else type(value) is not bool
+    if not is_plain:
+        raise OCMFRefused(OCMFRule.NUMBER_TEXT, repr(value))
 
 
 def _refuse_mixed_units(readings: Sequence[VerifiedReading]) -> None:

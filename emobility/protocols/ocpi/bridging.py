@@ -19,7 +19,7 @@ from emobility.protocols.ocpi import v211, v221
 from emobility.protocols.ocpi.bridge_rules import RULES
 from emobility.protocols.ocpi.bridge_walk import Loss, LossReason, NotBridgeable, Walk, Way
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
-from emobility.protocols.ocpi.versions import SPOKEN
+from emobility.protocols.ocpi.versions import ONLY_230, SPOKEN
 
 __all__ = [
     "ANSWER_LOSSES_HEADER",
@@ -121,8 +121,7 @@ _OBJECTS: Final[dict[str, str]] = {
     ModuleID.HUBCLIENTINFO: "ClientInfo",
 }
 _COMMANDS: Final = {name.value: kind.__name__ for name, kind in v221.COMMANDS.items()}
-_ONLY_230: Final = frozenset({ModuleID.BOOKINGS, ModuleID.INVOICERECONCILIATION, ModuleID.PAYMENTS})
-_NOT_211: Final = _ONLY_230 | {ModuleID.CHARGINGPROFILES, ModuleID.HUBCLIENTINFO}
+_NOT_211: Final = ONLY_230 | {ModuleID.CHARGINGPROFILES, ModuleID.HUBCLIENTINFO}
 
 
 def _steps(from_version: str, to_version: str) -> list[tuple[str, str]]:
@@ -132,7 +131,7 @@ def _steps(from_version: str, to_version: str) -> list[tuple[str, str]]:
 
 
 def _refuse_missing_module(way: Way, version: str) -> None:
-    missing = {v211.VERSION: _NOT_211, v221.VERSION: _ONLY_230}.get(version, frozenset())
+    missing = {v211.VERSION: _NOT_211, v221.VERSION: ONLY_230}.get(version, frozenset())
     if way.module in missing:
         raise NotBridgeable(f"{version} has no module {way.module}")
     is_command = way.module == ModuleID.COMMANDS and way.side is InterfaceRole.RECEIVER

@@ -19,7 +19,7 @@ from emobility.protocols.ocpi.bridging import Bridged, NotBridgeable, Way, bridg
 from emobility.protocols.ocpi.headers import Routing, authorization, next_link, routing_headers
 from emobility.protocols.ocpi.status import StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read, write
-from emobility.protocols.ocpi.versions import NATIVE
+from emobility.protocols.ocpi.versions import NATIVE, native_to
 
 T = TypeVar("T")
 
@@ -285,9 +285,10 @@ class OCPIClient:
         return answer_of(self._bridged_answer(response, method, at, to_party))
 
     def _bridged(self, body: bytes, method: str, at: PeerInterface | None, to_party: PartyId | None) -> bytes:
-        if at is None or self.version == NATIVE:
+        if at is None or self.version == native_to(at.module):
             return body
-        bridged = bridge(body, self._way(method, at, to_party), from_version=NATIVE, to_version=self.version)
+        way = self._way(method, at, to_party)
+        bridged = bridge(body, way, from_version=native_to(at.module), to_version=self.version)
         self._tell(bridged, at)
         return bridged.body
 
@@ -295,11 +296,11 @@ class OCPIClient:
         self, answer: HttpResponse, method: str, at: PeerInterface | None, to_party: PartyId | None
     ) -> HttpResponse:
         """Raises `PeerFailed` for an answer that our version can't say."""
-        if at is None or self.version == NATIVE:
+        if at is None or self.version == native_to(at.module):
             return answer
         way = replace(self._way(method, at, to_party), is_answer=True)
         try:
-            bridged = bridge(answer.body, way, from_version=self.version, to_version=NATIVE)
+            bridged = bridge(answer.body, way, from_version=self.version, to_version=native_to(at.module))
         except NotJSON:
             return answer  # told apart in `answer_of`
         except NotBridgeable as error:

@@ -22,6 +22,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +33,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
@@ -55,7 +58,9 @@ from emobility.protocols.ocpi.headers import MalformedAuthorization, Routing, ro
 from emobility.protocols.ocpi.key_api import KeyAPI
 from emobility.protocols.ocpi.party_keys import ensure_own_key
 from emobility.protocols.ocpi.peers import (
+    INCOMING_TOKEN,
     PEER,
+    PEER_ROLE,
     STRICT,
     Peer,
     PeerRole,
@@ -87,6 +92,7 @@ from emobility.protocols.ocpi.status import (
     OCPIError,
     StatusCode,
 )
+from emobility.protocols.ocpi.straight import NarrowedRouter, straight
 from emobility.protocols.ocpi.v221 import (
     CredentialsRole,
     Endpoint,
@@ -96,8 +102,17 @@ from emobility.protocols.ocpi.v221 import (
     read,
     write,
 )
-from emobility.protocols.ocpi.versions import NATIVE, SPOKEN, details_in, opposite, read_credentials
+from emobility.protocols.ocpi.versions import (
+    NATIVE,
+    ONLY_230,
+    SPOKEN,
+    details_in,
+    native_to,
+    opposite,
+    read_credentials,
+)
 
+_OF_CALLERS: Final = (INCOMING_TOKEN, PEER, PEER_ROLE)
 HUB_PEER_ID: Final = "hub"
 """Name under which a hosted party keeps the platform it registered at, unless the operator names another."""
 
@@ -215,7 +230,7 @@ class OCPIHost:
         """Add the OCPI app and the operator's routes to the service's FastAPI or Starlette app."""
         below = "" if self._fixed_party else "/{party}"
         app.router.routes += [
-            Mount(f"{below}/ocpi", app=self.app),
+            self._mount(),
             Route(f"{below}/ocpi-register", self._operator(authorize, self._register), methods=["POST"]),
             Route(f"{below}/ocpi-peers", self._operator(authorize, self._list_peers), methods=["GET"]),
             Route(
@@ -236,6 +251,13 @@ class OCPIHost:
             ),
             *KeyAPI(self.ports).routes(below, lambda handler: self._operator(authorize, handler)),
         ]
+
+    def straight(self, app: ASGIApp) -> ASGIApp:
+        """Return the service's app, with OCPI served before it: messages need none of its layers."""
+        return straight(app, self._mount())
+
+    def _mount(self) -> Mount:
+        return Mount("/ocpi" if self._fixed_party else "/{party}/ocpi", app=self.app)
 
     def add_routes(self, routes: Sequence[BaseRoute]) -> None:
         """Serve further routes below `/ocpi`, after our own."""
@@ -371,11 +393,8 @@ class OCPIHost:
         ]
         for version in self.registrar.versions:
             routes += self._routes_of(version)
-        app = Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: self._http_error, Exception: self._http_error},
-        )
-        app.router.redirect_slashes = False
+        app = Starlette(exception_handlers={HTTPException: self._http_error, Exception: self._http_error})
+        app.router = NarrowedRouter(routes)
         return app
 
     def _routes_of(self, version: str) -> list[BaseRoute]:
@@ -388,6 +407,8 @@ class OCPIHost:
         return _in_both_spellings(served)
 
     def _served_by(self, interface: Interface, version: str) -> list[_Served]:
+        if interface.module in ONLY_230 and version != native_to(interface.module):
+            return []
         base = f"/{version}/{interface.module}/{interface.role.value.lower()}"
         return [
             (f"{base}{path}".rstrip("/"), [method], self._module(handler, interface, version))
@@ -424,12 +445,12 @@ class OCPIHost:
         return serve
 
     def _module(self, handler: Handler, interface: Interface, version: str) -> Callable[[Request], Awaitable[Response]]:
-        """Serve a functional module. Handlers speak `NATIVE`; what comes in another version is bridged, both ways."""
+        """Serve a functional module. Handlers speak the version their module is native to; another is bridged."""
 
         async def serve(request: Request) -> Response:
             async def handle(ids: MessageIds) -> Reply:
                 call = await self.call_of(request, ids, version)
-                if version == NATIVE:
+                if version == native_to(interface.module):
                     reply = await handler(call)
                 else:
                     reply = await _bridged(call, handler, interface, version)
@@ -458,13 +479,19 @@ class OCPIHost:
         value = request.headers.get(names.AUTHORIZATION)
         if value is None:
             raise NotAuthenticated
-        async with self.ports.units.begin() as unit:
-            for token, is_plain in _presented_tokens(value):
-                found = await peer_of_token(unit, own_party, token)
-                if found is not None and (found[0].tolerances.accepts_plain_token or not is_plain):
-                    peer, use = found
-                    return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
-        raise NotAuthenticated
+        question = ("caller", self.service, own_party, sha256(value.encode()).digest())
+        caller = await self.ports.units.concluded(question, _OF_CALLERS, partial(self._caller, own_party, value))
+        if caller is None:
+            raise NotAuthenticated
+        return caller
+
+    async def _caller(self, own_party: PartyId, authorization: str, unit: UnitOfWork) -> Caller | None:
+        for token, is_plain in _presented_tokens(authorization):
+            found = await peer_of_token(unit, own_party, token)
+            if found is not None and (found[0].tolerances.accepts_plain_token or not is_plain):
+                peer, use = found
+                return Caller(peer=peer, token_use=use, roles=tuple(await roles_of(unit, peer)))
+        return None
 
     async def registered_caller(self, request: Request, own_party: PartyId, version: str = NATIVE) -> Caller:
         """Return the registered platform that calls. Raises `NotAuthenticated`, for TOKEN_A too (4.1.1).

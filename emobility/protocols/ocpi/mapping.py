@@ -459,7 +459,7 @@ def period_to_ocpi(period: ChargingPeriod) -> v221.ChargingPeriod:
     """Return a charging period. ENERGY is net (10.4.2); what was fed in stands beside it as ENERGY_EXPORT."""
     kind = CdrDimensionType
     volumes: list[tuple[CdrDimensionType, Decimal | None]] = [
-        (kind.ENERGY, kwh(period.energy_import_wh - period.energy_export_wh)),
+        (kind.ENERGY, _net_kwh(period)),
         (kind.ENERGY_EXPORT, kwh(period.energy_export_wh) if period.energy_export_wh else None),
         (kind.TIME, hours(period.charging_s) if period.charging_s else None),
         (kind.PARKING_TIME, hours(period.parking_s) if period.parking_s else None),
@@ -476,8 +476,13 @@ def period_to_ocpi(period: ChargingPeriod) -> v221.ChargingPeriod:
     )
 
 
+def _net_kwh(period: ChargingPeriod) -> Decimal:
+    whole = kwh(period.energy_import_wh - period.energy_export_wh)
+    return whole if period.energy_rest_wh is None else whole + period.energy_rest_wh / 1000
+
+
 def period_from_ocpi(period: v221.ChargingPeriod) -> ChargingPeriod:
-    """Return a charging period. Raises `NotInOurWords` when a dimension stands twice."""
+    """Return a charging period, with what it states below a Wh. Raises `NotInOurWords`: a dimension stands twice."""
     kind = CdrDimensionType
     volumes: dict[CdrDimensionType, Decimal] = {}
     for dimension in period.dimensions:
@@ -487,8 +492,10 @@ def period_from_ocpi(period: v221.ChargingPeriod) -> ChargingPeriod:
     exported = wh_of(volumes.get(kind.ENERGY_EXPORT, Decimal(0)))
     if kind.ENERGY_IMPORT in volumes:
         imported = wh_of(volumes[kind.ENERGY_IMPORT])
+        net_kwh = volumes[kind.ENERGY_IMPORT] - volumes.get(kind.ENERGY_EXPORT, Decimal(0))
     else:
-        imported = wh_of(volumes.get(kind.ENERGY, Decimal(0))) + exported
+        net_kwh = volumes.get(kind.ENERGY, Decimal(0))
+        imported = wh_of(net_kwh) + exported
 
     def whole(dimension: CdrDimensionType) -> int | None:
         return wh_of(volumes[dimension]) if dimension in volumes else None
@@ -505,6 +512,7 @@ def period_from_ocpi(period: v221.ChargingPeriod) -> ChargingPeriod:
         current_a_min=volumes.get(kind.MIN_CURRENT),
         current_a_max=volumes.get(kind.MAX_CURRENT),
         tariff_id=period.tariff_id,
+        energy_rest_wh=(net_kwh * 1000 - (imported - exported)) or None,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from emobility.domain.errors import MalformedInput, RuleBroken
@@ -100,11 +101,18 @@ class StoredPartyKeys:
 
     async def keys_of(self, party_id: PartyId, *, for_party: PartyId) -> Sequence[VerifyKey]:
         """Return what everybody here goes by, and what this party's operator entered."""
-        async with self._units.begin() as unit:
-            rows = await unit.table(PARTY_KEY).select(
-                {"party_id": party_id, "holder": (EVERYBODY, for_party.code)}, order_by=("valid_from",)
-            )
-        return [row.verify_key() for row in rows]
+        question = ("keys", party_id, for_party)
+        return await self._units.concluded(
+            question, (PARTY_KEY,), partial(stored_keys, party_id=party_id, for_party=for_party)
+        )
+
+
+async def stored_keys(unit: UnitOfWork, party_id: PartyId, *, for_party: PartyId) -> Sequence[VerifyKey]:
+    """Return the keys of a party that are in rows, for one who goes by them."""
+    rows = await unit.table(PARTY_KEY).select(
+        {"party_id": party_id, "holder": (EVERYBODY, for_party.code)}, order_by=("valid_from",)
+    )
+    return tuple(row.verify_key() for row in rows)
 
 
 class RegistryPartyKeys:
@@ -166,7 +174,16 @@ def party_keys(ports: Ports) -> PartyKeys:
 
 async def own_key(unit: UnitOfWork, party_id: PartyId, *, now: datetime) -> PartyKeyRow | None:
     """Return the key that a party of ours signs with now: the newest generation that is valid."""
-    rows = await unit.table(PARTY_KEY).select({"party_id": party_id, "holder": EVERYBODY, "source": KeySource.OWN})
+    return newest_valid(await own_keys(party_id, unit), now=now)
+
+
+async def own_keys(party_id: PartyId, unit: UnitOfWork) -> Sequence[PartyKeyRow]:
+    """Return the keys of a party of ours, past and revoked ones too."""
+    return await unit.table(PARTY_KEY).select({"party_id": party_id, "holder": EVERYBODY, "source": KeySource.OWN})
+
+
+def newest_valid(rows: Sequence[PartyKeyRow], *, now: datetime) -> PartyKeyRow | None:
+    """Return the one of our keys that is signed with now."""
     good = [row for row in rows if row.verify_key().is_good(created=now, now=now)]
     return max(good, key=lambda row: row.generation or 0, default=None)
 

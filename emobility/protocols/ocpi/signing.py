@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -24,6 +25,7 @@ from emobility.ports.http import HttpResponse
 from emobility.ports.party_keys import ANY_NAME, PartyKeys
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.client import AnswerNotAuthentic, Envelope
 from emobility.protocols.ocpi.headers import MalformedRouting, routing_of
 from emobility.protocols.ocpi.message_signatures import (
@@ -48,7 +50,15 @@ from emobility.protocols.ocpi.message_signatures import (
     unsigned_answer,
     unsigned_request,
 )
-from emobility.protocols.ocpi.party_keys import PartyKeyRow, StoredPartyKeys, ensure_own_key, own_key, party_keys
+from emobility.protocols.ocpi.party_keys import (
+    PARTY_KEY,
+    PartyKeyRow,
+    ensure_own_key,
+    newest_valid,
+    own_keys,
+    party_keys,
+    stored_keys,
+)
 from emobility.protocols.ocpi.peers import Peer, PeerRole
 from emobility.protocols.ocpi.status import OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read
@@ -94,6 +104,7 @@ class SeenSignature:
 SIGNATURE_RULE: Final = TableSpec(
     name="ocpi_signature_rule", record=SignatureRule, key=("own_party", "party_id"), is_reference=True
 )
+_OF_RULES: Final = (SIGNATURE_RULE, PARTY_KEY)
 SEEN_SIGNATURE: Final = TableSpec(
     name="ocpi_seen_signature", record=SeenSignature, key=("own_party", "signer", "nonce")
 )
@@ -119,13 +130,15 @@ class MessageSigning:
 
     async def is_required(self, own_party: PartyId, party_id: PartyId) -> bool:
         """Tell whether a party must sign what it sends and answers to `own_party`."""
-        async with self._ports.units.begin() as unit:
-            rule = await unit.table(SIGNATURE_RULE).get(own_party, party_id)
+        question = ("must sign", own_party, party_id)
+        return await self._ports.units.concluded(question, _OF_RULES, partial(self._must_sign, own_party, party_id))
+
+    async def _must_sign(self, own_party: PartyId, party_id: PartyId, unit: UnitOfWork) -> bool:
+        rule = await unit.table(SIGNATURE_RULE).get(own_party, party_id)
         if rule is not None:
             return rule.is_required
         # Whose key is ours stands in our rows: while a registry is away, who signs nothing goes on.
-        ours = StoredPartyKeys(self._ports.units)
-        return any(key.is_ours for key in await ours.keys_of(party_id, for_party=own_party))
+        return any(key.is_ours for key in await stored_keys(unit, party_id, for_party=own_party))
 
     # Requests
 
@@ -313,8 +326,9 @@ class MessageSigning:
     # Keys
 
     async def _own(self, party_id: PartyId) -> PartyKeyRow | None:
-        async with self._ports.units.begin() as unit:
-            return await own_key(unit, party_id, now=self._ports.clock.now())
+        question = ("own keys", party_id)
+        rows = await self._ports.units.concluded(question, (PARTY_KEY,), partial(own_keys, party_id))
+        return newest_valid(rows, now=self._ports.clock.now())
 
     async def _made(self, key: PartyKeyRow, unsigned: Unsigned) -> dict[str, str]:
         signature = await self._ports.signer.sign(key.party_id, unsigned.base, generation=key.generation or 0)
@@ -482,18 +496,22 @@ class _Seen:
         """Store what waits; return which of it was there."""
         async with self._one_at_a_time:
             entries, self._waiting, self._next = list(self._waiting.values()), {}, None
-            now = self._ports.clock.now()
-            async with self._ports.units.begin() as unit:
-                table = unit.table(SEEN_SIGNATURE)
-                if self._purged_at is None or now - self._purged_at >= PURGE_EVERY:
-                    old = await table.select(before=("expires_at", now), limit=PURGE_ROWS)
-                    for each in old:
-                        await table.remove(each.own_party, each.signer, each.nonce)
-                    self._purged_at = now if len(old) < PURGE_ROWS else None
-                repeated = await table.insert_all(entries)
-                # What a crash of the database forgets could be repeated for `SEEN_FOR` at most.
-                await unit.commit(is_repeatable=True)
+            await self._purge(self._ports.clock.now())
+            # What a crash of the database forgets could be repeated for `SEEN_FOR` at most.
+            repeated = await self._ports.units.insert_all(SEEN_SIGNATURE, entries, is_repeatable=True)
         return {(each.own_party, each.signer, each.nonce) for each in repeated}
+
+    async def _purge(self, now: datetime) -> None:
+        if self._purged_at is not None and now - self._purged_at < PURGE_EVERY:
+            return
+        async with self._ports.units.begin() as unit:
+            table = unit.table(SEEN_SIGNATURE)
+            old = await table.select(before=("expires_at", now), limit=PURGE_ROWS)
+            for each in old:
+                await table.remove(each.own_party, each.signer, each.nonce)
+            if old:
+                await unit.commit(is_repeatable=True)
+        self._purged_at = now if len(old) < PURGE_ROWS else None
 
 
 def hubs_of(roles: Iterable[PeerRole]) -> set[PartyId]:

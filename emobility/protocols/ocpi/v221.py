@@ -123,7 +123,7 @@ class InterfaceRole(StrEnum):
 
 
 class ModuleID(StrEnum):
-    """Modules we know, of all versions. AGREEMENTS, DISPUTES and RULES are our own (6.3.3 custom modules)."""
+    """Modules we know, of all versions; those that begin with `wattroam` are our own (6.3.3 custom modules)."""
 
     AGREEMENTS = "wattroam-agreements"
     BOOKINGS = "bookings"
@@ -136,6 +136,7 @@ class ModuleID(StrEnum):
     INVOICERECONCILIATION = "invoicereconciliation"
     LOCATIONS = "locations"
     PAYMENTS = "payments"
+    RECONCILIATION = "wattroam-reconciliation"
     RULES = "wattroam-rules"
     SESSIONS = "sessions"
     TARIFFS = "tariffs"

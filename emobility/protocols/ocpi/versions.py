@@ -130,8 +130,14 @@ def details_in(version: str, endpoints: Sequence[Endpoint], *, role: Role) -> An
             if each.identifier == ModuleID.CREDENTIALS or v211.interface_role(each.identifier, role) is each.role
         ]
         return v211.VersionDetails(version=version, endpoints=shown)
-    newer = () if version == v230.VERSION else _ONLY_230
+    newer = frozenset() if version == v230.VERSION else ONLY_230
     return v221.VersionDetails(version=version, endpoints=[each for each in endpoints if each.identifier not in newer])
 
 
-_ONLY_230: Final = (ModuleID.BOOKINGS, ModuleID.INVOICERECONCILIATION, ModuleID.PAYMENTS)
+ONLY_230: Final = frozenset({ModuleID.BOOKINGS.value, ModuleID.INVOICERECONCILIATION.value, ModuleID.PAYMENTS.value})
+"""Modules that no other version has; their objects are said in it alone."""
+
+
+def native_to(module: str) -> str:
+    """Return the version in which our back offices work with a module's objects."""
+    return v230.VERSION if module in ONLY_230 else NATIVE

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {EvidenceLeaf} from "../trees/EvidenceTree.sol";
-import {SumNode} from "../trees/SumTree.sol";
 import {PairSet} from "../types/PairSet.sol";
 import {PairStatement} from "../types/PairStatement.sol";
 import {Signature} from "../types/Signature.sol";
@@ -210,13 +209,14 @@ interface ISettlementBook {
     ) external pure returns (bool);
 
     /// @notice Whether a CDR's amounts stand at `index` under the statement's sum root, which adds up to its figures.
+    /// @param siblings Nodes beside the path, from the bottom up, packed: hash, due u64, credit u64 each.
     function verifySum(
         PairStatement calldata statement,
         bytes32 evidenceLeaf,
         uint64 dueE4,
         uint64 creditE4,
         uint256 index,
-        SumNode[] calldata siblings
+        bytes calldata siblings
     ) external pure returns (bool);
 
     /// @notice The id of an agreement with these terms: their EIP-712 struct hash.

@@ -9,22 +9,25 @@ import {MerkleTree} from "./MerkleTree.sol";
 /// @param importWh Energy drawn from the grid, in Wh.
 /// @param exportWh Energy fed in, in Wh.
 /// @param commitment keccak(0x02 || salt || the canonical evidence record).
+/// @param meter keccak(0x03 || salt || the meter's signed record); zero where no meter signed, and in a credit.
 struct EvidenceLeaf {
     uint8 kind;
     bytes32 cdrKey;
     uint64 importWh;
     uint64 exportWh;
     bytes32 commitment;
+    bytes32 meter;
 }
 
 /// @notice The tree for drivers and auditors: Merkle without sums.
 library EvidenceTree {
-    /// @notice keccak(0x00 || kind u8 || cdrKey || importWh u64 || exportWh u64 || commitment).
+    /// @notice keccak(0x00 || kind u8 || cdrKey || importWh u64 || exportWh u64 || commitment || meter).
     function hash(EvidenceLeaf calldata leaf) internal pure returns (bytes32) {
-        return
-            keccak256(
-                abi.encodePacked(uint8(0x00), leaf.kind, leaf.cdrKey, leaf.importWh, leaf.exportWh, leaf.commitment)
-            );
+        return keccak256(
+            abi.encodePacked(
+                uint8(0x00), leaf.kind, leaf.cdrKey, leaf.importWh, leaf.exportWh, leaf.commitment, leaf.meter
+            )
+        );
     }
 
     /// @notice Whether the leaf with hash `leaf` stands at `index` among `count` leaves under `root`.

@@ -22,6 +22,13 @@ library ReferenceTrees {
         return _sumProof(leaves, 0, leaves.length, index);
     }
 
+    /// @dev Siblings as a contract takes them.
+    function pack(SumNode[] memory nodes) internal pure returns (bytes memory packed) {
+        for (uint256 i = 0; i < nodes.length; ++i) {
+            packed = abi.encodePacked(packed, nodes[i].hash, nodes[i].dueE4, nodes[i].creditE4);
+        }
+    }
+
     function _split(uint256 count) private pure returns (uint256 left) {
         left = 1;
         while (left * 2 < count) left *= 2;

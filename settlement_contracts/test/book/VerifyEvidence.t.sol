@@ -21,12 +21,13 @@ contract VerifyEvidenceTest is Settlement {
         (EvidenceLeaf[] memory leaves, bytes32[] memory hashes) = _leaves(bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
         EvidenceLeaf memory leaf = leaves[index];
-        uint256 field = change % 5;
+        uint256 field = change % 6;
         if (field == 0) leaf.kind ^= 1;
         if (field == 1) leaf.cdrKey ^= bytes32(uint256(1) << (change >> 8) % 256);
         if (field == 2) leaf.importWh ^= uint64(1) << uint64((change >> 8) % 64);
         if (field == 3) leaf.exportWh ^= uint64(1) << uint64((change >> 8) % 64);
         if (field == 4) leaf.commitment ^= bytes32(uint256(1) << (change >> 8) % 256);
+        if (field == 5) leaf.meter ^= bytes32(uint256(1) << (change >> 8) % 256);
 
         assertFalse(book.verifyEvidence(_over(hashes), leaf, index, ReferenceTrees.proof(hashes, index)), "refused");
     }
@@ -75,7 +76,8 @@ contract VerifyEvidenceTest is Settlement {
                 cdrKey: dice,
                 importWh: uint64(uint256(dice) >> 64),
                 exportWh: uint64(uint256(dice) >> 128),
-                commitment: keccak256(abi.encode(dice))
+                commitment: keccak256(abi.encode(dice)),
+                meter: i % 2 == 0 ? bytes32(0) : keccak256(abi.encode("meter", dice))
             });
             leaves[i] = leaf;
             hashes[i] = keccak256(
@@ -85,7 +87,8 @@ contract VerifyEvidenceTest is Settlement {
                     leaf.cdrKey,
                     bytes8(leaf.importWh),
                     bytes8(leaf.exportWh),
-                    leaf.commitment
+                    leaf.commitment,
+                    leaf.meter
                 )
             );
         }

@@ -18,7 +18,7 @@ contract VerifySumTest is Settlement {
         (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
 
-        assertTrue(_verify(_over(leaves), amounts[index], index, ReferenceTrees.sumProof(leaves, index)), "proved");
+        assertTrue(_verify(_over(leaves), amounts[index], index, _proof(leaves, index)), "proved");
     }
 
     function testFuzz_AChangedAmountIsRefused(uint256 count, uint256 index, uint256 seed, uint256 change) public view {
@@ -30,7 +30,7 @@ contract VerifySumTest is Settlement {
         if (change % 3 == 1) amount.creditE4 ^= flip;
         if (change % 3 == 2) amount.evidenceLeaf ^= bytes32(uint256(flip));
 
-        assertFalse(_verify(_over(leaves), amount, index, ReferenceTrees.sumProof(leaves, index)), "refused");
+        assertFalse(_verify(_over(leaves), amount, index, _proof(leaves, index)), "refused");
     }
 
     function testFuzz_StatementsThatDoNotAddUpAreRefused(uint256 count, uint256 index, uint256 seed, bool isDue)
@@ -43,10 +43,7 @@ contract VerifySumTest is Settlement {
         if (isDue) ++root.dueE4;
         else ++root.creditE4;
 
-        assertFalse(
-            _verify(_under(root, leaves.length), amounts[index], index, ReferenceTrees.sumProof(leaves, index)),
-            "refused"
-        );
+        assertFalse(_verify(_under(root, leaves.length), amounts[index], index, _proof(leaves, index)), "refused");
     }
 
     function testFuzz_ANeighbourWithAnotherAmountIsRefused(uint256 count, uint256 index, uint256 seed) public view {
@@ -56,10 +53,34 @@ contract VerifySumTest is Settlement {
         SumNode[] memory proof = ReferenceTrees.sumProof(leaves, index);
         ++proof[seed % proof.length].creditE4;
 
-        assertFalse(_verify(statement, amounts[index], index, proof), "refused");
+        assertFalse(_verify(statement, amounts[index], index, ReferenceTrees.pack(proof)), "refused");
     }
 
-    function _verify(PairStatement memory statement, Amounts memory amount, uint256 index, SumNode[] memory proof)
+    function testFuzz_SumsThatOutgrowTheirFieldProveNothing(bytes32 dice, uint64 dueE4) public view {
+        // Signed figures that an overflow would reach: 2^64 more than what they say.
+        dueE4 = uint64(bound(dueE4, 1, type(uint64).max));
+        bytes32 own = keccak256(bytes.concat(hex"00", dice, bytes8(dueE4), bytes8(0)));
+        bytes memory sibling = abi.encodePacked(dice, type(uint64).max, uint64(0));
+        bytes32 root = keccak256(bytes.concat(hex"01", own, bytes8(dueE4), bytes8(0), sibling));
+        PairStatement memory statement = PairStatement(0, 0, root, packFigures(dueE4 - 1, 0, 2, 1, 0));
+
+        assertFalse(_verify(statement, Amounts(dice, dueE4, 0), 0, sibling), "refused");
+    }
+
+    function testFuzz_AProofThatIsLongerOrShorterIsRefused(uint256 count, uint256 index, uint256 seed) public view {
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 2, 70), seed);
+        index = bound(index, 0, leaves.length - 1);
+        bytes memory proof = _proof(leaves, index);
+        bytes memory shorter = new bytes(proof.length - 1);
+        for (uint256 i = 0; i < shorter.length; ++i) {
+            shorter[i] = proof[i];
+        }
+
+        assertFalse(_verify(_over(leaves), amounts[index], index, abi.encodePacked(proof, uint8(0))), "longer");
+        assertFalse(_verify(_over(leaves), amounts[index], index, shorter), "shorter");
+    }
+
+    function _verify(PairStatement memory statement, Amounts memory amount, uint256 index, bytes memory proof)
         private
         view
         returns (bool)
@@ -67,13 +88,16 @@ contract VerifySumTest is Settlement {
         return book.verifySum(statement, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
     }
 
+    function _proof(SumNode[] memory leaves, uint256 index) private pure returns (bytes memory) {
+        return ReferenceTrees.pack(ReferenceTrees.sumProof(leaves, index));
+    }
+
     function _over(SumNode[] memory leaves) private pure returns (PairStatement memory) {
         return _under(ReferenceTrees.sumRoot(leaves), leaves.length);
     }
 
     function _under(SumNode memory root, uint256 count) private pure returns (PairStatement memory) {
-        return
-            PairStatement(0, 0, root.hash, packFigures(uint64(root.dueE4), uint64(root.creditE4), uint32(count), 1, 0));
+        return PairStatement(0, 0, root.hash, packFigures(root.dueE4, root.creditE4, uint32(count), 1, 0));
     }
 
     function _leaves(uint256 count, uint256 seed)

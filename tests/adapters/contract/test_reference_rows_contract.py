@@ -116,3 +116,72 @@ async def test_what_others_changed_is_asked_again_and_a_lost_listener_keeps_noth
     assert rows.age_s == UNFOLLOWED_AGE_S
     with rows.followed():
         assert other.find(("q",)) is None
+
+
+async def test_what_follows_from_rows_is_worked_out_again_after_each_change_of_theirs(world: World) -> None:
+    spec = replace(world.things, is_reference=True)
+
+    async def numbers(unit: Any) -> list[int]:
+        return [each.number for each in await unit.table(spec).select({"party_id": world.thing("t").party_id})]
+
+    for number in range(1, 5):
+        await _put(world, world.units, spec, world.thing("t", number=number))
+        for _ in range(2):
+            assert await world.units.concluded("numbers", (spec,), numbers) == [number]
+    async with world.units.begin() as unit:
+        await unit.table(spec).put(world.thing("t", number=9))  # never committed
+        assert await world.units.concluded("numbers", (spec,), numbers) == [4]
+    assert await world.units.concluded("numbers", (spec,), numbers) == [4]
+
+
+async def test_nothing_is_concluded_for_a_while_from_rows_that_change_often(world: World) -> None:
+    async def nothing(_: Any) -> None:
+        return
+
+    with pytest.raises(AssertionError, match="nothing that follows"):
+        await world.units.concluded("question", (world.things,), nothing)
+
+
+async def test_a_conclusion_is_kept_while_its_tables_stay_the_same_and_no_longer_than_a_row() -> None:
+    rows = ReferenceRows()
+    both = ("thing", "other")
+
+    before = rows.generations(both)
+    rows.conclude("q", None, before=before, now=rows.generations(both))
+
+    assert rows.concluded("q", rows.generations(both)) == (None,)  # that there is nothing is an answer too
+    assert rows.concluded("another", rows.generations(both)) is None
+    rows.of("a third").begin_change()
+    assert rows.concluded("q", rows.generations(both)) == (None,)
+    rows.changed_elsewhere(["other"])
+    assert rows.concluded("q", rows.generations(both)) is None
+    rows.conclude("q", "read before the notice", before=before, now=rows.generations(both))
+    assert rows.concluded("q", rows.generations(both)) is None
+
+
+async def test_nothing_is_concluded_while_a_change_is_open() -> None:
+    rows = ReferenceRows()
+    before = rows.generations(("thing",))
+    rows.conclude("q", "old", before=before, now=before)
+
+    rows.of("thing").begin_change()
+
+    during = rows.generations(("thing",))
+    assert rows.concluded("q", during) is None
+    rows.conclude("q", "half", before=during, now=during)
+    rows.of("thing").end_change()
+    assert rows.concluded("q", rows.generations(("thing",))) is None
+
+
+async def test_conclusions_are_bounded_in_number_and_in_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ReferenceRows()
+    now = rows.generations(("thing",))
+    for number in range(QUESTIONS_MAX + 1):
+        rows.conclude(number, number, before=now, now=now)
+
+    assert rows.concluded(0, now) is None
+    assert rows.concluded(QUESTIONS_MAX, now) == (QUESTIONS_MAX,)
+    loop = asyncio.get_running_loop()
+    later_s = loop.time() + UNFOLLOWED_AGE_S + 0.1
+    monkeypatch.setattr(loop, "time", lambda: later_s)
+    assert rows.concluded(QUESTIONS_MAX, now) is None

@@ -120,3 +120,40 @@ async def test_another_process_that_remembers_the_key_stops_using_it_within_the_
                 break
             assert tried_s - began_s <= ERASURE_SEEN_WITHIN_S
             await asyncio.sleep(0.02)
+
+
+async def test_what_is_bound_to_a_subject_shares_its_fate(world: World) -> None:
+    driver, other = world.vault.subject_of("04AA"), world.vault.subject_of("04BB")
+    await world.vault.seal("a", identifier="04AA")
+    record = await world.vault.seal("OCMF", identifier="CS1/7")
+    apart = await world.vault.seal("OCMF", identifier="CS1/8")
+    until = world.clock.now() + timedelta(days=1)
+
+    await world.vault.bind(record.subject, to=driver)
+    await world.vault.bind(record.subject, to=driver)
+    await world.vault.bind(apart.subject, to=other)
+    await world.vault.restrict(driver, until=until)
+
+    with pytest.raises(SubjectRestricted):
+        await world.vault.open(record)
+    assert await world.vault.evidence.open(record) == "OCMF"
+    assert await world.vault.open(apart) == "OCMF"
+    await world.vault.erase(driver)
+    with pytest.raises(SubjectErased):
+        await world.vault.evidence.open(record)
+
+
+@pytest.mark.parametrize("how", ["erase", "restrict"])
+async def test_what_is_bound_too_late_follows_at_once(world: World, how: str) -> None:
+    driver = world.vault.subject_of("04AA")
+    await world.vault.seal("a", identifier="04AA")
+    record = await world.vault.seal("OCMF", identifier="CS1/7")
+    if how == "erase":
+        await world.vault.erase(driver)
+    else:
+        await world.vault.restrict(driver, until=world.clock.now() + timedelta(days=1))
+
+    await world.vault.bind(record.subject, to=driver)
+
+    with pytest.raises(SubjectErased if how == "erase" else SubjectRestricted):
+        await world.vault.open(record)

@@ -77,6 +77,7 @@ def evidence_leaf(leaf: Leaf) -> bytes:
         big_endian(leaf.import_wh, 8),
         big_endian(leaf.export_wh, 8),
         leaf.commitment,
+        leaf.meter,
     )
     return keccak(b"".join(parts))
 
@@ -107,7 +108,7 @@ def sum_root(leaves: Sequence[Leaf]) -> tuple[bytes, int, int]:
             return keccak(b"\x00" + evidence_leaf(leaf) + amounts), leaf.due_e4, leaf.credit_e4
         middle = split(len(part))
         halves = root(part[:middle]), root(part[middle:])
-        nodes = b"".join(h + big_endian(due, 16) + big_endian(credit, 16) for h, due, credit in halves)
+        nodes = b"".join(h + big_endian(due, 8) + big_endian(credit, 8) for h, due, credit in halves)
         return keccak(b"\x01" + nodes), halves[0][1] + halves[1][1], halves[0][2] + halves[1][2]
 
     return root(ordered)

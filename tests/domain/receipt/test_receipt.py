@@ -13,14 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.batch.calls import BatchState, Proposal
+from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.trees import Proof
 from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.checking import Check, Verdict, Verification, verify_receipt
-from emobility.domain.receipt.document import EvidenceRecord, MeterShown, Receipt, canonical, read
+from emobility.domain.receipt.document import EvidenceRecord, MeterShown, PlaceShown, Receipt, canonical, read
+from emobility.domain.receipt.making import record_commitment
 from emobility.domain.receipt.settled import ChainAnswers, chain_finding
 from emobility.protocols.ocmf import OCMFRefused
 from emobility.protocols.ocmf.showing import is_opened, meter_shown
 from tests.domain.receipt.world import (
+    CDR_,
     METER_SALT,
     NEIGHBOUR_E4,
     WHOLESALE_E4,
@@ -245,10 +248,30 @@ def test_no_terms_are_so_strange_that_a_check_does_not_end(
         _forged(statement={"evidence_root": "00" * 32}),
         _forged(record={"bill_id": "bill-2"}),
         _forged(record={"import_wh": 2**64}),
+        _forged(place={"meter": "01" * 32}),
+        {"form": "wattroam-receipt-1"},
     ],
 )
 def test_a_charge_that_is_not_in_the_statement_is_refused_though_it_is_signed(forged: dict[str, Any]) -> None:
     assert Check.STATEMENT in refused(a_file(**forged))
+
+
+def test_a_receipt_from_before_leaves_had_a_meter_still_verifies() -> None:
+    receipt = read(a_file(), Receipt)
+    leaf = keccak256(
+        b"\0\0"
+        + bytes.fromhex(receipt.place.cdr_key)
+        + receipt.record.import_wh.to_bytes(8, "big")
+        + receipt.record.export_wh.to_bytes(8, "big")
+        + record_commitment(receipt.record, salt=bytes.fromhex(receipt.salt))
+    )
+    place = PlaceShown(cdr_key=receipt.place.cdr_key, index=0, count=1, siblings=())
+    statement = msgspec.structs.replace(receipt.statement, evidence_root=leaf.hex())
+    old = {"form": "wattroam-receipt-1", "place": place, "statement": statement}
+
+    assert refused(a_file(**old)) == []
+    newer = msgspec.structs.replace(place, meter="00" * 32)
+    assert Check.STATEMENT in refused(a_file(**old | {"place": newer}))
 
 
 # Meter values
@@ -411,3 +434,12 @@ def test_the_place_of_a_proof_is_the_statements() -> None:
         count=receipt.place.count,
         siblings=tuple(bytes.fromhex(sibling) for sibling in receipt.place.siblings),
     ) == SETTLED.trees.evidence_proof(SETTLED.index)
+
+
+def test_periods_that_state_less_than_a_wh_are_shown_and_add_up() -> None:
+    first, last = CDR_.periods
+    thirds = replace(first, energy_import_wh=4_999, energy_rest_wh=Decimal("0.6")), last
+    record = a_record(replace(CDR_, periods=thirds))
+
+    assert record.periods[0].energy_rest_wh == Decimal("0.6")
+    assert refused(canonical(Settled(record).receipt())) == []

@@ -13,7 +13,7 @@ import msgspec
 from emobility.adapters.signing import Ed25519Signer
 from emobility.domain.batch.calls import BatchState, Proposal
 from emobility.domain.batch.hashing import keccak256
-from emobility.domain.batch.leaf import Leaf, LeafKind, leaf_of
+from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind, leaf_of
 from emobility.domain.batch.statement import PairStatement, pairs_hash, statement_of
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.batch.typed_data import Book, batch_id_of
@@ -105,9 +105,9 @@ def a_credit() -> CDR:
 class Settled:
     """The CDR among others in a final statement."""
 
-    def __init__(self, record: EvidenceRecord, cdr: CDR = CDR_, neighbours: int = 4) -> None:
+    def __init__(self, record: EvidenceRecord, cdr: CDR = CDR_, neighbours: int = 4, meter: bytes = NO_METER) -> None:
         self.record = record
-        leaf = leaf_of(cdr, pair_secret=PAIR_SECRET, commitment=record_commitment(record, salt=SALT))
+        leaf = leaf_of(cdr, pair_secret=PAIR_SECRET, commitment=record_commitment(record, salt=SALT), meter=meter)
         self.trees = StatementTrees([leaf, *(neighbour(n) for n in range(neighbours))])
         self.index = self.trees.leaves.index(leaf)
         self.statement = statement_of(self.trees, agreement=b"\x22" * 32, sequence=7, period_end=OPENS)
@@ -121,6 +121,7 @@ class Settled:
             salt=SALT,
             settled=settled_place(
                 cdr_key=self.trees.leaves[self.index].cdr_key,
+                meter=self.trees.leaves[self.index].meter,
                 proof=self.trees.evidence_proof(self.index),
                 statement=self.statement,
                 book=BOOK,
@@ -166,6 +167,7 @@ def neighbour(number: int) -> Leaf:
         import_wh=1_000,
         export_wh=0,
         commitment=keccak256(b"\x02" + bytes([number])),
+        meter=NO_METER,
         due_e4=NEIGHBOUR_E4,
         credit_e4=0,
     )

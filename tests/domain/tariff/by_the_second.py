@@ -70,7 +70,8 @@ class Second:
     @property
     def energy_wh(self) -> Fraction:
         """Net energy of this second; below zero where the vehicle fed in (mod_cdrs, CdrDimensionType, ENERGY)."""
-        return Fraction(self.period.energy_import_wh - self.period.energy_export_wh, self.count)
+        period = self.period
+        return (period.energy_import_wh - period.energy_export_wh + Fraction(period.energy_rest_wh or 0)) / self.count
 
 
 Active = Mapping[TariffDimension, PriceComponent]

@@ -60,7 +60,14 @@ def case_of_2_3_0(seed: int) -> Case:
     draw = Random(seed ^ 0x5EED)
     kinds = (*[TaxIncluded.NO] * 6, *[TaxIncluded.YES] * 3, TaxIncluded.NOT_APPLICABLE)
     drawn = replace(drawn, tariff=replace(drawn.tariff, tax_included=draw.choice(kinds)))
+    if draw.random() < 0.3:
+        drawn = replace(drawn, periods=tuple(_finer(draw, period) for period in drawn.periods))
     return _under_several(draw, drawn) if draw.random() < 0.2 else drawn
+
+
+def _finer(draw: Random, period: ChargingPeriod) -> ChargingPeriod:
+    """The same with less than a Wh more or less, as a partner's document may state it."""
+    return period if period.reserved_s else replace(period, energy_rest_wh=Decimal(draw.randint(-5, 5)) / 10)
 
 
 def _under_several(draw: Random, drawn: Case) -> Case:

@@ -228,6 +228,8 @@ def _stretch(
     states_power, states_current = draw.random() < 0.6, draw.random() < 0.6
     # A vehicle that asks for no power may still draw some.
     draws = kind == "charging" or (kind in ("parking", "waiting") and draw.random() < 0.2)
+    # A document may state less than a Wh, down to a tenth (a kWh with four decimals).
+    is_fine = draws and draw.random() < 0.2
     seconds = []
     for number in range(lasts_s):
         power_w = draw.choice(powers) if states_power else None
@@ -245,6 +247,7 @@ def _stretch(
                 current_a_min=current_a,
                 current_a_max=current_a,
                 tariff_id=tariff_id,
+                energy_rest_wh=Decimal(draw.randint(-5, 5)) / 10 if is_fine else None,
             )
         )
         if draw.random() < 0.1:
@@ -278,6 +281,8 @@ def _merged(draw: Random, alike: Sequence[ChargingPeriod]) -> ChargingPeriod:
         name: sum(getattr(period, name) for period in alike)
         for name in ("energy_import_wh", "energy_export_wh", "charging_s", "parking_s", "reserved_s")
     }
+    rest_wh = sum((period.energy_rest_wh or Decimal(0) for period in alike), start=Decimal(0))
+    changed["energy_rest_wh"] = rest_wh or None
     for lowest, highest in (("power_w_min", "power_w_max"), ("current_a_min", "current_a_max")):
         reached = [getattr(period, lowest) for period in alike]
         if None in reached:
@@ -293,4 +298,5 @@ def _flowing(draw: Random, period: ChargingPeriod, lasts_s: int) -> ChargingPeri
         period,
         energy_import_wh=draw.randint(0, 20) * lasts_s if period.energy_import_wh else 0,
         energy_export_wh=draw.randint(0, 20) * lasts_s if period.energy_export_wh else 0,
+        energy_rest_wh=None,  # the engine cuts whole Wh
     )

@@ -45,18 +45,16 @@ def difference(seed: int) -> str | None:
         found = _difference(_price(drawn, periods), expected)
         if found is not None:
             return f"seed {seed}, told as {name}: {found}"
-    notes = _price(drawn, drawn.coarse).notes
-    if spans_price_change(coarsely) and not any(isinstance(note, PeriodSpansPriceChange) for note in notes):
-        return f"seed {seed}: a period spans a price change and no note says so"
-    return None
+    missing = spans(coarsely) - _noted(drawn)
+    return f"seed {seed}: no note says that a period spans a change of {missing}" if missing else None
 
 
 def _cut_by_the_engine(drawn: Case) -> Iterator[tuple[ChargingPeriod, ...]]:
     """The coarse periods cut where the engine finds changes, if they are what it can cut to the second.
 
-    Energy may reach a threshold within a second, and reservations "stay whole" (`split_at_price_changes`).
+    Energy may reach a threshold within a second.
     """
-    if len(drawn.tariffs) > 1 or any(period.reserved_s for period in drawn.coarse):
+    if len(drawn.tariffs) > 1:
         return
     tariff = drawn.tariffs[0]
     limits = [element.restrictions for element in tariff.elements]
@@ -64,25 +62,40 @@ def _cut_by_the_engine(drawn: Case) -> Iterator[tuple[ChargingPeriod, ...]]:
         yield split_at_price_changes(tariff, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
 
 
-def spans_price_change(walked: Walk) -> bool:
-    """Whether another price becomes active within a period, for something that the period holds.
+Span = tuple[datetime, TariffDimension, bool]
+"""Where a period starts, what changed inside it, and whether of a reservation."""
 
-    Not looked at, as the engine has no note for them: fees, a reservation, another step at the same price.
-    """
-    prices: dict[tuple[datetime, TariffDimension], set[tuple[Fraction, Fraction]]] = {}
+
+def spans(walked: Walk) -> set[Span]:
+    """What else becomes active within a period: another price or step for something that it holds, or the fee."""
+    prices: dict[Span, set[tuple[Fraction, Fraction, int] | None]] = {}
+    found: set[Span] = set()
+    has_fee: set[bool] = set()
+    seen: set[datetime] = set()
     for second, active in walked:
-        for dimension in METERED if not second.is_reserved else ():
-            if quantity_of(dimension, second)[1]:
+        start, is_reserved = second.period.started_at, second.is_reserved
+        for dimension in METERED:
+            if quantity_of(dimension, second)[1] and (dimension is TariffDimension.TIME or not is_reserved):
                 price = _price_of(active.get(dimension), second.tariff)
-                prices.setdefault((second.period.started_at, dimension), set()).add(price)
-    return any(len(known) > 1 for known in prices.values())
+                prices.setdefault((start, dimension, is_reserved), set()).add(price)
+        if TariffDimension.FLAT in active and is_reserved not in has_fee:
+            has_fee.add(is_reserved)
+            found |= {(start, TariffDimension.FLAT, is_reserved)} if start in seen else set()
+        seen.add(start)
+    return found | {span for span, known in prices.items() if len(known) > 1}
 
 
-def _price_of(component: PriceComponent | None, tariff: Tariff | None) -> tuple[Fraction, Fraction]:
+def _noted(drawn: Case) -> set[Span]:
+    starts = sorted(period.started_at for period in drawn.coarse)
+    notes = [note for note in _price(drawn, drawn.coarse).notes if isinstance(note, PeriodSpansPriceChange)]
+    return {(starts[note.period_index], note.dimension, note.is_reservation) for note in notes}
+
+
+def _price_of(component: PriceComponent | None, tariff: Tariff | None) -> tuple[Fraction, Fraction, int] | None:
     if component is None or tariff is None:
-        return (Fraction(0), Fraction(0))
+        return None
     unit = Charge(component=component, tariff=tariff, quantity=Fraction(1))
-    return (unit.excl, unit.incl)
+    return (unit.excl, unit.incl, max(1, component.step_size))
 
 
 def _price(drawn: Case, periods: Sequence[ChargingPeriod]) -> PricedSession:

@@ -24,7 +24,7 @@ STANDARD_OFFSET_H = {
 }
 
 Bill = dict[str, Price | None]
-Consumed = tuple[Tariff, PriceComponent, int]
+Consumed = tuple[Tariff, PriceComponent, int | Fraction]
 """How much of a component was used, and whose it is."""
 Entry = tuple[str, Tariff, PriceComponent, Fraction]
 
@@ -35,7 +35,7 @@ class Situation(NamedTuple):
     period: ChargingPeriod
     at: datetime
     first: datetime
-    drawn_wh: int
+    drawn_wh: Fraction
     time_zone: str
 
 
@@ -76,13 +76,29 @@ def bill_by_several(periods: Sequence[tuple[ChargingPeriod, Tariff | None]], tim
 
 
 def _is_used(period: ChargingPeriod) -> bool:
-    return period.charging_s > 0 or period.parking_s > 0 or period.energy_import_wh != 0 or period.energy_export_wh != 0
+    has_energy = period.energy_import_wh != 0 or period.energy_export_wh != 0 or _net_wh(period) != 0
+    return period.charging_s > 0 or period.parking_s > 0 or has_energy
+
+
+def _net_wh(period: ChargingPeriod) -> Fraction:
+    return period.energy_import_wh - period.energy_export_wh + Fraction(period.energy_rest_wh or 0)
 
 
 def active_components(tariff: Tariff, situation: Situation) -> dict[str, PriceComponent | None]:
     """For each dimension the component of a session that is active at a moment."""
     open_elements = [e for e in tariff.elements if e.restrictions.reservation is None]
     return {kind: _first(open_elements, kind, situation) for kind in ("ENERGY", "TIME", "PARKING_TIME", "FLAT")}
+
+
+def active_in_reservation(
+    tariff: Tariff, at: datetime, *, since: datetime, time_zone: str, expired: bool
+) -> dict[str, PriceComponent | None]:
+    """For each dimension of a reservation the component that is active at a moment."""
+    ranked = [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION_EXPIRES" and expired]
+    ranked += [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION"]
+    no_use = ChargingPeriod(started_at=at, energy_import_wh=0, charging_s=0, parking_s=0)
+    situation = Situation(no_use, at, since, Fraction(0), time_zone)
+    return {kind: _first(ranked, kind, situation) for kind in ("FLAT", "TIME")}
 
 
 def _first(elements: Sequence[TariffElement], kind: str, situation: Situation) -> PriceComponent | None:
@@ -121,8 +137,8 @@ def _in_the_session(element: TariffElement, situation: Situation) -> Iterator[bo
     lasted_s = (situation.at - situation.first).total_seconds()
     powers = [value for value in (period.power_w_min, period.power_w_max) if value is not None]
     currents = [value for value in (period.current_a_min, period.current_a_max) if value is not None]
-    yield r.energy_wh_min is None or Fraction(situation.drawn_wh, 1000) >= Fraction(r.energy_wh_min, 1000)
-    yield r.energy_wh_max is None or Fraction(situation.drawn_wh, 1000) < Fraction(r.energy_wh_max, 1000)
+    yield r.energy_wh_min is None or situation.drawn_wh / 1000 >= Fraction(r.energy_wh_min, 1000)
+    yield r.energy_wh_max is None or situation.drawn_wh / 1000 < Fraction(r.energy_wh_max, 1000)
     yield r.duration_s_min is None or lasted_s >= r.duration_s_min
     yield r.duration_s_max is None or lasted_s < r.duration_s_max
     yield r.power_w_min is None or (bool(powers) and powers[0] >= r.power_w_min)
@@ -133,10 +149,10 @@ def _in_the_session(element: TariffElement, situation: Situation) -> Iterator[bo
 
 def _use(periods: Sequence[tuple[ChargingPeriod, Tariff | None]], time_zone: str) -> list[Entry]:
     used: dict[str, list[Consumed]] = {"ENERGY": [], "TIME": [], "PARKING_TIME": [], "FLAT": []}
-    drawn_wh = 0
+    drawn_wh = Fraction(0)
     for period, tariff in periods:
-        net_wh = period.energy_import_wh - period.energy_export_wh
-        volumes = {
+        net_wh = _net_wh(period)
+        volumes: dict[str, int | Fraction] = {
             "ENERGY": net_wh,
             "TIME": period.charging_s,
             "PARKING_TIME": period.parking_s,
@@ -153,7 +169,7 @@ def _use(periods: Sequence[tuple[ChargingPeriod, Tariff | None]], time_zone: str
     _fill_step(used["ENERGY"])
     _fill_step(used["PARKING_TIME"] or used["TIME"])
     return [
-        (kind, tariff, component, Fraction(volume, {"ENERGY": 1000, "FLAT": 1}.get(kind, 3600)))
+        (kind, tariff, component, Fraction(volume) / {"ENERGY": 1000, "FLAT": 1}.get(kind, 3600))
         for kind, consumed in used.items()
         for tariff, component, volume in consumed
     ]
@@ -167,27 +183,27 @@ def _reservation(
     for period, tariff in periods:
         if tariff is None:
             continue
-        ranked = [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION_EXPIRES" and expired]
-        ranked += [e for e in tariff.elements if e.restrictions.reservation == "RESERVATION"]
-        no_use = ChargingPeriod(started_at=period.started_at, energy_import_wh=0, charging_s=0, parking_s=0)
-        situation = Situation(no_use, period.started_at, periods[0][0].started_at, 0, time_zone)
+        active = active_in_reservation(
+            tariff, period.started_at, since=periods[0][0].started_at, time_zone=time_zone, expired=expired
+        )
         for kind, volume, target in (("FLAT", 0 if fees else 1, fees), ("TIME", period.reserved_s, held)):
-            component = _first(ranked, kind, situation)
+            component = active[kind]
             if component is not None and volume:
                 target.append((tariff, component, volume))
     _fill_step(held)
     return [("RESERVATION", tariff, component, Fraction(volume)) for tariff, component, volume in fees] + [
-        ("RESERVATION", tariff, component, Fraction(volume, 3600)) for tariff, component, volume in held
+        ("RESERVATION", tariff, component, Fraction(volume) / 3600) for tariff, component, volume in held
     ]
 
 
 def _fill_step(consumed: list[Consumed]) -> None:
     """Add one unit after the other at the last price until the session's total is a multiple of the last step."""
-    total = sum(volume for _, _, volume in consumed)
+    total = sum((Fraction(volume) for _, _, volume in consumed), start=Fraction(0))
     while total > 0 and total % max(1, consumed[-1][1].step_size) != 0:
         tariff, component, volume = consumed[-1]
-        consumed[-1] = (tariff, component, volume + 1)
-        total += 1
+        missing = 1 - total % 1  # less than a whole unit first, if part of one was stated
+        consumed[-1] = (tariff, component, volume + missing)
+        total += missing
 
 
 def _net_and_gross(tariff: Tariff, component: PriceComponent, amount: Fraction) -> tuple[Fraction, Fraction]:

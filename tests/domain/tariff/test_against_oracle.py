@@ -41,6 +41,7 @@ def test_the_generated_sessions_put_every_rule_into_play() -> None:
         seen["tax in prices"] += drawn.tariff.tax_included is TaxIncluded.YES
         seen["no tax at all"] += drawn.tariff.tax_included is TaxIncluded.NOT_APPLICABLE
         seen["several tariffs"] += len({line.tariff_id for line in priced.lines}) > 1
+        seen["parts of a Wh"] += any(line.quantity % 1 != 0 for line in priced.lines)
         seen["fed in"] += any(period.energy_export_wh > period.energy_import_wh for period in drawn.periods)
 
     rare = {name: number for name, number in seen.items() if number < 10}

@@ -15,7 +15,7 @@ from emobility.domain.tariff.tariff import Reservation, Tariff, TariffDimension
 from tests.domain.tariff.builders import AMSTERDAM, charging, component, element, minutes, parking, reserved, tariff
 from tests.domain.tariff.by_the_second import Part, bill_by_the_second, bill_of, walk
 from tests.domain.tariff.cases_by_the_second import Case, case
-from tests.domain.tariff.fuzz_by_the_second import difference, spans_price_change
+from tests.domain.tariff.fuzz_by_the_second import difference, spans
 
 SESSIONS: Final = 4 * int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "75"))
 """300; `make fuzz` with its 5,000 examples makes it 20,000."""
@@ -61,9 +61,10 @@ def _rules_in_play(drawn: Case) -> set[str]:
         "reservation": bill.parts[Part.RESERVATION].excl != 0,
         "expired": all(second.is_reserved for second in seconds) and bool(active),
         "several tariffs": len({id(second.tariff) for _, _, second in active}) > 1,
-        "price changes": spans_price_change(
-            walk(drawn.tariffs, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone)
+        "price changes": bool(
+            spans(walk(drawn.tariffs, drawn.coarse, ended_at=drawn.ended_at, time_zone=drawn.time_zone))
         ),
+        "parts of a Wh": any(second.energy_wh % 1 != 0 for second in seconds),
         "clock changes": len({second.local.utcoffset() for second in seconds}) > 1,
         "midnight": len({second.local.date() for second in seconds}) > 1,
         "stepped": any(component.step_size > 1 for each, component, _ in active if each is not TariffDimension.FLAT),

@@ -221,6 +221,15 @@ def test_a_minimum_price_lifts_a_credit() -> None:
     assert (priced.total, priced.unlimited) == (Price(excl_e4=0, incl_e4=0), Price(excl_e4=-5_000, incl_e4=-6_000))
 
 
+@pytest.mark.parametrize(("wh", "limit"), [(999, Limit.MINIMUM), (1_000, None), (1_001, Limit.MAXIMUM)])
+def test_one_price_for_every_session_is_a_minimum_below_and_a_maximum_above(wh: int, limit: Limit | None) -> None:
+    fixed = Price(excl_e4=10_000)
+
+    priced = bill(tariff(element(component("ENERGY", "1")), price_min=fixed, price_max=fixed), charging(NOON, 60, wh))
+
+    assert (priced.total, priced.limit_excl) == (fixed, limit)
+
+
 def test_the_limits_before_and_after_tax_are_independent() -> None:
     charge = tariff(element(component("ENERGY", "1", vat="50")), price_max=Price(excl_e4=12_000, incl_e4=12_000))
 

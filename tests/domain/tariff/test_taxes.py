@@ -173,3 +173,15 @@ def test_retail_is_made_from_the_price_before_tax() -> None:
     assert made.elements[0].components[0].price == Decimal("0.25")
     with pytest.raises(NetPriceUnknown):
         retail_tariff(plan, including(component("ENERGY", "0.275")), **terms)  # type: ignore[arg-type]
+
+
+def test_as_many_rates_as_the_bound_says_are_priced() -> None:
+    def with_rates(number: int) -> Tariff:
+        components = [component("FLAT", "1", vat=str(rate)) for rate in range(number)]
+        return tariff(*map(element, components), tax_included=TaxIncluded.YES)
+
+    most = price_session(with_rates(TAX_RATES_MAX), [charging(MONDAY)], ended_at=MONDAY, time_zone=AMSTERDAM)
+
+    assert most.total.incl_e4 == 10_000
+    with pytest.raises(TooManyTaxRates):
+        price_session(with_rates(TAX_RATES_MAX + 1), [charging(MONDAY)], ended_at=MONDAY, time_zone=AMSTERDAM)

@@ -14,6 +14,7 @@ import settlement_contracts
 from emobility.adapters.memory.chain import Call, Execute, Outcome, State
 from emobility.adapters.memory.contracts.anchor import AnchorModel
 from emobility.adapters.memory.contracts.book import BookModel
+from emobility.adapters.memory.contracts.confidential import ConfidentialBookModel
 from emobility.adapters.memory.contracts.contract import Contract, Frame
 from emobility.adapters.memory.contracts.money import CurrencyModel, VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
@@ -63,6 +64,7 @@ _KINDS: Final[dict[str, type[Contract]]] = {
     "EmbeddedCurrency": CurrencyModel,
     "CollateralVault": VaultModel,
     "SettlementBook": BookModel,
+    "ConfidentialBook": ConfidentialBookModel,
     "RootAnchor": AnchorModel,
     "BatteryPassport": PassportModel,
 }

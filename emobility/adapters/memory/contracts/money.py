@@ -69,7 +69,13 @@ class VaultModel(Contract):
     takes = "(address,address,uint64,address)"
     functions: ClassVar = {
         contracts.DEPOSIT: "deposit",
+        contracts.APPLY_NETS: "apply_nets",
+        contracts.RESERVE: "reserve",
+        contracts.RELEASE: "release",
+        contracts.TAKE_RESERVED: "take_reserved",
         contracts.COLLATERAL_OF: "balance_of",
+        contracts.FREE_OF: "free_of",
+        contracts.RESERVED_BY: "reserved_by",
         contracts.TOTAL_COLLATERAL: "total_balance",
         contracts.TOKEN: "token",
         contracts.REGISTRY: "registry",
@@ -90,7 +96,7 @@ class VaultModel(Contract):
         )
         if not amount:
             self._refuse(contracts.ZERO_AMOUNT)
-        self._write("balance", party, value=self.balance_of(party) + amount)
+        self._write("free", party, value=self.free_of(party) + amount)
         self._write("total", value=self.total_balance() + amount)
         self._tell(contracts.DEPOSITED, party, self._sender, amount, indexed=2)
 
@@ -99,16 +105,68 @@ class VaultModel(Contract):
         self._require_role(contracts.BOOK_ROLE)
         paid = []
         for payer, payee, amount in transfers:
-            cover = self.balance_of(payer)
-            paid.append(amount <= cover)
+            free = self.free_of(payer)
+            paid.append(amount <= free)
             if paid[-1]:
-                self._write("balance", payer, value=cover - amount)
-                self._write("balance", payee, value=self.balance_of(payee) + amount)
+                self._write("free", payer, value=free - amount)
+                self._write("free", payee, value=self.free_of(payee) + amount)
         return paid
 
+    def apply_nets(self, parties: Sequence[int], nets_e4: Sequence[int]) -> None:
+        """Add each net to a party's free collateral, all or none."""
+        self._require_role(contracts.BOOK_ROLE)
+        if len(parties) != len(nets_e4):
+            self._refuse(contracts.UNEQUAL_LENGTHS, len(parties), len(nets_e4))
+        for party, net_e4 in zip(parties, nets_e4, strict=True):
+            if -net_e4 > self.free_of(party):
+                self._refuse(contracts.VAULT_SHORT, party, -net_e4, self.free_of(party))
+            self._write("free", party, value=self.free_of(party) + net_e4)
+        if sum(nets_e4):
+            self._refuse(contracts.NOT_ZERO_SUM, sum(nets_e4))
+
+    def reserve(self, party: int, amount: int) -> None:
+        """Set free collateral aside for the calling book."""
+        self._require_role(contracts.BOOK_ROLE)
+        if amount > self.free_of(party):
+            self._refuse(contracts.VAULT_SHORT, party, amount, self.free_of(party))
+        self._write("free", party, value=self.free_of(party) - amount)
+        self._write("reserved", party, value=self._reserved(party) + amount)
+        self._write("reserved_by", self._sender, party, value=self.reserved_by(self._sender, party) + amount)
+        self._tell(contracts.COLLATERAL_RESERVED, party, self._sender, amount, indexed=2)
+
+    def release(self, party: int, amount: int) -> None:
+        """Give back what the calling book reserved."""
+        self._take_reserved(party, party, amount)
+        self._tell(contracts.COLLATERAL_RELEASED, party, self._sender, amount, indexed=2)
+
+    def take_reserved(self, payer: int, payee: int, amount: int) -> None:
+        """Pay out of what the calling book reserved."""
+        self._take_reserved(payer, payee, amount)
+        self._tell(contracts.RESERVED_TAKEN, payer, payee, self._sender, amount, indexed=3)
+
+    def _take_reserved(self, payer: int, payee: int, amount: int) -> None:
+        self._require_role(contracts.BOOK_ROLE)
+        reserved = self.reserved_by(self._sender, payer)
+        if amount > reserved:
+            self._refuse(contracts.NOT_RESERVED, payer, amount, reserved)
+        self._write("reserved_by", self._sender, payer, value=reserved - amount)
+        self._write("reserved", payer, value=self._reserved(payer) - amount)
+        self._write("free", payee, value=self.free_of(payee) + amount)
+
     def balance_of(self, party: int) -> int:
-        """Return a party's collateral."""
-        return self._read("balance", party) or 0
+        """Return a party's collateral, free and reserved."""
+        return self.free_of(party) + self._reserved(party)
+
+    def free_of(self, party: int) -> int:
+        """Return what of it pays statements and can be withdrawn."""
+        return self._read("free", party) or 0
+
+    def reserved_by(self, book: bytes, party: int) -> int:
+        """Return what a book has reserved of a party's."""
+        return self._read("reserved_by", book, party) or 0
+
+    def _reserved(self, party: int) -> int:
+        return self._read("reserved", party) or 0
 
     def total_balance(self) -> int:
         """Return everybody's collateral."""

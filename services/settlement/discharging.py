@@ -1,0 +1,205 @@
+"""Tell the book what a bank moved: both parties sign that an obligation was paid, and it counts once.
+
+A book counts an agreement's discharges, and the number is signed along; so there is one at a time. For a party hosted
+here we sign what its own books say was paid; another looks at it and hands its signature in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from emobility.domain.batch import contracts
+from emobility.domain.batch.calls import (
+    REGISTRY_QUERY,
+    AgreementState,
+    agreement_query,
+    discharge_call,
+    read_agreement,
+    read_registry,
+)
+from emobility.domain.batch.typed_data import discharge_digest
+from emobility.domain.errors import RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.ports.ports import Ports
+from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
+from services.settlement.access import ChainAccess, DeployedBook
+from services.settlement.money_records import DISCHARGE, DischargeRecord, DischargeState
+from services.settlement.records import (
+    OPENING,
+    PARTY,
+    TRANSACTION,
+    Opening,
+    SettledParty,
+    SigningPolicy,
+    TransactionKind,
+    TransactionRecord,
+    TransactionState,
+)
+
+PASSED_OVER: Final = "another discharge took its number"
+
+
+class UnknownDischarge(RuleBroken):
+    """The party takes part in no such discharge, or nothing is to be signed yet."""
+
+
+class Discharging:
+    """Has discharges signed and queues their transactions; `sending` does the rest."""
+
+    def __init__(self, ports: Ports, access: ChainAccess) -> None:
+        self._ports = ports
+        self._access = access
+
+    async def advance(self) -> int:
+        """Bring each agreement's oldest discharge on; return how many moved. Raises `ChainUnavailable`."""
+        now = self._ports.clock.now()
+        async with self._ports.units.begin() as unit:
+            rows = await unit.table(DISCHARGE).select(
+                {"state": (DischargeState.OPEN, DischargeState.SENDING)}, order_by=("made_at", "discharge_id")
+            )
+        moved, busy = 0, set[tuple[PartyId, str, int]]()
+        # What has a number goes first: the book takes them in order.
+        for row in sorted(rows, key=lambda each: each.number is None):
+            agreement = row.cpo_id, row.agreement_id, row.version
+            if agreement in busy or row.not_before > now:
+                continue
+            busy.add(agreement)
+            moved += await self._bring_on(row)
+        return moved
+
+    async def _bring_on(self, row: DischargeRecord) -> int:
+        async with self._ports.units.begin() as unit:
+            opening = await unit.table(OPENING).get(row.cpo_id, row.agreement_id, row.version)
+        assert opening is not None, f"discharge {row.discharge_id} has no opening"
+        found = await self._access.books.book_of(row.currency)
+        if found is None or opening.book_agreement is None:
+            return await self._put(row, replace(row, waiting=f"no book settles {row.currency}"))
+        if row.state is DischargeState.SENDING:
+            return await self._look(row, found, opening.book_agreement)
+        state = read_agreement(
+            await self._access.chain.call(found.book.address, agreement_query(opening.book_agreement))
+        )
+        if row.number is not None and row.number != state.discharges:
+            # Nobody signed another for this number through us; by hand it may have been. Then ours is signed anew.
+            anew = replace(row, number=None, by_cpo=None, by_msp=None, waiting=PASSED_OVER)
+            return await self._put(row, anew)
+        if row.amount_e4 > state.owed_e4:
+            reason = f"the book says that {state.owed_e4} e4 are owed, and {row.amount_e4} e4 were paid"
+            return await self._put(row, replace(row, waiting=reason))
+        return await self._sign(row, opening, found, state)
+
+    async def _sign(self, row: DischargeRecord, opening: Opening, found: DeployedBook, state: AgreementState) -> int:
+        assert opening.book_agreement is not None
+        numbered = replace(row, number=state.discharges)
+        digest = discharge_digest(
+            found.book, agreement=opening.book_agreement, number=state.discharges, amount_e4=row.amount_e4
+        )
+        by_cpo = numbered.by_cpo or await self._signature(row.cpo_id, digest)
+        by_msp = numbered.by_msp or await self._signature(row.emsp_id, digest)
+        sides = ((row.cpo_id, by_cpo), (row.emsp_id, by_msp))
+        missing = [party.code for party, signature in sides if signature is None]
+        signed = replace(
+            numbered,
+            by_cpo=by_cpo,
+            by_msp=by_msp,
+            waiting=f"the signature of {' and '.join(missing)}" if missing else None,
+        )
+        if by_cpo is None or by_msp is None:
+            return await self._put(row, signed)
+        queued = TransactionRecord(
+            transaction_id=_transaction_id(numbered),
+            kind=TransactionKind.DISCHARGE,
+            batch_id=opening.book_agreement,
+            chain_id=found.book.chain_id,
+            account=self._access.proposer.address,
+            receiver=found.book.address,
+            calldata=discharge_call(opening.book_agreement, row.amount_e4, by_cpo=by_cpo, by_msp=by_msp),
+            queued_at=self._ports.clock.now(),
+        )
+        return await self._put(row, replace(signed, state=DischargeState.SENDING), queued)
+
+    async def _signature(self, party_id: PartyId, digest: bytes) -> bytes | None:
+        async with self._ports.units.begin() as unit:
+            party = await unit.table(PARTY).get(party_id)
+        if party is None or not _signs_here(party):
+            return None
+        return await self._access.signer_of(party_id).sign_digest(digest)
+
+    async def _look(self, row: DischargeRecord, found: DeployedBook, agreement: bytes) -> int:
+        """See what became of the transaction. One that the book refuses has lost its number: perhaps to itself."""
+        async with self._ports.units.begin() as unit:
+            transaction = await unit.table(TRANSACTION).get(_transaction_id(row))
+        assert transaction is not None, f"discharge {row.discharge_id} is sent by nobody"
+        final = replace(row, state=DischargeState.FINAL, waiting=None)
+        if transaction.state is TransactionState.FINAL:
+            return await self._put(row, final)
+        if transaction.state is not TransactionState.QUEUED or transaction.waiting is None:
+            return 0
+        assert row.number is not None
+        topics = [contracts.OBLIGATION_DISCHARGED.topic, agreement, row.number.to_bytes(32, "big")]
+        head = (await self._access.chain.head()).number
+        logs = await self._access.chain.logs(found.book.address, topics, from_block=0, to_block=head)
+        if logs and int.from_bytes(logs[0].data[:32], "big", signed=True) == row.amount_e4:
+            return await self._put(row, final)
+        if logs:
+            anew = replace(row, state=DischargeState.OPEN, number=None, by_cpo=None, by_msp=None, waiting=PASSED_OVER)
+            return await self._put(row, anew)
+        return await self._put(row, replace(row, waiting=transaction.waiting))
+
+    async def take(self, party_id: PartyId, discharge_id: str, signature: bytes) -> None:
+        """Take a party's own signature.
+
+        Raises:
+            UnknownDischarge: it takes part in none of this name that is to be signed.
+            SignatureNotOfParty: its registered key signed something else.
+            AlreadyAccepted: it gave another signature before.
+        """
+        async with self._ports.units.begin() as unit:
+            rows = await unit.table(DISCHARGE).select({"discharge_id": discharge_id, "state": DischargeState.OPEN})
+            row = next((each for each in rows if party_id in {each.cpo_id, each.emsp_id}), None)
+            opening = None if row is None else await unit.table(OPENING).get(row.cpo_id, row.agreement_id, row.version)
+            party = await unit.table(PARTY).get(party_id)
+        if row is None or row.number is None or opening is None or opening.book_agreement is None:
+            raise UnknownDischarge(f"{party_id} has nothing to sign as {discharge_id}")
+        known = row.by_cpo if party_id == row.cpo_id else row.by_msp
+        if known == signature:
+            return
+        if known is not None:
+            raise AlreadyAccepted(f"{party_id} signed discharge {discharge_id}")
+        found = await self._access.books.book_of(row.currency)
+        assert found is not None, "a discharge has a number only where there is a book"
+        digest = discharge_digest(
+            found.book, agreement=opening.book_agreement, number=row.number, amount_e4=row.amount_e4
+        )
+        registry = read_registry(await self._access.chain.call(found.book.address, REGISTRY_QUERY))
+        number = 0 if party is None or party.number is None else party.number
+        (signer,) = contracts.SIGNER_OF.answer(
+            await self._access.chain.call(registry, contracts.SIGNER_OF.call(number))
+        )
+        if self._access.recovered_address(digest, signature) != signer:
+            raise SignatureNotOfParty(f"the key registered for {party_id} signed something else, or did not sign")
+        given = {"by_cpo" if party_id == row.cpo_id else "by_msp": signature}
+        await self._put(row, replace(row, **given))  # type: ignore[arg-type]  # by name
+
+    async def _put(self, before: DischargeRecord, after: DischargeRecord, *queued: TransactionRecord) -> int:
+        """Store a step, with what is to be sent for it, unless somebody else made one; return how many."""
+        if after == before:
+            return 0
+        async with self._ports.units.begin() as unit:
+            current = await unit.table(DISCHARGE).get_for_update(before.cpo_id, before.discharge_id)
+            if current != before:
+                return 0
+            await unit.table(DISCHARGE).put(after)
+            for each in queued:
+                await unit.table(TRANSACTION).put(each)
+            await unit.commit()
+        return 1
+
+
+def _transaction_id(row: DischargeRecord) -> str:
+    return f"discharge/{row.cpo_id}/{row.discharge_id}/{row.number}"
+
+
+def _signs_here(party: SettledParty) -> bool:
+    return party.is_hosted and party.signs is SigningPolicy.AUTOMATIC

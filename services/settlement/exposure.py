@@ -1,0 +1,147 @@
+"""What is open between a pair, for its two parties: accepted, owed, how old, and who bears it.
+
+Reserved for charges that run is what the CPO's back office knows (`charging_operations/exposure`); here is the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, TypeVar
+
+from emobility.domain.banking.payout import CENT_E4
+from emobility.domain.exposure import aged, limit_e4_of
+from emobility.domain.identifiers import PartyId
+from emobility.ports.ports import Ports
+from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.money_records import (
+    GUARANTEE,
+    PAYABLE,
+    PAYOUT,
+    GuaranteeRecord,
+    PayableRecord,
+    PayoutRecord,
+)
+from services.settlement.records import AGREEMENT, LEAF, STATEMENT, PairAgreement, StatementState
+
+R = TypeVar("R")
+SIDES: Final = ("cpo_id", "emsp_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairExposure:
+    """An agreement's open amounts, in ten-thousandths of `currency`, without VAT.
+
+    Attributes:
+        limit_e4: Most that may be open; None: the terms bound nothing.
+        unsettled_e4: Accepted and in no final statement yet.
+        owed_e4: In final statements and not paid; `ages` splits it by how long ago it was due.
+        guaranteed_e4: What guarantors bear today.
+    """
+
+    cpo_id: PartyId
+    emsp_id: PartyId
+    agreement_id: str
+    currency: str
+    mode: str
+    limit_e4: int | None
+    unsettled_e4: int
+    owed_e4: int
+    ages: dict[str, int]
+    guaranteed_e4: int
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        open_e4 = self.unsettled_e4 + self.owed_e4
+        return {
+            "cpo": self.cpo_id.code,
+            "emsp": self.emsp_id.code,
+            "agreement": self.agreement_id,
+            "currency": self.currency,
+            "mode": self.mode,
+            "limit_e4": self.limit_e4,
+            "unsettled_e4": self.unsettled_e4,
+            "owed_e4": self.owed_e4,
+            "open_e4": open_e4,
+            "free_e4": None if self.limit_e4 is None else self.limit_e4 - open_e4,
+            "owed_by_age_e4": self.ages,
+            "guaranteed_e4": self.guaranteed_e4,
+        }
+
+
+async def exposures_of(ports: Ports, party_id: PartyId) -> list[PairExposure]:
+    """Return what is open in all agreements of a party, on either side."""
+    today = ports.clock.now().date()
+    found: list[PairExposure] = []
+    async with ports.units.begin() as unit:
+        for side in SIDES:
+            for pair in await rows_of(unit, AGREEMENT, {side: party_id}):
+                found += [await _exposure(unit, pair, today)] if pair.terms is not None else []
+    return found
+
+
+async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairExposure:
+    assert pair.terms is not None
+    where = {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id}
+    leaves = await rows_of(unit, LEAF, where | {"sequence": None})
+    waiting = (StatementState.CLOSED, StatementState.PROPOSED, StatementState.UNFUNDED)
+    statements = await rows_of(unit, STATEMENT, where | {"state": waiting})
+    payables = await rows_of(unit, PAYABLE, where)
+    payouts = {each.end_to_end_id: each for each in await rows_of(unit, PAYOUT, where)}
+    guarantees = await rows_of(unit, GUARANTEE, {"cpo_id": pair.cpo_id, "emsp_id": pair.emsp_id})
+    ages = aged(_open_amounts(payables, payouts), today)
+    return PairExposure(
+        cpo_id=pair.cpo_id,
+        emsp_id=pair.emsp_id,
+        agreement_id=pair.agreement_id,
+        currency=pair.terms.currency,
+        mode=pair.terms.settlement_mode.value,
+        limit_e4=limit_e4_of(pair.terms),
+        unsettled_e4=sum(leaf.due_e4 - leaf.credit_e4 for leaf in leaves)
+        + sum(statement.due_e4 - statement.credit_e4 for statement in statements),
+        owed_e4=sum(ages.values()),
+        ages={age.value: amount for age, amount in ages.items()},
+        guaranteed_e4=sum(each.amount_e4 for each in guarantees if _bears(each, pair.terms.currency, today)),
+    )
+
+
+def _open_amounts(payables: Iterable[PayableRecord], payouts: dict[str, PayoutRecord]) -> list[tuple[date, int]]:
+    """Return what is owed and since when; what was paid of a payment lowers its oldest statements first.
+
+    The residue below a cent counts with its statement, so that the sum is what is owed to the last ten-thousandth.
+    """
+    paid_e4 = {name: net_paid_e4(payout) for name, payout in payouts.items()}
+    found = []
+    for each in payables:
+        if each.is_prepaid:
+            continue
+        open_e4 = each.exact_e4
+        if each.paid_by is not None:
+            used_e4 = min(max(open_e4, 0), paid_e4[each.paid_by])
+            last = each.end_to_end_id == each.paid_by
+            used_e4 = paid_e4[each.paid_by] if last else used_e4
+            paid_e4[each.paid_by] -= used_e4
+            open_e4 -= used_e4
+        found.append((each.due_on, open_e4))
+    return found
+
+
+def net_paid_e4(payout: PayoutRecord) -> int:
+    """Return what of a payment's charges is paid, as far as either bank knows, in ten-thousandths."""
+    return min(max(payout.arrived_cents, payout.sent_cents), payout.net_cents) * CENT_E4
+
+
+def _bears(guarantee: GuaranteeRecord, currency: str, today: date) -> bool:
+    return guarantee.currency == currency and today <= guarantee.valid_until
+
+
+async def rows_of(unit: UnitOfWork, spec: TableSpec[R], where: dict[str, Any]) -> list[R]:
+    """Return all rows, however many pages they fill."""
+    rows: list[R] = []
+    while True:
+        page = await unit.table(spec).select(where, offset=len(rows))
+        rows += page
+        if len(page) < SELECT_ROWS_MAX:
+            return rows

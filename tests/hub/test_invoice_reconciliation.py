@@ -1,0 +1,362 @@
+"""Invoices between two back offices, through the hub: issued, compared CDR by CDR, answered, shown to both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from emobility.domain.cdr import CDR, credit_of
+from emobility.domain.identifiers import PartyId
+from emobility.domain.invoice_reconciliation import LineVerdict
+from emobility.domain.money import Price
+from emobility.ports.http import HttpResponse
+from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
+from emobility.protocols.ocpi.invoice_reconciliation import (
+    CDRS_TAKEN_MAX,
+    RECONCILIATION,
+    InvoiceRecord,
+    NothingToInvoice,
+    ReconciliationRecord,
+    ReconciliationState,
+    StatedAmount,
+)
+from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, read
+from services.charging_operations.records import CDRS as ISSUED
+from services.charging_operations.records import CDRRecord as IssuedCDR
+from services.driver_mobility.records import CDRS as RECEIVED
+from services.driver_mobility.records import CDRRecord as ReceivedCDR
+from services.driver_mobility.records import CDRState
+from tests.domain.test_cdr import ORIGINAL
+from tests.hub.two_offices import EMMA, TULIP, Office, TwoOffices, at, terms, two_offices
+from tests.hub.world import INTERNAL_TOKEN
+
+WEEK = timedelta(days=7)
+
+
+def cdr(name: str, amount_e4: int, days: float) -> CDR:
+    token = replace(ORIGINAL.token, emsp_id=EMMA)
+    return replace(
+        ORIGINAL,
+        party_id=TULIP,
+        cdr_id=name,
+        session_id=name,
+        token=token,
+        total_cost=Price(excl_e4=amount_e4),
+        issued_at=at(days),
+    )
+
+
+async def issued(here: TwoOffices, made: CDR, *, credited_by: str | None = None) -> None:
+    async with here.cpo.exchange.ports.units.begin() as unit:
+        await unit.table(ISSUED).put(
+            IssuedCDR(
+                party_id=TULIP,
+                cdr_id=made.cdr_id,
+                session_id=made.session_id,
+                emsp_id=EMMA,
+                agreement_id="1",
+                is_credit=made.is_credit,
+                credited_by=credited_by,
+                energy_import_wh=made.total_energy_import_wh,
+                energy_export_wh=made.total_energy_export_wh,
+                cdr=made,
+                last_updated=made.issued_at,
+            )
+        )
+        await unit.commit()
+
+
+async def received(
+    here: TwoOffices, made: CDR, state: CDRState = CDRState.ACCEPTED, *, credited_by: str | None = None
+) -> None:
+    async with here.msp.exchange.ports.units.begin() as unit:
+        await unit.table(RECEIVED).put(
+            ReceivedCDR(
+                party_id=EMMA,
+                cpo_id=TULIP,
+                cdr_id=made.cdr_id,
+                session_id=made.session_id,
+                token_subject="t",
+                started_at=made.started_at,
+                ended_at=made.ended_at,
+                received_at=made.issued_at,
+                decide_by=made.issued_at + WEEK,
+                state=state,
+                is_deemed=False,
+                agreement_id="1",
+                content_hash="",
+                quote_id=None,
+                cdr=made,
+                findings=(),
+                credited_by=credited_by,
+            )
+        )
+        await unit.commit()
+
+
+async def both(here: TwoOffices, made: CDR, state: CDRState = CDRState.ACCEPTED) -> None:
+    await issued(here, made)
+    await received(here, made, state)
+
+
+async def a_week_later(here: TwoOffices) -> None:
+    """The statement period with all that was issued on days 2 to 8 is over, and invoiced."""
+    here.clock.step_to(at(16))
+    await here.cpo.service.invoicing.issue_due()
+    await here.quiet()
+
+
+async def rows(office: Office) -> list[ReconciliationRecord]:
+    async with office.exchange.ports.units.begin() as unit:
+        return await unit.table(RECONCILIATION).select({"party_id": office.party}, order_by=("issued_at", "record_id"))
+
+
+def verdicts(record: ReconciliationRecord) -> dict[str, LineVerdict]:
+    return {each.cdr_id: each.verdict for each in record.answers}
+
+
+async def test_a_statement_period_is_invoiced_once_answered_and_agreed_on() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 12_345, 2))
+        await both(here, cdr("B", 20_000, 2.5))
+        await a_week_later(here)
+        await a_week_later(here)
+
+        (sent,), (heard,) = await rows(here.cpo), await rows(here.msp)
+        assert sent.state is heard.state is ReconciliationState.AGREED
+        assert sent.answers == heard.answers
+        assert (sent.stated_e4, heard.stated_e4, sent.currency) == (32_345, 32_345, "EUR")
+        assert sent.period_until is not None
+        assert sent.period_since == sent.period_until - WEEK
+        for office in (here.cpo, here.msp):
+            listed = await office.api("GET", "/invoice-reconciliations")
+            (one,) = read(listed.body, list[dict[str, Any]])
+            assert (one["state"], one["accepted_e4"], one["cdrs"], one["differing"]) == ("AGREED", 32_345, 2, [])
+
+
+async def test_every_cdr_that_differs_is_told_to_both() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("same", 1, 2))
+        await issued(here, cdr("unknown", 2, 2))
+        await issued(here, cdr("other", 3, 2))
+        await received(here, cdr("other", 4, 2))
+        await both(here, cdr("disputed", 5, 2), CDRState.DISPUTED)
+        await both(here, cdr("waiting", 6, 2), CDRState.WAITING)
+        await received(here, cdr("missing", 7, 2))
+        await both(here, cdr("credited", 8, 2))
+        await received(here, cdr("credited", 8, 2), CDRState.CREDITED, credited_by="gone")
+        await received(here, credit_of(cdr("credited", 8, 2), cdr_id="gone", issued_at=at(2.1), remark=""))
+        await a_week_later(here)
+
+        (sent,), (heard,) = await rows(here.cpo), await rows(here.msp)
+        assert verdicts(sent) == {
+            "same": LineVerdict.ACCEPTED,
+            "unknown": LineVerdict.UNKNOWN,
+            "other": LineVerdict.OTHER_AMOUNT,
+            "disputed": LineVerdict.DISPUTED,
+            "waiting": LineVerdict.UNDECIDED,
+            "missing": LineVerdict.MISSING,
+            "gone": LineVerdict.MISSING,
+            "credited": LineVerdict.CREDITED,
+        }
+        assert sent.state is heard.state is ReconciliationState.DIFFERS
+        answer = await here.cpo.api("GET", f"/invoice-reconciliations/{EMMA}/{sent.record_id}")
+        shown = {each["cdr_id"]: each for each in read(answer.body, dict[str, Any])["answers"]}
+        assert (shown["other"]["stated_e4"], shown["other"]["booked_e4"], shown["credited"]["see"]) == (3, 4, "gone")
+
+
+async def test_what_is_decided_or_arrives_later_changes_the_answer() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        late, disputed = cdr("late", 10, 2), cdr("disputed", 20, 2)
+        await issued(here, late)
+        await both(here, disputed, CDRState.DISPUTED)
+        await a_week_later(here)
+        (before,) = await rows(here.cpo)
+
+        await received(here, late)
+        await received(here, disputed)
+        changed = await here.msp.service.reconciliations.look_again(EMMA)
+        nothing = await here.msp.service.reconciliations.look_again(EMMA)
+        await here.quiet()
+
+        (after,) = await rows(here.cpo)
+        assert (before.state, after.state) == (ReconciliationState.DIFFERS, ReconciliationState.AGREED)
+        assert (changed, nothing) == (1, 0)
+
+
+async def test_a_cdr_is_invoiced_once_and_a_credit_with_the_period_it_was_issued_in() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        original = cdr("A", 100, 2)
+        await both(here, original)
+        await a_week_later(here)
+        credit = credit_of(original, cdr_id="A-C1", issued_at=at(16.1), remark="")
+        await issued(here, original, credited_by="A-C1")
+        await received(here, original, CDRState.CREDITED, credited_by="A-C1")
+        await both(here, credit)
+        here.clock.step_to(at(31))
+        await here.cpo.service.invoicing.issue_due()
+        await here.quiet()
+        here.clock.step_to(at(32))
+        twice = {"counterparty": EMMA, "since": at(1).isoformat(), "until": at(30).isoformat(), "invoice_id": "mine"}
+        again = await here.cpo.api("POST", "/invoice-reconciliations", twice)
+        await here.quiet()
+
+        first, second, overlapping = await rows(here.msp)
+        assert again.status == 201
+        assert [each.state for each in (first, second)] == [ReconciliationState.AGREED] * 2
+        assert [each.stated_e4 for each in (first, second)] == [100, -100]
+        assert set(verdicts(overlapping).values()) == {LineVerdict.INVOICED_BEFORE}
+        assert (overlapping.invoice_id, overlapping.state) == ("mine", ReconciliationState.DIFFERS)
+
+
+async def test_a_record_is_changed_and_withdrawn_by_its_issuer() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        period = {"counterparty": EMMA, "since": at(1).isoformat(), "until": at(9).isoformat()}
+        here.clock.step_to(at(9))
+        await here.cpo.api("POST", "/invoice-reconciliations", period)
+        await here.quiet()
+        await both(here, cdr("B", 50, 3))
+        here.clock.step_to(at(9.1))
+        await here.cpo.api("POST", "/invoice-reconciliations", period)
+        await here.quiet()
+        (changed,) = await rows(here.cpo)
+        named = f"/invoice-reconciliations/{EMMA}/{changed.record_id}"
+
+        gone = await here.cpo.api("DELETE", named)
+        await here.quiet()
+
+        assert (changed.state, changed.stated_e4) == (ReconciliationState.AGREED, 150)
+        assert (gone.status, await rows(here.cpo), await rows(here.msp)) == (200, [], [])
+        assert (await here.cpo.api("DELETE", named)).status == 404
+        await here.cpo.api("POST", "/invoice-reconciliations", period)
+        await here.quiet()
+        (anew,) = await rows(here.msp)
+        assert anew.state is ReconciliationState.AGREED, "its CDRs were set free"
+
+
+async def test_an_msp_invoices_itself_in_reverse_billing() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await issued(here, cdr("B", 50, 2))
+        here.clock.step_to(at(9))
+        period = {"counterparty": TULIP, "since": at(1).isoformat(), "until": at(9).isoformat()}
+
+        answer = await here.msp.api("POST", "/invoice-reconciliations", period)
+        await here.quiet()
+
+        (sent,) = await rows(here.msp)
+        assert answer.status == 201
+        assert verdicts(sent) == {"A": LineVerdict.ACCEPTED, "B": LineVerdict.MISSING}
+        assert sent.issued_by == EMMA
+
+
+def wire(**changes: Any) -> InvoiceRecord:
+    made: dict[str, Any] = {
+        "country_code": "NL",
+        "party_id": "TUL",
+        "id": "R1",
+        "invoice_id": "I1",
+        "cdrs": ["A"],
+        "last_updated": at(9),
+    }
+    return InvoiceRecord(**(made | changes))
+
+
+async def post(here: TwoOffices, record: InvoiceRecord, *, method: str = "POST", path: str = "") -> int:
+    client = await here.cpo.service.host.connect(TULIP, EMMA)
+    url = client.url_of(ModuleID.INVOICERECONCILIATION, InterfaceRole.RECEIVER, path, {})
+    answer = await client.send(method, url, record, to_party=EMMA, correlation_id="c")
+    return int(answer.http_status)
+
+
+async def test_records_of_others_are_taken_as_the_text_has_them() -> None:
+    """No amounts, no period: OCPI's own fields alone."""
+    async with two_offices() as here:
+        await received(here, cdr("A", 100, 2))
+
+        statuses = [await post(here, wire()), await post(here, wire())]
+        with pytest.raises(PeerRefused):
+            await post(here, wire(cdrs=["A", "B"]))
+        put = await post(here, wire(cdrs=["A", "B"], last_updated=at(10)), method="PUT", path="/NL/TUL/R1")
+        older = await post(here, wire(cdrs=["A"], last_updated=at(9.5)), method="PUT", path="/NL/TUL/R1")
+        client = await here.cpo.service.host.connect(TULIP, EMMA)
+        url = client.url_of(ModuleID.INVOICERECONCILIATION, InterfaceRole.RECEIVER, "/NL/TUL/R1", {})
+        kept = (await client.send("GET", url, None, to_party=EMMA, correlation_id="c")).as_(InvoiceRecord)
+
+        (heard,) = await rows(here.msp)
+        assert (statuses, put, older) == ([201, 200], 200, 200)
+        assert kept.cdrs == ["A", "B"]
+        assert verdicts(heard) == {"A": LineVerdict.ACCEPTED, "B": LineVerdict.UNKNOWN}
+        assert heard.answers[0].booked_e4 == 100
+
+
+async def test_a_record_that_can_not_be_right_is_refused() -> None:
+    wrong: tuple[dict[str, Any], ...] = (
+        {"cdrs": ["A", "A"]},
+        {"party_id": "OTH"},
+        {"wattroam_amounts": (StatedAmount(cdr_id="B", amount=Decimal(1)),)},
+        {"cdrs": [f"C{number}" for number in range(CDRS_TAKEN_MAX + 1)]},
+    )
+    async with two_offices() as here:
+        for changes in wrong:
+            with pytest.raises(PeerRefused):
+                await post(here, wire(**changes))
+
+        assert await rows(here.msp) == []
+
+
+async def test_answers_and_records_of_third_parties_reach_nobody() -> None:
+    async with two_offices() as here:
+        with pytest.raises(MissingAtPeer):
+            await post(here, wire(), method="DELETE", path="/NL/OTH/R1")
+        client = await here.msp.service.host.connect(EMMA, TULIP)
+        url = client.url_of(ModuleID.RECONCILIATION, InterfaceRole.RECEIVER, "/R1", {})
+        said = {
+            "id": "R1",
+            "invoice_id": "I1",
+            "record_last_updated": "2026-01-01T00:00:00Z",
+            "accepted_total": 1,
+            "cdrs": [],
+            "last_updated": "2026-01-01T00:00:00Z",
+        }
+        with pytest.raises(MissingAtPeer):
+            await client.send("PUT", url, said, to_party=TULIP, correlation_id="c")
+        with pytest.raises(NothingToInvoice):
+            await here.cpo.service.reconciliations.issue(TULIP, PartyId("DE-OTH"), since=at(-9), until=at(-8))
+
+
+async def page(here: TwoOffices, path: str, *, cookie: str = "") -> HttpResponse:
+    return await here.msp.api("GET", f"/invoice-page{path}", Cookie=cookie)
+
+
+async def test_operators_see_the_invoices_on_a_page() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await issued(here, cdr("B", 50, 2))
+        await a_week_later(here)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode({"token": INTERNAL_TOKEN}).encode()
+        entered = await here.msp.api("POST", "/invoice-page/login", body, **form)
+        cookie = entered.headers["set-cookie"].partition(";")[0]
+        (record,) = await rows(here.msp)
+
+        overview = await page(here, "/", cookie=cookie)
+        one = await page(here, f"/{TULIP}/{record.record_id}", cookie=cookie)
+
+        assert (overview.status, one.status) == (200, 200)
+        assert b"DIFFERS (1)" in overview.body
+        assert b"UNKNOWN" in one.body
+        assert b"0.0050 EUR" in one.body

@@ -1,0 +1,139 @@
+"""An MSP with a credit line: what is reserved when its drivers are let in, and who waits once the line is drawn."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from emobility.domain.agreement import SettlementMode
+from emobility.events.banking import PaymentBooked
+from emobility.events.event import Envelope
+from emobility.ports.authorizer import AuthorizationStatus
+from services.charging_operations.exposure import EXPOSURE, RESERVATION
+from services.charging_operations.records import AUTHORIZATION
+from tests.operations.test_commands import send, start_session
+from tests.operations.world import CPO, EMSP, START, World, agreement, open_for_business
+
+ONE_CHARGE_E4 = 150_000
+
+
+async def on_credit(here: World, limit_e4: int, mode: SettlementMode = SettlementMode.CREDIT_LINE) -> None:
+    answer = await here.sign(
+        agreement(version=2, valid_from=START - timedelta(days=1), settlement_mode=mode, credit_limit_e4=limit_e4)
+    )
+    assert answer.status_code == 200, answer.text
+    for card in ("04000001", "04000002"):
+        await here.put_token(uid=card)
+
+
+async def shown(here: World) -> dict[str, Any]:
+    (found,) = (await here.api("GET", f"/{CPO}/exposure")).json()
+    return dict(found)
+
+
+async def paid(here: World, amount_e4: int) -> None:
+    event = PaymentBooked(
+        cpo_id=CPO,
+        emsp_id=EMSP,
+        agreement_id="TNM-EMP",
+        version=2,
+        currency="EUR",
+        amount_e4=amount_e4,
+        end_to_end_id="WR1",
+        entry_id="e",
+        booked_on=date(2022, 3, 28),
+        seen_at=START,
+    )
+    async with here.ports.units.begin() as unit:
+        unit.emit(Envelope(event=event, event_id=f"paid-{amount_e4}", correlation_id="c", recorded_at=START))
+        await unit.commit()
+    await here.settle()
+
+
+@pytest.mark.parametrize("mode", [SettlementMode.CREDIT_LINE, SettlementMode.GUARANTEE])
+async def test_who_might_pass_the_limit_is_not_let_in(mode: SettlementMode) -> None:
+    async with open_for_business() as here:
+        await on_credit(here, ONE_CHARGE_E4, mode)
+
+        first, again = await here.authorize("04000001"), await here.authorize("04000001")
+        second = await here.authorize("04000002")
+
+        assert first.status is again.status is AuthorizationStatus.ACCEPTED
+        assert (second.status, second.reason) == (AuthorizationStatus.NO_CREDIT, "CREDIT_LINE_EXCEEDED")
+        exposure = await shown(here)
+        assert (exposure["reserved_e4"], exposure["free_e4"], exposure["is_suspended"]) == (ONE_CHARGE_E4, 0, True)
+
+
+async def test_where_nothing_is_bounded_nothing_is_reserved() -> None:
+    async with open_for_business() as here:
+        await here.put_token()
+
+        assert (await here.authorize()).status is AuthorizationStatus.ACCEPTED
+        assert await here.rows(RESERVATION) == []
+
+
+async def test_a_charge_is_reserved_until_it_is_billed_and_billed_until_it_is_paid() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4)
+        await here.authorize("04000001", ocpp_evse_id=1)
+        reserved = await shown(here)
+        await here.report(await here.started(card="04000001"), here.ended())
+        billed = await shown(here)
+        await paid(here, billed["billed_e4"])
+
+        assert (reserved["reserved_e4"], reserved["billed_e4"]) == (ONE_CHARGE_E4, 0)
+        assert billed["reserved_e4"] == 0
+        assert billed["open_e4"] == billed["billed_e4"] > 0
+        assert (await shown(here))["open_e4"] == 0
+        assert await here.rows(RESERVATION) == []
+
+
+async def test_what_came_back_is_open_again() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4)
+        await paid(here, 400_000)
+        await paid(here, -250_000)
+
+        (row,) = await here.rows(EXPOSURE)
+        assert row.exposure.open_e4 == -150_000
+
+
+async def test_what_nobody_used_is_free_again() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, ONE_CHARGE_E4)
+        await here.authorize("04000001")
+        refused = await here.authorize("04000002")
+        here.clock.step_by(timedelta(minutes=16))
+
+        after = await here.authorize("04000002")
+
+        assert refused.status is AuthorizationStatus.NO_CREDIT
+        assert after.status is AuthorizationStatus.ACCEPTED
+        assert (await shown(here))["reserved_e4"] == ONE_CHARGE_E4
+
+
+async def test_two_at_once_can_not_both_take_the_last_of_the_line() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, ONE_CHARGE_E4)
+
+        answers = await asyncio.gather(here.authorize("04000001"), here.authorize("04000002"))
+
+        assert sorted(each.status for each in answers) == sorted(
+            [AuthorizationStatus.ACCEPTED, AuthorizationStatus.NO_CREDIT]
+        )
+        assert sum(row.is_accepted for row in await here.rows(AUTHORIZATION)) == 1
+
+
+async def test_an_msp_beyond_its_line_can_not_start_charges_by_command() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, ONE_CHARGE_E4)
+        await here.authorize("04000001")
+
+        result = await send(here, start_session())
+
+        assert result == "REJECTED"
+        assert here.gateway.commands == []
+        assert [row.reason for row in await here.rows(AUTHORIZATION) if not row.is_accepted] == ["CREDIT_LINE_EXCEEDED"]
