@@ -22,6 +22,7 @@ from services.audit.rows import all_rows
 from services.audit.settlement_rows import SettlementRows, gather_settlement
 from services.audit.unsealing import Unsealed, unseal
 from services.charging_operations import records as cpo
+from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, AdHocEntryRecord
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord
 from services.charging_operations.ad_hoc_work import payment_key
 from services.driver_mobility import records as emsp
@@ -58,6 +59,7 @@ class Books:
     cpo_cdrs: list[cpo.CDRRecord] = field(default_factory=list)
     quarantine: list[cpo.QuarantineRecord] = field(default_factory=list)
     ad_hoc_sales: list[AdHocSaleRecord] = field(default_factory=list)
+    ad_hoc_entries: list[AdHocEntryRecord] = field(default_factory=list)
     ad_hoc_payments: list[test_provider.SandboxPayment] = field(default_factory=list)
     cpo_disputes: list[cpo.DisputeRecord] = field(default_factory=list)
     emsp_tariffs: list[emsp.TariffVersion] = field(default_factory=list)
@@ -108,6 +110,7 @@ async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = 
         books.cpo_cdrs = await all_rows(unit, cpo.CDRS)
         books.quarantine = await all_rows(unit, cpo.QUARANTINE)
         books.ad_hoc_sales = await all_rows(unit, AD_HOC_SALE)
+        books.ad_hoc_entries = await all_rows(unit, AD_HOC_ENTRY)
         books.cpo_disputes = await all_rows(unit, cpo.DISPUTE)
         books.emsp_tariffs = await all_rows(unit, emsp.TARIFF)
         books.tokens = {(row.party_id.code, row.token_subject): row for row in await all_rows(unit, emsp.TOKEN)}
