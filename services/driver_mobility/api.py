@@ -25,6 +25,7 @@ from emobility.ports.stores import RecordExists
 from emobility.protocols.ocpi.client import PeerRefused
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
 from emobility.runtime.access import Access
+from services.driver_mobility.cdr_conflicts import CDR_CONFLICT, ShownConflict
 from services.driver_mobility.checking import AlreadyDecided, CDRChecking, SessionBilled, UnknownCDR
 from services.driver_mobility.commanding import UnknownSession
 from services.driver_mobility.driving import Driving, UnknownBill
@@ -198,6 +199,7 @@ class API:
             ("PUT", "/meter-keys/{cpo_id}/{evse_uid}", self.put_meter_key),
             ("GET", "/cdrs", self.list_cdrs),
             ("GET", "/disputes", self.list_disputes),
+            ("GET", "/cdr-conflicts", self.list_cdr_conflicts),
             ("POST", f"{cdr}/accept", self.accept_cdr),
             ("POST", f"{cdr}/dispute", self.dispute_cdr),
             ("POST", "/drivers", self.add_driver),
@@ -284,6 +286,27 @@ class API:
         async with self._ports.units.begin() as unit:
             rows = await unit.table(CDRS).select(where, order_by=("-received_at",), limit=ROWS_MAX)
         return answer([_shown_cdr(row) for row in rows])
+
+    async def list_cdr_conflicts(self, _: Request, emsp_id: PartyId) -> Response:
+        """List copies of CDRs that came with other content than the one that counts."""
+        async with self._ports.units.begin() as unit:
+            rows = await unit.table(CDR_CONFLICT).select(
+                {"party_id": emsp_id}, order_by=("-received_at",), limit=ROWS_MAX
+            )
+            counted = [await unit.table(CDRS).get(emsp_id, row.cpo_id, row.cdr_id) for row in rows]
+        return answer(
+            [
+                ShownConflict(
+                    cpo_id=row.cpo_id,
+                    cdr_id=row.cdr_id,
+                    received_at=row.received_at,
+                    currency=row.currency,
+                    total_excl_e4=row.total_excl_e4,
+                    counted_excl_e4=None if known is None else known.cdr.total_cost.excl_e4,
+                )
+                for row, known in zip(rows, counted, strict=True)
+            ]
+        )
 
     async def list_disputes(self, _: Request, emsp_id: PartyId) -> Response:
         """List quarrels, newest first."""

@@ -17,6 +17,7 @@ from emobility.domain.cdr_check import CDRFinding
 from emobility.domain.identifiers import PartyId
 from emobility.domain.meter_key import PinnedKey
 from emobility.domain.personal import Sealed
+from emobility.domain.proposed_correction import ProposedCosts
 from emobility.domain.quote import RetailQuote
 from emobility.domain.receipt.lines import ReceiptLine
 from emobility.domain.retail_account import RetailAccount
@@ -271,11 +272,12 @@ class CDRRecord:
     findings: tuple[CDRFinding, ...]
     credited_by: str | None
     clause: str | None = None
+    evse_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeRecord:
-    """A quarrel over a CDR; `resolution` says how it ended."""
+    """A quarrel over a CDR; `resolution` says how it ended; `proposal`: the amounts that would end it, as sent."""
 
     party_id: PartyId
     cpo_id: PartyId
@@ -283,6 +285,7 @@ class DisputeRecord:
     findings: tuple[CDRFinding, ...]
     disputed_at: datetime
     resolution: str | None
+    proposal: ProposedCosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
