@@ -21,6 +21,7 @@ from emobility.domain.party_claims import PartyEntry
 from emobility.ports.http import TIMEOUT_S, HttpResponse
 from emobility.ports.party_keys import KeyAlgorithm
 from emobility.ports.ports import Ports
+from emobility.protocols.ocpi import signing
 from emobility.protocols.ocpi.client import AnswerNotAuthentic, PeerFailed, PeerRefused, SignatureRefusedAtPeer
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.party_keys import (
@@ -377,7 +378,10 @@ async def test_a_message_that_was_held_back_too_long_is_refused(world: SignedWor
         await world.send()
 
 
-async def test_what_was_seen_is_forgotten_when_it_would_be_too_old_anyway(world: SignedWorld) -> None:
+async def test_what_was_seen_is_forgotten_when_it_would_be_too_old_anyway(
+    world: SignedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing, "PURGE_EVERY_S", 0.0)
     for _ in range(3):
         await world.send()
         world.clock.step_to(world.clock.now() + timedelta(minutes=10))
