@@ -72,6 +72,7 @@ from services.charging_operations.load_groups import LoadGroupDesk
 from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
+from services.charging_operations.meter_key_api import MeterKeyAPI
 from services.charging_operations.metered_intervals import IntervalAPI
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import TOLD, OCPIModules
@@ -271,6 +272,8 @@ class ChargingOperations:
         AdHocAPI(
             operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
         ).mount_on(self.routes)
+        MeterKeyAPI(office=self.office).mount_on(self.routes)
+        AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
         AdHocPage(ports=self.office.ports, desk=self.ad_hoc, terminals=self.terminals).mount_on(app)
         TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)

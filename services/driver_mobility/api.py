@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
@@ -123,9 +124,11 @@ class AgreementRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MeterKeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """PUT /{party}/meter-keys/{cpo_id}/{evse_uid}."""
+    """PUT /{party}/meter-keys/{cpo_id}/{evse_uid}; without a moment the key always held."""
 
     public_key: str
+    valid_from: datetime | None = None
+    why: str = ""
 
 
 class DisputeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,7 +268,14 @@ class API:
         """Trust a meter's key."""
         asked = await read_body(request, MeterKeyRequest)
         cpo_id = party_of(request.path_params["cpo_id"])
-        await self._enrolment.pin_meter_key(emsp_id, cpo_id, request.path_params["evse_uid"], asked.public_key)
+        await self._enrolment.pin_meter_key(
+            emsp_id,
+            cpo_id,
+            request.path_params["evse_uid"],
+            asked.public_key,
+            valid_from=asked.valid_from,
+            why=asked.why,
+        )
         return Response(status_code=204)
 
     async def list_cdrs(self, request: Request, emsp_id: PartyId) -> Response:
