@@ -43,7 +43,7 @@ async def run(*, short: bool) -> list[Figure]:
     with TemporaryDirectory(prefix="wattroam-bench-") as folder:
         async with an_anvil(Path(folder)) as chain, open_settling(chain=chain) as settling:
             ours = await _gas_until_final(settling)
-            rival = await _gas_of_rival(chain)
+            rival = await gas_of_rival(chain)
     return [
         against_rival(
             name=FIGURES[0],
@@ -78,7 +78,7 @@ def _session(number: int, agreement: RoamingAgreement) -> CDRAccepted:
     return accepted(a_cdr(f"s{number}", COST_E4, cpo_id=agreement.cpo_id), agreement=agreement)
 
 
-async def _gas_of_rival(chain: ChainWorld) -> float:
+async def gas_of_rival(chain: ChainWorld) -> float:
     """Return the mean of a few sessions' transactions; each takes the same, but for the zeros in its numbers."""
     receipt = await chain.final(await chain.sent(None, RETURNS_IT))
     assert receipt.contract_address is not None

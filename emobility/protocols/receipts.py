@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import (
     REGISTRY_QUERY,
     BatchState,
@@ -23,8 +24,14 @@ from emobility.domain.batch.calls import (
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.checking import Finding
-from emobility.domain.receipt.document import Receipt
-from emobility.domain.receipt.settled import ChainAnswers, chain_finding
+from emobility.domain.receipt.document import Receipt, SealedShown
+from emobility.domain.receipt.settled import (
+    ChainAnswers,
+    SealedAnswers,
+    chain_finding,
+    opened_call,
+    sealed_finding,
+)
 from emobility.ports.chain import CallReverted, ChainReader
 from emobility.protocols.ocmf import verify_charge_alone
 from emobility.protocols.ocmf.showing import shown_wh
@@ -50,6 +57,16 @@ async def verify_on_chain(receipt: Receipt, chain: ChainReader) -> Finding:
     """
     shown = receipt.chain
     chain_id = await chain.chain_id()
+    if shown.sealed is not None:
+        is_asked = chain_id == shown.chain_id
+        return sealed_finding(
+            receipt,
+            SealedAnswers(
+                chain_id=chain_id,
+                is_final=is_asked and await _is_final(receipt, shown.sealed, chain),
+                parties=await _numbered(receipt, (shown.sealed.cpo, shown.sealed.msp), chain) if is_asked else None,
+            ),
+        )
     transaction = await chain.transaction(bytes.fromhex(shown.transaction)) if chain_id == shown.chain_id else None
     answers = ChainAnswers(
         chain_id=chain_id,
@@ -77,14 +94,32 @@ async def _batch(receipt: Receipt, chain: ChainReader) -> BatchState | None:
         return None
 
 
+async def _is_final(receipt: Receipt, sealed: SealedShown, chain: ChainReader) -> bool:
+    at_block = (await chain.finalized()).number
+    try:
+        call = opened_call(receipt, sealed)
+        (answer,) = contracts.IS_SEALED_STATEMENT_FINAL.answer(
+            await chain.call(bytes.fromhex(receipt.chain.book), call, at_block=at_block)
+        )
+    except (MalformedInput, CallReverted):
+        return False
+    return bool(answer)
+
+
 async def _parties(receipt: Receipt, chain: ChainReader) -> tuple[PartyId, PartyId] | None:
     book, agreement = bytes.fromhex(receipt.chain.book), bytes.fromhex(receipt.statement.agreement)
     try:
         state = read_agreement(await chain.call(book, agreement_query(agreement)))
-        registry = read_registry(await chain.call(book, REGISTRY_QUERY))
-        return (
-            read_party(await chain.call(registry, party_query(state.cpo))),
-            read_party(await chain.call(registry, party_query(state.msp))),
-        )
     except (MalformedInput, CallReverted):
         return None
+    return await _numbered(receipt, (state.cpo, state.msp), chain)
+
+
+async def _numbered(receipt: Receipt, numbers: tuple[int, int], chain: ChainReader) -> tuple[PartyId, PartyId] | None:
+    """Return whose numbers these are in the registry of the receipt's book."""
+    try:
+        registry = read_registry(await chain.call(bytes.fromhex(receipt.chain.book), REGISTRY_QUERY))
+        cpo, msp = [read_party(await chain.call(registry, party_query(number))) for number in numbers]
+    except (MalformedInput, CallReverted):
+        return None
+    return cpo, msp

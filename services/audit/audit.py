@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
-from services.audit.ad_hoc import check_nobody_else_is_billed, check_sales
+from services.audit.ad_hoc import check_ledger, check_nobody_else_is_billed, check_sales
 from services.audit.batches import check_acceptances, check_batches, check_transactions
 from services.audit.billing import (
     check_bills,
@@ -28,12 +28,14 @@ from services.audit.chain_rules import (
     check_signatures,
 )
 from services.audit.chain_sight import ChainSight, look_at_chain
+from services.audit.confidential import check_confidential_finality, check_party_nets
 from services.audit.documents import check_documents, check_one_live_cdr_per_session, check_wholesale_prices
 from services.audit.energy import check_energy, check_quarantine
 from services.audit.evidence import check_commitments, check_evidence
 from services.audit.forgotten import pruned
 from services.audit.handling import check_every_event_was_handled
 from services.audit.holds import check_holds
+from services.audit.invoices import check_bank, check_invoices, check_paid_billed_invoiced, check_payables
 from services.audit.leaves import check_credits, check_leaves
 from services.audit.money import check_accounts, check_pairs, check_payments, check_provider
 from services.audit.report import AuditReport, Check
@@ -105,7 +107,12 @@ def audit(
         check_payments(books),
         check_holds(books),
         check_sales(books),
+        check_ledger(books),
         check_nobody_else_is_billed(books),
+        check_paid_billed_invoiced(books),
+        check_payables(books),
+        check_bank(books),
+        check_invoices(books),
         check_leaves(books),
         check_credits(books),
         check_statements(books),
@@ -120,6 +127,8 @@ def audit(
     ]
     if books.unsealed is not None:
         checks.append(check_commitments(books, books.unsealed))
+    if books.settlement.confidential.are_there:
+        checks.append(check_party_nets(books))
     if sight is not None:
         checks += _on_chain(books, sight)
     if truth is not None:
@@ -138,7 +147,11 @@ def _on_chain(books: Books, sight: ChainSight) -> list[Check]:
     recorded = check_chain(books, sight)
     if sight.strangeness is not None:
         return [recorded]
+    confidential = []
+    if books.settlement.confidential.are_there:
+        confidential.append(check_confidential_finality(books, sight.confidential, sight.signers))
     return [
+        *confidential,
         recorded,
         check_signatures(books, sight),
         check_finality(books, sight),

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from emobility.adapters.chain_signing import recovered_address
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch.statement import PairStatement
 from emobility.domain.batch.typed_data import BookMode, acceptance_digest
 from services.audit.books import Books
@@ -142,12 +143,7 @@ def check_collateral(books: Books, sight: ChainSight) -> Check:
         if any(each.statements is None for each in book.proposed.values()):
             unknown += len(book.collateral)  # somebody else proposes by a contract of his own; its sums are not shown
             continue
-        moved_e4: dict[int, int] = defaultdict(int)
-        for each in final_statements(books.settlement, book):
-            state = book.agreements.get(each.agreement)
-            if state is not None and state.mode is BookMode.PREFUNDED:
-                moved_e4[state.cpo] += each.net_e4
-                moved_e4[state.msp] -= each.net_e4
+        moved_e4 = _moved_e4(books, sight, book)
         compared += len(book.collateral) + 1  # the balances, and their total
         for number, balance in sorted(book.collateral.items()):
             paid_in = book.deposited.get(number, 0) - book.withdrawn.get(number, 0)
@@ -166,6 +162,20 @@ def check_collateral(books: Books, sight: ChainSight) -> Check:
     return Check(rule=rule, compared=compared, unknown=unknown, differences=tuple(found))
 
 
+def _moved_e4(books: Books, sight: ChainSight, book: BookSight) -> dict[int, int]:
+    """Return what a currency's books moved to each party, by number; below zero from it."""
+    moved_e4: dict[int, int] = defaultdict(int)
+    for each in final_statements(books.settlement, book):
+        state = book.agreements.get(each.agreement)
+        if state is not None and state.mode is BookMode.PREFUNDED:
+            moved_e4[state.cpo] += each.net_e4
+            moved_e4[state.msp] -= each.net_e4
+    if book.currency in sight.confidential:
+        for number, net_e4 in sight.confidential[book.currency].moved_e4.items():
+            moved_e4[number] += net_e4
+    return moved_e4
+
+
 def _units(rule: str, scope: str, currency: str, amounts: tuple[int, int], cause: str) -> Difference:
     expected, found = amounts
     unit = f"units of the {currency} token"
@@ -178,7 +188,13 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
     rows = books.settlement
     numbers = {each.party_id: each.number for each in rows.parties}
     found: list[Difference] = []
-    opened = [each for each in rows.openings if each.book_agreement is not None and each.currency in sight.books]
+    opened = [
+        each
+        for each in rows.openings
+        if each.book_agreement is not None
+        and each.currency in sight.books
+        and each.mode is not SettlementMode.CONFIDENTIAL
+    ]
     final: dict[bytes, list[PairStatement]] = defaultdict(list)
     for book in sight.books.values():
         for each in final_statements(rows, book):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from emobility.domain.batch import contracts
@@ -28,6 +28,7 @@ from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.ports.chain import Block, CallReverted, ChainReader, Log
 from services.audit.books import Books
+from services.audit.confidential import ConfidentialSight, look_at_confidential
 from services.audit.settlement_rows import SettlementRows
 from services.settlement.deployment import CurrencyContracts, DeploymentGone, recognise
 
@@ -97,6 +98,7 @@ class ChainSight:
     signers: dict[int, frozenset[bytes]]
     numbers: dict[int, PartyId]
     books: dict[str, BookSight]
+    confidential: dict[str, ConfidentialSight] = field(default_factory=dict)
 
 
 async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
@@ -110,17 +112,19 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
     signers: dict[int, frozenset[bytes]] = {}
     numbers: dict[int, PartyId] = {}
     found: dict[str, BookSight] = {}
+    confidential: dict[str, ConfidentialSight] = {}
     try:
         for deployment in deployments:
             await recognise(chain, deployment)
     except DeploymentGone as gone:
         strangeness = str(gone)
     else:
+        confidential = await look_at_confidential(chain, at, rows)
         for deployment in deployments:
             reader = _Reader(chain, at)
             signers, numbers = await reader.parties(deployment.registry)
             for each in deployment.currencies:
-                found[each.currency] = await reader.book(each, rows)
+                found[each.currency] = await reader.book(each, rows, also=set(_moved(confidential, each.currency)))
     return ChainSight(
         chain_id=chain_id,
         genesis_hash=await chain.genesis_hash(),
@@ -130,6 +134,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
         signers=signers,
         numbers=numbers,
         books=found,
+        confidential=confidential,
     )
 
 
@@ -154,8 +159,8 @@ class _Reader:
             signers[number] = signers.get(number, frozenset()) | {signer}
         return signers, numbers
 
-    async def book(self, at: CurrencyContracts, rows: SettlementRows) -> BookSight:
-        """Read what one currency's contracts hold."""
+    async def book(self, at: CurrencyContracts, rows: SettlementRows, *, also: set[int]) -> BookSight:
+        """Read what one currency's contracts hold; `also`: parties for whom another book moves collateral."""
         proposed = {
             each.batch_id: each
             for log in await self._logs(at.book, contracts.BATCH_PROPOSED)
@@ -176,7 +181,7 @@ class _Reader:
             if state.mode is BookMode.PREFUNDED
             for party in (state.cpo, state.msp)
         }
-        parties = sorted(deposited.keys() | withdrawn.keys() | paid)
+        parties = sorted(deposited.keys() | withdrawn.keys() | paid | also)
         return BookSight(
             currency=at.currency,
             wiring=(
@@ -235,6 +240,10 @@ class _Reader:
             last = min(first + LOGS_BLOCKS_MAX - 1, self._at.number)
             logs += await self._chain.logs(contract, [event.topic], from_block=first, to_block=last)
         return logs
+
+
+def _moved(confidential: dict[str, ConfidentialSight], currency: str) -> dict[int, int]:
+    return confidential[currency].moved_e4 if currency in confidential else {}
 
 
 def _by_party(told: Iterable[tuple[Any, ...]]) -> dict[int, int]:

@@ -6,8 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.identifiers import PartyId
 from emobility.ports.unit_of_work import UnitOfWork
+from services.audit.confidential_rows import ConfidentialRows, gather_confidential
 from services.audit.rows import all_rows
 from services.settlement.batching import key_of
 from services.settlement.meter_records import METER_RECORD, MeterRecordKept
@@ -61,6 +63,7 @@ class SettlementRows:
     accounts: list[AccountRecord] = field(default_factory=list)
     deployments: list[DeploymentRecord] = field(default_factory=list)
     chains: list[ChainRecord] = field(default_factory=list)
+    confidential: ConfidentialRows = field(default_factory=ConfidentialRows)
     meter_records: list[MeterRecordKept] = field(default_factory=list)
 
     def statements_by_key(self) -> dict[StatementKey, StatementRecord]:
@@ -74,6 +77,15 @@ class SettlementRows:
             if each.batch_id is not None:
                 found[each.batch_id].append(each)
         return dict(found)
+
+    def confidential_keys(self) -> frozenset[StatementKey]:
+        """Return the keys of statements that are settled in confidential mode, so in no open batch."""
+        of = {
+            (each.cpo_id, each.agreement_id, each.version)
+            for each in self.openings
+            if each.mode is SettlementMode.CONFIDENTIAL
+        }
+        return frozenset(key_of(each) for each in self.statements if key_of(each)[:3] in of)
 
     def in_flight(self) -> frozenset[bytes]:
         """Return the batches with a transaction on its way, for the first time or again."""
@@ -102,6 +114,7 @@ async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
             accounts=await all_rows(unit, ACCOUNT),
             deployments=await all_rows(unit, DEPLOYMENT),
             chains=await all_rows(unit, CHAIN),
+            confidential=await gather_confidential(unit),
             meter_records=await all_rows(unit, METER_RECORD),
         )
         moved = rows.transactions != await all_rows(unit, TRANSACTION) or rows.batches != await all_rows(unit, BATCH)

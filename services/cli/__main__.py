@@ -11,7 +11,9 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.key_commands import key
+from services.cli.money_commands import bank, invoice
 from services.cli.ocpi_commands import ocpi
+from services.cli.settlement_commands import settlement
 
 app: Final = typer.Typer(
     name="wattroam",
@@ -43,7 +45,10 @@ imports: Final = typer.Typer(
 )
 app.add_typer(imports, name="import")
 app.add_typer(key, name="key")
+app.add_typer(bank, name="bank")
+app.add_typer(invoice, name="invoice")
 app.add_typer(ocpi, name="ocpi")
+app.add_typer(settlement, name="settlement")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(parked, name="parked")
 app.add_typer(token, name="token")
@@ -152,14 +157,6 @@ def operations() -> None:
 def mobility() -> None:
     """Run the MSP back office alone."""
     from services.driver_mobility.__main__ import main as run
-
-    run()
-
-
-@app.command()
-def settlement() -> None:
-    """Run the settlement alone."""
-    from services.settlement.__main__ import main as run
 
     run()
 

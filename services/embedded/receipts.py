@@ -57,7 +57,7 @@ async def _of_statement(ports: Ports, statement: StatementRecord) -> AsyncIterat
     async with ports.units.begin() as unit:
         leaves = await leaves_of(unit, statement)
         tree = evidence_tree(statement, leaves)
-        proposal = await proposal_of(unit, statement)
+        proposal = await proposal_of(unit, statement, ports.vault)
         kept = [await unit.table(EVIDENCE).get(leaf.emsp_id, leaf.cpo_id, leaf.cdr_id) for leaf in leaves]
     for leaf, evidence in zip(leaves, kept, strict=True):
         if evidence is None:

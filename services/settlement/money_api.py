@@ -35,6 +35,7 @@ from services.settlement.money_records import (
     PayableRecord,
     PayoutRecord,
 )
+from services.settlement.payment_netting import plans, shown_share
 from services.settlement.payouts import Payouts
 
 NEXT_BANK_DAY: Final = timedelta(days=1)
@@ -121,6 +122,7 @@ class MoneyAPI:
             ("POST", f"{bank}/statements", self.take_statement),
             ("GET", f"{bank}/entries", self.list_entries),
             ("POST", f"{bank}/entries/{{entry_id}}/resolve", self.resolve),
+            ("GET", "/{party}/netting", self.show_netting),
             ("GET", "/{party}/discharges", self.list_discharges),
             ("POST", "/{party}/discharges/{discharge_id}/signature", self.sign_discharge),
         ):
@@ -143,6 +145,12 @@ class MoneyAPI:
     async def list_payables(self, _: Request, party_id: PartyId) -> Response:
         """List final statements as they are paid; `end_to_end_id` is what a payment must carry to be recognised."""
         return answer([_shown_payable(row) for row in await self._rows(PAYABLE, party_id, "final_at")])
+
+    async def show_netting(self, _: Request, party_id: PartyId) -> Response:
+        """Show the party's part of a netting of all that is due by bank, which it can check by its own debts."""
+        async with self._ports.units.begin() as unit:
+            shares = [each.share(party_id) for each in await plans(unit)]
+        return answer([shown_share(each) for each in shares if each.owed])
 
     async def list_payouts(self, _: Request, party_id: PartyId) -> Response:
         """List payments and what arrived of them."""

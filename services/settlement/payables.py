@@ -69,7 +69,7 @@ async def _take(unit: UnitOfWork, event: StatementFinal) -> None:
             carried_e4=carried_e4,
             net_cents=amount.cents,
             residue_e4=amount.residue_e4,
-            is_prepaid=opening.mode is SettlementMode.PREFUNDED,
+            is_prepaid=opening.mode in {SettlementMode.PREFUNDED, SettlementMode.CONFIDENTIAL},
             vat_cents=0 if isinstance(tax, NoTaxRule) else vat_cents(amount.cents, tax.percent),
             regime=None if isinstance(tax, NoTaxRule) else tax.regime,
             vat_percent=Decimal(0) if isinstance(tax, NoTaxRule) else tax.percent,

@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from emobility.domain.batch.trees import HashTree
+from emobility.domain.batch.trees import HashTree, Proof
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.document import SettledPlace
 from emobility.domain.receipt.making import settled_place
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.ports.vault import Vault
 from emobility.protocols.cdr_standing import CDRStanding, Stage
 from services.settlement.batching import book_of, proposal_id
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of, pair_statement
+from services.settlement.confidential_proving import ConfidentialProposal, confidential_proposal_of
 from services.settlement.records import (
     BATCH,
     LEAF,
@@ -70,7 +72,7 @@ class Proving:
                 return CDRStanding(stage=Stage(statement.state.value))
         tree = await self._tree(statement)
         async with self._ports.units.begin() as unit:
-            return final_standing(leaf, statement, tree, await proposal_of(unit, statement))
+            return final_standing(leaf, statement, tree, await proposal_of(unit, statement, self._ports.vault))
 
     async def _tree(self, statement: StatementRecord) -> HashTree:
         async with self._building:  # whoever asks about the same statement meanwhile finds its tree built
@@ -101,9 +103,26 @@ class Proposal:
     transaction: bytes
     block_number: int | None
 
+    def settled(self, leaf: LeafRecord, statement: StatementRecord, proof: Proof) -> SettledPlace:
+        """Return what the receipt of one of its CDRs names."""
+        assert statement.position is not None
+        return settled_place(
+            cdr_key=leaf.cdr_key,
+            meter=leaf.meter,
+            proof=proof,
+            statement=pair_statement(statement),
+            book=book_of(self.batch),
+            batch_id=self.batch.batch_id,
+            position=statement.position,
+            transaction=self.transaction,
+        )
 
-async def proposal_of(unit: UnitOfWork, statement: StatementRecord) -> Proposal:
+
+async def proposal_of(unit: UnitOfWork, statement: StatementRecord, vault: Vault) -> Proposal | ConfidentialProposal:
     """Return where a final statement was proposed."""
+    confidential = await confidential_proposal_of(unit, statement, vault)
+    if confidential is not None:
+        return confidential
     assert statement.batch_id is not None
     batch = await unit.table(BATCH).get(statement.batch_id)
     assert batch is not None
@@ -116,26 +135,15 @@ async def proposal_of(unit: UnitOfWork, statement: StatementRecord) -> Proposal:
     return Proposal(batch=batch, transaction=transaction, block_number=block_number)
 
 
-def final_standing(leaf: LeafRecord, statement: StatementRecord, tree: HashTree, proposal: Proposal) -> CDRStanding:
+def final_standing(
+    leaf: LeafRecord, statement: StatementRecord, tree: HashTree, proposal: Proposal | ConfidentialProposal
+) -> CDRStanding:
     """Return what the receipt of a CDR in a final statement names."""
+    assert leaf.place is not None
+    settled = proposal.settled(leaf, statement, tree.proof(leaf.place))
     return CDRStanding(
         stage=Stage.FINAL,
-        settled=_settled(leaf, statement, tree, proposal),
+        settled=settled,
         final_at=statement.final_at,
         block_number=proposal.block_number,
-    )
-
-
-def _settled(leaf: LeafRecord, statement: StatementRecord, tree: HashTree, proposal: Proposal) -> SettledPlace:
-    assert leaf.place is not None
-    assert statement.position is not None
-    return settled_place(
-        cdr_key=leaf.cdr_key,
-        meter=leaf.meter,
-        proof=tree.proof(leaf.place),
-        statement=pair_statement(statement),
-        book=book_of(proposal.batch),
-        batch_id=proposal.batch.batch_id,
-        position=statement.position,
-        transaction=proposal.transaction,
     )

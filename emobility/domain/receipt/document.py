@@ -163,9 +163,43 @@ class StatementShown(Document, frozen=True, kw_only=True):
     evidence_root: Hash
 
 
+class SignerShown(Document, frozen=True, kw_only=True):
+    """Who signed for a party, by its number in the registry, when a batch became final."""
+
+    party: Count
+    address: Address
+
+
+class SealedShown(Document, frozen=True, kw_only=True):
+    """What opens a salted hash to a statement, without its amounts; see `domain/batch/confidential`.
+
+    Attributes:
+        period_end: In unix seconds.
+        amounts: What stands for due, credit and sum root; its salt is not in the file.
+        salt: Of the posted hash.
+        by_cpo: Compact ECDSA signature of the CPO's signer; `by_msp` likewise.
+        count: Hashes in the batch.
+        siblings: Beside the hash's path among them.
+        signers: Of all of the batch's parties, ascending.
+    """
+
+    cpo: Count
+    msp: Count
+    period_end: Count
+    amounts: Hash
+    salt: Hash
+    by_cpo: Signature
+    by_msp: Signature
+    count: Count
+    siblings: tuple[Hash, ...]
+    signers: tuple[SignerShown, ...]
+
+
 class ChainShown(Document, frozen=True, kw_only=True):
     """Where the statement became final: the book, the batch, the statement's position in it and the transaction that
     proposed it. The transaction's input holds the batch's statements, so no log has to be searched.
+
+    `sealed`: of a statement in confidential mode, whose batch shows a salted hash at that position.
     """
 
     chain_id: Count
@@ -173,6 +207,7 @@ class ChainShown(Document, frozen=True, kw_only=True):
     batch_id: Hash
     position: Count
     transaction: Hash
+    sealed: SealedShown | None = None
 
 
 class SettledPlace(Document, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
+from emobility.domain.batch.confidential import ConfidentialBook, SealedStatement
 from emobility.domain.batch.hashing import commitment
 from emobility.domain.batch.statement import PairStatement
 from emobility.domain.batch.trees import Proof
@@ -22,7 +23,9 @@ from emobility.domain.receipt.document import (
     PlaceShown,
     QuoteShown,
     Receipt,
+    SealedShown,
     SettledPlace,
+    SignerShown,
     StatementShown,
     canonical,
 )
@@ -107,13 +110,7 @@ def settled_place(
         transaction: Hash of the transaction that proposed the batch.
     """
     return SettledPlace(
-        place=PlaceShown(
-            cdr_key=cdr_key.hex(),
-            meter=meter.hex(),
-            index=proof.index,
-            count=proof.count,
-            siblings=tuple(sibling.hex() for sibling in proof.siblings),
-        ),
+        place=_place(cdr_key, meter, proof),
         statement=StatementShown(
             agreement=statement.agreement.hex(),
             sequence=statement.sequence,
@@ -129,6 +126,70 @@ def settled_place(
     )
 
 
+def confidential_place(
+    *,
+    cdr_key: bytes,
+    meter: bytes,
+    proof: Proof,
+    statement: SealedStatement,
+    book: ConfidentialBook,
+    batch_id: bytes,
+    transaction: bytes,
+    sealed: SealedShown,
+    position: int,
+) -> SettledPlace:
+    """Return where a leaf is settled in confidential mode, as its receipt names it; see `settled_place`."""
+    return SettledPlace(
+        place=_place(cdr_key, meter, proof),
+        statement=StatementShown(
+            agreement=statement.agreement.hex(),
+            sequence=statement.sequence,
+            evidence_root=statement.evidence_root.hex(),
+        ),
+        chain=ChainShown(
+            chain_id=book.chain_id,
+            book=book.address.hex(),
+            batch_id=batch_id.hex(),
+            position=position,
+            transaction=transaction.hex(),
+            sealed=sealed,
+        ),
+    )
+
+
+def sealed_shown(
+    statement: SealedStatement,
+    *,
+    salt: bytes,
+    by_cpo: bytes,
+    by_msp: bytes,
+    place: Proof,
+    signers: Sequence[SignerShown],
+) -> SealedShown:
+    """Return what opens a posted hash to a statement.
+
+    Args:
+        statement: Sealed; its amounts stay so.
+        salt: Of the posted hash.
+        by_cpo: The CPO's compact signature of the statement.
+        by_msp: The MSP's.
+        place: Of the hash among the batch's.
+        signers: Who signed for each of the batch's parties.
+    """
+    return SealedShown(
+        cpo=statement.cpo,
+        msp=statement.msp,
+        period_end=int(statement.period_end.timestamp()),
+        amounts=statement.amounts.hex(),
+        salt=salt.hex(),
+        by_cpo=by_cpo.hex(),
+        by_msp=by_msp.hex(),
+        count=place.count,
+        siblings=tuple(sibling.hex() for sibling in place.siblings),
+        signers=tuple(signers),
+    )
+
+
 def unsigned_receipt(record: EvidenceRecord, *, salt: bytes, settled: SettledPlace) -> Receipt:
     """Return the receipt, which its seller signs next; `salt` is that of the record's commitment."""
     return Receipt(
@@ -138,6 +199,16 @@ def unsigned_receipt(record: EvidenceRecord, *, salt: bytes, settled: SettledPla
         place=settled.place,
         statement=settled.statement,
         chain=settled.chain,
+    )
+
+
+def _place(cdr_key: bytes, meter: bytes, proof: Proof) -> PlaceShown:
+    return PlaceShown(
+        cdr_key=cdr_key.hex(),
+        index=proof.index,
+        count=proof.count,
+        siblings=tuple(sibling.hex() for sibling in proof.siblings),
+        meter=meter.hex(),
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import BatchState, Proposal
+from emobility.domain.batch.confidential import signers_words
 from emobility.domain.batch.statement import UnsuitableBatch, pairs_hash
 from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.checking import Check, Finding, Verdict
-from emobility.domain.receipt.document import Receipt
+from emobility.domain.receipt.document import Receipt, SealedShown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,63 @@ def chain_finding(receipt: Receipt, answers: ChainAnswers) -> Finding:
         f"{named_parties[0]} and {named_parties[1]} both signed it, and neither can take it back."
     )
     return Finding(check=Check.CHAIN, verdict=Verdict.HOLDS, says=says)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAnswers:
+    """What an endpoint answered about a statement in confidential mode.
+
+    Attributes:
+        chain_id: The chain's own.
+        is_final: What the receipt's book says of the opened hash, at a final block.
+        parties: Registered CPO and MSP under the statement's numbers, in that book's registry.
+    """
+
+    chain_id: int
+    is_final: bool
+    parties: tuple[PartyId, PartyId] | None
+
+
+def sealed_finding(receipt: Receipt, answers: SealedAnswers) -> Finding:
+    """Return the `CHAIN` check of a receipt whose statement is sealed; see `chain_finding`."""
+    shown = receipt.chain
+    if answers.chain_id != shown.chain_id:
+        return _refused(f"The endpoint is chain {answers.chain_id}; the receipt was settled on chain {shown.chain_id}.")
+    if not answers.is_final:
+        return _refused("The book holds no such statement with both signatures.")
+    named_parties = (PartyId(receipt.record.charge_point_operator), PartyId(receipt.record.seller))
+    if answers.parties != named_parties:
+        return _refused(f"The statement is not one of {named_parties[0]} and {named_parties[1]}.")
+    says = (
+        f"Statement {receipt.statement.sequence} is final in confidential book 0x{shown.book} on chain "
+        f"{shown.chain_id}: {named_parties[0]} and {named_parties[1]} both signed it, and neither can take it back."
+    )
+    return Finding(check=Check.CHAIN, verdict=Verdict.HOLDS, says=says)
+
+
+def opened_call(receipt: Receipt, sealed: SealedShown) -> bytes:
+    """Return the call that asks a confidential book about the receipt's statement. Raises `MalformedCall`."""
+    words = (
+        bytes.fromhex(receipt.statement.agreement),
+        sealed.cpo,
+        sealed.msp,
+        receipt.place.count,
+        receipt.statement.sequence,
+        sealed.period_end,
+        bytes.fromhex(receipt.statement.evidence_root),
+        bytes.fromhex(sealed.amounts),
+    )
+    signatures = [bytes.fromhex(each) for each in (sealed.by_cpo, sealed.by_msp)]
+    opening = (bytes.fromhex(sealed.salt), *((each[:32], each[32:]) for each in signatures))
+    signers = signers_words({each.party: bytes.fromhex(each.address) for each in sealed.signers})
+    place = (
+        bytes.fromhex(receipt.chain.batch_id),
+        receipt.chain.position,
+        sealed.count,
+        tuple(bytes.fromhex(each) for each in sealed.siblings),
+        signers,
+    )
+    return contracts.IS_SEALED_STATEMENT_FINAL.call(words, opening, place)
 
 
 def not_asked() -> Finding:

@@ -1,0 +1,38 @@
+"""`wattroam settlement`: runs it, and tells what its rows say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+settlement: Final = typer.Typer(
+    help="Run the settlement alone, or tell what it could save.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+@settlement.callback()
+def run_settlement(context: typer.Context) -> None:
+    """Run the settlement alone, or tell what it could save."""
+    if context.invoked_subcommand is None:
+        from services.settlement.__main__ import main as run
+
+        run()
+
+
+@settlement.command("netting")
+def settlement_netting(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print figures for machines instead of a screen.")] = False,
+    run_folder: Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")] = Path(
+        "run"
+    ),
+) -> None:
+    """Show the payments that would settle what is due by bank, and the liquidity that they save."""
+    from services.embedded.netting import print_netting
+
+    sys.exit(print_netting(json=json, run_folder=run_folder))
