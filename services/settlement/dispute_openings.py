@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from emobility.domain.batch.confidential import hashes_tree, salts_of
 from emobility.domain.batch.disputes import confidential_opening
+from emobility.domain.errors import RuleBroken
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
 from services.settlement.batching import key_of
@@ -13,6 +14,10 @@ from services.settlement.confidential import hashes_of, nets_of, sealed_statemen
 from services.settlement.confidential_finality import signers_of
 from services.settlement.confidential_records import CONFIDENTIAL_BATCH, SEALED_STATEMENT, is_confidential
 from services.settlement.records import AGREEMENT, StatementRecord
+
+
+class NotDisputable(RuleBroken):
+    """The statement's book corrects nothing by verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,7 @@ async def opened_statement(unit: UnitOfWork, vault: Vault, record: StatementReco
     """Return how a final statement is opened."""
     if await is_confidential(unit, record):
         return await _confidential(unit, vault, record)
-    raise NotImplementedError
+    raise NotDisputable(f"book agreement {record.book_agreement.hex()} has no resolver")
 
 
 async def _confidential(unit: UnitOfWork, vault: Vault, record: StatementRecord) -> OpenedStatement:
