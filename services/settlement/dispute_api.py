@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from emobility.domain.batch.disputes import DisputeKind
+from emobility.domain.batch.meter import meter_commitment
 from emobility.domain.identifiers import PartyId
 from emobility.runtime.access import Access
 from services.settlement.api import NoChain, NotUnderstood, answer, hash_of, hex_bytes, party_of, read_body
@@ -58,6 +59,7 @@ class DisputeAPI:
             ("POST", "/{party}/disputes", self.contest),
             ("GET", "/{party}/disputes", self.list_disputes),
             ("POST", "/{party}/disputes/{case}/defence", self.defend),
+            ("GET", "/{party}/meter-records/{cpo_id}/{cdr_id:path}", self.show_meter),
         ):
             app.add_api_route(path, self._guarded(handler), methods=[method])
 
@@ -96,6 +98,14 @@ class DisputeAPI:
         asked = await read_body(request, WordRequest)
         await disputing.defend(party_id, hash_of(request, "case"), asked.word)
         return Response(status_code=202)
+
+    async def show_meter(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+        """Show what opens a CDR's `meter`, so that a party can check the commitment before it signs a statement."""
+        cpo_id = party_of(request.path_params["cpo_id"])
+        opened = await disputing.meter_opening(party_id, cpo_id, request.path_params["cdr_id"])
+        commitment = meter_commitment(opened.record, salt=opened.salt).hex()
+        shown = {"meter": commitment, "salt": opened.salt.hex(), "record": opened.record.packed.hex()}
+        return answer(shown | {"texts": list(opened.texts)})
 
 
 def shown_dispute(row: DisputeRecord) -> dict[str, Any]:

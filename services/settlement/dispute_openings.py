@@ -26,6 +26,7 @@ class OpenedStatement:
 
     chain_id: int
     book: bytes
+    is_confidential: bool
     struct_hash: bytes
     opening: bytes
 
@@ -53,6 +54,7 @@ async def _confidential(unit: UnitOfWork, vault: Vault, record: StatementRecord)
     return OpenedStatement(
         chain_id=batch.chain_id,
         book=batch.book,
+        is_confidential=True,
         struct_hash=sealed.struct_hash,
         opening=confidential_opening(
             sealed_statement(record, cpo=sealed.cpo_number, msp=sealed.msp_number, salts=salts),

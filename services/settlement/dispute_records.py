@@ -62,11 +62,13 @@ class DisputeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolverRecord:
-    """The contract that resolves the cases of a book; addresses."""
+    """The contract that resolves the cases of a book; addresses. None: it is wanted, and not made yet."""
 
     chain_id: int
     book: bytes
-    resolver: bytes
+    currency: str
+    is_confidential: bool
+    resolver: bytes | None
 
 
 DISPUTE: Final = TableSpec(name="settlement_dispute", record=DisputeRecord, key=("case_id", "kind"))

@@ -37,7 +37,7 @@ from emobility.domain.batch.disputes import (
 )
 from emobility.domain.batch.leaf import Leaf
 from emobility.domain.batch.trees import StatementTrees
-from emobility.domain.errors import RuleBroken
+from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -47,8 +47,9 @@ from services.settlement.acceptances import NotRegistered, statement_of_party
 from services.settlement.access import ChainAccess
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of
 from services.settlement.dispute_openings import OpenedStatement, opened_statement
-from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState
+from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState, ResolverRecord
 from services.settlement.meter_records import METER_RECORD, MeterRecordKept, OpenedMeter, open_meter
+from services.settlement.proving import UnknownCDR
 from services.settlement.records import (
     LEAF,
     PARTY,
@@ -77,8 +78,8 @@ class NotInStatement(RuleBroken):
     """The statement has no such CDR."""
 
 
-class NoResolver(RuleBroken):
-    """No contract resolves the cases of this book."""
+class NoResolver(Unavailable):
+    """No contract resolves the cases of this book, so far."""
 
 
 class NothingKept(RuleBroken):
@@ -148,6 +149,9 @@ class Disputing:
         """
         async with self._ports.units.begin() as unit:
             grounds = await self._grounds(unit, party_id, contest)
+            await unit.commit()
+        if grounds is None:
+            raise NoResolver("this book has no resolver yet; on a chain of our own one is made now: ask again")
         contested = await asyncio.to_thread(_contested, grounds)
         leaf = contested.placed.leaf
         calldata, energy = await self._call(party_id, contest, grounds, contested)
@@ -211,6 +215,23 @@ class Disputing:
             table = unit.table(DISPUTE)
             rows = [row for side in ("cpo_id", "emsp_id") for row in await table.select({side: party_id})]
         return sorted(rows, key=lambda row: (row.raised_at, row.case_id), reverse=True)
+
+    async def meter_opening(self, party_id: PartyId, cpo_id: PartyId, cdr_id: str) -> OpenedMeter:
+        """Return what opens a CDR's commitment to its meter, for its two parties.
+
+        Raises:
+            UnknownCDR: the party has no such CDR here.
+            NothingKept: no meter signed it.
+            SubjectErased, SubjectRestricted: the driver was erased.
+        """
+        async with self._ports.units.begin() as unit:
+            leaf = await unit.table(LEAF).get(cpo_id, cdr_id)
+            kept = await unit.table(METER_RECORD).get(cpo_id, cdr_id)
+        if leaf is None or party_id not in {leaf.cpo_id, leaf.emsp_id}:
+            raise UnknownCDR(f"{party_id} has no CDR {cpo_id}/{cdr_id} here")
+        if kept is None:
+            raise NothingKept(f"no meter signed CDR {cdr_id}")
+        return await open_meter(self._ports.vault, kept)
 
     # Following cases
 
@@ -285,7 +306,8 @@ class Disputing:
 
     # Proofs
 
-    async def _grounds(self, unit: UnitOfWork, party_id: PartyId, contest: Contest) -> _Grounds:
+    async def _grounds(self, unit: UnitOfWork, party_id: PartyId, contest: Contest) -> _Grounds | None:
+        """Return them; None: the book has no resolver, which is noted as wanted."""
         statement = await statement_of_party(unit, party_id, contest.statement_hash)
         if statement.state is not StatementState.FINAL:
             raise NotFinal(f"{name_of(statement)} is {statement.state}")
@@ -296,7 +318,16 @@ class Disputing:
         opened = await opened_statement(unit, self._ports.vault, statement)
         resolver = await unit.table(RESOLVER).get(opened.chain_id, opened.book)
         if resolver is None:
-            raise NoResolver(f"nothing resolves disputes over book {opened.book.hex()}")
+            wanted = ResolverRecord(
+                chain_id=opened.chain_id,
+                book=opened.book,
+                currency=statement.currency,
+                is_confidential=opened.is_confidential,
+                resolver=None,
+            )
+            await unit.table(RESOLVER).put(wanted)
+        if resolver is None or resolver.resolver is None:
+            return None
         original = None
         if row.credit_reference_id is not None:
             original = await unit.table(LEAF).get(row.cpo_id, row.credit_reference_id)

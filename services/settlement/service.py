@@ -48,6 +48,7 @@ from services.settlement.records import (
     TRANSACTION,
 )
 from services.settlement.registry_words import RegistryWords
+from services.settlement.resolving import Resolving
 from services.settlement.sending import Sending
 
 SERVICE: Final = "settlement"
@@ -163,6 +164,7 @@ class Follower:
         self._disputing = Disputing(ports, access)
         self._openings = openings
         self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
+        self._resolving = None if openings is None else Resolving(ports, openings.books, openings.deployer)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
@@ -215,6 +217,7 @@ class Follower:
         steps = await self._adopting.advance()
         steps += 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
+        steps += 0 if self._resolving is None else await self._resolving.advance()
         async with self._closing.under_way:
             steps += await self.batching.advance() + await self.confidential.advance()
         steps += await self._discharging.advance() + await self._disputing.advance()

@@ -3,7 +3,9 @@
 CREATE TABLE settlement_resolver (
     chain_id BIGINT NOT NULL,
     book BYTEA NOT NULL,
-    resolver BYTEA NOT NULL,
+    currency CHAR(3) NOT NULL,
+    is_confidential BOOLEAN NOT NULL,
+    resolver BYTEA,
     PRIMARY KEY (chain_id, book)
 );
 
