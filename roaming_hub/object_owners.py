@@ -30,8 +30,10 @@ from roaming_hub.steps import Outcome, Step
 OWNER_AGE: Final = timedelta(days=90)
 SEEN_AGAIN_AFTER: Final = timedelta(days=1)
 """How much later an object that is seen again is noted again."""
-NOTED_MAX: Final = 100_000
-"""Objects of which a process remembers that they are noted."""
+NOTED_MAX: Final = 20_000
+"""Objects of which a process remembers that they are noted; others are noted again, in a commit there is anyway."""
+NOTED_BYTES: Final = 16
+"""Of an object's hash, for that memory: enough to tell all there will ever be apart."""
 LEARNT_MAX: Final = 200
 """Objects learnt from one message."""
 PURGE_ROWS: Final = 1_000
@@ -85,7 +87,7 @@ class ObjectOwners(Step):
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._noted: OrderedDict[tuple[str, PartyId], datetime] = OrderedDict()
+        self._noted: OrderedDict[bytes, datetime] = OrderedDict()
 
     async def owners(self, kind: str, object_id: str) -> list[PartyId]:
         """Return who has an object of this id."""
@@ -109,14 +111,16 @@ class ObjectOwners(Step):
     def _rows(self, learnt: Iterator[tuple[str, str, PartyId]]) -> Sequence[Row]:
         now, rows = self._ports.clock.now(), list[Row]()
         for kind, object_id, owner in itertools.islice(learnt, LEARNT_MAX):
-            key = (self._hash(kind, object_id), owner)
+            object_hash = self._hash(kind, object_id)
+            # Not a tuple: the search for garbage would walk all of these.
+            key = bytes.fromhex(object_hash)[:NOTED_BYTES] + owner.code.encode()
             noted_at = self._noted.get(key)
             if noted_at is None or now - noted_at > SEEN_AGAIN_AFTER:
                 self._note(key, now)
-                rows.append((OBJECT_OWNER, ObjectOwner(object_hash=key[0], owner=owner, seen_at=now)))
+                rows.append((OBJECT_OWNER, ObjectOwner(object_hash=object_hash, owner=owner, seen_at=now)))
         return rows
 
-    def _note(self, key: tuple[str, PartyId], now: datetime) -> None:
+    def _note(self, key: bytes, now: datetime) -> None:
         self._noted[key] = now
         self._noted.move_to_end(key)
         if len(self._noted) > NOTED_MAX:

@@ -90,9 +90,9 @@ class Recording:
         for spec, record in rows:
             key = tuple(getattr(record, name) for name in spec.key)
             by_table.setdefault(spec.name, (spec, {}))[1][key] = record
-        async with self._units.begin() as unit:
-            for spec, records in by_table.values():
-                # In the order of their keys, so that two processes don't wait for each other.
-                ordered = sorted(records, key=lambda key: tuple(map(str, key)))
-                await unit.table(spec).put_all([records[key] for key in ordered])
-            await unit.commit(is_repeatable=self._is_repeatable)
+        groups = []
+        for spec, records in by_table.values():
+            # In the order of their keys, so that two processes don't wait for each other.
+            ordered = sorted(records, key=lambda key: tuple(map(str, key)))
+            groups.append((spec, [records[key] for key in ordered]))
+        await self._units.put_all(groups, is_repeatable=self._is_repeatable)

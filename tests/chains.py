@@ -15,7 +15,7 @@ import settlement_contracts
 from emobility.adapters.chain_signing import mnemonic_signer
 from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.memory import SeededRandomness, VirtualClock
-from emobility.adapters.memory.chain import FakeChain
+from emobility.adapters.memory.chain import FINALITY_BLOCKS, FakeChain
 from emobility.adapters.memory.contracts import settlement_contracts_in_python
 from emobility.adapters.system import SystemRandomness, SystemTimer
 from emobility.domain.batch.abi import encode
@@ -106,7 +106,9 @@ class ChainWorld:
 
 
 class FakeWorld(ChainWorld):
-    def __init__(self, *, mnemonic: str = MNEMONIC, chain_id: int | None = None) -> None:
+    def __init__(
+        self, *, mnemonic: str = MNEMONIC, chain_id: int | None = None, finality_blocks: int = FINALITY_BLOCKS
+    ) -> None:
         self.mnemonic = mnemonic
         self.clock = VirtualClock(T0)
         self.fake = FakeChain(
@@ -114,6 +116,7 @@ class FakeWorld(ChainWorld):
             randomness=SeededRandomness(1),
             execute=settlement_contracts_in_python(),
             chain_id=chain_id,
+            finality_blocks=finality_blocks,
         )
         self.chain = self.fake
 
@@ -160,9 +163,11 @@ class AnvilWorld(ChainWorld):
 
 
 @asynccontextmanager
-async def an_anvil(folder: Path) -> AsyncIterator[AnvilWorld]:
+async def an_anvil(folder: Path, *, finality_blocks: int = FINALITY_BLOCKS) -> AsyncIterator[AnvilWorld]:
     clock = VirtualClock(T0)
-    server = EmbeddedChain(folder, clock=clock, timer=SystemTimer(), randomness=SystemRandomness())
+    server = EmbeddedChain(
+        folder, clock=clock, timer=SystemTimer(), randomness=SystemRandomness(), finality_blocks=finality_blocks
+    )
     await server.start()
     try:
         async with open_ethereum(server.rpc_url) as chain:

@@ -24,6 +24,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -39,6 +40,8 @@ from emobility.ports.http import (
     origin_text,
 )
 
+ORIGINS_KEPT: Final = 1_024
+"""Origins kept as they were read: thousands of calls go to few of them."""
 URL_CHARACTERS_MAX: Final = 2_048
 ADDRESSES_MAX: Final = 8
 """A host with more addresses than this is refused."""
@@ -242,6 +245,16 @@ def _parse(url: str) -> tuple[Origin, str]:
         raise ValueError("it is too long")
     if not _PRINTABLE.fullmatch(url) or "\\" in url or "#" in url:
         raise ValueError("it holds characters that are not allowed in a URL")
+    authority = url.find("://") + len("://")
+    ends = [end for end in (url.find("/", authority), url.find("?", authority)) if end >= 0]
+    end = min(ends, default=len(url))
+    path, _, query = url[end:].partition("?")
+    return _origin(url[:end]), (path or "/") + (f"?{query}" if query else "")
+
+
+@lru_cache(maxsize=ORIGINS_KEPT)
+def _origin(url: str) -> Origin:
+    """Return the origin of a URL without path and query. Raises `ValueError` unless it is plainly written."""
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not url.lower().startswith(f"{parts.scheme}://"):
         raise ValueError("its scheme is not https")
@@ -254,8 +267,7 @@ def _parse(url: str) -> tuple[Origin, str]:
         raise ValueError("its port is no port") from None
     if port == 0 or parts.netloc.endswith(":"):
         raise ValueError("its port is no port")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme]), target
+    return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])
 
 
 def _canonical_host(netloc: str, hostname: str | None) -> str:

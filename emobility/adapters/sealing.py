@@ -34,22 +34,29 @@ def _derived(key: bytes, purpose: str) -> bytes:
     return hmac.digest(key, purpose.encode(), hashlib.sha256)
 
 
-def sealed_under(subject_key: bytes, *, subject: str, text: str) -> Sealed:
-    """Seal `text`; the subject is authenticated with it, so that a box can't be moved to another person."""
-    plain = text.encode()
-    nonce = hmac.digest(_derived(subject_key, "nonce"), plain, hashlib.sha256)[:NONCE_BYTES]
-    box = AESGCM(_derived(subject_key, "box")).encrypt(nonce, plain, subject.encode())
-    return Sealed(subject=subject, box=nonce + box)
+class SubjectKey:
+    """A subject's key, ready for use: what is derived from it serves many boxes."""
 
+    __slots__ = ("_box", "_nonce_key")
 
-def opened_with(subject_key: bytes, sealed: Sealed) -> str:
-    """Return the text of a box. Raises `BoxTampered`."""
-    nonce, ciphertext = sealed.box[:NONCE_BYTES], sealed.box[NONCE_BYTES:]
-    try:
-        plain = AESGCM(_derived(subject_key, "box")).decrypt(nonce, ciphertext, sealed.subject.encode())
-    except (InvalidTag, ValueError) as error:
-        raise BoxTampered(subject=sealed.subject) from error
-    return plain.decode()
+    def __init__(self, key: bytes) -> None:
+        self._box = AESGCM(_derived(key, "box"))
+        self._nonce_key = _derived(key, "nonce")
+
+    def seal(self, text: str, *, subject: str) -> Sealed:
+        """Seal `text`; the subject is authenticated with it, so that a box can't be moved to another person."""
+        plain = text.encode()
+        nonce = hmac.digest(self._nonce_key, plain, hashlib.sha256)[:NONCE_BYTES]
+        return Sealed(subject=subject, box=nonce + self._box.encrypt(nonce, plain, subject.encode()))
+
+    def open(self, sealed: Sealed) -> str:
+        """Return the text of a box. Raises `BoxTampered`."""
+        nonce, ciphertext = sealed.box[:NONCE_BYTES], sealed.box[NONCE_BYTES:]
+        try:
+            plain = self._box.decrypt(nonce, ciphertext, sealed.subject.encode())
+        except (InvalidTag, ValueError) as error:
+            raise BoxTampered(subject=sealed.subject) from error
+        return plain.decode()
 
 
 class MasterKey:

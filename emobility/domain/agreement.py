@@ -85,7 +85,8 @@ class RoamingAgreement:
         tariff_ids: Tariffs of the CPO that price this MSP's sessions; the first that fits a connector applies.
         cdr_deadline_h: Hours after a session's end by which its CDR must arrive.
         dispute_period_h: Hours after receipt after which an undisputed CDR counts as accepted.
-        credit_limit_e4: Most that may be open under `CREDIT_LINE`, in ten-thousandths of `currency`.
+        credit_limit_e4: Most that may be open under `CREDIT_LINE`, or that a guarantor bears under `GUARANTEE`, in
+            ten-thousandths of `currency`.
         notice_period_d: Days between a notice that ends the agreement and its end; None: it may end at once.
         roaming_fee_e4: Fee per session the MSP pays to nobody but states to its driver, in ten-thousandths.
         rounding_policy: How CDRs are rounded; None: `EXACT`.

@@ -135,6 +135,17 @@ def refuse_terms(terms: RoamingAgreement, *, signed: Sequence[RoamingAgreement],
             raise OfferRefused(OfferRefusal.OVERLAPS, name)
 
 
+def refuse_other_agreement(terms: RoamingAgreement, *, signed: Sequence[RoamingAgreement]) -> None:
+    """See that no other agreement of the pair is in force at any moment at which these terms are.
+
+    Raises:
+        OfferRefused: one is.
+    """
+    for each in signed:
+        if each.agreement_id != terms.agreement_id and _overlap(terms, each):
+            raise OfferRefused(OfferRefusal.OVERLAPS, f"{each.agreement_id} v{each.version} is valid then")
+
+
 def _overlap(one: RoamingAgreement, other: RoamingAgreement) -> bool:
     is_before = one.valid_until is not None and one.valid_until <= other.valid_from
     is_after = other.valid_until is not None and other.valid_until <= one.valid_from

@@ -34,6 +34,8 @@ ENERGY_WH_MAX: Final = 1_000_000
 POWER_W_MAX: Final = 4_000_000
 """Megawatt charging ends below this; more on average is a wrong register or a wrong unit."""
 DURATION_MAX: Final = timedelta(days=30)
+EVSE_SLACK: Final = timedelta(minutes=1)
+"""How long one driver may still be at an EVSE by the stamps when the next one starts."""
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """How far the clocks of two honest parties may differ."""
 
@@ -156,7 +158,8 @@ def check_cdr(
         frozen_hashes: Versions that may price this charge, as frozen when it was authorised or began; none: nobody
             knows.
         session: The session as last pushed by the CPO; None: it was never pushed, which proves nothing.
-        earlier_cdrs: Other CDRs of the same session, of the same token around that time, and a credit's original.
+        earlier_cdrs: Other CDRs of the same session, of the same token or EVSE around that time, and a credit's
+            original.
         signature_verdict: Of the signed meter values in the document.
         received_at: When the document arrived.
         may_wait: Whether there is time left to wait for documents it overtook.
@@ -421,6 +424,11 @@ def _history_findings(cdr: CDR, earlier_cdrs: Sequence[EarlierCDR]) -> Iterator[
                 fault=CDRFault.OVERLAPS_ANOTHER_CDR,
                 detail=f"{other.party_id} {other.cdr_id} has the same token at the same time",
             )
+        elif _is_same_evse(other, cdr) and _used_together(other, cdr) > EVSE_SLACK:
+            yield CDRFinding(
+                fault=CDRFault.EVSE_IN_USE,
+                detail=f"{other.cdr_id} charges another driver for EVSE {cdr.location.evse_uid} at the same time",
+            )
 
 
 def same_document(one: CDR, other: CDR) -> bool:
@@ -435,6 +443,16 @@ def _unsealed(cdr: CDR) -> CDR:
 
 def _overlap(one: CDR, other: CDR) -> bool:
     return one.started_at < other.ended_at and other.started_at < one.ended_at
+
+
+def _is_same_evse(one: CDR, other: CDR) -> bool:
+    places = [(each.party_id, each.location.evse_uid.casefold()) for each in (one, other)]
+    return places[0] == places[1] and bool(one.location.evse_uid) and not one.location.evse_uid.startswith("#")
+
+
+def _used_together(one: CDR, other: CDR) -> timedelta:
+    """For how long both were at their EVSE; a reservation keeps nobody from leaving it."""
+    return min(one.ended_at, other.ended_at) - max(one.charging_started_at, other.charging_started_at)
 
 
 def _session_findings(cdr: CDR, session: Session) -> Iterator[CDRFinding]:

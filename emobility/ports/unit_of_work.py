@@ -80,3 +80,19 @@ class Units(Protocol):
             read: Works the answer out in a unit of its own. Nobody may change what it returns; what it raises is not
                 kept.
         """
+
+    async def put_all(
+        self, groups: Sequence[tuple[TableSpec[Any], Sequence[Any]]], *, is_repeatable: bool = False
+    ) -> None:
+        """Put records in a unit of their own: for what is written with every message, cheaper than to open one.
+
+        Args:
+            groups: Different tables, and of each some records, each key once.
+            is_repeatable: See `UnitOfWork.commit`.
+
+        Raises:
+            RecordExists: as `Table.put_all`; then nothing is put.
+        """
+
+    async def insert_all(self, spec: TableSpec[R], records: Sequence[R], *, is_repeatable: bool = False) -> list[R]:
+        """Add records, each key once, in a unit of their own; return those that are there already."""

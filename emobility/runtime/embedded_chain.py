@@ -39,7 +39,7 @@ CALL_TIMEOUT_S: Final = 30.0
 STARTS_MAX: Final = 3
 """Starts tried before giving up; a port may be taken between choosing and binding it."""
 FINALITY_BLOCKS: Final = 2
-"""A block is final when this many follow it: anvil's `finalized` is that far below its head with one slot an epoch."""
+"""A block is final when this many follow it: anvil's `finalized` is two slots' epochs below its head."""
 MINING_POLL_S: Final = 0.05
 """How often the chain looks whether a transaction waits."""
 HARDFORK: Final = "prague"
@@ -56,7 +56,14 @@ class EmbeddedChain:
     """An Ethereum chain of our own (`Server`); start it, then read `rpc_url`, `chain_id` and `mnemonic`."""
 
     def __init__(
-        self, folder: Path, *, clock: Clock, timer: Timer, randomness: Randomness, anvil: Path | None = None
+        self,
+        folder: Path,
+        *,
+        clock: Clock,
+        timer: Timer,
+        randomness: Randomness,
+        anvil: Path | None = None,
+        finality_blocks: int = FINALITY_BLOCKS,
     ) -> None:
         """Describe the chain; nothing happens before `start`.
 
@@ -66,7 +73,9 @@ class EmbeddedChain:
             timer: Measures waiting.
             randomness: Draws the chain's id.
             anvil: The program; looked for when not given.
+            finality_blocks: A block is final when so many follow it; an even number.
         """
+        self._finality_blocks = finality_blocks
         self._folder = folder.resolve()
         self._clock = clock
         self._timer = timer
@@ -128,7 +137,7 @@ class EmbeddedChain:
         head = await self._call("eth_getBlockByNumber", "latest", False)
         self._saved_block = int(head["number"], 16)
         await self._call("evm_setTime", int(head["timestamp"], 16))  # for calls about the next block
-        await self._mine(FINALITY_BLOCKS)  # what was saved as the youngest becomes final now
+        await self._mine(self._finality_blocks)  # what was saved as the youngest becomes final now
         self._miner = asyncio.create_task(self._mine_on_demand(), name="mine")
 
     async def down(self) -> str:
@@ -237,7 +246,7 @@ class EmbeddedChain:
             # that lost its state could not be told from itself.
             *("--gas-limit", str(GAS_LIMIT + self.chain_id % _GAS_LIMIT_SPREAD)),
             *("--hardfork", HARDFORK),
-            *("--no-mining", "--slots-in-an-epoch", "1"),
+            *("--no-mining", "--slots-in-an-epoch", str(self._finality_blocks // 2)),
             *("--cache-path", str(self._folder / "cache"), "--quiet"),  # not quiet, it logs the private keys
             *arguments,
         ]
@@ -262,7 +271,7 @@ class EmbeddedChain:
             if await self._is_work_waiting():
                 empty_blocks = 0
                 # A transaction may come into a block that was to be empty; then two must follow that one.
-                while empty_blocks < FINALITY_BLOCKS:
+                while empty_blocks < self._finality_blocks:
                     await self._mine(1)
                     empty_blocks = 0 if await self._has_head_transactions() else empty_blocks + 1
             await self._timer.sleep(MINING_POLL_S)
@@ -285,7 +294,7 @@ class EmbeddedChain:
     async def _mine(self, count: int) -> None:
         for _ in range(count):
             head = await self._call("eth_getBlockByNumber", "latest", False)
-            if int(head["number"], 16) - self._saved_block >= FINALITY_BLOCKS:
+            if int(head["number"], 16) - self._saved_block >= self._finality_blocks:
                 await self._save()
             at_s = max(int(self._clock.now().timestamp()), int(head["timestamp"], 16) + 1)
             await self._call("evm_mine", {"timestamp": at_s})

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from emobility.ports.chain import ChainReader
 from emobility.ports.ports import Ports
-from services.audit.ad_hoc import check_nobody_else_is_billed, check_sales
+from services.audit.ad_hoc import check_ledger, check_nobody_else_is_billed, check_sales
 from services.audit.batches import check_acceptances, check_batches, check_transactions
 from services.audit.billing import (
     check_bills,
@@ -35,6 +35,7 @@ from services.audit.evidence import check_commitments, check_evidence
 from services.audit.forgotten import pruned
 from services.audit.handling import check_every_event_was_handled
 from services.audit.holds import check_holds
+from services.audit.invoices import check_bank, check_invoices, check_paid_billed_invoiced, check_payables
 from services.audit.leaves import check_credits, check_leaves
 from services.audit.money import check_accounts, check_pairs, check_payments, check_provider
 from services.audit.report import AuditReport, Check
@@ -106,7 +107,12 @@ def audit(
         check_payments(books),
         check_holds(books),
         check_sales(books),
+        check_ledger(books),
         check_nobody_else_is_billed(books),
+        check_paid_billed_invoiced(books),
+        check_payables(books),
+        check_bank(books),
+        check_invoices(books),
         check_leaves(books),
         check_credits(books),
         check_statements(books),

@@ -17,17 +17,29 @@ from emobility.ports.unit_of_work import Units
 from emobility.ports.vault import Vault
 from emobility.protocols.ocpi.deliveries import DELIVERY, Delivery
 from roaming_hub.records import CDR_FORWARD, HUB_CLIENT, CDRForward
+from services.audit.money_rows import MoneyRows, gather_late_payables, gather_money
 from services.audit.rows import all_rows
 from services.audit.settlement_rows import SettlementRows, gather_settlement
 from services.audit.unsealing import Unsealed, unseal
 from services.charging_operations import records as cpo
+from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, AdHocEntryRecord
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord
 from services.charging_operations.ad_hoc_work import payment_key
 from services.driver_mobility import records as emsp
 
 CPO_GROUP: Final = "charging_operations"
 SETTLEMENT_GROUP: Final = "settlement"
-CONSUMER_GROUPS: Final = (CPO_GROUP, "driver_mobility", SETTLEMENT_GROUP)
+MONEY_GROUP: Final = "settlement-money"
+EXPOSURE_GROUP: Final = "charging_operations_exposure"
+UNPAID_GROUP: Final = "driver_mobility_unpaid"
+CONSUMER_GROUPS: Final = (
+    CPO_GROUP,
+    "driver_mobility",
+    SETTLEMENT_GROUP,
+    MONEY_GROUP,
+    EXPOSURE_GROUP,
+    UNPAID_GROUP,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +59,7 @@ class Books:
     cpo_cdrs: list[cpo.CDRRecord] = field(default_factory=list)
     quarantine: list[cpo.QuarantineRecord] = field(default_factory=list)
     ad_hoc_sales: list[AdHocSaleRecord] = field(default_factory=list)
+    ad_hoc_entries: list[AdHocEntryRecord] = field(default_factory=list)
     ad_hoc_payments: list[test_provider.SandboxPayment] = field(default_factory=list)
     cpo_disputes: list[cpo.DisputeRecord] = field(default_factory=list)
     emsp_tariffs: list[emsp.TariffVersion] = field(default_factory=list)
@@ -64,6 +77,7 @@ class Books:
     hub_forwards: list[CDRForward] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     settlement: SettlementRows = field(default_factory=SettlementRows)
+    money: MoneyRows = field(default_factory=MoneyRows)
     unsealed: Unsealed | None = None
     log_bounds: Mapping[tuple[str, int], Bounds] = field(default_factory=dict)
     logged_transactions: dict[TransactionKey, Transaction] = field(default_factory=dict)
@@ -86,7 +100,9 @@ async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = 
     """
     books = Books(lag=await event_log.lag())
     async with units.begin() as unit:
+        books.money = await gather_money(unit)
         books.settlement = await gather_settlement(unit)
+        await gather_late_payables(unit, books.money, books.settlement.statements)
         books.cpo_transactions = await all_rows(unit, cpo.TRANSACTION)
         books.cpo_tariffs = await all_rows(unit, cpo.TARIFF)
         books.cpo_newest_tariffs = await all_rows(unit, cpo.NEWEST_TARIFF)
@@ -94,6 +110,7 @@ async def gather_books(units: Units, event_log: EventLog, vault: Vault | None = 
         books.cpo_cdrs = await all_rows(unit, cpo.CDRS)
         books.quarantine = await all_rows(unit, cpo.QUARANTINE)
         books.ad_hoc_sales = await all_rows(unit, AD_HOC_SALE)
+        books.ad_hoc_entries = await all_rows(unit, AD_HOC_ENTRY)
         books.cpo_disputes = await all_rows(unit, cpo.DISPUTE)
         books.emsp_tariffs = await all_rows(unit, emsp.TARIFF)
         books.tokens = {(row.party_id.code, row.token_subject): row for row in await all_rows(unit, emsp.TOKEN)}

@@ -26,8 +26,11 @@ def check_forwards(books: Books) -> Check:
     """Each CDR that both sides hold passed the hub once and unchanged, and nothing passed that a side lacks."""
     rule = "the hub carried what both sides hold"
     delivered: dict[_Route, list[CDRForward]] = defaultdict(list)
+    # What is sold at a terminal is told to its provider as a CDR, and is none: `check_nobody_else_is_billed`.
+    at_terminals = {(sale.party_id, sale.ptp_id, sale.session_id) for sale in books.ad_hoc_sales}
     for forward in books.hub_forwards:
-        if forward.outcome is ForwardOutcome.DELIVERED:
+        is_sale = (forward.from_party, forward.to_party, forward.cdr_id) in at_terminals
+        if forward.outcome is ForwardOutcome.DELIVERED and not is_sale:
             delivered[forward.from_party.code, forward.to_party.code, forward.cdr_id].append(forward)
     issued = {(row.party_id.code, row.emsp_id.code, row.cdr_id) for row in books.cpo_cdrs}
     received = {(row.cpo_id.code, row.party_id.code, row.cdr_id): row.content_hash for row in books.emsp_cdrs}

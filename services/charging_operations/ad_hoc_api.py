@@ -11,6 +11,7 @@ from fastapi import Request
 from emobility.domain.identifiers import PartyId
 from emobility.runtime.access import TokenRole
 from emobility.runtime.qr_code import qr_svg
+from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, EntryKind
 from services.charging_operations.ad_hoc_records import (
     AD_HOC_POINT,
     AD_HOC_SALE,
@@ -23,7 +24,7 @@ from services.charging_operations.ad_hoc_retention import AdHocRetention, KeptSa
 from services.charging_operations.ad_hoc_sales import AdHocDesk, AdHocPoint
 from services.charging_operations.office import short_hash
 from services.charging_operations.operator_api import OperatorAPI
-from services.charging_operations.routes import PAGE, Query, Route, RouteTable, page_of, read_body
+from services.charging_operations.routes import FROM_TO, PAGE, Query, Route, RouteTable, page_of, read_body
 
 STATE: Final = Query("state", SaleState, "only in this state")
 
@@ -60,6 +61,26 @@ class ShownSale:
     vat_e4: int
     invoice_number: int | None
     failure: str | None
+    refund_e4: int
+    refunded_e4: int
+    ptp_id: PartyId | None
+    terminal_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownEntry:
+    """Money that moved, in ten-thousandths of `currency`. `sale`: as in the list of sales."""
+
+    entry: str
+    channel: SaleChannel
+    kind: EntryKind
+    amount_e4: int
+    currency: str | None
+    sale: str | None
+    charging_station_id: str | None
+    transaction_id: str | None
+    session_id: str | None
+    entered_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +100,7 @@ class AdHocAPI:
                 Route("POST", "/ad-hoc/points", self.open_point, AdHocPoint, ShownPoint),
                 Route("GET", "/ad-hoc/points", self.list_points, None, list[ShownPoint], PAGE),
                 Route("GET", "/ad-hoc/sales", self.list_sales, None, list[ShownSale], (*PAGE, STATE)),
+                Route("GET", "/ad-hoc/ledger", self.list_entries, None, list[ShownEntry], (*PAGE, *FROM_TO)),
                 Route("GET", "/ad-hoc/retention", self.list_kept, None, list[KeptSale], PAGE),
             ],
             writes=TokenRole.OPERATOR,
@@ -105,6 +127,25 @@ class AdHocAPI:
         """List the sales, the newest first."""
         rows = await self.operator.rows(request, party_id, AD_HOC_SALE, "state", order_by=("-made_at",))
         return [_shown_sale(row) for row in rows]
+
+    async def list_entries(self, request: Request, party_id: PartyId) -> Any:
+        """List all money of drivers without a contract, taken and given back, whichever way they paid; newest first."""
+        rows = await self.operator.rows(request, party_id, AD_HOC_ENTRY, order_by=("-entered_at",), at="entered_at")
+        return [
+            ShownEntry(
+                entry=short_hash(row.entry_id),
+                channel=row.channel,
+                kind=row.kind,
+                amount_e4=row.amount_e4,
+                currency=row.currency,
+                sale=None if row.sale_id is None else short_hash(row.sale_id),
+                charging_station_id=row.charging_station_id,
+                transaction_id=row.transaction_id,
+                session_id=row.session_id,
+                entered_at=row.entered_at,
+            )
+            for row in rows
+        ]
 
     async def list_kept(self, request: Request, party_id: PartyId) -> Any:
         """Say of each sale until when its driver's data are kept, and by which law, the oldest first."""
@@ -141,4 +182,8 @@ def _shown_sale(sale: AdHocSaleRecord) -> ShownSale:
         vat_e4=sale.vat_e4,
         invoice_number=sale.invoice_number,
         failure=sale.failure,
+        refund_e4=sale.refund_e4,
+        refunded_e4=sale.refunded_e4,
+        ptp_id=sale.ptp_id,
+        terminal_id=sale.terminal_id,
     )

@@ -28,7 +28,8 @@ from emobility.domain.tax import tax_to_driver
 from emobility.ports.ports import Ports
 from emobility.runtime.html_pages import HEADERS, templates_in
 from emobility.runtime.tries_by_address import TriesByAddress
-from services.charging_operations.ad_hoc_records import OPEN, AdHocSaleRecord, SaleState
+from services.charging_operations.ad_hoc_receipts import AdHocReceipts
+from services.charging_operations.ad_hoc_records import AD_HOC_SALE, OPEN, AdHocSaleRecord, SaleState, invoice_number
 from services.charging_operations.ad_hoc_sales import (
     HOLDS_E4,
     SALE_ID_BYTES,
@@ -42,6 +43,7 @@ from services.charging_operations.ad_hoc_sales import (
 from services.charging_operations.office import NotFound, NotUnderstood
 from services.charging_operations.records import CPO
 from services.charging_operations.routes import party_of, read_bytes
+from services.charging_operations.terminals import ADVICE, TerminalDesk
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 FORM_BYTES_MAX: Final = 4_096
@@ -61,7 +63,9 @@ _SAYS: Final = {
     SaleState.RUNNING: "Charging.",
     SaleState.CAPTURING: "Ended. Taking the sum.",
     SaleState.RELEASING: "Ended. Giving the reserved amount back.",
+    SaleState.CONFIRMING: "Ended. The terminal takes the sum.",
     SaleState.CAPTURED: "Ended and paid.",
+    SaleState.REFUNDING: "Ended and paid. Giving back what was too much.",
     SaleState.RELEASED: "You pay nothing: the reserved amount was given back.",
     SaleState.DECLINED: "Your bank refused to reserve the amount; nothing was reserved or taken.",
     SaleState.UNCOLLECTED: "Your bank refused the payment; the reserved amount was given back.",
@@ -78,6 +82,7 @@ class AdHocPage:
 
     ports: Ports
     desk: AdHocDesk
+    terminals: TerminalDesk
     _views: TriesByAddress = field(default_factory=lambda: TriesByAddress(PAGES_MAX))
     _purchases: TriesByAddress = field(default_factory=lambda: TriesByAddress(PURCHASES_MAX))
 
@@ -87,7 +92,9 @@ class AdHocPage:
             ("GET", "/sale/{sale_id}", self._watch),
             ("POST", "/sale/{sale_id}/stop", self._stop),
             ("GET", "/sale/{sale_id}/receipt", self._receipt),
+            ("GET", "/sale/{sale_id}/receipt.json", self._receipt_file),
             ("GET", "/sale/{sale_id}/meter-values", self._meter_values),
+            ("GET", "/invoice/{ptp}/{reference}", self._invoice),
             ("GET", "/{code}", self._offer),
             ("POST", "/{code}", self._buy),
         ):
@@ -115,7 +122,7 @@ class AdHocPage:
         lines = price_sheet(tariff, time_zone=location.time_zone)
         values = {
             "seller": await self._seller(party_id),
-            "action": f"{_base(request, party_id)}/{offer.point.code}",
+            "action": f"{_base(request, party_id)}/{request.path_params['code']}",
             "sale_id": self.ports.randomness.token_bytes(SALE_ID_BYTES).hex(),
             "name": location.name,
             "address": f"{location.address}, {location.postal_code} {location.city}",
@@ -160,9 +167,32 @@ class AdHocPage:
         sale = await self._sale(request, party_id)
         return _see(request, await self.desk.ask_stop(party_id, sale.sale_id))
 
+    async def _invoice(self, request: Request, party_id: PartyId) -> Response:
+        """What a terminal's provider leads its driver to: `invoice_base_url` and the authorization reference."""
+        self._count(self._views, request, party_id)
+        ptp_id, reference = party_of(request.path_params["ptp"]), request.path_params["reference"]
+        where = {"party_id": party_id, "ptp_id": ptp_id, "authorization_reference": reference}
+        async with self.ports.units.begin() as unit:
+            found = await unit.table(AD_HOC_SALE).select(where, limit=1)
+        if not found or not found[0].is_invoiced_here:
+            raise NotFound("no such invoice")
+        await self._refuse_erased(found[0])
+        return await self._shown_receipt(request, found[0])
+
     async def _receipt(self, request: Request, party_id: PartyId) -> Response:
+        return await self._shown_receipt(request, await self._sale(request, party_id))
+
+    async def _receipt_file(self, request: Request, party_id: PartyId) -> Response:
+        """The receipt for machines, signed: `wattroam verify` checks it."""
         sale = await self._sale(request, party_id)
-        if sale.state is not SaleState.CAPTURED:
+        if sale.invoice_number is None:
+            raise NotFound("no receipt yet")
+        written = await AdHocReceipts(ports=self.ports).written(sale, seller_name=await self._seller(party_id))
+        return Response(written, media_type="application/json", headers=dict(_HEADERS))
+
+    async def _shown_receipt(self, request: Request, sale: AdHocSaleRecord) -> Response:
+        party_id = sale.party_id
+        if sale.invoice_number is None:
             raise NotFound("no receipt yet")
         assert sale.ended_at is not None
         priced = price_of(sale, sale.periods, sale.ended_at)
@@ -193,8 +223,17 @@ class AdHocPage:
             "vat": decimal_from_e4(sale.vat_e4),
             "percent": tax.percent,
             "law": tax.legal_reference,
+            "given_back": _euros(sale.refund_e4) if sale.refund_e4 else None,
+            "first": _euros(sale.capture_e4 + sale.refund_e4),
+            "eft": await self._eft_data(sale),
         }
         return _page("ad_hoc_receipt.html", values)
+
+    async def _eft_data(self, sale: AdHocSaleRecord) -> list[str]:
+        """What a receipt of a terminal must show of the card payment."""
+        async with self.ports.units.begin() as unit:
+            rows = await unit.table(ADVICE).select({"party_id": sale.party_id, "sale_id": sale.sale_id})
+        return [line for row in rows for line in (await self.terminals.advice_of(row)).eft_data]
 
     async def _meter_values(self, request: Request, party_id: PartyId) -> Response:
         """The signed records, byte for byte as the meter wrote them, one a line."""
@@ -206,11 +245,15 @@ class AdHocPage:
 
     async def _sale(self, request: Request, party_id: PartyId) -> AdHocSaleRecord:
         sale = await self.desk.sale(party_id, request.path_params["sale_id"])
+        await self._refuse_erased(sale)
+        return sale
+
+    async def _refuse_erased(self, sale: AdHocSaleRecord) -> None:
+        """Raises `NotFound`: its driver was erased, whatever the law makes the CPO keep."""
         try:
             await self.ports.vault.open(sale.uid)
         except (SubjectErased, SubjectRestricted) as error:
             raise NotFound("no such sale") from error
-        return sale
 
     async def _seller(self, party_id: PartyId) -> str:
         async with self.ports.units.begin() as unit:
@@ -223,11 +266,6 @@ class AdHocPage:
         address = "" if request.client is None else request.client.host
         if not tries.may_try(party_id, "ad hoc", address, now=self.ports.clock.now()):
             raise TooMany("This was asked too often from where you are. Please try again in a few minutes.")
-
-
-def invoice_number(sale: AdHocSaleRecord) -> str:
-    """Return a receipt's number as it stands on it."""
-    return f"{sale.party_id}-AH-{sale.invoice_number:08}"
 
 
 async def _form_of(request: Request) -> dict[str, str]:

@@ -13,6 +13,7 @@ from emobility.domain.personal import Sealed
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.tariff import Tariff
 from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
 
 
 class SaleState(StrEnum):
@@ -27,8 +28,12 @@ class SaleState(StrEnum):
     RUNNING = "RUNNING"
     CAPTURING = "CAPTURING"
     """The charge is priced; the provider is to take the sum."""
+    CONFIRMING = "CONFIRMING"
+    """The charge is priced; the provider of the terminal is to say what it took."""
     RELEASING = "RELEASING"
     """The provider is to give the hold up."""
+    REFUNDING = "REFUNDING"
+    """Reports that came late made it cheaper: the provider is to give the difference back."""
     CAPTURED = "CAPTURED"
     RELEASED = "RELEASED"
     DECLINED = "DECLINED"
@@ -37,9 +42,9 @@ class SaleState(StrEnum):
     """The issuer refused the capture: the hold is given up, the price stays unpaid."""
 
 
-ASKED: Final = (SaleState.HOLDING, SaleState.HELD, SaleState.CAPTURING, SaleState.RELEASING)
+ASKED: Final = (SaleState.HOLDING, SaleState.HELD, SaleState.CAPTURING, SaleState.RELEASING, SaleState.REFUNDING)
 """States in which the worker has something to do."""
-OPEN: Final = (*ASKED, SaleState.STARTING, SaleState.RUNNING)
+OPEN: Final = (*ASKED, SaleState.STARTING, SaleState.RUNNING, SaleState.CONFIRMING)
 AT_THE_EVSE: Final = (SaleState.HOLDING, SaleState.HELD, SaleState.STARTING, SaleState.RUNNING)
 """States in which nobody else may buy at the EVSE."""
 
@@ -49,6 +54,9 @@ class SaleChannel(StrEnum):
 
     QR = "QR"
     TERMINAL = "TERMINAL"
+    """At a terminal of others, told by OCPI (2.3.0, payments)."""
+    STATION = "STATION"
+    """At a terminal of the station itself, told by OCPP 2.1; such money is in the ledger, and there is no sale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +89,13 @@ class AdHocSaleRecord:
         vat_e4: In `capture_e4`.
         periods: What the price was made of, once it ended.
         failure: Why the money was given back, or not taken.
-        invoice_number: Given when the money was taken; without a gap per CPO.
+        invoice_number: Given when the money was taken, of a terminal with the CDR; without a gap per CPO.
+        ptp_id: Whose terminal it was paid at; None: at our page.
+        authorization_reference: What the terminal's provider calls it.
+        told_uid: The token that the terminal's provider knows, where the station was told `uid`.
+        is_invoiced_here: Whether a driver who paid at a terminal gets our invoice.
+        refund_e4: What was taken above `capture_e4` and is due back, because reports came late.
+        refunded_e4: How much of it was given back.
         erased_at: When all that leads to the driver went: token, card, payment, meter records.
     """
 
@@ -123,6 +137,14 @@ class AdHocSaleRecord:
     failure: str | None = None
     invoice_number: int | None = None
     finished_at: datetime | None = None
+    ptp_id: PartyId | None = None
+    terminal_id: str | None = None
+    authorization_reference: str | None = None
+    told_uid: Sealed | None = None
+    told_contract_id: Sealed | None = None
+    is_invoiced_here: bool = False
+    refund_e4: int = 0
+    refunded_e4: int = 0
     erased_at: datetime | None = None
 
 
@@ -132,6 +154,11 @@ class InvoiceCounterRecord:
 
     party_id: PartyId
     last_number: int
+
+
+def invoice_number(sale: AdHocSaleRecord) -> str:
+    """Return a receipt's number as it stands on it."""
+    return f"{sale.party_id}-AH-{sale.invoice_number:08}"
 
 
 AD_HOC_POINT: Final = TableSpec(
@@ -144,3 +171,11 @@ AD_HOC_SALE: Final = TableSpec(
     unique=(("party_id", "token_subject"),),
 )
 INVOICE_COUNTER: Final = TableSpec(name="cpo_invoice_counter", record=InvoiceCounterRecord, key=("party_id",))
+
+
+async def next_invoice_number(unit: UnitOfWork, party_id: PartyId) -> int:
+    """Take the next number; if the unit is not committed, nobody took it."""
+    counter = await unit.table(INVOICE_COUNTER).get_for_update(party_id)
+    number = (counter.last_number if counter else 0) + 1
+    await unit.table(INVOICE_COUNTER).put(InvoiceCounterRecord(party_id=party_id, last_number=number))
+    return number

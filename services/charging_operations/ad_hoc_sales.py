@@ -7,17 +7,18 @@ for it alone, so a transaction finds its sale by its token. The CPO is the selle
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from emobility.domain.ad_hoc import takings
 from emobility.domain.authorization import COMMANDED
-from emobility.domain.charging_periods import whole_second
+from emobility.domain.charging_periods import whole_second, without_time
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.errors import EmobilityError, RuleBroken
 from emobility.domain.identifiers import PartyId, Role
-from emobility.domain.session import AuthMethod, ChargingPeriod
+from emobility.domain.session import AuthMethod, ChargingPeriod, SessionStatus
 from emobility.domain.tariff.periods import split_at_price_changes
 from emobility.domain.tariff.priced import PricedSession
 from emobility.domain.tariff.pricing import price_session
@@ -36,11 +37,11 @@ from services.charging_operations.ad_hoc_records import (
     AdHocSaleRecord,
     SaleChannel,
     SaleState,
+    next_invoice_number,
 )
 from services.charging_operations.authorizing import keep_authorization
 from services.charging_operations.cdrs import periods_under, place_of
-from services.charging_operations.commands import REMOTE_START_ID_MAX
-from services.charging_operations.office import NotFound, NotUnderstood, Office
+from services.charging_operations.office import REMOTE_START_ID_MAX, NotFound, NotUnderstood, Office
 from services.charging_operations.opening import power_w_max_of
 from services.charging_operations.proof import Proof
 from services.charging_operations.records import (
@@ -57,6 +58,7 @@ from services.charging_operations.records import (
 )
 from services.charging_operations.stations import KnownEVSE, evse_at
 from services.charging_operations.tariffs import version_at
+from services.charging_operations.terminal_telling import tell_cdr, tell_session
 
 HOLDS_E4: Final = (250_000, 500_000, 1_000_000)
 """What a driver may have held, in ten-thousandths of the tariff's currency."""
@@ -68,6 +70,8 @@ CODE_BYTES: Final = 10
 SALE_ID_BYTES: Final = 16
 TOKEN_BYTES: Final = 10
 """Twenty hex digits: what OCPP 1.6 takes as an idTag."""
+_PAID: Final = (SaleState.CAPTURED, SaleState.REFUNDING)
+"""States in which a late report may give money back."""
 _UNSELLABLE: Final = frozenset({EVSEStatus.INOPERATIVE, EVSEStatus.OUTOFORDER, EVSEStatus.RESERVED, EVSEStatus.BLOCKED})
 
 
@@ -103,10 +107,10 @@ class Purchase:
 class Offer:
     """What is sold at an EVSE now, and at which price."""
 
-    point: AdHocPointRecord
     known: KnownEVSE
     evse: EVSERecord
     version: TariffVersion
+    point: AdHocPointRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +136,20 @@ class AdHocDesk:
     async def offer(self, unit: UnitOfWork, party_id: PartyId, code: str) -> Offer:
         """Return what a QR code leads to. Raises `NotFound`, `NotSoldHere`."""
         point = await unit.table(AD_HOC_POINT).get_for_update(party_id, code)
-        evse = None if point is None else await unit.table(EVSES).get(party_id, point.evse_uid)
+        evse = None if point is None else await unit.table(EVSES).get_for_update(party_id, point.evse_uid)
         if point is None or evse is None:
             raise NotFound("no such charging point")
-        known = await evse_at(unit, party_id, evse.charging_station_id, evse.ocpp_evse_id)
+        return replace(await self.offer_at(unit, evse), point=point)
+
+    async def offer_at(self, unit: UnitOfWork, evse: EVSERecord) -> Offer:
+        """Return what is sold at an EVSE, whoever sells it there. Raises `NotSoldHere`."""
+        known = await evse_at(unit, evse.party_id, evse.charging_station_id, evse.ocpp_evse_id)
         if known is None or evse.status in _UNSELLABLE:
             raise NotSoldHere("this charging point can't be used at the moment")
         version = await self._ad_hoc_tariff(unit, known.station)
-        if version is None or not self._bears_the_tax(version.tariff, known, party_id):
+        if version is None or not self._bears_the_tax(version.tariff, known, evse.party_id):
             raise NotSoldHere("there is no price for paying without a contract here")
-        return Offer(point=point, known=known, evse=evse, version=version)
+        return Offer(known=known, evse=evse, version=version)
 
     async def _ad_hoc_tariff(self, unit: UnitOfWork, station: StationRecord) -> TariffVersion | None:
         where = {"party_id": station.party_id}
@@ -183,14 +191,14 @@ class AdHocDesk:
         if purchase.held_e4 not in HOLDS_E4:
             raise NotUnderstood("choose one of the amounts")
         async with self.office.ports.units.begin() as unit:
-            # The point's row is held, so that of two drivers at one EVSE one is first.
+            # The EVSE's row is held, so that of two drivers there one is first, at whatever till.
             offer = await self.offer(unit, party_id, purchase.code)
             known = await unit.table(AD_HOC_SALE).get(party_id, purchase.sale_id)
             if known is not None:
                 if known.code != purchase.code:
                     raise NotUnderstood("this form was made for another charging point")
                 return known
-            await self._refuse_occupied(unit, offer)
+            await self.refuse_occupied(unit, offer.evse)
             uid = self.office.ports.randomness.token_bytes(TOKEN_BYTES).hex().upper()
             sealed = await vault.seal(uid)
             connector = offer.known.evse.connectors[0]
@@ -221,12 +229,13 @@ class AdHocDesk:
             await unit.commit()
         return sale
 
-    async def _refuse_occupied(self, unit: UnitOfWork, offer: Offer) -> None:
-        of_evse = {"party_id": offer.point.party_id, "evse_uid": offer.evse.evse_uid, "state": AT_THE_EVSE}
+    async def refuse_occupied(self, unit: UnitOfWork, evse: EVSERecord) -> None:
+        """Raise `OccupiedNow` where somebody charges, or bought and may plug in yet."""
+        of_evse = {"party_id": evse.party_id, "evse_uid": evse.evse_uid, "state": AT_THE_EVSE}
         running = {
-            "party_id": offer.point.party_id,
-            "charging_station_id": offer.evse.charging_station_id,
-            "ocpp_evse_id": offer.evse.ocpp_evse_id,
+            "party_id": evse.party_id,
+            "charging_station_id": evse.charging_station_id,
+            "ocpp_evse_id": evse.ocpp_evse_id,
             "state": TransactionState.OPEN,
             "has_ended": False,
         }
@@ -286,7 +295,14 @@ class AdHocDesk:
         if decision is not None and decision.transaction_id is None:
             withdrawn = replace(decision, is_accepted=False, status="Invalid", reason="COMMAND_FAILED")
             await unit.table(AUTHORIZATION).put(withdrawn)
-        given_up = replace(sale, state=SaleState.RELEASING, failure=failure)
+        if sale.channel is SaleChannel.TERMINAL:
+            # Its provider holds the money, and gives it up when it is told that nothing is sold.
+            given_up = replace(sale, state=SaleState.RELEASED, failure=failure, finished_at=self.office.now())
+            await tell_session(
+                self.office, unit, given_up, (), None, status=SessionStatus.INVALID, ended_at=self.office.now()
+            )
+        else:
+            given_up = replace(sale, state=SaleState.RELEASING, failure=failure)
         await unit.table(AD_HOC_SALE).put(given_up)
         return given_up
 
@@ -308,12 +324,15 @@ class AdHocDesk:
     async def follow(self, unit: UnitOfWork, sale: AdHocSaleRecord, record: TransactionRecord) -> None:
         """Enter how far a charge has come; end it before it exceeds its hold."""
         running = self._bound(sale, record)
-        try:
-            cost = price_of(running, periods_of(running, record.transaction), whole_second(record.last_at)).total
-        except EmobilityError:
-            cost = None
-        if cost is not None:
+        priced: PricedSession | None = None
+        periods: tuple[ChargingPeriod, ...] = ()
+        with suppress(EmobilityError):
+            periods = periods_of(running, record.transaction)
+            priced = price_of(running, periods, whole_second(record.last_at))
+        if priced is not None:
+            cost = priced.total
             running = replace(running, total_incl_e4=cost.excl_e4 if cost.incl_e4 is None else cost.incl_e4)
+        await tell_session(self.office, unit, running, periods, priced, status=SessionStatus.ACTIVE)
         await unit.table(AD_HOC_SALE).put(await self._guarded(unit, running, record))
 
     async def guard(self, unit: UnitOfWork, sale: AdHocSaleRecord) -> None:
@@ -352,7 +371,8 @@ class AdHocDesk:
         ended_at = whole_second(record.last_at)
         bound = self._bound(sale, record)
         periods = proof.provable(periods_of(bound, record.transaction))
-        taken = takings(price_of(bound, periods, ended_at).total, held_e4=sale.held_e4)
+        priced = price_of(bound, periods, ended_at)
+        taken = takings(priced.total, held_e4=sale.held_e4)
         closed = replace(
             bound,
             state=SaleState.CAPTURING if taken.capture_e4 else SaleState.RELEASING,
@@ -365,6 +385,8 @@ class AdHocDesk:
             periods=periods,
             signed_data=proof.signed_data,
         )
+        if sale.channel is SaleChannel.TERMINAL:
+            closed = await self._close_at_terminal(unit, closed, priced)
         await unit.table(AD_HOC_SALE).put(closed)
         fact = SoldAdHoc(
             party_id=sale.party_id,
@@ -381,11 +403,71 @@ class AdHocDesk:
         unit.emit(self.office.fact(fact, event_id=event_id, correlation_id=sale.correlation_id))
         return closed
 
+    async def _close_at_terminal(
+        self, unit: UnitOfWork, sale: AdHocSaleRecord, priced: PricedSession
+    ) -> AdHocSaleRecord:
+        """Tell the terminal's provider what is due; nothing is a price as well."""
+        now = self.office.now()
+        closed = replace(sale, state=SaleState.CONFIRMING)
+        if not sale.capture_e4:
+            closed = replace(sale, state=SaleState.RELEASED, finished_at=now)
+        elif sale.is_invoiced_here:
+            closed = replace(closed, invoice_number=await next_invoice_number(unit, sale.party_id))
+        done = SessionStatus.COMPLETED
+        await tell_session(self.office, unit, closed, sale.periods, priced, status=done, ended_at=sale.ended_at)
+        await tell_cdr(self.office, unit, closed, priced)
+        return closed
+
+    async def look_again(self, unit: UnitOfWork, record: TransactionRecord) -> bool:
+        """Price a charge again that was sold, after a report came late; tell whether it was one.
+
+        Where it has become cheaper the difference is due back; nobody is asked for more than they paid.
+        """
+        if record.session_id is None:
+            return False
+        of_session = {"party_id": record.party_id, "session_id": record.session_id}
+        found = await unit.table(AD_HOC_SALE).select(of_session, limit=1)
+        sale = await unit.table(AD_HOC_SALE).get_for_update(record.party_id, found[0].sale_id) if found else None
+        if sale is None or sale.transaction_id != record.transaction_id:
+            return False
+        is_same_energy = sale.energy_import_wh == record.metered_import_wh
+        if sale.state not in _PAID or sale.erased_at is not None or not is_same_energy:
+            return True
+        ended_at = whole_second(record.last_at)
+        periods = periods_of(sale, record.transaction)
+        if not any(period.charging_s or period.parking_s for period in sale.periods):
+            periods = without_time(periods)  # its meter did not vouch for it
+        try:
+            taken = takings(price_of(sale, periods, ended_at).total, held_e4=sale.held_e4)
+        except EmobilityError:
+            return True
+        due_e4 = sale.capture_e4 - taken.capture_e4
+        if due_e4 > 0:
+            cheaper = replace(
+                sale,
+                ended_at=ended_at,
+                periods=periods,
+                total_incl_e4=taken.total_incl_e4,
+                capture_e4=taken.capture_e4,
+                residue_e4=taken.residue_e4,
+                beyond_hold_e4=taken.beyond_hold_e4,
+                vat_e4=taken.vat_e4,
+                refund_e4=sale.refund_e4 + due_e4,
+                state=SaleState.REFUNDING if sale.state is SaleState.CAPTURED and _is_ours(sale) else sale.state,
+            )
+            await unit.table(AD_HOC_SALE).put(cheaper)
+        return True
+
     async def distrust(self, unit: UnitOfWork, record: TransactionRecord) -> None:
         """A charge goes to quarantine: nobody is charged for what can't be trusted, and the hold is given up."""
         sale = await self.sale_of(unit, record)
         if sale is not None:
             await self.give_up(unit, self._bound(sale, record), failure="the meter's values can't be trusted")
+
+
+def _is_ours(sale: AdHocSaleRecord) -> bool:
+    """Whether our own payment provider took the money; what a terminal's provider took, it gives back."""
+    return sale.channel is SaleChannel.QR
 
 
 def authorization_id(sale: AdHocSaleRecord) -> str:

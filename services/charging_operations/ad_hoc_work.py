@@ -19,6 +19,7 @@ import structlog
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.money import Money
 from emobility.ports.payments import PaymentDeclined
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.station_control.client import GatewayUnavailable
 from emobility.protocols.station_control.messages import (
     CommandOutcome,
@@ -28,16 +29,16 @@ from emobility.protocols.station_control.messages import (
     StopTransaction,
 )
 from emobility.runtime.backlog import Backlog
+from services.charging_operations.ad_hoc_ledger import EntryKind, enter_for_sale
 from services.charging_operations.ad_hoc_records import (
     AD_HOC_SALE,
     ASKED,
-    INVOICE_COUNTER,
     AdHocSaleRecord,
-    InvoiceCounterRecord,
     SaleState,
+    next_invoice_number,
 )
 from services.charging_operations.ad_hoc_sales import AdHocDesk, remote_start_id
-from services.charging_operations.office import Office
+from services.charging_operations.office import Office, short_hash
 
 WATCH_INTERVAL: Final = timedelta(seconds=10)
 AT_ONCE: Final = 8
@@ -155,6 +156,7 @@ class AdHocWorker:
             SaleState.RUNNING: self._stop,
             SaleState.CAPTURING: self._capture,
             SaleState.RELEASING: self._release,
+            SaleState.REFUNDING: self._refund,
         }
 
     # Money
@@ -183,6 +185,17 @@ class AdHocWorker:
             return
         await self._enter(sale, state=SaleState.CAPTURED)
 
+    async def _refund(self, sale: AdHocSaleRecord) -> None:
+        assert sale.payment_id is not None
+        due = Money(amount_e4=sale.refund_e4 - sale.refunded_e4, currency=sale.currency)
+        key = payment_key(sale, f"refund/{sale.refund_e4}")
+        await self.office.ports.payments.refund(sale.payment_id, due, idempotency_key=key)
+        await self._enter(sale, state=SaleState.CAPTURED, refunded_e4=sale.refund_e4)
+
+    async def _book(self, unit: UnitOfWork, sale: AdHocSaleRecord, kind: EntryKind, step: str, amount_e4: int) -> None:
+        entry_id = f"sale/{short_hash(sale.sale_id)}/{step}"
+        await enter_for_sale(unit, sale, entry_id, kind=kind, amount_e4=amount_e4, at=self.office.now())
+
     async def _release(self, sale: AdHocSaleRecord) -> None:
         assert sale.payment_id is not None
         await self.office.ports.payments.release(sale.payment_id, idempotency_key=payment_key(sale, "release"))
@@ -197,11 +210,14 @@ class AdHocWorker:
             changed = replace(current, **changes)
             if changed.state not in (*ASKED, SaleState.STARTING, SaleState.RUNNING):
                 changed = replace(changed, finished_at=self.office.now())
-            if changed.state is SaleState.CAPTURED:
-                counter = await unit.table(INVOICE_COUNTER).get_for_update(sale.party_id)
-                number = (counter.last_number if counter else 0) + 1
-                await unit.table(INVOICE_COUNTER).put(InvoiceCounterRecord(party_id=sale.party_id, last_number=number))
-                changed = replace(changed, invoice_number=number)
+            if changed.state is SaleState.CAPTURED and sale.state is SaleState.CAPTURING:
+                changed = replace(changed, invoice_number=await next_invoice_number(unit, sale.party_id))
+                await self._book(unit, changed, EntryKind.TAKEN, "take", changed.capture_e4)
+            elif sale.state is SaleState.REFUNDING:
+                given_e4 = changed.refunded_e4 - current.refunded_e4
+                await self._book(unit, changed, EntryKind.GIVEN_BACK, f"refund/{changed.refunded_e4}", given_e4)
+                if changed.refund_e4 > changed.refunded_e4:
+                    changed = replace(changed, state=SaleState.REFUNDING, finished_at=None)
             await unit.table(AD_HOC_SALE).put(changed)
             await unit.commit()
 

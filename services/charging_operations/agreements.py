@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from emobility.domain.agreement import RoamingAgreement, signing_bytes
+from emobility.domain.agreement_offer import refuse_other_agreement
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import AgreementSigned
 from emobility.events.event import Envelope
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.agreement_exchange import ended
 from services.charging_operations.office import NotAllowedNow, NotUnderstood, Office, require_hosted
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.records import AGREEMENT, AgreementRecord, AgreementState
@@ -66,11 +68,19 @@ class AgreementDesk:
             emsp_public_key=proposal.emsp_public_key,
             agreement=signed,
         )
+        if record.state is AgreementState.SIGNED and (known is None or known.state is not AgreementState.SIGNED):
+            await self._refuse_overlap(unit, signed)
         await unit.table(AGREEMENT).put(record)
         if record.state is AgreementState.SIGNED and (known is None or known.state is not AgreementState.SIGNED):
             await self.publisher.publish_everything(unit, party_id, agreement.emsp_id, correlation_id=correlation_id)
             unit.emit(self._signed(signed, correlation_id))
         return record
+
+    async def _refuse_overlap(self, unit: UnitOfWork, terms: RoamingAgreement) -> None:
+        """Raises `OfferRefused`: another agreement of the pair is in force at the same time."""
+        of_pair = {"party_id": terms.cpo_id, "emsp_id": terms.emsp_id, "state": AgreementState.SIGNED}
+        rows = [row.agreement for row in await unit.table(AGREEMENT).select(of_pair)]
+        refuse_other_agreement(terms, signed=await ended(unit, terms.cpo_id, terms.emsp_id, rows))
 
     def _signed(self, agreement: RoamingAgreement, correlation_id: str) -> Envelope:
         event = AgreementSigned(

@@ -43,7 +43,7 @@ from emobility.protocols.station_control.messages import (
 from emobility.runtime.backlog import Backlog
 from services.charging_operations.authorizing import keep_authorization
 from services.charging_operations.exposure import ExposureDesk
-from services.charging_operations.office import Office, agreement_at, short_hash
+from services.charging_operations.office import REMOTE_START_ID_MAX, Office, agreement_at, short_hash
 from services.charging_operations.records import (
     AUTHORIZATION,
     COMMAND,
@@ -62,6 +62,7 @@ from services.charging_operations.reservations import (
     id_token_type_of,
 )
 from services.charging_operations.stations import evse_at
+from services.charging_operations.terminals import TerminalDesk
 from services.charging_operations.tokens import keep, record_of
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +70,6 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 RETRY_S: Final = 1.0
-REMOTE_START_ID_MAX: Final = 2**31 - 1
 _RESULTS: Final = {
     CommandResult.ACCEPTED: CommandResultType.ACCEPTED,
     CommandResult.REJECTED: CommandResultType.REJECTED,
@@ -93,6 +93,7 @@ class CommandDesk:
 
     office: Office
     reservations: ReservationDesk
+    terminals: TerminalDesk
     exposure: ExposureDesk
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: int = 0
@@ -226,11 +227,14 @@ class CommandDesk:
     async def _take_start(self, unit: UnitOfWork, record: CommandRecord, command: v221.StartSession) -> CommandRecord:
         if command.token.owner != record.emsp_id:
             raise InvalidParameters("the token belongs to another party than the caller")
+        target = await self._target(unit, record.party_id, command)
+        sold = await self.terminals.take_start(unit, record, command, target)
+        if sold is not None:
+            return sold
         try:
             await agreement_at(unit, record.party_id, record.emsp_id, self.office.now())
         except NoAgreementInForce:
             return record
-        target = await self._target(unit, record.party_id, command)
         if target is None:
             return record
         connector_id = await self._connector(unit, target, command)
@@ -296,6 +300,14 @@ class CommandDesk:
         return next((each for each in ids if str(each) == command.connector_id), None)
 
     async def _take_stop(self, unit: UnitOfWork, record: CommandRecord, command: v221.StopSession) -> CommandRecord:
+        if (sale := await self.terminals.running(unit, record, command.session_id)) is not None:
+            return replace(
+                record,
+                state=CommandState.ACCEPTED,
+                response=CommandResponseType.ACCEPTED.value,
+                charging_station_id=sale.charging_station_id,
+                transaction_id=sale.transaction_id,
+            )
         session = await unit.table(SESSION).get(record.party_id, command.session_id)
         if session is None or session.emsp_id != record.emsp_id:
             return replace(record, response=CommandResponseType.UNKNOWN_SESSION.value)

@@ -11,6 +11,7 @@ from emobility.domain.session import ChargingPeriod
 from emobility.domain.transaction import Metered
 from emobility.domain.transaction_faults import Fault, FaultReason
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.mapping import NOT_AVAILABLE
 from services.charging_operations.cdrs import CDRDesk, billable_periods
 from services.charging_operations.office import NotFound, NotUnderstood, Office
 from services.charging_operations.quarantine import QuarantineDesk, proven_part
@@ -66,6 +67,8 @@ class CreditDesk:
             NotUnderstood: no reason is given, or the replacement holds more energy than the CDR.
         """
         original = await unit.table(CDRS).get_for_update(party_id, cdr_id)
+        if original is not None and original.session_id.startswith(NOT_AVAILABLE):
+            return await self._credit_expiry(unit, original, request, correlation_id=correlation_id), None
         session = await unit.table(SESSION).get_for_update(party_id, original.session_id) if original else None
         if original is None or session is None:
             raise NotFound(f"no CDR {cdr_id}")
@@ -104,10 +107,27 @@ class CreditDesk:
             who=request.who,
             correlation_id=correlation_id,
         )
-        dispute = await unit.table(DISPUTE).get_for_update(party_id, original.emsp_id, cdr_id)
+        await self._answer_dispute(unit, original, credit)
+        return credit, issued
+
+    async def _credit_expiry(
+        self, unit: UnitOfWork, original: CDRRecord, request: CreditRequest, *, correlation_id: str
+    ) -> CDR:
+        """Take back what a reservation that expired was billed: there is no session, no energy and no replacement."""
+        if not request.reason.strip():
+            raise NotUnderstood("a credit says why")
+        if request.replacement is not None:
+            raise NotUnderstood("a reservation that expired is taken back whole: there is nothing to bill instead")
+        credit = await self.cdrs.credit(
+            unit, original, original, remark=request.reason[:255], correlation_id=correlation_id
+        )
+        await self._answer_dispute(unit, original, credit)
+        return credit
+
+    async def _answer_dispute(self, unit: UnitOfWork, original: CDRRecord, credit: CDR) -> None:
+        dispute = await unit.table(DISPUTE).get_for_update(original.party_id, original.emsp_id, original.cdr_id)
         if dispute is not None:
             await unit.table(DISPUTE).put(replace(dispute, answer=credit.cdr_id))
-        return credit, issued
 
 
 def _replacing(

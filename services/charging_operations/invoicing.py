@@ -26,7 +26,7 @@ from emobility.protocols.ocpi.invoice_reconciliation import (
 from emobility.runtime.access import TokenRole
 from services.charging_operations.office import NotFound, Office, signed_agreements
 from services.charging_operations.records import CDRS, CPO, DISPUTE, CDRRecord
-from services.charging_operations.routes import Route, RouteTable, read_body
+from services.charging_operations.routes import Route, RouteTable, party_of, read_body
 
 ISSUED_AFTER: Final = timedelta(minutes=30)
 """How long after its end a period is invoiced: by then what was issued in it is stored, and has mostly arrived."""
@@ -208,4 +208,4 @@ class InvoicingAPI:
 
 
 def _named(request: Request) -> tuple[PartyId, str]:
-    return PartyId(request.path_params["counterparty"]), request.path_params["record_id"]
+    return party_of(request.path_params["counterparty"]), request.path_params["record_id"]

@@ -19,6 +19,8 @@ from emobility.protocols.station_control.client import StationControlClient
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.records import AGREEMENT, CPO, AgreementState
 
+REMOTE_START_ID_MAX: Final = 2**31 - 1
+"""OCPP 2.x, remoteStartId: an integer of 32 bits."""
 GROUP: Final = "charging_operations"
 """Consumer group of the topic `charging`."""
 

@@ -16,8 +16,9 @@ from emobility.domain.transaction import Transaction, readings_in_order
 from emobility.domain.transaction_faults import Fault, FaultReason
 from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, verify_charge
+from emobility.protocols.ocmf import OCMFRefused, verify_charge
 from emobility.protocols.ocmf.refusals import OCMFRule
+from services.charging_operations.meter_keys import key_of
 from services.charging_operations.office import Office
 from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord, session_id_for
 
@@ -31,6 +32,9 @@ class SignedRecordUsedMeanwhile(Unavailable):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """What the signed records show; at most one of fault and data is given.
+
+    `payload_hashes`: what the meter signed, by the vault's keyed hash. A bare one would outlive the driver and let
+    anyone try all cards.
 
     `is_time_measured`: False where the meter signs and does not vouch for how long it took.
     """
@@ -62,7 +66,8 @@ async def prove(
 ) -> Proof:
     """Verify a complete transaction's signed records; one that another session was billed by proves nothing here."""
     sealed = signed_records(record.transaction)
-    if evse.meter_public_key is None:
+    public_key = await key_of(unit, record.party_id, evse, record.first_at)
+    if public_key is None:
         if policy is SignedMeterPolicy.REQUIRED:
             return _missing("the agreement asks for signed values, and no key is pinned for the EVSE")
         return NOT_SIGNED
@@ -72,8 +77,9 @@ async def prove(
     registers = [reading.import_wh for reading in readings if reading.import_wh is not None]
     try:
         texts = [await office.ports.vault.evidence.open(each) for each in sealed]
-        charge = verify_charge(texts, public_key_hex=evse.meter_public_key, begin_wh=registers[0], end_wh=registers[-1])
-        await _refuse_used(unit, record, charge)
+        charge = verify_charge(texts, public_key_hex=public_key, begin_wh=registers[0], end_wh=registers[-1])
+        hashes = tuple(office.ports.vault.subject_of(each) for each in charge.payload_hashes)
+        await _refuse_used(unit, record, hashes)
     except SubjectErased:
         office.metrics.verified("erased")
         return _missing("the signed records were erased")
@@ -82,10 +88,8 @@ async def prove(
         return Proof(fault=Fault(reason=FaultReason.SIGNATURE_INVALID, detail=str(refusal)))
     office.metrics.verified("valid")
     return Proof(
-        signed_data=SignedMeterData(
-            encoding_method=ENCODING_METHOD, public_key=evse.meter_public_key, records=tuple(sealed)
-        ),
-        payload_hashes=tuple(charge.payload_hashes),
+        signed_data=SignedMeterData(encoding_method=ENCODING_METHOD, public_key=public_key, records=tuple(sealed)),
+        payload_hashes=hashes,
         is_time_measured=charge.is_time_measured,
     )
 
@@ -117,8 +121,8 @@ async def use_up(unit: UnitOfWork, record: TransactionRecord, proof: Proof) -> N
             raise SignedRecordUsedMeanwhile(session_id) from race
 
 
-async def _refuse_used(unit: UnitOfWork, record: TransactionRecord, charge: VerifiedCharge) -> None:
-    for payload_sha256 in charge.payload_hashes:
+async def _refuse_used(unit: UnitOfWork, record: TransactionRecord, hashes: Sequence[str]) -> None:
+    for payload_sha256 in hashes:
         used = await unit.table(USED_RECORD).get_for_update(record.party_id, payload_sha256)
         if used is not None and used.session_id != session_id_for(record):
             raise OCMFRefused(OCMFRule.RECORD_REUSED, f"it proved session {used.session_id} already")

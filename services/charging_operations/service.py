@@ -72,6 +72,7 @@ from services.charging_operations.load_groups import LoadGroupDesk
 from services.charging_operations.load_management import LoadDesk
 from services.charging_operations.local_list_sending import LocalListSender
 from services.charging_operations.local_lists import LocalListDesk
+from services.charging_operations.meter_key_api import MeterKeyAPI
 from services.charging_operations.metered_intervals import IntervalAPI
 from services.charging_operations.metrics import OperationsMetrics
 from services.charging_operations.ocpi_modules import TOLD, OCPIModules
@@ -97,6 +98,8 @@ from services.charging_operations.station_tasks import TaskDesk
 from services.charging_operations.station_told import told_desk
 from services.charging_operations.stations import StationDesk
 from services.charging_operations.tariffs import TariffDesk
+from services.charging_operations.terminal_api import TerminalAPI
+from services.charging_operations.terminals import TerminalDesk
 from services.charging_operations.timeline_api import TimelineAPI
 from services.charging_operations.told_api import ToldAPI
 from services.charging_operations.transaction_api import TransactionAPI
@@ -167,10 +170,14 @@ class ChargingOperations:
         cdrs, opening = CDRDesk(office=office), Opening(office=office)
         self.ad_hoc = AdHocDesk(office=office)
         self.ad_hoc_worker = AdHocWorker(office=office, desk=self.ad_hoc)
+        self.terminals = TerminalDesk(office=office, ad_hoc=self.ad_hoc)
+        self.host.add_interface(self.terminals.interface())
         self.ad_hoc_retention = AdHocRetention(office=office, terms=self._retention_terms)
         expiries = ExpiryDesk(office=office, cdrs=cdrs)
         self.reservations = ReservationDesk(office=office, publisher=publisher, expiries=expiries)
-        self.commands = CommandDesk(office=office, reservations=self.reservations, exposure=self.exposure)
+        self.commands = CommandDesk(
+            office=office, reservations=self.reservations, terminals=self.terminals, exposure=self.exposure
+        )
         self.quarantine = QuarantineDesk(office=office, cdrs=cdrs, opening=opening)
         self.credits = CreditDesk(office=office, cdrs=cdrs, quarantine=self.quarantine)
         self.device_model = DeviceModelDesk(office=office)
@@ -265,7 +272,9 @@ class ChargingOperations:
         AdHocAPI(
             operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
         ).mount_on(self.routes)
-        AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
+        MeterKeyAPI(office=self.office).mount_on(self.routes)
+        AdHocPage(ports=self.office.ports, desk=self.ad_hoc, terminals=self.terminals).mount_on(app)
+        TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app
 

@@ -421,7 +421,10 @@ class SessionDesk:
                 await self._heal(unit, record, [row.quarantine_id for row in open_rows], left, verdict.proof)
                 await use_up(unit, record, verdict.proof)
                 return
-        if not (left.import_wh or left.export_wh) and not await self._changes_what_was_billed(unit, record):
+        is_all_accounted = not (left.import_wh or left.export_wh)
+        if is_all_accounted and await self.ad_hoc.look_again(unit, record):
+            return
+        if is_all_accounted and not await self._changes_what_was_billed(unit, record):
             return
         found = [
             Fault(reason=FaultReason.LATE_EVENT_AFTER_CDR, detail="a report came after the transaction was closed"),

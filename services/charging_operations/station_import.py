@@ -17,6 +17,7 @@ from typing import Final, Generic, TypeVar
 from emobility.domain.charging_station import EVSE, Connector, PowerType
 from emobility.domain.countries import ALPHA_3
 from emobility.domain.identifiers import PartyId
+from emobility.protocols.ocmf import OCMFRefused, meter_key
 from emobility.protocols.station_control.messages import StationCredential
 from services.charging_operations.mysql_dump import DumpedRow, rows_of
 from services.charging_operations.office import NotUnderstood
@@ -266,8 +267,15 @@ def _evse(
         emi3_id=row.get("emi3_id") or f"{party_id.country_code}*{party_id.party_id}*E{plain}*{evse_id}",
         ocpp_evse_id=evse_id,
         connectors=connectors,
-        meter_public_key=row.get("meter_public_key") or None,
+        meter_public_key=_meter_key(row.get("meter_public_key", "")),
     )
+
+
+def _meter_key(text: str) -> str | None:
+    try:
+        return meter_key(text) if text else None
+    except OCMFRefused as refusal:
+        raise RowRefused(f"meter_public_key is no key of a meter: {refusal.seen}") from refusal
 
 
 # SteVe

@@ -17,6 +17,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.facts_mapping import facts_to_ocpi
 from emobility.protocols.ocpi.place_facts import EnergyMix, Hours
+from services.charging_operations.meter_keys import note_station_keys, one_form
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.publishing import Publisher
 from services.charging_operations.records import (
@@ -127,8 +128,15 @@ class StationDesk:
             if repeated:
                 raise NotUnderstood(f"{field} {repeated[0]} stands twice")
         now = self.office.now()
+        evses = tuple(
+            evse if evse.meter_public_key is None else replace(evse, meter_public_key=one_form(evse.meter_public_key))
+            for evse in terms.evses
+        )
+        known_station = await unit.table(STATION).get(party_id, station_id)
+        before = () if known_station is None else known_station.station.evses
+        await note_station_keys(unit, party_id, evses, before, now=now)
         station = ChargingStation(
-            party_id=party_id, charging_station_id=station_id, location_id=terms.location_id, evses=terms.evses
+            party_id=party_id, charging_station_id=station_id, location_id=terms.location_id, evses=evses
         )
         await unit.table(STATION).put(
             StationRecord(

@@ -11,15 +11,20 @@ from decimal import Decimal
 from typing import Final
 
 from emobility.domain.identifiers import PartyId
+from emobility.domain.money import e4_from_decimal
 from emobility.domain.personal import Sealed
 from emobility.events.event import Envelope
 from emobility.events.station_told import TerminalPaymentReported, WebPaymentStarted
 from emobility.ports.station_questions import ReceiptAnswer, ReceiptQuestion
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
+from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, AdHocEntryRecord, EntryKind
+from services.charging_operations.ad_hoc_records import SaleChannel
 from services.charging_operations.office import NotUnderstood, Office
 from services.charging_operations.records import TRANSACTION, TransactionRecord
 
+SETTLED: Final = "Settled"
+"""OCPP 2.1, PaymentStatusEnumType: the one in which money was taken."""
 RECEIPT_URL_CHARACTERS_MAX: Final = 2_000
 RECEIPT_ID_CHARACTERS_MAX: Final = 50
 """OCPP 2.1, NotifySettlementResponse."""
@@ -129,6 +134,21 @@ class TerminalPaymentDesk:
                 message=event.payload,
             )
         )
+        if event.status == SETTLED and event.amount > 0:
+            await unit.table(AD_HOC_ENTRY).put(
+                AdHocEntryRecord(
+                    party_id=event.party_id,
+                    entry_id=f"station/{event.charging_station_id}/{envelope.event_id}",
+                    channel=SaleChannel.STATION,
+                    kind=EntryKind.TAKEN,
+                    amount_e4=e4_from_decimal(event.amount),
+                    currency=None,
+                    charging_station_id=event.charging_station_id,
+                    transaction_id=event.transaction_id,
+                    reference_subject=None if event.psp_reference is None else event.psp_reference.subject,
+                    entered_at=envelope.recorded_at,
+                )
+            )
 
     async def take_web_payment(self, unit: UnitOfWork, envelope: Envelope, event: WebPaymentStarted) -> None:
         """Keep that a driver is about to pay."""

@@ -41,6 +41,7 @@ _WORDS: Final[dict[str, str]] = {
     DecisionReason.EMSP_UNREACHABLE: "the MSP did not answer, and the token may not be decided without it",
     DecisionReason.NO_AGREEMENT: "there is no agreement in force with the token's MSP",
     DecisionReason.CONCURRENT_TX: "the token charges elsewhere already",
+    DecisionReason.CREDIT_LINE_EXCEEDED: "the MSP has as much open with the CPO as the two agreed on",
     DecisionReason.MASTER_PASS: "the token may stop any charge",
     DecisionReason.MASTER_PASS_STARTS_NOTHING: "the token stops any charge and starts none",
     DecisionReason.STOPS_ITS_OWN: "the token, or one of its group, stops its own charge",

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.key_commands import key
+from services.cli.money_commands import bank, invoice
 from services.cli.ocpi_commands import ocpi
 from services.cli.settlement_commands import settlement
 
@@ -44,6 +45,8 @@ imports: Final = typer.Typer(
 )
 app.add_typer(imports, name="import")
 app.add_typer(key, name="key")
+app.add_typer(bank, name="bank")
+app.add_typer(invoice, name="invoice")
 app.add_typer(ocpi, name="ocpi")
 app.add_typer(settlement, name="settlement")
 app.add_typer(quarantine, name="quarantine")

@@ -18,6 +18,7 @@ from typing import Any, Final
 from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.errors import RuleBroken
+from emobility.domain.receipt.ad_hoc import is_ad_hoc, verify_ad_hoc_receipt
 from emobility.domain.receipt.checking import Check, Finding, Verdict, verify_receipt
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.chain import ChainReader
@@ -41,6 +42,8 @@ class Verified:
 
     path: Path
     findings: tuple[Finding, ...]
+    is_settled: bool = True
+    """Whether it is of a charge that companies settle between them, so that a chain can confirm it."""
 
     @property
     def is_accepted(self) -> bool:
@@ -101,7 +104,10 @@ def _read(path: Path) -> bytes:
 
 
 async def _verified(path: Path, chain: ChainReader | None) -> Verified:
-    verification = verify_receipt(_read(path), ReceiptProofs())
+    written = _read(path)
+    if is_ad_hoc(written):
+        return Verified(path=path, findings=verify_ad_hoc_receipt(written, ReceiptProofs()).findings, is_settled=False)
+    verification = verify_receipt(written, ReceiptProofs())
     findings = verification.findings
     if chain is not None and verification.receipt is not None and verification.is_accepted:
         findings = (*findings, await verify_on_chain(verification.receipt, chain))
@@ -129,7 +135,7 @@ def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
         )
         for check, count in sorted(unproven.items()):
             write(f"{check} is unproven in {count} of them\n")
-    if not is_online and any(each.is_accepted for each in verified):
+    if not is_online and any(each.is_accepted and each.is_settled for each in verified):
         write(f"{OFFLINE}\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,7 @@ from emobility.ports.stores import RecordExists
 from emobility.protocols.ocpi.client import PeerRefused
 from emobility.protocols.ocpi.headers import CORRELATION_ID, message_id
 from emobility.runtime.access import Access
+from services.driver_mobility.cdr_conflicts import CDR_CONFLICT, ShownConflict
 from services.driver_mobility.checking import AlreadyDecided, CDRChecking, SessionBilled, UnknownCDR
 from services.driver_mobility.commanding import UnknownSession
 from services.driver_mobility.driving import Driving, UnknownBill
@@ -122,9 +124,11 @@ class AgreementRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MeterKeyRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """PUT /{party}/meter-keys/{cpo_id}/{evse_uid}."""
+    """PUT /{party}/meter-keys/{cpo_id}/{evse_uid}; without a moment the key always held."""
 
     public_key: str
+    valid_from: datetime | None = None
+    why: str = ""
 
 
 class DisputeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +199,7 @@ class API:
             ("PUT", "/meter-keys/{cpo_id}/{evse_uid}", self.put_meter_key),
             ("GET", "/cdrs", self.list_cdrs),
             ("GET", "/disputes", self.list_disputes),
+            ("GET", "/cdr-conflicts", self.list_cdr_conflicts),
             ("POST", f"{cdr}/accept", self.accept_cdr),
             ("POST", f"{cdr}/dispute", self.dispute_cdr),
             ("POST", "/drivers", self.add_driver),
@@ -263,7 +268,14 @@ class API:
         """Trust a meter's key."""
         asked = await read_body(request, MeterKeyRequest)
         cpo_id = party_of(request.path_params["cpo_id"])
-        await self._enrolment.pin_meter_key(emsp_id, cpo_id, request.path_params["evse_uid"], asked.public_key)
+        await self._enrolment.pin_meter_key(
+            emsp_id,
+            cpo_id,
+            request.path_params["evse_uid"],
+            asked.public_key,
+            valid_from=asked.valid_from,
+            why=asked.why,
+        )
         return Response(status_code=204)
 
     async def list_cdrs(self, request: Request, emsp_id: PartyId) -> Response:
@@ -274,6 +286,27 @@ class API:
         async with self._ports.units.begin() as unit:
             rows = await unit.table(CDRS).select(where, order_by=("-received_at",), limit=ROWS_MAX)
         return answer([_shown_cdr(row) for row in rows])
+
+    async def list_cdr_conflicts(self, _: Request, emsp_id: PartyId) -> Response:
+        """List copies of CDRs that came with other content than the one that counts."""
+        async with self._ports.units.begin() as unit:
+            rows = await unit.table(CDR_CONFLICT).select(
+                {"party_id": emsp_id}, order_by=("-received_at",), limit=ROWS_MAX
+            )
+            counted = [await unit.table(CDRS).get(emsp_id, row.cpo_id, row.cdr_id) for row in rows]
+        return answer(
+            [
+                ShownConflict(
+                    cpo_id=row.cpo_id,
+                    cdr_id=row.cdr_id,
+                    received_at=row.received_at,
+                    currency=row.currency,
+                    total_excl_e4=row.total_excl_e4,
+                    counted_excl_e4=None if known is None else known.cdr.total_cost.excl_e4,
+                )
+                for row, known in zip(rows, counted, strict=True)
+            ]
+        )
 
     async def list_disputes(self, _: Request, emsp_id: PartyId) -> Response:
         """List quarrels, newest first."""

@@ -187,7 +187,7 @@ class CDRChecking:
             return None
 
     async def _earlier(self, unit: UnitOfWork, record: CDRRecord) -> list[EarlierCDR]:
-        """Return CDRs of the same session, of the same token around that time, and a credit's original."""
+        """Return CDRs of the same session, of the same token or EVSE around that time, and a credit's original."""
         table = unit.table(CDRS)
         same_session = await table.select(
             {"party_id": record.party_id, "cpo_id": record.cpo_id, "session_id": record.session_id}
@@ -197,7 +197,12 @@ class CDRChecking:
             since=("started_at", record.started_at - OVERLAP_LOOK_BACK),
             before=("started_at", record.ended_at),
         )
-        found = {(row.cpo_id, row.cdr_id): row for row in (*same_session, *same_token)}
+        same_evse = await table.select(
+            {"party_id": record.party_id, "cpo_id": record.cpo_id, "evse_uid": record.cdr.location.evse_uid},
+            since=("started_at", record.started_at - OVERLAP_LOOK_BACK),
+            before=("started_at", record.ended_at),
+        )
+        found = {(row.cpo_id, row.cdr_id): row for row in (*same_session, *same_token, *same_evse)}
         return [
             EarlierCDR(cdr=row.cdr, is_credited=row.credited_by is not None)
             for key, row in found.items()

@@ -13,7 +13,7 @@ from msgspec import structs
 from emobility.domain.cdr_check import CDRFinding
 from emobility.domain.cdr_difference import Difference
 from emobility.domain.personal import SubjectErased
-from emobility.domain.proposed_correction import propose_correction
+from emobility.domain.proposed_correction import ProposedCorrection, costs_of, propose_correction
 from emobility.domain.tariff.priced import PricedSession
 from emobility.events.cdr import CDRDisputed
 from emobility.ports.ports import Ports
@@ -53,6 +53,7 @@ class Disputes:
         now = self._ports.clock.now()
         disputed = replace(record, state=CDRState.DISPUTED, findings=findings, clause=findings[0].clause)
         await unit.table(CDRS).put(disputed)
+        proposal = _proposal(record, findings, repriced, now)
         dispute = DisputeRecord(
             party_id=record.party_id,
             cpo_id=record.cpo_id,
@@ -60,6 +61,7 @@ class Disputes:
             findings=findings,
             disputed_at=now,
             resolution=None,
+            proposal=None if proposal is None else costs_of(proposal.replacement),
         )
         await unit.table(DISPUTE).put(dispute)
         first, detail = findings[0], _detail(findings)
@@ -86,7 +88,7 @@ class Disputes:
             clause=first.clause,
             differences=[_disputed(each.difference) for each in findings if each.difference is not None],
         )
-        proposed = await self._with_proposal(body, record, findings, repriced, now)
+        proposed = None if proposal is None else await self._with_proposal(body, proposal)
         await self._deliveries.enqueue(
             unit,
             own_party=record.party_id,
@@ -103,20 +105,8 @@ class Disputes:
         )
         _log.warning("cdr_disputed", emsp=record.party_id.code, cpo=record.cpo_id.code, cdr_id=record.cdr_id)
 
-    async def _with_proposal(
-        self,
-        body: v221.Dispute,
-        record: CDRRecord,
-        findings: Sequence[CDRFinding],
-        repriced: PricedSession | None,
-        at: datetime,
-    ) -> v221.Dispute | None:
-        """Return the dispute with its proposal; None: there is none to make."""
-        if repriced is None or any(finding.difference is None for finding in findings):
-            return None
-        proposal = propose_correction(record.cdr, repriced, proposed_at=at)
-        if proposal is None:
-            return None
+    async def _with_proposal(self, body: v221.Dispute, proposal: ProposedCorrection) -> v221.Dispute | None:
+        """Return the dispute with its proposal; None: it can't be said."""
         try:
             credit = await cdr_to_ocpi(proposal.credit, self._ports.vault)
             replacement = await cdr_to_ocpi(proposal.replacement, self._ports.vault)
@@ -144,6 +134,15 @@ def _disputed(difference: Difference) -> v221.DisputedAmount:
         other_element_index=difference.other_element_index,
         rounding_policy=None if difference.rounding_policy is None else str(difference.rounding_policy),
     )
+
+
+def _proposal(
+    record: CDRRecord, findings: Sequence[CDRFinding], repriced: PricedSession | None, at: datetime
+) -> ProposedCorrection | None:
+    """Return what would end a dispute that is over amounts alone."""
+    if repriced is None or any(finding.difference is None for finding in findings):
+        return None
+    return propose_correction(record.cdr, repriced, proposed_at=at)
 
 
 def _detail(findings: Sequence[CDRFinding]) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from emobility.domain.agreement import RoamingAgreement, signing_bytes
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId, Role
+from emobility.domain.meter_key import PinnedKey, with_entry
 from emobility.domain.tariff.retail import RetailPlan
 from emobility.domain.token import TokenType, Whitelist
 from emobility.events.cdr import AgreementSigned
 from emobility.events.event import Envelope
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocmf import OCMFRefused, meter_key
 from emobility.protocols.ocpi.host import OCPIHost
 from services.driver_mobility.facts import fact
 from services.driver_mobility.passwords import hash_password
@@ -44,6 +47,10 @@ APP_TOKEN_BYTES: Final = 10
 
 class NotHostedHere(RuleBroken):
     """This back office does not act for the party."""
+
+
+class MeterKeyMalformed(MalformedInput):
+    """It is no public key of a meter."""
 
 
 class NotAToken(MalformedInput):
@@ -303,17 +310,53 @@ class Enrolment:
         if not self._ports.signer.is_valid(public_key=public_key, message=message, signature=signature):
             raise AgreementSignatureInvalid("the CPO's signature does not fit the terms")
 
-    async def pin_meter_key(self, emsp_id: PartyId, cpo_id: PartyId, evse_uid: str, public_key: str) -> None:
-        """Trust a meter's public key (hex) that came from its maker or an authority, not along with a CDR."""
+    async def pin_meter_key(
+        self,
+        emsp_id: PartyId,
+        cpo_id: PartyId,
+        evse_uid: str,
+        public_key: str,
+        *,
+        valid_from: datetime | None,
+        why: str,
+    ) -> None:
+        """Trust a meter's public key that came from its maker or an authority, not along with a CDR.
+
+        Args:
+            emsp_id: Who trusts it.
+            cpo_id: Whose meter it is.
+            evse_uid: At which EVSE.
+            public_key: DER, PEM or a bare point, in hex or base64.
+            valid_from: From when on; None: always, whatever was entered before.
+            why: For people.
+
+        Raises:
+            NotHostedHere: the MSP is not.
+            MeterKeyMalformed: it is no key of a meter.
+            MeterKeysFull: too many were entered for the EVSE.
+        """
+        try:
+            key = meter_key(public_key)
+        except OCMFRefused as refusal:
+            raise MeterKeyMalformed(refusal.seen) from refusal
         async with self._ports.units.begin() as unit:
             await require_hosted(unit, emsp_id)
+            known = await unit.table(METER_KEY).get_for_update(emsp_id, cpo_id, evse_uid)
+            entry = PinnedKey(
+                public_key=key,
+                valid_from=valid_from,
+                entered_at=self._ports.clock.now(),
+                entered_by="operator",
+                why=why[:500],
+            )
             await unit.table(METER_KEY).put(
                 MeterKey(
                     party_id=emsp_id,
                     cpo_id=cpo_id,
                     evse_uid=evse_uid,
-                    public_key=public_key.lower(),
+                    public_key=key,
                     is_by_operator=True,
+                    entries=with_entry(() if known is None else known.entries, entry),
                 )
             )
             await unit.commit()

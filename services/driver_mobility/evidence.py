@@ -23,7 +23,8 @@ from emobility.ports.vault import Vault
 from emobility.protocols.ocmf.committing import meter_record
 from emobility.protocols.ocmf.showing import meter_shown
 from services.driver_mobility.billing import bill_id_of
-from services.driver_mobility.records import EVIDENCE, METER_KEY, EvidenceKept, QuoteRecord
+from services.driver_mobility.metering import pinned_key
+from services.driver_mobility.records import EVIDENCE, EvidenceKept, QuoteRecord
 from services.driver_mobility.terms import agreement_at
 
 SALT_DIGITS: Final = 2 * SALT_BYTES
@@ -107,7 +108,7 @@ async def _signed(unit: UnitOfWork, vault: Vault, quote: QuoteRecord, cdr: CDR, 
     """Return the signed meter values; None: there are none, or they are no records of a meter."""
     if cdr.signed_data is None or not cdr.signed_data.records:
         return None
-    pinned = await unit.table(METER_KEY).get(quote.party_id, cdr.party_id, cdr.location.evse_uid)
+    pinned = await pinned_key(unit, quote.party_id, cdr)
     try:
         texts = [await vault.open(record) for record in cdr.signed_data.records]
         key = cdr.signed_data.public_key if pinned is None else pinned.public_key

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from emobility.domain.cdr import CDR, SignedMeterData
 from emobility.domain.cdr_check import SignatureVerdict
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
+from emobility.domain.meter_key import key_at
 from emobility.domain.personal import SubjectErased
 from emobility.domain.tariff.tariff import Tariff, TariffDimension
 from emobility.ports.stores import RecordExists
@@ -38,14 +41,14 @@ async def signature_verdict(
     """
     if cdr.signed_data is None or not cdr.signed_data.records:
         return SignatureVerdict.NOT_SIGNED
-    pinned = await _pinned_key(unit, emsp_id, cdr)
+    pinned = await pinned_key(unit, emsp_id, cdr)
     try:
         charge = await _verified(vault, cdr.signed_data, pinned)
     except SubjectErased:
         return SignatureVerdict.NOT_SIGNED
     except (MalformedInput, RuleBroken):
         return SignatureVerdict.INVALID
-    if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
+    if await _is_used_elsewhere(unit, emsp_id, cdr, _hashes(vault, charge)):
         return SignatureVerdict.REUSED
     if charge.energy_wh != cdr.total_energy_import_wh:
         return SignatureVerdict.ENERGY_DIFFERS
@@ -66,12 +69,12 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
     if cdr.signed_data is None or not cdr.signed_data.records:
         return
     try:
-        charge = await _verified(vault, cdr.signed_data, await _pinned_key(unit, emsp_id, cdr))
+        charge = await _verified(vault, cdr.signed_data, await pinned_key(unit, emsp_id, cdr))
     except (MalformedInput, RuleBroken):
         return
-    if await _is_used_elsewhere(unit, emsp_id, cdr, charge):
+    if await _is_used_elsewhere(unit, emsp_id, cdr, _hashes(vault, charge)):
         raise SignedRecordUsedMeanwhile(cdr.cdr_id)
-    for payload_sha256 in sorted(charge.payload_hashes):
+    for payload_sha256 in sorted(_hashes(vault, charge)):
         if await unit.table(USED_RECORD).get(emsp_id, payload_sha256) is not None:
             continue  # by an earlier CDR of this session
         used = UsedSignedRecord(
@@ -83,9 +86,14 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
             raise SignedRecordUsedMeanwhile(cdr.cdr_id) from race
 
 
-async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, charge: VerifiedCharge) -> bool:
+def _hashes(vault: Vault, charge: VerifiedCharge) -> list[str]:
+    """What the meter signed, by a keyed hash: a bare one would outlive the driver and let anyone try all cards."""
+    return [vault.subject_of(each) for each in charge.payload_hashes]
+
+
+async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, hashes: Sequence[str]) -> bool:
     """Tell whether a record proved another session; credits and replacements of the same one may bring it again."""
-    for payload_sha256 in charge.payload_hashes:
+    for payload_sha256 in hashes:
         used = await unit.table(USED_RECORD).get(emsp_id, payload_sha256)
         if used is not None and (used.cpo_id, used.session_id) != (cdr.party_id, cdr.session_id):
             return True
@@ -101,8 +109,13 @@ def _charges_for_time(cdr: CDR, retail: Tariff | None) -> bool:
     return bool(has_time and dimensions & _TIMES)
 
 
-async def _pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey | None:
-    return await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
+async def pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey | None:
+    """Return the key that holds for a charge, as `public_key`: the one in force when it began."""
+    known = await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
+    if known is None or not known.entries:
+        return known
+    key = key_at(known.entries, cdr.charging_started_at)
+    return None if key is None else replace(known, public_key=key)
 
 
 async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | None) -> VerifiedCharge:
@@ -112,6 +125,8 @@ async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | No
 
 
 async def _pin_at_first_use(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, public_key: str) -> None:
+    if await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid) is not None:
+        return  # an operator said from when on there is one
     key = MeterKey(
         party_id=emsp_id,
         cpo_id=cdr.party_id,

@@ -22,6 +22,7 @@ from emobility.domain.tariff.version import tariff_hash
 from emobility.ports.payments import Hold, PaymentDeclined, PaymentProviderUnavailable
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility.invoice_records import UNPAID_BLOCK
 from services.driver_mobility.payment_orders import order_release
 from services.driver_mobility.records import (
     ACCOUNT,
@@ -286,6 +287,8 @@ class Quoting:
         """
         if driver.is_blocked:
             raise DriverBlocked(f"driver {driver.driver_id} is blocked")
+        if await unit.table(UNPAID_BLOCK).get(driver.party_id, driver.driver_id) is not None:
+            raise DriverBlocked(f"a payment of driver {driver.driver_id} failed")
         exposure_e4 = await self.exposure_e4(unit, driver, but_not=but_not)
         if exposure_e4 + wanted_e4 > driver.credit_limit_e4:
             raise CreditExhausted(

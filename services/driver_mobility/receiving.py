@@ -37,6 +37,7 @@ from emobility.protocols.ocpi.mapping import (
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, OCPIError, StatusCode
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON
+from services.driver_mobility.cdr_conflicts import CDRChanged, keep_conflict
 from services.driver_mobility.facts import fact
 from services.driver_mobility.quoting import Quoting, end_unbilled
 from services.driver_mobility.records import (
@@ -311,6 +312,9 @@ class Receiving:
         content_hash = hashlib.sha256(v221.write(posted)).hexdigest()
         try:
             is_new = await self._take_cdr(call, posted, content_hash)
+        except CDRChanged as error:
+            await keep_conflict(self._ports, call.own_party, posted, content_hash)
+            raise InvalidParameters(str(error)) from error
         except RecordExists:
             # It was posted twice at once, and the other was first: by now its row is there to compare with.
             is_new = await self._take_cdr(call, posted, content_hash)
@@ -322,7 +326,7 @@ class Receiving:
         async with self._ports.units.begin() as unit:
             known = await unit.table(CDRS).get(call.own_party, posted.owner, posted.id)
             if known is not None and known.content_hash != content_hash:
-                raise InvalidParameters(f"CDR {posted.id} came before with other content; a CDR can't be changed")
+                raise CDRChanged(cdr_id=posted.id)
             if known is not None:
                 return False
             agreement = await self._agreement(unit, call.own_party, posted.owner, posted.start_date_time)
@@ -360,6 +364,7 @@ class Receiving:
                 cdr=cdr,
                 findings=(),
                 credited_by=None,
+                evse_uid=cdr.location.evse_uid,
             )
         )
         event = CDRReceived(

@@ -15,7 +15,9 @@ from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.cdr import CDR
 from emobility.domain.cdr_check import CDRFinding
 from emobility.domain.identifiers import PartyId
+from emobility.domain.meter_key import PinnedKey
 from emobility.domain.personal import Sealed
+from emobility.domain.proposed_correction import ProposedCosts
 from emobility.domain.quote import RetailQuote
 from emobility.domain.receipt.lines import ReceiptLine
 from emobility.domain.retail_account import RetailAccount
@@ -270,11 +272,12 @@ class CDRRecord:
     findings: tuple[CDRFinding, ...]
     credited_by: str | None
     clause: str | None = None
+    evse_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeRecord:
-    """A quarrel over a CDR; `resolution` says how it ended."""
+    """A quarrel over a CDR; `resolution` says how it ended; `proposal`: the amounts that would end it, as sent."""
 
     party_id: PartyId
     cpo_id: PartyId
@@ -282,6 +285,7 @@ class DisputeRecord:
     findings: tuple[CDRFinding, ...]
     disputed_at: datetime
     resolution: str | None
+    proposal: ProposedCosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,20 +369,24 @@ class PaymentOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterKey:
-    """The public key of an EVSE's meter as the MSP pinned it: by an operator, or at the first valid signature."""
+    """The public key of an EVSE's meter as the MSP pinned it: by an operator, or at the first valid signature.
+
+    `entries`: what operators entered, with the moments from which each holds; `public_key` is the last of them.
+    """
 
     party_id: PartyId
     cpo_id: PartyId
     evse_uid: str
     public_key: str
     is_by_operator: bool
+    entries: tuple[PinnedKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedSignedRecord:
     """A signed meter record that an accepted CDR was proven by: it proves that session and no other, for ever.
 
-    `payload_sha256` names what the meter signed, however the signature is written.
+    `payload_sha256` names what the meter signed, however the signature is written, by the vault's keyed hash.
     """
 
     party_id: PartyId

@@ -31,6 +31,7 @@ from services.driver_mobility.commanding import Commanding
 from services.driver_mobility.driving import Driving
 from services.driver_mobility.enrolment import Enrolment, hosted_msps
 from services.driver_mobility.erasing import Erasing
+from services.driver_mobility.invoice_api import RetailInvoiceAPI
 from services.driver_mobility.invoicing import InvoicingAPI, MSPBooks
 from services.driver_mobility.page import Page
 from services.driver_mobility.paying import PaymentWorker
@@ -40,6 +41,7 @@ from services.driver_mobility.receiving import Receiving
 from services.driver_mobility.silent_charges import SilentCharges
 from services.driver_mobility.station_search import StationSearch
 from services.driver_mobility.tokens import Tokens
+from services.driver_mobility.unpaid import UnpaidBlocks
 
 SERVICE: Final = "mobility"
 SWEEP: Final = timedelta(minutes=15)
@@ -67,6 +69,7 @@ class DriverMobility:
         self.metrics = Metrics()
         self.checking = CDRChecking(ports, self.host.deliveries, self.metrics)
         self._payments = PaymentWorker(ports, self.metrics)
+        self.unpaid = UnpaidBlocks(ports, self.host.deliveries, tokens)
         self._silent_charges = SilentCharges(ports)
         ports.http.allow_origin(settings.business_url)
         driving = Driving(ports, self._quoting, self._commanding)
@@ -110,6 +113,7 @@ class DriverMobility:
             self.app
         )
         CheckPage(ports).mount_on(self.app)
+        RetailInvoiceAPI(ports, access).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check CDRs, move money, send deliveries, watch commands and deadlines until `stop` is set."""
@@ -117,6 +121,7 @@ class DriverMobility:
             tasks.create_task(self.host.run(stop))
             tasks.create_task(self.checking.run(stop))
             tasks.create_task(self._payments.run(stop))
+            tasks.create_task(self.unpaid.run(stop))
             tasks.create_task(self._commanding.run(stop))
             sweeping = tasks.create_task(self._sweep_for_ever())
             await stop.wait()

@@ -19,6 +19,8 @@ from emobility.ports.ports import Ports
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.runtime.access import Access
 from emobility.runtime.settings import Settings
+from services.charging_operations.exposure import GROUP as EXPOSURE_GROUP
+from services.driver_mobility.unpaid import GROUP as UNPAID_GROUP
 from services.embedded.live_page import LivePage
 
 QUIET_POLL_S: Final = 0.003
@@ -156,7 +158,9 @@ def build(settings: Settings, ports: Ports) -> Business:
         },
         handlers={
             "charging_operations": operations.sessions.handle,
+            EXPOSURE_GROUP: operations.exposure.handle,
             "driver_mobility": mobility.checking.handle,
+            UNPAID_GROUP: mobility.unpaid.handle,
         },
     )
     if settings.environment != "production":

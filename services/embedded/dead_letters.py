@@ -19,9 +19,10 @@ from emobility.ports.event_log import DiscardedEvent, Handler, ParkedEvent
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
 from emobility.wiring import open_ports
-from services.audit.books import CONSUMER_GROUPS, SETTLEMENT_GROUP
+from services.audit.books import CONSUMER_GROUPS, MONEY_GROUP, SETTLEMENT_GROUP
 from services.embedded.business import build
 from services.embedded.opening import opened
+from services.settlement.payables import take_final_statements
 from services.settlement.service import build as build_settlement
 
 T = TypeVar("T")
@@ -121,6 +122,8 @@ def _with_ports(run_folder: Path, act: Callable[[Ports, Settings], Awaitable[T]]
 
 def _handler_of(group: str, settings: Settings, ports: Ports) -> Handler:
     """Return what the group does with its events. Settling needs no chain for that."""
+    if group == MONEY_GROUP:
+        return take_final_statements
     if group == SETTLEMENT_GROUP:
         return build_settlement(settings, ports).intake.handle
     return build(settings, ports).handlers[group]

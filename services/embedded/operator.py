@@ -18,6 +18,8 @@ TIMEOUT_S: Final = 30.0
 IMPORT_TIMEOUT_S: Final = 600.0
 REFUSED: Final = 1
 NOT_RUNNING: Final = 2
+SETTLEMENT: Final = "/settlement/"
+"""Paths of the settlement, which is a process of its own."""
 
 
 def list_quarantine(*, party: str, json: bool, run_folder: Path) -> int:
@@ -113,13 +115,14 @@ def import_file(*, party: str, what: str, file: Path, query: dict[str, str], jso
 def call(
     run_folder: Path, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, Any]:
-    """Call the running installation; a body of bytes goes as it is, any other as JSON."""
+    """Call the running installation; a body of bytes goes as it is, any other as JSON. An answer is JSON or a text."""
     content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
     try:
         installation = Installation.open(run_folder)
+        origin = installation.settlement_url if path.startswith(SETTLEMENT) else installation.business_url
         answer = httpx.request(
             method,
-            f"{installation.business_url}{path}",
+            f"{origin}{path}",
             headers={"authorization": f"Bearer {installation.internal_token}"},
             timeout=timeout_s,
             trust_env=False,
@@ -128,7 +131,9 @@ def call(
     except NothingHere as nothing:
         return 0, {"error": str(nothing)}
     except httpx.TransportError as error:
-        return 0, {"error": f"nothing answers at {installation.business_url} ({error}); start it with `wattroam up`"}
+        return 0, {"error": f"nothing answers at {origin} ({error}); start it with `wattroam up`"}
+    if httpx.codes.is_success(answer.status_code) and "json" not in answer.headers.get("content-type", ""):
+        return answer.status_code, answer.text
     try:
         return answer.status_code, answer.json()
     except ValueError:

@@ -8,9 +8,13 @@ from typing import Final
 from emobility.domain.errors import Unavailable
 from emobility.ports.ports import Ports
 from emobility.runtime.settings import Settings
+from services.charging_operations.exposure import GROUP as EXPOSURE_GROUP
 from services.settlement.intake import GROUP
+from services.settlement.payables import GROUP as MONEY_GROUP
 from simulator.api_client import ApiClient
 
+FOLLOWERS: Final = (GROUP, MONEY_GROUP, EXPOSURE_GROUP)
+"""Whoever has something to do when statements are final."""
 SETTLED_WITHIN_S: Final = 120.0
 POLL_S: Final = 0.1
 
@@ -45,8 +49,12 @@ async def settle(
     """
     ends_at_s = ports.timer.monotonic_s() + SETTLED_WITHIN_S
 
+    async def behind() -> int:
+        lags = await ports.event_log.lag()
+        return sum(lags.get(group, 0) for group in FOLLOWERS)
+
     async def rest() -> None:
-        while left := (await ports.event_log.lag()).get(GROUP, 0) + await pending():
+        while left := await behind() + await pending():
             if ports.timer.monotonic_s() > ends_at_s:
                 raise NotSettled(left)
             await ports.timer.sleep(POLL_S)

@@ -8,9 +8,11 @@ and until it is, its CDRs wait with the reason.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Final
 
 import structlog
@@ -47,9 +49,20 @@ LEAVES_MAX: Final = 100_000
 PAIRS_AT_ONCE: Final = 3
 AMOUNT_E4_MAX: Final = 2**63 - 1
 """Most that is due or credited in a statement: what a row holds, and half of what a contract does."""
+SEEN_WITHIN_S: Final = 10.0
+"""How long an operator's word to close waits for the first look at the chain."""
+CHOICES_MAX: Final = 2_000
+"""Ways to leave out late CDRs that are tried when a statement is made again as it stands on the chain."""
 SECOND: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger(__name__)
+
+
+class ChainNotSeen(Unavailable):
+    """Nothing is closed before it is known that the chain has no statement which these rows lack."""
+
+    def __init__(self) -> None:
+        super().__init__("the chain does not answer, and whether it is ahead of these rows is not known yet")
 
 
 class StatementDiffers(RuleBroken):
@@ -116,9 +129,16 @@ class Closing:
         self._reached = reached
         self.under_way: Final = asyncio.Lock()
         """Held while pairs are closed one after the other: what is closed together is proposed together."""
+        self.held: set[PairKey] = set()
+        """Pairs of which the chain has statements that are not here (`adopting`)."""
+        self.chain_seen: Final = asyncio.Event()
+        """Cleared by whoever must look at the chain first: rows that were restored would close what stands there."""
+        self.chain_seen.set()
 
     async def close_due(self) -> int:
         """Close every period that is over, and what has crossed a threshold; return how many statements came of it."""
+        if not self.chain_seen.is_set():
+            return 0
         async with self.under_way:
             closed = await self._close_all(at_once=False)
             if self._thresholds is None:
@@ -127,7 +147,16 @@ class Closing:
             return closed + sum([await self._close_if_it_can(pair, at_once=True) for pair in crossed])
 
     async def close_now(self, pair: PairKey | None = None) -> int:
-        """Close what was accepted so far, of one pair or of all; return how many statements came of it."""
+        """Close what was accepted so far, of one pair or of all; return how many statements came of it.
+
+        Raises:
+            ChainNotSeen: a process that has just begun could not look at the chain yet.
+        """
+        try:
+            async with asyncio.timeout(SEEN_WITHIN_S):
+                await self.chain_seen.wait()
+        except TimeoutError:
+            raise ChainNotSeen from None
         async with self.under_way:
             if pair is not None:
                 return await self._close_pair(pair, at_once=True)
@@ -190,6 +219,8 @@ class Closing:
 
     async def _close_one(self, pair: PairKey, *, at_once: datetime | None) -> bool:
         """Close the pair's next statement, if there is one to close."""
+        if pair in self.held:
+            return False
         async with self._ports.units.begin() as unit:
             agreement = await unit.table(AGREEMENT).get_for_update(*pair)
             if agreement is None or agreement.terms is None:
@@ -205,6 +236,33 @@ class Closing:
                     await unit.commit()
                     return True
         return False
+
+    async def adopt(
+        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, booked: PairStatement
+    ) -> StatementRecord | None:
+        """Close the pair's next statement as one that stands on the chain; None: the CDRs that wait don't make it.
+
+        More may wait than it was made of, such as what came late: then those are left out without which it is it.
+        """
+        end = booked.period_end
+        waiting = [each.row for each in await _closable(unit, agreement, opening.currency, before=end)]
+        surplus = len(waiting) - booked.count
+        if surplus < 0 or math.comb(len(waiting), surplus) > CHOICES_MAX:
+            return None
+        for left_out in combinations(range(len(waiting) - 1, -1, -1), surplus):
+            rows = [row for place, row in enumerate(waiting) if place not in left_out]
+            made = statement_of(
+                StatementTrees([leaf_in_tree(row) for row in rows]),
+                agreement=booked.agreement,
+                sequence=booked.sequence,
+                period_end=end,
+            )
+            if made.struct_hash == booked.struct_hash:
+                start = min(rows[0].accepted_at, end - SECOND).replace(microsecond=0)
+                if agreement.closed_until is not None:
+                    start = min(max(start, agreement.closed_until), end - SECOND)
+                return await self._bind(unit, agreement, opening, Span(start=start, end=end), rows)
+        return None
 
     async def _due(
         self,
@@ -238,7 +296,7 @@ class Closing:
 
     async def _bind(
         self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, due: Sequence[LeafRecord]
-    ) -> None:
+    ) -> StatementRecord:
         """Make the statement of these CDRs, or of the first `LEAVES_MAX`, all in this unit."""
         assert opening.book_agreement is not None
         rows = due[:LEAVES_MAX]
@@ -266,6 +324,7 @@ class Closing:
             await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
         unit.emit(self._closed(record))
         self._metrics.closed(record)
+        return record
 
     def _record(self, opening: Opening, statement: PairStatement, span: Span) -> StatementRecord:
         return StatementRecord(

@@ -18,6 +18,7 @@ from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.banking import PaymentBooked
 from emobility.ports.ports import Ports
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.iso20022.camt import read_camt
 from emobility.protocols.iso20022.pain import (
@@ -246,25 +247,26 @@ class Payouts:
         if await unit.table(BANK_ENTRY).get(party_id, entry.entry_id) is not None:
             return None
         payout = await self._payout_named(unit, party_id, entry.end_to_end_id)
-        # Two files with the same entry at once meet at this row: one of them starts over and finds it.
         found = match(entry, None if payout is None else _awaited(payout, party_id))
-        await unit.table(BANK_ENTRY).insert(
-            BankEntryRecord(
-                party_id=party_id,
-                entry_id=entry.entry_id,
-                currency=entry.currency,
-                outcome=found.outcome,
-                is_late=found.is_late,
-                is_open=found.needs_somebody,
-                booked_cents=found.booked_cents,
-                excess_cents=found.excess_cents,
-                cpo_id=None if payout is None else payout.cpo_id,
-                end_to_end_id=entry.end_to_end_id,
-                entry=entry,
-                message_id=message_id,
-                imported_at=self._ports.clock.now(),
-            )
+        record = BankEntryRecord(
+            party_id=party_id,
+            entry_id=entry.entry_id,
+            currency=entry.currency,
+            outcome=found.outcome,
+            is_late=found.is_late,
+            is_open=found.needs_somebody,
+            booked_cents=found.booked_cents,
+            excess_cents=found.excess_cents,
+            cpo_id=None if payout is None else payout.cpo_id,
+            end_to_end_id=entry.end_to_end_id,
+            entry=entry,
+            message_id=message_id,
+            imported_at=self._ports.clock.now(),
         )
+        try:
+            await unit.table(BANK_ENTRY).insert(record)
+        except RecordExists:  # the same file is being read twice at once, and the other was first
+            return None
         if payout is not None and found.booked_cents:
             await self._book(unit, party_id, payout, found, entry)
         return found.outcome

@@ -294,13 +294,19 @@ class AccountRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainRecord:
-    """What we saw of a chain: its genesis and its youngest final block. `alarm`: why nothing is sent to it any more."""
+    """What we saw of a chain: its genesis and its youngest final block.
+
+    Attributes:
+        alarm: Why nothing is sent to it any more.
+        looked_to: All that was proposed up to this block, and is ours, stands in our rows (`adopting`).
+    """
 
     chain_id: int
     genesis_hash: bytes
     final_number: int
     final_hash: bytes
     alarm: str | None
+    looked_to: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import Metrics, health_routes
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
+from services.settlement.adopting import Adopting
 from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.api import API
 from services.settlement.batching import Batching
@@ -84,6 +85,8 @@ class Settlement:
             age=None if hours is None else timedelta(hours=hours),
         )
         self.closing = Closing(ports, metrics, reached, thresholds if thresholds != Thresholds() else None)
+        if access is not None:
+            self.closing.chain_seen.clear()
         self.follower = (
             None if access is None else Follower(ports, access, metrics, reached, openings, closing=self.closing)
         )
@@ -155,6 +158,7 @@ class Follower:
         self._funding = Funding(ports, access)
         self._discharging = Discharging(ports, access)
         self._openings = openings
+        self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
@@ -204,7 +208,8 @@ class Follower:
             self._watched_at_s = now_s
         elif self._rested == self._ports.units.commits:
             return False
-        steps = 0 if self._openings is None else await self._openings.advance()
+        steps = await self._adopting.advance()
+        steps += 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         async with self._closing.under_way:
             steps += await self.batching.advance() + await self.confidential.advance()

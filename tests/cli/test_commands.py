@@ -70,7 +70,7 @@ def test_help_names_every_command_and_imports_neither_rich_nor_services() -> Non
         "quarantine",
         "parked",
     )
-    for command in (*own, "timeline", "import", "ocpi", "openapi", *DEPLOYABLES):
+    for command in (*own, "timeline", "import", "bank", "invoice", "ocpi", "openapi", *DEPLOYABLES):
         assert f"\n  {command} " in ended.stdout
     assert ended.stdout.endswith("loaded: [] 0\n")
 

@@ -276,3 +276,27 @@ async def test_a_message_that_waits_is_erased_with_the_person_it_names(memory_wo
     await world.quiet()
     assert not world.cpo.tokens[RFID].valid
     assert await rows(world, DELIVERY) == []
+
+
+async def test_what_is_kept_is_shown_before_and_after_with_law_and_date(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol()
+    await charged(memory_world)
+
+    (before,) = await memory_world.call("GET", f"/{MSP}/retention")
+    told = await erase(memory_world, driver_id)
+    (after,) = await memory_world.call("GET", f"/{MSP}/retention")
+
+    assert (before["driver_id"], before["state"], before["duties"]) == (driver_id, "CONTRACT", ["FISCAL"])
+    due = {each["kind"]: each for each in before["kept"] if each["until"] is not None}
+    assert {"CDR", "PAYMENT", "RETAIL_BILL"} == set(due)
+    assert all("rijksbelastingen" in each["law"] and each["count"] >= 1 for each in due.values())
+    assert {datetime.fromisoformat(each["until"]) for each in due.values()} == {END_OF_RETENTION}
+    assert {each["kind"] for each in before["kept"]} - set(due) == {"TOKEN"}
+    assert told["kept"] == list(due.values()) == after["kept"]
+    assert (after["state"], after["until"]) == ("RESTRICTED", told["restricted_until"])
+
+    memory_world.clock.step_by(END_OF_RETENTION - memory_world.clock.now() + timedelta(days=1))
+    await memory_world.service.sweep()
+
+    (over,) = await memory_world.call("GET", f"/{MSP}/retention")
+    assert (over["state"], over["until"], over["kept"]) == ("ERASED", None, [])

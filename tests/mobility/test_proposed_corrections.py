@@ -56,3 +56,11 @@ async def test_where_more_than_amounts_is_wrong_nothing_is_proposed(memory_world
 
     assert dispute.differences
     assert (dispute.proposed_credit, dispute.proposed_replacement) == (None, None)
+
+
+async def test_the_operator_of_the_msp_sees_what_was_proposed(memory_world: Any) -> None:
+    await disputed(memory_world, dearer)
+
+    (row,) = await memory_world.call("GET", "/NL-EMA/disputes")
+
+    assert (row["cdr_id"], row["proposal"]["total_cost"]["excl_e4"]) == ("S1", 30_000)

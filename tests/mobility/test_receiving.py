@@ -639,3 +639,42 @@ async def test_an_agreement_that_both_signed_is_told_once_by_the_msp(world: Any)
 
     told = [event for event in events if isinstance(event, AgreementSigned)]
     assert [(event.holder, event.agreement.version) for event in told] == [(MSP, 1), (MSP, 2)]
+
+
+async def test_two_drivers_at_one_evse_at_one_time_are_not_both_owed(memory_world: Any) -> None:
+    world = memory_world
+    await world.enrol()
+    first = await charged(world)
+    await world.cpo.post_cdr(first)
+    await world.quiet()
+    other = await world.cpo.token("04AABBCCDD99")
+    session, second = await world.cpo.charge(
+        "S2", reference=None, token=other, started_at=first.ended_at - timedelta(minutes=2)
+    )
+    _, after = await world.cpo.charge("S3", reference=None, token=other, started_at=first.ended_at)
+    _, beside = await world.cpo.charge("S4", reference=None, token=other, started_at=first.started_at, evse_uid="E2")
+    for each in (second, after, beside):
+        await world.cpo.post_cdr(each)
+    await world.quiet()
+
+    async with world.ports.units.begin() as unit:
+        found = {row.cdr_id: {each.fault for each in row.findings} for row in await unit.table(CDRS).select()}
+    assert CDRFault.EVSE_IN_USE in found["S2"]
+    assert not any(CDRFault.EVSE_IN_USE in found[name] for name in ("S1", "S3", "S4"))
+    assert session.evse_uid == "E1"
+
+
+async def test_a_copy_with_other_content_is_refused_and_kept_apart(memory_world: Any) -> None:
+    world = memory_world
+    await world.enrol()
+    cdr = await charged(world)
+    await world.cpo.post_cdr(cdr)
+    await world.quiet()
+    dearer = replace(cdr, total_cost=Price(excl_e4=cdr.total_cost.excl_e4 + 1))
+
+    answers = [await world.cpo.post_cdr(dearer) for _ in range(2)]
+    (copy,) = await world.call("GET", f"/{MSP}/cdr-conflicts")
+
+    assert [status_code(each) for each in answers] == [2001, 2001]
+    assert (copy["cdr_id"], copy["total_excl_e4"] - copy["counted_excl_e4"]) == ("S1", 1)
+    assert await world.cdr_states() == {"S1": "ACCEPTED"}

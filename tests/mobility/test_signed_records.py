@@ -134,3 +134,24 @@ async def test_time_is_not_owed_where_the_meters_clock_was_not_synchronised(
 
     found = [(each.cdr_id, each.reason) for each in memory_world.cpo.disputes]
     assert found == ([("S1", "METER_TIME_NOT_MEASURED")] if is_disputed else [])
+
+
+@pytest.mark.parametrize(("moment", "state"), [(timedelta(hours=-1), "ACCEPTED"), (timedelta(hours=1), "DISPUTED")])
+async def test_a_key_proves_what_was_charged_from_its_moment_on(
+    memory_world: Any, moment: timedelta, state: str
+) -> None:
+    await memory_world.enrol()
+    await sign(memory_world, agreement(version=2, signed_meter_policy=SignedMeterPolicy.REQUIRED))
+    path = f"/{MSP}/meter-keys/{CPO}/E1"
+    old = {"public_key": Meter().public_key, "why": "printed on the meter"}
+    await memory_world.call("PUT", path, old)
+    at = memory_world.clock.now() + moment
+    await memory_world.call("PUT", path, {"public_key": METER.public_key, "valid_from": at, "why": "replaced"})
+
+    await charged(memory_world, "S1", await signed_by_the_meter(memory_world))
+
+    assert await memory_world.cdr_states() == {"S1": state}
+
+
+async def test_what_is_no_key_is_not_pinned(memory_world: Any) -> None:
+    await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", {"public_key": "42"}, expect=422)

@@ -34,7 +34,7 @@ from emobility.protocols.ocpi.message_signatures import (
     unsigned_answer,
     unsigned_request,
 )
-from emobility.protocols.ocpi.structured_fields import InnerList, read_dictionary
+from emobility.protocols.ocpi.structured_fields import InnerList, Item, MalformedField, Token, read_dictionary, written
 from emobility.protocols.ocpi.v221 import InterfaceRole
 
 SHA_512 = "sha-512=:{}:"
@@ -445,6 +445,38 @@ def test_a_hub_puts_its_own_url_in_an_answer_and_says_so() -> None:
     require_proven_answer(at_sender, request=request)
     assert "https://msp/1" in at_sender.fields["wattroam-original"]
     assert Label.HUB in read_dictionary(at_sender.fields["signature"])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item("@method"),
+        Item(Token("@method")),
+        Item("never heard of"),
+        Item("signature", {"key": "ocpi", "req": True}),
+        Item("signature-input", {"key": "ocpi", "req": True}),
+        Item("signature", {"req": True, "key": "ocpi"}),
+        Item("signature", {"key": "ocpi", "req": 1}),
+        Item("signature", {"key": Token("ocpi"), "req": True}),
+        Item("signature", {"key": "hub", "req": True}),
+        Item("content-digest", {"req": True}),
+    ],
+    ids=repr,
+)
+def test_what_is_signed_names_its_components_as_they_are_written(item: Item) -> None:
+    params = InnerList((item,), {"created": 1_772_366_400, "nonce": 'a "quoted" one', "tag": "wattroam-ocpi"})
+    fields = dict.fromkeys(("never heard of", "content-digest"), 'ocpi=:AQ==:, hub=:AQ==:, "')
+    fields |= dict.fromkeys(("signature", "signature-input"), "ocpi=:AQ==:, hub=:AQ==:")
+    message = Message(method="PUT", headers=fields)
+
+    try:
+        base = signature_base(params, message, request=message)
+    except (NotAuthentic, MalformedField):
+        assert isinstance(item.value, Token) or item.parameters.get("req") is not True
+    else:
+        name, _, rest = base.decode().partition(": ")
+        assert name == written(item)
+        assert rest.endswith(f'\n"@signature-params": {written(params)}')
 
 
 # Targets

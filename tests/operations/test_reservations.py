@@ -498,3 +498,20 @@ async def test_what_no_emsp_asked_for_has_no_cdr() -> None:
 
         assert {row.state for row in await here.rows(RESERVATION)} == {"EXPIRED"}
         assert await here.rows(CDRS) == []
+
+
+async def test_the_operator_takes_back_what_an_expired_reservation_was_billed() -> None:
+    async with open_for_business() as here:
+        await held_for_emsp(here)
+        here.clock.step_by(timedelta(minutes=61))
+        await here.operations.reservations.watch()
+        (bill,) = await here.rows(CDRS)
+        path = f"/{CPO}/cdrs/{bill.cdr_id}/credit"
+
+        more = await here.api("POST", path, {"reason": "goodwill", "replacement": {}})
+        done = await here.api("POST", path, {"reason": "goodwill"})
+        again = await here.api("POST", path, {"reason": "goodwill"})
+
+        assert (more.status_code, done.status_code, again.status_code) == (422, 200, 409)
+        credited, credit = sorted(await here.rows(CDRS), key=lambda row: row.is_credit)
+        assert (credit.cdr.total_cost, credited.credited_by) == (-bill.cdr.total_cost, credit.cdr_id)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import ENERGY_ALONE
@@ -196,3 +198,84 @@ async def test_a_charge_that_healed_shows_what_the_meter_signed() -> None:
         (cdr,) = await here.issued()
         assert cdr.signed_data is not None
         assert [record.box for record in cdr.signed_data.records] == [both.box]
+
+
+# Keys of meters
+
+
+async def replaced_meter(here: World, *, minute: int, key: str) -> None:
+    body = {"public_key": key, "who": "Ann", "why": "meter EM1 broke", "valid_from": START + timedelta(minutes=minute)}
+    answer = await here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", body)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_new_meter_signs_from_its_moment_on_and_the_old_one_proves_what_was_before() -> None:
+    async with signing_station() as here:
+        new = Meter(ec.BrainpoolP384R1(), "EM2")
+        await replaced_meter(here, minute=80, key=new.public_key)
+        old_begin, old_end = records()
+        new_begin, new_end = new.record(1, value("B", "1.000", 0)), new.record(2, value("E", "6.000", 59))
+
+        # The one from after the replacement arrives first: a station was offline.
+        await charge(here, "2", new_begin, new_end, at=100)
+        await charge(here, "1", old_begin, old_end)
+        await charge(
+            here, "3", METER.record(7, value("B", "1.000", 0)), METER.record(8, value("E", "6.000", 59)), at=200
+        )
+
+        assert {cdr.signed_data.public_key for cdr in await here.issued() if cdr.signed_data} == {
+            METER.public_key,
+            new.public_key,
+        }
+        (row,) = await here.quarantine()
+        assert (row.transaction_id, row.reasons) == ("3", ("SIGNATURE_INVALID",))
+        history = (await here.api("GET", f"/{CPO}/meters/{STATION}-1/keys")).json()
+        assert [(each["public_key"], each["entered_by"]) for each in history] == [
+            (METER.public_key, "operator"),
+            (new.public_key, "Ann"),
+        ]
+
+
+async def test_a_station_entered_again_does_not_bring_the_old_meters_key_back() -> None:
+    async with signing_station() as here:
+        new = Meter()
+        await replaced_meter(here, minute=-1, key=new.public_key)
+        terms = StationTerms(location_id="LOC1", evses=(evse(1, key=METER.public_key), evse(2)))
+        assert (await here.api("PUT", f"/{CPO}/stations/{STATION}", terms)).status_code == 200
+        await here.settle()
+
+        await charge(here, "1", new.record(1, value("B", "1.000", 0)), new.record(2, value("E", "6.000", 59)))
+
+        assert await here.quarantine() == []
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
+async def test_keys_come_out_of_a_table_each_row_by_itself_and_twice_as_once() -> None:
+    async with signing_station() as here:
+        der = bytes.fromhex(Meter(ec.SECP384R1()).public_key)
+        table = (
+            "evse_uid;public_key;valid_from;why\n"
+            f"{STATION}-1;{base64.b64encode(der).decode()};2022-03-28T00:00:00+02:00;new meter\n"
+            f"{STATION}-2;no key;;\n"
+            f"ELSEWHERE;{der.hex()};;\n"
+        )
+
+        first = (await here.api("POST", f"/{CPO}/imports/meter-keys", table.encode())).json()
+        second = (await here.api("POST", f"/{CPO}/imports/meter-keys", table.encode())).json()
+
+        assert [(each["taken"], each["unchanged"], each["refused_count"]) for each in (first, second)] == [
+            (1, 0, 2),
+            (0, 1, 2),
+        ]
+        assert [each["line"] for each in first["refused"]] == [3, 4]
+        history = (await here.api("GET", f"/{CPO}/meters/{STATION}-1/keys")).json()
+        assert [each["public_key"] for each in history] == [METER.public_key, der.hex()]
+
+
+async def test_what_is_no_key_is_refused_when_the_station_is_entered() -> None:
+    async with signing_station() as here:
+        terms = StationTerms(location_id="LOC1", evses=(evse(1, key="30" * 40),))
+
+        answer = await here.api("PUT", f"/{CPO}/stations/{STATION}", terms)
+
+        assert answer.status_code == 422

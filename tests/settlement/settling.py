@@ -22,6 +22,7 @@ from services.audit.report import AuditReport
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import STUCK_AFTER_S, ChainAccess
 from services.settlement.books import StoredBooks
+from services.settlement.closing import Closing
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
@@ -85,8 +86,16 @@ class Settling:
     def acceptances(self) -> Acceptances:
         return Acceptances(self.world.ports, self.access)
 
-    def follower(self, *, dies_at: CrashPoint | None = None, opens: bool = False) -> Follower:
-        """Start a process; one that died before leaves nothing but rows. `opens`: it administers the contracts."""
+    def follower(
+        self, *, dies_at: CrashPoint | None = None, opens: bool = False, closing: Closing | None = None
+    ) -> Follower:
+        """Start a process; one that died before leaves nothing but rows.
+
+        Args:
+            dies_at: Where it dies.
+            opens: It administers the contracts.
+            closing: What closes in it.
+        """
 
         def reached(point: CrashPoint) -> None:
             if point is dies_at:
@@ -97,7 +106,7 @@ class Settling:
             books = StoredBooks(ports.units)
             access = replace(access, books=books)
             openings = Openings(ports, access, books, self.market.deployer)
-        return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings)
+        return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings, closing=closing)
 
     def service(self) -> Settlement:
         """Return the settlement as it is deployed, over the same rows and chain; nothing of it runs."""
@@ -147,12 +156,16 @@ class Settling:
         call = contracts.PAUSE.call() if is_paused else contracts.UNPAUSE.call()
         await self.chain.final(await self.chain.sent(self.market.contracts.book, call))
 
-    async def audit(self) -> AuditReport:
-        """Audit rows and chain."""
+    async def store_deployment(self) -> None:
+        """Keep where the contracts are, as whoever deploys them does."""
         deployment = self.market.deployment
         async with self.world.ports.units.begin() as unit:
             await unit.table(DEPLOYMENT).put(DeploymentRecord(chain_id=deployment.chain_id, deployment=deployment))
             await unit.commit()
+
+    async def audit(self) -> AuditReport:
+        """Audit rows and chain."""
+        await self.store_deployment()
         report, _ = await audited(self.world.ports, chain=self.chain.chain)
         return report
 
@@ -180,9 +193,11 @@ class Settling:
 
 
 @asynccontextmanager
-async def open_settling(dsn: str | None = None, chain: ChainWorld | None = None) -> AsyncIterator[Settling]:
+async def open_settling(
+    dsn: str | None = None, chain: ChainWorld | None = None, proposer: ChainSigner | None = None
+) -> AsyncIterator[Settling]:
     """Open a settlement over a store and a chain, with contracts, but no party."""
-    proposer = proposer_signer(MASTER_KEY) if chain is None else chain.account(1)
+    proposer = proposer or (proposer_signer(MASTER_KEY) if chain is None else chain.account(1))
     async with open_world(dsn) as world:
         market = await a_market(chain or FakeWorld(), proposer.address)
         yield Settling(world=world, market=market, proposer=proposer)

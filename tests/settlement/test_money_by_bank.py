@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -32,7 +33,7 @@ from services.settlement.money_records import (
 )
 from services.settlement.payouts import NoBankAccount, NothingToPay, OtherAccount, UnknownEntry
 from services.settlement.records import OPENING, PARTY, SigningPolicy
-from tests.banking.bank_files import ZON, camt, entry
+from tests.banking.bank_files import TNM, ZON, camt, entry
 from tests.settlement.bank_desk import DUE, TODAY, TRANSFERS, Desk
 from tests.settlement.market import MASTER_KEY
 from tests.settlement.settling import open_settling
@@ -298,6 +299,44 @@ async def test_without_an_account_nothing_goes_out(memory_desk: Desk) -> None:
     await memory_desk.payouts.enter_account(MSP, BankAccount(name="Zon", iban=ZON.iban, bic=None, currency="CHF"))
     with pytest.raises(NothingToPay):  # what is owed in EUR is no business of an account in CHF
         await memory_desk.payouts.export(MSP, TRANSFERS, "CHF", on=TODAY)
+
+
+async def test_the_same_file_read_twice_at_once_books_once(desk: Desk) -> None:
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    file = camt([entry((await desk.payout()).end_to_end_id, "60.00", reference="B-1", on=TODAY)])
+
+    read = await asyncio.gather(*(desk.payouts.take_file(CPO, file) for _ in range(4)))
+
+    assert sorted(each.known for each in read) == [0, 1, 1, 1]
+    assert (await desk.payout()).arrived_cents == 6_000
+
+
+async def test_currencies_stand_side_by_side_and_are_never_set_off(memory_desk: Desk) -> None:
+    desk, currencies = memory_desk, ("CHF", "EUR", "GBP", "PLN", "SEK")
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    (payable,) = await desk.rows(PAYABLE)
+    async with desk.here.world.ports.units.begin() as unit:
+        await unit.table(PAYABLE).delete(CPO, payable.agreement_id, 1, 1)
+        for at, currency in enumerate(currencies):
+            sign = -1 if currency == "EUR" else 1  # what is credited in one lowers nothing in another
+            row = replace(payable, agreement_id=currency, currency=currency, net_cents=sign * (100 + at), vat_cents=0)
+            await unit.table(PAYABLE).put(replace(row, end_to_end_id=f"WR{currency}", statement_hash=bytes([at] * 32)))
+        await unit.commit()
+    for currency in currencies:
+        for party_id, account in ((CPO, TNM), (MSP, ZON)):
+            await desk.payouts.enter_account(party_id, replace(account, bic="COBADEFFXXX", currency=currency))
+
+    exports = {}
+    for currency in currencies:
+        try:
+            exports[currency] = (await desk.payouts.export(MSP, TRANSFERS, currency, on=TODAY)).cents
+        except NothingToPay:
+            exports[currency] = 0
+
+    assert exports == {"CHF": 100, "EUR": 0, "GBP": 102, "PLN": 103, "SEK": 104}
 
 
 @settings(max_examples=8, deadline=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.domain.batch import contracts
 from emobility.events.event import Envelope, Event
 from emobility.events.settlement import StatementFinal
-from emobility.runtime.child_process import ChildProcess
 from emobility.runtime.embedded_chain import EmbeddedChain
 from services.audit.audit import audited
 from services.audit.report import AuditReport
@@ -37,10 +35,15 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
+from tests.settlement.forked import ForkedSettlement
 from tests.settlement.world import CPO, MASTER_KEY, MSP, T0, World, a_cdr, a_credit, accepted, open_world, signed, terms
 
 DEADLINE_S: Final = 120.0
-POLL_S: Final = 0.1
+ROUNDS: Final = 100 if "WATTROAM_SOAK" in os.environ else 3
+"""How often a process is killed at each point."""
+LEASE_S: Final = 0.1
+"""How long the next process waits for the one that was killed."""
+POLL_S: Final = 0.05
 INTERNAL: Final = "i" * 40
 NOW: Final = SystemClock().now
 
@@ -54,9 +57,9 @@ class Installed:
     dsn: str
     folder: Path
     port: int
-    children: list[ChildProcess]
+    children: list[ForkedSettlement]
 
-    def start(self, *, dies_at: CrashPoint | None = None) -> ChildProcess:
+    def start(self, *, dies_at: CrashPoint | None = None, **more: str) -> ForkedSettlement:
         variables = {
             "ENVIRONMENT": "development",
             "DATABASE_URL": self.dsn,
@@ -65,12 +68,11 @@ class Installed:
             "CHAIN_RPC_URL": self.chain.rpc_url,
             "CHAIN_MNEMONIC": self.chain.mnemonic,
             "SETTLEMENT_PORT": str(self.port),
+            "SETTLEMENT_LEASE_S": str(LEASE_S),
         } | ({} if dies_at is None else {"SETTLEMENT_CRASH_POINT": dies_at.value})
-        child = ChildProcess.spawn(
-            "settlement",
-            [sys.executable, "-m", "services.settlement"],
-            log=self.folder / f"settlement-{len(self.children)}.log",
-            env=os.environ | {f"WATTROAM_{name}": value for name, value in variables.items()},
+        child = ForkedSettlement(
+            self.folder / f"settlement-{len(self.children)}.log",
+            {f"WATTROAM_{name}": value for name, value in (variables | more).items()},
         )
         self.children.append(child)
         return child
@@ -88,7 +90,7 @@ class Installed:
         ]
         await self.world.ports.event_log.append(envelopes)
 
-    async def close(self, process: ChildProcess) -> None:
+    async def close(self, process: ForkedSettlement) -> None:
         """Have an operator close what was accepted, once it answers, unless that kills it."""
 
         async def is_closed_or_dead() -> bool:
@@ -200,10 +202,11 @@ async def here(postgres_dsn: str, tmp_path: Path, free_port: int) -> AsyncIterat
 
 @pytest.mark.chain
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900 * ROUNDS)
 async def test_killed_at_every_point_it_settles_each_cdr_once(here: Installed) -> None:
     """Each process finds what the one before left, and dies at another point with it, or with a CDR of its own."""
-    for number, point in enumerate(CrashPoint):
+    points = [point for _ in range(ROUNDS) for point in CrashPoint]
+    for number, point in enumerate(points):
         await here.tell(accepted(a_cdr(f"s{number}", 1_000 + number), at=NOW()))
         dying = here.start(dies_at=point)
         await here.close(dying)
@@ -215,14 +218,14 @@ async def test_killed_at_every_point_it_settles_each_cdr_once(here: Installed) -
     await here.until(here.has_settled_everything)
 
     statements = await here.statements()
-    assert await here.paid_e4() == sum(1_000 + number for number in range(1, len(CrashPoint)))
+    assert await here.paid_e4() == sum(1_000 + number for number in range(1, len(points)))
     assert await here.proposed() == len(statements) == len(await here.world.told(StatementFinal))
-    assert sum(each.count for each in statements) == len(CrashPoint) + 1
+    assert sum(each.count for each in statements) == len(points) + 1
     report = await here.audit()
     assert (report.differences, report.waiting, report.why_quick) == ((), (), None)
 
 
-async def has_ended(process: ChildProcess) -> bool:
+async def has_ended(process: ForkedSettlement) -> bool:
     return process.exit_code is not None
 
 

@@ -225,6 +225,22 @@ class MemoryUnits:
         async with self.begin() as unit:
             return await read(unit)
 
+    async def put_all(
+        self, groups: Sequence[tuple[TableSpec[Any], Sequence[Any]]], *, is_repeatable: bool = False
+    ) -> None:
+        """Put records of different tables in a unit of their own; see the port."""
+        async with self.begin() as unit:
+            for spec, records in groups:
+                await unit.table(spec).put_all(records)
+            await unit.commit(is_repeatable=is_repeatable)
+
+    async def insert_all(self, spec: TableSpec[R], records: Sequence[R], *, is_repeatable: bool = False) -> list[R]:
+        """Add records in a unit of their own; see the port."""
+        async with self.begin() as unit:
+            there = await unit.table(spec).insert_all(records)
+            await unit.commit(is_repeatable=is_repeatable)
+        return there
+
     async def forget_old_inbox(self, *, age: timedelta = INBOX_AGE) -> int:
         """Drop idempotency keys older than `age`, never younger than `INBOX_AGE`; return how many went."""
         before = self._state.clock.now() - max(age, INBOX_AGE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from emobility.adapters.sealing import KEY_BYTES, MasterKey, opened_with, sealed_under
+from emobility.adapters.sealing import KEY_BYTES, MasterKey, SubjectKey
 from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.ports.clock import Clock, Randomness
 
@@ -16,7 +16,7 @@ from emobility.ports.clock import Clock, Randomness
 class _Keys:
     """What all views of a vault share. An erased subject's key is None for ever."""
 
-    keys: dict[str, bytes | None] = field(default_factory=dict)
+    keys: dict[str, SubjectKey | None] = field(default_factory=dict)
     restricted_until: dict[str, datetime] = field(default_factory=dict)
     bound_to: dict[str, set[str]] = field(default_factory=dict)
 
@@ -49,8 +49,8 @@ class MemoryVault:
     async def seal_under(self, text: str, *, subject: str) -> Sealed:
         """Seal `text` under a known subject. Raises `SubjectErased`."""
         if subject not in self._held.keys:
-            self._held.keys[subject] = self._randomness.token_bytes(KEY_BYTES)
-        return sealed_under(self._key(subject), subject=subject, text=text)
+            self._held.keys[subject] = SubjectKey(self._randomness.token_bytes(KEY_BYTES))
+        return self._key(subject).seal(text, subject=subject)
 
     async def open(self, sealed: Sealed) -> str:
         """Return the text. Raises `SubjectErased`, `SubjectRestricted`."""
@@ -58,9 +58,9 @@ class MemoryVault:
         until = self._held.restricted_until.get(sealed.subject)
         if until is not None and not self._is_evidence:
             raise SubjectRestricted(subject=sealed.subject, until=until)
-        return opened_with(key, sealed)
+        return key.open(sealed)
 
-    def _key(self, subject: str) -> bytes:
+    def _key(self, subject: str) -> SubjectKey:
         key = self._held.keys.get(subject)
         if key is None:
             raise SubjectErased(subject=subject)

@@ -33,9 +33,18 @@ class TableStatements(Generic[R]):
         self.get_for_update = _bytes(select + sql.SQL(" FOR UPDATE"))
         self.insert = _bytes(self._insert() + sql.SQL(" ON CONFLICT DO NOTHING"))
         self.put = _bytes(self._insert() + self._on_conflict_replace())
-        returning_key = sql.SQL(", ").join(map(sql.Identifier, spec.key))
-        self.insert_all = _bytes(self._insert_all() + sql.SQL(" ON CONFLICT DO NOTHING RETURNING ") + returning_key)
-        self.put_all = _bytes(self._insert_all() + self._on_conflict_replace())
+        self.name = spec.name
+        self.key_names = sql.SQL(", ").join(map(sql.Identifier, spec.key))
+        self.insert_all = _bytes(self.insert_all_of("rows"))
+        self.put_all = _bytes(self.put_all_of("rows"))
+
+    def insert_all_of(self, rows: str) -> sql.Composed:
+        """Return what adds the records of a JSON array, and tells the keys of those that were not there."""
+        return self._insert_all(rows) + sql.SQL(" ON CONFLICT DO NOTHING RETURNING ") + self.key_names
+
+    def put_all_of(self, rows: str) -> sql.Composed:
+        """Return what puts the records of a JSON array."""
+        return self._insert_all(rows) + self._on_conflict_replace()
 
     def key_values(self, key: Sequence[Any]) -> dict[str, Any]:
         """Return the values of a primary key by column."""
@@ -67,13 +76,13 @@ class TableStatements(Generic[R]):
         )
         return sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(self._table, self._names, values)
 
-    def _insert_all(self) -> sql.Composed:
+    def _insert_all(self, rows: str) -> sql.Composed:
         """From one JSON array: psycopg takes far longer to dump an array per column."""
         values = sql.SQL(", ").join(value for field in self.mapping.fields for value in field.from_json())
         # In the order of the key: two units that write the same rows wait for each other one way round, not both.
         statement = "INSERT INTO {} ({}) SELECT {} FROM {} ORDER BY {}"
         key = sql.SQL(", ").join(sql.Identifier("row", name) for name in self._spec.key)
-        return sql.SQL(statement).format(self._table, self._names, values, _rows(self.mapping.fields), key)
+        return sql.SQL(statement).format(self._table, self._names, values, _rows(self.mapping.fields, rows), key)
 
     def set_all(self, names: Sequence[str]) -> bytes:
         """Return the statement of `Table.set_all`."""
@@ -221,12 +230,12 @@ _ANY: Final = "any"
 _ANY_OR_ABSENT: Final = "any or absent"
 
 
-def _rows(fields: Sequence[RecordField]) -> sql.Composed:
+def _rows(fields: Sequence[RecordField], placeholder: str = "rows") -> sql.Composed:
     """Return what reads records, or some of their fields, out of one JSON array."""
     types = sql.SQL(", ").join(
         sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(field.json_type)) for field in fields
     )
-    return sql.SQL("json_to_recordset({}::json) AS row ({})").format(sql.Placeholder("rows"), types)
+    return sql.SQL("json_to_recordset({}::json) AS row ({})").format(sql.Placeholder(placeholder), types)
 
 
 def _form(value: Any) -> str:

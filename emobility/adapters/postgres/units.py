@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from emobility.adapters.consuming import Place, content_hash
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
+from emobility.adapters.postgres.at_once import AtOnce
 from emobility.adapters.postgres.connections import Connection, Database, translated
 from emobility.adapters.postgres.reference_rows import NOTIFY_REFERENCES, ReferenceRows, ReferenceTable
 from emobility.adapters.postgres.statements import TableStatements
@@ -283,6 +284,7 @@ class PostgresUnits:
         self._collation = collation
         self._statements: dict[str, TableStatements[Any]] = {}
         self._specs: dict[str, TableSpec[Any]] = {}
+        self._composed = AtOnce()
         self.commits = 0
         self.followers: dict[str, list[Callable[[], None]]] = {}
         self.reference_rows = reference_rows
@@ -333,6 +335,55 @@ class PostgresUnits:
                 await unit.close()
             finally:
                 unit.end()
+
+    async def put_all(
+        self, groups: Sequence[tuple[TableSpec[Any], Sequence[Any]]], *, is_repeatable: bool = False
+    ) -> None:
+        """Put records of different tables in a unit of their own; see the port."""
+        written = [(spec, records) for spec, records in groups if records]
+        if any(spec.unique or spec.is_reference for spec, _ in written):
+            async with self.begin() as unit:
+                for spec, records in written:
+                    await unit.table(spec).put_all(records)
+                await unit.commit(is_repeatable=is_repeatable)
+            return
+        if not written:
+            return
+        tables = [self.statements(spec) for spec, _ in written]
+        values = {f"rows{at}": tables[at].mapping.json_of(records) for at, (_, records) in enumerate(written)}
+        await self._at_once(self._composed.put_all(tables, is_repeatable=is_repeatable), values)
+        self._tell(spec.name for spec, _ in written)
+
+    async def insert_all(self, spec: TableSpec[R], records: Sequence[R], *, is_repeatable: bool = False) -> list[R]:
+        """Add records in a unit of their own; see the port."""
+        if not records:
+            return []
+        if spec.is_reference:
+            async with self.begin() as unit:
+                there = await unit.table(spec).insert_all(records)
+                await unit.commit(is_repeatable=is_repeatable)
+            return there
+        table = self.statements(spec)
+        statement = self._composed.insert_all(table, is_repeatable=is_repeatable)
+        rows = await self._at_once(statement, {"rows": table.mapping.json_of(records)})
+        self._tell([spec.name])
+        if len(rows) == len(records):
+            return []
+        added = {row[: len(spec.key)] for row in rows}
+        return [record for record in records if table.mapping.key_of(record) not in added]
+
+    async def _at_once(self, statement: bytes, values: Mapping[str, Any]) -> list[Any]:
+        self.commits += 1  # as in `PostgresUnit.commit`
+        try:
+            async with self._database.short_connection() as connection:
+                return await (await connection.execute(statement, values)).fetchall()
+        finally:
+            self.commits += 1
+
+    def _tell(self, tables: Iterable[str]) -> None:
+        for table in tables:
+            for told in self.followers.get(table, ()):
+                told()
 
     async def forget_old_inbox(self, *, age: timedelta = INBOX_AGE) -> int:
         """Drop idempotency keys older than `age`, never younger than `INBOX_AGE`; return how many went."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from emobility.adapters.postgres.connections import Connection, Database
-from emobility.adapters.sealing import KEY_BYTES, NONCE_BYTES, MasterKey, opened_with, sealed_under
+from emobility.adapters.sealing import KEY_BYTES, NONCE_BYTES, MasterKey, SubjectKey
 from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.ports.clock import Clock, Randomness
 from emobility.ports.vault import ERASURE_SEEN_WITHIN_S
@@ -27,7 +27,7 @@ REMEMBERED_KEYS_MAX: Final = 10_000
 class _Key:
     """A subject's key as it stood in an epoch."""
 
-    key: bytes = field(repr=False)
+    key: SubjectKey
     restricted_until: datetime | None
     epoch: int
 
@@ -74,7 +74,7 @@ class PostgresVault:
         if known is None:
             async with self._database.short_connection() as connection:
                 known = await self._made(connection, subject, epoch=self._memory.epoch)
-        return sealed_under(known.key, subject=subject, text=text)
+        return known.key.seal(text, subject=subject)
 
     async def open(self, sealed: Sealed) -> str:
         """Return the text. Raises `SubjectErased` (also for a subject that never had a key), `SubjectRestricted`."""
@@ -83,7 +83,7 @@ class PostgresVault:
             raise SubjectErased(subject=sealed.subject)
         if known.restricted_until is not None and not self._is_evidence:
             raise SubjectRestricted(subject=sealed.subject, until=known.restricted_until)
-        return opened_with(known.key, sealed)
+        return known.key.open(sealed)
 
     async def bind(self, dependent: str, *, to: str) -> None:
         """Let the data of one subject share the fate of another's."""
@@ -177,7 +177,7 @@ class PostgresVault:
             return None
         if row[0] is None:
             raise SubjectErased(subject=subject)
-        key = self._master.unwrap(bytes(row[0]), subject=subject)
+        key = SubjectKey(self._master.unwrap(bytes(row[0]), subject=subject))
         known = self._memory.keys[subject] = _Key(key=key, restricted_until=row[1], epoch=epoch)
         self._memory.keys.move_to_end(subject)
         if len(self._memory.keys) > REMEMBERED_KEYS_MAX:

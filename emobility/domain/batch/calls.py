@@ -40,6 +40,14 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedAgreement:
+    """An agreement's name in its book, and the hash of the document that its parties signed."""
+
+    agreement: bytes
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchState:
     """Where a batch stands; bit i of a set stands for its statement i. `pairs_hash` zero: there is none.
 
@@ -110,6 +118,12 @@ def read_proposal(calldata: bytes) -> Proposal:
     if len(statements) > STATEMENTS_MAX:
         raise MalformedCall(f"{len(statements)} statements")
     return Proposal(batch_id=batch_id, statements=tuple(map(read_statement, statements)))
+
+
+def read_opening(topics: Sequence[bytes], data: bytes) -> OpenedAgreement:
+    """Read the event that tells of an agreement's opening. Raises `MalformedCall`."""
+    agreement, _cpo, _msp, document, *_ = contracts.AGREEMENT_OPENED.told(topics, data)
+    return OpenedAgreement(agreement=agreement, document=document)
 
 
 def read_statement(words: tuple[bytes, bytes, bytes, int]) -> PairStatement:

@@ -39,6 +39,7 @@ from emobility.protocols.ocpi.structured_fields import (
     Member,
     Token,
     dictionary_written,
+    parameters_written,
     read_dictionary,
     written,
 )
@@ -199,6 +200,9 @@ def _unescaped(found: re.Match[str]) -> str:
 # The signature base (RFC 9421, 2.5)
 
 
+_PARAMS: Final = '"@signature-params": '
+
+
 def signature_base(params: InnerList, message: Message, *, request: Message | None = None) -> bytes:
     """Return the bytes that a signature with these parameters is over.
 
@@ -212,7 +216,8 @@ def signature_base(params: InnerList, message: Message, *, request: Message | No
             raise NotAuthentic(f"{name} is covered twice")
         lines[name] = _component(component, message, request)
     base = [f"{name}: {value}" for name, value in lines.items()]
-    base.append(f'"@signature-params": {written(params)}')
+    # What `written(params)` gives: the identifiers are the written items.
+    base.append(f"{_PARAMS}({' '.join(lines)}){parameters_written(params.parameters)}")
     text = "\n".join(base)
     if not text.isascii() or text.count("\n") != len(params.items):
         raise NotAuthentic("a covered value is not plain ASCII in one line")
@@ -227,8 +232,14 @@ _IDENTIFIERS: Final = {
 
 def _identifier(component: Item) -> str:
     """Return a component identifier as it is written; most are known."""
-    known = None if component.parameters else _IDENTIFIERS.get(str(component.value))
-    return known if known is not None and type(component.value) is str else written(component)
+    name, parameters = component.value, component.parameters
+    if type(name) is not str:
+        return written(component)
+    if not parameters:
+        return _IDENTIFIERS.get(name) or written(component)
+    is_of_request = parameters.get("req") is True and [*parameters] == ["key", "req"] and type(parameters["key"]) is str
+    known = _IDENTIFIERS_OF_REQUEST.get((name, parameters["key"])) if is_of_request else None
+    return known or written(component)
 
 
 def _component(component: Item, message: Message, request: Message | None) -> str:
@@ -284,23 +295,21 @@ class Unsigned:
     """A signature to be made: over `base`; `headers` are what the message gets besides."""
 
     label: Label
-    params: InnerList
     base: bytes
     headers: Mapping[str, str]
 
     def signed(self, signature: bytes) -> dict[str, str]:
         """Return all headers to add; where the message has a signature already, both stand side by side."""
-        inputs: dict[str, Member] = {self.label.value: self.params}
+        params = self.base.rpartition(b"\n")[2].decode().removeprefix(_PARAMS)
         signatures: dict[str, Member] = {self.label.value: Item(signature)}
         return {
             **self.headers,
-            SIGNATURE_INPUT: _joined(self.headers.get(SIGNATURE_INPUT), inputs),
-            SIGNATURE: _joined(self.headers.get(SIGNATURE), signatures),
+            SIGNATURE_INPUT: _joined(self.headers.get(SIGNATURE_INPUT), f"{self.label.value}={params}"),
+            SIGNATURE: _joined(self.headers.get(SIGNATURE), dictionary_written(signatures)),
         }
 
 
-def _joined(before: str | None, members: dict[str, Member]) -> str:
-    after = dictionary_written(members)
+def _joined(before: str | None, after: str) -> str:
     return f"{before}, {after}" if before else after
 
 
@@ -318,7 +327,7 @@ def unsigned_request(message: Message, *, target: str, key: KeyName, created: in
     sent = Message(method=message.method, headers={**message.fields, **added}, body=message.body)
     components = [Item("@method"), *_fields_of(sent, REQUEST_FIELDS_IF_THERE, REQUEST_FIELDS)]
     params = _params(components, Label.PARTY, key=key, created=created, nonce=nonce)
-    return Unsigned(label=Label.PARTY, params=params, base=signature_base(params, sent), headers=added)
+    return Unsigned(label=Label.PARTY, base=signature_base(params, sent), headers=added)
 
 
 def unsigned_answer(message: Message, *, request: Message, key: KeyName, created: int) -> Unsigned:
@@ -328,7 +337,7 @@ def unsigned_answer(message: Message, *, request: Message, key: KeyName, created
     components = [Item("@status"), *_fields_of(sent, RESPONSE_FIELDS_IF_THERE, (DIGEST,)), *_OF_REQUEST]
     params = _params(components, Label.PARTY, key=key, created=created)
     base = signature_base(params, sent, request=request)
-    return Unsigned(label=Label.PARTY, params=params, base=base, headers=added)
+    return Unsigned(label=Label.PARTY, base=base, headers=added)
 
 
 def carried(
@@ -378,7 +387,7 @@ def carried(
         Item(SIGNATURE, {"key": Label.PARTY.value}),
     ]
     params = _params(components, Label.HUB, key=key, created=created, nonce=nonce)
-    return Unsigned(label=Label.HUB, params=params, base=signature_base(params, sent), headers=added)
+    return Unsigned(label=Label.HUB, base=signature_base(params, sent), headers=added)
 
 
 def carried_as_it_is(before: Message) -> dict[str, str]:
@@ -399,6 +408,9 @@ _OF_REQUEST: Final = (
     # RFC 9421, 7.3.7: a signature alone could be made to fit another request under another key.
     Item(SIGNATURE_INPUT, {"key": Label.PARTY.value, "req": True}),
 )
+
+
+_IDENTIFIERS_OF_REQUEST: Final = {(each.value, each.parameters["key"]): written(each) for each in _OF_REQUEST}
 
 
 def _fields_of(message: Message, if_there: Iterable[str], always: Iterable[str]) -> list[Item]:
@@ -492,7 +504,7 @@ def presented_answer(message: Message, *, request: Message) -> PresentedAnswer:
     original = Message(status=message.status, headers=said)
     by_party = _presented(original, Label.PARTY, first="@status", request=request)
     _require_covered(by_party, (DIGEST,), RESPONSE_FIELDS_IF_THERE, original)
-    if missing := {written(each) for each in _OF_REQUEST} - by_party.covered:
+    if missing := {*_IDENTIFIERS_OF_REQUEST.values()} - by_party.covered:
         raise NotAuthentic(f"the answer's signature does not cover {min(missing)}")
     return PresentedAnswer(by_party=by_party.presented, by_hub=by_hub)
 

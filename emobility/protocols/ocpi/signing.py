@@ -496,18 +496,22 @@ class _Seen:
         """Store what waits; return which of it was there."""
         async with self._one_at_a_time:
             entries, self._waiting, self._next = list(self._waiting.values()), {}, None
-            now = self._ports.clock.now()
-            async with self._ports.units.begin() as unit:
-                table = unit.table(SEEN_SIGNATURE)
-                if self._purged_at is None or now - self._purged_at >= PURGE_EVERY:
-                    old = await table.select(before=("expires_at", now), limit=PURGE_ROWS)
-                    for each in old:
-                        await table.remove(each.own_party, each.signer, each.nonce)
-                    self._purged_at = now if len(old) < PURGE_ROWS else None
-                repeated = await table.insert_all(entries)
-                # What a crash of the database forgets could be repeated for `SEEN_FOR` at most.
-                await unit.commit(is_repeatable=True)
+            await self._purge(self._ports.clock.now())
+            # What a crash of the database forgets could be repeated for `SEEN_FOR` at most.
+            repeated = await self._ports.units.insert_all(SEEN_SIGNATURE, entries, is_repeatable=True)
         return {(each.own_party, each.signer, each.nonce) for each in repeated}
+
+    async def _purge(self, now: datetime) -> None:
+        if self._purged_at is not None and now - self._purged_at < PURGE_EVERY:
+            return
+        async with self._ports.units.begin() as unit:
+            table = unit.table(SEEN_SIGNATURE)
+            old = await table.select(before=("expires_at", now), limit=PURGE_ROWS)
+            for each in old:
+                await table.remove(each.own_party, each.signer, each.nonce)
+            if old:
+                await unit.commit(is_repeatable=True)
+        self._purged_at = now if len(old) < PURGE_ROWS else None
 
 
 def hubs_of(roles: Iterable[PeerRole]) -> set[PartyId]:

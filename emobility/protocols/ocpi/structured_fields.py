@@ -27,6 +27,8 @@ FIELD_CHARACTERS_MAX: Final = 16_384
 _KEY: Final = re.compile(r"[a-z*][a-z0-9_.*-]*")
 _NUMBER: Final = re.compile(r"-?(?:([0-9]{1,12}\.[0-9]{1,3})|[0-9]{1,15})(?![0-9.])")
 _STRING: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_PLAIN_ITEM: Final = re.compile(r' *"([\x20\x21\x23-\x5b\x5d-\x7e]*)"(?=[ )])')
+"""A string without escapes and parameters within an inner list, as most components of a signature are written."""
 _TOKEN: Final = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*")
 _BYTES: Final = re.compile(r":([A-Za-z0-9+/]*={0,2}):")
 _BOOLEAN: Final = re.compile(r"\?([01])")
@@ -160,7 +162,8 @@ class _Reader:
 
     def parameters(self) -> dict[str, Bare]:
         found: dict[str, Bare] = {}
-        while self.skip(";"):
+        while self._text.startswith(";", self._at):
+            self._at += 1
             self._spaces()
             key = self.key()
             found[key] = self._bare() if self.skip("=") else True
@@ -170,6 +173,9 @@ class _Reader:
         self.skip("(")
         items: list[Item] = []
         while True:
+            while plain := _PLAIN_ITEM.match(self._text, self._at):
+                items.append(Item(plain[1]))
+                self._at = plain.end()
             self._spaces()
             if self.skip(")"):
                 return InnerList(tuple(items), self.parameters())
@@ -180,7 +186,8 @@ class _Reader:
     def _bare(self) -> Bare:
         mark = self._text[self._at : self._at + 1]
         if mark == '"':
-            return re.sub(r"\\(.)", r"\1", self._take(_STRING, "a string")[1])
+            text = self._take(_STRING, "a string")[1]
+            return re.sub(r"\\(.)", r"\1", text) if "\\" in text else text
         if mark == ":":
             return self._bytes()
         if mark == "?":
@@ -213,8 +220,8 @@ class _Reader:
             raise self._malformed("UTF-8") from error
 
     def _spaces(self) -> None:
-        while self.skip(" "):
-            pass
+        while self._text.startswith(" ", self._at):
+            self._at += 1
 
     def _take(self, pattern: re.Pattern[str], what: str) -> re.Match[str]:
         found = pattern.match(self._text, self._at)
@@ -233,9 +240,9 @@ class _Reader:
 def written(member: Member) -> str:
     """Write an item or an inner list. Raises `MalformedField` for what can't be written."""
     if isinstance(member, Item):
-        return _bare_written(member.value) + _parameters_written(member.parameters)
+        return _bare_written(member.value) + parameters_written(member.parameters)
     inner = " ".join(map(written, member.items))
-    return f"({inner}){_parameters_written(member.parameters)}"
+    return f"({inner}){parameters_written(member.parameters)}"
 
 
 def dictionary_written(members: Mapping[str, Member]) -> str:
@@ -243,13 +250,14 @@ def dictionary_written(members: Mapping[str, Member]) -> str:
     parts = []
     for key, member in members.items():
         if isinstance(member, Item) and member.value is True:
-            parts.append(_key_written(key) + _parameters_written(member.parameters))
+            parts.append(_key_written(key) + parameters_written(member.parameters))
         else:
             parts.append(f"{_key_written(key)}={written(member)}")
     return ", ".join(parts)
 
 
-def _parameters_written(parameters: Parameters) -> str:
+def parameters_written(parameters: Parameters) -> str:
+    """Write what follows a value or an inner list. Raises `MalformedField`."""
     return "".join(
         f";{_key_written(key)}" + ("" if value is True else f"={_bare_written(value)}")
         for key, value in parameters.items()

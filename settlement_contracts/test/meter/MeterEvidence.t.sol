@@ -35,11 +35,11 @@ contract MeterEvidenceTest is MeterRecords {
 
     function test_ReadingsBetweenAndOtherFieldsDoNotMatter() public view {
         bytes memory payload = abi.encodePacked(
-            '{"FV":"1.0", "LC":{"LN":[1,{"a":"}"}],"LI":1.5e3} ,"IS":true,"ID":null,\n"RD" : [',
+            '{"FV":"1.0", "IF":["}",1.5e3],"IS":true,"ID":null,\n"RD" : [',
             _reading("B", "10", "Wh"),
-            ' , {"TM":"t","TX":"C","RV":11,"RU":"Wh","ST":"G","XX":[{}]},',
+            ' , {"TM":"t","TX":"C","RV":11,"RU":"Wh","ST":"G","XX":1e5,"YY":null},',
             _reading("R", "15", "Wh"),
-            "]}"
+            '] , "LC":{"LN":[1,{"a":"}"}],"LI":1.5e3} }'
         );
 
         assertEq(evidence.energy(_record(payload)).importWh, 5, "Wh");
@@ -80,8 +80,11 @@ contract MeterEvidenceTest is MeterRecords {
         _refuses(string.concat(_cut(begin), ',"RV":1}', end));
         _refuses(string.concat(_cut(begin), ',"\\u0052V":5}', end));
         _refuses(string.concat(_cut(begin), ',"XX":"\\""}', end));
-        _refuses(string.concat(begin, end, "{}"));
-        _refuses(string.concat(begin, end, " "), false);
+        _refuses(string.concat(begin, end, " "));
+        // a name that is empty or longer is no other name
+        _reads(
+            string.concat('{"RD":[{"":":","RVX":":",', _tail("{\"TX\":\"B\",\"RV\":1,\"RU\":\"Wh\",\"ST\":\"G\"}"), end)
+        );
         // numbers
         string[10] memory numbers =
             ["1e1", "-1", "+1", "01", "1.", ".5", '"1"', "1.2.3", "null", "1234567890123456789012"];
@@ -103,8 +106,14 @@ contract MeterEvidenceTest is MeterRecords {
         _refuses(string.concat(begin, ',{"TX":"E","RV":2,"RU":"Wh","ST":"G","RI":"1-0:1.8.0"}]}'));
         _refuses(string.concat(begin, ',{"TX":"B","RV":3,"RU":"Wh","ST":"G"}', end));
         _refuses(string.concat(begin, ',{"TX":"E","RV":3,"RU":"Wh","ST":"G"}', end));
+        // an object before the readings, or within one; another "RD"
+        _refuses(string.concat('{"A":{},', _tail(begin), end));
+        _refuses(string.concat('{"A":"{",', _tail(begin), end));
+        _refuses(string.concat('{"A":"RD",', _tail(begin), end));
+        _refuses(string.concat('{"RD":[{"TX":"B","RV":1,"RU":"Wh","ST":"G","XX":{}}', end));
+        _refuses(string.concat('{"RD":[{"TX":"B","RV":1,"RU":"Wh","ST":"G","XX":[]}', end));
+        _refuses('{"X":[{"RD":[{"TX":"B","RV":1,"RU":"Wh","ST":"G"},{"TX":"E","RV":2,"RU":"Wh","ST":"G"}]}]}');
         // brackets
-        _refuses(string.concat('{"A":[},', _tail(begin), end));
         _refuses(string.concat(begin, ',{"TX":"E","RV":2,"RU":"Wh","ST":"G"}}}'));
         _refuses("{}");
         _refuses('{"A":1}');
@@ -191,11 +200,6 @@ contract MeterEvidenceTest is MeterRecords {
     }
 
     function _refuses(string memory payload) private {
-        _refuses(payload, true);
-    }
-
-    function _refuses(string memory payload, bool isRefused) private {
-        if (!isRefused) return _reads(payload);
         (bool isRead, bytes memory answer) =
             address(evidence).call(abi.encodeCall(IMeterEvidence.energy, (_record(bytes(payload)))));
         assertFalse(isRead, payload);

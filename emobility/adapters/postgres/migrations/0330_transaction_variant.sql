@@ -32,3 +32,6 @@ ALTER TABLE settlement_account
     ADD COLUMN spent_since TIMESTAMPTZ,
     ADD COLUMN signed_count BIGINT NOT NULL DEFAULT 0,
     ADD COLUMN signed_since TIMESTAMPTZ;
+
+-- How far the chain was looked through for what these rows might lack, when they were restored from a copy.
+ALTER TABLE settlement_chain ADD COLUMN looked_to BIGINT NOT NULL DEFAULT 0;

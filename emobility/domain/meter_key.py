@@ -1,0 +1,60 @@
+"""Which public key a meter signs with, from when on, and who said so: a history to which entries are only added.
+
+A key comes out of band, from the meter's maker or an authority, never along with a record. A meter that is replaced has
+another key from that moment on; what it signed before is checked by the key of before, however late it arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from emobility.domain.errors import RuleBroken
+
+ENTRIES_MAX: Final = 100
+"""Of one EVSE; a meter is replaced every few years."""
+
+
+class MeterKeysFull(RuleBroken):
+    """More keys were entered for one EVSE than any meter ever had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedKey:
+    """An entry.
+
+    Attributes:
+        public_key: DER SubjectPublicKeyInfo, hex; None: from then on nothing is signed.
+        valid_from: None: always; takes back all entries before it.
+        entered_at: By our clock.
+        entered_by: Who said so.
+        why: For people.
+    """
+
+    public_key: str | None
+    valid_from: datetime | None
+    entered_at: datetime
+    entered_by: str
+    why: str
+
+
+def with_entry(entries: Sequence[PinnedKey], entry: PinnedKey) -> tuple[PinnedKey, ...]:
+    """Return the history with one more entry. Raises `MeterKeysFull`."""
+    if len(entries) >= ENTRIES_MAX:
+        raise MeterKeysFull(f"{len(entries)} keys were entered already")
+    return (*entries, entry)
+
+
+def key_at(entries: Sequence[PinnedKey], at: datetime) -> str | None:
+    """Return the key in force at a moment: of the entries that began by then the latest, of equals the last entered."""
+    found: PinnedKey | None = None
+    for entry in entries:
+        if entry.valid_from is None:
+            found = entry
+        elif entry.valid_from <= at:
+            began = None if found is None else found.valid_from
+            if began is None or began <= entry.valid_from:
+                found = entry
+    return None if found is None else found.public_key

@@ -1,0 +1,143 @@
+"""Over HTTP: the history of a meter's keys, another key from a moment on, and many out of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from fastapi import Request
+
+from emobility.domain.errors import MalformedInput, RuleBroken
+from emobility.domain.identifiers import PartyId
+from emobility.domain.meter_key import PinnedKey
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.runtime.access import TokenRole
+from services.charging_operations.importing import REFUSALS_SHOWN_MAX, ImportReport
+from services.charging_operations.meter_keys import METER_KEYS, one_form, put_entry
+from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
+from services.charging_operations.records import EVSES
+from services.charging_operations.routes import Query, Route, RouteTable, asked, read_body, read_bytes
+from services.charging_operations.station_import import Refusal, table_of
+
+FILE_BYTES_MAX: Final = 8_000_000
+COLUMNS: Final = ("evse_uid", "public_key")
+_OPTIONAL: Final = ("valid_from", "why")
+_DRY_RUN: Final = Query("dry_run", bool, "true: say what would be entered, and enter nothing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMeterKey:
+    """POST meters/{evse_uid}/keys: DER, PEM or a bare point, hex or base64; None: the new meter signs nothing."""
+
+    public_key: str | None
+    who: str
+    why: str
+    valid_from: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterKeyAPI:
+    """Routes of the histories."""
+
+    office: Office
+
+    def mount_on(self, routes: RouteTable) -> None:
+        """Add the routes."""
+        keys = "/meters/{evse_uid}/keys"
+        table = "text/csv"
+        routes.add(
+            "Meter keys",
+            [
+                Route("GET", keys, self.list_keys, None, list[PinnedKey]),
+                Route("POST", keys, self.add_key, NewMeterKey, list[PinnedKey]),
+                Route("POST", "/imports/meter-keys", self.import_keys, str, ImportReport, (_DRY_RUN,), takes=table),
+            ],
+            writes=TokenRole.OWNER,
+        )
+
+    async def list_keys(self, request: Request, party_id: PartyId) -> Any:
+        """Show the history of a meter's keys, in the order in which they were entered."""
+        async with self.office.ports.units.begin() as unit:
+            known = await unit.table(METER_KEYS).get(party_id, request.path_params["evse_uid"])
+        if known is None:
+            raise NotFound(f"no key is known of the meter of {request.path_params['evse_uid']}")
+        return list(known.entries)
+
+    async def add_key(self, request: Request, party_id: PartyId) -> Any:
+        """Pin another key, from a moment on; without one it takes back all that was entered before."""
+        new = await read_body(request, NewMeterKey)
+        async with self.office.ports.units.begin() as unit:
+            entries = await self._add(unit, party_id, request.path_params["evse_uid"], new)
+            await unit.commit()
+        return list(entries)
+
+    async def import_keys(self, request: Request, party_id: PartyId) -> Any:
+        """Pin keys out of a table, one line per meter; what is known already as the file has it is left alone.
+
+        Columns: evse_uid, public_key and perhaps valid_from (RFC 3339) and why.
+        """
+        async with self.office.ports.units.begin() as unit:
+            await require_hosted(unit, party_id)
+        text = (await read_bytes(request, FILE_BYTES_MAX)).decode("utf-8", errors="strict")
+        rows, columns = table_of(text, COLUMNS)
+        is_dry_run = asked(request, "dry_run", False)
+        taken, unchanged, refused = 0, 0, []
+        for line, row in rows:
+            try:
+                new = NewMeterKey(
+                    public_key=row.get("public_key", ""),
+                    who="import",
+                    why=row.get("why") or "out of a table",
+                    valid_from=_moment(row.get("valid_from", "")),
+                )
+                async with self.office.ports.units.begin() as unit:
+                    is_new = await self._is_new(unit, party_id, row["evse_uid"], new)
+                    if is_new:
+                        await self._add(unit, party_id, row["evse_uid"], new)
+                    if not is_dry_run:
+                        await unit.commit()
+                taken, unchanged = taken + is_new, unchanged + (not is_new)
+            except (RuleBroken, MalformedInput) as error:
+                refused.append(Refusal(line=line, row=row.get("evse_uid", ""), why=str(error)))
+        return ImportReport(
+            is_dry_run=is_dry_run,
+            taken=taken,
+            unchanged=unchanged,
+            refused=tuple(refused[:REFUSALS_SHOWN_MAX]),
+            refused_count=len(refused),
+            ignored_columns=tuple(name for name in columns if name not in (*COLUMNS, *_OPTIONAL)),
+        )
+
+    async def _is_new(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> bool:
+        known = await unit.table(METER_KEYS).get(party_id, evse_uid)
+        key = one_form(new.public_key or "")
+        entries = () if known is None else known.entries
+        return not any((each.public_key, each.valid_from) == (key, new.valid_from) for each in entries)
+
+    async def _add(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> tuple[PinnedKey, ...]:
+        if await unit.table(EVSES).get(party_id, evse_uid) is None:
+            raise NotFound(f"no EVSE {evse_uid}")
+        if not new.who.strip() or not new.why.strip():
+            raise NotUnderstood("a key is entered by somebody, for a reason")
+        row = await unit.table(METER_KEYS).get_for_update(party_id, evse_uid)
+        entry = PinnedKey(
+            public_key=None if new.public_key is None else one_form(new.public_key),
+            valid_from=new.valid_from,
+            entered_at=self.office.now(),
+            entered_by=new.who[:100],
+            why=new.why[:500],
+        )
+        return await put_entry(unit, party_id, evse_uid, row, entry)
+
+
+def _moment(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise NotUnderstood("valid_from is no date-time") from error
+    if at.tzinfo is None:
+        raise NotUnderstood("valid_from is an RFC 3339 date-time with its offset")
+    return at

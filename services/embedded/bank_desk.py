@@ -1,0 +1,184 @@
+"""What an operator does about money from the command line, through the running installation's own API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from services.embedded.operator import IMPORT_TIMEOUT_S, REFUSED, call, in_path, print_answer
+
+KINDS: Final = {"pay": "pain.001.001.09", "collect": "pain.008.001.08"}
+
+
+def enter_account(*, party: str, currency: str, iban: str, name: str, bic: str | None, run_folder: Path) -> int:
+    """Enter a bank account."""
+    body = {"name": name, "iban": iban, "bic": bic}
+    path = f"{_settlement(party)}/bank/accounts/{in_path(currency)}"
+    return _done(*call(run_folder, "PUT", path, body), said=f"{party} is paid in {currency} onto {iban}")
+
+
+def export(
+    *, party: str, currency: str, what: str, on: str | None, out: Path | None, json: bool, run_folder: Path
+) -> int:
+    """Make a bank file and write it."""
+    asked = {"currency": currency, "kind": KINDS[what], "on": on}
+    status, made = call(run_folder, "POST", f"{_settlement(party)}/bank/files", asked)
+    if not httpx.codes.is_success(status):
+        return print_answer(status, made)
+    status, document = call(run_folder, "GET", f"{_settlement(party)}/bank/files/{in_path(made['message_id'])}.xml")
+    if not httpx.codes.is_success(status):
+        return print_answer(status, document)
+    if out is None and not json:
+        sys.stdout.write(document)
+        return 0
+    if out is not None:
+        out.write_text(document)
+    if json:
+        return print_answer(httpx.codes.OK, made)
+    _say(f"{made['message_id']}: {made['orders']} orders, {_amount(made['cents'])} {currency}, in {out}")
+    return 0
+
+
+def take_statement(*, party: str, file: Path, json: bool, run_folder: Path) -> int:
+    """Hand a camt file in and say what came of it."""
+    try:
+        document = file.read_bytes()
+    except OSError as error:
+        return print_answer(0, {"error": f"can't read {file}: {error.strerror}"})
+    path = f"{_settlement(party)}/bank/statements"
+    status, brought = call(run_folder, "POST", path, document, timeout_s=IMPORT_TIMEOUT_S)
+    if not httpx.codes.is_success(status) or json:
+        return print_answer(status, brought)
+    for outcome, count in sorted(brought["outcomes"].items()):
+        _say(f"{outcome:<15} {count}")
+    _say(f"{brought['known']} were booked before, {brought['skipped']} are not booked or in a currency not paid in")
+    return 0
+
+
+def list_entries(*, party: str, everything: bool, json: bool, run_folder: Path) -> int:
+    """Print the work list."""
+    status, rows = call(run_folder, "GET", f"{_settlement(party)}/bank/entries{'' if everything else '?open'}")
+    if status != httpx.codes.OK or json:
+        return print_answer(status, rows)
+    columns = ("booked", "amount", "outcome", "left over", "EndToEndId", "entry")
+    lines = [
+        (
+            row["booked_on"],
+            f"{'-' if row['direction'] == 'DBIT' else ''}{_amount(row['cents'])} {row['currency']}",
+            row["outcome"] + (", late" if row["is_late"] else ""),
+            _amount(row["excess_cents"]),
+            row["end_to_end_id"] or "",
+            row["entry"],
+        )
+        for row in rows
+    ]
+    return _table(f"entries of {party}", columns, lines)
+
+
+def resolve(*, party: str, entry: str, why: str, run_folder: Path) -> int:
+    """Take an entry off the work list."""
+    path = f"{_settlement(party)}/bank/entries/{in_path(entry)}/resolve"
+    return print_answer(*call(run_folder, "POST", path, {"resolution": why}))
+
+
+def show_owed(*, party: str, json: bool, run_folder: Path) -> int:
+    """Print what is open, agreement by agreement."""
+    status, rows = call(run_folder, "GET", f"{_settlement(party)}/exposure")
+    if status != httpx.codes.OK or json:
+        return print_answer(status, rows)
+    ages = list(rows[0]["owed_by_age_e4"]) if rows else []
+    columns = ("CPO", "MSP", "agreement", "not settled", "owed", *ages, "limit")
+    lines = [
+        (
+            row["cpo"],
+            row["emsp"],
+            row["agreement"],
+            _exact(row["unsettled_e4"]),
+            f"{_exact(row['owed_e4'])} {row['currency']}",
+            *(_exact(row["owed_by_age_e4"][age]) for age in ages),
+            "none" if row["limit_e4"] is None else _exact(row["limit_e4"]),
+        )
+        for row in rows
+    ]
+    return _table(f"open between {party} and its partners", columns, lines)
+
+
+def issue_invoices(*, party: str, month: str | None, run_folder: Path) -> int:
+    """Issue documents; exit 1 when something waits."""
+    if month is None:
+        status, outcome = call(run_folder, "POST", f"{_settlement(party)}/invoices")
+    else:
+        status, outcome = call(run_folder, "POST", f"/mobility/{in_path(party)}/invoices", {"month": month})
+    return print_answer(status, outcome) or (REFUSED if outcome["waiting"] else 0)
+
+
+def list_invoices(*, party: str, drivers: bool, json: bool, run_folder: Path) -> int:
+    """Print documents."""
+    status, rows = call(run_folder, "GET", f"{_books(party, drivers=drivers)}/invoices")
+    if status != httpx.codes.OK or json:
+        return print_answer(status, rows)
+    columns = ("number", "type", "to", "gross")
+    lines = [
+        (
+            row["number"],
+            row["type"],
+            row["driver_id"] if drivers else row["emsp"],
+            f"{_amount(row['gross_cents'])} {row['currency']}",
+        )
+        for row in rows
+    ]
+    return _table(f"documents of {party}", columns, lines)
+
+
+def show_invoice(*, party: str, number: str, form: str, drivers: bool, run_folder: Path) -> int:
+    """Print a document as it is handed out."""
+    ending = "/annex.csv" if form == "annex" else f".{form}"
+    status, document = call(run_folder, "GET", f"{_books(party, drivers=drivers)}/invoices/{in_path(number)}{ending}")
+    if not httpx.codes.is_success(status):
+        return print_answer(status, document)
+    sys.stdout.write(document)
+    return 0
+
+
+def _settlement(party: str) -> str:
+    return f"/settlement/{in_path(party)}"
+
+
+def _books(party: str, *, drivers: bool) -> str:
+    return f"/mobility/{in_path(party)}" if drivers else _settlement(party)
+
+
+def _table(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def _done(status: int, refusal: Any, *, said: str) -> int:
+    if not httpx.codes.is_success(status):
+        return print_answer(status, refusal)
+    _say(said)
+    return 0
+
+
+def _say(text: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def _amount(cents: int) -> str:
+    return f"{Decimal(cents).scaleb(-2):,.2f}"
+
+
+def _exact(amount_e4: int) -> str:
+    return f"{Decimal(amount_e4).scaleb(-4):,.4f}"

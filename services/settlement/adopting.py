@@ -1,0 +1,305 @@
+"""Adopt what the chain has and the rows do not: a database that was restored is older than the chain it settled on.
+
+Before anything is closed, opened or proposed, a process that begins to send looks at the chain. An agreement that is
+open there is taken over under its name in the book; one opened anew would count from 1 again, and its CDRs would be
+settled twice. A batch that stands there and not here is rebuilt: its statements are made again of the CDRs that wait,
+and adopted when they give the very hash that was signed. While CDRs of it are missing its pairs are held, with an
+alarm, until they have come in again. Registrations are looked up by `opening`, nonces by `signing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from emobility.domain.batch import contracts
+from emobility.domain.batch.abi import Function
+from emobility.domain.batch.calls import agreement_query, read_agreement, read_opening, read_proposal
+from emobility.domain.batch.statement import PairStatement, pairs_hash
+from emobility.domain.errors import MalformedInput
+from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import CallReverted, ChainTransaction, Log
+from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.access import ChainAccess, DeployedBook
+from services.settlement.batching import PAIRS_BYTES, proposal_id
+from services.settlement.closing import Closing, name_of
+from services.settlement.intake import PairKey
+from services.settlement.metrics import SettlementMetrics
+from services.settlement.records import (
+    ACCEPTANCE,
+    AGREEMENT,
+    BATCH,
+    CHAIN,
+    OPENING,
+    PARTY,
+    STATEMENT,
+    TRANSACTION,
+    AcceptanceRecord,
+    BatchRecord,
+    BatchState,
+    Opening,
+    StatementRecord,
+    StatementState,
+    TransactionKind,
+    TransactionRecord,
+    TransactionState,
+)
+
+LOOK_EVERY_S: Final = 2.0
+"""Between two looks at the chain while something is missing."""
+STRETCH_BLOCKS: Final = 10_000
+"""Of which events are asked for at once."""
+BEHIND: Final = "behind_chain"
+"""Reason of `settlement_sending_held` while statements on the chain can't be made of our CDRs."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Missing(Exception):
+    """A batch on the chain can't be made of our rows yet."""
+
+    def __init__(self, pairs: set[PairKey], reason: str) -> None:
+        self.pairs = pairs
+        super().__init__(reason)
+
+
+@dataclass
+class Adopting:
+    """Looks at the chain for what these rows lack."""
+
+    ports: Ports
+    access: ChainAccess
+    closing: Closing
+    metrics: SettlementMetrics
+    _looked_for: set[tuple[PartyId, str, int]] = field(default_factory=set)
+    _has_caught_up: bool = False
+    _looks_at_s: float = 0.0
+
+    async def advance(self) -> int:
+        """Adopt what is there; return how much. Pairs of which something is missing are held meanwhile.
+
+        Raises:
+            ChainUnavailable: the chain does not answer; nothing may be closed yet.
+        """
+        adopted = await self._adopt_openings()
+        now_s = self.ports.timer.monotonic_s()
+        if self._has_caught_up or now_s < self._looks_at_s:
+            return adopted
+        self._looks_at_s = now_s + LOOK_EVERY_S
+        held: set[PairKey] = set()
+        for deployed in await self._books():
+            adopted += await self._adopt_batches(deployed, held)
+        held |= await self._overtaken()
+        if held != self.closing.held:
+            self.metrics.held(BEHIND, is_held=bool(held))
+            for cpo_id, agreement_id in sorted(held):
+                _log.error("settlement_behind_its_chain", cpo=cpo_id.code, agreement=agreement_id)
+        self.closing.held = held
+        self.closing.chain_seen.set()
+        self._has_caught_up = not held
+        if self._has_caught_up:
+            await self._remember()
+        return adopted
+
+    async def _remember(self) -> None:
+        """Store how far the chain was looked through, for the next process."""
+        finalized, chain_id = await self.access.chain.finalized(), await self.access.chain.chain_id()
+        async with self.ports.units.begin() as unit:
+            seen = await unit.table(CHAIN).get_for_update(chain_id)
+            if seen is not None:
+                await unit.table(CHAIN).put(replace(seen, looked_to=finalized.number))
+                await unit.commit()
+
+    async def _books(self) -> Sequence[DeployedBook]:
+        async with self.ports.units.begin() as unit:
+            currencies = {row[0] for row in await unit.table(OPENING).distinct(("currency",))}
+        found = [await self.access.books.book_of(each) for each in sorted(currencies)]
+        return [each for each in found if each is not None]
+
+    async def _logs(self, contract: bytes, event: Function, first: int, last: int) -> list[Log]:
+        """Return events of a kind, asked for in stretches that public nodes answer."""
+        found: list[Log] = []
+        for start in range(first, last + 1, STRETCH_BLOCKS):
+            end = min(start + STRETCH_BLOCKS - 1, last)
+            found += await self.access.chain.logs(contract, [event.topic], from_block=start, to_block=end)
+        return found
+
+    # Agreements
+
+    async def _adopt_openings(self) -> int:
+        """Take over agreements that are open in a book already, each looked for once."""
+        async with self.ports.units.begin() as unit:
+            unopened = await unit.table(OPENING).select({"book_agreement": None})
+        adopted = 0
+        for each in unopened:
+            name = (each.cpo_id, each.agreement_id, each.version)
+            deployed = None if name in self._looked_for else await self.access.books.book_of(each.currency)
+            if deployed is None:
+                continue
+            adopted += await self._adopt_opening(deployed, each)
+            self._looked_for.add(name)
+        return adopted
+
+    async def _adopt_opening(self, deployed: DeployedBook, opening: Opening) -> int:
+        head = (await self.access.chain.head()).number
+        logs = await self._logs(deployed.book.address, contracts.AGREEMENT_OPENED, 0, head)
+        found = [read_opening(log.topics, log.data) for log in logs]
+        agreement = next((each.agreement for each in reversed(found) if each.document == opening.document), None)
+        if agreement is None:
+            return 0
+        async with self.ports.units.begin() as unit:
+            key = (opening.cpo_id, opening.agreement_id, opening.version)
+            if await unit.table(OPENING).get_for_update(*key) != opening:
+                return 0
+            await unit.table(OPENING).put(replace(opening, book_agreement=agreement, waiting=None))
+            await unit.commit()
+        _log.warning("settlement_agreement_adopted", cpo=opening.cpo_id.code, agreement=opening.agreement_id)
+        self.metrics.befell("agreement_adopted")
+        return 1
+
+    # Batches
+
+    async def _adopt_batches(self, deployed: DeployedBook, held: set[PairKey]) -> int:
+        """Adopt the batches of a book that were proposed since our rows saw its chain last."""
+        book = deployed.book
+        async with self.ports.units.begin() as unit:
+            seen = await unit.table(CHAIN).get(book.chain_id)
+        head = (await self.access.chain.head()).number
+        since = 0 if seen is None else min(seen.looked_to, head)
+        adopted = 0
+        for log in await self._logs(book.address, contracts.BATCH_PROPOSED, since, head):
+            sent = await self.access.chain.transaction(log.transaction_hash)
+            try:
+                adopted += 0 if sent is None else await self._adopt(deployed, log, sent)
+            except Missing as missing:
+                held |= missing.pairs
+                _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason=str(missing))
+        return adopted
+
+    async def _adopt(self, deployed: DeployedBook, log: Log, sent: ChainTransaction) -> int:
+        """Make a batch's rows of the call that proposed it. Raises `Missing`."""
+        try:
+            proposal = read_proposal(sent.calldata)
+            _, _, given = contracts.PROPOSE.arguments(sent.calldata)
+        except MalformedInput:
+            return 0  # another contract called the book, which we never do
+        async with self.ports.units.begin() as unit:
+            if await unit.table(BATCH).get_for_update(proposal.batch_id) is not None:
+                return 0
+            openings = {
+                each.book_agreement: each
+                for statement in proposal.statements
+                for each in await unit.table(OPENING).select({"book_agreement": statement.agreement})
+            }
+            if not openings:
+                return 0  # somebody else's
+            pairs = {(each.cpo_id, each.agreement_id) for each in openings.values()}
+            if len(openings) < len(proposal.statements):
+                raise Missing(pairs, "it has agreements that are not here")
+            statements = [
+                await self._statement(unit, openings[each.agreement], each, pairs) for each in proposal.statements
+            ]
+            batch = self._batch(deployed, proposal.batch_id, statements, pairs_hash(proposal.statements))
+            await unit.table(BATCH).put(batch)
+            for position, record in enumerate(statements):
+                proposed = replace(
+                    record,
+                    state=StatementState.PROPOSED,
+                    batch_id=batch.batch_id,
+                    position=position,
+                    waiting="the chain",
+                )
+                await unit.table(STATEMENT).put(proposed)
+            await self._accept(unit, batch, given)
+            await unit.table(TRANSACTION).put(self._transaction(batch, log, sent))
+            await unit.commit()
+        _log.warning("settlement_batch_adopted", batch=batch.batch_id.hex(), statements=len(statements))
+        self.metrics.befell("batch_adopted")
+        return 1
+
+    async def _statement(
+        self, unit: UnitOfWork, opening: Opening, booked: PairStatement, pairs: set[PairKey]
+    ) -> StatementRecord:
+        """Return our row of a statement on the chain, made of the CDRs that wait. Raises `Missing`."""
+        key = (opening.cpo_id, opening.agreement_id)
+        known = await unit.table(STATEMENT).get_for_update(*key, opening.version, booked.sequence)
+        if known is not None and known.statement_hash == booked.struct_hash and known.batch_id is None:
+            return known
+        agreement = await unit.table(AGREEMENT).get_for_update(*key)
+        newest = await unit.table(OPENING).get_for_update(*key, opening.version)
+        name = f"statement {booked.sequence} of {key[0]}/{key[1]}"
+        if known is not None or agreement is None or newest is None or newest.last_sequence != booked.sequence - 1:
+            raise Missing(pairs, f"{name} is another one here, or out of turn")
+        made = await self.closing.adopt(unit, agreement, newest, booked)
+        if made is None:
+            raise Missing(pairs, f"{name} has CDRs that are not here")
+        return made
+
+    def _batch(
+        self, deployed: DeployedBook, batch_id: bytes, statements: Sequence[StatementRecord], bound: bytes
+    ) -> BatchRecord:
+        return BatchRecord(
+            batch_id=batch_id,
+            currency=statements[0].currency,
+            chain_id=deployed.book.chain_id,
+            book=deployed.book.address,
+            pairs_hash=bound,
+            statements=tuple(map(name_of, statements)),
+            state=BatchState.SENDING,
+            waiting=None,
+            proposed_in=None,
+            formed_at=self.ports.clock.now(),
+        )
+
+    async def _accept(
+        self, unit: UnitOfWork, batch: BatchRecord, given: Sequence[tuple[int, int, tuple[bytes, bytes]]]
+    ) -> None:
+        """Keep the signatures that the call brought."""
+        parties = {each.number: each.party_id for each in await unit.table(PARTY).select()}
+        for number, pairs, halves in given:
+            if number in parties:
+                acceptance = AcceptanceRecord(
+                    batch_id=batch.batch_id,
+                    party_id=parties[number],
+                    number=number,
+                    pairs=pairs.to_bytes(PAIRS_BYTES, "big"),
+                    signature=b"".join(halves),
+                    signed_at=self.ports.clock.now(),
+                )
+                await unit.table(ACCEPTANCE).put(acceptance)
+
+    def _transaction(self, batch: BatchRecord, log: Log, sent: ChainTransaction) -> TransactionRecord:
+        """Return the proposal on its way: `sending` follows it to its block, and has it noted as final."""
+        return TransactionRecord(
+            transaction_id=proposal_id(batch.batch_id),
+            kind=TransactionKind.PROPOSE,
+            batch_id=batch.batch_id,
+            chain_id=batch.chain_id,
+            account=sent.sender,
+            receiver=batch.book,
+            calldata=sent.calldata,
+            state=TransactionState.SENT,
+            hash=log.transaction_hash,
+            queued_at=self.ports.clock.now(),
+        )
+
+    async def _overtaken(self) -> set[PairKey]:
+        """Return the pairs whose book has final statements that we do not know at all."""
+        async with self.ports.units.begin() as unit:
+            openings = [each for each in await unit.table(OPENING).select() if each.book_agreement is not None]
+        overtaken: set[PairKey] = set()
+        for each in openings:
+            deployed = await self.access.books.book_of(each.currency)
+            if deployed is None or each.book_agreement is None:
+                continue
+            try:
+                answer = await self.access.chain.call(deployed.book.address, agreement_query(each.book_agreement))
+            except CallReverted:
+                continue  # a chain that lost blocks may lack the agreement
+            if read_agreement(answer).last_sequence > each.last_sequence:
+                overtaken.add((each.cpo_id, each.agreement_id))
+        return overtaken
