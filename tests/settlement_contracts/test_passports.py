@@ -132,11 +132,11 @@ async def test_heads_on_chain_follow_from_records_off_chain(tmp_path: Path) -> N
         await passports.send(contracts.APPEND_TO_PASSPORTS.call([(PACKS[1], retired.what, word)]))
         await passports.send(contracts.SUCCEED_BY.call([PACKS[1]], [PACKS[2]], now, word))
         link = succession_link(word, [PACKS[1]], [PACKS[2]])
-        for battery, phase, kind in (
+        for battery, phase, last in (
             (PACKS[1], Phase.SUCCEEDED, Kind.SUCCEEDED),
             (PACKS[2], Phase.STORED, Kind.MADE_OF),
         ):
             told = await passports.told(battery)
             life = life_of(battery, told)
-            assert (life.phase, told[-1].kind, told[-1].commitment) == (phase, kind, link)
+            assert (life.phase, told[-1].kind, told[-1].commitment) == (phase, last, link)
             assert (await passports.state(battery))[0] == life.head
