@@ -94,6 +94,7 @@ contract PassportInvariantsTest is Passports {
     }
 
     /// @dev Nobody but custodians spoke, no battery was put in twice, nothing came after the end, nothing was forgotten.
+    /// forge-config: default.invariant.depth = 48
     function invariant_LivesAreInOrder() public view {
         assertFalse(_traffic.broke(), "what is refused was refused");
         for (uint256 id = 1; id <= 6; ++id) {
