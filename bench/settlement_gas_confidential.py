@@ -1,7 +1,7 @@
 """What a session costs on chain in confidential mode, in gas: 10,000 sessions of 100 pairs between 20 parties.
 
-As `settlement_gas` has it, and against the same rival: the settlement itself does it on a real chain; all its transactions
-count, with every party's signature. It is nobody's first batch.
+As `settlement_gas` has it, and against the same rival: the settlement itself does it on a real chain; all its
+transactions count, with every party's signature. It is nobody's first batch.
 """
 
 from __future__ import annotations

@@ -157,8 +157,6 @@ def check_transactions(books: Books) -> Check:
         _difference(rule, each.transaction_id, "its batch is not there", "transactions")
         for each in rows.transactions
         if each.batch_id not in known and each.kind in {TransactionKind.PROPOSE, TransactionKind.FUND}
-        if each.batch_id not in known
-        and each.kind not in {TransactionKind.ANCHOR, TransactionKind.FILL, TransactionKind.SETTLE}
     ]
     next_nonces = {(each.chain_id, each.account): each.next_nonce for each in rows.accounts}
     found += [

@@ -29,6 +29,7 @@ from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.ports.chain import Block, CallReverted, ChainReader, Log
 from services.audit.books import Books
+from services.audit.cases import CaseSight, look_at_cases
 from services.audit.confidential import ConfidentialSight, look_at_confidential
 from services.audit.settlement_rows import SettlementRows
 from services.settlement.deployment import CurrencyContracts, DeploymentGone, recognise
@@ -104,6 +105,7 @@ class ChainSight:
     numbers: dict[int, PartyId]
     books: dict[str, BookSight]
     confidential: dict[str, ConfidentialSight] = field(default_factory=dict)
+    cases: CaseSight = field(default_factory=CaseSight)
 
 
 async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
@@ -118,6 +120,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
     numbers: dict[int, PartyId] = {}
     found: dict[str, BookSight] = {}
     confidential: dict[str, ConfidentialSight] = {}
+    cases = CaseSight()
     try:
         for deployment in deployments:
             await recognise(chain, deployment)
@@ -125,6 +128,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
         strangeness = str(gone)
     else:
         confidential = await look_at_confidential(chain, at, rows)
+        cases = await look_at_cases(chain, at, rows)
         for deployment in deployments:
             reader = _Reader(chain, at)
             signers, numbers = await reader.parties(deployment.registry)
@@ -140,6 +144,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
         numbers=numbers,
         books=found,
         confidential=confidential,
+        cases=cases,
     )
 
 
