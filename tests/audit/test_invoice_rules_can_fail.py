@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -28,8 +29,13 @@ from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP
 
 
-@pytest.fixture
-async def settled() -> AsyncIterator[Books]:
+@pytest.fixture(scope="module")
+def settled() -> Books:
+    return asyncio.run(paid_by_bank())
+
+
+async def paid_by_bank() -> Books:
+    """Two statements, invoiced, in one payment that arrived in part."""
     async with open_settling() as here:
         desk, invoicing = Desk(here), Invoicing(here.world.ports)
         await desk.open()
@@ -44,7 +50,7 @@ async def settled() -> AsyncIterator[Books]:
         async with here.world.ports.units.begin() as unit:
             books = Books(settlement=await gather_settlement(unit), money=await gather_money(unit))
             assert await unit.table(INVOICE_COUNTER).count() == 1
-        yield books
+        return books
 
 
 @pytest.fixture

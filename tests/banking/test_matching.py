@@ -42,6 +42,16 @@ def test_cents_and_the_residue_are_all_that_was_owed(amounts: list[int]) -> None
     assert abs(residue_e4) < CENT_E4
 
 
+@pytest.mark.parametrize(
+    ("exact_e4", "carried_e4", "cents", "residue_e4"),
+    [(277_849, 0, 2_778, 49), (150_060, 49, 1_501, 9), (-150, 0, -1, -50), (-30, 20, 0, -10), (99, 1, 1, 0)],
+)
+def test_cents_are_whole_towards_zero(exact_e4: int, carried_e4: int, cents: int, residue_e4: int) -> None:
+    found = in_cents(exact_e4, carried_e4=carried_e4)
+
+    assert (found.cents, found.residue_e4) == (cents, residue_e4)
+
+
 @given(st.lists(st.tuples(AMOUNT_E4, st.booleans()), max_size=40))
 def test_payouts_and_what_waits_are_all_that_was_owed(statements: list[tuple[int, bool]]) -> None:
     residue_e4, paid, waiting = 0, 0, list[Payable]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -39,6 +40,9 @@ from tests.settlement.bank_desk import DUE, TODAY, TRANSFERS, Desk
 from tests.settlement.market import MASTER_KEY
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP, T0
+
+EXAMPLES = int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "3"))
+"""Each opens a settlement of its own; the arithmetic alone has a property in `tests/banking`."""
 
 
 @pytest.fixture
@@ -341,7 +345,7 @@ async def test_currencies_stand_side_by_side_and_are_never_set_off(memory_desk: 
     assert exports == {"CHF": 100, "EUR": 0, "GBP": 102, "PLN": 103, "SEK": 104}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(min_value=1, max_value=400_000), st.booleans(), st.booleans()), min_size=1, max_size=6
