@@ -10,7 +10,7 @@ from emobility.domain.errors import RuleBroken
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
 from services.settlement.batching import key_of
-from services.settlement.confidential import hashes_of, nets_of, sealed_statement
+from services.settlement.confidential_batches import hashes_of, nets_of, sealed_statement
 from services.settlement.confidential_finality import signers_of
 from services.settlement.confidential_records import CONFIDENTIAL_BATCH, SEALED_STATEMENT, is_confidential
 from services.settlement.records import AGREEMENT, StatementRecord
