@@ -20,6 +20,7 @@ from services.audit.billing import (
 )
 from services.audit.books import Books, gather_books
 from services.audit.carried import check_forwards, check_nothing_was_refused
+from services.audit.cases import check_cases
 from services.audit.chain_rules import (
     check_agreements,
     check_chain,
@@ -147,11 +148,13 @@ def _on_chain(books: Books, sight: ChainSight) -> list[Check]:
     recorded = check_chain(books, sight)
     if sight.strangeness is not None:
         return [recorded]
-    confidential = []
+    where_there_are = []
     if books.settlement.confidential.are_there:
-        confidential.append(check_confidential_finality(books, sight.confidential, sight.signers))
+        where_there_are.append(check_confidential_finality(books, sight.confidential, sight.signers))
+    if books.settlement.resolvers:
+        where_there_are.append(check_cases(books, sight.cases))
     return [
-        *confidential,
+        *where_there_are,
         recorded,
         check_signatures(books, sight),
         check_finality(books, sight),

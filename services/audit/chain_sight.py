@@ -28,6 +28,7 @@ from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.ports.chain import Block, CallReverted, ChainReader, Log
 from services.audit.books import Books
+from services.audit.cases import CaseSight, look_at_cases
 from services.audit.confidential import ConfidentialSight, look_at_confidential
 from services.audit.settlement_rows import SettlementRows
 from services.settlement.deployment import CurrencyContracts, DeploymentGone, recognise
@@ -99,6 +100,7 @@ class ChainSight:
     numbers: dict[int, PartyId]
     books: dict[str, BookSight]
     confidential: dict[str, ConfidentialSight] = field(default_factory=dict)
+    cases: CaseSight = field(default_factory=CaseSight)
 
 
 async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
@@ -113,6 +115,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
     numbers: dict[int, PartyId] = {}
     found: dict[str, BookSight] = {}
     confidential: dict[str, ConfidentialSight] = {}
+    cases = CaseSight()
     try:
         for deployment in deployments:
             await recognise(chain, deployment)
@@ -120,6 +123,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
         strangeness = str(gone)
     else:
         confidential = await look_at_confidential(chain, at, rows)
+        cases = await look_at_cases(chain, at, rows)
         for deployment in deployments:
             reader = _Reader(chain, at)
             signers, numbers = await reader.parties(deployment.registry)
@@ -135,6 +139,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
         numbers=numbers,
         books=found,
         confidential=confidential,
+        cases=cases,
     )
 
 

@@ -67,7 +67,8 @@ def check_commitments(books: Books, unsealed: Unsealed) -> Check:
         closed += commitment is None
         if commitment is not None and commitment != leaf.commitment:
             found.append(_difference(rule, name, "the evidence that is kept is not what it commits to"))
-        meter = unsealed.meters.get(name, NO_METER)
+        original = (leaf.cpo_id.code, leaf.credit_reference_id or "")
+        meter = unsealed.cdr_keys.get(original) if leaf.is_credit else unsealed.meters.get(name, NO_METER)
         if meter is not None and meter != leaf.meter:
             found.append(_difference(rule, name, "the meter's records that are kept are not what it commits to"))
     return Check(rule=rule, compared=len(books.settlement.leaves) - closed, unknown=closed, differences=tuple(found))

@@ -12,6 +12,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.audit.confidential_rows import ConfidentialRows, gather_confidential
 from services.audit.rows import all_rows
 from services.settlement.batching import key_of
+from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, ResolverRecord
 from services.settlement.meter_records import METER_RECORD, MeterRecordKept
 from services.settlement.records import (
     ACCEPTANCE,
@@ -65,6 +66,8 @@ class SettlementRows:
     chains: list[ChainRecord] = field(default_factory=list)
     confidential: ConfidentialRows = field(default_factory=ConfidentialRows)
     meter_records: list[MeterRecordKept] = field(default_factory=list)
+    disputes: list[DisputeRecord] = field(default_factory=list)
+    resolvers: list[ResolverRecord] = field(default_factory=list)
 
     def statements_by_key(self) -> dict[StatementKey, StatementRecord]:
         """Return the statements by their keys."""
@@ -116,6 +119,8 @@ async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
             chains=await all_rows(unit, CHAIN),
             confidential=await gather_confidential(unit),
             meter_records=await all_rows(unit, METER_RECORD),
+            disputes=await all_rows(unit, DISPUTE),
+            resolvers=await all_rows(unit, RESOLVER),
         )
         moved = rows.transactions != await all_rows(unit, TRANSACTION) or rows.batches != await all_rows(unit, BATCH)
         if not moved and rows.statements == await all_rows(unit, STATEMENT):

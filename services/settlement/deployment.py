@@ -283,6 +283,21 @@ class Deployer:
         )
         return book
 
+    async def deploy_resolver(
+        self, contract: str, *, book: bytes, vault: bytes, demand_bond_e4: int, quarrel_bond_e4: int
+    ) -> bytes:
+        """Make a book's resolver (`SettlementDisputes`, `ConfidentialDisputes`), with our account as its arbiter."""
+        admin = self._signer.address
+        evidence, arbiter = await self._make(("MeterEvidence", b""), ("RoleArbiter", encode("(address)", (admin,))))
+        arguments = (book, evidence, arbiter, demand_bond_e4, quarrel_bond_e4)
+        (resolver,) = await self._make((contract, encode("(address,address,address,uint64,uint64)", arguments)))
+        await self._send(
+            (arbiter, contracts.GRANT_ROLE.call(contracts.ARBITER_ROLE, admin)),
+            (book, contracts.GRANT_ROLE.call(contracts.RESOLVER_ROLE, resolver)),
+            (vault, contracts.GRANT_ROLE.call(contracts.BOOK_ROLE, resolver)),
+        )
+        return resolver
+
     # Looking
 
     async def _number_of(self, deployment: Deployment, party_id: PartyId) -> int:

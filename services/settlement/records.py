@@ -211,6 +211,8 @@ class TransactionKind(StrEnum):
     """Settle a confidential batch (`confidential`), which its `batch_id` names."""
     ANCHOR = "ANCHOR"
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
+    DISPUTE = "DISPUTE"
+    """Contest a CDR, or bring its case on (`disputing`); its `batch_id` names the case."""
     FILL = "FILL"
     """Do nothing, to oneself: it takes a nonce that nothing else will, so that those behind it can go."""
 

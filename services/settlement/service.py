@@ -31,6 +31,8 @@ from services.settlement.confidential_api import ConfidentialAPI
 from services.settlement.confidential_signing import ConfidentialSigning
 from services.settlement.crash_points import Reached
 from services.settlement.discharging import Discharging
+from services.settlement.dispute_api import DisputeAPI
+from services.settlement.disputing import Disputing
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
 from services.settlement.intake import Intake
@@ -46,6 +48,7 @@ from services.settlement.records import (
     TRANSACTION,
 )
 from services.settlement.registry_words import RegistryWords
+from services.settlement.resolving import Resolving
 from services.settlement.sending import Sending
 
 SERVICE: Final = "settlement"
@@ -97,6 +100,7 @@ class Settlement:
         RegistryWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
+        DisputeAPI(guard, None if access is None else Disputing(ports, access)).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
@@ -157,8 +161,10 @@ class Follower:
         self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
         self._funding = Funding(ports, access)
         self._discharging = Discharging(ports, access)
+        self._disputing = Disputing(ports, access)
         self._openings = openings
         self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
+        self._resolving = None if openings is None else Resolving(ports, openings.books, openings.deployer)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
@@ -211,9 +217,10 @@ class Follower:
         steps = await self._adopting.advance()
         steps += 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
+        steps += 0 if self._resolving is None else await self._resolving.advance()
         async with self._closing.under_way:
             steps += await self.batching.advance() + await self.confidential.advance()
-        steps += await self._discharging.advance()
+        steps += await self._discharging.advance() + await self._disputing.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})

@@ -10,6 +10,9 @@ import {OCMFPayload, Span} from "./meter/OCMFPayload.sol";
 contract MeterEvidence is IMeterEvidence {
     uint8 private constant SECP256R1 = 1;
     uint8 private constant SECP256K1 = 2;
+    address private constant P256_PRECOMPILE = address(0x100);
+
+    bool private immutable HAS_PRECOMPILE = _hasPrecompile();
 
     /// @inheritdoc IMeterEvidence
     function commitment(bytes32 salt, bytes calldata record) external pure returns (bytes32) {
@@ -58,11 +61,31 @@ contract MeterEvidence is IMeterEvidence {
     }
 
     function _isByR1(bytes32 digest, bytes calldata key, bytes calldata signature) private view returns (bool) {
+        if (HAS_PRECOMPILE) return _isValid(abi.encodePacked(digest, signature, key));
         uint256 s = uint256(bytes32(signature[32:]));
         if (s >= P256.N) return false;
         // Meters sign with either of the two s that hold; the library takes the lower alone.
         if (s > P256.N / 2) s = P256.N - s;
-        return P256.verify(digest, bytes32(signature[:32]), bytes32(s), bytes32(key[:32]), bytes32(key[32:]));
+        return P256.verifySolidity(digest, bytes32(signature[:32]), bytes32(s), bytes32(key[:32]), bytes32(key[32:]));
+    }
+
+    /// @dev Asks the precompile, which answers nothing to what is not signed (EIP-7951).
+    function _isValid(bytes memory asked) private view returns (bool) {
+        // slither-disable-next-line low-level-calls (a precompile has no interface)
+        (bool isAnswered, bytes memory answer) = P256_PRECOMPILE.staticcall(asked);
+        return isAnswered && answer.length == 32 && uint256(bytes32(answer)) == 1;
+    }
+
+    /// @dev Whether it knows a signature that holds (Wycheproof, ecdsa_secp256r1_sha256_p1363), when this is deployed; a
+    /// chain that gets it later goes on in Solidity.
+    function _hasPrecompile() private view returns (bool) {
+        return _isValid(
+            hex"bb5a52f42f9c9261ed4361f59422a1e30036e7c32b270c8807a419feca605023"
+            hex"0000000000000000000000000000000000000000000000000000000000000005"
+            hex"0000000000000000000000000000000000000000000000000000000000000001"
+            hex"a71af64de5126a4a4e02b7922d66ce9415ce88a4c9d25514d91082c8725ac957"
+            hex"5d47723c8fbe580bb369fec9c2665d8e30a435b9932645482e7c9f11e872296b"
+        );
     }
 
     function _isByK1(bytes32 digest, bytes calldata key, bytes calldata signature) private pure returns (bool) {

@@ -30,7 +30,7 @@ contract OneContractDesign {
     mapping(bytes32 evse => Session) public sessions;
 
     function requestStart(bytes32 evse, address station, EmbeddedCurrency token, uint256 estimatedPrice) external {
-        token.transferFrom(msg.sender, address(this), estimatedPrice);
+        require(token.transferFrom(msg.sender, address(this), estimatedPrice), "not paid");
         sessions[evse] = Session(msg.sender, station, token, estimatedPrice, false, false);
     }
 
@@ -50,10 +50,10 @@ contract OneContractDesign {
         unchecked {
             back = session.estimatedPrice - finalPrice;
         }
-        session.token.transfer(session.station, finalPrice);
+        require(session.token.transfer(session.station, finalPrice), "not paid");
         // 0.4 transferred what the subtraction gave, capped by what was there.
         uint256 held = session.token.balanceOf(address(this));
-        session.token.transfer(session.driver, back < held ? back : held);
+        require(session.token.transfer(session.driver, back < held ? back : held), "not paid");
     }
 }
 
@@ -78,7 +78,7 @@ contract BareWords {
     /// @dev Money moved by a bare word: {to, amount} and no number.
     function payRaw(EmbeddedCurrency token, address from, address to, uint256 amount, bytes32 r, bytes32 vs) external {
         require(_signer(keccak256(abi.encode(to, amount)), r, vs) == from, "not signed");
-        token.transferFrom(from, to, amount);
+        require(token.transferFrom(from, to, amount), "not paid");
     }
 
     function _signer(bytes32 digest, bytes32 r, bytes32 vs) private pure returns (address signer) {

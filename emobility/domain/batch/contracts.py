@@ -25,6 +25,7 @@ PROPOSER_ROLE: Final = keccak256(b"PROPOSER_ROLE")
 PAUSER_ROLE: Final = keccak256(b"PAUSER_ROLE")
 MINTER_ROLE: Final = keccak256(b"MINTER_ROLE")
 ANCHOR_ROLE: Final = keccak256(b"ANCHOR_ROLE")
+ARBITER_ROLE: Final = keccak256(b"ARBITER_ROLE")
 ROLE_GRANTED: Final = Function("RoleGranted(bytes32,address,address)")
 GRANT_ROLE: Final = Function("grantRole(bytes32,address)")
 HAS_ROLE: Final = Function("hasRole(bytes32,address)", "(bool)")
@@ -146,6 +147,34 @@ UNPAUSED: Final = Function("Unpaused(address)")
 IS_PAUSED: Final = Function("EnforcedPause()")
 IS_NOT_PAUSED: Final = Function("ExpectedPause()")
 EMPTY_TREE: Final = Function("MerkleTreeEmpty()")
+
+# DisputeResolver, of either book
+
+PLACED_LEAF: Final = f"({EVIDENCE_LEAF},uint64,uint64,uint256,bytes)"
+HIDDEN_LEAF: Final = "(bytes32,uint64,uint64,uint256,bytes)"
+WORD: Final = f"(uint32,uint40,{SIGNATURE})"
+CONTEST_DUPLICATE: Final = Function(f"contestDuplicate(bytes,{PLACED_LEAF},bytes,{EVIDENCE_LEAF},uint256,bytes32[])")
+CONTEST_SIGNATURE: Final = Function(f"contestSignature(bytes,{PLACED_LEAF},bytes32,bytes)")
+CONTEST_ENERGY: Final = Function(f"contestEnergy(bytes,{PLACED_LEAF},bytes32,bytes)")
+CONTEST_CREDIT: Final = Function(f"contestCredit(bytes,{PLACED_LEAF},bytes32,{EVIDENCE_LEAF})")
+DEMAND: Final = Function(f"demand(bytes,{HIDDEN_LEAF},{WORD})")
+REVEAL: Final = Function(f"reveal(bytes32,{EVIDENCE_LEAF})")
+QUARREL: Final = Function(f"quarrel(bytes,{PLACED_LEAF},int64,{WORD})")
+DEFEND: Final = Function(f"defend(bytes32,{WORD})")
+LAPSE: Final = Function("lapse(bytes32)")
+CASE_OF: Final = Function("caseOf(bytes32)", "((uint8,uint40,uint32,uint32,bool,uint64,int64,int64,int64))")
+AMOUNT_RULED: Final = Function("AmountRuled(bytes32,int64,uint32)")
+LEAF_STRUCK: Final = Function("LeafStruck(bytes32,uint8,int64)")
+WRONG_STAGE: Final = Function("DisputeResolverWrongStage(bytes32,uint8)")
+NOTHING_WRONG: Final = Function("DisputeResolverNothingWrong(bytes32)")
+
+# MeterEvidence
+
+IS_SIGNED: Final = Function("isSigned(bytes)", "(bool)")
+ENERGY: Final = Function("energy(bytes)", "((bool,bool,uint64,uint64))")
+METER_COMMITMENT: Final = Function("commitment(bytes32,bytes)", "(bytes32)")
+PAYLOAD_UNREADABLE: Final = Function("OCMFPayloadUnreadable(uint256)")
+NO_ENERGY: Final = Function("MeterEvidenceNoEnergy()")
 
 # RootAnchor
 

@@ -24,7 +24,7 @@ from emobility.domain.identifiers import PartyId
 PAIR_SECRET_BYTES: Final = 32
 PAIRS_KEPT: Final = 1_000
 NO_METER: Final = bytes(HASH_BYTES)
-"""Where no meter signed, and in a credit CDR: it takes back a charge whose own leaf has it."""
+"""Of a charge whose meter signs nothing."""
 encode_evidence_leaf: Final = Struct(">cB32sQQ32s32s").pack
 """Prefix, kind, CDR key, import Wh, export Wh, commitment, meter."""
 _encode_meterless_leaf: Final = Struct(">cB32sQQ32s").pack
@@ -65,7 +65,8 @@ class Leaf:
     Attributes:
         cdr_key: See `cdr_key_of`.
         commitment: To the evidence record, see `hashing.commitment`.
-        meter: Commitment to the meter's signed record, see `meter.meter_commitment`; `NO_METER` where there is none.
+        meter: Of a charge the commitment to its signed meter record (`meter.meter_commitment`), else `NO_METER`; of a
+            credit the key of the charge that it takes back, so that no dispute takes back the same again.
         due_e4: What the MSP owes the CPO; a credit CDR of a charge with a negative cost has it, too.
         credit_e4: What the CPO owes the MSP.
     """
@@ -129,7 +130,7 @@ def _keyed(pair_secret: bytes) -> hmac.HMAC:
 
 
 def leaf_of(cdr: CDR | CDRFigures, *, pair_secret: bytes, commitment: bytes, meter: bytes) -> Leaf:
-    """Return the leaf of an accepted CDR. A credit CDR's is the exact mirror of its original's, without its meter.
+    """Return the leaf of an accepted CDR. A credit CDR's is the exact mirror of its original's and names it as `meter`.
 
     Raises:
         MalformedLeaf: a number is out of range.
@@ -141,7 +142,9 @@ def leaf_of(cdr: CDR | CDRFigures, *, pair_secret: bytes, commitment: bytes, met
         import_wh=cdr.total_energy_import_wh,
         export_wh=cdr.total_energy_export_wh,
         commitment=commitment,
-        meter=NO_METER if cdr.is_credit else meter,
+        meter=cdr_key_of(cdr.party_id, cdr.credit_reference_id or "", pair_secret=pair_secret)
+        if cdr.is_credit
+        else meter,
         due_e4=max(0, cost_e4),
         credit_e4=max(0, -cost_e4),
     )

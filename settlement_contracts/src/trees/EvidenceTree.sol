@@ -9,7 +9,8 @@ import {MerkleTree} from "./MerkleTree.sol";
 /// @param importWh Energy drawn from the grid, in Wh.
 /// @param exportWh Energy fed in, in Wh.
 /// @param commitment keccak(0x02 || salt || the canonical evidence record).
-/// @param meter keccak(0x03 || salt || the meter's signed record); zero where no meter signed, and in a credit.
+/// @param meter Of a charge keccak(0x03 || salt || the meter's signed record), zero where no meter signed; of a credit the
+/// key of the charge that it takes back.
 struct EvidenceLeaf {
     uint8 kind;
     bytes32 cdrKey;

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emobility.domain.batch.leaf import NO_METER, LeafKind, cdr_key_of, leaf_of
+from emobility.domain.batch.leaf import LeafKind, cdr_key_of, leaf_of
 from emobility.domain.cdr import credit_of
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import Price
@@ -54,4 +54,4 @@ def test_a_credit_is_the_exact_mirror_of_its_original(cost_e4: int) -> None:
     assert charged.net_e4 == cost_e4 == -credited.net_e4
     assert (charged.import_wh, charged.export_wh) == (credited.import_wh, credited.export_wh)
     assert charged.cdr_key != credited.cdr_key
-    assert (charged.meter, credited.meter) == (METER, NO_METER)
+    assert (charged.meter, credited.meter) == (METER, charged.cdr_key)

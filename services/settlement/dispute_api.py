@@ -1,0 +1,131 @@
+"""The HTTP API of disputes: a party contests a CDR of a final statement, and sees how its cases stand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from emobility.domain.batch.disputes import DisputeKind
+from emobility.domain.batch.meter import meter_commitment
+from emobility.domain.identifiers import PartyId
+from emobility.runtime.access import Access
+from services.settlement.api import NoChain, NotUnderstood, answer, hash_of, hex_bytes, party_of, read_body
+from services.settlement.dispute_records import DisputeRecord
+from services.settlement.disputing import Contest, Disputing, GivenWord
+
+
+class WordRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A party's signature, where its key is not here; hex."""
+
+    deadline: datetime | None = None
+    signature: str | None = None
+
+    @property
+    def word(self) -> GivenWord | None:
+        """The word, if it is there. Raises `NotUnderstood`."""
+        if (self.deadline is None) != (self.signature is None):
+            raise NotUnderstood("a signature needs its deadline, and a deadline its signature")
+        if self.deadline is None or self.signature is None:
+            return None
+        if self.deadline.tzinfo is None:
+            raise NotUnderstood("a deadline names its time zone")
+        return GivenWord(deadline=self.deadline, signature=hex_bytes(self.signature))
+
+
+class DisputeRequest(WordRequest, frozen=True, kw_only=True):
+    """POST /{party}/disputes; `claimed_e4`: under PRICE what the CDR should cost, in ten-thousandths."""
+
+    statement: str
+    cdr: str
+    kind: DisputeKind
+    claimed_e4: int | None = None
+
+
+class DisputeAPI:
+    """Routes for all parties that settle here."""
+
+    def __init__(self, access: Access, disputing: Disputing | None) -> None:
+        self._access = access
+        self._disputing = disputing
+
+    def mount_on(self, app: FastAPI) -> None:
+        """Add the routes."""
+        for method, path, handler in (
+            ("POST", "/{party}/disputes", self.contest),
+            ("GET", "/{party}/disputes", self.list_disputes),
+            ("POST", "/{party}/disputes/{case}/defence", self.defend),
+            ("GET", "/{party}/meter-records/{cpo_id}/{cdr_id:path}", self.show_meter),
+        ):
+            app.add_api_route(path, self._guarded(handler), methods=[method])
+
+    def _guarded(
+        self, handler: Callable[[Disputing, Request, PartyId], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            party_id = party_of(request.path_params["party"])
+            await self._access.party(request, party_id)
+            if self._disputing is None:
+                raise NoChain
+            return await handler(self._disputing, request, party_id)
+
+        return guarded
+
+    async def contest(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+        """Contest a CDR."""
+        asked = await read_body(request, DisputeRequest)
+        if (asked.kind is DisputeKind.PRICE) != (asked.claimed_e4 is not None):
+            raise NotUnderstood("a price that is contested names the one that is claimed, and nothing else does")
+        contest = Contest(
+            statement_hash=hex_bytes(asked.statement),
+            cdr_id=asked.cdr,
+            kind=asked.kind,
+            claimed_e4=asked.claimed_e4,
+            word=asked.word,
+        )
+        return answer(shown_dispute(await disputing.contest(party_id, contest)), status=202)
+
+    async def list_disputes(self, disputing: Disputing, _: Request, party_id: PartyId) -> Response:
+        """List the disputes of a party's pairs, the newest first."""
+        return answer([shown_dispute(row) for row in await disputing.of_party(party_id)])
+
+    async def defend(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+        """Stand by an amount that the other party contests."""
+        asked = await read_body(request, WordRequest)
+        await disputing.defend(party_id, hash_of(request, "case"), asked.word)
+        return Response(status_code=202)
+
+    async def show_meter(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+        """Show what opens a CDR's `meter`, so that a party can check the commitment before it signs a statement."""
+        cpo_id = party_of(request.path_params["cpo_id"])
+        opened = await disputing.meter_opening(party_id, cpo_id, request.path_params["cdr_id"])
+        commitment = meter_commitment(opened.record, salt=opened.salt).hex()
+        shown = {"meter": commitment, "salt": opened.salt.hex(), "record": opened.record.packed.hex()}
+        return answer(shown | {"texts": list(opened.texts)})
+
+
+def shown_dispute(row: DisputeRecord) -> dict[str, Any]:
+    """Return a dispute as its parties see it; amounts in ten-thousandths."""
+    return {
+        "case": row.case_id.hex(),
+        "kind": row.kind.value,
+        "raised_by": row.party_id.code,
+        "cpo": row.cpo_id.code,
+        "emsp": row.emsp_id.code,
+        "cdr": row.cdr_id,
+        "statement": row.statement_hash.hex(),
+        "currency": row.currency,
+        "claimed_e4": row.claimed_e4,
+        "state": row.state.value,
+        "says": row.says,
+        "deadline": row.deadline,
+        "corrected_e4": row.corrected_e4,
+        "waits_for": row.waiting,
+        "resolver": row.resolver.hex(),
+        "raised_at": row.raised_at,
+        "decided_at": row.decided_at,
+    }
