@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -252,3 +254,37 @@ async def test_a_hosted_party_whose_registered_key_is_another_rests(hidden: Hidd
     (left, final) = await hidden.batches()
     assert (left.state, final.state) == (ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL)
     assert set(await hidden.waiting()) == {(CPO, MSP_2), (CPO_2, MSP_2)}
+
+
+class Crashed(BaseException):
+    """The process died here."""
+
+
+async def test_a_process_that_dies_between_any_two_steps_settles_each_statement_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for died_at in (1, 4, 9, 15, 21, 28):
+        async with open_settling() as here:
+            hidden = Hidden(here)
+            await hidden.open()
+            await hidden.charge()
+            units, begun = here.world.ports.units, 0
+            begin = units.begin
+
+            def begin_or_die() -> Any:
+                nonlocal begun
+                begun += 1
+                if begun == died_at:  # noqa: B023 - of this round
+                    raise Crashed
+                return begin()  # noqa: B023
+
+            monkeypatch.setattr(units, "begin", begin_or_die)
+            with contextlib.suppress(Crashed):
+                await hidden.follow()
+            monkeypatch.setattr(units, "begin", begin)
+
+            await hidden.later(timedelta(seconds=1))
+
+            assert await hidden.states() == {StatementState.FINAL}, died_at
+            assert await hidden.balances() == NETS, died_at
+            assert len(await here.world.told(StatementFinal)) == len(PAIRS), died_at

@@ -30,7 +30,7 @@ from services.settlement.deployment import Deployer
 from tests.chains import T0, ChainWorld, FakeWorld, an_anvil
 from tests.settling import COLLATERAL_E4, NUMBERS, PARTIES, SIGNERS, Settling, settling_on
 
-STEPS: Final = 45
+STEPS: Final = 22
 SALT: Final = b"s" * 32
 AMOUNTS_SALT: Final = b"a" * 32
 WORTH_SEEING: Final = (
@@ -181,7 +181,7 @@ async def test_the_book_in_python_does_what_the_bytecode_does(tmp_path: Path) ->
         both = [await settling_on(world) for world in (real, fake)]
         books = [await book_on(settling.world, settling) for settling in both]
         assert books[0] == books[1]
-        book, poster, seen = books[0], Poster(both[1], books[1], 4), set[bytes]()
+        book, poster, seen = books[0], Poster(both[1], books[1], 12), set[bytes]()
 
         for step in range(STEPS):
             traffic = await poster.call()
