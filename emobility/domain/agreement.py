@@ -87,6 +87,8 @@ class RoamingAgreement:
         dispute_period_h: Hours after receipt after which an undisputed CDR counts as accepted.
         credit_limit_e4: Most that may be open under `CREDIT_LINE`, or that a guarantor bears under `GUARANTEE`, in
             ten-thousandths of `currency`.
+        dispute_answer_h: Hours after which a dispute that the CPO did not answer by a credit stands: what is disputed
+            is not owed. None: no time is set.
         notice_period_d: Days between a notice that ends the agreement and its end; None: it may end at once.
         roaming_fee_e4: Fee per session the MSP pays to nobody but states to its driver, in ten-thousandths.
         rounding_policy: How CDRs are rounded; None: `EXACT`.
@@ -114,6 +116,7 @@ class RoamingAgreement:
     roaming_fee_e4: int = 0
     rounding_policy: RoundingPolicyName | None = None
     notice_period_d: int | None = None
+    dispute_answer_h: int | None = None
     cpo_signature: str | None = None
     emsp_signature: str | None = None
 
@@ -153,6 +156,12 @@ def cdr_due_at(agreement: RoamingAgreement, session_ended_at: datetime) -> datet
 def disputable_until(agreement: RoamingAgreement, received_at: datetime) -> datetime:
     """Return the moment from which an undisputed CDR counts as accepted."""
     return received_at + timedelta(hours=agreement.dispute_period_h)
+
+
+def answer_due_at(agreement: RoamingAgreement, disputed_at: datetime) -> datetime | None:
+    """Return the moment from which a dispute that was not answered stands; None: none is agreed."""
+    hours = agreement.dispute_answer_h
+    return None if hours is None else disputed_at + timedelta(hours=hours)
 
 
 def signing_bytes(agreement: RoamingAgreement) -> bytes:

@@ -118,7 +118,8 @@ def refuse_terms(terms: RoamingAgreement, *, signed: Sequence[RoamingAgreement],
         OfferRefused: it is incomplete, not the next one, not in the future, or overlaps another.
     """
     is_whole = _ID.fullmatch(terms.agreement_id) and terms.tariff_ids and len(terms.currency) == 3
-    if not is_whole or min(getattr(terms, name) for name in _NUMBERS) < 0 or (terms.notice_period_d or 0) < 0:
+    numbers = [*(getattr(terms, name) for name in _NUMBERS), terms.notice_period_d or 0, terms.dispute_answer_h or 0]
+    if not is_whole or min(numbers) < 0:
         raise OfferRefused(OfferRefusal.TERMS_INCOMPLETE, "an id, tariffs, a currency, and no number below zero")
     if terms.valid_until is not None and terms.valid_until <= terms.valid_from:
         raise OfferRefused(OfferRefusal.TERMS_INCOMPLETE, "it ends before it begins")

@@ -33,6 +33,7 @@ _SUGGESTED: Final = {
     "credit_limit_e4": "0",
     "roaming_fee_e4": "0",
     "notice_period_d": "30",
+    "dispute_answer_h": "720",
     "time_zone": "Europe/Amsterdam",
 }
 

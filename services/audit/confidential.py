@@ -15,8 +15,15 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Block, ChainReader, Log
 from services.audit.books import Books
 from services.audit.report import Check, Difference, amount_difference
-from services.audit.settlement_rows import SettlementRows, StatementKey
-from services.settlement.confidential import book_of, digest_of_net, hashes_of, settle_call, settling_id
+from services.audit.settlement_rows import SettlementRows
+from services.settlement.confidential_batches import (
+    book_of,
+    digest_of_net,
+    hashes_of,
+    key_of_sealed,
+    settle_call,
+    settling_id,
+)
 from services.settlement.confidential_finality import signers_of
 from services.settlement.confidential_records import (
     ConfidentialBatchRecord,
@@ -121,7 +128,7 @@ def check_party_nets(books: Books) -> Check:
             continue
         stated: dict[PartyId, int] = defaultdict(int)
         for each in sealed[batch.batch_id]:
-            statement = statements.get(_key(each))
+            statement = statements.get(key_of_sealed(each))
             found += [_difference(rule, _name(each), cause) for cause in _misplaced(each, statement, batch)]
             if statement is not None:
                 stated[each.cpo_id] += statement.due_e4 - statement.credit_e4
@@ -244,10 +251,6 @@ def _nets_by_batch(rows: SettlementRows) -> dict[bytes, list[PartyNetRecord]]:
     for each in sorted(rows.confidential.nets, key=lambda net: net.number):
         found[each.batch_id].append(each)
     return found
-
-
-def _key(each: SealedStatementRecord) -> StatementKey:
-    return each.cpo_id, each.agreement_id, each.version, each.sequence
 
 
 def _name(each: SealedStatementRecord) -> str:

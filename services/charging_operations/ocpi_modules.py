@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import structs
 
+from emobility.domain.agreement import NoAgreementInForce, answer_due_at
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.personal import SubjectErased, SubjectRestricted
 from emobility.domain.token import Token, TokenType
@@ -21,6 +23,7 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Page, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject, StatusCode
 from emobility.protocols.ocpi.v221 import ConnectionStatus, InterfaceRole, ModuleID
 from services.charging_operations.commands import CommandDesk
+from services.charging_operations.office import agreement_at
 from services.charging_operations.proposals import proposal_in
 from services.charging_operations.publishing import Publisher, newest_tariffs, partner
 from services.charging_operations.records import (
@@ -30,6 +33,7 @@ from services.charging_operations.records import (
     SESSION,
     SUBSCRIBER,
     TOKEN,
+    CDRRecord,
     DisputedAmount,
     DisputeRecord,
     SubscriberRecord,
@@ -261,9 +265,17 @@ class OCPIModules:
                 clause=posted.clause,
                 differences=tuple(DisputedAmount(**structs.asdict(each)) for each in posted.differences),
                 proposal=await proposal_in(posted, cdr.cdr, self.ports.vault.evidence),
+                answer_by=known.answer_by if known else await self._answer_by(unit, cdr),
             )
         )
         return known is None
+
+    async def _answer_by(self, unit: UnitOfWork, cdr: CDRRecord) -> datetime | None:
+        try:
+            agreement = await agreement_at(unit, cdr.party_id, cdr.emsp_id, cdr.cdr.charging_started_at)
+        except NoAgreementInForce:
+            return None
+        return answer_due_at(agreement, self.ports.clock.now())
 
     def _client_info(self) -> Interface:
         module = Interface(ModuleID.HUBCLIENTINFO.value, InterfaceRole.RECEIVER)

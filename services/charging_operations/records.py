@@ -318,7 +318,8 @@ class DisputeRecord:
     """An eMSP's quarrel with a CDR; `answer` is the credit that settled it, if any. Amounts in ten-thousandths.
 
     `clause`: what it rests on, as the eMSP cites it. `differences`: where amounts come apart. `proposal`: the amounts
-    of the replacement that would end it; None: the eMSP proposes none.
+    of the replacement that would end it; None: the eMSP proposes none. `answer_by`: what is disputed is not owed
+    where no credit answers by then; None: no time is agreed.
     """
 
     party_id: PartyId
@@ -333,6 +334,7 @@ class DisputeRecord:
     clause: str | None = None
     differences: tuple[DisputedAmount, ...] = ()
     proposal: ProposedCosts | None = None
+    answer_by: datetime | None = None
 
 
 class CommandState(StrEnum):

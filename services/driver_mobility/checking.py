@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement
+from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, answer_due_at
 from emobility.domain.cdr_check import (
     ARRIVAL_FAULTS,
     CDRDecision,
@@ -25,7 +25,7 @@ from emobility.domain.cdr_check import (
     SignatureVerdict,
     check_cdr,
 )
-from emobility.domain.clause import clause_broken, clause_of_acceptance
+from emobility.domain.clause import clause_broken, clause_of, clause_of_acceptance
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRS as CDR_TOPIC
@@ -43,10 +43,12 @@ from services.driver_mobility.metering import SignedRecordReused, signature_verd
 from services.driver_mobility.quoting import end_unbilled
 from services.driver_mobility.records import (
     CDRS,
+    DISPUTE,
     QUOTE,
     SESSION,
     CDRRecord,
     CDRState,
+    DisputeRecord,
     QuoteRecord,
 )
 from services.driver_mobility.session_quotes import frozen_hashes
@@ -325,6 +327,28 @@ class CDRChecking:
 
     async def _look_a_last_time(self, row: CDRRecord) -> bool:
         await self.look_again(row.party_id, row.cpo_id, row.session_id)
+        return True
+
+    async def end_unanswered(self, emsp_id: PartyId) -> int:
+        """Let disputes stand that their CPO did not answer in the time agreed; return how many.
+
+        What is disputed is not owed then; a credit that comes all the same ends the CDR as ever.
+        """
+        async with self._ports.units.begin() as unit:
+            open_ = await unit.table(DISPUTE).select({"party_id": emsp_id, "resolution": None})
+        return await deal_with_each(open_, self._end_unanswered, name=lambda row: f"dispute {row.cpo_id}/{row.cdr_id}")
+
+    async def _end_unanswered(self, row: DisputeRecord) -> bool:
+        async with self._ports.units.begin() as unit:
+            record = await self._locked_record(unit, row.party_id, row.cpo_id, row.cdr_id)
+            agreement = await self._agreement(unit, record)
+            due_at = None if agreement is None else answer_due_at(agreement, row.disputed_at)
+            if record.state is not CDRState.DISPUTED or due_at is None or due_at > self._ports.clock.now():
+                return False
+            assert agreement is not None, "the time is a term of it"
+            why = f"not answered in time, so it is not owed: {clause_of(agreement, 'dispute_answer_h')}"
+            await self._disputes.resolve(unit, record, resolution=why)
+            await unit.commit()
         return True
 
     async def deem_accepted(self, emsp_id: PartyId) -> int:

@@ -138,6 +138,7 @@ class DriverMobility:
         for emsp_id in parties:
             waited = await self.checking.end_waiting(emsp_id)
             deemed = await self.checking.deem_accepted(emsp_id)
+            await self.checking.end_unanswered(emsp_id)
             expired = await self._quoting.expire_unused(emsp_id)
             silent = await self._silent_charges.end(emsp_id)
             await self._erasing.sweep(emsp_id)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -53,6 +54,8 @@ LOOK_EVERY_S: Final = 2.0
 """Between two looks at the chain while something is missing."""
 STRETCH_BLOCKS: Final = 10_000
 """Of which events are asked for at once."""
+LOGS_PER_BLOCK_MAX: Final = 10_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 BEHIND: Final = "behind_chain"
 """Reason of `settlement_sending_held` while statements on the chain can't be made of our CDRs."""
 
@@ -215,7 +218,8 @@ class Adopting:
                 )
                 await unit.table(STATEMENT).put(proposed)
             await self._accept(unit, batch, given)
-            await unit.table(TRANSACTION).put(self._transaction(batch, log, sent))
+            after = timedelta(microseconds=log.block_number * LOGS_PER_BLOCK_MAX + log.index)
+            await unit.table(TRANSACTION).put(self._transaction(batch, log, sent, after=after))
             await unit.commit()
         _log.warning("settlement_batch_adopted", batch=batch.batch_id.hex(), statements=len(statements))
         self.metrics.befell("batch_adopted")
@@ -272,8 +276,13 @@ class Adopting:
                 )
                 await unit.table(ACCEPTANCE).put(acceptance)
 
-    def _transaction(self, batch: BatchRecord, log: Log, sent: ChainTransaction) -> TransactionRecord:
-        """Return the proposal on its way: `sending` follows it to its block, and has it noted as final."""
+    def _transaction(
+        self, batch: BatchRecord, log: Log, sent: ChainTransaction, *, after: timedelta
+    ) -> TransactionRecord:
+        """Return the proposal on its way: `sending` follows it to its block, and has it noted as final.
+
+        `after` keeps the chain's order, in which a pair's statements became final.
+        """
         return TransactionRecord(
             transaction_id=proposal_id(batch.batch_id),
             kind=TransactionKind.PROPOSE,
@@ -284,7 +293,7 @@ class Adopting:
             calldata=sent.calldata,
             state=TransactionState.SENT,
             hash=log.transaction_hash,
-            queued_at=self.ports.clock.now(),
+            queued_at=_EPOCH + after,
         )
 
     async def _overtaken(self) -> set[PairKey]:

@@ -18,8 +18,6 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function, MalformedCall
 from emobility.domain.batch.confidential import (
     STATEMENTS_MAX,
-    Amounts,
-    ConfidentialBook,
     PairNet,
     Salts,
     SealedStatement,
@@ -28,7 +26,6 @@ from emobility.domain.batch.confidential import (
     exposed,
     filled_up,
     hashes_hash,
-    net_digest,
     party_nets,
     posted_hash,
     salts_of,
@@ -42,6 +39,19 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
 from services.settlement.batching import key_of, refuse_difference
 from services.settlement.closing import StatementDiffers
+from services.settlement.confidential_batches import (
+    book_of,
+    digest_of_net,
+    key_of_sealed,
+    net_of_statements,
+    nets_of,
+    note_waiting,
+    sealed_in,
+    sealed_statement,
+    settle_call,
+    settling_id,
+    wait,
+)
 from services.settlement.confidential_records import (
     CONFIDENTIAL_BATCH,
     CONFIDENTIAL_BOOK,
@@ -248,7 +258,7 @@ class Confidential:
         async with self._ports.units.begin() as unit:
             where = {"currency": book.currency, "chain_id": book.chain_id, "batch_id": None}
             for sealed in await unit.table(SEALED_STATEMENT).select(where):
-                statement = await unit.table(STATEMENT).get_for_update(*_key(sealed))
+                statement = await unit.table(STATEMENT).get_for_update(*key_of_sealed(sealed))
                 if statement is None or statement.state is not StatementState.CLOSED:
                     continue
                 held_up = await self._held_up(unit, sealed)
@@ -265,7 +275,7 @@ class Confidential:
         if absent := [str(party) for party, signature in both if signature is None]:
             return f"the signature of {' and '.join(absent)} under the statement"
         if sealed.sequence > 1:
-            previous = await unit.table(STATEMENT).get(*_key(sealed)[:3], sealed.sequence - 1)
+            previous = await unit.table(STATEMENT).get(*key_of_sealed(sealed)[:3], sealed.sequence - 1)
             if previous is None or previous.state is not StatementState.FINAL:
                 return f"statement {sealed.sequence - 1} is not final"
         for party, _ in both:
@@ -388,7 +398,7 @@ class Confidential:
             sending = replace(current, state=ConfidentialBatchState.SENDING, waiting=None)
             await unit.table(CONFIDENTIAL_BATCH).put(sending)
             for sealed in await sealed_in(unit, batch.batch_id):
-                statement = await unit.table(STATEMENT).get_for_update(*_key(sealed))
+                statement = await unit.table(STATEMENT).get_for_update(*key_of_sealed(sealed))
                 assert statement is not None
                 moved = replace(statement, state=StatementState.PROPOSED, waiting="the chain")
                 await unit.table(STATEMENT).put(moved)
@@ -450,105 +460,13 @@ class Confidential:
                     await unit.table(PARTY_NET).put(replace(net, failed=failed[net.party_id]))
             for sealed in await sealed_in(unit, batch.batch_id):
                 await unit.table(SEALED_STATEMENT).put(replace(sealed, batch_id=None, position=None))
-                statement = await unit.table(STATEMENT).get_for_update(*_key(sealed))
+                statement = await unit.table(STATEMENT).get_for_update(*key_of_sealed(sealed))
                 assert statement is not None
                 back = replace(statement, state=StatementState.CLOSED, waiting=None)
                 await unit.table(STATEMENT).put(back)
             await unit.commit()
         _log.warning("settlement_confidential_batch_left", batch=batch.batch_id.hex(), reason=reason)
         return 1
-
-
-def sealed_statement(record: StatementRecord, *, cpo: int, msp: int, salts: Salts) -> SealedStatement:
-    """Return a statement as its parties sign it."""
-    amounts = Amounts(sum_root=record.sum_root, due_e4=record.due_e4, credit_e4=record.credit_e4)
-    return SealedStatement(
-        agreement=record.book_agreement,
-        cpo=cpo,
-        msp=msp,
-        count=record.count,
-        sequence=record.sequence,
-        period_end=record.period_end,
-        evidence_root=record.evidence_root,
-        amounts=amounts.sealed(salts.amounts),
-    )
-
-
-def book_of(record: ConfidentialBookRecord | ConfidentialBatchRecord) -> ConfidentialBook:
-    """Return the book as signatures name it."""
-    return ConfidentialBook(chain_id=record.chain_id, address=record.book)
-
-
-def hashes_of(batch: ConfidentialBatchRecord) -> tuple[bytes, ...]:
-    """Return the hashes that a batch posts."""
-    return tuple(batch.hashes[start : start + HASH_BYTES] for start in range(0, len(batch.hashes), HASH_BYTES))
-
-
-def digest_of_net(batch: ConfidentialBatchRecord, net: PartyNetRecord) -> bytes:
-    """Return what a party signs to accept a batch."""
-    return net_digest(
-        book_of(batch),
-        batch_id=batch.batch_id,
-        hashes_hash=hashes_hash(hashes_of(batch)),
-        party=net.number,
-        net_e4=net.net_e4,
-        nonce=net.nonce,
-    )
-
-
-def settle_call(batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]) -> bytes:
-    """Return the call that settles a batch whose parties all signed."""
-    words = []
-    for each in sorted(nets, key=lambda net: net.number):
-        assert each.signature is not None
-        words.append((each.number, each.net_e4, (each.signature[:32], each.signature[32:])))
-    return contracts.SETTLE.call(batch.batch_id, hashes_of(batch), words)
-
-
-def settling_id(batch_id: bytes) -> str:
-    """Return the id of the transaction that settles a batch."""
-    return f"settle/{batch_id.hex()}"
-
-
-async def nets_of(unit: UnitOfWork, batch_id: bytes) -> list[PartyNetRecord]:
-    """Return a batch's parties by number."""
-    return await unit.table(PARTY_NET).select({"batch_id": batch_id}, order_by=("number",))
-
-
-async def sealed_in(unit: UnitOfWork, batch_id: bytes) -> list[SealedStatementRecord]:
-    """Return a batch's statements by position."""
-    return await unit.table(SEALED_STATEMENT).select({"batch_id": batch_id}, order_by=("position",))
-
-
-async def net_of_statements(unit: UnitOfWork, batch: ConfidentialBatchRecord, party_id: PartyId) -> int:
-    """Return what a party gets on balance by its own statements in a batch, in ten-thousandths."""
-    net_e4 = 0
-    for sealed in await sealed_in(unit, batch.batch_id):
-        if party_id not in {sealed.cpo_id, sealed.emsp_id}:
-            continue
-        statement = await unit.table(STATEMENT).get(*_key(sealed))
-        assert statement is not None
-        pair_e4 = statement.due_e4 - statement.credit_e4
-        net_e4 += (pair_e4 if party_id == sealed.cpo_id else 0) - (pair_e4 if party_id == sealed.emsp_id else 0)
-    return net_e4
-
-
-async def note_waiting(unit: UnitOfWork, record: StatementRecord, reason: str) -> None:
-    """Say what a closed statement waits for."""
-    current = await unit.table(STATEMENT).get_for_update(*key_of(record))
-    if current is not None and current.state is StatementState.CLOSED and current.waiting != reason:
-        await unit.table(STATEMENT).put(replace(current, waiting=reason))
-
-
-async def wait(unit: UnitOfWork, record: StatementRecord, reason: str) -> int:
-    """Say what a closed statement waits for, in a unit of its own; no step was made."""
-    await note_waiting(unit, record, reason)
-    await unit.commit()
-    return 0
-
-
-def _key(sealed: SealedStatementRecord) -> tuple[PartyId, str, int, int]:
-    return sealed.cpo_id, sealed.agreement_id, sealed.version, sealed.sequence
 
 
 def _link(pair: PairNet) -> tuple[int, int]:

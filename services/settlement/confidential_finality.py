@@ -12,7 +12,7 @@ from emobility.events.settlement import StatementFinal
 from emobility.ports.chain import Block, ChainReader, TransactionReceipt
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.closing import name_of
-from services.settlement.confidential import hashes_of, nets_of, sealed_in
+from services.settlement.confidential_batches import hashes_of, key_of_sealed, nets_of, sealed_in
 from services.settlement.confidential_records import (
     CONFIDENTIAL_BATCH,
     ConfidentialBatchRecord,
@@ -46,8 +46,7 @@ async def note_final(unit: UnitOfWork, row: TransactionRecord, receipt: Transact
     await unit.table(CONFIDENTIAL_BATCH).put(final)
     became = 0
     for sealed in await sealed_in(unit, batch.batch_id):
-        key = sealed.cpo_id, sealed.agreement_id, sealed.version, sealed.sequence
-        statement = await unit.table(STATEMENT).get_for_update(*key)
+        statement = await unit.table(STATEMENT).get_for_update(*key_of_sealed(sealed))
         assert statement is not None
         if statement.final_at is not None:
             continue

@@ -11,7 +11,7 @@ from emobility.domain.receipt.making import confidential_place, sealed_shown
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
 from services.settlement.batching import key_of
-from services.settlement.confidential import book_of, hashes_of, nets_of, sealed_statement, settling_id
+from services.settlement.confidential_batches import book_of, hashes_of, nets_of, sealed_statement, settling_id
 from services.settlement.confidential_records import (
     CONFIDENTIAL_BATCH,
     SEALED_STATEMENT,

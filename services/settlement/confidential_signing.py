@@ -18,10 +18,11 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty, statement_of_party
 from services.settlement.access import ChainAccess
 from services.settlement.batching import key_of, refuse_difference
-from services.settlement.confidential import (
+from services.settlement.confidential_batches import (
     book_of,
     digest_of_net,
     hashes_of,
+    key_of_sealed,
     sealed_in,
     sealed_statement,
 )
@@ -111,7 +112,7 @@ class ConfidentialSigning:
         batch = await unit.table(CONFIDENTIAL_BATCH).get(net.batch_id)
         assert batch is not None
         own = [each for each in await sealed_in(unit, net.batch_id) if net.party_id in {each.cpo_id, each.emsp_id}]
-        statements = [await unit.table(STATEMENT).get(*_key(each)) for each in own]
+        statements = [await unit.table(STATEMENT).get(*key_of_sealed(each)) for each in own]
         return {
             "batch_id": batch.batch_id.hex(),
             "state": batch.state.value,
@@ -224,7 +225,3 @@ async def _open_net(
 def _refuse_another(party_id: PartyId, known: bytes, given: bytes) -> None:
     if known != given:
         raise AlreadyAccepted(f"{party_id} signed this with another signature")
-
-
-def _key(sealed: SealedStatementRecord) -> tuple[PartyId, str, int, int]:
-    return sealed.cpo_id, sealed.agreement_id, sealed.version, sealed.sequence

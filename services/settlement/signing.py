@@ -41,6 +41,7 @@ VARIANTS_MAX: Final = 64
 """Of one transaction; by then its offer has grown a thousandfold."""
 ROLES: Final = {
     TransactionKind.PROPOSE: contracts.PROPOSER_ROLE,
+    TransactionKind.SETTLE: contracts.PROPOSER_ROLE,
     TransactionKind.ANCHOR: contracts.ANCHOR_ROLE,
 }
 """What the receiver must have granted to whoever sends; the rest anybody may."""

@@ -124,6 +124,7 @@ contract ConfidentialInvariantsTest is Confidential {
     }
 
     /// @dev Solvent, zero sum, each signature once, forward only.
+    /// forge-config: default.invariant.depth = 64
     function invariant_TheHiddenBookIsRight() public view {
         uint256 sum = 0;
         for (uint32 party = 1; party <= 4; ++party) {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {BatteryPassport} from "../src/BatteryPassport.sol";
 import {RootAnchor} from "../src/RootAnchor.sol";
-import {IBatteryPassport} from "../src/interfaces/IBatteryPassport.sol";
 import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
 import {EvidenceLeaf} from "../src/trees/EvidenceTree.sol";
 import {packFigures} from "../src/types/PairFigures.sol";
@@ -84,15 +82,6 @@ contract GasTest is Settlement {
         vm.prank(_signer(1));
         anchor.anchor("kind", 1, NOW, "root");
         _snap("RootAnchor.anchor");
-    }
-
-    function test_Passport() public {
-        BatteryPassport passports = new BatteryPassport(address(this));
-        passports.grantRole(passports.ISSUER_ROLE(), address(this));
-        passports.issue(1, address(this), NOW, "made");
-        _snap("BatteryPassport.issue");
-        passports.append(1, IBatteryPassport.Kind.CHARGED, IBatteryPassport.Status.ORIGINAL, NOW, "charged");
-        _snap("BatteryPassport.append");
     }
 
     function _snap(string memory name) private {

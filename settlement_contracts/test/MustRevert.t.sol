@@ -3,12 +3,9 @@ pragma solidity 0.8.37;
 
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
-import {IERC721Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
-import {BatteryPassport} from "../src/BatteryPassport.sol";
 import {CollateralVault} from "../src/CollateralVault.sol";
 import {RootAnchor} from "../src/RootAnchor.sol";
-import {IBatteryPassport} from "../src/interfaces/IBatteryPassport.sol";
 import {ICollateralVault} from "../src/interfaces/ICollateralVault.sol";
 import {PartyRegistry} from "../src/PartyRegistry.sol";
 import {IPartyRegistry} from "../src/interfaces/IPartyRegistry.sol";
@@ -606,99 +603,6 @@ contract MustRevertTest is Settlement {
         );
     }
 
-    // PASSPORT
-
-    function test_ThePassportRefuses() public {
-        BatteryPassport passports = new BatteryPassport(address(this));
-        address target = address(passports);
-        _mustRevert(
-            "a stranger",
-            target,
-            STRANGER,
-            abi.encodeCall(IBatteryPassport.issue, (1, STRANGER, NOW, "x")),
-            _missing(STRANGER, passports.ISSUER_ROLE())
-        );
-        passports.grantRole(passports.ISSUER_ROLE(), address(this));
-        passports.issue(1, address(this), NOW - 100, "made");
-        _mustRevert(
-            "a battery twice",
-            target,
-            address(this),
-            abi.encodeCall(IBatteryPassport.issue, (1, address(this), NOW, "x")),
-            _words1(IERC721Errors.ERC721InvalidSender.selector, 0)
-        );
-        bytes4 moment = IBatteryPassport.BatteryPassportUnlikelyMoment.selector;
-        _notAppended(
-            target,
-            "the past",
-            IBatteryPassport.Kind.CHARGED,
-            IBatteryPassport.Status.ORIGINAL,
-            NOW - 101,
-            abi.encodeWithSelector(moment, 1, NOW - 100, NOW - 101)
-        );
-        _notAppended(
-            target,
-            "the future",
-            IBatteryPassport.Kind.CHARGED,
-            IBatteryPassport.Status.ORIGINAL,
-            NOW + 1,
-            abi.encodeWithSelector(moment, 1, NOW - 100, NOW + 1)
-        );
-        bytes4 order = IBatteryPassport.BatteryPassportOutOfOrder.selector;
-        _notAppended(
-            target,
-            "a second birth",
-            IBatteryPassport.Kind.MANUFACTURED,
-            IBatteryPassport.Status.ORIGINAL,
-            NOW,
-            abi.encodeWithSelector(order, 1, 0, 0)
-        );
-        _mustRevert(
-            "another than the custodian",
-            target,
-            STRANGER,
-            abi.encodeCall(
-                IBatteryPassport.append, (1, IBatteryPassport.Kind.CHARGED, IBatteryPassport.Status.ORIGINAL, NOW, "x")
-            ),
-            abi.encodeWithSelector(IBatteryPassport.BatteryPassportNotCustodian.selector, 1, STRANGER)
-        );
-        bytes4 back = IBatteryPassport.BatteryPassportStatusGoesBack.selector;
-        passports.append(1, IBatteryPassport.Kind.SECOND_LIFE, IBatteryPassport.Status.REUSED, NOW, "used");
-        _notAppended(
-            target,
-            "original again",
-            IBatteryPassport.Kind.CHARGED,
-            IBatteryPassport.Status.ORIGINAL,
-            NOW,
-            abi.encodeWithSelector(back, 1, IBatteryPassport.Status.REUSED, 0)
-        );
-        passports.append(1, IBatteryPassport.Kind.RETIRED, IBatteryPassport.Status.WASTE, NOW, "waste");
-        _notAppended(
-            target,
-            "no longer waste",
-            IBatteryPassport.Kind.CHARGED,
-            IBatteryPassport.Status.REUSED,
-            NOW,
-            abi.encodeWithSelector(back, 1, IBatteryPassport.Status.WASTE, IBatteryPassport.Status.REUSED)
-        );
-        passports.append(1, IBatteryPassport.Kind.RECYCLED, IBatteryPassport.Status.WASTE, NOW, "gone");
-        _notAppended(
-            target,
-            "after the end",
-            IBatteryPassport.Kind.CHARGED,
-            IBatteryPassport.Status.WASTE,
-            NOW,
-            abi.encodeWithSelector(order, 1, IBatteryPassport.Kind.RECYCLED, IBatteryPassport.Kind.CHARGED)
-        );
-        _mustRevert(
-            "one that is not",
-            target,
-            address(this),
-            abi.encodeCall(IBatteryPassport.passport, (2)),
-            _words1(IERC721Errors.ERC721NonexistentToken.selector, 2)
-        );
-    }
-
     // HOW A CASE IS TRIED
 
     function _mustRevert(string memory what, address target, address sender, bytes memory call, bytes memory expected)
@@ -860,18 +764,6 @@ contract MustRevertTest is Settlement {
             ),
             expected
         );
-    }
-
-    function _notAppended(
-        address target,
-        string memory what,
-        IBatteryPassport.Kind kind,
-        IBatteryPassport.Status status,
-        uint64 happenedAt,
-        bytes memory expected
-    ) private {
-        bytes memory call = abi.encodeCall(IBatteryPassport.append, (1, kind, status, happenedAt, "x"));
-        _mustRevert(what, target, address(this), call, expected);
     }
 
     function _copy(ISettlementBook.Acceptance memory acceptance)

@@ -52,7 +52,7 @@ def books(settled: Books) -> Books:
     copied = replace(settled, money=copy.copy(settled.money), settlement=copy.copy(settled.settlement))
     for rows in (copied.money, copied.settlement):
         for each in fields(rows):
-            setattr(rows, each.name, list(getattr(rows, each.name)))
+            setattr(rows, each.name, copy.copy(getattr(rows, each.name)))
     return copied
 
 

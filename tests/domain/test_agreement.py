@@ -130,6 +130,7 @@ CHANGED: dict[str, Any] = {
     "signed_meter_policy": SignedMeterPolicy.REQUIRED,
     "roaming_fee_e4": 1,
     "notice_period_d": 30,
+    "dispute_answer_h": 720,
     "rounding_policy": RoundingPolicyName.COINS_TOTAL,
 }
 

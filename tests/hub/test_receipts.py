@@ -19,7 +19,8 @@ from emobility.protocols.ocpi.client import OCPIClient
 from emobility.protocols.ocpi.receipt_checking import ReceiptFalse, check_receipt
 from emobility.protocols.ocpi.v221 import InterfaceRole
 from roaming_hub.receipt_documents import RECEIPTS_MODULE
-from roaming_hub.receipt_records import RECEIPT, RECEIPT_BATCH
+from roaming_hub.receipt_records import RECEIPT, RECEIPT_BATCH, ReceiptRow
+from roaming_hub.receipts import Receipts
 from roaming_hub.service import HUB
 from tests.hub.test_signed_messages import CDR, SignedWorld, a_world, with_body
 from tests.hub.world import CPO, HUB_ORIGIN, INTERNAL_TOKEN, MSP, NSP
@@ -167,6 +168,30 @@ async def test_a_receipt_is_for_its_sender_and_receiver_and_for_nobody_else(worl
     assert sorted(each["receipt"]["from_party"] for each in of_cpo) == ["BE-NSP", "NL-TNM"]
     assert len(msgspec.json.decode(of_operator.body)) == 3
     assert by_nobody.status == 401
+
+
+async def test_what_another_process_bound_meanwhile_is_not_bound_again(world: SignedWorld) -> None:
+    ours, others = world.hub.receipts, Receipts(world.hub.ports, HUB)
+    await world.send(correlation_id="c-1")
+    assert await ours.bind() == 1
+    await world.send(correlation_id="c-2")
+    looked, unbound = [0], Receipts._unbound
+
+    async def just_before(unit: Any) -> list[ReceiptRow]:
+        rows = await unbound(unit)
+        looked[0] += 1
+        if looked[0] == 1:
+            assert await others.bind() == 1
+        return rows
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ours, "_unbound", just_before)
+        assert await ours.bind() == 0
+
+    async with world.hub.ports.units.begin() as unit:
+        numbers = [row.batch_number for row in await unit.table(RECEIPT).select(order_by=("at",))]
+        assert [batch.count for batch in await unit.table(RECEIPT_BATCH).select()] == [1, 1]
+    assert sorted(numbers, key=str) == [1, 2]
 
 
 # Days

@@ -21,6 +21,7 @@ from emobility.domain.party_claims import PartyEntry
 from emobility.ports.http import TIMEOUT_S, HttpResponse
 from emobility.ports.party_keys import KeyAlgorithm
 from emobility.ports.ports import Ports
+from emobility.protocols.ocpi import signing
 from emobility.protocols.ocpi.client import AnswerNotAuthentic, PeerFailed, PeerRefused, SignatureRefusedAtPeer
 from emobility.protocols.ocpi.host import OCPIHost
 from emobility.protocols.ocpi.party_keys import (
@@ -45,6 +46,9 @@ from emobility.protocols.ocpi.signing import (
 )
 from emobility.protocols.ocpi.status import InvalidParameters
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
+from ocpi_check import objects
+from ocpi_check.wire import Party as Owner
+from ocpi_check.wire import write_json
 from roaming_hub.service import HUB, RoamingHub, build
 from tests.hub.world import CPO, HUB_ORIGIN, INTERNAL_TOKEN, MSP, START, memory_ports, settings
 
@@ -123,7 +127,7 @@ class SignedWorld:
         return await client.post(module, RECEIVER, path, body, to_party=MSP, correlation_id=correlation_id)
 
 
-async def a_world(*, share_keys: bool = True) -> SignedWorld:
+async def a_world(*, share_keys: bool = True, msp_version: str = "2.2.1") -> SignedWorld:
     """A hub, a CPO and an MSP, each with rows of its own; `share_keys`: as if one installation hosted them all."""
     clock, randomness, wire = VirtualClock(START), SeededRandomness(7), Wire()
     hub = build(settings(), memory_ports(wire, clock, randomness))
@@ -136,8 +140,8 @@ async def a_world(*, share_keys: bool = True) -> SignedWorld:
                 for party in (HUB, CPO, MSP):
                     await ensure_own_key(unit, party, ports.signer, now=clock.now())
                 await unit.commit()
-    for each, role in zip(parties, (Role.CPO, Role.EMSP), strict=True):
-        await _join(world, each, role)
+    for each, role, version in zip(parties, (Role.CPO, Role.EMSP), ("2.2.1", msp_version), strict=True):
+        await _join(world, each, role, version)
     return world
 
 
@@ -173,7 +177,7 @@ async def _anyone(_: Any, __: PartyId) -> None:
     return
 
 
-async def _join(world: SignedWorld, each: Party, role: Role) -> None:
+async def _join(world: SignedWorld, each: Party, role: Role, version: str) -> None:
     async with each.host.ports.units.begin() as unit:
         await each.host.add_party(unit, each.party, role=role, business_name="x")
         await unit.commit()
@@ -187,7 +191,7 @@ async def _join(world: SignedWorld, each: Party, role: Role) -> None:
     )
     token_a = msgspec.json.decode(invited.body)["token_a"]
     await each.host.register(
-        each.party, versions_url=f"{HUB_ORIGIN}/hub/ocpi/versions", token_a=token_a, version="2.2.1"
+        each.party, versions_url=f"{HUB_ORIGIN}/hub/ocpi/versions", token_a=token_a, version=version
     )
 
 
@@ -261,6 +265,46 @@ async def test_a_command_whose_response_url_the_hub_replaced_is_proven_with_its_
     assert heard.signed is not None
     assert heard.signed.presented.by_party.key.party_id == MSP
     assert heard.signed.presented.target == "2.2.1/commands/sender/STOP_SESSION/1"
+
+
+async def test_what_the_hub_says_in_another_version_is_proven_by_the_original_and_the_hubs_own_signature() -> None:
+    world = await a_world(msp_version="2.3.0")
+    sent = write_json(objects.cdr(Owner("NL", "TNM"), Owner("DE", "MSP"), "CDR1", START, "2.2.1"))
+
+    answer = await world.send(sent)
+
+    [call] = world.msp.got
+    passed = world.wire.last(world.msp.origin)
+    assert answer.http_status == 200
+    assert "/2.3.0/" in passed.url
+    assert b"before_taxes" in passed.body
+    assert b"before_taxes" not in sent
+    assert call.signed is not None
+    assert call.signed.is_proven
+    assert call.signed.presented.by_party.key.party_id == CPO
+    assert call.signed.presented.by_hub is not None
+    assert call.signed.presented.by_hub.key.party_id == HUB
+
+
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        with_body(lambda body: body.replace(b'"before_taxes":0.33', b'"before_taxes":0.34', 1)),
+        with_body(lambda body: body[:-1] + b',"more":1}'),
+        with_headers(content_digest="sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:"),
+    ],
+    ids=["another amount", "one field more", "another digest"],
+)
+async def test_attack_what_was_said_in_another_version_and_changed_after_the_hub_is_refused(meddle: Meddle) -> None:
+    world = await a_world(msp_version="2.3.0")
+    world.wire.meddles_at, world.wire.meddle = world.msp.origin, meddle
+    sent = write_json(objects.cdr(Owner("NL", "TNM"), Owner("DE", "MSP"), "CDR1", START, "2.2.1"))
+
+    with pytest.raises(SignatureRefusedAtPeer):
+        await world.send(sent)
+
+    assert world.msp.got == []
+    assert world.wire.last(world.msp.origin).body != sent
 
 
 async def test_pages_are_followed_signed(world: SignedWorld) -> None:
@@ -377,7 +421,10 @@ async def test_a_message_that_was_held_back_too_long_is_refused(world: SignedWor
         await world.send()
 
 
-async def test_what_was_seen_is_forgotten_when_it_would_be_too_old_anyway(world: SignedWorld) -> None:
+async def test_what_was_seen_is_forgotten_when_it_would_be_too_old_anyway(
+    world: SignedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing, "PURGE_EVERY_S", 0.0)
     for _ in range(3):
         await world.send()
         world.clock.step_to(world.clock.now() + timedelta(minutes=10))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from emobility.domain.cdr import CDR
 from emobility.domain.money import Price
 from emobility.protocols.ocpi.v221 import write
+from tests.mobility.conftest import agreement, sign
 
 
 def dearer(cdr: CDR) -> CDR:
@@ -64,3 +66,27 @@ async def test_the_operator_of_the_msp_sees_what_was_proposed(memory_world: Any)
     (row,) = await memory_world.call("GET", "/NL-EMA/disputes")
 
     assert (row["cdr_id"], row["proposal"]["total_cost"]["excl_e4"]) == ("S1", 30_000)
+
+
+async def test_a_dispute_that_nobody_answers_in_the_time_agreed_stands(memory_world: Any) -> None:
+    world = memory_world
+    await sign(world, agreement(version=2, dispute_answer_h=48))
+    dispute = await disputed(world, dearer)
+
+    async def resolution() -> str | None:
+        (row,) = await world.call("GET", "/NL-EMA/disputes")
+        return None if row["resolution"] is None else str(row["resolution"])
+
+    world.clock.step_by(timedelta(hours=47))
+    await world.service.sweep()
+    before = await resolution()
+    world.clock.step_by(timedelta(hours=2))
+    await world.service.sweep()
+    stands = await resolution()
+    await world.cpo.post_wire(write(dispute.proposed_credit))
+    await world.quiet()
+
+    assert before is None
+    assert stands == "not answered in time, so it is not owed: agreement NL-TNM/NL-EMA/TNM-EMA v2 §dispute_answer_h"
+    assert (await world.cdr_states())["S1"] == "CREDITED", "an answer that comes late ends it all the same"
+    assert await resolution() == "credited by S1-C"

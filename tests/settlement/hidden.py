@@ -10,9 +10,11 @@ from emobility.adapters.chain_signing import LocalChainSigner
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.domain.identifiers import PartyId
+from emobility.events.settlement import SETTLEMENT
 from services.settlement.confidential_records import CONFIDENTIAL_BATCH, ConfidentialBatchRecord
 from services.settlement.deployment import CurrencyContracts, Deployment
 from services.settlement.opening import PLAY_MONEY_E4
+from services.settlement.payables import take_final_statements
 from services.settlement.records import DEPLOYMENT, PARTY, StatementRecord, StatementState
 from tests.settlement.settling import Settling
 from tests.settlement.world import CPO, MSP, a_cdr, accepted, terms
@@ -66,6 +68,10 @@ class Hidden:
 
     async def follow(self) -> None:
         await self.here.follow(self.follower)
+        told = [each async for each in self.here.world.ports.event_log.read([SETTLEMENT])]
+        async with self.here.world.ports.units.begin() as unit:
+            await take_final_statements(unit, told)
+            await unit.commit()
 
     async def later(self, by: timedelta) -> None:
         self.here.world.clock.step_by(by)

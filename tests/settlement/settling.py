@@ -13,6 +13,7 @@ from emobility.adapters.chain_signing import party_signer, proposer_signer, reco
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch import contracts
 from emobility.domain.identifiers import PartyId
+from emobility.events.settlement import SETTLEMENT
 from emobility.ports.chain import Log
 from emobility.ports.chain_signer import ChainSigner, TransactionSigner, UnsignedTransaction
 from emobility.runtime.settings import Settings
@@ -26,6 +27,7 @@ from services.settlement.closing import Closing
 from services.settlement.crash_points import CrashPoint
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings
+from services.settlement.payables import take_final_statements
 from services.settlement.records import (
     BATCH,
     DEPLOYMENT,
@@ -166,6 +168,10 @@ class Settling:
     async def audit(self) -> AuditReport:
         """Audit rows and chain."""
         await self.store_deployment()
+        told = [each async for each in self.world.ports.event_log.read([SETTLEMENT])]
+        async with self.world.ports.units.begin() as unit:
+            await take_final_statements(unit, told)
+            await unit.commit()
         report, _ = await audited(self.world.ports, chain=self.chain.chain)
         return report
 

@@ -15,6 +15,7 @@ from emobility.adapters.chain_signing import party_signer
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.banking.account import BankAccount
 from emobility.domain.banking.matching import Outcome
+from emobility.domain.banking.payout import end_to_end_id
 from emobility.domain.batch.typed_data import Book, discharge_digest
 from emobility.domain.identifiers import PartyId
 from emobility.protocols.iso20022.pain import Mandate, MandateScheme
@@ -323,7 +324,8 @@ async def test_currencies_stand_side_by_side_and_are_never_set_off(memory_desk: 
         for at, currency in enumerate(currencies):
             sign = -1 if currency == "EUR" else 1  # what is credited in one lowers nothing in another
             row = replace(payable, agreement_id=currency, currency=currency, net_cents=sign * (100 + at), vat_cents=0)
-            await unit.table(PAYABLE).put(replace(row, end_to_end_id=f"WR{currency}", statement_hash=bytes([at] * 32)))
+            named = bytes([at] * 32)
+            await unit.table(PAYABLE).put(replace(row, end_to_end_id=end_to_end_id(named), statement_hash=named))
         await unit.commit()
     for currency in currencies:
         for party_id, account in ((CPO, TNM), (MSP, ZON)):

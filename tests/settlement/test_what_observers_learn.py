@@ -18,7 +18,7 @@ from emobility.domain.batch.confidential import (
     salts_of,
 )
 from emobility.domain.identifiers import PartyId
-from services.settlement.confidential import sealed_statement
+from services.settlement.confidential_batches import sealed_statement
 from services.settlement.records import AGREEMENT, StatementState
 from tests.settlement.chain_observer import ChainObserver
 from tests.settlement.hidden import CPO_2, MSP_2, NETS, PAIRS, Hidden

@@ -67,8 +67,12 @@ class Database:
     async def short_connection(self) -> AsyncIterator[Connection]:
         """Lend an autocommitting connection for a statement or two. Raises `DatabaseUnavailable`, `UnitConflict`."""
         with translated():
-            async with self.short.connection() as connection:
+            connection = await self.short.getconn()
+            try:
+                # Not as the connection's own context, which commits: nothing here is in a transaction at its end.
                 yield connection
+            finally:
+                await self.short.putconn(connection)
 
 
 def connection_options(*, durable: bool) -> dict[str, Any]:

@@ -205,3 +205,15 @@ HIDDEN_BATCH_EXISTS: Final = Function("ConfidentialBookBatchExists(bytes32)")
 HIDDEN_UNSUITABLE_COUNT: Final = Function("ConfidentialBookUnsuitableCount(uint256)")
 PARTIES_NOT_ASCENDING: Final = Function("ConfidentialBookPartiesNotAscending(uint256)")
 HIDDEN_WRONG_SIGNER: Final = Function("ConfidentialBookWrongSigner(uint32,uint64)")
+
+# BatteryPassport
+
+ISSUER_ROLE: Final = keccak256(b"ISSUER_ROLE")
+ISSUE_PASSPORT: Final = Function("issue(uint256,address,uint40,bytes32)")
+APPEND_TO_PASSPORTS: Final = Function("append((uint256,uint256,bytes32)[])")
+TRANSFER_CUSTODY: Final = Function(f"transferCustody(uint256[],address,uint256,uint64,{SIGNATURE},{SIGNATURE})")
+SUCCEED_BY: Final = Function("succeedBy(uint256[],uint256[],uint40,bytes32)")
+PASSPORT: Final = Function("passport(uint256)", "((bytes24,uint40,uint16,uint8,uint8))")
+CUSTODY_NONCE: Final = Function("nonceOf(address)", "(uint256)")
+LIFECYCLE_RECORDED: Final = Function("LifecycleRecorded(uint256,uint256,bytes32)")
+SUCCESSION: Final = Function("Succession(bytes32,uint256[],uint256[])")

@@ -71,7 +71,8 @@ CLOCK_SKEW_MAX: Final = timedelta(seconds=60)
 """How far the clocks of two parties may differ."""
 SEEN_FOR: Final = MESSAGE_AGE_MAX + 2 * CLOCK_SKEW_MAX
 """How long a signature is remembered: until it would be too old, if its maker's clock was ahead."""
-PURGE_EVERY: Final = timedelta(seconds=10)
+PURGE_EVERY_S: Final = 10.0
+"""By the transport's clock: business time may be stepped by hours with each message."""
 PURGE_ROWS: Final = 5_000
 
 
@@ -473,7 +474,7 @@ class _Seen:
         self._waiting: dict[tuple[PartyId, str, str], SeenSignature] = {}
         self._next: asyncio.Task[set[tuple[PartyId, str, str]]] | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._purged_at: datetime | None = None
+        self._purged_at_s = float("-inf")
 
     async def enter(self, own_party: PartyId, presented: Presented) -> None:
         """Remember a request. Raises `SignatureRefused` for one that came before."""
@@ -496,22 +497,24 @@ class _Seen:
         """Store what waits; return which of it was there."""
         async with self._one_at_a_time:
             entries, self._waiting, self._next = list(self._waiting.values()), {}, None
-            await self._purge(self._ports.clock.now())
+            await self._purge()
             # What a crash of the database forgets could be repeated for `SEEN_FOR` at most.
             repeated = await self._ports.units.insert_all(SEEN_SIGNATURE, entries, is_repeatable=True)
         return {(each.own_party, each.signer, each.nonce) for each in repeated}
 
-    async def _purge(self, now: datetime) -> None:
-        if self._purged_at is not None and now - self._purged_at < PURGE_EVERY:
+    async def _purge(self) -> None:
+        now_s = self._ports.timer.monotonic_s()
+        if now_s - self._purged_at_s < PURGE_EVERY_S:
             return
         async with self._ports.units.begin() as unit:
             table = unit.table(SEEN_SIGNATURE)
-            old = await table.select(before=("expires_at", now), limit=PURGE_ROWS)
+            old = await table.select(before=("expires_at", self._ports.clock.now()), limit=PURGE_ROWS)
             for each in old:
                 await table.remove(each.own_party, each.signer, each.nonce)
             if old:
                 await unit.commit(is_repeatable=True)
-        self._purged_at = now if len(old) < PURGE_ROWS else None
+        if len(old) < PURGE_ROWS:
+            self._purged_at_s = now_s
 
 
 def hubs_of(roles: Iterable[PeerRole]) -> set[PartyId]:

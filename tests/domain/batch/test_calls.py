@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ CONTRACTS = (
     "MeterEvidence",
     "RootAnchor",
 )
+CONTRACTS = tuple(sorted(path.stem for path in (Path(settlement_contracts.__file__).parent / "abi").glob("*.json")))
 STATEMENTS = st.builds(
     PairStatement,
     agreement=HASHES,

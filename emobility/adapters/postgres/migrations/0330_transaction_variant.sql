@@ -12,11 +12,6 @@ CREATE TABLE settlement_transaction_variant (
 );
 CREATE INDEX settlement_transaction_variant_of ON settlement_transaction_variant (transaction_id, signed_at);
 
--- A transaction that only fills a gap of nonces is of no batch either.
-ALTER TABLE settlement_transaction DROP COLUMN batch_proposed;
-ALTER TABLE settlement_transaction ADD COLUMN batch_proposed BYTEA
-    GENERATED ALWAYS AS (CASE WHEN kind IN ('ANCHOR', 'FILL') THEN NULL ELSE batch_id END) STORED REFERENCES settlement_batch;
-
 -- One process sends. Its fence number grows with each change of hands, and nothing is signed under an older one.
 CREATE TABLE settlement_lease (
     name TEXT NOT NULL,
