@@ -150,6 +150,7 @@ async def settling_on(world: ChainWorld) -> Settling:
             cpo=NUMBERS[cpo],
             msp=NUMBERS[msp],
             currency="EUR",
+            number=int(mode),
             mode=mode,
             credit_limit_e4=LIMIT_E4 if mode is BookMode.CREDIT_LINE else 0,
             deadline=T0 + timedelta(days=30),

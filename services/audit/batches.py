@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from emobility.domain.batch.calls import Acceptance, fund_call, propose_call
+from emobility.domain.batch.calls import accept_call, fund_call, propose_call
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.statement import pairs_hash
 from emobility.domain.batch.typed_data import batch_id_of
@@ -18,7 +18,7 @@ from emobility.domain.identifiers import PartyId
 from services.audit.books import Books
 from services.audit.report import Check, Difference
 from services.audit.settlement_rows import SettlementRows
-from services.settlement.batching import book_of, key_of, pairs_of
+from services.settlement.batching import book_of, key_of, pairs_of, words_of
 from services.settlement.closing import name_of, pair_statement
 from services.settlement.records import (
     IN_FLIGHT,
@@ -35,7 +35,7 @@ from services.settlement.records import (
 STATES_IN: Final = {
     BatchState.COLLECTING: {StatementState.CLOSED},
     BatchState.SENDING: {StatementState.PROPOSED},
-    BatchState.FINAL: {StatementState.FINAL, StatementState.UNFUNDED},
+    BatchState.FINAL: set(StatementState) - {StatementState.CLOSED, StatementState.PROPOSED},
 }
 """Of statements, while their batch is in this state."""
 SIGNATURE_BYTES: Final = 64
@@ -113,9 +113,11 @@ def check_acceptances(books: Books) -> Check:
             if len(each.signature) != SIGNATURE_BYTES:
                 found.append(_difference(rule, scope, "it is no compact signature", "signatures"))
         if batch.state is not BatchState.COLLECTING:
-            for absent in sorted(set(pairs) - set(given[batch.batch_id])):
-                cause = f"it is {batch.state} without the party's signature"
-                found.append(_difference(rule, f"{batch.batch_id.hex()}/{absent}", cause, "signatures"))
+            # With one signature it goes into the book once the other side's time is up, and waits there for its window.
+            signed = given[batch.batch_id].keys()
+            unsigned = [each for each in statements.get(batch.batch_id, []) if not signed & {each.cpo_id, each.emsp_id}]
+            cause = f"it is {batch.state} without a signature"
+            found += [_difference(rule, str(name_of(each)), cause, "signatures") for each in unsigned]
     for stray in rows.acceptances:
         if (stray.batch_id, stray.party_id) not in known:
             scope = f"{stray.batch_id.hex()}/{stray.party_id}"
@@ -144,8 +146,10 @@ def check_transactions(books: Books) -> Check:
         found += [
             _difference(rule, batch.batch_id.hex(), cause, "transactions") for cause in _out_of_step(batch, proposals)
         ]
-        calls = _calls(statements.get(batch.batch_id, []), batch, list(given[batch.batch_id].values()))
         for each in of_batch[batch.batch_id]:
+            # A signature that came after the proposal is in a call of its own.
+            words = [word for word in given[batch.batch_id].values() if word.signed_at <= each.queued_at]
+            calls = _calls(statements.get(batch.batch_id, []), batch, words)
             causes = [*_incomplete(each), *_other_call(each, batch, calls)]
             found += [_difference(rule, each.transaction_id, cause, "transactions") for cause in causes]
     known = {batch.batch_id for batch in rows.batches}
@@ -201,14 +205,12 @@ def _calls(
     statements: list[StatementRecord], batch: BatchRecord, given: list[AcceptanceRecord]
 ) -> dict[TransactionKind, bytes]:
     """Return the calls that follow from a batch's rows; none where no call can be made of them."""
-    acceptances = [
-        Acceptance(party=each.number, pairs=int.from_bytes(each.pairs, "big"), signature=each.signature)
-        for each in sorted(given, key=lambda each: each.number)
-    ]
+    acceptances = words_of(given)
     try:
         pairs = [pair_statement(each) for each in statements]
         return {
             TransactionKind.PROPOSE: propose_call(batch.batch_id, pairs, acceptances),
+            TransactionKind.ACCEPT: accept_call(batch.batch_id, pairs, acceptances),
             TransactionKind.FUND: fund_call(batch.batch_id, pairs),
         }
     except EmobilityError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from emobility.adapters.chain_signing import recovered_address
 from emobility.domain.agreement import SettlementMode
-from emobility.domain.batch.statement import PairStatement
+from emobility.domain.batch.statement import Statement
 from emobility.domain.batch.typed_data import BookMode, acceptance_digest
 from services.audit.books import Books
 from services.audit.chain_sight import BookSight, ChainSight, ProposedBatch
@@ -113,7 +113,7 @@ def _proposed(sight: ChainSight, batch: BatchRecord) -> ProposedBatch | None:
     return None if book is None else book.proposed.get(batch.batch_id)
 
 
-def final_statements(rows: SettlementRows, book: BookSight) -> Iterator[PairStatement]:
+def final_statements(rows: SettlementRows, book: BookSight) -> Iterator[Statement]:
     """Yield what must have moved money in a book: what is final here and, of others' batches, what is final there.
 
     Of a batch with a transaction on its way the book alone knows.
@@ -147,7 +147,7 @@ def check_collateral(books: Books, sight: ChainSight) -> Check:
         compared += len(book.collateral) + 1  # the balances, and their total
         for number, balance in sorted(book.collateral.items()):
             paid_in = book.deposited.get(number, 0) - book.withdrawn.get(number, 0)
-            expected = paid_in + moved_e4[number] * book.units_per_e4
+            expected = paid_in + moved_e4[number] * book.units_per_e4 + book.taken.get(number, 0)
             if balance != expected:
                 scope = f"{currency}/{sight.numbers.get(number, number)}"
                 cause = f"paid in less paid out is {paid_in}, statements moved {moved_e4[number]} e4"
@@ -165,11 +165,12 @@ def check_collateral(books: Books, sight: ChainSight) -> Check:
 def _moved_e4(books: Books, sight: ChainSight, book: BookSight) -> dict[int, int]:
     """Return what a currency's books moved to each party, by number; below zero from it."""
     moved_e4: dict[int, int] = defaultdict(int)
-    for each in final_statements(books.settlement, book):
-        state = book.agreements.get(each.agreement)
+    nets = [(each.agreement, each.net_e4) for each in final_statements(books.settlement, book)]
+    for agreement, net_e4 in (*nets, *book.corrected_e4.items()):
+        state = book.agreements.get(agreement)
         if state is not None and state.mode is BookMode.PREFUNDED:
-            moved_e4[state.cpo] += each.net_e4
-            moved_e4[state.msp] -= each.net_e4
+            moved_e4[state.cpo] += net_e4
+            moved_e4[state.msp] -= net_e4
     if book.currency in sight.confidential:
         for number, net_e4 in sight.confidential[book.currency].moved_e4.items():
             moved_e4[number] += net_e4
@@ -195,10 +196,10 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
         and each.currency in sight.books
         and each.mode is not SettlementMode.CONFIDENTIAL
     ]
-    final: dict[bytes, list[PairStatement]] = defaultdict(list)
+    final: dict[tuple[str, bytes], list[Statement]] = defaultdict(list)
     for book in sight.books.values():
         for each in final_statements(rows, book):
-            final[each.agreement].append(each)
+            final[book.currency, each.agreement].append(each)
     for opening in opened:
         book, agreement = sight.books[opening.currency], opening.book_agreement or b""
         scope = f"{opening.cpo_id}/{opening.agreement_id}/{opening.version}"
@@ -209,7 +210,8 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
         terms = (numbers.get(opening.cpo_id), numbers.get(opening.emsp_id), *_book_terms(opening))
         if terms != (state.cpo, state.msp, state.mode, state.credit_limit_e4):
             found.append(_difference(rule, scope, "parties, mode or limit are others in the book", "agreements"))
-        last = max((each.sequence for each in final[agreement]), default=0)
+        statements = final[book.currency, agreement]
+        last = max((each.sequence for each in statements), default=0)
         if last != state.last_sequence:
             cause = "another statement is the last final one in the book"
             found.append(
@@ -217,8 +219,9 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
                     rule=rule, scope=scope, expected=last, found=state.last_sequence, unit="statements", cause=cause
                 )
             )
-        owed_e4 = sum(each.net_e4 for each in final[agreement]) - book.discharged_e4.get(agreement, 0)
-        expected_e4 = owed_e4 if state.mode is BookMode.CREDIT_LINE else 0
+        owed_e4 = sum(each.net_e4 for each in statements) + book.corrected_e4.get(agreement, 0)
+        owed_e4 -= book.discharged_e4.get(agreement, 0)
+        expected_e4 = 0 if state.mode is BookMode.PREFUNDED else owed_e4
         if expected_e4 != state.owed_e4:
             cause = "final statements less what was paid by bank is not what the book says is owed"
             found.append(amount_difference(rule, scope, (expected_e4, state.owed_e4), opening.currency, cause))

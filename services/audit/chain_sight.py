@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function
 from emobility.domain.batch.calls import (
@@ -22,7 +23,7 @@ from emobility.domain.batch.calls import (
     read_batch,
     read_proposal,
 )
-from emobility.domain.batch.statement import PairStatement
+from emobility.domain.batch.statement import AGREEMENT_BYTES, BookedStatement
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
@@ -51,7 +52,7 @@ class ProposedBatch:
     transaction: bytes
     block_hash: bytes
     state: BatchState
-    statements: tuple[PairStatement, ...] | None
+    statements: tuple[BookedStatement, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,9 @@ class BookSight:
     Attributes:
         wiring: Registry, vault and token, each as the contract beside it names it.
         agreements: Where each agreement stands that is open; also of others whose statements were proposed here.
-        discharged_e4: What was paid by bank, by agreement, in ten-thousandths.
+        corrected_e4: Verdicts that were met beside statements, by agreement, in ten-thousandths.
+        discharged_e4: What was paid by bank or out of a guarantee, by agreement, in ten-thousandths.
+        taken: What parties got out of others' reserves, less what was taken of theirs.
         units_per_e4: Smallest units of the token in a ten-thousandth.
         tokens_held: What the token says that the vault has.
     """
@@ -70,7 +73,9 @@ class BookSight:
     wiring: tuple[bytes, bytes, bytes]
     proposed: dict[bytes, ProposedBatch]
     agreements: dict[bytes, AgreementState]
+    corrected_e4: dict[bytes, int]
     discharged_e4: dict[bytes, int]
+    taken: dict[int, int]
     deposited: dict[int, int]
     withdrawn: dict[int, int]
     collateral: dict[int, int]
@@ -171,13 +176,26 @@ class _Reader:
             for log in await self._logs(at.book, contracts.BATCH_PROPOSED)
             for each in [await self._proposed(at.book, log)]
         }
-        opened = {each.book_agreement for each in rows.openings if each.currency == at.currency and each.book_agreement}
+        opened = {
+            each.book_agreement
+            for each in rows.openings
+            if each.currency == at.currency and each.book_agreement and each.mode is not SettlementMode.CONFIDENTIAL
+        }
         named = {each.agreement for batch in proposed.values() for each in batch.statements or ()}
         states = {each: await self._agreement(at.book, each) for each in sorted(opened | named)}
         agreements = {agreement: state for agreement, state in states.items() if state is not None}
         discharged: dict[bytes, int] = defaultdict(int)
         for agreement, _number, amount_e4, _owed_e4 in await self._told(at.book, contracts.OBLIGATION_DISCHARGED):
-            discharged[agreement] += amount_e4
+            discharged[_key(agreement)] += amount_e4
+        for agreement, amount_e4, _owed_e4 in await self._told(at.book, contracts.GUARANTEE_CALLED):
+            discharged[_key(agreement)] += amount_e4
+        corrected: dict[bytes, int] = defaultdict(int)
+        for agreement, amount_e4 in await self._told(at.book, contracts.CORRECTION_MET):
+            corrected[_key(agreement)] += amount_e4
+        taken: dict[int, int] = defaultdict(int)
+        for payer, payee, _book, amount in await self._told(at.vault, contracts.RESERVED_TAKEN):
+            taken[payer] -= amount
+            taken[payee] += amount
         deposited = _by_party(await self._told(at.vault, contracts.DEPOSITED))
         withdrawn = _by_party(await self._told(at.vault, contracts.WITHDRAWN))
         paid = {
@@ -186,7 +204,7 @@ class _Reader:
             if state.mode is BookMode.PREFUNDED
             for party in (state.cpo, state.msp)
         }
-        parties = sorted(deposited.keys() | withdrawn.keys() | paid | also)
+        parties = sorted(deposited.keys() | withdrawn.keys() | taken.keys() | paid | also)
         return BookSight(
             currency=at.currency,
             wiring=(
@@ -196,7 +214,9 @@ class _Reader:
             ),
             proposed=proposed,
             agreements=agreements,
+            corrected_e4=dict(corrected),
             discharged_e4=dict(discharged),
+            taken=dict(taken),
             deposited=deposited,
             withdrawn=withdrawn,
             collateral={each: await self._one(at.vault, contracts.COLLATERAL_OF, each) for each in parties},
@@ -245,6 +265,10 @@ class _Reader:
             last = min(first + LOGS_BLOCKS_MAX - 1, self._at.number)
             logs += await self._chain.logs(contract, [event.topic], from_block=first, to_block=last)
         return logs
+
+
+def _key(agreement: int) -> bytes:
+    return agreement.to_bytes(AGREEMENT_BYTES, "big")
 
 
 def _moved(confidential: dict[str, ConfidentialSight], currency: str) -> dict[int, int]:

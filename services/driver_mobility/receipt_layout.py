@@ -18,7 +18,10 @@ STAGES: Final = {
     Stage.UNKNOWN: "it was billed just now and is on its way to the settlement",
     Stage.COLLECTED: "it waits for the end of the period over which the two companies settle",
     Stage.CLOSED: "it is counted in the companies' statement, which waits for their signatures",
-    Stage.PROPOSED: "both companies signed their statement, which is on its way into the chain",
+    Stage.PROPOSED: "their statement is signed and on its way into the chain",
+    Stage.RIPENING: "one company signed their statement, and the other may object for a day or more",
+    Stage.CHALLENGED: "one company objects to their statement, and somebody else decides",
+    Stage.VOID: "their statement was taken back and is made anew",
     Stage.UNFUNDED: "both companies signed their statement, which is not paid for yet; you owe nothing for that",
 }
 """Where a charge is that is not final, for its driver."""

@@ -30,8 +30,8 @@ from services.settlement.records import (
     STATEMENT,
     AcceptanceRecord,
     BatchRecord,
-    BatchState,
     StatementRecord,
+    StatementState,
 )
 
 
@@ -93,7 +93,7 @@ class Acceptances:
             OtherChain, OtherBook, OtherBatch: the signature is for something else.
             StatementDiffers: its CDRs were changed since it was closed.
             NotRegistered, SignatureNotOfParty: nobody may sign, or somebody else did.
-            AlreadyAccepted: another signature is there.
+            AlreadyAccepted: another signature is there, or it counts as accepted without one.
             ChainUnavailable: the registry can't be asked.
         """
         async with self._ports.units.begin() as unit:
@@ -105,8 +105,8 @@ class Acceptances:
             known = (await acceptances_of(unit, batch.batch_id)).get(party_id)
             if known is not None and known.signature == given.signature:
                 return
-            if known is not None or batch.state is not BatchState.COLLECTING:
-                raise AlreadyAccepted(f"{party_id} accepted batch {batch.batch_id.hex()}")
+            if known is not None or record.state in {StatementState.FINAL, StatementState.VOID}:
+                raise AlreadyAccepted(f"batch {batch.batch_id.hex()} does not wait for {party_id} any more")
             await refuse_difference(unit, record)
             pairs = pairs_of(await statements_of(unit, batch))[party_id]
         number, signer = await self._registered(party_id, batch)

@@ -16,10 +16,12 @@ from typing import Final
 
 import structlog
 
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function
 from emobility.domain.batch.calls import agreement_query, read_agreement, read_opening, read_proposal
-from emobility.domain.batch.statement import PairStatement, pairs_hash
+from emobility.domain.batch.statement import BookedStatement, pairs_hash
+from emobility.domain.batch.typed_data import number_in
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import CallReverted, ChainTransaction, Log
@@ -158,7 +160,8 @@ class Adopting:
             key = (opening.cpo_id, opening.agreement_id, opening.version)
             if await unit.table(OPENING).get_for_update(*key) != opening:
                 return 0
-            await unit.table(OPENING).put(replace(opening, book_agreement=agreement, waiting=None))
+            taken_over = replace(opening, book_agreement=agreement, number=number_in(agreement), waiting=None)
+            await unit.table(OPENING).put(taken_over)
             await unit.commit()
         _log.warning("settlement_agreement_adopted", cpo=opening.cpo_id.code, agreement=opening.agreement_id)
         self.metrics.befell("agreement_adopted")
@@ -226,7 +229,7 @@ class Adopting:
         return 1
 
     async def _statement(
-        self, unit: UnitOfWork, opening: Opening, booked: PairStatement, pairs: set[PairKey]
+        self, unit: UnitOfWork, opening: Opening, booked: BookedStatement, pairs: set[PairKey]
     ) -> StatementRecord:
         """Return our row of a statement on the chain, made of the CDRs that wait. Raises `Missing`."""
         key = (opening.cpo_id, opening.agreement_id)
@@ -299,7 +302,11 @@ class Adopting:
     async def _overtaken(self) -> set[PairKey]:
         """Return the pairs whose book has final statements that we do not know at all."""
         async with self.ports.units.begin() as unit:
-            openings = [each for each in await unit.table(OPENING).select() if each.book_agreement is not None]
+            openings = [
+                each
+                for each in await unit.table(OPENING).select()
+                if each.book_agreement is not None and each.mode is not SettlementMode.CONFIDENTIAL
+            ]
         overtaken: set[PairKey] = set()
         for each in openings:
             deployed = await self.access.books.book_of(each.currency)

@@ -2,7 +2,8 @@
 
 Statements whose parties are both hosted here are proposed together. One that somebody outside must sign is proposed
 alone: it costs more gas, and nobody waits for a stranger's signature but the stranger's own partner. A statement is
-proposed when the one before it is final, so a pair that lacks cover has one statement in flight, not a queue.
+proposed when the one before it is final, so a pair that lacks cover has one statement in flight, not a queue. Whoever
+does not sign in the time that the agreement gives has the book's window left to object (`windows`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from emobility.domain.batch.calls import Acceptance, propose_call
@@ -40,6 +42,7 @@ from services.settlement.records import (
     TransactionKind,
     TransactionRecord,
 )
+from services.settlement.windows import may_go_with_one_signature
 
 PAIRS_BYTES: Final = 32
 
@@ -70,7 +73,8 @@ class Batching:
             closed = [each for each in closed if not await is_confidential(unit, each)]
             collecting = await unit.table(BATCH).select({"state": BatchState.COLLECTING})
             books = {each.currency: await self._access.books.book_of(each.currency) for each in closed}
-            moving = [each.waiting is None or await _is_signed(unit, each) for each in collecting]
+            now = self._ports.clock.now()
+            moving = [each.waiting is None or await _is_signed(unit, each, now) for each in collecting]
             moving += [
                 each.waiting is None or await _held_up(unit, each, books[each.currency]) is None for each in closed
             ]
@@ -183,7 +187,7 @@ class Batching:
     # Queueing
 
     async def _queue(self, batch_id: bytes) -> int:
-        """Queue the proposal of a batch that all its parties signed; else say whose signature it waits for."""
+        """Queue the proposal of a batch that is signed as far as it must be; else say whose signature it waits for."""
         async with self._ports.units.begin() as unit:
             batch = await unit.table(BATCH).get_for_update(batch_id)
             if batch is None or batch.state is not BatchState.COLLECTING:
@@ -191,7 +195,8 @@ class Batching:
             statements = await statements_of(unit, batch)
             given = await acceptances_of(unit, batch_id)
             absent = sorted(set(pairs_of(statements)) - set(given))
-            if absent:
+            now = self._ports.clock.now()
+            if absent and not await may_go_with_one_signature(unit, batch, statements, given, now):
                 await self._wait(unit, batch_id, f"the signature of {', '.join(map(str, absent))}")
                 await unit.commit()
                 return 0
@@ -206,11 +211,7 @@ class Batching:
     def _proposal(
         self, batch: BatchRecord, statements: Sequence[StatementRecord], given: Iterable[AcceptanceRecord]
     ) -> TransactionRecord:
-        acceptances = [
-            Acceptance(party=each.number, pairs=int.from_bytes(each.pairs, "big"), signature=each.signature)
-            for each in sorted(given, key=lambda each: each.number)
-        ]
-        calldata = propose_call(batch.batch_id, [pair_statement(each) for each in statements], acceptances)
+        calldata = propose_call(batch.batch_id, [pair_statement(each) for each in statements], words_of(given))
         return queued(
             batch,
             TransactionKind.PROPOSE,
@@ -244,6 +245,14 @@ def queued(
         calldata=calldata,
         queued_at=ports.clock.now(),
     )
+
+
+def words_of(given: Iterable[AcceptanceRecord]) -> list[Acceptance]:
+    """Return acceptances as they stand in a call, by party number."""
+    return [
+        Acceptance(party=each.number, pairs=int.from_bytes(each.pairs, "big"), signature=each.signature)
+        for each in sorted(given, key=lambda each: each.number)
+    ]
 
 
 def proposal_id(batch_id: bytes) -> str:
@@ -291,9 +300,12 @@ async def refuse_difference(unit: UnitOfWork, record: StatementRecord) -> None:
         raise StatementDiffers(name_of(record))
 
 
-async def _is_signed(unit: UnitOfWork, batch: BatchRecord) -> bool:
-    """Tell whether all parties of a batch accepted it."""
-    return set(pairs_of(await statements_of(unit, batch))) <= set(await acceptances_of(unit, batch.batch_id))
+async def _is_signed(unit: UnitOfWork, batch: BatchRecord, now: datetime) -> bool:
+    """Tell whether all parties of a batch accepted it, or enough of them after the time that they had."""
+    statements, given = await statements_of(unit, batch), await acceptances_of(unit, batch.batch_id)
+    return set(pairs_of(statements)) <= set(given) or await may_go_with_one_signature(
+        unit, batch, statements, given, now
+    )
 
 
 async def _held_up(unit: UnitOfWork, record: StatementRecord, deployed: DeployedBook | None) -> str | None:

@@ -20,7 +20,13 @@ import structlog
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
-from emobility.domain.batch.statement import PairStatement, statement_of
+from emobility.domain.batch.statement import (
+    AGREEMENT_BYTES,
+    STATED_E4_MAX,
+    BookedStatement,
+    PairStatement,
+    statement_of,
+)
 from emobility.domain.batch.trees import StatementTrees, SumOutOfRange
 from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.events.event import Envelope
@@ -47,8 +53,6 @@ from services.settlement.records import (
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
 PAIRS_AT_ONCE: Final = 3
-AMOUNT_E4_MAX: Final = 2**63 - 1
-"""Most that is due or credited in a statement: what a row holds, and half of what a contract does."""
 SEEN_WITHIN_S: Final = 10.0
 """How long an operator's word to close waits for the first look at the chain."""
 CHOICES_MAX: Final = 2_000
@@ -238,7 +242,7 @@ class Closing:
         return False
 
     async def adopt(
-        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, booked: PairStatement
+        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, booked: BookedStatement
     ) -> StatementRecord | None:
         """Close the pair's next statement as one that stands on the chain; None: the CDRs that wait don't make it.
 
@@ -302,11 +306,11 @@ class Closing:
         rows = due[:LEAVES_MAX]
         trees = StatementTrees([leaf_in_tree(row) for row in rows])
         due_e4, credit_e4 = trees.sum_root.due_e4, trees.sum_root.credit_e4
-        if max(due_e4, credit_e4) > AMOUNT_E4_MAX:
+        if max(due_e4, credit_e4) > STATED_E4_MAX:
             raise SumOutOfRange(due_e4=due_e4, credit_e4=credit_e4)
         statement = statement_of(
             trees,
-            agreement=opening.book_agreement,
+            agreement=opening.book_agreement[:AGREEMENT_BYTES],
             sequence=opening.last_sequence + 1,
             period_end=span.end,
         )
@@ -336,7 +340,7 @@ class Closing:
             currency=opening.currency,
             state=StatementState.CLOSED,
             statement_hash=statement.struct_hash,
-            book_agreement=statement.agreement,
+            book_agreement=opening.book_agreement or b"",
             evidence_root=statement.evidence_root,
             sum_root=statement.sum_root,
             due_e4=statement.due_e4,
@@ -391,9 +395,12 @@ def leaf_in_tree(row: LeafRecord) -> Leaf:
 
 
 def pair_statement(record: StatementRecord) -> PairStatement:
-    """Return what the parties sign."""
+    """Return what the parties sign.
+
+    Of a confidential statement it is what names it to them, under its agreement's first bytes; they sign another form.
+    """
     return PairStatement(
-        agreement=record.book_agreement,
+        agreement=record.book_agreement[:AGREEMENT_BYTES],
         evidence_root=record.evidence_root,
         sum_root=record.sum_root,
         due_e4=record.due_e4,

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import settlement_contracts
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import encode
-from emobility.domain.batch.calls import agreement_query, open_agreement_call
+from emobility.domain.batch.calls import agreement_query, open_agreement_call, read_agreement
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.typed_data import (
     AgreementTerms,
@@ -24,6 +24,7 @@ from emobility.domain.batch.typed_data import (
     Registry,
     agreement_digest,
     agreement_id,
+    agreement_key,
     registration_digest,
 )
 from emobility.domain.errors import RuleBroken
@@ -39,8 +40,12 @@ from emobility.ports.chain import (
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.ports.clock import Timer
 
-WITHDRAWAL_DELAY_S: Final = 24 * 3600
-"""Partners have a day to see a withdrawal coming."""
+WITHDRAWAL_DELAY_S: Final = 48 * 3600
+"""Partners have two days to see a withdrawal coming; more than the window, so that cover outlasts a silence."""
+ACCEPTANCE_WINDOW_S: Final = 24 * 3600
+"""How long a silent side can challenge what its partner signed."""
+CHALLENGE_BOND_E4: Final = 500_000
+"""What a challenge puts at stake, in ten-thousandths: fifty."""
 CONSENT_VALID_FOR: Final = timedelta(days=1)
 ATTESTED_FOR: Final = timedelta(days=3650)
 """How long ids are vouched for on a chain of our own; elsewhere an issuer decides."""
@@ -151,7 +156,10 @@ class Deployer:
             *(
                 (
                     "SettlementBook",
-                    encode("(bytes3,address,address,address)", (each.encode(), registry, vault, admin)),
+                    encode(
+                        "(bytes3,uint40,uint64,address,address,address)",
+                        (each.encode(), ACCEPTANCE_WINDOW_S, CHALLENGE_BOND_E4, registry, vault, admin),
+                    ),
                 )
                 for each, vault in zip(ordered, vaults, strict=True)
             )
@@ -248,7 +256,7 @@ class Deployer:
     async def open_agreements(
         self, deployment: Deployment, agreements: Sequence[tuple[AgreementTerms, ChainSigner, ChainSigner]]
     ) -> list[bytes]:
-        """Return the agreements' ids in their books, opening those that are not open.
+        """Return the agreements' keys in their books, opening those that are not open.
 
         Args:
             deployment: Where.
@@ -262,12 +270,12 @@ class Deployer:
             book = deployment.book(terms.currency)
             if book is None:
                 raise DeploymentGone(f"no book settles {terms.currency}")
-            if not await self._is_open(book, agreement_id(terms)):
+            if not await self._is_open(book, terms):
                 digest = agreement_digest(book, terms)
                 by_cpo, by_msp = await cpo.sign_digest(digest), await msp.sign_digest(digest)
                 calls.append((book.address, open_agreement_call(terms, by_cpo=by_cpo, by_msp=by_msp)))
         await self._send(*calls)
-        return [agreement_id(terms) for terms, _, _ in agreements]
+        return [agreement_key(terms) for terms, _, _ in agreements]
 
     async def deploy_confidential(self, deployment: Deployment, currency: str, *, proposer: bytes) -> bytes:
         """Make a confidential book beside a currency's open one, over the same vault; return where it is."""
@@ -318,12 +326,12 @@ class Deployer:
             *((registry.address, contracts.GRANT_ROLE.call(role, self._signer.address)) for role in missing)
         )
 
-    async def _is_open(self, book: Book, agreement: bytes) -> bool:
+    async def _is_open(self, book: Book, terms: AgreementTerms) -> bool:
         try:
-            await self._chain.call(book.address, agreement_query(agreement))
+            state = read_agreement(await self._chain.call(book.address, agreement_query(agreement_key(terms))))
         except CallReverted:
             return False
-        return True
+        return state.agreement_id == agreement_id(terms)  # else the book refuses: the key is another agreement's
 
     # Sending
 

@@ -137,7 +137,7 @@ class Discharging:
         if transaction.state is not TransactionState.QUEUED or transaction.waiting is None:
             return 0
         assert row.number is not None
-        topics = [contracts.OBLIGATION_DISCHARGED.topic, agreement, row.number.to_bytes(32, "big")]
+        topics = [contracts.OBLIGATION_DISCHARGED.topic, agreement.rjust(32, b"\0"), row.number.to_bytes(32, "big")]
         head = (await self._access.chain.head()).number
         logs = await self._access.chain.logs(found.book.address, topics, from_block=0, to_block=head)
         if logs and int.from_bytes(logs[0].data[:32], "big", signed=True) == row.amount_e4:

@@ -42,6 +42,7 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.settlement.windows import stage_of
 
 _log = structlog.get_logger(__name__)
 
@@ -165,17 +166,20 @@ class Finality:
     ) -> None:
         now = self._ports.clock.now()
         assert statement.position is not None
-        if booked.is_final(statement.position):
+        state, waiting = stage_of(booked, statement.position)
+        if state is StatementState.FINAL:
             final = replace(statement, state=StatementState.FINAL, waiting=None, final_at=statement.final_at or now)
             if final != statement:
                 await unit.table(STATEMENT).put(final)
             if statement.final_at is None:
                 unit.emit(self._final(batch, final, receipt))
                 self._metrics.became(StatementState.FINAL)
-        elif statement.state is not StatementState.UNFUNDED:
-            short = replace(statement, state=StatementState.UNFUNDED, waiting="cover: the payer's is short")
+        elif statement.state is not state:
+            short = replace(statement, state=state, waiting=waiting)
             await unit.table(STATEMENT).put(short)
-            if statement.final_at is None:  # else the chain lost the payment, and partners were told long ago
+            if (
+                state is StatementState.UNFUNDED and statement.final_at is None
+            ):  # else the chain lost the payment, and partners were told long ago
                 unit.emit(self._unfunded(batch, short, now))
                 self._metrics.became(StatementState.UNFUNDED)
 

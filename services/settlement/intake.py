@@ -198,7 +198,6 @@ async def _name_of(unit: UnitOfWork, event: AgreementEvent) -> str:
 async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgreement) -> None:
     """Enter an opening under this version, unless the book's part of the terms stays as it is."""
     openings = await openings_of(unit, terms.cpo_id, name)
-    limit_e4 = limit_e4_of(terms) or 0
     opening = Opening(
         cpo_id=terms.cpo_id,
         agreement_id=name,
@@ -206,8 +205,10 @@ async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgree
         emsp_id=terms.emsp_id,
         currency=terms.currency,
         mode=terms.settlement_mode,
-        credit_limit_e4=limit_e4,
+        credit_limit_e4=limit_e4_of(terms) or 0,
         document=bytes.fromhex(document_hash(terms)),
+        payment_terms_d=terms.payment_terms_d if terms.settlement_mode is SettlementMode.GUARANTEE else 0,
+        number=None,
         deadline=None,
         book_agreement=None,
         waiting=None,
@@ -223,5 +224,5 @@ async def openings_of(unit: UnitOfWork, cpo_id: PartyId, agreement_id: str) -> l
     return await unit.table(OPENING).select(where, order_by=("-version",))
 
 
-def _book_terms(opening: Opening) -> tuple[str, SettlementMode, int]:
-    return opening.currency, opening.mode, opening.credit_limit_e4
+def _book_terms(opening: Opening) -> tuple[str, SettlementMode, int, int]:
+    return opening.currency, opening.mode, opening.credit_limit_e4, opening.payment_terms_d

@@ -26,14 +26,14 @@ from services.settlement.sending import error_name
 
 VALID_FOR: Final = timedelta(days=90)
 """How long the signatures under an opening are good; after that it is signed anew."""
+DAY_S: Final = 24 * 3600
 PLAY_MONEY_E4: Final = 10**10
-"""Cover of each prefunded party on a chain of our own, in ten-thousandths: a million."""
+"""Cover of each party that needs some on a chain of our own, in ten-thousandths: a million."""
 BOOK_MODES: Final = {
     SettlementMode.PREFUNDED: BookMode.PREFUNDED,
     SettlementMode.CREDIT_LINE: BookMode.CREDIT_LINE,
-    SettlementMode.GUARANTEE: BookMode.CREDIT_LINE,
+    SettlementMode.GUARANTEE: BookMode.GUARANTEE,
 }
-"""A guarantee is a credit line whose limit somebody else bears; the book need not know who."""
 
 
 class Openings:
@@ -122,12 +122,15 @@ class Openings:
         return sum([await self._open(self.deployer, deployment, each, parties) for each in ready])
 
     async def _with_deadline(self, opening: Opening) -> Opening:
-        """Store until when it can be opened, before anybody signs: it is part of the agreement's id."""
+        """Store until when it can be opened, and its number, before anybody signs: both are part of what is signed."""
         now = self._ports.clock.now().replace(microsecond=0)
         if opening.deadline is not None and opening.deadline > now:
             return opening
-        dated = replace(opening, deadline=now + VALID_FOR)
         async with self._ports.units.begin() as unit:
+            pair = {"cpo_id": opening.cpo_id, "emsp_id": opening.emsp_id, "currency": opening.currency}
+            taken = [each.number for each in await unit.table(OPENING).select(pair) if each.number is not None]
+            number = max(taken, default=-1) + 1 if opening.number is None else opening.number
+            dated = replace(opening, number=number, deadline=now + VALID_FOR)
             await unit.table(OPENING).put(dated)
             await unit.commit()
         return dated
@@ -139,7 +142,7 @@ class Openings:
         prefunded = {
             number_of(parties, party): PLAY_MONEY_E4
             for each in openings
-            if each.mode is SettlementMode.PREFUNDED
+            if each.mode is not SettlementMode.CREDIT_LINE
             for party in (each.cpo_id, each.emsp_id)
         }
         await self.deployer.deposit(into, prefunded)
@@ -153,9 +156,18 @@ class Openings:
         try:
             (agreement,) = await deployer.open_agreements(deployment, [(terms, *signers)])
         except CallReverted as refusal:
+            if refusal.data.startswith(contracts.KNOWN_AGREEMENT.selector):
+                # Rows that were restored from an old copy forgot an agreement: this one gets the next number.
+                return await self._renumber(opening)
             return await self._wait([opening], f"the book refuses: {error_name(refusal.data)}")
         async with self._ports.units.begin() as unit:
             await unit.table(OPENING).put(replace(opening, book_agreement=agreement, waiting=None))
+            await unit.commit()
+        return 1
+
+    async def _renumber(self, opening: Opening) -> int:
+        async with self._ports.units.begin() as unit:
+            await unit.table(OPENING).put(replace(opening, number=(opening.number or 0) + 1))
             await unit.commit()
         return 1
 
@@ -183,8 +195,10 @@ def book_terms(opening: Opening, parties: dict[PartyId, SettledParty], *, deadli
         cpo=number_of(parties, opening.cpo_id),
         msp=number_of(parties, opening.emsp_id),
         currency=opening.currency,
+        number=opening.number or 0,
         mode=BOOK_MODES[opening.mode],
         credit_limit_e4=opening.credit_limit_e4,
+        payment_term_s=opening.payment_terms_d * DAY_S,
         deadline=deadline,
     )
 

@@ -65,9 +65,11 @@ class Opening:
 
     Attributes:
         credit_limit_e4: In ten-thousandths of `currency`; 0 under PREFUNDED.
+        payment_terms_d: Days that the MSP has to pay before its guarantee is called; else 0.
         document: SHA-256 of the version under which it is opened (`domain/agreement.document_hash`).
-        deadline: Until when it can be opened; part of its id, so it is stored before anybody signs.
-        book_agreement: Its id in the book; None: not open yet.
+        deadline: Until when it can be opened, and `number`, which of the pair's agreements in the book it is: part of
+            what is signed, so both are stored before.
+        book_agreement: Its key in the book; None: not open yet.
         waiting: Why not.
         last_sequence: Of the last statement that was closed under it.
     """
@@ -80,6 +82,8 @@ class Opening:
     mode: SettlementMode
     credit_limit_e4: int
     document: bytes
+    payment_terms_d: int
+    number: int | None
     deadline: datetime | None
     book_agreement: bytes | None
     waiting: str | None
@@ -121,9 +125,15 @@ class StatementState(StrEnum):
     CLOSED = "CLOSED"
     """Counted and bound; it waits for signatures, or for its turn."""
     PROPOSED = "PROPOSED"
-    """In a batch with both signatures, on its way into the chain."""
+    """In a batch with both signatures, or one after the other side's time to sign, on its way into the chain."""
+    RIPENING = "RIPENING"
+    """In the book with one side's signature: it counts as accepted when the window ends."""
+    CHALLENGED = "CHALLENGED"
+    """Contested by the side that had not signed; it waits for a verdict."""
+    VOID = "VOID"
+    """Taken out by a verdict: its parties state it anew."""
     UNFUNDED = "UNFUNDED"
-    """Both signed, and the payer lacks cover."""
+    """Accepted by both, and the payer lacks cover."""
     FINAL = "FINAL"
 
 
@@ -166,7 +176,7 @@ class BatchState(StrEnum):
     COLLECTING = "COLLECTING"
     """It waits for its parties' signatures."""
     SENDING = "SENDING"
-    """All signed; its proposal is queued or on its way."""
+    """All signed, or one side of each pair in time; its proposal is queued or on its way."""
     FINAL = "FINAL"
     """Its proposal is in a final block; what became of each statement stands with the statement."""
 
@@ -204,7 +214,9 @@ class TransactionKind(StrEnum):
 
     PROPOSE = "PROPOSE"
     FUND = "FUND"
-    """Try again to make final what lacked cover."""
+    """Try again to make final what lacked cover, or a signature until the window ended."""
+    ACCEPT = "ACCEPT"
+    """Add a signature that came after the proposal."""
     DISCHARGE = "DISCHARGE"
     """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
     SETTLE = "SETTLE"

@@ -17,12 +17,6 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
-    /// @dev A party's collateral in one word, in the token's smallest unit.
-    struct Account {
-        uint128 free;
-        uint128 reserved;
-    }
-
     /// @notice Who moves and reserves balances.
     bytes32 public constant BOOK_ROLE = keccak256("BOOK_ROLE");
     /// @notice Shortest delay of withdrawals: partners must be able to see one coming.
@@ -43,7 +37,9 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
 
     /// @inheritdoc ICollateralVault
     uint256 public totalBalance;
-    mapping(uint32 party => Account) private _accounts;
+    /// @dev A party's collateral in one word, in the token's smallest unit: what is reserved in the upper half, what is
+    /// free in the lower. Neither half runs over, because all collateral together fits 128 bits.
+    mapping(uint32 party => uint256) private _accounts;
     mapping(address book => mapping(uint32 party => uint256)) private _reservedBy;
     mapping(uint32 party => Withdrawal) private _withdrawals;
 
@@ -67,8 +63,8 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
         uint256 held = token.balanceOf(address(this));
         if (held <= before) revert CollateralVaultZeroAmount();
         uint256 arrived = held - before;
-        _accounts[party].free += arrived.toUint128();
-        totalBalance += arrived;
+        totalBalance = (totalBalance + arrived).toUint128();
+        _accounts[party] += arrived;
         emit Deposited(party, msg.sender, arrived);
     }
 
@@ -76,7 +72,7 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     function requestWithdrawal(uint32 party, uint128 amount) external {
         _requireParty(party);
         if (amount == 0) revert CollateralVaultZeroAmount();
-        uint256 free = _accounts[party].free;
+        uint256 free = freeOf(party);
         if (amount > free) revert CollateralVaultShort(party, amount, free);
         uint64 availableAt = uint64(block.timestamp) + delay;
         _withdrawals[party] = Withdrawal({amount: amount, availableAt: availableAt});
@@ -91,10 +87,10 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
         if (availableAt == 0 || block.timestamp < availableAt || block.timestamp > availableAt + WITHDRAWAL_WINDOW) {
             revert CollateralVaultNotWithdrawable(party, availableAt);
         }
-        uint128 free = _accounts[party].free;
-        uint128 amount = withdrawal.amount < free ? withdrawal.amount : free;
+        uint256 free = freeOf(party);
+        uint256 amount = withdrawal.amount < free ? withdrawal.amount : free;
         delete _withdrawals[party];
-        _accounts[party].free = free - amount;
+        _accounts[party] -= amount;
         totalBalance -= amount;
         emit Withdrawn(party, payout, amount);
         token.safeTransfer(payout, amount);
@@ -104,16 +100,28 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
 
     /// @inheritdoc ICollateralVault
     function applyTransfers(Transfer[] calldata transfers) external onlyRole(BOOK_ROLE) returns (PairSet paid) {
+        // A book sorts its pairs by payee, as a rule: that account is written when the next one's turn comes.
+        uint32 payee = 0;
+        uint256 account = 0;
         for (uint256 i = 0; i < transfers.length; ++i) {
             Transfer transfer = transfers[i];
-            Account storage payer = _accounts[transfer.payer()];
+            if (transfer.payee() != payee) {
+                if (i != 0) _accounts[payee] = account;
+                payee = transfer.payee();
+                account = _accounts[payee];
+            }
+            uint32 payer = transfer.payer();
             uint256 amount = transfer.amountE4() * unitsPerE4;
-            uint256 free = payer.free;
-            if (amount > free) continue;
-            payer.free = uint128(free - amount);
-            _accounts[transfer.payee()].free += uint128(amount);
+            uint256 paying = payer == payee ? account : _accounts[payer];
+            if (amount > uint128(paying)) continue;
             paid = paid.with(i);
+            if (payer == payee) continue;
+            unchecked {
+                _accounts[payer] = paying - amount;
+                account += amount;
+            }
         }
+        if (transfers.length != 0) _accounts[payee] = account;
     }
 
     /// @inheritdoc ICollateralVault
@@ -124,7 +132,7 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
             int256 netE4 = netsE4[i];
             sumE4 += netE4;
             if (netE4 < 0) _take(parties[i], uint256(-netE4) * unitsPerE4);
-            else if (netE4 > 0) _accounts[parties[i]].free += (uint256(netE4) * unitsPerE4).toUint128();
+            else _accounts[parties[i]] += uint256(netE4) * unitsPerE4;
         }
         if (sumE4 != 0) revert CollateralVaultNotZeroSum(sumE4);
     }
@@ -133,7 +141,7 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     function reserve(uint32 party, uint64 amountE4) external onlyRole(BOOK_ROLE) {
         uint256 amount = amountE4 * unitsPerE4;
         _take(party, amount);
-        _accounts[party].reserved += amount.toUint128();
+        _accounts[party] += amount << 128;
         _reservedBy[msg.sender][party] += amount;
         emit CollateralReserved(party, msg.sender, amount);
     }
@@ -142,7 +150,7 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     function release(uint32 party, uint64 amountE4) external onlyRole(BOOK_ROLE) {
         uint256 amount = amountE4 * unitsPerE4;
         _takeReserved(party, amount);
-        _accounts[party].free += amount.toUint128();
+        _accounts[party] += amount;
         emit CollateralReleased(party, msg.sender, amount);
     }
 
@@ -150,7 +158,7 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     function takeReserved(uint32 from, uint32 to, uint64 amountE4) external onlyRole(BOOK_ROLE) {
         uint256 amount = amountE4 * unitsPerE4;
         _takeReserved(from, amount);
-        _accounts[to].free += amount.toUint128();
+        _accounts[to] += amount;
         emit ReservedCollateralTaken(from, to, msg.sender, amount);
     }
 
@@ -158,12 +166,12 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
 
     /// @inheritdoc ICollateralVault
     function balanceOf(uint32 party) external view returns (uint256) {
-        return uint256(_accounts[party].free) + _accounts[party].reserved;
+        return freeOf(party) + (_accounts[party] >> 128);
     }
 
     /// @inheritdoc ICollateralVault
-    function freeOf(uint32 party) external view returns (uint256) {
-        return _accounts[party].free;
+    function freeOf(uint32 party) public view returns (uint256) {
+        return uint128(_accounts[party]);
     }
 
     /// @inheritdoc ICollateralVault
@@ -183,15 +191,15 @@ contract CollateralVault is ICollateralVault, AccessControl, ReentrancyGuardTran
     }
 
     function _take(uint32 party, uint256 amount) private {
-        uint256 free = _accounts[party].free;
+        uint256 free = freeOf(party);
         if (amount > free) revert CollateralVaultShort(party, amount, free);
-        _accounts[party].free = uint128(free - amount);
+        _accounts[party] -= amount;
     }
 
     function _takeReserved(uint32 party, uint256 amount) private {
         uint256 reserved = _reservedBy[msg.sender][party];
         if (amount > reserved) revert CollateralVaultNotReserved(party, amount, reserved);
         _reservedBy[msg.sender][party] = reserved - amount;
-        _accounts[party].reserved -= uint128(amount);
+        _accounts[party] -= amount << 128;
     }
 }

@@ -44,6 +44,8 @@ contract PartyRegistry is IPartyRegistry, AccessControl, EIP712 {
     mapping(uint32 number => Stored) private _parties;
     mapping(bytes2 countryCode => mapping(bytes3 partyId => uint32)) private _numbers;
     uint32 private _count;
+    /// @inheritdoc IPartyRegistry
+    mapping(address book => address) public successorOf;
 
     constructor(address admin) EIP712("PartyRegistry", "1") {
         _grantRole(DEFAULT_ADMIN_ROLE, admin);
@@ -161,6 +163,17 @@ contract PartyRegistry is IPartyRegistry, AccessControl, EIP712 {
         emit SignerRotated(number, present, successor);
     }
 
+    // BOOKS
+
+    /// @inheritdoc IPartyRegistry
+    function announceSuccessor(address book, address successor) external onlyRole(DEFAULT_ADMIN_ROLE) {
+        if (book == address(0) || successor == address(0)) revert PartyRegistryZeroAddress();
+        address known = successorOf[book];
+        if (known != address(0)) revert PartyRegistryKnownSuccessor(book, known);
+        successorOf[book] = successor;
+        emit BookSucceeded(book, successor);
+    }
+
     // EVERYBODY
 
     /// @inheritdoc IPartyRegistry
@@ -198,6 +211,14 @@ contract PartyRegistry is IPartyRegistry, AccessControl, EIP712 {
     /// @inheritdoc IPartyRegistry
     function signerOf(uint32 number) external view returns (address) {
         return _known(number).signer;
+    }
+
+    /// @inheritdoc IPartyRegistry
+    function signersOf(uint32[] calldata numbers) external view returns (address[] memory signers) {
+        signers = new address[](numbers.length);
+        for (uint256 i = 0; i < numbers.length; ++i) {
+            signers[i] = _known(numbers[i]).signer;
+        }
     }
 
     function _shown(Stored storage stored) private view returns (Party memory) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../src/types/AgreementKey.sol";
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
@@ -92,7 +93,7 @@ contract AttacksTest is Disputes {
     bytes32 private constant EVSE = "NL*TNM*E1";
     OneContractDesign private _theirs;
     BareWords private _words;
-    bytes32 private _agreement;
+    AgreementKey private _agreement;
     PairStatement[] private _statements;
 
     function setUp() public override {
@@ -127,7 +128,7 @@ contract AttacksTest is Disputes {
         vm.prank(THIEF);
         book.accept("batch", _statements, _only(_acceptance("batch", _statements, CPO, 1)));
 
-        assertEq(_finalPairs("batch"), 0, "one side's word makes nothing final");
+        assertEq(_finalPairs("batch", 1), 0, "one side's word makes nothing final");
         assertEq(vault.balanceOf(CPO), BONDS, "nothing moved");
     }
 
@@ -185,7 +186,7 @@ contract AttacksTest is Disputes {
     function test_HereAnAcceptanceCountsForItsBatchItsPairsAndItsBookOnly() public {
         ISettlementBook.Acceptance[] memory words = _acceptances("batch", _statements, CPO, MSP, 1);
         book.propose("batch", _statements, words);
-        assertEq(_finalPairs("batch"), 1, "final");
+        assertEq(_finalPairs("batch", 1), 1, "final");
         uint256 balance = vault.balanceOf(CPO);
 
         // again, in a batch of the same statements
@@ -281,7 +282,7 @@ contract AttacksTest is Disputes {
 
         book.propose("batch", _statements, _acceptances("batch", _statements, CPO, MSP, 1));
 
-        assertEq(_finalPairs("batch"), 1, "final");
+        assertEq(_finalPairs("batch", 1), 1, "final");
         assertEq(vault.balanceOf(CPO), BONDS + dueE4 - creditE4, "the CPO's");
         assertEq(vault.balanceOf(MSP), BONDS + creditE4 - dueE4, "the MSP's");
     }
@@ -291,7 +292,7 @@ contract AttacksTest is Disputes {
 
         book.propose("batch", _statements, _acceptances("batch", _statements, CPO, MSP, 1));
 
-        assertEq(_finalPairs("batch"), 0, "it waits");
+        assertEq(_finalPairs("batch", 1), 0, "it waits");
         assertEq(vault.balanceOf(MSP), BONDS, "nothing moved");
     }
 

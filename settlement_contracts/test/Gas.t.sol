@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../src/types/AgreementKey.sol";
 import {RootAnchor} from "../src/RootAnchor.sol";
 import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
 import {EvidenceLeaf} from "../src/trees/EvidenceTree.sol";
 import {packFigures} from "../src/types/PairFigures.sol";
-import {PairStatement} from "../src/types/PairStatement.sol";
+import {PairStatement, StatementRoots} from "../src/types/PairStatement.sol";
 import {Settlement} from "./base/Settlement.sol";
 
 /// @notice What one call of each function costs, as a transaction of its own.
@@ -47,7 +48,7 @@ contract GasTest is Settlement {
 
     function test_Book() public {
         _registerParties(2);
-        bytes32 prefunded = _openPrefunded(1, 2);
+        AgreementKey prefunded = _openPrefunded(1, 2);
         _snap("SettlementBook.openAgreement");
         PairStatement[] memory statements = _batchOf(_statement(prefunded, 100, 0, 1));
         book.propose("batch", statements, _nobody());
@@ -61,7 +62,7 @@ contract GasTest is Settlement {
 
     function test_Discharge() public {
         _registerParties(2);
-        bytes32 agreement = _openCreditLine(1, 2, 1_000);
+        AgreementKey agreement = _openCreditLine(1, 2, 1_000);
         PairStatement[] memory statements = _batchOf(_statement(agreement, 800, 0, 1));
         book.propose("batch", statements, _acceptances("batch", statements, 1, 2, 1));
         _snap("SettlementBook.propose: one pair on a credit line, both sides");
@@ -71,8 +72,12 @@ contract GasTest is Settlement {
     }
 
     function test_VerifyEvidenceOfOneInTenThousand() public {
-        PairStatement memory statement = PairStatement(0, 0, 0, packFigures(0, 0, 10_000, 1, 0));
-        book.verifyEvidence(statement, EvidenceLeaf(0, "key", 1, 0, "commitment", "meter"), 5_000, new bytes32[](14));
+        StatementRoots memory roots = StatementRoots("evidence", "sums");
+        PairStatement memory statement =
+            PairStatement(packFigures(AgreementKey.wrap(1), 0, 0, 10_000, 1, 0), _rootsHash(roots));
+        book.verifyEvidence(
+            statement, roots, EvidenceLeaf(0, "key", 1, 0, "commitment", "meter"), 5_000, new bytes32[](14)
+        );
         _snap("SettlementBook.verifyEvidence: 10,000 leaves");
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../src/types/AgreementKey.sol";
 import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
 import {PairFigures, packFigures} from "../src/types/PairFigures.sol";
 import {PairStatement} from "../src/types/PairStatement.sol";
@@ -33,8 +34,8 @@ contract GasPerSessionTest is Settlement {
     uint256 private constant PAIRS = 100;
     uint32 private constant SESSIONS_PER_PAIR = 100;
 
-    bytes32[] private _agreements;
-    mapping(bytes32 agreement => ISettlementBook.Agreement) private _termsOf;
+    AgreementKey[] private _agreements;
+    mapping(AgreementKey agreement => ISettlementBook.Agreement) private _termsOf;
 
     function setUp() public override {
         super.setUp();
@@ -68,11 +69,11 @@ contract GasPerSessionTest is Settlement {
         _settle("first", 1);
         _settle("second", 2);
         uint256 gasUsed = vm.snapshotGasLastCall("GasPerSession", string.concat(name, ": propose, accept and settle"));
-        assertEq(_finalPairs("second"), (1 << PAIRS) - 1, "all pairs are final");
+        assertEq(_finalPairs("second", PAIRS), (1 << PAIRS) - 1, "all pairs are final");
         vm.snapshotValue("GasPerSession", string.concat(name, ": per session"), gasUsed / (PAIRS * SESSIONS_PER_PAIR));
     }
 
-    function _settle(bytes32 batchId, uint32 sequence) private {
+    function _settle(bytes32 batchId, uint24 sequence) private {
         PairStatement[] memory statements = new PairStatement[](PAIRS);
         for (uint256 i = 0; i < PAIRS; ++i) {
             statements[i] = _statement(_agreements[i], uint64(1_134_000 + i * 7919), uint64(i % 3 * 4321), sequence);
@@ -94,13 +95,13 @@ contract GasPerSessionTest is Settlement {
             for (uint32 msp = CPOS + 1; msp <= CPOS + MSPS; ++msp) {
                 ISettlementBook.Agreement memory terms =
                     _terms(cpo, msp, mode, mode == ISettlementBook.Mode.PREFUNDED ? 0 : 1e12);
-                bytes32 agreement = _open(terms);
+                AgreementKey agreement = _open(terms);
                 _termsOf[agreement] = terms;
                 _agreements.push(agreement);
             }
         }
         for (uint256 i = 1; i < PAIRS; ++i) {
-            for (uint256 j = i; j > 0 && _agreements[j] < _agreements[j - 1]; --j) {
+            for (uint256 j = i; j > 0 && _isBefore(_agreements[j], _agreements[j - 1]); --j) {
                 (_agreements[j], _agreements[j - 1]) = (_agreements[j - 1], _agreements[j]);
             }
         }

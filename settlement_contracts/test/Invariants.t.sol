@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../src/types/AgreementKey.sol";
 import {CollateralVault} from "../src/CollateralVault.sol";
 import {EmbeddedCurrency} from "../src/EmbeddedCurrency.sol";
 import {SettlementBook} from "../src/SettlementBook.sol";
@@ -16,13 +17,13 @@ contract Traffic is Settlement {
     uint32 internal constant PARTIES = 4;
     uint256 internal constant MAX_BATCHES = 24;
 
-    bytes32[] public agreements;
+    AgreementKey[] public agreements;
     bytes32[] public batches;
     mapping(bytes32 batchId => PairStatement[]) private _statementsOf;
     mapping(bytes32 batchId => uint256) public finalSeen;
-    mapping(bytes32 agreement => mapping(uint32 sequence => uint256)) public timesFinal;
-    mapping(bytes32 agreement => int256) public netFinal;
-    mapping(bytes32 agreement => int256) public discharged;
+    mapping(AgreementKey agreement => mapping(uint24 sequence => uint256)) public timesFinal;
+    mapping(AgreementKey agreement => int256) public netFinal;
+    mapping(AgreementKey agreement => int256) public discharged;
     mapping(uint32 party => uint256) public paidIn;
     mapping(uint32 party => uint256) public paidOut;
     bool public wentBack;
@@ -37,7 +38,7 @@ contract Traffic is Settlement {
             }
         }
         for (uint256 i = 1; i < agreements.length; ++i) {
-            for (uint256 j = i; j > 0 && agreements[j] < agreements[j - 1]; --j) {
+            for (uint256 j = i; j > 0 && _isBefore(agreements[j], agreements[j - 1]); --j) {
                 (agreements[j], agreements[j - 1]) = (agreements[j - 1], agreements[j]);
             }
         }
@@ -49,7 +50,7 @@ contract Traffic is Settlement {
         for (uint256 i = 0; i < agreements.length; ++i) {
             if ((chosen >> i) & 1 == 0) continue;
             uint256 roll = uint256(keccak256(abi.encode(dice, i)));
-            uint32 next = book.agreementState(agreements[i]).lastSequence + 1 + uint32(roll % 4 / 3);
+            uint24 next = book.agreementState(agreements[i]).lastSequence + 1 + uint24(roll % 4 / 3);
             _statementsOf[batchId].push(
                 _statement(agreements[i], uint64((roll >> 8) % 2_000), uint64((roll >> 72) % 1_000), next)
             );
@@ -98,7 +99,7 @@ contract Traffic is Settlement {
     }
 
     function discharge(uint256 which, uint256 amount) external {
-        bytes32 agreement = agreements[which % agreements.length];
+        AgreementKey agreement = agreements[which % agreements.length];
         ISettlementBook.AgreementState memory state = book.agreementState(agreement);
         if (state.owedE4 == 0) return;
         uint256 most = uint64(state.owedE4 > 0 ? state.owedE4 : -state.owedE4);
@@ -132,15 +133,15 @@ contract Traffic is Settlement {
     }
 
     function _note(bytes32 batchId) private {
-        uint256 done = _finalPairs(batchId);
+        uint256 done = _finalPairs(batchId, _statementsOf[batchId].length);
         uint256 seen = finalSeen[batchId];
         if (done & seen != seen) wentBack = true;
         for (uint256 i = 0; i < _statementsOf[batchId].length; ++i) {
             if ((done & ~seen) >> i & 1 == 0) continue;
             PairStatement storage statement = _statementsOf[batchId][i];
             PairFigures figures = statement.figures;
-            timesFinal[statement.agreement][figures.sequence()] += 1;
-            netFinal[statement.agreement] += figures.netE4();
+            timesFinal[statement.figures.agreement()][figures.sequence()] += 1;
+            netFinal[statement.figures.agreement()] += figures.netE4();
         }
         finalSeen[batchId] = done;
     }
@@ -196,9 +197,9 @@ contract InvariantsTest is Settlement {
 
     function _nothingIsFinalTwiceOrOutOfTurn() private view {
         for (uint256 i = 0; i < _traffic.agreementCount(); ++i) {
-            bytes32 agreement = _traffic.agreements(i);
-            uint32 last = book.agreementState(agreement).lastSequence;
-            for (uint32 sequence = 1; sequence <= last + 2; ++sequence) {
+            AgreementKey agreement = _traffic.agreements(i);
+            uint24 last = book.agreementState(agreement).lastSequence;
+            for (uint24 sequence = 1; sequence <= last + 2; ++sequence) {
                 assertEq(_traffic.timesFinal(agreement, sequence), sequence <= last ? 1 : 0, "final once, in turn");
                 assertTrue(book.isFinal(agreement, sequence) == (sequence <= last), "and the book says so");
             }
@@ -211,7 +212,7 @@ contract InvariantsTest is Settlement {
             expected[party] = int256(_traffic.paidIn(party)) - int256(_traffic.paidOut(party));
         }
         for (uint256 i = 0; i < _traffic.agreementCount(); ++i) {
-            bytes32 agreement = _traffic.agreements(i);
+            AgreementKey agreement = _traffic.agreements(i);
             ISettlementBook.AgreementState memory state = book.agreementState(agreement);
             int256 net = _traffic.netFinal(agreement);
             if (state.mode == ISettlementBook.Mode.PREFUNDED) {

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../src/types/AgreementKey.sol";
 import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {CollateralVault} from "../src/CollateralVault.sol";
 import {RootAnchor} from "../src/RootAnchor.sol";
+import {SettlementBook} from "../src/SettlementBook.sol";
 import {ICollateralVault} from "../src/interfaces/ICollateralVault.sol";
 import {PartyRegistry} from "../src/PartyRegistry.sol";
+import {IDisputable} from "../src/interfaces/IDisputable.sol";
 import {IPartyRegistry} from "../src/interfaces/IPartyRegistry.sol";
 import {IRootAnchor} from "../src/interfaces/IRootAnchor.sol";
 import {ISettlementBook} from "../src/interfaces/ISettlementBook.sol";
 import {MerkleTree} from "../src/trees/MerkleTree.sol";
-import {PairFigures, packFigures} from "../src/types/PairFigures.sol";
+import {Place} from "../src/types/Place.sol";
+import {packFigures} from "../src/types/PairFigures.sol";
 import {PairStatement} from "../src/types/PairStatement.sol";
 import {Signature} from "../src/types/Signature.sol";
 import {Transfer} from "../src/types/Transfer.sol";
@@ -22,8 +26,10 @@ import {SilentToken} from "./mocks/SilentToken.sol";
 /// @notice What must be refused, and with which words: one line per case.
 contract MustRevertTest is Settlement {
     address private constant STRANGER = address(0xbad);
-    bytes32 private _agreement;
-    bytes32 private _creditLine;
+    AgreementKey private _agreement;
+    AgreementKey private _creditLine;
+
+    AgreementKey private constant NONE = AgreementKey.wrap(7);
 
     error WasNotRefused(string what);
     error WasRefusedOtherwise(string what, bytes answer);
@@ -383,7 +389,7 @@ contract MustRevertTest is Settlement {
             terms,
             1,
             2,
-            _words1(ISettlementBook.SettlementBookKnownAgreement.selector, uint256(_agreement))
+            _words1(ISettlementBook.SettlementBookKnownAgreement.selector, AgreementKey.unwrap(_agreement))
         );
 
         terms = _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 0);
@@ -405,7 +411,29 @@ contract MustRevertTest is Settlement {
         _unsuitable("with oneself", _terms(2, 2, ISettlementBook.Mode.PREFUNDED, 0));
         _unsuitable("prefunded with a limit", _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 1));
         _unsuitable("a credit line without one", _terms(2, 3, ISettlementBook.Mode.CREDIT_LINE, 0));
-        _unsuitable("a limit beyond measure", _terms(2, 3, ISettlementBook.Mode.CREDIT_LINE, 1 << 63));
+        _unsuitable("a limit beyond measure", _terms(2, 3, ISettlementBook.Mode.CREDIT_LINE, (1 << 62) + 1));
+        _unsuitable("a guarantee of nothing", _terms(2, 3, ISettlementBook.Mode.GUARANTEE, 0));
+        terms = _terms(2, 3, ISettlementBook.Mode.CREDIT_LINE, 1);
+        terms.paymentTermS = 1;
+        _unsuitable("a credit line with a term", terms);
+        terms = _terms(2, 3, ISettlementBook.Mode.GUARANTEE, 1);
+        terms.paymentTermS = 0;
+        _unsuitable("a guarantee without one", terms);
+        terms.paymentTermS = 365 days + 1;
+        _unsuitable("a term beyond measure", terms);
+        terms = _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 0);
+        terms.number = 1 << 12;
+        _unsuitable("a number beyond its field", terms);
+        _unsuitable("a CPO beyond its field", _terms(1 << 24, 3, ISettlementBook.Mode.PREFUNDED, 0));
+        _unsuitable("an MSP beyond its field", _terms(3, 1 << 24, ISettlementBook.Mode.PREFUNDED, 0));
+        terms = _terms(1, 2, ISettlementBook.Mode.GUARANTEE, 1_001);
+        _notOpened(
+            "a guarantee without cover",
+            terms,
+            1,
+            2,
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultShort.selector, 2, 1_001, 1_000)
+        );
         terms = _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 0);
         terms.currency = "USD";
         _unsuitable("in another currency", terms);
@@ -415,8 +443,8 @@ contract MustRevertTest is Settlement {
         _bookRefuses(
             "to show one that is not open",
             address(this),
-            abi.encodeCall(ISettlementBook.agreementState, ("none")),
-            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, uint256(bytes32("none")))
+            abi.encodeCall(ISettlementBook.agreementState, (NONE)),
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, 7)
         );
     }
 
@@ -435,8 +463,8 @@ contract MustRevertTest is Settlement {
         );
         _notProposed(
             "of an unknown agreement",
-            _batchOf(_statement("none", 1, 0, 1)),
-            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, uint256(bytes32("none")))
+            _batchOf(_statement(NONE, 1, 0, 1)),
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, 7)
         );
 
         PairStatement[] memory two = _batchOf(good[0], _statement(_creditLine, 1, 0, 1));
@@ -446,13 +474,9 @@ contract MustRevertTest is Settlement {
         _notProposed("an agreement twice", two, _words1(ISettlementBook.SettlementBookNotAscending.selector, 1));
 
         PairStatement[] memory odd = _batchOf(_statement(_agreement, 100, 0, 1));
-        odd[0].figures = packFigures(100, 0, 0, 1, uint40(NOW));
+        odd[0].figures = packFigures(_agreement, 100, 0, 0, 1, uint32(NOW));
         _notProposed("without CDRs", odd, _words1(ISettlementBook.SettlementBookMalformedFigures.selector, 0));
-        odd[0].figures = PairFigures.wrap(PairFigures.unwrap(packFigures(100, 0, 1, 1, uint40(NOW))) | (1 << 232));
-        _notProposed(
-            "with bits that mean nothing", odd, _words1(ISettlementBook.SettlementBookMalformedFigures.selector, 0)
-        );
-        odd[0].figures = packFigures(100, 0, 1, 0, uint40(NOW));
+        odd[0].figures = packFigures(_agreement, 100, 0, 1, 0, uint32(NOW));
         _notProposed(
             "before the first", odd, abi.encodeWithSelector(ISettlementBook.SettlementBookStaleSequence.selector, 0, 0)
         );
@@ -557,13 +581,241 @@ contract MustRevertTest is Settlement {
         book.discharge(_creditLine, 100, _sign(_key(1), digest), _sign(_key(3), digest));
         _notDischarged("a second time", _creditLine, 0, 100, 1, 3, _wrongSigner(1));
         _notDischarged(
+            "of no agreement", NONE, 0, 1, 1, 2, _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, 7)
+        );
+    }
+
+    function test_TheBookRefusesChallenges() public {
+        _deposit(3, 1_000);
+        PairStatement[] memory statements =
+            _batchOf(_statement(_agreement, 100, 0, 1), _statement(_creditLine, 1, 0, 1));
+        book.propose("batch", statements, _only(_acceptance("batch", statements, 1, 1)));
+        bytes32[] memory siblings = new bytes32[](1);
+        siblings[0] = _statementHash(statements[1]);
+        Place memory place = Place("batch", 0, 2, siblings);
+        bytes memory call = abi.encodeCall(ISettlementBook.challenge, (statements[0], place));
+        bytes4 notRipening = ISettlementBook.SettlementBookNotRipening.selector;
+        bytes4 notParty = ISettlementBook.SettlementBookNotParty.selector;
+        _bookRefuses("by who signed", _signer(1), call, abi.encodeWithSelector(notParty, 2, _signer(1)));
+        _bookRefuses("by a stranger", _signer(3), call, abi.encodeWithSelector(notParty, 2, _signer(3)));
+        _bookRefuses(
+            "of another statement",
+            _signer(2),
+            abi.encodeCall(ISettlementBook.challenge, (statements[1], place)),
+            _words1(ISettlementBook.SettlementBookOtherStatements.selector, uint256(bytes32("batch")))
+        );
+        bytes32[] memory sibling = new bytes32[](1);
+        sibling[0] = _statementHash(statements[0]);
+        Place memory second = Place("batch", 1, 2, sibling);
+        _bookRefuses(
+            "of a pair that nobody signed",
+            _signer(3),
+            abi.encodeCall(ISettlementBook.challenge, (statements[1], second)),
+            abi.encodeWithSelector(notRipening, bytes32("batch"), 1)
+        );
+        vm.warp(NOW + WINDOW);
+        _bookRefuses("late", _signer(2), call, abi.encodeWithSelector(notRipening, bytes32("batch"), 0));
+        vm.warp(NOW + WINDOW - 1);
+        vm.prank(_signer(2));
+        vault.requestWithdrawal(2, 1_000);
+        vm.warp(NOW + WINDOW - 1 + DELAY);
+        vm.prank(_signer(2));
+        vault.withdraw(2);
+        vm.warp(NOW + WINDOW - 1);
+        _bookRefuses(
+            "without a bond",
+            _signer(2),
+            call,
+            abi.encodeWithSelector(ICollateralVault.CollateralVaultShort.selector, 2, BOND, 0)
+        );
+        _deposit(2, BOND);
+        bytes memory verdict = abi.encodeCall(ISettlementBook.decideChallenge, (statements[0], place, true));
+        _bookRefuses("a verdict by a stranger", STRANGER, verdict, _missing(STRANGER, book.RESOLVER_ROLE()));
+        book.grantRole(book.RESOLVER_ROLE(), address(this));
+        bytes memory none =
+            abi.encodeWithSelector(ISettlementBook.SettlementBookNotChallenged.selector, bytes32("batch"), 0);
+        _bookRefuses("a verdict of nothing", address(this), verdict, none);
+        vm.prank(_signer(2));
+        book.challenge(statements[0], place);
+        _bookRefuses("a second time", _signer(2), call, abi.encodeWithSelector(notRipening, bytes32("batch"), 0));
+        book.decideChallenge(statements[0], place, true);
+        _bookRefuses("a second verdict", address(this), verdict, none);
+        _bookRefuses(
+            "a verdict elsewhere",
+            address(this),
+            abi.encodeCall(ISettlementBook.decideChallenge, (statements[1], place, true)),
+            _words1(ISettlementBook.SettlementBookOtherStatements.selector, uint256(bytes32("batch")))
+        );
+    }
+
+    function test_TheBookRefusesCorrections() public {
+        bytes memory call = abi.encodeCall(IDisputable.correct, (_agreement, 1));
+        _bookRefuses("by a stranger", STRANGER, call, _missing(STRANGER, book.RESOLVER_ROLE()));
+        book.grantRole(book.RESOLVER_ROLE(), address(this));
+        bytes memory unknown = _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, 7);
+        _bookRefuses("of no agreement", address(this), abi.encodeCall(IDisputable.correct, (NONE, 1)), unknown);
+        _bookRefuses(
+            "met of no agreement", address(this), abi.encodeCall(ISettlementBook.fundCorrection, (NONE)), unknown
+        );
+        _bookRefuses(
+            "met when there is none",
+            address(this),
+            abi.encodeCall(ISettlementBook.fundCorrection, (_agreement)),
+            abi.encodeWithSelector(ISettlementBook.SettlementBookNotCorrected.selector, _agreement)
+        );
+        book.correct(_agreement, 1 << 62);
+        bytes memory tooMuch = abi.encodeWithSelector(IDisputable.DisputableTooMuch.selector, _agreement);
+        _bookRefuses("beyond measure", address(this), call, tooMuch);
+        book.correct(_agreement, -(1 << 62));
+        book.correct(_agreement, -(1 << 62));
+        _bookRefuses("below it", address(this), abi.encodeCall(IDisputable.correct, (_agreement, -1)), tooMuch);
+    }
+
+    function test_TheBookRefusesGuarantees() public {
+        AgreementKey guarantee = _openGuarantee(1, 2, 500);
+        PairStatement[] memory statements = _batchOf(_statement(guarantee, 300, 0, 1));
+        book.propose("batch", statements, _acceptances("batch", statements, 1, 2, 1));
+        bytes4 exceeds = ISettlementBook.SettlementBookCallExceedsOverdue.selector;
+        bytes memory call = abi.encodeCall(ISettlementBook.callGuarantee, (guarantee, 1, 300));
+        vm.warp(NOW + 30 days - 1);
+        _bookRefuses("a second too early", _signer(1), call, abi.encodeWithSelector(exceeds, guarantee, 300, int256(0)));
+        vm.warp(NOW + 30 days);
+        _bookRefuses(
+            "by the MSP",
+            _signer(2),
+            call,
+            abi.encodeWithSelector(ISettlementBook.SettlementBookNotParty.selector, 1, _signer(2))
+        );
+        _bookRefuses(
+            "nothing",
+            _signer(1),
+            abi.encodeCall(ISettlementBook.callGuarantee, (guarantee, 1, 0)),
+            abi.encodeWithSelector(exceeds, guarantee, 0, int256(300))
+        );
+        _bookRefuses(
+            "more than is overdue",
+            _signer(1),
+            abi.encodeCall(ISettlementBook.callGuarantee, (guarantee, 1, 301)),
+            abi.encodeWithSelector(exceeds, guarantee, 301, int256(300))
+        );
+        _bookRefuses(
+            "of a statement that is not final",
+            _signer(1),
+            abi.encodeCall(ISettlementBook.callGuarantee, (guarantee, 2, 1)),
+            abi.encodeWithSelector(exceeds, guarantee, 1, int256(0))
+        );
+        _bookRefuses(
+            "of a credit line",
+            _signer(1),
+            abi.encodeCall(ISettlementBook.callGuarantee, (_creditLine, 1, 1)),
+            abi.encodeWithSelector(exceeds, _creditLine, 1, int256(0))
+        );
+        _bookRefuses(
             "of no agreement",
-            "none",
-            0,
-            1,
-            1,
-            2,
-            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, uint256(bytes32("none")))
+            _signer(1),
+            abi.encodeCall(ISettlementBook.callGuarantee, (NONE, 1, 1)),
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, 7)
+        );
+    }
+
+    function test_TheBookRefusesEndings() public {
+        bytes memory notice = abi.encodeCall(ISettlementBook.giveNotice, (_agreement));
+        bytes memory end = abi.encodeCall(ISettlementBook.endAfterNotice, (_agreement));
+        bytes4 notEnding = ISettlementBook.SettlementBookNotEnding.selector;
+        _bookRefuses(
+            "notice by a stranger",
+            STRANGER,
+            notice,
+            abi.encodeWithSelector(ISettlementBook.SettlementBookNotParty.selector, 2, STRANGER)
+        );
+        _bookRefuses(
+            "notice of no agreement",
+            _signer(1),
+            abi.encodeCall(ISettlementBook.giveNotice, (NONE)),
+            _words1(ISettlementBook.SettlementBookUnknownAgreement.selector, 7)
+        );
+        _bookRefuses(
+            "an end without notice", address(this), end, abi.encodeWithSelector(notEnding, _agreement, uint40(0))
+        );
+        vm.prank(_signer(1));
+        book.giveNotice(_agreement);
+        vm.warp(NOW + 30 days - 1);
+        _bookRefuses(
+            "a second too early", address(this), end, abi.encodeWithSelector(notEnding, _agreement, NOW + 30 days)
+        );
+        Signature memory byCPO = _sign(_key(1), _endingDigest(_agreement));
+        Signature memory byMSP = _sign(_key(2), _endingDigest(_agreement));
+        _bookRefuses(
+            "by the CPO alone",
+            address(this),
+            abi.encodeCall(ISettlementBook.endAgreement, (_agreement, byCPO, byCPO)),
+            _wrongSigner(2)
+        );
+        _bookRefuses(
+            "by the MSP alone",
+            address(this),
+            abi.encodeCall(ISettlementBook.endAgreement, (_agreement, byMSP, byMSP)),
+            _wrongSigner(1)
+        );
+        book.endAgreement(_agreement, byCPO, byMSP);
+        vm.warp(NOW + 30 days);
+        bytes memory ended = abi.encodeWithSelector(ISettlementBook.SettlementBookEnded.selector, _agreement);
+        _bookRefuses("a second end", address(this), end, ended);
+        _bookRefuses(
+            "signed again",
+            address(this),
+            abi.encodeCall(ISettlementBook.endAgreement, (_agreement, byCPO, byMSP)),
+            ended
+        );
+        _bookRefuses("notice after it", _signer(1), notice, ended);
+        _notProposed("a statement after it", _batchOf(_statement(_agreement, 1, 0, 1)), ended);
+    }
+
+    function test_AClosedBookRefuses() public {
+        bytes memory call = abi.encodeCall(ISettlementBook.close, ());
+        _bookRefuses("a stranger", STRANGER, call, _missing(STRANGER, book.DEFAULT_ADMIN_ROLE()));
+        book.close();
+        bytes memory closed = _words0(ISettlementBook.SettlementBookIsClosed.selector);
+        _bookRefuses("a second time", address(this), call, closed);
+        _notProposed("a proposal", _batchOf(_statement(_agreement, 1, 0, 1)), closed);
+        _notOpened("an agreement", _terms(2, 3, ISettlementBook.Mode.PREFUNDED, 0), 2, 3, closed);
+    }
+
+    function test_ABookIsNotMadeOfWhatDoesNotFit() public {
+        _bookNotMade(1 days - 1, 0, vault);
+        _bookNotMade(3 days + 1, 0, new CollateralVault(token, registry, 30 days, address(this)));
+        _bookNotMade(WINDOW, 10_000_001, vault);
+        _bookNotMade(WINDOW, 0, new CollateralVault(token, registry, WINDOW, address(this)));
+    }
+
+    function _bookNotMade(uint40 windowS, uint64 bondE4, CollateralVault with) private {
+        try new SettlementBook(EUR, windowS, bondE4, registry, with, address(this)) {
+            revert WasNotRefused("a book");
+        } catch (bytes memory answer) {
+            bytes memory expected =
+                abi.encodeWithSelector(ISettlementBook.SettlementBookUnsuitableWindow.selector, windowS, bondE4);
+            if (keccak256(answer) != keccak256(expected)) revert WasRefusedOtherwise("a book", answer);
+        }
+    }
+
+    function test_TheRegistryRefusesSuccessors() public {
+        bytes memory call = abi.encodeCall(IPartyRegistry.announceSuccessor, (address(book), address(1)));
+        _refused("a stranger", STRANGER, call, _missing(STRANGER, registry.DEFAULT_ADMIN_ROLE()));
+        bytes memory zero = _words0(IPartyRegistry.PartyRegistryZeroAddress.selector);
+        bytes memory call0 = abi.encodeCall(IPartyRegistry.announceSuccessor, (address(book), address(0)));
+        _refused("nobody", address(this), call0, zero);
+        call0 = abi.encodeCall(IPartyRegistry.announceSuccessor, (address(0), address(1)));
+        _refused("of nobody", address(this), call0, zero);
+        registry.announceSuccessor(address(book), address(1));
+        bytes4 known = IPartyRegistry.PartyRegistryKnownSuccessor.selector;
+        _refused("a second time", address(this), call, abi.encodeWithSelector(known, address(book), address(1)));
+        uint32[] memory numbers = new uint32[](2);
+        (numbers[0], numbers[1]) = (1, 9);
+        _refused(
+            "signers of nobody",
+            address(this),
+            abi.encodeCall(IPartyRegistry.signersOf, (numbers)),
+            _words1(IPartyRegistry.PartyRegistryUnknownParty.selector, 9)
         );
     }
 
@@ -748,7 +1000,7 @@ contract MustRevertTest is Settlement {
 
     function _notDischarged(
         string memory what,
-        bytes32 agreement,
+        AgreementKey agreement,
         uint24 number,
         int64 amountE4,
         uint32 asCPO,

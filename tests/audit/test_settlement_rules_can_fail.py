@@ -524,7 +524,7 @@ def test_contracts_that_name_others_than_were_recorded_are_told(books: Books, si
 
 def test_a_statement_that_is_final_here_alone_is_found(books: Books, sight: ChainSight) -> None:
     batch_id, proposed = next(iter(book_of(sight).proposed.items()))
-    undone = replace(proposed, state=replace(proposed.state, final_pairs=0))
+    undone = replace(proposed, state=replace(proposed.state, open_pairs=1))
 
     found = found_in(books, with_book(sight, proposed=book_of(sight).proposed | {batch_id: undone}))
 
@@ -581,7 +581,7 @@ def test_a_batch_that_the_book_never_took_is_found(books: Books, sight: ChainSig
 
 def test_a_batch_that_only_the_book_knows_is_found(books: Books, sight: ChainSight) -> None:
     batch_id, proposed = next(iter(book_of(sight).proposed.items()))
-    more = replace(proposed, batch_id=b"\1" * 32, state=replace(proposed.state, final_pairs=0))
+    more = replace(proposed, batch_id=b"\1" * 32, state=replace(proposed.state, open_pairs=1))
 
     found = found_in(books, with_book(sight, proposed=book_of(sight).proposed | {more.batch_id: more}))
 
@@ -594,12 +594,10 @@ def test_of_a_stranger_s_batch_nothing_is_asked_but_its_money_counts(books: Book
     book = book_of(sight)
     proposed = next(iter(book.proposed.values()))
     assert proposed.statements is not None
-    stranger = replace(proposed.statements[0], agreement=b"\1" * 32, due_e4=70, credit_e4=0)
-    theirs = replace(
-        proposed, batch_id=b"\2" * 32, statements=(stranger,), state=replace(proposed.state, final_pairs=1)
-    )
+    stranger = replace(proposed.statements[0], agreement=b"\1" * 8, due_e4=70, credit_e4=0)
+    theirs = replace(proposed, batch_id=b"\2" * 32, statements=(stranger,), state=replace(proposed.state, open_pairs=0))
     state = book.agreements[proposed.statements[0].agreement]
-    agreements = book.agreements | {b"\1" * 32: replace(state, cpo=901, msp=902, mode=BookMode.PREFUNDED)}
+    agreements = book.agreements | {b"\1" * 8: replace(state, cpo=901, msp=902, mode=BookMode.PREFUNDED)}
     paid = {901: 70, 902: 30}
 
     sound = with_book(

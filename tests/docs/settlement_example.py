@@ -21,6 +21,7 @@ from emobility.domain.batch.calls import (
     agreement_query,
     batch_query,
     fund_call,
+    key_number,
     propose_call,
     read_agreement,
     read_batch,
@@ -168,7 +169,7 @@ class Example:
         digest = discharge_digest(book, agreement=on_credit, number=0, amount_e4=PAID_E4)
         by = [await SIGNERS[each].sign_digest(digest) for each in (CPO, LATER_PAYER)]
         signatures = [(each[:32], each[32:]) for each in by]
-        await self.send(contracts.DISCHARGE.call(on_credit, PAID_E4, *signatures), self.world.payer)
+        await self.send(contracts.DISCHARGE.call(key_number(on_credit), PAID_E4, *signatures), self.world.payer)
         await self.note("BE-ROL pays 20.00 by bank; both sign a discharge", "owes less")
 
         await self.send(fund_call(batch_id_of(book, pairs_hash(second)), second), self.world.payer)
@@ -204,7 +205,8 @@ class Example:
 
     async def finals(self, statements: Sequence[PairStatement]) -> int:
         query = batch_query(batch_id_of(self.book, pairs_hash(statements)))
-        return read_batch(await self.world.chain.call(self.euro.book, query)).final_pairs
+        booked = read_batch(await self.world.chain.call(self.euro.book, query))
+        return sum(booked.is_final(place) << place for place in range(len(statements)))
 
     async def note(self, step: str, says: str) -> None:
         state = read_agreement(await self.world.chain.call(self.euro.book, agreement_query(self.on_credit)))
@@ -244,6 +246,7 @@ class Example:
             "node over leaves 0 and 1": node.hex(),
             "evidence root": TREES.evidence_root.hex(),
             "sum root": TREES.sum_root.hash.hex(),
+            "roots": self.statement.roots.hex(),
             "agreement": self.prefunded.hex(),
             "figures": f"{self.statement.figures:064x}",
             "statement": self.statement.struct_hash.hex(),

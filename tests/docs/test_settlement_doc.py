@@ -19,7 +19,7 @@ from services.cli.verifying import run_verify
 from services.driver_mobility.receipt_checking import EXPLAINED, VERDICTS
 from services.settlement.closing import LEAVES_MAX
 from services.settlement.crash_points import CrashPoint
-from services.settlement.deployment import WITHDRAWAL_DELAY_S
+from services.settlement.deployment import ACCEPTANCE_WINDOW_S, WITHDRAWAL_DELAY_S
 from services.settlement.service import WATCH_S
 from tests.docs.settlement_example import Example, played
 
@@ -119,9 +119,16 @@ def test_a_table_of_a_statement_can_not_give_its_roots(example: Example) -> None
 
 
 def test_the_bounds_that_the_document_states_are_the_systems() -> None:
-    stated = (11, 10, 100_000, 256, 24 * 3600)
+    stated = (11, 10, 100_000, 256, 48 * 3600, 24 * 3600)
 
-    assert stated == (len(CrashPoint), WATCH_S, LEAVES_MAX, STATEMENTS_MAX, WITHDRAWAL_DELAY_S)
+    assert stated == (
+        len(CrashPoint),
+        WATCH_S,
+        LEAVES_MAX,
+        STATEMENTS_MAX,
+        WITHDRAWAL_DELAY_S,
+        ACCEPTANCE_WINDOW_S,
+    )
 
 
 @pytest.mark.parametrize(("path", "name"), sorted(set(NAMED.findall(DOC))))

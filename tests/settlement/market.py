@@ -58,7 +58,8 @@ class Market:
         """Register whom the settlement knows and open what it wants opened; `keys`: of those that keep their own."""
         async with units.begin() as unit:
             parties = await unit.table(PARTY).select()
-            openings = await unit.table(OPENING).select({"book_agreement": None})
+            every = await unit.table(OPENING).select()
+        openings = [replace(each, number=number) for number, each in enumerate(every) if each.book_agreement is None]
         signers: dict[PartyId, ChainSigner] = {
             each.party_id: party_signer(MASTER_KEY, each.party_id) for each in parties
         }

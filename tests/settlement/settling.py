@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from emobility.adapters.chain_signing import party_signer, proposer_signer, recovered_address
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch import contracts
+from emobility.domain.batch.calls import AgreementState, agreement_query, read_agreement
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import SETTLEMENT
 from emobility.ports.chain import Log
@@ -34,6 +35,7 @@ from services.settlement.records import (
     TRANSACTION,
     BatchRecord,
     DeploymentRecord,
+    Opening,
     TransactionRecord,
 )
 from services.settlement.service import Follower, Settlement, build
@@ -133,6 +135,16 @@ class Settling:
             if not await following.step():
                 return
         raise AssertionError(f"it still moves after {STEPS_MAX} steps")
+
+    async def in_the_book(self, opening: Opening) -> tuple[AgreementState, tuple[int, ...]]:
+        """Return where an agreement that was opened by a follower stands, and what is reserved of its MSP's."""
+        deployed = await StoredBooks(self.world.ports.units).book_of(opening.currency)
+        assert deployed is not None
+        assert opening.book_agreement is not None
+        chain, book = self.chain.chain, deployed.book.address
+        state = read_agreement(await chain.call(book, agreement_query(opening.book_agreement)))
+        asked = contracts.RESERVED_BY.call(book, state.msp)
+        return state, contracts.RESERVED_BY.answer(await chain.call(deployed.vault, asked))
 
     async def follow_steps(self, count: int) -> None:
         """Make so many steps with one process."""

@@ -19,7 +19,7 @@ from emobility.domain.batch.calls import (
     read_party,
     read_registry,
 )
-from emobility.domain.batch.typed_data import AgreementTerms, BookMode, agreement_id
+from emobility.domain.batch.typed_data import AgreementTerms, BookMode, agreement_key
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import CallReverted, Chain, ChainUnavailable
 from services.settlement.deployment import Deployer, Deployment, DeploymentGone, StepRefused, recognise
@@ -58,12 +58,13 @@ async def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         yield made
 
 
-def terms(credit_limit_e4: int = 10_000) -> AgreementTerms:
+def terms(credit_limit_e4: int = 10_000, number: int = 0) -> AgreementTerms:
     return AgreementTerms(
         document=bytes(32),
         cpo=1,
         msp=2,
         currency="EUR",
+        number=number,
         mode=BookMode.CREDIT_LINE,
         credit_limit_e4=credit_limit_e4,
         deadline=T0 + timedelta(days=30),
@@ -151,13 +152,13 @@ async def test_collateral_is_filled_up_and_not_beyond(deployed: Deployed) -> Non
 
 async def test_agreements_are_opened_once_with_both_signatures(deployed: Deployed) -> None:
     await deployed.deployer.register_parties(deployed.deployment, SIGNERS)
-    both = [(terms(), SIGNERS[CPO], SIGNERS[MSP]), (terms(credit_limit_e4=5), SIGNERS[CPO], SIGNERS[MSP])]
+    both = [(terms(), SIGNERS[CPO], SIGNERS[MSP]), (terms(credit_limit_e4=5, number=1), SIGNERS[CPO], SIGNERS[MSP])]
 
     ids = await deployed.deployer.open_agreements(deployed.deployment, both)
     before = await deployed.nonce()
     again = await deployed.deployer.open_agreements(deployed.deployment, both)
 
-    assert ids == again == [agreement_id(each) for each, _, _ in both]
+    assert ids == again == [agreement_key(each) for each, _, _ in both]
     assert await deployed.nonce() == before
     book = deployed.deployment.book("EUR")
     assert book is not None

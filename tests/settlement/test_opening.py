@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from emobility.domain.agreement import SettlementMode
+from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.identifiers import PartyId
 from services.settlement.opening import PLAY_MONEY_E4, VALID_FOR
 from services.settlement.records import DEPLOYMENT, OPENING, PARTY, Opening, StatementState
@@ -63,21 +64,48 @@ async def test_an_agreement_that_comes_later_is_opened_in_the_same_contracts(her
 
 
 async def test_what_can_not_be_opened_says_why_and_holds_up_no_other(here: Settling) -> None:
-    guaranteed = terms(CPO, OTHER_MSP, settlement_mode=SettlementMode.GUARANTEE)
     stranger = terms(CPO, PartyId("FR-EXT"))
     unlimited = terms(CPO, PartyId("NL-NUL"), settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=0)
-    await here.sign(terms(), guaranteed, unlimited)
+    await here.sign(terms(), unlimited)
     await here.sign(stranger, outside=stranger.emsp_id)
 
     await here.follow(here.follower(opens=True))
 
     found = await openings(here)
     assert found[MSP].book_agreement is not None
-    assert {each: found[each].waiting for each in (OTHER_MSP, stranger.emsp_id, unlimited.emsp_id)} == {
-        OTHER_MSP: "the book refuses: SettlementBookUnsuitableTerms",
+    assert {each: found[each].waiting for each in (stranger.emsp_id, unlimited.emsp_id)} == {
         stranger.emsp_id: "the registration of FR-EXT",
         unlimited.emsp_id: "the book refuses: SettlementBookUnsuitableTerms",
     }
+
+
+async def test_a_guarantee_is_reserved_as_it_is_opened(here: Settling) -> None:
+    guaranteed = terms(CPO, OTHER_MSP, settlement_mode=SettlementMode.GUARANTEE, credit_limit_e4=70_000)
+    await here.sign(guaranteed)
+
+    await here.follow(here.follower(opens=True))
+
+    opened = (await openings(here))[OTHER_MSP]
+    assert opened.payment_terms_d == guaranteed.payment_terms_d
+    state, (reserved,) = await here.in_the_book(opened)
+    assert (state.mode, state.credit_limit_e4, reserved) == (BookMode.GUARANTEE, 70_000, 70_000)
+    assert state.payment_term_s == guaranteed.payment_terms_d * 24 * 3600
+
+
+async def test_an_agreement_whose_number_the_book_knows_gets_the_next(here: Settling) -> None:
+    await here.sign(terms())
+    await here.follow(here.follower(opens=True))
+    (opened,) = (await openings(here)).values()
+    async with here.world.ports.units.begin() as unit:  # as if restored from a copy made before it was opened
+        await unit.table(OPENING).put(replace(opened, number=None, deadline=None, book_agreement=None))
+        await unit.commit()
+    here.world.clock.step_by(timedelta(days=1))
+
+    await here.follow(here.follower(opens=True))
+
+    (anew,) = (await openings(here)).values()
+    assert (anew.number, anew.waiting) == (1, None)
+    assert anew.book_agreement not in {None, opened.book_agreement}
 
 
 async def test_a_currency_without_a_book_waits(here: Settling) -> None:

@@ -130,7 +130,7 @@ class World:
         async with self.ports.units.begin() as unit:
             for opening in await unit.table(OPENING).select():
                 name = f"{opening.cpo_id}/{opening.agreement_id}/{opening.version}"
-                await unit.table(OPENING).put(replace(opening, book_agreement=keccak256(name.encode())))
+                await unit.table(OPENING).put(replace(opening, book_agreement=keccak256(name.encode())[:8]))
             await unit.commit()
 
     async def leaves(self) -> list[LeafRecord]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from emobility.domain.batch import contracts
-from emobility.domain.batch.calls import agreement_query, batch_query
+from emobility.domain.batch.calls import agreement_query, batch_query, key_number
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.statement import struct_hash_of
 from emobility.domain.batch.trees import HashTree
@@ -46,7 +46,7 @@ WORTH_SEEING: Final = (
     contracts.SIGNER_NAMED,
 )
 FOREVER_S: Final = int(T0.timestamp()) + 10**6
-Words = tuple[bytes, bytes, bytes, int]
+Words = tuple[int, bytes]
 Traffic = tuple[ChainSigner, bytes, bytes]
 
 
@@ -108,15 +108,13 @@ class Traders:
         sequence = (await self.settling.state(pair)).last_sequence + self.random.choices([0, 1, 2], weights=[1, 20, 1])[
             0
         ]
-        amount = self.random.choice([0, 1, LIMIT_E4 // 3, LIMIT_E4 // 3, LIMIT_E4, COLLATERAL_E4, 2**63, 2**64 - 1])
+        amount = self.random.choice([0, 1, LIMIT_E4 // 3, LIMIT_E4 // 3, LIMIT_E4, COLLATERAL_E4, 2**55, 2**56 - 1])
         due, credit = (amount, 0) if self.random.random() < 0.6 else (0, amount)
         count = 0 if self.sometimes(0.03) else 5
-        figures = due << 168 | credit << 104 | count << 72 | sequence << 40 | FOREVER_S
         if self.sometimes(0.03):
-            figures |= 1 << 240
-        if self.sometimes(0.03):
-            agreement = self.random.randbytes(32)
-        return agreement, self.random.randbytes(32), self.random.randbytes(32), figures
+            agreement = self.random.randbytes(8)
+        figures = key_number(agreement) << 192 | due << 136 | credit << 80 | count << 56 | sequence << 32
+        return figures | FOREVER_S, self.random.randbytes(32)
 
     async def acceptances(self, batch_id: bytes, statements: Sequence[Words]) -> tuple[Any, ...]:
         if not statements:
@@ -163,7 +161,7 @@ class Traders:
         )
         signatures = [await SIGNERS[each].sign_digest(digest) for each in (pair.cpo, pair.msp)]
         words = [(each[:32], each[32:]) for each in signatures]
-        return self.by(), self.settling.euro.book, contracts.DISCHARGE.call(pair.agreement, amount, *words)
+        return self.by(), self.settling.euro.book, contracts.DISCHARGE.call(key_number(pair.agreement), amount, *words)
 
     async def pause(self) -> Traffic:
         call = self.random.choice([contracts.PAUSE, contracts.UNPAUSE, contracts.UNPAUSE, contracts.UNPAUSE]).call()

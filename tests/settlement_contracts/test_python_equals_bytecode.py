@@ -17,15 +17,17 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function
 from emobility.domain.batch.calls import (
     Acceptance,
+    key_number,
     open_agreement_call,
     propose_call,
     statement_words,
 )
 from emobility.domain.batch.leaf import Leaf
-from emobility.domain.batch.statement import PairStatement, batch_tree, pairs_hash
+from emobility.domain.batch.statement import BookedStatement, batch_tree, pairs_hash
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.batch.typed_data import (
     AgreementTerms,
+    BookKind,
     BookMode,
     Registry,
     acceptance_digest,
@@ -87,27 +89,37 @@ async def test_every_proof_of_python_holds_for_the_contract_and_for_its_own_plac
     settling: Settling, leaves: list[Leaf], place: int
 ) -> None:
     trees = StatementTrees(leaves)
-    words = statement_words(settling.statement(settling.pairs[0], leaves))
+    statement = settling.statement(settling.pairs[0], leaves)
+    words, roots = statement_words(statement), (statement.evidence_root, statement.sum_root)
     place %= trees.count
     leaf, evidence, sums = trees.leaves[place], trees.evidence_proof(place), trees.sum_proof(place)
     hashed = leaf.evidence_hash
     amounts = (leaf.due_e4, leaf.credit_e4)
 
-    assert await ask(settling, contracts.VERIFY_EVIDENCE, words, evidence_words(leaf), place, evidence.siblings)
-    assert await ask(settling, contracts.VERIFY_SUM, words, hashed, *amounts, place, sums.packed)
+    assert await ask(settling, contracts.VERIFY_EVIDENCE, words, roots, evidence_words(leaf), place, evidence.siblings)
+    assert await ask(settling, contracts.VERIFY_SUM, words, roots, hashed, *amounts, place, sums.packed)
     other = replace(leaf, import_wh=leaf.import_wh ^ 1)
-    assert not await ask(settling, contracts.VERIFY_EVIDENCE, words, evidence_words(other), place, evidence.siblings)
-    assert not await ask(settling, contracts.VERIFY_SUM, words, hashed, amounts[0] ^ 1, amounts[1], place, sums.packed)
+    assert not await ask(
+        settling, contracts.VERIFY_EVIDENCE, words, roots, evidence_words(other), place, evidence.siblings
+    )
+    assert not await ask(
+        settling, contracts.VERIFY_SUM, words, roots, hashed, amounts[0] ^ 1, amounts[1], place, sums.packed
+    )
+    swapped = roots[::-1]
+    assert not await ask(
+        settling, contracts.VERIFY_EVIDENCE, words, swapped, evidence_words(leaf), place, evidence.siblings
+    )
+    assert not await ask(settling, contracts.VERIFY_SUM, words, swapped, hashed, *amounts, place, sums.packed)
     if trees.count > 1:
         beside = place ^ 1 if place ^ 1 < trees.count else place - 1
         assert not await ask(
-            settling, contracts.VERIFY_EVIDENCE, words, evidence_words(leaf), beside, evidence.siblings
+            settling, contracts.VERIFY_EVIDENCE, words, roots, evidence_words(leaf), beside, evidence.siblings
         )
 
 
 @on_random_records
 @given(batch=st.lists(STATEMENTS, min_size=1, max_size=9, unique_by=lambda statement: statement.agreement))
-async def test_the_hash_that_binds_a_batch_is_the_contract_s(settling: Settling, batch: list[PairStatement]) -> None:
+async def test_the_hash_that_binds_a_batch_is_the_contract_s(settling: Settling, batch: list[BookedStatement]) -> None:
     ordered = sorted(batch, key=lambda statement: statement.agreement)
 
     words = tuple(map(statement_words, ordered))
@@ -120,8 +132,9 @@ async def test_the_hash_that_binds_a_batch_is_the_contract_s(settling: Settling,
     document=HASHES,
     numbers=st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
     currency=st.sampled_from(["EUR", "CHF", "SEK"]),
-    mode=st.sampled_from(BookMode),
+    kinds=st.tuples(st.sampled_from(BookKind), st.sampled_from(BookMode), st.integers(0, 2**16 - 1)),
     limit=st.integers(0, 2**64 - 1),
+    term_s=st.integers(0, 2**32 - 1),
     deadline=DEADLINES,
 )
 async def test_an_agreement_has_the_contract_s_id(  # noqa: PLR0917 - drawn one by one
@@ -129,8 +142,9 @@ async def test_an_agreement_has_the_contract_s_id(  # noqa: PLR0917 - drawn one 
     document: bytes,
     numbers: tuple[int, int],
     currency: str,
-    mode: BookMode,
+    kinds: tuple[BookKind, BookMode, int],
     limit: int,
+    term_s: int,
     deadline: datetime,
 ) -> None:
     terms = AgreementTerms(
@@ -138,8 +152,11 @@ async def test_an_agreement_has_the_contract_s_id(  # noqa: PLR0917 - drawn one 
         cpo=numbers[0],
         msp=numbers[1],
         currency=currency,
-        mode=mode,
+        kind=kinds[0],
+        number=kinds[2],
+        mode=kinds[1],
         credit_limit_e4=limit,
+        payment_term_s=term_s,
         deadline=deadline,
     )
 
@@ -147,7 +164,7 @@ async def test_an_agreement_has_the_contract_s_id(  # noqa: PLR0917 - drawn one 
 
 
 @on_random_records
-@given(document=HASHES, limit=st.integers(1, 2**63 - 1), deadline=DEADLINES)
+@given(document=HASHES, limit=st.integers(1, 2**62), deadline=DEADLINES)
 async def test_the_book_takes_both_signatures_of_an_agreement_and_no_others(
     settling: Settling, document: bytes, limit: int, deadline: datetime
 ) -> None:
@@ -156,6 +173,7 @@ async def test_the_book_takes_both_signatures_of_an_agreement_and_no_others(
         cpo=NUMBERS[CPO],
         msp=NUMBERS[MSP],
         currency="EUR",
+        number=99,
         mode=BookMode.CREDIT_LINE,
         credit_limit_e4=limit,
         deadline=deadline,
@@ -165,7 +183,7 @@ async def test_the_book_takes_both_signatures_of_an_agreement_and_no_others(
 
     taken = open_agreement_call(terms, by_cpo=by_cpo, by_msp=by_msp)
     swapped = open_agreement_call(terms, by_cpo=by_msp, by_msp=by_cpo)
-    changed = open_agreement_call(replace(terms, credit_limit_e4=limit % (2**63 - 1) + 1), by_cpo=by_cpo, by_msp=by_msp)
+    changed = open_agreement_call(replace(terms, credit_limit_e4=limit % 2**62 + 1), by_cpo=by_cpo, by_msp=by_msp)
 
     assert await refusal_of(settling, book, taken, sender=anyone) is None
     for refused in (swapped, changed):
@@ -261,7 +279,9 @@ async def test_the_book_takes_both_words_on_what_was_paid_by_bank(settling: Sett
     async def call(amount_e4: int, *, number: int = 0) -> bytes:
         digest = discharge_digest(settling.book, agreement=pair.agreement, number=number, amount_e4=amount_e4)
         words = [await SIGNERS[each].sign_digest(digest) for each in (CPO, MSP)]
-        return contracts.DISCHARGE.call(pair.agreement, amount_e4, *((word[:32], word[32:]) for word in words))
+        return contracts.DISCHARGE.call(
+            key_number(pair.agreement), amount_e4, *((word[:32], word[32:]) for word in words)
+        )
 
     async def refusal(calldata: bytes) -> bytes | None:
         return await refusal_of(settling, settling.book.address, calldata, sender=bytes(20))
@@ -271,7 +291,7 @@ async def test_the_book_takes_both_words_on_what_was_paid_by_bank(settling: Sett
     assert await refusal(await call(sign)) is None
     assert await refusal(await call(sign, number=1)) == contracts.BOOK_WRONG_SIGNER.call(NUMBERS[CPO])
     for amount in (owed + sign, -sign, 0):
-        refused = contracts.DISCHARGE_EXCEEDS_OWED.call(pair.agreement, amount, owed)
+        refused = contracts.DISCHARGE_EXCEEDS_OWED.call(key_number(pair.agreement), amount, owed)
         assert await refusal(await call(amount)) == refused
 
 
@@ -290,7 +310,7 @@ async def test_a_statement_s_place_in_its_batch_is_proved_to_the_contract(settli
             )
         ]
 
-    batch = [settling.statement(pair, leaves(pair.agreement[:1])) for pair in settling.pairs[:3]]
+    batch = [settling.statement(pair, leaves(pair.agreement)) for pair in settling.pairs[:3]]
     await settling.proposed(batch)
 
     tree, batch_id = batch_tree(batch), batch_id_of(settling.book, pairs_hash(batch))
@@ -299,5 +319,5 @@ async def test_a_statement_s_place_in_its_batch_is_proved_to_the_contract(settli
         assert await ask(settling, contracts.IS_STATEMENT_FINAL, statement_words(statement), stands)
         other = statement_words(replace(statement, due_e4=6))
         assert not await ask(settling, contracts.IS_STATEMENT_FINAL, other, stands)
-        assert await ask(settling, contracts.IS_FINAL, statement.agreement, 1)
-        assert not await ask(settling, contracts.IS_FINAL, statement.agreement, 2)
+        assert await ask(settling, contracts.IS_FINAL, key_number(statement.agreement), 1)
+        assert not await ask(settling, contracts.IS_FINAL, key_number(statement.agreement), 2)

@@ -8,7 +8,7 @@ from typing import Final
 
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import MalformedCall
-from emobility.domain.batch.statement import STATEMENTS_MAX, PairStatement
+from emobility.domain.batch.statement import AGREEMENT_BYTES, STATEMENTS_MAX, BookedStatement, Statement
 from emobility.domain.batch.typed_data import AgreementTerms, BookMode
 from emobility.domain.identifiers import PartyId
 
@@ -36,7 +36,7 @@ class Proposal:
     """What was proposed together."""
 
     batch_id: bytes
-    statements: tuple[PairStatement, ...]
+    statements: tuple[BookedStatement, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +51,30 @@ class OpenedAgreement:
 class BatchState:
     """Where a batch stands; bit i of a set stands for its statement i. `pairs_hash` zero: there is none.
 
-    What one side accepted is told until the pair is final.
+    Attributes:
+        open_pairs: Not final; all others of the batch are, unless they are void.
+        accepted_by_cpo: Open ones that their CPO accepted; likewise by their MSP.
+        ripening: Open ones that count as accepted by both from `due_at_s` (unix seconds), unless challenged before.
+        challenged: Open ones that wait for a verdict.
+        void_pairs: Taken out by a verdict.
     """
 
     pairs_hash: bytes
-    final_pairs: int
+    open_pairs: int = 0
     accepted_by_cpo: int = 0
     accepted_by_msp: int = 0
+    ripening: int = 0
+    challenged: int = 0
+    void_pairs: int = 0
+    due_at_s: int = 0
 
     def is_final(self, position: int) -> bool:
-        """Whether the statement at this position is final."""
-        return bool(self.final_pairs >> position & 1)
+        """Whether the statement at this position, which must be one of the batch's, is final."""
+        return any(self.pairs_hash) and not (self.open_pairs | self.void_pairs) >> position & 1
+
+    def is_ripe(self, position: int, at_s: int) -> bool:
+        """Whether a statement that one side accepted counts as accepted by both at a moment (unix seconds)."""
+        return bool(self.ripening >> position & 1) and at_s >= self.due_at_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,42 +82,52 @@ class AgreementState:
     """Where an agreement stands in a book.
 
     Attributes:
+        agreement_id: Struct hash of its terms.
         cpo: Number of the CPO in the registry.
         msp: Number of the MSP.
         mode: How obligations are met.
-        credit_limit_e4: Most that the MSP may owe.
+        has_ended: No statement becomes final any more.
+        credit_limit_e4: Most that the MSP may owe; under a guarantee what is reserved.
         last_sequence: Sequence of the last final statement, 0 before the first.
         discharges: Number of payments outside the chain.
-        owed_e4: What the MSP owes on a credit line; below zero the CPO owes.
+        owed_e4: What the MSP owes, unless it is prefunded; below zero the CPO owes.
+        corrected_e4: Verdicts that wait for the next statement, likewise.
+        payment_term_s: How long the MSP has to pay before its guarantee is called.
+        ends_at_s: From when a notice ends it (unix seconds); 0: nobody gave notice.
     """
 
+    agreement_id: bytes = bytes(32)
     cpo: int
     msp: int
     mode: BookMode
+    has_ended: bool = False
     credit_limit_e4: int
     last_sequence: int
     discharges: int
     owed_e4: int
+    corrected_e4: int = 0
+    payment_term_s: int = 0
+    ends_at_s: int = 0
 
 
-def propose_call(batch_id: bytes, statements: Sequence[PairStatement], acceptances: Iterable[Acceptance]) -> bytes:
+def propose_call(batch_id: bytes, statements: Sequence[Statement], acceptances: Iterable[Acceptance]) -> bytes:
     """Return the call that proposes a batch, with whatever acceptances there are."""
     return contracts.PROPOSE.call(batch_id, _words(statements), _accepted(acceptances))
 
 
-def accept_call(batch_id: bytes, statements: Sequence[PairStatement], acceptances: Iterable[Acceptance]) -> bytes:
+def accept_call(batch_id: bytes, statements: Sequence[Statement], acceptances: Iterable[Acceptance]) -> bytes:
     """Return the call that adds acceptances to a batch; the statements go with it, because no book stores them."""
     return contracts.ACCEPT.call(batch_id, _words(statements), _accepted(acceptances))
 
 
-def fund_call(batch_id: bytes, statements: Sequence[PairStatement]) -> bytes:
+def fund_call(batch_id: bytes, statements: Sequence[Statement]) -> bytes:
     """Return the call that tries again to make final what both sides accepted."""
     return contracts.FUND.call(batch_id, _words(statements))
 
 
 def discharge_call(agreement: bytes, amount_e4: int, *, by_cpo: bytes, by_msp: bytes) -> bytes:
     """Return the call that lowers what is owed by what was paid, with both signatures of `discharge_digest`."""
-    return contracts.DISCHARGE.call(agreement, amount_e4, _halves(by_cpo), _halves(by_msp))
+    return contracts.DISCHARGE.call(key_number(agreement), amount_e4, _halves(by_cpo), _halves(by_msp))
 
 
 def open_agreement_call(terms: AgreementTerms, *, by_cpo: bytes, by_msp: bytes) -> bytes:
@@ -122,14 +145,13 @@ def read_proposal(calldata: bytes) -> Proposal:
 
 def read_opening(topics: Sequence[bytes], data: bytes) -> OpenedAgreement:
     """Read the event that tells of an agreement's opening. Raises `MalformedCall`."""
-    agreement, _cpo, _msp, document, *_ = contracts.AGREEMENT_OPENED.told(topics, data)
-    return OpenedAgreement(agreement=agreement, document=document)
+    agreement, _id, document, *_ = contracts.AGREEMENT_OPENED.told(topics, data)
+    return OpenedAgreement(agreement=agreement.to_bytes(AGREEMENT_BYTES, "big"), document=document)
 
 
-def read_statement(words: tuple[bytes, bytes, bytes, int]) -> PairStatement:
+def read_statement(words: tuple[int, bytes]) -> BookedStatement:
     """Read a statement as it stands in a call. Raises `MalformedStatement`."""
-    agreement, evidence_root, sum_root, figures = words
-    return PairStatement.of_words(agreement=agreement, evidence_root=evidence_root, sum_root=sum_root, figures=figures)
+    return BookedStatement.of_words(*words)
 
 
 def batch_query(batch_id: bytes) -> bytes:
@@ -139,29 +161,50 @@ def batch_query(batch_id: bytes) -> bytes:
 
 def read_batch(answer: bytes) -> BatchState:
     """Read the answer to `batch_query`. Raises `MalformedCall`."""
-    ((pairs_hash, final_pairs, by_cpo, by_msp),) = contracts.BATCH.answer(answer)
-    return BatchState(pairs_hash=pairs_hash, final_pairs=final_pairs, accepted_by_cpo=by_cpo, accepted_by_msp=by_msp)
+    ((pairs_hash, open_pairs, by_cpo, by_msp, ripening, challenged, void, due_at_s),) = contracts.BATCH.answer(answer)
+    return BatchState(
+        pairs_hash=pairs_hash,
+        open_pairs=open_pairs,
+        accepted_by_cpo=by_cpo,
+        accepted_by_msp=by_msp,
+        ripening=ripening,
+        challenged=challenged,
+        void_pairs=void,
+        due_at_s=due_at_s,
+    )
 
 
 def agreement_query(agreement: bytes) -> bytes:
     """Return the call that asks a book where an agreement stands; it reverts where none is open."""
-    return contracts.AGREEMENT_STATE.call(agreement)
+    return contracts.AGREEMENT_STATE.call(key_number(agreement))
 
 
 def read_agreement(answer: bytes) -> AgreementState:
     """Read the answer to `agreement_query`. Raises `MalformedCall`."""
-    ((cpo, msp, mode, limit, last_sequence, discharges, owed),) = contracts.AGREEMENT_STATE.answer(answer)
+    ((agreement_id, cpo, msp, mode, has_ended, limit, last, discharges, owed, corrected, term_s, ends_at_s),) = (
+        contracts.AGREEMENT_STATE.answer(answer)
+    )
     if mode not in set(BookMode):
         raise MalformedCall(f"{mode} is no mode")
     return AgreementState(
+        agreement_id=agreement_id,
         cpo=cpo,
         msp=msp,
         mode=BookMode(mode),
+        has_ended=bool(has_ended),
         credit_limit_e4=limit,
-        last_sequence=last_sequence,
+        last_sequence=last,
         discharges=discharges,
         owed_e4=owed,
+        corrected_e4=corrected,
+        payment_term_s=term_s,
+        ends_at_s=ends_at_s,
     )
+
+
+def key_number(agreement: bytes) -> int:
+    """Return an agreement's key as the contract counts it."""
+    return int.from_bytes(agreement, "big")
 
 
 def read_registry(answer: bytes) -> bytes:
@@ -181,12 +224,12 @@ def read_party(answer: bytes) -> PartyId:
     return PartyId.of(country_code.decode("latin-1"), party_id.decode("latin-1"))
 
 
-def statement_words(statement: PairStatement) -> tuple[bytes, bytes, bytes, int]:
+def statement_words(statement: Statement) -> tuple[int, bytes]:
     """Return a statement as it stands in a call."""
-    return statement.agreement, statement.evidence_root, statement.sum_root, statement.figures
+    return statement.figures, statement.roots
 
 
-def _words(statements: Sequence[PairStatement]) -> tuple[tuple[bytes, bytes, bytes, int], ...]:
+def _words(statements: Sequence[Statement]) -> tuple[tuple[int, bytes], ...]:
     return tuple(map(statement_words, statements))
 
 

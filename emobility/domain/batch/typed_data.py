@@ -11,18 +11,25 @@ from enum import IntEnum
 from typing import ClassVar, Final
 
 from emobility.domain.batch.hashing import HASH_BYTES, keccak256
+from emobility.domain.batch.statement import AGREEMENT_BYTES
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 
 DOMAIN_VERSION: Final = "1"
 ADDRESS_BYTES: Final = 20
+PARTIES_MAX: Final = 2**24
+"""Party numbers that a book can name."""
+AGREEMENTS_MAX: Final = 2**12
+"""Agreements of a pair and kind in one book."""
 BATCH_ID_FORM: Final = b"wattroam-batch-1"
 DOMAIN_TYPE: Final = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 AGREEMENT_TYPE: Final = (
-    "Agreement(bytes32 document,uint32 cpo,uint32 msp,bytes3 currency,uint8 mode,uint64 creditLimitE4,uint64 deadline)"
+    "Agreement(bytes32 document,uint32 cpo,uint32 msp,bytes3 currency,uint8 kind,uint16 number,uint8 mode,"
+    "uint64 creditLimitE4,uint32 paymentTermS,uint64 deadline)"
 )
 ACCEPTANCE_TYPE: Final = "Acceptance(bytes32 batchId,bytes32 pairsHash,uint32 party,uint256 pairs)"
-DISCHARGE_TYPE: Final = "Discharge(bytes32 agreement,uint24 number,int64 amountE4)"
+DISCHARGE_TYPE: Final = "Discharge(uint64 agreement,uint24 number,int64 amountE4)"
+ENDING_TYPE: Final = "Ending(uint64 agreement)"
 REGISTRATION_TYPE: Final = (
     "Registration(bytes2 countryCode,bytes3 partyId,address signer,address payout,uint64 deadline)"
 )
@@ -35,6 +42,7 @@ _DOMAIN_HASH: Final = keccak256(DOMAIN_TYPE.encode())
 _AGREEMENT_HASH: Final = keccak256(AGREEMENT_TYPE.encode())
 _ACCEPTANCE_HASH: Final = keccak256(ACCEPTANCE_TYPE.encode())
 _DISCHARGE_HASH: Final = keccak256(DISCHARGE_TYPE.encode())
+_ENDING_HASH: Final = keccak256(ENDING_TYPE.encode())
 _REGISTRATION_HASH: Final = keccak256(REGISTRATION_TYPE.encode())
 _ROTATION_HASH: Final = keccak256(ROTATION_TYPE.encode())
 _CLAIMS_HASH: Final = keccak256(CLAIMS_TYPE.encode())
@@ -52,6 +60,18 @@ class BookMode(IntEnum):
 
     PREFUNDED = 0
     CREDIT_LINE = 1
+    GUARANTEE = 2
+
+
+class BookKind(IntEnum):
+    """What an agreement settles, as the contract counts its kinds."""
+
+    SESSION = 0
+    """Charging: the CPO is paid by the MSP."""
+    FLEX = 1
+    """Delivered flexibility: who delivers it is paid, in the place of the CPO, by the grid operator that ordered it."""
+    SWAP = 2
+    """Battery swaps: the operator of the swap stations is paid by the MSP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +117,9 @@ class AgreementTerms:
         cpo: Party number of the CPO in the registry.
         msp: Party number of the MSP.
         currency: ISO 4217.
-        credit_limit_e4: Most that the MSP may owe on a credit line, in ten-thousandths of `currency`; else 0.
+        number: Which of the pair's agreements of this kind, below `AGREEMENTS_MAX`; each is used once.
+        credit_limit_e4: Most that the MSP may owe, in ten-thousandths of `currency`; 0 when prefunded.
+        payment_term_s: How long the MSP has to pay before its guarantee is called, in seconds; else 0.
         deadline: Until when it can be opened.
     """
 
@@ -105,26 +127,32 @@ class AgreementTerms:
     cpo: int
     msp: int
     currency: str
+    kind: BookKind = BookKind.SESSION
+    number: int = 0
     mode: BookMode
     credit_limit_e4: int
+    payment_term_s: int = 0
     deadline: datetime
 
     @property
-    def words(self) -> tuple[bytes, int, int, bytes, int, int, int]:
+    def words(self) -> tuple[bytes, int, int, bytes, int, int, int, int, int, int]:
         """The terms as they stand in a call of the contract."""
         return (
             self.document,
             self.cpo,
             self.msp,
             self.currency.encode(),
+            int(self.kind),
+            self.number,
             int(self.mode),
             self.credit_limit_e4,
+            self.payment_term_s,
             _seconds(self.deadline),
         )
 
 
 def agreement_id(terms: AgreementTerms) -> bytes:
-    """Return the agreement's id in the book: the struct hash of its terms. Raises `MalformedTypedData`."""
+    """Return an agreement's id: the struct hash of its terms. Raises `MalformedTypedData`."""
     if not (terms.currency.isascii() and len(terms.currency) == 3):
         raise MalformedTypedData(f"{terms.currency!r} is no currency")
     return keccak256(
@@ -133,10 +161,28 @@ def agreement_id(terms: AgreementTerms) -> bytes:
         + _uint(terms.cpo, 32)
         + _uint(terms.msp, 32)
         + terms.currency.encode().ljust(32, b"\0")
+        + _uint(terms.kind, 8)
+        + _uint(terms.number, 16)
         + _uint(terms.mode, 8)
         + _uint(terms.credit_limit_e4, 64)
+        + _uint(terms.payment_term_s, 32)
         + _uint(_seconds(terms.deadline), 64)
     )
+
+
+def agreement_key(terms: AgreementTerms) -> bytes:
+    """Return an agreement's key in its book: CPO u24, kind u4, number u12, MSP u24. Raises `MalformedTypedData`."""
+    if not (terms.cpo < PARTIES_MAX and terms.msp < PARTIES_MAX and terms.number < AGREEMENTS_MAX):
+        raise MalformedTypedData(
+            f"party {terms.cpo} or {terms.msp}, or number {terms.number}, is beyond a key's fields"
+        )
+    key = terms.cpo << 40 | terms.kind << 36 | terms.number << 24 | terms.msp
+    return key.to_bytes(AGREEMENT_BYTES, "big")
+
+
+def number_in(agreement: bytes) -> int:
+    """Return which of the pair's agreements a key names."""
+    return int.from_bytes(agreement, "big") >> 24 & AGREEMENTS_MAX - 1
 
 
 def agreement_digest(book: Book, terms: AgreementTerms) -> bytes:
@@ -166,7 +212,7 @@ def discharge_digest(book: Book, *, agreement: bytes, number: int, amount_e4: in
 
     Args:
         book: Where it is owed.
-        agreement: The agreement's id.
+        agreement: The agreement's key.
         number: How many discharges it has had.
         amount_e4: Paid by the MSP, in ten-thousandths; below zero paid by the CPO.
 
@@ -176,7 +222,12 @@ def discharge_digest(book: Book, *, agreement: bytes, number: int, amount_e4: in
     if not -(2**63) <= amount_e4 < 2**63:
         raise MalformedTypedData(f"{amount_e4} does not fit 64 bits")
     signed = amount_e4.to_bytes(32, "big", signed=True)
-    return _digest(book, keccak256(_DISCHARGE_HASH + _hash(agreement) + _uint(number, 24) + signed))
+    return _digest(book, keccak256(_DISCHARGE_HASH + _key(agreement) + _uint(number, 24) + signed))
+
+
+def ending_digest(book: Book, agreement: bytes) -> bytes:
+    """Return what both parties sign to end an agreement, by its key, at once. Raises `MalformedTypedData`."""
+    return _digest(book, keccak256(_ENDING_HASH + _key(agreement)))
 
 
 def registration_digest(
@@ -286,6 +337,12 @@ def _hash(value: bytes) -> bytes:
     if len(value) != HASH_BYTES:
         raise MalformedTypedData(f"a hash has {HASH_BYTES} bytes, not {len(value)}")
     return value
+
+
+def _key(agreement: bytes) -> bytes:
+    if len(agreement) != AGREEMENT_BYTES:
+        raise MalformedTypedData(f"an agreement's key has {AGREEMENT_BYTES} bytes, not {len(agreement)}")
+    return agreement.rjust(32, b"\0")
 
 
 def _address(value: bytes) -> bytes:

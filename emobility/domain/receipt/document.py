@@ -28,6 +28,7 @@ RECEIPT_BYTES_MAX: Final = 1_000_000
 D = TypeVar("D", bound="Document")
 
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+AgreementName = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{16}|[0-9a-f]{64})\Z")]
 Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{40}\Z")]
 Signature = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -156,11 +157,15 @@ class PlaceShown(Document, frozen=True, kw_only=True):
 
 
 class StatementShown(Document, frozen=True, kw_only=True):
-    """What a driver needs of the pair's statement. What the pair owes each other stands on chain, not here."""
+    """What a driver needs of the pair's statement. What the pair owes each other stands on chain, not here.
 
-    agreement: Hash
+    `sum_root` opens what a statement in the open binds, both roots together; one in confidential mode seals its own.
+    """
+
+    agreement: AgreementName
     sequence: Count
     evidence_root: Hash
+    sum_root: Hash | None = None
 
 
 class SignerShown(Document, frozen=True, kw_only=True):

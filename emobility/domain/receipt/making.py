@@ -115,6 +115,7 @@ def settled_place(
             agreement=statement.agreement.hex(),
             sequence=statement.sequence,
             evidence_root=statement.evidence_root.hex(),
+            sum_root=statement.sum_root.hex(),
         ),
         chain=ChainShown(
             chain_id=book.chain_id,

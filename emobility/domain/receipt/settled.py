@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import BatchState, Proposal
 from emobility.domain.batch.confidential import signers_words
-from emobility.domain.batch.statement import UnsuitableBatch, pairs_hash
+from emobility.domain.batch.statement import UnsuitableBatch, pairs_hash, roots_hash
 from emobility.domain.identifiers import PartyId
 from emobility.domain.receipt.checking import Check, Finding, Verdict
 from emobility.domain.receipt.document import Receipt, SealedShown
@@ -54,8 +54,9 @@ def chain_finding(receipt: Receipt, answers: ChainAnswers) -> Finding:
     if shown.position >= len(proposal.statements):
         return _refused("The batch has no such position.")
     proposed = proposal.statements[shown.position]
-    named = (proposed.agreement.hex(), proposed.sequence, proposed.evidence_root.hex(), proposed.count)
-    if named != (statement.agreement, statement.sequence, statement.evidence_root, receipt.place.count):
+    roots = roots_hash(bytes.fromhex(statement.evidence_root), bytes.fromhex(statement.sum_root or ""))
+    named = (proposed.agreement.hex(), proposed.sequence, proposed.roots, proposed.count)
+    if named != (statement.agreement, statement.sequence, roots, receipt.place.count):
         return _refused("The statement at that position is another one.")
     if not batch.is_final(shown.position):
         return _refused("The statement was proposed, but it is not final yet.")
@@ -64,7 +65,8 @@ def chain_finding(receipt: Receipt, answers: ChainAnswers) -> Finding:
         return _refused(f"The statement is not one of {named_parties[0]} and {named_parties[1]}.")
     says = (
         f"Statement {statement.sequence} is final in book 0x{shown.book} on chain {shown.chain_id}: "
-        f"{named_parties[0]} and {named_parties[1]} both signed it, and neither can take it back."
+        f"{named_parties[0]} and {named_parties[1]} signed it, or one did and the other did not object in time, and "
+        "neither can take it back."
     )
     return Finding(check=Check.CHAIN, verdict=Verdict.HOLDS, says=says)
 

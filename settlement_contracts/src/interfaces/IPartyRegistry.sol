@@ -69,6 +69,12 @@ interface IPartyRegistry {
     /// @notice A party's signer was replaced.
     event SignerRotated(uint32 indexed number, address indexed from, address indexed to);
 
+    /// @notice A book has a successor.
+    event BookSucceeded(address indexed book, address indexed successor);
+
+    /// @notice The book's successor was announced before.
+    error PartyRegistryKnownSuccessor(address book, address successor);
+
     /// @notice The party was registered before, under `number`.
     error PartyRegistryKnownParty(uint32 number);
 
@@ -165,4 +171,14 @@ interface IPartyRegistry {
 
     /// @notice Who signs for a party; reverts if there is none.
     function signerOf(uint32 number) external view returns (address);
+
+    /// @notice Who signs for each of these parties; reverts if there is one of them that is not registered.
+    function signersOf(uint32[] calldata numbers) external view returns (address[] memory);
+
+    /// @notice Names the book that follows `book`, once. Only for DEFAULT_ADMIN_ROLE. Whoever settles in `book` opens
+    /// agreements in the successor; `book` goes on settling and paying out what it holds.
+    function announceSuccessor(address book, address successor) external;
+
+    /// @notice The book that follows `book`; 0: none was announced.
+    function successorOf(address book) external view returns (address);
 }

@@ -11,6 +11,11 @@ library PairSets {
     /// @notice The set without members.
     PairSet internal constant NONE = PairSet.wrap(0);
 
+    /// @notice Positions 0 to `count` - 1; `count` is 1 to 256.
+    function first(uint256 count) internal pure returns (PairSet) {
+        return PairSet.wrap(type(uint256).max >> (256 - count));
+    }
+
     /// @notice Whether the set has no member.
     function isEmpty(PairSet self) internal pure returns (bool) {
         return PairSet.unwrap(self) == 0;
@@ -34,6 +39,16 @@ library PairSets {
     /// @notice Members of either set.
     function or(PairSet self, PairSet other) internal pure returns (PairSet) {
         return PairSet.wrap(PairSet.unwrap(self) | PairSet.unwrap(other));
+    }
+
+    /// @notice Members of one of the two sets.
+    function xor(PairSet self, PairSet other) internal pure returns (PairSet) {
+        return PairSet.wrap(PairSet.unwrap(self) ^ PairSet.unwrap(other));
+    }
+
+    /// @notice Whether both have the same members.
+    function equals(PairSet self, PairSet other) internal pure returns (bool) {
+        return PairSet.unwrap(self) == PairSet.unwrap(other);
     }
 
     /// @notice Members that `other` does not have.

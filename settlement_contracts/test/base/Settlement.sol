@@ -6,9 +6,10 @@ import {EmbeddedCurrency} from "../../src/EmbeddedCurrency.sol";
 import {PartyRegistry} from "../../src/PartyRegistry.sol";
 import {SettlementBook} from "../../src/SettlementBook.sol";
 import {ISettlementBook} from "../../src/interfaces/ISettlementBook.sol";
-import {PairFigures, packFigures} from "../../src/types/PairFigures.sol";
+import {AgreementKey, packAgreementKey} from "../../src/types/AgreementKey.sol";
+import {packFigures} from "../../src/types/PairFigures.sol";
 import {PairSet} from "../../src/types/PairSet.sol";
-import {PairStatement} from "../../src/types/PairStatement.sol";
+import {PairStatement, StatementRoots} from "../../src/types/PairStatement.sol";
 import {Signature} from "../../src/types/Signature.sol";
 import {ReferenceTrees} from "./ReferenceTrees.sol";
 import {Test} from "./Test.sol";
@@ -17,7 +18,9 @@ import {Test} from "./Test.sol";
 /// texts of EIP-712, so that the contracts are checked against a second reading.
 abstract contract Settlement is Test {
     uint64 internal constant NOW = 1_800_000_000;
-    uint64 internal constant DELAY = 1 days;
+    uint64 internal constant DELAY = 2 days;
+    uint40 internal constant WINDOW = 1 days;
+    uint64 internal constant BOND = 50;
     uint48 internal constant ATTESTED_UNTIL = uint48(NOW) + 365 days;
     bytes3 internal constant EUR = "EUR";
 
@@ -32,7 +35,7 @@ abstract contract Settlement is Test {
         registry.grantRole(registry.issuerRole("NL"), address(this));
         token = new EmbeddedCurrency("Embedded euro", "EUR", address(this));
         vault = new CollateralVault(token, registry, DELAY, address(this));
-        book = new SettlementBook(EUR, registry, vault, address(this));
+        book = new SettlementBook(EUR, WINDOW, BOND, registry, vault, address(this));
         vault.grantRole(vault.BOOK_ROLE(), address(book));
         book.grantRole(book.PROPOSER_ROLE(), address(this));
         book.grantRole(book.PAUSER_ROLE(), address(this));
@@ -87,38 +90,55 @@ abstract contract Settlement is Test {
             cpo: cpo,
             msp: msp,
             currency: EUR,
+            kind: ISettlementBook.Kind.SESSION,
+            number: uint16(mode),
             mode: mode,
             creditLimitE4: limitE4,
+            paymentTermS: mode == ISettlementBook.Mode.GUARANTEE ? 30 days : 0,
             deadline: NOW + 1 days
         });
     }
 
-    function _open(ISettlementBook.Agreement memory terms) internal returns (bytes32) {
+    function _open(ISettlementBook.Agreement memory terms) internal returns (AgreementKey) {
         bytes32 digest = _agreementDigest(terms);
         return book.openAgreement(terms, _sign(_key(terms.cpo), digest), _sign(_key(terms.msp), digest));
     }
 
-    function _openPrefunded(uint32 cpo, uint32 msp) internal returns (bytes32) {
+    function _openPrefunded(uint32 cpo, uint32 msp) internal returns (AgreementKey) {
         return _open(_terms(cpo, msp, ISettlementBook.Mode.PREFUNDED, 0));
     }
 
-    function _openCreditLine(uint32 cpo, uint32 msp, uint64 limitE4) internal returns (bytes32) {
+    function _openCreditLine(uint32 cpo, uint32 msp, uint64 limitE4) internal returns (AgreementKey) {
         return _open(_terms(cpo, msp, ISettlementBook.Mode.CREDIT_LINE, limitE4));
+    }
+
+    function _openGuarantee(uint32 cpo, uint32 msp, uint64 limitE4) internal returns (AgreementKey) {
+        return _open(_terms(cpo, msp, ISettlementBook.Mode.GUARANTEE, limitE4));
+    }
+
+    function _keyOf(ISettlementBook.Agreement memory terms) internal pure returns (AgreementKey) {
+        return packAgreementKey(terms.cpo, uint8(terms.kind), terms.number, terms.msp);
+    }
+
+    function _isBefore(AgreementKey one, AgreementKey other) internal pure returns (bool) {
+        return AgreementKey.unwrap(one) < AgreementKey.unwrap(other);
     }
 
     // STATEMENTS
 
-    function _statement(bytes32 agreement, uint64 dueE4, uint64 creditE4, uint32 sequence)
+    function _statement(AgreementKey agreement, uint64 dueE4, uint64 creditE4, uint24 sequence)
         internal
         pure
         returns (PairStatement memory)
     {
         return PairStatement({
-            agreement: agreement,
-            evidenceRoot: keccak256(abi.encode("evidence", agreement, sequence, dueE4, creditE4)),
-            sumRoot: keccak256(abi.encode("sums", agreement, sequence, dueE4, creditE4)),
-            figures: packFigures(dueE4, creditE4, 100, sequence, uint40(NOW))
+            figures: packFigures(agreement, uint56(dueE4), uint56(creditE4), 100, sequence, uint32(NOW)),
+            roots: keccak256(abi.encode("roots", agreement, sequence, dueE4, creditE4))
         });
+    }
+
+    function _rootsHash(StatementRoots memory roots) internal pure returns (bytes32) {
+        return keccak256(bytes.concat(roots.evidence, roots.sums));
     }
 
     function _batchOf(PairStatement memory statement) internal pure returns (PairStatement[] memory statements) {
@@ -133,7 +153,7 @@ abstract contract Settlement is Test {
         returns (PairStatement[] memory statements)
     {
         statements = new PairStatement[](2);
-        bool ordered = one.agreement < other.agreement;
+        bool ordered = _isBefore(one.figures.agreement(), other.figures.agreement());
         statements[0] = ordered ? one : other;
         statements[1] = ordered ? other : one;
     }
@@ -174,19 +194,17 @@ abstract contract Settlement is Test {
         return new ISettlementBook.Acceptance[](0);
     }
 
-    function _finalPairs(bytes32 batchId) internal view returns (uint256) {
-        return PairSet.unwrap(book.batch(batchId).finalPairs);
+    /// @dev Of the batch's `count` pairs those that are final.
+    function _finalPairs(bytes32 batchId, uint256 count) internal view returns (uint256) {
+        if (book.batch(batchId).pairsHash == 0) return 0;
+        ISettlementBook.Batch memory batch = book.batch(batchId);
+        return ~PairSet.unwrap(batch.open.or(batch.void)) & (type(uint256).max >> (256 - count));
     }
 
     // HASHES, READ A SECOND TIME
 
     function _statementHash(PairStatement memory statement) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                keccak256("PairStatement(bytes32 agreement,bytes32 evidenceRoot,bytes32 sumRoot,uint256 figures)"),
-                statement
-            )
-        );
+        return keccak256(abi.encode(keccak256("PairStatement(uint256 figures,bytes32 roots)"), statement));
     }
 
     function _statementHashes(PairStatement[] memory statements) internal pure returns (bytes32[] memory hashes) {
@@ -202,7 +220,7 @@ abstract contract Settlement is Test {
 
     function _agreementId(ISettlementBook.Agreement memory terms) internal pure returns (bytes32) {
         bytes32 typehash = keccak256(
-            "Agreement(bytes32 document,uint32 cpo,uint32 msp,bytes3 currency,uint8 mode,uint64 creditLimitE4,uint64 deadline)"
+            "Agreement(bytes32 document,uint32 cpo,uint32 msp,bytes3 currency,uint8 kind,uint16 number,uint8 mode,uint64 creditLimitE4,uint32 paymentTermS,uint64 deadline)"
         );
         return keccak256(
             abi.encode(
@@ -211,8 +229,11 @@ abstract contract Settlement is Test {
                 terms.cpo,
                 terms.msp,
                 terms.currency,
+                terms.kind,
+                terms.number,
                 terms.mode,
                 terms.creditLimitE4,
+                terms.paymentTermS,
                 terms.deadline
             )
         );
@@ -232,9 +253,15 @@ abstract contract Settlement is Test {
             _digest(address(book), "SettlementBook", keccak256(abi.encode(typehash, batchId, pairsHash, party, pairs)));
     }
 
-    function _dischargeDigest(bytes32 agreement, uint24 number, int64 amountE4) internal view returns (bytes32) {
-        bytes32 typehash = keccak256("Discharge(bytes32 agreement,uint24 number,int64 amountE4)");
+    function _dischargeDigest(AgreementKey agreement, uint24 number, int64 amountE4) internal view returns (bytes32) {
+        bytes32 typehash = keccak256("Discharge(uint64 agreement,uint24 number,int64 amountE4)");
         return _digest(address(book), "SettlementBook", keccak256(abi.encode(typehash, agreement, number, amountE4)));
+    }
+
+    function _endingDigest(AgreementKey agreement) internal view returns (bytes32) {
+        return _digest(
+            address(book), "SettlementBook", keccak256(abi.encode(keccak256("Ending(uint64 agreement)"), agreement))
+        );
     }
 
     function _registrationDigest(bytes2 countryCode, bytes3 partyId, address signer, address payout, uint64 deadline)

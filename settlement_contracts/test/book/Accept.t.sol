@@ -25,7 +25,7 @@ contract AcceptTest is Settlement {
         book.accept("batch", _statements, _only(_acceptance("batch", _statements, 1, 3)));
 
         assertEq(PairSet.unwrap(book.batch("batch").acceptedByCPO), 3, "the CPO accepted both pairs");
-        assertEq(_finalPairs("batch"), 0, "that is one side");
+        assertEq(_finalPairs("batch", 2), 0, "that is one side");
     }
 
     function test_ThePairIsFinalWhenTheOtherSideAccepts() public {
@@ -34,7 +34,7 @@ contract AcceptTest is Settlement {
 
         assertEq(vault.balanceOf(1), 100, "one MSP paid");
         assertEq(vault.balanceOf(2), 900, "this one");
-        uint256 done = _finalPairs("batch");
+        uint256 done = _finalPairs("batch", 2);
         assertTrue(done == 1 || done == 2, "its pair alone is final");
         assertEq(PairSet.unwrap(book.batch("batch").acceptedByCPO), 3 - done, "the other still waits");
     }
@@ -74,11 +74,11 @@ contract AcceptTest is Settlement {
     function test_PlacesBeyondTheBatchMeanNothing() public {
         book.accept("batch", _statements, _acceptances("batch", _statements, 1, 2, type(uint256).max));
 
-        assertEq(PairSet.unwrap(book.batch("batch").acceptedByCPO) | _finalPairs("batch"), 3, "two pairs, no more");
+        assertEq(PairSet.unwrap(book.batch("batch").acceptedByCPO) | _finalPairs("batch", 2), 3, "two pairs, no more");
     }
 
     function test_WhatOneCallHeardTheNextDoesNotRemember() public {
-        PairStatement[] memory next = _batchOf(_statement(_statements[0].agreement, 100, 0, 1));
+        PairStatement[] memory next = _batchOf(_statement(_statements[0].figures.agreement(), 100, 0, 1));
 
         book.accept("batch", _statements, _only(_acceptance("batch", _statements, 1, 3)));
         book.propose("next", next, _nobody());
@@ -91,6 +91,6 @@ contract AcceptTest is Settlement {
 
         book.accept("batch", _statements, _acceptances("batch", _statements, 1, 2, 3));
 
-        assertTrue(_finalPairs("batch") != 0, "final all the same");
+        assertTrue(_finalPairs("batch", 2) != 0, "final all the same");
     }
 }

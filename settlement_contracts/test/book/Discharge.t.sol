@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
 import {ISettlementBook} from "../../src/interfaces/ISettlementBook.sol";
 import {PairStatement} from "../../src/types/PairStatement.sol";
 import {Settlement} from "../base/Settlement.sol";
 
 contract DischargeTest is Settlement {
-    bytes32 private _agreement;
+    AgreementKey private _agreement;
 
     function setUp() public override {
         super.setUp();
@@ -33,7 +34,7 @@ contract DischargeTest is Settlement {
 
         book.propose("second", statements, _acceptances("second", statements, 1, 2, 1));
 
-        assertEq(_finalPairs("second"), 1, "final");
+        assertEq(_finalPairs("second", 1), 1, "final");
     }
 
     function test_TheCPOPaysBackWhatItOwes() public {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
 import {ISettlementBook} from "../../src/interfaces/ISettlementBook.sol";
 import {Settlement} from "../base/Settlement.sol";
 
@@ -15,9 +16,9 @@ contract OpenAgreementTest is Settlement {
 
         vm.expectEmit(address(book));
         emit ISettlementBook.AgreementOpened(
-            _agreementId(terms), 1, 2, terms.document, ISettlementBook.Mode.CREDIT_LINE, 500_0000
+            _keyOf(terms), _agreementId(terms), terms.document, ISettlementBook.Mode.CREDIT_LINE, 500_0000, 0
         );
-        bytes32 agreement = _open(terms);
+        AgreementKey agreement = _open(terms);
 
         ISettlementBook.AgreementState memory state = book.agreementState(agreement);
         assertEq(state.cpo, 1, "cpo");
@@ -34,22 +35,31 @@ contract OpenAgreementTest is Settlement {
         uint32 cpo,
         uint32 msp,
         bytes3 currency,
-        bool isCreditLine,
+        uint256 dice,
         uint64 limitE4,
         uint64 deadline
     ) public view {
-        ISettlementBook.Mode mode = isCreditLine ? ISettlementBook.Mode.CREDIT_LINE : ISettlementBook.Mode.PREFUNDED;
-        ISettlementBook.Agreement memory terms =
-            ISettlementBook.Agreement(document, cpo, msp, currency, mode, limitE4, deadline);
+        ISettlementBook.Agreement memory terms = ISettlementBook.Agreement({
+            document: document,
+            cpo: cpo,
+            msp: msp,
+            currency: currency,
+            kind: ISettlementBook.Kind(dice % 3),
+            number: uint16(dice >> 8),
+            mode: ISettlementBook.Mode((dice >> 24) % 3),
+            creditLimitE4: limitE4,
+            paymentTermS: uint32(dice >> 32),
+            deadline: deadline
+        });
 
         assertEq(book.agreementId(terms), _agreementId(terms), "id");
     }
 
     function test_TwoPartiesMayHaveSeveralAgreements() public {
-        bytes32 one = _openPrefunded(1, 2);
-        bytes32 other = _openCreditLine(1, 2, 1);
-        bytes32 roles = _openPrefunded(2, 1);
+        AgreementKey one = _openPrefunded(1, 2);
+        AgreementKey other = _openCreditLine(1, 2, 1);
+        AgreementKey roles = _openPrefunded(2, 1);
 
-        assertTrue(one != other && other != roles && roles != one, "ids differ");
+        assertTrue(_isBefore(one, other) && _isBefore(other, roles), "keys differ, and the CPO is the first in them");
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
 import {ISettlementBook} from "../../src/interfaces/ISettlementBook.sol";
 import {PairSet} from "../../src/types/PairSet.sol";
 import {PairStatement} from "../../src/types/PairStatement.sol";
@@ -20,11 +21,11 @@ contract ProposeTest is Settlement {
         book.propose("batch", statements, _nobody());
 
         assertEq(book.batch("batch").pairsHash, _pairsHash(statements), "the batch binds the statements");
-        assertEq(_finalPairs("batch"), 0, "no pair is final");
+        assertEq(_finalPairs("batch", 1), 0, "no pair is final");
     }
 
     function test_APairThatBothAcceptIsFinalAndPaidInTheSameCall() public {
-        bytes32 agreement = _openPrefunded(1, 2);
+        AgreementKey agreement = _openPrefunded(1, 2);
         _deposit(2, 1_000);
         PairStatement[] memory statements = _batchOf(_statement(agreement, 700, 100, 1));
 
@@ -35,7 +36,7 @@ contract ProposeTest is Settlement {
         emit ISettlementBook.PairsFinal("batch", _pairs(1));
         book.propose("batch", statements, acceptances);
 
-        assertEq(_finalPairs("batch"), 1, "final");
+        assertEq(_finalPairs("batch", 1), 1, "final");
         assertTrue(book.isFinal(agreement, 1), "final by sequence");
         assertFalse(book.isFinal(agreement, 2), "the next is not");
         assertEq(vault.balanceOf(1), 600, "the CPO has due less credit");
@@ -57,15 +58,15 @@ contract ProposeTest is Settlement {
 
         book.propose("batch", statements, _acceptances("batch", statements, 1, 2, 1));
 
-        assertEq(_finalPairs("batch"), 1, "final");
+        assertEq(_finalPairs("batch", 1), 1, "final");
     }
 
     function test_AnUnfundedPairHoldsUpNoOther() public {
-        bytes32 poor = _openPrefunded(1, 2);
-        bytes32 rich = _openPrefunded(1, 3);
+        AgreementKey poor = _openPrefunded(1, 2);
+        AgreementKey rich = _openPrefunded(1, 3);
         _deposit(3, 1_000);
         PairStatement[] memory statements = _batchOf(_statement(poor, 100, 0, 1), _statement(rich, 100, 0, 1));
-        uint256 poorPlace = statements[0].agreement == poor ? 1 : 2;
+        uint256 poorPlace = _isBefore(poor, rich) ? 1 : 2;
         ISettlementBook.Acceptance[] memory acceptances = new ISettlementBook.Acceptance[](3);
         for (uint32 party = 1; party <= 3; ++party) {
             acceptances[party - 1] = _acceptance("batch", statements, party, 3);
@@ -83,7 +84,7 @@ contract ProposeTest is Settlement {
     }
 
     function test_ACreditLineRecordsWhatIsOwedUpToItsLimit() public {
-        bytes32 agreement = _openCreditLine(1, 2, 1_000);
+        AgreementKey agreement = _openCreditLine(1, 2, 1_000);
         PairStatement[] memory first = _batchOf(_statement(agreement, 900, 0, 1));
         PairStatement[] memory second = _batchOf(_statement(agreement, 101, 0, 2));
         PairStatement[] memory third = _batchOf(_statement(agreement, 100, 0, 2));
@@ -92,14 +93,14 @@ contract ProposeTest is Settlement {
         book.propose("second", second, _acceptances("second", second, 1, 2, 1));
         book.propose("third", third, _acceptances("third", third, 1, 2, 1));
 
-        assertEq(_finalPairs("first"), 1, "within the limit");
-        assertEq(_finalPairs("second"), 0, "beyond the limit");
-        assertEq(_finalPairs("third"), 1, "at the limit");
+        assertEq(_finalPairs("first", 1), 1, "within the limit");
+        assertEq(_finalPairs("second", 1), 0, "beyond the limit");
+        assertEq(_finalPairs("third", 1), 1, "at the limit");
         assertEq(uint64(book.agreementState(agreement).owedE4), 1_000, "owed");
     }
 
     function test_ACreditLineTurnsInFavourOfTheMSP() public {
-        bytes32 agreement = _openCreditLine(1, 2, 1_000);
+        AgreementKey agreement = _openCreditLine(1, 2, 1_000);
         PairStatement[] memory statements = _batchOf(_statement(agreement, 100, 350, 1));
 
         book.propose("batch", statements, _acceptances("batch", statements, 1, 2, 1));
@@ -108,21 +109,21 @@ contract ProposeTest is Settlement {
     }
 
     function test_AStatementThatComesEarlyWaitsForTheOneBefore() public {
-        bytes32 agreement = _openCreditLine(1, 2, 1_000);
+        AgreementKey agreement = _openCreditLine(1, 2, 1_000);
         PairStatement[] memory early = _batchOf(_statement(agreement, 20, 0, 2));
         PairStatement[] memory first = _batchOf(_statement(agreement, 10, 0, 1));
 
         book.propose("early", early, _acceptances("early", early, 1, 2, 1));
-        assertEq(_finalPairs("early"), 0, "too early");
+        assertEq(_finalPairs("early", 1), 0, "too early");
         book.propose("first", first, _acceptances("first", first, 1, 2, 1));
         book.fund("early", early);
 
-        assertEq(_finalPairs("early"), 1, "its turn has come");
+        assertEq(_finalPairs("early", 1), 1, "its turn has come");
         assertEq(uint64(book.agreementState(agreement).owedE4), 30, "both are owed");
     }
 
     function test_OfTwoStatementsWithOneSequenceOneBecomesFinal() public {
-        bytes32 agreement = _openCreditLine(1, 2, 1_000);
+        AgreementKey agreement = _openCreditLine(1, 2, 1_000);
         PairStatement[] memory one = _batchOf(_statement(agreement, 10, 0, 1));
         PairStatement[] memory other = _batchOf(_statement(agreement, 20, 0, 1));
         book.propose("one", one, _nobody());
@@ -131,15 +132,15 @@ contract ProposeTest is Settlement {
         book.accept("other", other, _acceptances("other", other, 1, 2, 1));
         book.accept("one", one, _acceptances("one", one, 1, 2, 1));
 
-        assertEq(_finalPairs("other"), 1, "the first to be accepted");
-        assertEq(_finalPairs("one"), 0, "never the second");
+        assertEq(_finalPairs("other", 1), 1, "the first to be accepted");
+        assertEq(_finalPairs("one", 1), 0, "never the second");
         assertEq(uint64(book.agreementState(agreement).owedE4), 20, "owed once");
     }
 
     /// forge-config: default.fuzz.runs = 50
     function testFuzz_ABatchOfAnySizeConservesMoney(uint256 seed, uint256 count) public {
         count = bound(count, 1, 12);
-        bytes32[] memory agreements = new bytes32[](12);
+        AgreementKey[] memory agreements = new AgreementKey[](12);
         for (uint32 i = 0; i < 12; ++i) {
             agreements[i] = _openPrefunded(1 + i / 3, 1 + (i / 3 + 1 + i % 3) % 4);
         }
@@ -167,20 +168,20 @@ contract ProposeTest is Settlement {
         assertEq(vault.totalBalance(), before, "and its total");
         for (uint256 i = 0; i < count; ++i) {
             assertEq(
-                book.agreementState(statements[i].agreement).lastSequence,
-                book.batch("batch").finalPairs.contains(i) ? 1 : 0,
+                book.agreementState(statements[i].figures.agreement()).lastSequence,
+                _finalPairs("batch", count) >> i & 1,
                 "the sequence moved where the pair is final"
             );
         }
     }
 
     /// @dev Takes the lowest agreement out of the list.
-    function _lowest(bytes32[] memory agreements) private pure returns (bytes32 lowest) {
+    function _lowest(AgreementKey[] memory agreements) private pure returns (AgreementKey lowest) {
         uint256 place = 0;
         for (uint256 i = 1; i < agreements.length; ++i) {
-            if (agreements[i] < agreements[place]) place = i;
+            if (_isBefore(agreements[i], agreements[place])) place = i;
         }
         lowest = agreements[place];
-        agreements[place] = bytes32(type(uint256).max);
+        agreements[place] = AgreementKey.wrap(type(uint64).max);
     }
 }

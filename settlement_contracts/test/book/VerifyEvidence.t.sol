@@ -2,8 +2,9 @@
 pragma solidity 0.8.37;
 
 import {EvidenceLeaf} from "../../src/trees/EvidenceTree.sol";
-import {packFigures} from "../../src/types/PairFigures.sol";
-import {PairStatement} from "../../src/types/PairStatement.sol";
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
+import {PairFigures, packFigures} from "../../src/types/PairFigures.sol";
+import {PairStatement, StatementRoots} from "../../src/types/PairStatement.sol";
 import {ReferenceTrees} from "../base/ReferenceTrees.sol";
 import {Settlement} from "../base/Settlement.sol";
 
@@ -12,9 +13,7 @@ contract VerifyEvidenceTest is Settlement {
         (EvidenceLeaf[] memory leaves, bytes32[] memory hashes) = _leaves(bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
 
-        assertTrue(
-            book.verifyEvidence(_over(hashes), leaves[index], index, ReferenceTrees.proof(hashes, index)), "proved"
-        );
+        assertTrue(_verify(hashes, leaves[index], index, ReferenceTrees.proof(hashes, index)), "proved");
     }
 
     function testFuzz_AChangedLeafIsRefused(uint256 count, uint256 index, uint256 seed, uint256 change) public view {
@@ -29,7 +28,7 @@ contract VerifyEvidenceTest is Settlement {
         if (field == 4) leaf.commitment ^= bytes32(uint256(1) << (change >> 8) % 256);
         if (field == 5) leaf.meter ^= bytes32(uint256(1) << (change >> 8) % 256);
 
-        assertFalse(book.verifyEvidence(_over(hashes), leaf, index, ReferenceTrees.proof(hashes, index)), "refused");
+        assertFalse(_verify(hashes, leaf, index, ReferenceTrees.proof(hashes, index)), "refused");
     }
 
     function testFuzz_AProofServesItsOwnPlaceOnly(uint256 count, uint256 index, uint256 other, uint256 seed)
@@ -41,9 +40,7 @@ contract VerifyEvidenceTest is Settlement {
         other = bound(other, 0, leaves.length + 3);
         vm.assume(other != index);
 
-        assertFalse(
-            book.verifyEvidence(_over(hashes), leaves[index], other, ReferenceTrees.proof(hashes, index)), "refused"
-        );
+        assertFalse(_verify(hashes, leaves[index], other, ReferenceTrees.proof(hashes, index)), "refused");
     }
 
     function testFuzz_AProofWithASiblingMoreIsRefused(uint256 count, uint256 index, uint256 seed) public view {
@@ -55,11 +52,17 @@ contract VerifyEvidenceTest is Settlement {
             longer[i] = proof[i];
         }
 
-        assertFalse(book.verifyEvidence(_over(hashes), leaves[index], index, longer), "refused");
+        assertFalse(_verify(hashes, leaves[index], index, longer), "refused");
     }
 
-    function _over(bytes32[] memory hashes) private pure returns (PairStatement memory) {
-        return PairStatement(0, ReferenceTrees.root(hashes), 0, packFigures(0, 0, uint32(hashes.length), 1, 0));
+    function _verify(bytes32[] memory hashes, EvidenceLeaf memory leaf, uint256 index, bytes32[] memory proof)
+        private
+        view
+        returns (bool)
+    {
+        StatementRoots memory roots = StatementRoots(ReferenceTrees.root(hashes), "sums");
+        PairFigures figures = packFigures(AgreementKey.wrap(1), 0, 0, uint24(hashes.length), 1, 0);
+        return book.verifyEvidence(PairStatement(figures, _rootsHash(roots)), roots, leaf, index, proof);
     }
 
     function _leaves(uint256 count, uint256 seed)

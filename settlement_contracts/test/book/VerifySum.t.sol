@@ -2,8 +2,9 @@
 pragma solidity 0.8.37;
 
 import {SumNode} from "../../src/trees/SumTree.sol";
-import {packFigures} from "../../src/types/PairFigures.sol";
-import {PairStatement} from "../../src/types/PairStatement.sol";
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
+import {PairFigures, packFigures} from "../../src/types/PairFigures.sol";
+import {PairStatement, StatementRoots} from "../../src/types/PairStatement.sol";
 import {ReferenceTrees} from "../base/ReferenceTrees.sol";
 import {Settlement} from "../base/Settlement.sol";
 
@@ -15,14 +16,16 @@ contract VerifySumTest is Settlement {
     }
 
     function testFuzz_EveryAmountIsProved(uint256 count, uint256 index, uint256 seed) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
 
-        assertTrue(_verify(_over(leaves), amounts[index], index, _proof(leaves, index)), "proved");
+        assertTrue(
+            _verify(ReferenceTrees.sumRoot(leaves), count, amounts[index], index, _proof(leaves, index)), "proved"
+        );
     }
 
     function testFuzz_AChangedAmountIsRefused(uint256 count, uint256 index, uint256 seed, uint256 change) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
         Amounts memory amount = amounts[index];
         uint64 flip = uint64(1) << uint64((change >> 8) % 32);
@@ -30,74 +33,70 @@ contract VerifySumTest is Settlement {
         if (change % 3 == 1) amount.creditE4 ^= flip;
         if (change % 3 == 2) amount.evidenceLeaf ^= bytes32(uint256(flip));
 
-        assertFalse(_verify(_over(leaves), amount, index, _proof(leaves, index)), "refused");
+        assertFalse(_verify(ReferenceTrees.sumRoot(leaves), count, amount, index, _proof(leaves, index)), "refused");
     }
 
     function testFuzz_StatementsThatDoNotAddUpAreRefused(uint256 count, uint256 index, uint256 seed, bool isDue)
         public
         view
     {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 1, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 1, 70), seed);
         index = bound(index, 0, leaves.length - 1);
         SumNode memory root = ReferenceTrees.sumRoot(leaves);
         if (isDue) ++root.dueE4;
         else ++root.creditE4;
 
-        assertFalse(_verify(_under(root, leaves.length), amounts[index], index, _proof(leaves, index)), "refused");
+        assertFalse(_verify(root, count, amounts[index], index, _proof(leaves, index)), "refused");
     }
 
     function testFuzz_ANeighbourWithAnotherAmountIsRefused(uint256 count, uint256 index, uint256 seed) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 2, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 2, 70), seed);
         index = bound(index, 0, leaves.length - 1);
-        PairStatement memory statement = _over(leaves);
+        SumNode memory root = ReferenceTrees.sumRoot(leaves);
         SumNode[] memory proof = ReferenceTrees.sumProof(leaves, index);
         ++proof[seed % proof.length].creditE4;
 
-        assertFalse(_verify(statement, amounts[index], index, ReferenceTrees.pack(proof)), "refused");
+        assertFalse(_verify(root, count, amounts[index], index, ReferenceTrees.pack(proof)), "refused");
     }
 
     function testFuzz_SumsThatOutgrowTheirFieldProveNothing(bytes32 dice, uint64 dueE4) public view {
         // Signed figures that an overflow would reach: 2^64 more than what they say.
-        dueE4 = uint64(bound(dueE4, 1, type(uint64).max));
+        dueE4 = uint64(bound(dueE4, 1, 1 << 56));
         bytes32 own = keccak256(bytes.concat(hex"00", dice, bytes8(dueE4), bytes8(0)));
         bytes memory sibling = abi.encodePacked(dice, type(uint64).max, uint64(0));
         bytes32 root = keccak256(bytes.concat(hex"01", own, bytes8(dueE4), bytes8(0), sibling));
-        PairStatement memory statement = PairStatement(0, 0, root, packFigures(dueE4 - 1, 0, 2, 1, 0));
 
-        assertFalse(_verify(statement, Amounts(dice, dueE4, 0), 0, sibling), "refused");
+        assertFalse(_verify(SumNode(root, dueE4 - 1, 0), 2, Amounts(dice, dueE4, 0), 0, sibling), "refused");
     }
 
     function testFuzz_AProofThatIsLongerOrShorterIsRefused(uint256 count, uint256 index, uint256 seed) public view {
-        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(bound(count, 2, 70), seed);
+        (Amounts[] memory amounts, SumNode[] memory leaves) = _leaves(count = bound(count, 2, 70), seed);
         index = bound(index, 0, leaves.length - 1);
+        SumNode memory root = ReferenceTrees.sumRoot(leaves);
         bytes memory proof = _proof(leaves, index);
         bytes memory shorter = new bytes(proof.length - 1);
         for (uint256 i = 0; i < shorter.length; ++i) {
             shorter[i] = proof[i];
         }
 
-        assertFalse(_verify(_over(leaves), amounts[index], index, abi.encodePacked(proof, uint8(0))), "longer");
-        assertFalse(_verify(_over(leaves), amounts[index], index, shorter), "shorter");
+        assertFalse(_verify(root, count, amounts[index], index, abi.encodePacked(proof, uint8(0))), "longer");
+        assertFalse(_verify(root, count, amounts[index], index, shorter), "shorter");
     }
 
-    function _verify(PairStatement memory statement, Amounts memory amount, uint256 index, bytes memory proof)
+    function _verify(SumNode memory root, uint256 count, Amounts memory amount, uint256 index, bytes memory proof)
         private
         view
         returns (bool)
     {
-        return book.verifySum(statement, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
+        StatementRoots memory roots = StatementRoots("evidence", root.hash);
+        PairFigures figures =
+            packFigures(AgreementKey.wrap(1), uint56(root.dueE4), uint56(root.creditE4), uint24(count), 1, 0);
+        PairStatement memory statement = PairStatement(figures, _rootsHash(roots));
+        return book.verifySum(statement, roots, amount.evidenceLeaf, amount.dueE4, amount.creditE4, index, proof);
     }
 
     function _proof(SumNode[] memory leaves, uint256 index) private pure returns (bytes memory) {
         return ReferenceTrees.pack(ReferenceTrees.sumProof(leaves, index));
-    }
-
-    function _over(SumNode[] memory leaves) private pure returns (PairStatement memory) {
-        return _under(ReferenceTrees.sumRoot(leaves), leaves.length);
-    }
-
-    function _under(SumNode memory root, uint256 count) private pure returns (PairStatement memory) {
-        return PairStatement(0, 0, root.hash, packFigures(root.dueE4, root.creditE4, uint32(count), 1, 0));
     }
 
     function _leaves(uint256 count, uint256 seed)

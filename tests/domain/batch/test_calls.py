@@ -26,7 +26,7 @@ from emobility.domain.batch.calls import (
     read_proposal,
     read_registry,
 )
-from emobility.domain.batch.statement import STATEMENTS_MAX, PairStatement
+from emobility.domain.batch.statement import STATEMENTS_MAX, BookedStatement
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
@@ -45,14 +45,13 @@ CONTRACTS = (
 )
 CONTRACTS = tuple(sorted(path.stem for path in (Path(settlement_contracts.__file__).parent / "abi").glob("*.json")))
 STATEMENTS = st.builds(
-    PairStatement,
-    agreement=HASHES,
-    evidence_root=HASHES,
-    sum_root=HASHES,
-    due_e4=st.integers(0, 2**64 - 1),
-    credit_e4=st.integers(0, 2**64 - 1),
-    count=st.integers(1, 2**32 - 1),
-    sequence=st.integers(1, 2**32 - 1),
+    BookedStatement,
+    agreement=st.binary(min_size=8, max_size=8),
+    roots=HASHES,
+    due_e4=st.integers(0, 2**56 - 1),
+    credit_e4=st.integers(0, 2**56 - 1),
+    count=st.integers(1, 2**24 - 1),
+    sequence=st.integers(1, 2**24 - 1),
     period_end=st.integers(0, 10**9).map(lambda seconds: T0 + timedelta(seconds=seconds)),
 )
 PROPOSALS = st.builds(Proposal, batch_id=HASHES, statements=st.lists(STATEMENTS, max_size=4).map(tuple))
@@ -109,7 +108,7 @@ def test_any_bytes_are_a_proposal_or_refused(tail: bytes) -> None:
 
 
 def test_a_proposal_of_more_statements_than_a_batch_holds_is_refused() -> None:
-    words = (bytes(32), bytes(32), bytes(32), 1 << 72 | 1 << 40)
+    words = (1 << 56 | 1 << 32, bytes(32))
     calldata = contracts.PROPOSE.call(bytes(32), (words,) * (STATEMENTS_MAX + 1), ())
 
     with pytest.raises(MalformedCall, match="257 statements"):
@@ -118,7 +117,7 @@ def test_a_proposal_of_more_statements_than_a_batch_holds_is_refused() -> None:
 
 @pytest.mark.timeout(10)  # read by way of copies of what follows, each item took as long as all that follow it
 def test_a_call_of_megabytes_is_refused_in_time() -> None:
-    words = (bytes(32), bytes(32), bytes(32), 1 << 72 | 1 << 40)
+    words = (1 << 56 | 1 << 32, bytes(32))
     calldata = contracts.PROPOSE.call(bytes(32), (words,) * 40_000, ())
 
     with pytest.raises(MalformedCall, match="40000 statements"):
@@ -126,32 +125,47 @@ def test_a_call_of_megabytes_is_refused_in_time() -> None:
 
 
 def test_a_batch_says_what_is_final_and_who_accepted() -> None:
-    answer = b"".join(number.to_bytes(32, "big") for number in (7, 0b100, 0b010, 0b001))
+    answer = b"".join(number.to_bytes(32, "big") for number in (7, 0b011, 0b010, 0b001, 0b010, 0b001, 0b1000, 99))
 
     state = read_batch(answer)
 
     assert batch_query(bytes(32))[4:] == bytes(32)
     assert state == BatchState(
-        pairs_hash=(7).to_bytes(32, "big"), final_pairs=0b100, accepted_by_cpo=0b010, accepted_by_msp=0b001
+        pairs_hash=(7).to_bytes(32, "big"),
+        open_pairs=0b011,
+        accepted_by_cpo=0b010,
+        accepted_by_msp=0b001,
+        ripening=0b010,
+        challenged=0b001,
+        void_pairs=0b1000,
+        due_at_s=99,
     )
-    assert [state.is_final(position) for position in range(3)] == [False, False, True]
+    assert [state.is_final(position) for position in range(4)] == [False, False, True, False]
+    assert [state.is_ripe(1, at_s) for at_s in (98, 99)] == [False, True]
+    assert not state.is_ripe(0, 99)
+    assert not read_batch(bytes(8 * 32)).is_final(0)
 
 
 def test_an_agreement_says_where_it_stands() -> None:
-    owed = (-5).to_bytes(32, "big", signed=True)
-    answer = b"".join(number.to_bytes(32, "big") for number in (1, 2, 1, 10_000, 3, 4)) + owed
+    words = (9, 1, 2, 1, 1, 10_000, 3, 4, -5, -6, 7, 8)
+    answer = b"".join(number.to_bytes(32, "big", signed=True) for number in words)
 
     state = read_agreement(answer)
 
-    assert agreement_query(bytes(32))[4:] == bytes(32)
+    assert agreement_query(b"\1" * 8)[4:] == bytes(24) + b"\1" * 8
     assert state == AgreementState(
+        agreement_id=(9).to_bytes(32, "big"),
         cpo=1,
         msp=2,
         mode=BookMode.CREDIT_LINE,
+        has_ended=True,
         credit_limit_e4=10_000,
         last_sequence=3,
         discharges=4,
         owed_e4=-5,
+        corrected_e4=-6,
+        payment_term_s=7,
+        ends_at_s=8,
     )
 
 
@@ -171,5 +185,5 @@ def test_an_answer_that_ends_too_early_is_refused(read: Any) -> None:
 
 
 def test_a_mode_that_no_book_has_is_refused() -> None:
-    with pytest.raises(MalformedCall, match="2 is no mode"):
-        read_agreement(bytes(64) + (2).to_bytes(32, "big") + bytes(128))
+    with pytest.raises(MalformedCall, match="3 is no mode"):
+        read_agreement(bytes(96) + (3).to_bytes(32, "big") + bytes(256))

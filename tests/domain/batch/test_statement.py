@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emobility.domain.batch.hashing import U64_MAX, keccak256
+from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.leaf import Leaf
 from emobility.domain.batch.statement import (
+    STATED_E4_MAX,
     STATEMENTS_MAX,
+    BookedStatement,
     MalformedStatement,
     PairStatement,
+    StatementFigures,
     UnsuitableBatch,
     batch_tree,
     pairs_hash,
@@ -23,20 +26,23 @@ from emobility.domain.batch.trees import StatementTrees, proven_root
 from emobility.domain.batch.typed_data import (
     AgreementTerms,
     Book,
+    BookKind,
     BookMode,
     MalformedTypedData,
     acceptance_digest,
     agreement_digest,
     agreement_id,
+    agreement_key,
     batch_id_of,
     discharge_digest,
+    ending_digest,
 )
 from tests.domain.batch.builders import HASHES, statements
 
 END = datetime(2022, 5, 1, tzinfo=UTC)
 BOOK = Book(chain_id=31_337, address=b"\x11" * 20)
 STATEMENT = PairStatement(
-    agreement=b"\xaa" * 32,
+    agreement=bytes.fromhex("aabbccddeeff0011"),
     evidence_root=b"\xbb" * 32,
     sum_root=b"\xcc" * 32,
     due_e4=12_345,
@@ -50,20 +56,24 @@ TERMS = AgreementTerms(
     cpo=1,
     msp=2,
     currency="EUR",
-    mode=BookMode.CREDIT_LINE,
+    kind=BookKind.SWAP,
+    number=3,
+    mode=BookMode.GUARANTEE,
     credit_limit_e4=500_000,
+    payment_term_s=86_400,
     deadline=END,
 )
+AGREEMENTS = st.binary(min_size=8, max_size=8)
 PAIR_STATEMENTS = st.builds(
     PairStatement,
-    agreement=HASHES,
+    agreement=AGREEMENTS,
     evidence_root=HASHES,
     sum_root=HASHES,
-    due_e4=st.integers(0, U64_MAX),
-    credit_e4=st.integers(0, U64_MAX),
-    count=st.integers(1, 2**32 - 1),
-    sequence=st.integers(1, 2**32 - 1),
-    period_end=st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)).map(lambda at: at.replace(microsecond=0)),  # noqa: DTZ001
+    due_e4=st.integers(0, STATED_E4_MAX),
+    credit_e4=st.integers(0, STATED_E4_MAX),
+    count=st.integers(1, 2**24 - 1),
+    sequence=st.integers(1, 2**24 - 1),
+    period_end=st.integers(0, 2**32 - 1).map(lambda s: datetime.fromtimestamp(s, UTC)),
 )
 
 
@@ -71,7 +81,7 @@ PAIR_STATEMENTS = st.builds(
 
 
 def test_a_statements_hash_is_that_of_eip_712() -> None:
-    assert STATEMENT.struct_hash.hex() == "ce752c6157735e1611cce4f3c0f4efe696dce2c35c76df630f2fd40bd29c5e83"
+    assert STATEMENT.struct_hash.hex() == "ecfab82b51716fceef5dc36de2e17e455a5bc9f9d24bce64de57c3cce163e04a"
 
 
 def test_the_books_domain_is_that_of_eip_712() -> None:
@@ -85,14 +95,24 @@ def test_an_acceptance_is_signed_as_eip_712_has_it() -> None:
 
 
 def test_an_agreement_is_signed_as_eip_712_has_it() -> None:
-    assert agreement_id(TERMS).hex() == "abf73d20a9ab6d959c3a0d70553842785439f9541ad1b013764764aa38308e5d"
-    assert agreement_digest(BOOK, TERMS).hex() == "0970f3b2c9ace753904c0d703fa7cad87f9c1e97209a477aaf7df2e3084a7e95"
+    assert agreement_id(TERMS).hex() == "bd9eec3ea1098bd96d7d5048eea44360c3b56ddbc7be97917af7b11b84724fd9"
+    assert agreement_digest(BOOK, TERMS).hex() == "65b33eabc0afe2edb7b3c6a72645e2a77b1a2ba1f867a866cc284bb417d78a8a"
 
 
 def test_a_discharge_is_signed_as_eip_712_has_it() -> None:
-    digest = discharge_digest(BOOK, agreement=b"\xee" * 32, number=4, amount_e4=-250)
+    digest = discharge_digest(BOOK, agreement=STATEMENT.agreement, number=4, amount_e4=-250)
 
-    assert digest.hex() == "4fa48b9eeac6e378a038598f8aeb15cc87efed096547ebb1445aa8185088c086"
+    assert digest.hex() == "b9acc7d9474879434bfb629db4017bd4453e8d49580d1113ae732a901b886379"
+
+
+def test_an_ending_is_signed_as_eip_712_has_it() -> None:
+    digest = ending_digest(BOOK, STATEMENT.agreement)
+
+    assert digest.hex() == "cfb0a82ad23bc247a296a1de9fd48bb5b5e0fe3ca379e4501086cb22809cd7e8"
+
+
+def test_a_key_names_both_parties_the_kind_and_the_number() -> None:
+    assert agreement_key(TERMS).hex() == "000001" + "2" + "003" + "000002"
 
 
 @pytest.mark.parametrize("other", [Book(chain_id=1, address=BOOK.address), Book(chain_id=31_337, address=bytes(20))])
@@ -107,17 +127,18 @@ def test_a_signature_for_one_book_means_nothing_in_another(other: Book) -> None:
 
 @given(statement=PAIR_STATEMENTS)
 def test_a_statement_is_read_back_from_the_contracts_words(statement: PairStatement) -> None:
-    read = PairStatement.of_words(
-        agreement=statement.agreement,
-        evidence_root=statement.evidence_root,
-        sum_root=statement.sum_root,
-        figures=statement.figures,
-    )
+    read = BookedStatement.of_words(statement.figures, statement.roots)
 
-    assert read == statement
+    assert (read.figures, read.struct_hash) == (statement.figures, statement.struct_hash)
+    for field in fields(StatementFigures):
+        assert getattr(read, field.name) == getattr(statement, field.name)
 
 
-@given(statement=PAIR_STATEMENTS, other=PAIR_STATEMENTS, name=st.sampled_from(sorted(PairStatement.__slots__)))
+@given(
+    statement=PAIR_STATEMENTS,
+    other=PAIR_STATEMENTS,
+    name=st.sampled_from(sorted(field.name for field in fields(PairStatement))),
+)
 def test_every_field_of_a_statement_is_hashed(statement: PairStatement, other: PairStatement, name: str) -> None:
     changed = replace(statement, **{name: getattr(other, name)})
 
@@ -126,13 +147,13 @@ def test_every_field_of_a_statement_is_hashed(statement: PairStatement, other: P
 
 @given(leaves=statements())
 def test_a_statement_says_what_its_trees_add_up_to(leaves: list[Leaf]) -> None:
-    statement = statement_of(StatementTrees(leaves), agreement=bytes(32), sequence=1, period_end=END)
+    statement = statement_of(StatementTrees(leaves), agreement=bytes(8), sequence=1, period_end=END)
 
     assert (statement.count, statement.net_e4) == (len(leaves), sum(leaf.net_e4 for leaf in leaves))
 
 
 def test_a_batch_is_bound_with_its_count() -> None:
-    batch = [replace(STATEMENT, agreement=bytes([n]) * 32) for n in range(5)]
+    batch = [replace(STATEMENT, agreement=bytes([n]) * 8) for n in range(5)]
     tree = batch_tree(batch)
 
     assert pairs_hash(batch) == keccak256(tree.root + (5).to_bytes(32, "big"))
@@ -143,7 +164,7 @@ def test_a_batch_is_bound_with_its_count() -> None:
 @pytest.mark.parametrize("agreements", [[], [1, 1], [2, 1], list(range(STATEMENTS_MAX + 1))])
 def test_a_batch_that_the_book_would_refuse_is_not_made(agreements: list[int]) -> None:
     with pytest.raises(UnsuitableBatch):
-        pairs_hash([replace(STATEMENT, agreement=n.to_bytes(32, "big")) for n in agreements])
+        pairs_hash([replace(STATEMENT, agreement=n.to_bytes(8, "big")) for n in agreements])
 
 
 def test_the_same_statements_have_the_same_batch_id_and_others_another() -> None:
@@ -156,12 +177,14 @@ def test_the_same_statements_have_the_same_batch_id_and_others_another() -> None
 @pytest.mark.parametrize(
     "change",
     [
-        {"agreement": bytes(31)},
+        {"agreement": bytes(7)},
+        {"evidence_root": bytes(31)},
         {"due_e4": -1},
-        {"credit_e4": 2**64},
+        {"credit_e4": 2**56},
         {"count": 0},
         {"sequence": 0},
-        {"sequence": 2**32},
+        {"sequence": 2**24},
+        {"count": 2**24},
         {"period_end": datetime(1969, 12, 31, tzinfo=UTC)},
         {"period_end": END.replace(microsecond=1)},
     ],
@@ -171,10 +194,10 @@ def test_a_statement_that_has_no_form_on_chain_is_refused(change: dict[str, Any]
         replace(STATEMENT, **change)
 
 
-@pytest.mark.parametrize("figures", [1 << 232, (1 << 72) | (1 << 40) | ((1 << 40) - 1), -1, 0])
+@pytest.mark.parametrize("figures", [0, 1 << 32, 1 << 56])
 def test_words_that_are_no_statement_are_refused(figures: int) -> None:
     with pytest.raises(MalformedStatement):
-        PairStatement.of_words(agreement=bytes(32), evidence_root=bytes(32), sum_root=bytes(32), figures=figures)
+        BookedStatement.of_words(figures, bytes(32))
 
 
 @pytest.mark.parametrize(
@@ -185,8 +208,15 @@ def test_words_that_are_no_statement_are_refused(figures: int) -> None:
         {"msp": -1},
         {"currency": "EURO"},
         {"credit_limit_e4": 2**64},
+        {"payment_term_s": 2**32},
     ],
 )
 def test_terms_that_do_not_fit_their_types_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedTypedData):
         agreement_id(replace(TERMS, **change))
+
+
+@pytest.mark.parametrize("change", [{"cpo": 2**24}, {"msp": 2**24}, {"number": 2**12}])
+def test_terms_that_do_not_fit_a_key_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(MalformedTypedData):
+        agreement_key(replace(TERMS, **change))

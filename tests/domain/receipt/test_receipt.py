@@ -170,7 +170,7 @@ def test_a_receipt_shows_nothing_that_is_not_the_drivers() -> None:
     written = canonical(settled.receipt()).decode()
     amounts = (WHOLESALE_E4, NEIGHBOUR_E4, settled.statement.due_e4, settled.statement.figures)
 
-    for secret in (CARD, "WHOLESALE-TARIFF", METER_SALT.hex(), settled.statement.sum_root.hex()):
+    for secret in (CARD, "WHOLESALE-TARIFF", METER_SALT.hex()):
         assert secret not in written
     for amount in amounts:
         assert f"{amount}" not in written
@@ -388,13 +388,13 @@ def test_a_receipt_of_a_final_statement_is_confirmed_by_the_chain() -> None:
         SETTLED.answers(batch=None),
         SETTLED.answers(parties=None),
         SETTLED.answers(parties=(PartyId("NL-TNM"), PartyId("NL-ZOO"))),
-        SETTLED.answers(batch=BatchState(pairs_hash=bytes(32), final_pairs=0b111)),
+        SETTLED.answers(batch=BatchState(pairs_hash=bytes(32), open_pairs=0)),
         SETTLED.answers(
-            batch=replace(SETTLED.answers().batch or BatchState(pairs_hash=b"", final_pairs=0), final_pairs=0b101)
+            batch=replace(SETTLED.answers().batch or BatchState(pairs_hash=b"", open_pairs=0), open_pairs=0b010)
         ),
-        SETTLED.answers(proposal=Proposal(batch_id=bytes(32), statements=tuple(SETTLED.batch))),
+        SETTLED.answers(proposal=Proposal(batch_id=bytes(32), statements=tuple(each.booked for each in SETTLED.batch))),
         SETTLED.answers(proposal=Proposal(batch_id=SETTLED.batch_id, statements=())),
-        SETTLED.answers(proposal=Proposal(batch_id=SETTLED.batch_id, statements=(OTHER,))),
+        SETTLED.answers(proposal=Proposal(batch_id=SETTLED.batch_id, statements=(OTHER.booked,))),
     ],
 )
 def test_a_statement_that_the_chain_does_not_hold_final_is_refused(answers: ChainAnswers) -> None:

@@ -110,8 +110,8 @@ class Settled:
         leaf = leaf_of(cdr, pair_secret=PAIR_SECRET, commitment=record_commitment(record, salt=SALT), meter=meter)
         self.trees = StatementTrees([leaf, *(neighbour(n) for n in range(neighbours))])
         self.index = self.trees.leaves.index(leaf)
-        self.statement = statement_of(self.trees, agreement=b"\x22" * 32, sequence=7, period_end=OPENS)
-        others = [replace(self.statement, agreement=bytes([n]) * 32) for n in (0x11, 0x99)]
+        self.statement = statement_of(self.trees, agreement=b"\x22" * 8, sequence=7, period_end=OPENS)
+        others = [replace(self.statement, agreement=bytes([n]) * 8) for n in (0x11, 0x99)]
         self.batch: list[PairStatement] = [others[0], self.statement, others[1]]
         self.batch_id = batch_id_of(BOOK, pairs_hash(self.batch))
 
@@ -139,8 +139,11 @@ class Settled:
         answers = ChainAnswers(
             chain_id=BOOK.chain_id,
             called=BOOK.address,
-            proposal=Proposal(batch_id=self.batch_id, statements=tuple(self.batch)),
-            batch=BatchState(pairs_hash=pairs_hash(self.batch), final_pairs=0b010),
+            proposal=Proposal(
+                batch_id=self.batch_id,
+                statements=tuple(each.booked for each in self.batch),
+            ),
+            batch=BatchState(pairs_hash=pairs_hash(self.batch), open_pairs=0b101),
             parties=(CDR_.party_id, SELLER),
         )
         return replace(answers, **changes)

@@ -82,10 +82,11 @@ class VaultModel(Contract):
         contracts.UNITS_PER_E4: "units_per_e4",
     }
 
-    def make(self, token: bytes, registry: bytes, _delay_s: int, admin: bytes) -> None:  # type: ignore[override]
+    def make(self, token: bytes, registry: bytes, delay_s: int, admin: bytes) -> None:  # type: ignore[override]
         """Carry out the constructor."""
         self._write("token", value=token)
         self._write("registry", value=registry)
+        self._write("delay", value=delay_s)
         super().make(admin)
 
     def deposit(self, party: int, amount: int) -> None:
@@ -171,6 +172,10 @@ class VaultModel(Contract):
     def total_balance(self) -> int:
         """Return everybody's collateral."""
         return self._read("total") or 0
+
+    def delay_s(self) -> int:
+        """Return how long withdrawals wait."""
+        return int(self._read("delay"))
 
     def token(self) -> bytes:
         """Return the money's contract."""
