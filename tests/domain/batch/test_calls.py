@@ -33,16 +33,6 @@ from emobility.domain.identifiers import MalformedPartyId, PartyId
 from tests.domain.batch.builders import HASHES
 
 T0 = datetime(2022, 3, 28, tzinfo=UTC)
-CONTRACTS = (
-    "PartyRegistry",
-    "EmbeddedCurrency",
-    "CollateralVault",
-    "SettlementBook",
-    "ConfidentialBook",
-    "ConfidentialDisputes",
-    "MeterEvidence",
-    "RootAnchor",
-)
 CONTRACTS = tuple(sorted(path.stem for path in (Path(settlement_contracts.__file__).parent / "abi").glob("*.json")))
 STATEMENTS = st.builds(
     BookedStatement,
