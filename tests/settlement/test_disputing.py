@@ -13,7 +13,8 @@ from emobility.domain.batch.meter import MeterCommitted, meter_commitment
 from emobility.domain.cdr import SignedMeterData
 from emobility.events.cdr import CDRAccepted
 from emobility.protocols.ocmf.committing import meter_record
-from services.settlement.dispute_records import RESOLVER, DisputeState, ResolverRecord
+from services.audit.cases import RULE
+from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeState, ResolverRecord
 from services.settlement.disputing import Contest, Disputing, NoResolver
 from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
 from tests.chains import an_anvil
@@ -109,3 +110,7 @@ async def test_a_struck_cdr_is_taken_off_the_next_statement_and_the_audit_agrees
     report = await here.audit()
     assert moved == 25_000
     assert report.differences == ()
+    async with here.world.ports.units.begin() as unit:
+        await unit.table(DISPUTE).put(replace(dispute, corrected_e4=-1))
+        await unit.commit()
+    assert [each.rule for each in (await here.audit()).differences] == [RULE]
