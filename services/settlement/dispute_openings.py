@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emobility.domain.batch.confidential import hashes_tree, salts_of
-from emobility.domain.batch.disputes import confidential_opening
-from emobility.domain.errors import RuleBroken
+from emobility.domain.batch.disputes import confidential_opening, open_opening
+from emobility.domain.batch.statement import batch_tree
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.ports.vault import Vault
-from services.settlement.batching import key_of
+from services.settlement.batching import key_of, statements_of
+from services.settlement.closing import pair_statement
 from services.settlement.confidential_batches import hashes_of, nets_of, sealed_statement
 from services.settlement.confidential_finality import signers_of
 from services.settlement.confidential_records import CONFIDENTIAL_BATCH, SEALED_STATEMENT, is_confidential
-from services.settlement.records import AGREEMENT, StatementRecord
-
-
-class NotDisputable(RuleBroken):
-    """The statement's book corrects nothing by verdict."""
+from services.settlement.records import AGREEMENT, BATCH, StatementRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +32,19 @@ async def opened_statement(unit: UnitOfWork, vault: Vault, record: StatementReco
     """Return how a final statement is opened."""
     if await is_confidential(unit, record):
         return await _confidential(unit, vault, record)
-    raise NotDisputable(f"book agreement {record.book_agreement.hex()} has no resolver")
+    assert record.batch_id is not None
+    assert record.position is not None
+    batch = await unit.table(BATCH).get(record.batch_id)
+    assert batch is not None
+    statement = pair_statement(record)
+    tree = batch_tree([pair_statement(each) for each in await statements_of(unit, batch)])
+    return OpenedStatement(
+        chain_id=batch.chain_id,
+        book=batch.book,
+        is_confidential=False,
+        struct_hash=statement.struct_hash,
+        opening=open_opening(statement, batch_id=batch.batch_id, proof=tree.proof(record.position)),
+    )
 
 
 async def _confidential(unit: UnitOfWork, vault: Vault, record: StatementRecord) -> OpenedStatement:

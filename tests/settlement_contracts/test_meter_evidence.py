@@ -163,8 +163,8 @@ async def test_signatures_are_judged_alike(
         ),
     ][changed]
 
-    assert await evidence.ask(contracts.IS_SIGNED, record.packed) is is_signed(record) is True
-    assert await evidence.ask(contracts.IS_SIGNED, tampered.packed) is is_signed(tampered) is False
+    assert bool(await evidence.ask(contracts.IS_SIGNED, record.packed)) is is_signed(record) is True
+    assert bool(await evidence.ask(contracts.IS_SIGNED, tampered.packed)) is is_signed(tampered) is False
 
 
 async def test_either_s_of_a_signature_holds(evidence: Evidence) -> None:
@@ -176,7 +176,7 @@ async def test_either_s_of_a_signature_holds(evidence: Evidence) -> None:
 
     mirrored = of_signed(record, other)
 
-    assert await evidence.ask(contracts.IS_SIGNED, mirrored.packed) is is_signed(mirrored) is True
+    assert bool(await evidence.ask(contracts.IS_SIGNED, mirrored.packed)) is is_signed(mirrored) is True
 
 
 @examined

@@ -18,6 +18,7 @@ from emobility.domain.batch.confidential import Salts, SealedStatement
 from emobility.domain.batch.hashing import HASH_BYTES, keccak256
 from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, meter_commitment
+from emobility.domain.batch.statement import PairStatement
 from emobility.domain.batch.trees import Proof, StatementTrees
 from emobility.domain.batch.typed_data import Verifier
 from emobility.domain.errors import RuleBroken
@@ -31,6 +32,8 @@ ANSWER_WINDOW: Final = timedelta(days=7)
 RULING_WINDOW: Final = timedelta(days=60)
 """How long the arbiter has."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_OPENED_STATEMENT: Final = f"({contracts.STATEMENT},{contracts.ROOTS},{contracts.PLACE})"
+"""`SettlementDisputes.OpenedStatement`."""
 _OPENED_CONFIDENTIAL: Final = (
     f"({contracts.SEALED_STATEMENT},(bytes32,{contracts.SIGNATURE},{contracts.SIGNATURE}),"
     "(bytes32,uint256,uint256,bytes32[],uint256[]),bytes32,bytes32,uint64,uint64)"
@@ -182,6 +185,22 @@ def leaf_words(leaf: Leaf) -> tuple[Any, ...]:
 def case_id(statement: bytes, leaf: Leaf) -> bytes:
     """Return what a resolver calls the case of this leaf."""
     return keccak256(statement + leaf.evidence_hash)
+
+
+def open_opening(statement: PairStatement, *, batch_id: bytes, proof: Proof) -> bytes:
+    """Return what opens a statement of an open book to its resolver.
+
+    Args:
+        statement: With both its roots.
+        batch_id: The batch that it is in.
+        proof: Of the statement among the batch's (`statement.batch_tree`).
+    """
+    opened = (
+        (statement.figures, statement.roots),
+        (statement.evidence_root, statement.sum_root),
+        (batch_id, proof.index, proof.count, proof.siblings),
+    )
+    return encode(f"({_OPENED_STATEMENT})", (opened,))
 
 
 def confidential_opening(

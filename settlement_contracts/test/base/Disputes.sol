@@ -57,6 +57,7 @@ abstract contract Disputes is Settlement, MeterRecords {
     MeterEvidence internal evidence;
     RoleArbiter internal arbiter;
     OpenResolver internal resolver;
+    address private _heardBy;
 
     function setUp() public virtual override {
         super.setUp();
@@ -64,6 +65,7 @@ abstract contract Disputes is Settlement, MeterRecords {
         arbiter = new RoleArbiter(address(this));
         arbiter.grantRole(arbiter.ARBITER_ROLE(), address(this));
         resolver = new OpenResolver(registry, vault, evidence, arbiter);
+        _speakTo(resolver);
         vault.grantRole(vault.BOOK_ROLE(), address(resolver));
         _registerParties(3);
         _deposit(CPO, BONDS);
@@ -169,6 +171,11 @@ abstract contract Disputes is Settlement, MeterRecords {
 
     // WORDS
 
+    /// @dev Has parties sign for another resolver from now on.
+    function _speakTo(DisputeResolver other) internal {
+        _heardBy = address(other);
+    }
+
     function _demandWord(bytes32 id, uint32 party) internal view returns (IDisputeResolver.Word memory) {
         return _word("Demand(bytes32 id,uint32 party,uint40 deadline)", id, party);
     }
@@ -191,7 +198,7 @@ abstract contract Disputes is Settlement, MeterRecords {
     }
 
     function _signedWord(bytes32 structHash, uint32 party) private view returns (IDisputeResolver.Word memory) {
-        Signature memory signature = _sign(_key(party), _digest(address(resolver), "DisputeResolver", structHash));
+        Signature memory signature = _sign(_key(party), _digest(_heardBy, "DisputeResolver", structHash));
         return IDisputeResolver.Word({party: party, deadline: _until(), signature: signature});
     }
 

@@ -3,65 +3,138 @@ pragma solidity 0.8.37;
 
 import {DisputeResolver} from "../../src/disputes/DisputeResolver.sol";
 import {IDisputeResolver} from "../../src/interfaces/IDisputeResolver.sol";
+import {SettlementDisputes} from "../../src/SettlementDisputes.sol";
 import {EvidenceLeaf} from "../../src/trees/EvidenceTree.sol";
+import {AgreementKey} from "../../src/types/AgreementKey.sol";
+import {packFigures} from "../../src/types/PairFigures.sol";
+import {PairStatement, StatementRoots} from "../../src/types/PairStatement.sol";
+import {Place} from "../../src/types/Place.sol";
 import {Disputes} from "../base/Disputes.sol";
 import {ReferenceTrees} from "../base/ReferenceTrees.sol";
 
-/// @notice What a call on a statement of 10,000 CDRs costs beside its calldata and what its book takes, on a chain with
-/// the precompile. `bench` measures whole transactions.
+/// @notice What a dispute over one of 10,000 CDRs costs, in a batch of 100 pairs, as a whole transaction on a chain with the
+/// precompile.
 /// forge-config: default.isolate = true
 /// forge-config: default.evm_version = "osaka"
 contract DisputeGasTest is Disputes {
     uint256 private constant COUNT = 10_000;
     uint256 private constant INDEX = 4_321;
+    uint32 private constant SIDE = 10;
+    uint256 private constant PAIRS = 100;
+
+    SettlementDisputes private _disputes;
+    AgreementKey[] private _agreements;
+    bytes32 private _struck;
+
+    /// @dev Ten CPOs (party 1, and 3 to 11) with ten MSPs (party 2, and 12 to 20).
+    function setUp() public override {
+        super.setUp();
+        _disputes = new SettlementDisputes(book, evidence, arbiter, DEMAND_BOND, QUARREL_BOND);
+        _speakTo(_disputes);
+        book.grantRole(book.RESOLVER_ROLE(), address(_disputes));
+        vault.grantRole(vault.BOOK_ROLE(), address(_disputes));
+        for (uint32 party = 4; party <= 2 * SIDE; ++party) {
+            _register(_partyId(party), party);
+        }
+        _deposit(MSP, 1e15);
+        for (uint32 cpo = 0; cpo < SIDE; ++cpo) {
+            for (uint32 msp = 0; msp < SIDE; ++msp) {
+                _agreements.push(_openPrefunded(cpo == 0 ? CPO : cpo + 2, msp == 0 ? MSP : msp + 11));
+            }
+        }
+    }
 
     function test_Proofs() public {
         bytes memory payload = _payload(_reading("B", "2935.600", "kWh"), _reading("E", "2965.610", "kWh"));
         bytes memory record = _pack(1, _publicKey(1, 7), payload, _sign(1, 8, payload));
-        (DisputeResolver.Stated memory stated, IDisputeResolver.PlacedLeaf memory leaf) = _large(record, 2);
+        (IDisputeResolver.PlacedLeaf memory leaf, bytes memory opening) = _final(_metered("cdr", record), 1);
         assertEq(leaf.siblings.length, 672, "bytes of a proof");
-        resolver.contestSignature(abi.encode(stated), leaf, SALT, record);
-        vm.snapshotGasLastCall("Disputes", "contestSignature");
-        (stated, leaf) = _large(record, 3);
-        resolver.contestEnergy(abi.encode(stated), leaf, SALT, record);
-        vm.snapshotGasLastCall("Disputes", "contestEnergy");
-        (DisputeResolver.Stated memory later, IDisputeResolver.PlacedLeaf memory again) = _large(record, 4);
-        bytes32[] memory siblings = _evidenceProof(leaf.leaf, 3);
-        resolver.contestDuplicate(abi.encode(later), again, abi.encode(stated), leaf.leaf, INDEX, siblings);
-        vm.snapshotGasLastCall("Disputes", "contestDuplicate");
+        _disputes.contestSignature(opening, leaf, SALT, record);
+        _snap("contestSignature");
+        (leaf, opening) = _final(_metered("another", record), 2);
+        _disputes.contestEnergy(opening, leaf, SALT, record);
+        _snap("contestEnergy");
+        bytes32 charge = _struck;
+        EvidenceLeaf memory struck = leaf.leaf;
+        (IDisputeResolver.PlacedLeaf memory again, bytes memory later) = _final(_metered("another", record), 3);
+        _disputes.contestDuplicate(later, again, opening, struck, INDEX, _evidenceProof(2));
+        _snap("contestDuplicate");
         EvidenceLeaf memory credit = _leaf("credit");
-        (credit.kind, credit.meter) = (1, leaf.leaf.cdrKey);
-        (later, again) = _chain(credit, -120_000, 5);
-        resolver.contestCredit(abi.encode(later), again, stated.id, leaf.leaf);
-        vm.snapshotGasLastCall("Disputes", "contestCredit");
+        (credit.kind, credit.meter) = (1, struck.cdrKey);
+        (again, later) = _final(credit, 4);
+        _disputes.contestCredit(later, again, charge, struck);
+        _snap("contestCredit");
     }
 
     function test_Quarrels() public {
-        (DisputeResolver.Stated memory stated, IDisputeResolver.PlacedLeaf memory leaf) =
-            _chain(_leaf("cdr"), 120_000, 2);
-        bytes32 id = _demand(stated, leaf, MSP);
-        vm.snapshotGasLastCall("Disputes", "demand");
-        resolver.reveal(stated.id, leaf.leaf);
-        vm.snapshotGasLastCall("Disputes", "reveal");
-        _quarrel(stated, leaf, MSP, 80_000);
-        vm.snapshotGasLastCall("Disputes", "quarrel");
-        resolver.defend(id, _defence(id, CPO));
-        vm.snapshotGasLastCall("Disputes", "defend");
-        arbiter.rule(resolver, id, 80_000);
-        vm.snapshotGasLastCall("Disputes", "rule");
-        (stated, leaf) = _chain(_leaf("hidden"), 120_000, 3);
-        id = _demand(stated, leaf, MSP);
-        vm.warp(resolver.caseOf(id).deadline + 1);
-        resolver.lapse(id);
-        vm.snapshotGasLastCall("Disputes", "lapse: a leaf that nobody showed");
+        (IDisputeResolver.PlacedLeaf memory leaf, bytes memory opening) = _final(_leaf("cdr"), 1);
+        bytes32 id = keccak256(abi.encode(_struck, _hashOf(leaf.leaf)));
+        _disputes.demand(opening, _hidden(leaf), _demandWord(id, MSP));
+        _snap("demand");
+        _disputes.reveal(_struck, leaf.leaf);
+        _snap("reveal");
+        _disputes.quarrel(opening, leaf, 80_000, _quarrelWord(id, MSP, 80_000));
+        _snap("quarrel");
+        _disputes.defend(id, _defence(id, CPO));
+        _snap("defend");
+        arbiter.rule(_disputes, id, 80_000);
+        _snap("rule");
+        (leaf, opening) = _final(_leaf("hidden"), 2);
+        id = keccak256(abi.encode(_struck, _hashOf(leaf.leaf)));
+        _disputes.demand(opening, _hidden(leaf), _demandWord(id, MSP));
+        vm.warp(_disputes.caseOf(id).deadline + 1);
+        _disputes.lapse(id);
+        _snap("lapse: a leaf that nobody showed");
     }
 
-    function _large(bytes memory record, uint32 sequence)
+    function _snap(string memory name) private {
+        vm.snapshotGasLastCall("Disputes", name);
+    }
+
+    function _hidden(IDisputeResolver.PlacedLeaf memory leaf)
         private
         pure
-        returns (DisputeResolver.Stated memory, IDisputeResolver.PlacedLeaf memory)
+        returns (IDisputeResolver.HiddenLeaf memory)
     {
-        return _chain(_metered("cdr", record), 120_000, sequence);
+        return IDisputeResolver.HiddenLeaf({
+            evidenceLeaf: _hashOf(leaf.leaf),
+            dueE4: leaf.dueE4,
+            creditE4: leaf.creditE4,
+            index: leaf.index,
+            siblings: leaf.siblings
+        });
+    }
+
+    /// @dev Makes final a batch of `PAIRS` statements, the first with this leaf among `COUNT`; `_struck` is its hash.
+    function _final(EvidenceLeaf memory leaf, uint24 sequence)
+        private
+        returns (IDisputeResolver.PlacedLeaf memory placed, bytes memory opening)
+    {
+        DisputeResolver.Stated memory stated;
+        (stated, placed) = _chain(leaf, leaf.kind == 0 ? int64(120_000) : int64(-120_000), sequence);
+        StatementRoots memory roots = StatementRoots({evidence: stated.evidenceRoot, sums: stated.sumRoot});
+        PairStatement[] memory statements = new PairStatement[](PAIRS);
+        for (uint256 i = 0; i < PAIRS; ++i) {
+            statements[i] = _statement(_agreements[i], 1_000, 0, sequence);
+        }
+        statements[0] = PairStatement({
+            figures: packFigures(
+                _agreements[0],
+                uint56(stated.dueE4),
+                uint56(stated.creditE4),
+                uint24(COUNT),
+                sequence,
+                uint32(stated.periodEnd)
+            ),
+            roots: _rootsHash(roots)
+        });
+        _struck = _statementHash(statements[0]);
+        bytes32 batchId = bytes32(uint256(sequence));
+        book.propose(batchId, statements, _acceptances(batchId, statements, CPO, MSP, 1));
+        Place memory place = Place({
+            batchId: batchId, index: 0, count: PAIRS, siblings: ReferenceTrees.proof(_statementHashes(statements), 0)
+        });
+        opening = abi.encode(SettlementDisputes.OpenedStatement({statement: statements[0], roots: roots, place: place}));
     }
 
     /// @dev A statement of `COUNT` leaves of which only the path to the root is made: siblings are what they are.
@@ -88,10 +161,9 @@ contract DisputeGasTest is Disputes {
             (index, width) = (index / 2, width / 2 + width % 2);
         }
         (stated.sumRoot, stated.evidenceRoot, stated.count, placed.index) = (hash, evidenceHash, uint32(COUNT), INDEX);
-        stated.id = keccak256(abi.encode(hash, sequence));
     }
 
-    function _evidenceProof(EvidenceLeaf memory, uint32 sequence) private pure returns (bytes32[] memory siblings) {
+    function _evidenceProof(uint32 sequence) private pure returns (bytes32[] memory siblings) {
         siblings = new bytes32[](14);
         uint256 width = COUNT;
         for (uint256 i = 0; i < 14; ++i) {
