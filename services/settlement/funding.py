@@ -40,7 +40,7 @@ from services.settlement.records import (
     StatementState,
     TransactionKind,
 )
-from services.settlement.windows import has_ripened, stage_of
+from services.settlement.windows import TRY_AGAIN_AFTER, has_ripened, stage_of
 
 WAITING: Final = (StatementState.UNFUNDED, StatementState.RIPENING, StatementState.CHALLENGED)
 """Of statements in the book, those that a call can make final."""
@@ -89,9 +89,14 @@ class Funding:
             return None
         if stage is not StatementState.UNFUNDED and {statement.cpo_id, statement.emsp_id} <= signed:
             return TransactionKind.ACCEPT
-        is_accepted = stage is StatementState.UNFUNDED or has_ripened(booked, position, self._ports.clock.now())
-        if not is_accepted:
-            return None
+        now = self._ports.clock.now()
+        if stage is not StatementState.UNFUNDED:
+            if not has_ripened(booked, position, now):
+                return None
+            async with self._ports.units.begin() as unit:
+                calls = await unit.table(TRANSACTION).select({"batch_id": statement.batch_id})
+            if any(each.kind is TransactionKind.FUND and each.queued_at > now - TRY_AGAIN_AFTER for each in calls):
+                return None
         try:
             standing = read_agreement(await chain.call(book, agreement_query(statement.book_agreement)))
         except CallReverted:

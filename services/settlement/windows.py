@@ -15,6 +15,10 @@ CLOCK_SKEW: Final = timedelta(minutes=1)
 """How far a chain's blocks may be behind our clock: a call that comes before the window's end is in vain."""
 
 
+TRY_AGAIN_AFTER: Final = timedelta(minutes=10)
+"""How long after a call that came in vain, by a chain whose clock is behind, the next one is made."""
+
+
 def stage_of(booked: BookedBatch, position: int) -> tuple[StatementState, str | None]:
     """Return the state of a batch's statement, and what it waits for."""
     if booked.is_final(position):
