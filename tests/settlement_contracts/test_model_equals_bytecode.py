@@ -260,13 +260,13 @@ async def answers(settling: Settling, batches: Sequence[tuple[bytes, Any]]) -> l
     euro, registry = settling.euro, settling.deployment.registry
     asked = [
         *((euro.book, agreement_query(pair.agreement)) for pair in settling.pairs),
-        *((euro.book, batch_query(batch_id)) for batch_id, _ in batches),
         *((euro.vault, contracts.COLLATERAL_OF.call(number)) for number in NUMBERS.values()),
         *((registry, contracts.PARTY.call(number)) for number in NUMBERS.values()),
         (euro.vault, contracts.TOTAL_COLLATERAL.call()),
         (euro.token, contracts.TOKENS_OF.call(euro.vault)),
         (euro.token, contracts.TOKENS_OF.call(settling.world.payer.address)),
     ]
+    booked = [await settling.world.chain.call(euro.book, batch_query(batch_id)) for batch_id, _ in batches]
     entries = [
         await settling.world.chain.call(registry, contracts.ENTRY.call(*party.code.encode().split(b"-")))
         for party in NUMBERS
@@ -274,6 +274,7 @@ async def answers(settling: Settling, batches: Sequence[tuple[bytes, Any]]) -> l
     # Word 6 and the last are moments by the chain's own clock (attested until, taking over), and these clocks differ.
     return [
         *[await settling.world.chain.call(to, calldata) for to, calldata in asked],
+        *(answer[:-32] for answer in booked),  # … and so is when a batch's window ends
         *(entry[: 6 * 32] + entry[7 * 32 : -32] for entry in entries),
     ]
 
