@@ -9,7 +9,7 @@ STAMPS := build/stamps
 CONTRACTS := settlement_contracts
 CLIENTS := tests/gateway/clients
 # Ours and what they inherit: fewer would mean that slither passed some over.
-CONTRACTS_ANALYZED := 57
+CONTRACTS_ANALYZED := 73
 FOUNDRY := $(CURDIR)/build/foundry
 SOURCES = $(shell find charge_point_gateway emobility roaming_hub services simulator -name '*.py')
 PYTEST_ARGS ?=

@@ -39,10 +39,13 @@ contract MeterEvidence is IMeterEvidence {
 
     /// @inheritdoc IMeterEvidence
     function energy(bytes calldata record) external pure returns (Energy memory) {
+        // slither-disable-next-line uninitialized-local (memory is zero)
         Span[2] memory spans;
+        // slither-disable-next-line unused-return (who signed is asked by isSigned)
         (,, uint256 place) = MeterRecord.head(record);
         do {
             bytes calldata payload;
+            // slither-disable-next-line unused-return
             (payload,, place) = MeterRecord.signedAt(record, place);
             OCMFPayload.read(payload, spans);
         } while (place != record.length);
@@ -61,7 +64,7 @@ contract MeterEvidence is IMeterEvidence {
     }
 
     function _isByR1(bytes32 digest, bytes calldata key, bytes calldata signature) private view returns (bool) {
-        if (HAS_PRECOMPILE) return _isValid(abi.encodePacked(digest, signature, key));
+        if (HAS_PRECOMPILE) return _isValid(bytes.concat(digest, signature, key));
         uint256 s = uint256(bytes32(signature[32:]));
         if (s >= P256.N) return false;
         // Meters sign with either of the two s that hold; the library takes the lower alone.

@@ -93,7 +93,10 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
     mapping(uint256 group => Lanes) private _lanes;
     mapping(uint256 group => Rooms) private _rooms;
     mapping(AgreementKey agreement => Details) private _details;
+    // Written through references only, which slither does not follow.
+    // slither-disable-next-line uninitialized-state
     mapping(AgreementKey agreement => mapping(uint24 sequence => Owing)) private _owings;
+    // slither-disable-next-line uninitialized-state
     mapping(bytes32 batchId => Batch) private _batches;
 
     constructor(
@@ -267,8 +270,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         bytes32 hash = PairStatements.hashAll(statements);
         batch_.pairsHash = hash;
         emit BatchProposed(batchId, hash, statements.length);
-        Progress memory progress;
-        progress.open = PairSets.first(statements.length);
+        Progress memory progress = Progress(PairSets.first(statements.length), PairSets.NONE, PairSets.NONE);
         _hear(batchId, hash, statements, acceptances, progress);
         _settle(batchId, statements, lanes, progress);
         // What is final at once leaves nothing behind but the hash.
@@ -453,7 +455,8 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         PairSet byMSP;
     }
 
-    /// @dev Goes on with a batch that was proposed before.
+    /// @dev Goes on with a batch that was proposed before. Who calls it is `nonReentrant`.
+    // slither-disable-next-line reentrancy-no-eth
     function _continue(bytes32 batchId, PairStatement[] calldata statements, Acceptance[] calldata acceptances)
         private
     {
@@ -520,9 +523,9 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         if (ready.isEmpty()) return;
         Transfer[] memory transfers = new Transfer[](statements.length);
         uint256 payments = 0;
-        PairSet settled;
-        PairSet paying;
-        PairSet unfunded;
+        PairSet settled = PairSets.NONE;
+        PairSet paying = PairSets.NONE;
+        PairSet unfunded = PairSets.NONE;
         for (uint256 i = 0; i < statements.length; ++i) {
             if (!ready.contains(i)) continue;
             Lane lane = lanes[i];
@@ -572,7 +575,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
 
     function _advanceLanes(PairStatement[] calldata statements, Lane[] memory lanes, PairSet settled) private {
         uint256 group = type(uint256).max;
-        Lanes word;
+        Lanes word = Lanes.wrap(0);
         for (uint256 i = 0; i < statements.length; ++i) {
             if (!settled.contains(i)) continue;
             AgreementKey agreement = PairStatements.figuresAt(statements, i).agreement();
@@ -655,7 +658,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         PairSet byCPO = progress.byCPO;
         PairSet byMSP = progress.byMSP;
         uint32 cpo = 0;
-        PairSet ofCPO;
+        PairSet ofCPO = PairSets.NONE;
         for (uint256 i = 0; i < statements.length; ++i) {
             AgreementKey agreement = PairStatements.figuresAt(statements, i).agreement();
             if (agreement.cpo() != cpo) {
@@ -756,7 +759,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         lanes = new Lane[](statements.length);
         AgreementKey previous = AgreementKey.wrap(0);
         uint256 group = type(uint256).max;
-        Lanes word;
+        Lanes word = Lanes.wrap(0);
         for (uint256 i = 0; i < statements.length; ++i) {
             PairFigures figures = PairStatements.figuresAt(statements, i);
             AgreementKey agreement = figures.agreement();

@@ -48,6 +48,7 @@ contract SettlementDisputes is DisputeResolver {
         OpenedStatement memory opened = abi.decode(opening, (OpenedStatement));
         PairStatement memory statement = opened.statement;
         bytes32 id = keccak256(abi.encode(PairStatements.TYPEHASH, statement));
+        // slither-disable-next-line unused-return (until when it can be challenged is the book's affair)
         (IDisputable.Stage stage,) = IDisputable(address(book)).statementStage(statement, opened.place);
         if (stage == IDisputable.Stage.NONE || keccak256(abi.encode(opened.roots)) != statement.roots) {
             revert DisputeResolverNotStated(id);
