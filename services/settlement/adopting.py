@@ -275,7 +275,7 @@ class Adopting:
                     number=number,
                     pairs=pairs.to_bytes(PAIRS_BYTES, "big"),
                     signature=b"".join(halves),
-                    signed_at=self.ports.clock.now(),
+                    signed_at=_EPOCH,  # before the proposal that brought it; when exactly is lost
                 )
                 await unit.table(ACCEPTANCE).put(acceptance)
 

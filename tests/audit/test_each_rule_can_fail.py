@@ -54,6 +54,8 @@ QUOTED = "the bill is what was quoted"
 STANDS = "a bill stands on an accepted CDR"
 ITS_DRIVERS = "a bill is its own driver's"
 BILLED_ONCE = "an accepted CDR is billed once"
+LEDGER = "the ad hoc ledger has each payment once, for one charge"
+INVOICED = "paid = billed = invoiced"
 BALANCED = "billed = paid + outstanding"
 PROVIDER = "the provider moved what the accounts say"
 PAYMENTS = "each payment was entered once"
@@ -145,8 +147,9 @@ def test_sound_books_show_no_difference_and_every_rule_looked_at_something(books
         SOLD_TWICE,
         BANK,
         INVOICES,
+        LEDGER,
     }
-    assert len({each.rule for each in report.checks}) == len(report.checks) == 44
+    assert len({each.rule for each in report.checks}) == len(report.checks) == 45
 
 
 # Energy
@@ -512,7 +515,7 @@ def test_a_bill_changed_by_one_ten_thousandth_is_found(books: Books) -> None:
 
     found = found_in(books)
 
-    assert set(found) == {QUOTED, BALANCED}
+    assert set(found) == {QUOTED, BALANCED, INVOICED}
     assert found[QUOTED].found - found[QUOTED].expected == 1
     assert found[QUOTED].scope == bill.bill_id
     assert found[BALANCED].scope == f"{bill.party_id}/{bill.driver_id}/EUR"
@@ -533,7 +536,7 @@ def test_an_accepted_cdr_that_nobody_was_billed_for_is_found(books: Books) -> No
 
     found = found_in(books)
 
-    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert set(found) == {BILLED_ONCE, BALANCED, INVOICED}
     assert (found[BILLED_ONCE].expected, found[BILLED_ONCE].found) == (1, 0)
     assert found[BILLED_ONCE].scope == f"{bill.party_id}/{bill.cpo_id}/{bill.cdr_id}"
     assert found[BILLED_ONCE].cause == f"driver {bill.driver_id} was never billed under quote {bill.quote_id}"
@@ -554,7 +557,7 @@ def test_an_accepted_cdr_with_neither_quote_nor_bill_is_found(books: Books) -> N
 
     found = found_in(books)
 
-    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert set(found) == {BILLED_ONCE, BALANCED, INVOICED}
     assert found[BILLED_ONCE].cause == f"it is tied to no quote, though driver {driver_id} has its token"
 
 
@@ -564,7 +567,7 @@ def test_a_cdr_that_was_accepted_for_nobody_is_found(books: Books) -> None:
 
     found = found_in(books)
 
-    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert set(found) == {BILLED_ONCE, BALANCED, INVOICED}
     assert found[BILLED_ONCE].cause == "its token is nobody's here: it was accepted without a driver to bill"
 
 
@@ -609,7 +612,7 @@ def test_a_bill_that_was_taken_back_though_its_cdr_stands_is_found(books: Books)
 
     found = found_in(books)
 
-    assert set(found) == {STANDS, BALANCED}
+    assert set(found) == {STANDS, BALANCED, INVOICED}
     assert (found[STANDS].expected, found[STANDS].found) == (bill.total_incl_e4, 0)
 
 
@@ -620,7 +623,7 @@ def test_a_bill_on_another_driver_than_its_quotes_is_found(books: Books) -> None
     found = found_in(books)
     causes = [each.cause for each in audit(books).differences if each.rule == ITS_DRIVERS]
 
-    assert set(found) == {ITS_DRIVERS, BALANCED}
+    assert set(found) == {ITS_DRIVERS, BALANCED, INVOICED}
     assert found[ITS_DRIVERS].scope == bill.bill_id
     assert causes == [
         f"quote {bill.quote_id} was given to driver {bill.driver_id}",
@@ -686,7 +689,7 @@ def test_a_cdr_billed_twice_is_found(books: Books) -> None:
 
     found = found_in(books)
 
-    assert set(found) == {BILLED_ONCE, BALANCED}
+    assert set(found) == {BILLED_ONCE, BALANCED, INVOICED}
     assert found[BILLED_ONCE].found == 2
 
 
@@ -696,7 +699,7 @@ def test_a_credit_that_is_on_no_bill_is_found(books: Books) -> None:
 
     found = found_in(books)
 
-    assert set(found) == {BALANCED}
+    assert set(found) == {BALANCED, INVOICED}
     assert found[BALANCED].cause == "the credits do not add up to the account"
 
 
@@ -738,7 +741,7 @@ def test_a_payment_entered_twice_in_an_account_is_found(books: Books) -> None:
 
     found = found_in(books)
 
-    assert set(found) == {PROVIDER, PAYMENTS}
+    assert set(found) == {PROVIDER, PAYMENTS, INVOICED}
     assert found[PROVIDER].found - found[PROVIDER].expected == account.paid_e4
     assert found[PAYMENTS].scope == f"{account.party_id}/{account.driver_id}/EUR"
 
@@ -777,7 +780,7 @@ def test_an_order_entered_twice_is_found(books: Books) -> None:
     )
     books.payment_orders.append(replace(books.payment_orders[number], order_id="again"))
 
-    assert set(found_in(books)) == {PAYMENTS}
+    assert set(found_in(books)) == {PAYMENTS, INVOICED}
 
 
 def reopened(books: Books) -> QuoteRecord:

@@ -19,6 +19,7 @@ from emobility.ports.event_log import ParkedEvent
 from services.audit.audit import audit
 from services.audit.books import SETTLEMENT_GROUP, Books
 from services.audit.chain_sight import BookSight, ChainSight
+from services.audit.money_rows import MoneyRows
 from services.audit.report import AuditReport, Difference
 from services.audit.unsealing import UNREADABLE
 from services.audit.whereabouts import Standing, whereabouts
@@ -349,14 +350,22 @@ def test_a_statement_beside_its_batch_is_found(
     assert cause in causes_of(audit(books, sight=sight), BATCHES)
 
 
-def test_a_statement_proposed_with_one_signature_is_found(books: Books, sight: ChainSight) -> None:
+def test_a_signature_that_is_gone_is_found_by_the_call_that_had_it(books: Books, sight: ChainSight) -> None:
     gone = books.settlement.acceptances.pop(0)
 
     found = found_in(books, sight)
 
+    assert set(found) == {TRANSACTIONS}
+    assert gone.batch_id.hex() in found[TRANSACTIONS].scope
+
+
+def test_a_statement_proposed_without_a_signature_is_found(books: Books, sight: ChainSight) -> None:
+    books.settlement.acceptances = []
+
+    found = found_in(books, sight)
+
     assert set(found) == {ACCEPTED, TRANSACTIONS}
-    assert found[ACCEPTED].scope == f"{gone.batch_id.hex()}/{gone.party_id}"
-    assert found[ACCEPTED].cause == "it is FINAL without the party's signature"
+    assert found[ACCEPTED].cause == "it is FINAL without a signature"
 
 
 @pytest.mark.parametrize(
@@ -586,7 +595,7 @@ def test_a_batch_that_only_the_book_knows_is_found(books: Books, sight: ChainSig
     found = found_in(books, with_book(sight, proposed=book_of(sight).proposed | {more.batch_id: more}))
 
     assert batch_id != more.batch_id
-    assert set(found) == {FINAL}
+    assert set(found) == {FINAL, AGREEMENTS}
     assert found[FINAL].scope == more.batch_id.hex()
 
 
@@ -726,6 +735,7 @@ def unbatched(books: Books, **changes: Any) -> str:
     """Take the statement of a CDR apart, as if it had not been closed yet; return the reason why its CDRs wait."""
     rows = books.settlement
     rows.statements, rows.batches, rows.acceptances, rows.transactions = [], [], [], []
+    books.money = MoneyRows()
     rows.openings = [replace(each, last_sequence=0, **changes) for each in rows.openings]
     rows.leaves = [replace(leaf, version=None, sequence=None, place=None) for leaf in rows.leaves]
     report = audit(books)
@@ -755,6 +765,7 @@ def test_what_has_no_terms_in_its_currency_waits_for_them(books: Books) -> None:
     books.settlement.leaves = [replace(leaf, currency="CHF") for leaf in books.settlement.leaves]
     rows = books.settlement
     rows.statements, rows.batches, rows.acceptances, rows.transactions = [], [], [], []
+    books.money = MoneyRows()
     rows.openings = [replace(each, last_sequence=0) for each in rows.openings]
     rows.leaves = [replace(leaf, version=None, sequence=None, place=None) for leaf in rows.leaves]
 
@@ -807,7 +818,7 @@ def test_a_cdr_without_a_leaf_waits_while_its_event_does(
 
 
 def test_where_no_settlement_is_at_work_everything_accepted_waits(books: Books) -> None:
-    books.settlement = type(books.settlement)()
+    books.settlement, books.money = type(books.settlement)(), MoneyRows()
     books.lag = {group: lag for group, lag in books.lag.items() if group != SETTLEMENT_GROUP}
 
     report = audit(books)

@@ -34,9 +34,7 @@ NAMED = METER.record(1, value("B", "1.000", 0), value("E", "5.000", 9))
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Settling]:
     async with an_anvil(tmp_path / "chain") as chain, open_settling(chain=chain) as settling:
-        await settling.world.sign(terms())
-        async with settling.world.ports.units.begin() as unit:
-            await unit.commit()
+        await settling.sign(terms())
         await settling.market.prepare(settling.world.ports.units)
         yield settling
 

@@ -105,6 +105,7 @@ async def outside() -> AsyncIterator[Outside]:
             }
             await unit.commit()
         service = build(settings, ports, here.access)
+        service.closing.chain_seen.set()  # its own process, which looks, is not at work
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=service.app), base_url="http://settlement", trust_env=False
         ) as http:
