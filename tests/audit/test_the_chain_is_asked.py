@@ -14,10 +14,11 @@ import pytest
 
 from emobility.adapters.chain_signing import party_signer
 from emobility.domain.agreement import SettlementMode
-from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function
+from emobility.domain.batch.calls import discharge_call
 from emobility.domain.batch.typed_data import discharge_digest
 from emobility.domain.identifiers import PartyId
+from emobility.events.settlement import SETTLEMENT
 from emobility.ports.chain import ChainUnavailable
 from services.audit.audit import audited
 from services.audit.books import gather_books
@@ -25,6 +26,7 @@ from services.audit.chain_sight import BookSight, look_at_chain
 from services.audit.report import AuditReport
 from services.settlement.deployment import CurrencyContracts
 from services.settlement.opening import PLAY_MONEY_E4
+from services.settlement.payables import take_final_statements
 from services.settlement.records import (
     ACCEPTANCE,
     BATCH,
@@ -79,11 +81,14 @@ async def here(postgres_dsn: str) -> AsyncIterator[Settling]:
 
 
 async def settle(here: Settling) -> None:
-    """Follow until nothing moves and all is final."""
+    """Follow until nothing moves, all is final, and asked for."""
     follower = here.follower(opens=True)
     async with asyncio.timeout(DEADLINE_S):
         while await follower.step() or await unsettled(here):  # noqa: ASYNC110 - rows tell nobody
             await asyncio.sleep(0)
+    async with here.world.ports.units.begin() as unit:
+        await take_final_statements(unit, [logged async for logged in here.world.ports.event_log.read([SETTLEMENT])])
+        await unit.commit()
 
 
 async def unsettled(here: Settling) -> bool:
@@ -127,8 +132,8 @@ async def pay_by_bank(here: Settling, amount_e4: int) -> bytes:
     assert book is not None
     digest = discharge_digest(book, agreement=agreement, number=0, amount_e4=amount_e4)
     signatures = [await party_signer(MASTER_KEY, each).sign_digest(digest) for each in (CPO, OTHER_MSP)]
-    halves = [(each[:32], each[32:]) for each in signatures]
-    call = contracts.DISCHARGE.call(agreement, amount_e4, *halves)
+    by_cpo, by_msp = signatures
+    call = discharge_call(agreement, amount_e4, by_cpo=by_cpo, by_msp=by_msp)
     await here.chain.final(await here.chain.sent(book.address, call))
     return agreement
 
@@ -162,7 +167,7 @@ async def test_a_real_chain_is_read_as_one_in_memory_with_what_a_party_took_out(
         await pay_by_bank(here, 20_000)
         await chain.server._call("anvil_setBalance", f"0x{signer.address.hex()}", hex(ETHER))
         await chain.final(await chain.sent(vault, REQUEST_WITHDRAWAL.call(number, 700), by=signer))
-        chain.clock.step_by(timedelta(days=2))
+        chain.clock.step_by(timedelta(days=3))
         await chain.final(await chain.sent(vault, WITHDRAW.call(number), by=signer))
 
         report, sight = await report_of(here), await seen(here)
