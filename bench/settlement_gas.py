@@ -24,7 +24,7 @@ from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import a_cdr, accepted
 
 FIGURES: Final = ("settlement.gas_per_session",)
-GAS_MAX: Final = 200
+GAS_MAX: Final = 100
 SESSIONS: Final = 10_000
 RIVAL_SESSIONS: Final = 20
 TAKEN_AT_ONCE: Final = 500

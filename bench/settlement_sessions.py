@@ -31,7 +31,7 @@ from services.settlement.records import LEAF, LeafRecord
 from tests.settlement.world import T0, World, a_cdr, accepted, open_world
 
 FIGURES: Final = ("settlement.sessions_per_s",)
-SESSIONS_PER_S_MIN: Final = 10_000
+SESSIONS_PER_S_MIN: Final = 20_000
 SESSIONS: Final = 40_000
 SESSIONS_SHORT: Final = 4_000
 ROUNDS: Final = 3
