@@ -23,6 +23,8 @@ from services.charging_operations.ad_hoc_records import SaleChannel
 from services.charging_operations.office import NotUnderstood, Office
 from services.charging_operations.records import TRANSACTION, TransactionRecord
 
+AMOUNT_MAX: Final = Decimal(1_000_000_000)
+"""Most that a payment at a station can be, in currency units."""
 SETTLED: Final = "Settled"
 """OCPP 2.1, PaymentStatusEnumType: the one in which money was taken."""
 RECEIPT_URL_CHARACTERS_MAX: Final = 2_000
@@ -134,7 +136,8 @@ class TerminalPaymentDesk:
                 message=event.payload,
             )
         )
-        if event.status == SETTLED and event.amount > 0:
+        # No terminal takes more, so such a word is kept as it came, and is no money.
+        if event.status == SETTLED and 0 < event.amount <= AMOUNT_MAX:
             await unit.table(AD_HOC_ENTRY).put(
                 AdHocEntryRecord(
                     party_id=event.party_id,

@@ -142,7 +142,8 @@ def test_a_group_that_there_is_not_is_named(on_postgres: Demo) -> None:
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
-        "wattroam: no group is called nobody; known: charging_operations, driver_mobility, settlement\n"
+        "wattroam: no group is called nobody; known: charging_operations, driver_mobility, settlement,"
+        " settlement-money, charging_operations_exposure, driver_mobility_unpaid\n"
     )
 
 

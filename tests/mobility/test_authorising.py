@@ -139,7 +139,7 @@ async def test_an_offer_nobody_took_is_not_kept(memory_world: Any) -> None:
     assert [quote.quote_id for quote in kept] == [taken["quote_id"]]
 
 
-async def test_an_unpaid_bill_uses_up_the_credit_until_another_card_pays(world: Any) -> None:
+async def test_an_unpaid_bill_blocks_the_token_until_another_card_pays(world: Any) -> None:
     driver_id = await world.enrol(credit_limit_e4=100_000, card=SandboxCard.DECLINED_AT_CAPTURE.value)
     info = await world.cpo.authorize()
     session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
@@ -155,7 +155,7 @@ async def test_an_unpaid_bill_uses_up_the_credit_until_another_card_pays(world: 
     again = await world.cpo.authorize()
 
     assert (unpaid["paid_e4"], unpaid["outstanding_e4"]) == (0, 54_450)
-    assert refused.allowed is AllowedType.NO_CREDIT
+    assert refused.allowed is AllowedType.BLOCKED
     assert (paid["paid_e4"], paid["outstanding_e4"]) == (54_400, 50)
     assert again.allowed is AllowedType.ALLOWED
 
