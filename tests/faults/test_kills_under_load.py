@@ -26,7 +26,7 @@ SEED: Final = int(os.environ.get("WATTROAM_FAULT_SEED", "5"))
 @pytest.mark.parametrize(
     "names",
     [
-        ("gateway",) * 2,
+        pytest.param(("gateway",) * 2, marks=pytest.mark.long),
         pytest.param(("business",) * 2, marks=pytest.mark.long),
         pytest.param(("postgres",) * 3, marks=pytest.mark.long),
     ],

@@ -62,15 +62,15 @@ def memory_runs(seed: int = SEED, arrivals_per_day: int = FULL, hash_seeds: tupl
         return [pickle.loads(file.read_bytes()) for file in files]  # noqa: S301 - our own child's
 
 
-@functools.cache
-def full_memory_runs() -> list[MemoryRun]:
-    """The demo in memory, in two processes that hash strings differently."""
-    return memory_runs(SEED, FULL, (1, 2))
+def twin_runs() -> list[MemoryRun]:
+    """A demo in memory in two processes that hash strings differently: a small one, in `make soak` the whole."""
+    arrivals_per_day = FULL if "WATTROAM_SOAK" in os.environ else SMALL
+    return [*memory_runs(SEED, arrivals_per_day), *memory_runs(SEED, arrivals_per_day, (2,))]
 
 
 def full_memory_run() -> MemoryRun:
     """The demo in memory."""
-    return full_memory_runs()[0]
+    return memory_runs(SEED, FULL)[0]
 
 
 @dataclass(slots=True)

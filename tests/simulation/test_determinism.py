@@ -7,20 +7,20 @@ import pytest
 from services.audit.audit import audit
 from services.audit.figures import figures_of
 from tests.journeys.per_session import session_lines
-from tests.journeys.runs import NEVER_NEEDED, SEED, SMALL, full_memory_runs, memory_runs
+from tests.journeys.runs import NEVER_NEEDED, SEED, SMALL, full_memory_run, memory_runs, twin_runs
 
 pytestmark = pytest.mark.timeout(900)
 
 
 def test_the_demo_played_twice_in_processes_that_hash_differently_gives_the_same_event_log() -> None:
-    first, second = full_memory_runs()
+    first, second = twin_runs()
 
-    assert len(first.log) > 1_000_000
+    assert len(first.log) > 100_000
     assert first.log == second.log
 
 
 def test_everything_a_run_stores_is_the_same_the_second_time() -> None:
-    first, second = full_memory_runs()
+    first, second = twin_runs()
 
     assert session_lines(first.books) == session_lines(second.books)
     assert first.report.truth.as_json() == second.report.truth.as_json()
@@ -28,24 +28,24 @@ def test_everything_a_run_stores_is_the_same_the_second_time() -> None:
 
 
 def test_both_settle_the_same_to_the_last_root_and_every_receipt_holds() -> None:
-    first, second = full_memory_runs()
+    first, second = twin_runs()
 
     assert first.settled == second.settled
     assert sum(each.net_e4 for each in first.settled.parties) == 0
-    assert sum(each.statements for each in first.settled.pairs) >= 4
+    assert sum(each.statements for each in first.settled.pairs) >= 2
     assert first.receipts == second.receipts
     assert first.receipts.issued == first.receipts.verified == sum(each.final_cdrs for each in first.settled.pairs)
 
 
 def test_what_is_settled_is_what_both_companies_hold_as_owed() -> None:
-    run, _ = full_memory_runs()
+    run = full_memory_run()
 
     owed = {(each.cpo, each.emsp): each.net_e4 for each in figures_of(run.books).wholesale}
     assert {(each.cpo_id.code, each.emsp_id.code): each.final_e4 for each in run.settled.pairs} == owed
 
 
 def test_another_seed_gives_another_log() -> None:
-    (one,) = memory_runs(SEED, SMALL)
+    one = twin_runs()[0]
     (other,) = memory_runs(SEED + 1, SMALL)
 
     assert one.log != other.log
