@@ -38,7 +38,7 @@ COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
 TEMPLATE: Final = "migrated"
 OTHER_POSTGRES: Final = os.environ.get("POSTGRES_BIN")
 """Another PostgreSQL's programs: `POSTGRES_BIN=/usr/lib/postgresql/15/bin make test` shows that the SQL is portable."""
-EXAMPLES: Final = 40
+EXAMPLES: Final = 25
 """Of each property in `make test`, where it says no number of its own; `make fuzz` takes many more."""
 FUZZ_EXAMPLES: Final = int(os.environ.get("WATTROAM_FUZZ_EXAMPLES", "5000"))
 

@@ -116,6 +116,7 @@ async def test_a_dead_letter_is_listed_discarded_with_a_reason_and_the_rest_of_i
     assert [(each["offset"], each["why"]) for each in clean["discarded"]] == [(0, "sent by a test bench")]
 
 
+@pytest.mark.long
 async def test_what_can_not_be_discarded_is_told_in_one_line(postgres_dsn: str) -> None:
     for arguments, word in (
         ((GROUP, "charging/3@17", "--why", "x"), "has not parked charging/3@17"),
@@ -129,6 +130,7 @@ async def test_what_can_not_be_discarded_is_told_in_one_line(postgres_dsn: str) 
         assert_one_clear_line(ended, word)
 
 
+@pytest.mark.long
 async def test_prune_says_what_would_go_and_drops_it_only_when_told_yes(postgres_dsn: str) -> None:
     stations = [
         next(name for name in (f"S{n}" for n in range(1_000)) if partition_of(f"{PARTY}/{name}") == partition)

@@ -121,6 +121,7 @@ async def has_nobody(gateway: GatewayProcess) -> bool:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("ocpp_connections_active{")) == 0
 
 
+@pytest.mark.long
 async def test_a_gateway_that_leaves_hands_its_stations_over_one_after_the_other(
     postgres_dsn: str, tmp_path: Path
 ) -> None:

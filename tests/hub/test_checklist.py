@@ -283,6 +283,7 @@ async def spoiled_hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Ch
         await proxy.close()
 
 
+@pytest.mark.long
 async def test_a_spoiled_answer_or_request_fails_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts: dict[str, Verdict] = {}
     async with spoiled_hub(monkeypatch) as (hub, proxy):

@@ -271,7 +271,7 @@ JSON = st.recursive(
 )
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=10, deadline=None)
 @given(document=st.dictionaries(st.text(), JSON), spaces=st.integers(min_value=0, max_value=3))
 def test_the_bytes_of_a_body_pass_unaltered(document: dict[str, Any], spaces: int) -> None:
     body = msgspec.json.encode(document) + b" " * spaces

@@ -199,6 +199,7 @@ def test_a_second_demo_in_the_same_folder_is_refused_while_it_serves(on_postgres
     assert "holds an installation already" in ended.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_of_a_demo_stops_everything(server_folder: Path) -> None:
     demo = Demo.start(server_folder / "demo-interrupted")
     deadline_s = time.monotonic() + ENOUGH_S

@@ -527,7 +527,9 @@ def test_what_fails_in_the_background_ends_the_worker_even_while_a_message_hangs
     in_virtual_time(scenario)
 
 
-@pytest.mark.parametrize("status", [200, 500, 503])
+@pytest.mark.parametrize(
+    "status", [pytest.param(200, marks=pytest.mark.long), 500, pytest.param(503, marks=pytest.mark.long)]
+)
 def test_a_platform_that_answers_everything_with_an_error_for_an_hour_costs_no_message(status: int) -> None:
     async def scenario() -> None:
         world = await three()

@@ -43,6 +43,7 @@ def held(bootstrap: str, count: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.long
 async def test_a_killed_broker_comes_back_at_the_same_address_with_what_it_acknowledged(broker: EmbeddedKafka) -> None:
     await broker.start()
     address, pid = broker.bootstrap, broker.pid
