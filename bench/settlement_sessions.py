@@ -115,7 +115,8 @@ async def _leaves(world: World) -> list[LeafRecord]:
 
 
 _COLUMNS: Final = tuple(LEAF.record.__dataclass_fields__)
-_INSERT: Final = "INSERT INTO bench_leaf VALUES (" + ", ".join(f"%({column})s" for column in _COLUMNS) + ")"  # noqa: S608 - our own names
+_VALUES: Final = ", ".join(f"%({column})s" for column in _COLUMNS)
+_INSERT: Final = f"INSERT INTO bench_leaf ({', '.join(_COLUMNS)}) VALUES ({_VALUES})"  # noqa: S608 - our own names
 _UPDATE: Final = (
     "UPDATE bench_leaf SET version = %(version)s, sequence = %(sequence)s, place = %(place)s"
     " WHERE cpo_id = %(cpo_id)s AND cdr_id = %(cdr_id)s"
