@@ -9,6 +9,7 @@ that keeps charge records does, but without any check or event, which is less th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -40,20 +41,23 @@ RETURNS_IT: Final = bytes.fromhex("6f") + STORES_TWO_SLOTS + bytes.fromhex("5f52
 async def run(*, short: bool) -> list[Figure]:
     """Settle all sessions; a short run does the same, since it takes seconds and gas depends on the shape."""
     del short
+    return [await gas_per_session(FIGURES[0], _gas_until_final, gas_max=GAS_MAX)]
+
+
+async def gas_per_session(name: str, until_final: Callable[[Settling], Awaitable[int]], *, gas_max: int) -> Figure:
+    """Measure what all sessions take until they are final, beside the rival on the same chain."""
     with TemporaryDirectory(prefix="wattroam-bench-") as folder:
         async with an_anvil(Path(folder)) as chain, open_settling(chain=chain) as settling:
-            ours = await _gas_until_final(settling)
-            rival = await gas_of_rival(chain)
-    return [
-        against_rival(
-            name=FIGURES[0],
-            unit="gas/session",
-            ours=[ours / SESSIONS],
-            rival=[rival],
-            rival_name="two packed slots and one transaction per session, nothing checked",
-            value_max=GAS_MAX,
-        )
-    ]
+            ours = await until_final(settling)
+            rival = await _gas_of_rival(chain)
+    return against_rival(
+        name=name,
+        unit="gas/session",
+        ours=[ours / SESSIONS],
+        rival=[rival],
+        rival_name="two packed slots and one transaction per session, nothing checked",
+        value_max=gas_max,
+    )
 
 
 async def _gas_until_final(settling: Settling) -> int:
@@ -78,7 +82,7 @@ def _session(number: int, agreement: RoamingAgreement) -> CDRAccepted:
     return accepted(a_cdr(f"s{number}", COST_E4, cpo_id=agreement.cpo_id), agreement=agreement)
 
 
-async def gas_of_rival(chain: ChainWorld) -> float:
+async def _gas_of_rival(chain: ChainWorld) -> float:
     """Return the mean of a few sessions' transactions; each takes the same, but for the zeros in its numbers."""
     receipt = await chain.final(await chain.sent(None, RETURNS_IT))
     assert receipt.contract_address is not None

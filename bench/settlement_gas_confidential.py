@@ -9,18 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench.figure import Figure, against_rival
-from bench.settlement_gas import COST_E4, FINAL_S_MAX, SESSIONS, TAKEN_AT_ONCE, gas_of_rival
+from bench.figure import Figure
+from bench.settlement_gas import COST_E4, FINAL_S_MAX, SESSIONS, TAKEN_AT_ONCE, gas_per_session
 from bench.settlement_pairs import agreements as hundred_pairs
 from emobility.domain.agreement import RoamingAgreement, SettlementMode
 from emobility.events.settlement import StatementFinal
 from services.settlement.service import Follower
-from tests.chains import an_anvil
-from tests.settlement.settling import Settling, open_settling
+from tests.settlement.settling import Settling
 from tests.settlement.world import a_cdr, accepted
 
 FIGURES: Final = ("settlement.gas_per_session.confidential",)
@@ -30,20 +27,7 @@ GAS_MAX: Final = 60
 async def run(*, short: bool) -> list[Figure]:
     """Settle all sessions; a short run does the same, since it takes seconds and gas depends on the shape."""
     del short
-    with TemporaryDirectory(prefix="wattroam-bench-") as folder:
-        async with an_anvil(Path(folder)) as chain, open_settling(chain=chain) as settling:
-            ours = await _gas_until_final(settling)
-            rival = await gas_of_rival(chain)
-    return [
-        against_rival(
-            name=FIGURES[0],
-            unit="gas/session",
-            ours=[ours / SESSIONS],
-            rival=[rival],
-            rival_name="two packed slots and one transaction per session, nothing checked",
-            value_max=GAS_MAX,
-        )
-    ]
+    return [await gas_per_session(FIGURES[0], _gas_until_final, gas_max=GAS_MAX)]
 
 
 async def _gas_until_final(settling: Settling) -> int:

@@ -7,20 +7,16 @@ from datetime import datetime
 
 from emobility.domain.batch import contracts
 from emobility.domain.batch.confidential import batch_record, hashes_hash, signers_words
-from emobility.events.event import Envelope
-from emobility.events.settlement import StatementFinal
 from emobility.ports.chain import Block, ChainReader, TransactionReceipt
-from emobility.ports.unit_of_work import UnitOfWork
-from services.settlement.closing import name_of
+from emobility.ports.unit_of_work import UnitOfWork, Units
 from services.settlement.confidential_batches import hashes_of, key_of_sealed, nets_of, sealed_in
 from services.settlement.confidential_records import (
     CONFIDENTIAL_BATCH,
-    ConfidentialBatchRecord,
     ConfidentialBatchState,
     PartyNetRecord,
 )
-from services.settlement.facts import fact
-from services.settlement.records import STATEMENT, StatementRecord, StatementState, TransactionRecord
+from services.settlement.final_fact import statement_final
+from services.settlement.records import STATEMENT, StatementState, TransactionRecord
 
 
 def signers_of(nets: list[PartyNetRecord]) -> tuple[int, ...]:
@@ -28,12 +24,13 @@ def signers_of(nets: list[PartyNetRecord]) -> tuple[int, ...]:
     return signers_words({each.number: each.signer for each in nets if each.signer is not None})
 
 
-async def is_held(unit: UnitOfWork, chain: ChainReader, row: TransactionRecord, at: Block) -> bool:
+async def is_held(units: Units, chain: ChainReader, row: TransactionRecord, at: Block) -> bool:
     """Tell whether the book holds just this batch, in a block."""
-    batch = await unit.table(CONFIDENTIAL_BATCH).get(row.batch_id)
-    if batch is None:
-        return False
-    expected = batch_record(hashes_hash(hashes_of(batch)), signers_of(await nets_of(unit, batch.batch_id)))
+    async with units.begin() as unit:
+        batch = await unit.table(CONFIDENTIAL_BATCH).get(row.batch_id)
+        if batch is None:
+            return False
+        expected = batch_record(hashes_hash(hashes_of(batch)), signers_of(await nets_of(unit, batch.batch_id)))
     answer = await chain.call(row.receiver, contracts.HIDDEN_BATCH.call(batch.batch_id), at_block=at.number)
     return contracts.HIDDEN_BATCH.answer(answer) == (expected,)
 
@@ -53,33 +50,14 @@ async def note_final(unit: UnitOfWork, row: TransactionRecord, receipt: Transact
         settled = replace(statement, state=StatementState.FINAL, waiting=None, final_at=now)
         await unit.table(STATEMENT).put(settled)
         assert sealed.position is not None
-        unit.emit(_final(final, settled, sealed.position, receipt, now))
+        told = statement_final(
+            settled,
+            final,
+            position=sealed.position,
+            transaction=receipt.transaction_hash,
+            receipt=receipt,
+            final_at=now,
+        )
+        unit.emit(told)
         became += 1
     return became
-
-
-def _final(
-    batch: ConfidentialBatchRecord,
-    statement: StatementRecord,
-    position: int,
-    receipt: TransactionReceipt,
-    now: datetime,
-) -> Envelope:
-    event = StatementFinal(
-        statement=name_of(statement),
-        emsp_id=statement.emsp_id,
-        currency=statement.currency,
-        statement_hash=statement.statement_hash,
-        due_e4=statement.due_e4,
-        credit_e4=statement.credit_e4,
-        count=statement.count,
-        chain_id=batch.chain_id,
-        book=batch.book,
-        batch_id=batch.batch_id,
-        position=position,
-        transaction=receipt.transaction_hash,
-        block_number=receipt.block_number,
-        block_hash=receipt.block_hash,
-        final_at=now,
-    )
-    return fact(event, statement.statement_hash.hex(), at=now)

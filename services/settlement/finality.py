@@ -16,7 +16,7 @@ from emobility.domain.batch.calls import BatchState as BookedBatch
 from emobility.domain.errors import Unavailable
 from emobility.events.anchoring import Anchored
 from emobility.events.event import Envelope
-from emobility.events.settlement import BatchProposed, StatementFinal, StatementUnfunded
+from emobility.events.settlement import BatchProposed, StatementUnfunded
 from emobility.ports.chain import Block, TransactionReceipt
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
@@ -27,6 +27,7 @@ from services.settlement.anchoring import ANCHOR, AnchorRecord, AnchorState
 from services.settlement.batching import statements_of
 from services.settlement.closing import name_of
 from services.settlement.facts import fact
+from services.settlement.final_fact import statement_final
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     BATCH,
@@ -94,8 +95,7 @@ class Finality:
     ) -> TransactionRecord | None:
         """Store that a confidential batch is final, with the facts, if the book holds it."""
         final = replace(row, state=TransactionState.FINAL, waiting=None)
-        async with self._ports.units.begin() as unit:
-            is_held = await confidential_finality.is_held(unit, self._chain, row, finalized)
+        is_held = await confidential_finality.is_held(self._ports.units, self._chain, row, finalized)
         async with self._ports.units.begin() as unit:
             if await unit.table(TRANSACTION).get_for_update(row.transaction_id) != row:
                 return None
@@ -198,28 +198,19 @@ class Finality:
         )
         return fact(event, batch.batch_id.hex(), at=now)
 
-    def _final(self, batch: BatchRecord, statement: StatementRecord, receipt: TransactionReceipt) -> Envelope:
+    @staticmethod
+    def _final(batch: BatchRecord, statement: StatementRecord, receipt: TransactionReceipt) -> Envelope:
         assert batch.proposed_in is not None
         assert statement.position is not None
         assert statement.final_at is not None
-        event = StatementFinal(
-            statement=name_of(statement),
-            emsp_id=statement.emsp_id,
-            currency=statement.currency,
-            statement_hash=statement.statement_hash,
-            due_e4=statement.due_e4,
-            credit_e4=statement.credit_e4,
-            count=statement.count,
-            chain_id=batch.chain_id,
-            book=batch.book,
-            batch_id=batch.batch_id,
+        return statement_final(
+            statement,
+            batch,
             position=statement.position,
             transaction=batch.proposed_in,
-            block_number=receipt.block_number,
-            block_hash=receipt.block_hash,
+            receipt=receipt,
             final_at=statement.final_at,
         )
-        return fact(event, statement.statement_hash.hex(), at=statement.final_at)
 
     @staticmethod
     def _unfunded(batch: BatchRecord, statement: StatementRecord, now: datetime) -> Envelope:

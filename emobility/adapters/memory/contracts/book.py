@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeAlias
 
 from emobility.adapters.chain_signing import recovered_address
-from emobility.adapters.memory.contracts.contract import Contract, moment
+from emobility.adapters.memory.contracts.contract import Pausable, moment
 from emobility.adapters.memory.contracts.money import VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
 from emobility.domain.batch import contracts
@@ -55,7 +55,7 @@ class _Progress:
     by_msp: int = 0
 
 
-class BookModel(Contract):
+class BookModel(Pausable):
     """The settlement of one currency."""
 
     takes = "(bytes3,uint40,uint64,address,address,address)"
@@ -73,8 +73,6 @@ class BookModel(Contract):
         contracts.FUND: "fund",
         contracts.CHALLENGE: "challenge",
         contracts.DECIDE_CHALLENGE: "decide_challenge",
-        contracts.PAUSE: "pause",
-        contracts.UNPAUSE: "unpause",
         contracts.CLOSE: "close",
         contracts.AGREEMENT_STATE: "agreement_state",
         contracts.BATCH: "batch",
@@ -241,8 +239,7 @@ class BookModel(Contract):
     def propose(self, batch_id: bytes, statements: Sequence[_Statement], acceptances: _Acceptances) -> None:
         """Propose statements, with whatever acceptances there are."""
         self._require_role(contracts.PROPOSER_ROLE)
-        if self._read("paused"):
-            self._refuse(contracts.IS_PAUSED)
+        self._require_unpaused()
         self._require_open()
         if self._batch(batch_id).pairs_hash != _NONE:
             self._refuse(contracts.BATCH_EXISTS, batch_id)
@@ -313,22 +310,6 @@ class BookModel(Contract):
             self._vault.release(party, self.bond_e4())
         else:
             self._vault.take_reserved(party, msp if party == cpo else cpo, self.bond_e4())
-
-    def pause(self) -> None:
-        """Stop proposals."""
-        self._require_role(contracts.PAUSER_ROLE)
-        if self._read("paused"):
-            self._refuse(contracts.IS_PAUSED)
-        self._write("paused", value=True)
-        self._tell(contracts.PAUSED, self._sender, indexed=0)
-
-    def unpause(self) -> None:
-        """Allow proposals again."""
-        self._require_role(contracts.PAUSER_ROLE)
-        if not self._read("paused"):
-            self._refuse(contracts.IS_NOT_PAUSED)
-        self._write("paused", value=None)
-        self._tell(contracts.UNPAUSED, self._sender, indexed=0)
 
     def close(self) -> None:
         """Stop proposals and agreements for good."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
 from emobility.adapters.chain_signing import recovered_address
-from emobility.adapters.memory.contracts.contract import NOBODY, Contract
+from emobility.adapters.memory.contracts.contract import NOBODY, Pausable
 from emobility.adapters.memory.contracts.money import VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
 from emobility.domain.batch import contracts
@@ -33,15 +33,13 @@ _I64_MAX: Final = (1 << 63) - 1
 _Halves: TypeAlias = tuple[bytes, bytes]
 
 
-class ConfidentialBookModel(Contract):
+class ConfidentialBookModel(Pausable):
     """The settlement of one currency without amounts of pairs."""
 
     takes = "(bytes3,address,address,address)"
     functions: ClassVar = {
         contracts.SETTLE: "settle",
         contracts.CORRECT_NET: "correct",
-        contracts.PAUSE: "pause",
-        contracts.UNPAUSE: "unpause",
         contracts.IS_SEALED_STATEMENT_FINAL: "is_statement_final",
         contracts.ARE_AMOUNTS: "are_amounts",
         contracts.HIDDEN_BATCH: "batch",
@@ -61,8 +59,7 @@ class ConfidentialBookModel(Contract):
     def settle(self, batch_id: bytes, hashes: Sequence[bytes], nets: Sequence[tuple[int, int, _Halves]]) -> None:
         """Make a batch final, or refuse all of it."""
         self._require_role(contracts.PROPOSER_ROLE)
-        if self._read("paused"):
-            self._refuse(contracts.IS_PAUSED)
+        self._require_unpaused()
         if self.batch(batch_id) != _NONE:
             self._refuse(contracts.HIDDEN_BATCH_EXISTS, batch_id)
         count = len(hashes)
@@ -81,22 +78,6 @@ class ConfidentialBookModel(Contract):
             self._refuse(contracts.TOO_WIDE, 64, amount_e4)
         self._tell(contracts.NET_CORRECTED, payer, payee, amount_e4, indexed=2)
         self._vault.apply_nets((payer, payee), (-amount_e4, amount_e4))
-
-    def pause(self) -> None:
-        """Stop batches."""
-        self._require_role(contracts.PAUSER_ROLE)
-        if self._read("paused"):
-            self._refuse(contracts.IS_PAUSED)
-        self._write("paused", value=True)
-        self._tell(contracts.PAUSED, self._sender, indexed=0)
-
-    def unpause(self) -> None:
-        """Allow batches again."""
-        self._require_role(contracts.PAUSER_ROLE)
-        if not self._read("paused"):
-            self._refuse(contracts.IS_NOT_PAUSED)
-        self._write("paused", value=None)
-        self._tell(contracts.UNPAUSED, self._sender, indexed=0)
 
     # Queries
 

@@ -82,6 +82,35 @@ class Contract:
         return moment(deadline)
 
 
+class Pausable(Contract):
+    """A contract whose pauser stops and allows some of its calls, as OpenZeppelin's Pausable has it."""
+
+    functions: ClassVar[dict[Function, str]] = {contracts.PAUSE: "pause", contracts.UNPAUSE: "unpause"}
+
+    def __init_subclass__(cls) -> None:
+        cls.functions = cls.functions | Pausable.functions
+        super().__init_subclass__()
+
+    def pause(self) -> None:
+        """Stop them."""
+        self._require_role(contracts.PAUSER_ROLE)
+        self._require_unpaused()
+        self._write("paused", value=True)
+        self._tell(contracts.PAUSED, self._sender, indexed=0)
+
+    def unpause(self) -> None:
+        """Allow them again."""
+        self._require_role(contracts.PAUSER_ROLE)
+        if not self._read("paused"):
+            self._refuse(contracts.IS_NOT_PAUSED)
+        self._write("paused", value=None)
+        self._tell(contracts.UNPAUSED, self._sender, indexed=0)
+
+    def _require_unpaused(self) -> None:
+        if self._read("paused"):
+            self._refuse(contracts.IS_PAUSED)
+
+
 def moment(seconds: int) -> datetime:
     """Return a deadline as the domain has it; the contracts know later ones than it does."""
     try:
