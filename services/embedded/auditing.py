@@ -9,11 +9,14 @@ from typing import Any, Final
 from emobility.domain.errors import Unavailable
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.ports import Ports
+from emobility.ports.reconciliation import Period
 from emobility.runtime.settings import Settings
 from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from emobility.wiring import open_ports
 from services.audit.audit import audited
 from services.audit.command import tell
+from services.audit.period_report import PeriodReport, tell_period
+from services.audit.periodically import audited_period
 from services.audit.report import AuditReport
 from services.embedded.opening import NoChainHere, opened, opened_chain
 
@@ -53,6 +56,27 @@ async def audit_installation(run_folder: Path, *, depth: Depth, json: bool, trut
     async with opened(run_folder) as settings, open_ports(settings) as ports:
         report = await _report(run_folder, settings, ports, depth=depth, truth=truth)
     return tell(report, json=json)
+
+
+async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool) -> int:
+    """Audit a period of what an installation has stored and print what was found; return 0 when every rule holds.
+
+    Raises: as `audit_installation`.
+    """
+    async with opened(run_folder) as settings, open_ports(settings) as ports:
+        why_quick = ASKED_FOR
+        found: PeriodReport | None = None
+        if depth is not Depth.QUICK:
+            try:
+                async with opened_chain(run_folder, settings) as chain:
+                    found = await audited_period(ports, period, chain=chain)
+            except _NO_CHAIN as cause:
+                if depth is Depth.FULL:
+                    raise NoFullAudit(cause) from cause
+                why_quick = _first_line(cause)
+        if found is None:
+            found = await audited_period(ports, period, why_quick=why_quick)
+    return tell_period(found, json=json)
 
 
 async def _report(
