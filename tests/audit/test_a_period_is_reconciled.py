@@ -58,9 +58,14 @@ async def test_ten_faults_among_thousands_of_sessions_are_each_told_with_their_c
 
     for cause, told in planted.items():
         assert any(each[:2] == told[:2] and told[2] in each[2] for each in found.pop(cause)), cause
-    # What follows from them: a CDR that is gone on one side is missed on the other, a leaf in the trees.
+    # What follows from them: a CDR that is gone on one side is missed on the other, a leaf in the trees, a statement in
+    # its batch, a payable by the next.
     assert set(found) == {
         Cause.LEAF_OF_NOTHING,
+        "its statements have another pairs hash",
+        "its statements have another batch id in this book",
+        "its call is not what the batch's statements and signatures make",
+        "the residue of the statement before it was not carried",
         "CDRs: the statement says otherwise than its CDRs",
         "its CDRs have another sum root",
         "its CDRs do not stand at their places in the trees",
