@@ -10,15 +10,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from emobility.domain.errors import MalformedInput
+from emobility.events.event import LoggedEvent
 from emobility.ports.unit_of_work import UnitOfWork
 
 BATCH_DOCUMENTS: Final = 5_000
 """Most rows in one batch."""
 _FIRST: Final = datetime(1, 1, 2, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+StationName: TypeAlias = tuple[str, str]
+"""Party and station."""
 
 
 class EmptyPeriod(MalformedInput):
@@ -114,6 +119,25 @@ class Document(NamedTuple):
     credit_e4: int | None
 
 
+class Charge(NamedTuple):
+    """A session of a pair, and the ids of all documents of it that any side has."""
+
+    cpo_id: str
+    emsp_id: str
+    session_id: str
+    cdr_ids: Sequence[str]
+
+
+class Metered(NamedTuple):
+    """What a transaction's row says that it metered."""
+
+    party_id: str
+    charging_station_id: str
+    transaction_id: str
+    import_wh: int
+    export_wh: int
+
+
 class Moment(Protocol):
     """All rows as they were at one moment, whatever is written meanwhile."""
 
@@ -130,6 +154,21 @@ class Moment(Protocol):
 
     def documents(self, period: Period) -> AsyncIterator[Sequence[Document]]:
         """Yield every document of any side: by statement, and there by place; in no statement last."""
+
+    def charges(self, period: Period) -> AsyncIterator[Sequence[Charge]]:
+        """Yield the sessions of a period, pair by pair."""
+
+    async def has_log(self) -> bool:
+        """Whether the event log lies beside these rows, so that `reports` can be read."""
+
+    def reports(self, partition: int) -> AsyncIterator[Sequence[LoggedEvent]]:
+        """Yield what the log holds of a partition of the topic `charging`: station by station, each in its order."""
+
+    async def metered(self, stations: Sequence[StationName]) -> Sequence[Metered]:
+        """Return what the transactions of some stations metered."""
+
+    async def stations(self) -> Sequence[StationName]:
+        """Return every station that has transactions."""
 
 
 class Reconciliation(Protocol):

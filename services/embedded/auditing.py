@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from services.audit.command import tell
 from services.audit.period_report import PeriodReport, tell_period
 from services.audit.periodically import audited_period
 from services.audit.report import AuditReport
+from services.audit.sharing import Shared
 from services.embedded.opening import NoChainHere, opened, opened_chain
 
 ASKED_FOR: Final = "a quick one was asked for"
@@ -69,7 +71,7 @@ async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: 
         if depth is not Depth.QUICK:
             try:
                 async with opened_chain(run_folder, settings) as chain:
-                    found = await audited_period(ports, period, chain=chain)
+                    found = await audited_period(ports, period, sharing=_sharing(settings), chain=chain)
             except _NO_CHAIN as cause:
                 if depth is Depth.FULL:
                     raise NoFullAudit(cause) from cause
@@ -94,6 +96,15 @@ async def _report(
             why_quick = _first_line(cause)
     report, _ = await audited(ports, truth, why_quick=why_quick)
     return report
+
+
+def _sharing(settings: Settings) -> Shared:
+    assert settings.database_url is not None, "ports were opened without a database"
+    return Shared(
+        dsn=settings.database_url,
+        master_key=settings.master_key_bytes,
+        processes=settings.audit_processes or len(os.sched_getaffinity(0)),
+    )
 
 
 def _first_line(cause: Exception) -> str:

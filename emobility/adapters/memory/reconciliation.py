@@ -8,7 +8,18 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from emobility.adapters.memory.units import MemoryState, MemoryUnit, MemoryUnits
-from emobility.ports.reconciliation import BATCH_DOCUMENTS, Document, MeteredSession, Period
+from emobility.events import codec
+from emobility.events.charging import CHARGING
+from emobility.events.event import LoggedEvent
+from emobility.ports.reconciliation import (
+    BATCH_DOCUMENTS,
+    Charge,
+    Document,
+    Metered,
+    MeteredSession,
+    Period,
+    StationName,
+)
 
 _Name = tuple[str, str]
 _Route = tuple[str, str, str]
@@ -111,6 +122,54 @@ class MemoryMoment:
         )
         for start in range(0, len(found), BATCH_DOCUMENTS):
             yield found[start : start + BATCH_DOCUMENTS]
+
+    async def charges(self, period: Period) -> AsyncIterator[Sequence[Charge]]:
+        """Yield the sessions of a period; see the port."""
+        found: dict[_Route, set[str]] = defaultdict(set)
+        for row in self._rows("cpo_cdr"):
+            if _ended(row.cdr, period):
+                found[row.party_id.code, row.emsp_id.code, row.session_id].add(row.cdr_id)
+        for row in self._rows("emsp_cdr"):
+            if _ended(row, period):
+                found[row.cpo_id.code, row.party_id.code, row.session_id].add(row.cdr_id)
+        for row in self._rows("settlement_leaf"):
+            if _ended(row, period):
+                found[row.cpo_id.code, row.emsp_id.code, row.session_id].add(row.cdr_id)
+        every = [Charge(*name, sorted(found[name])) for name in sorted(found)]
+        for start in range(0, len(every), BATCH_DOCUMENTS):
+            yield every[start : start + BATCH_DOCUMENTS]
+
+    async def has_log(self) -> bool:
+        """Whether the event log lies beside these rows."""
+        return True
+
+    async def reports(self, partition: int) -> AsyncIterator[Sequence[LoggedEvent]]:
+        """Yield a partition of the log, station by station; see the port."""
+        held = self._state.partition(CHARGING, partition)
+        every = [
+            LoggedEvent(topic=CHARGING, partition=partition, offset=offset, envelope=codec.decode_envelope(event.data))
+            for offset, event in enumerate(held.events, start=held.first)
+        ]
+        yield sorted(every, key=lambda each: (each.envelope.event.key, each.offset))
+
+    async def metered(self, stations: Sequence[StationName]) -> Sequence[Metered]:
+        """Return what the transactions of some stations metered."""
+        wanted = set(stations)
+        return [
+            Metered(
+                row.party_id.code,
+                row.charging_station_id,
+                row.transaction_id,
+                row.metered_import_wh,
+                row.metered_export_wh,
+            )
+            for row in self._rows("cpo_transaction")
+            if (row.party_id.code, row.charging_station_id) in wanted
+        ]
+
+    async def stations(self) -> Sequence[StationName]:
+        """Return every station that has transactions."""
+        return sorted({(row.party_id.code, row.charging_station_id) for row in self._rows("cpo_transaction")})
 
 
 def _ended(row: Any, period: Period) -> bool:

@@ -9,8 +9,19 @@ from typing import Any, Final
 from psycopg import sql
 
 from emobility.adapters.postgres.connections import translated
+from emobility.adapters.postgres.reading import logged
 from emobility.adapters.postgres.units import PostgresUnit, PostgresUnits
-from emobility.ports.reconciliation import BATCH_DOCUMENTS, Document, MeteredSession, Period
+from emobility.events.charging import CHARGING
+from emobility.events.event import LoggedEvent
+from emobility.ports.reconciliation import (
+    BATCH_DOCUMENTS,
+    Charge,
+    Document,
+    Metered,
+    MeteredSession,
+    Period,
+    StationName,
+)
 
 _SETTINGS: Final = (
     b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -131,10 +142,36 @@ FROM judged WHERE NOT is_billed
 """
 
 
+_CHARGES: Final = """
+SELECT cpo_id, emsp_id, session_id, array_agg(DISTINCT cdr_id)
+FROM (
+    SELECT party_id AS cpo_id, emsp_id, session_id, cdr_id FROM cpo_cdr
+    WHERE ended_at >= %(since)s AND ended_at < %(before)s
+    UNION ALL
+    SELECT cpo_id, party_id, session_id, cdr_id FROM emsp_cdr WHERE ended_at >= %(since)s AND ended_at < %(before)s
+    UNION ALL
+    SELECT cpo_id, emsp_id, session_id, cdr_id FROM settlement_leaf
+    WHERE ended_at >= %(since)s AND ended_at < %(before)s
+) AS document
+GROUP BY cpo_id, emsp_id, session_id ORDER BY cpo_id, emsp_id, session_id
+"""
+
+_REPORTS: Final = """
+SELECT log_offset, envelope FROM event WHERE topic = %(topic)s AND partition = %(partition)s ORDER BY key, log_offset
+"""
+
+_METERED: Final = b"""
+SELECT party_id, charging_station_id, transaction_id, metered_import_wh, metered_export_wh FROM cpo_transaction
+JOIN unnest(%(parties)s::text[], %(stations)s::text[]) AS wanted (party_id, charging_station_id)
+    USING (party_id, charging_station_id)
+"""
+
+
 class PostgresMoment(PostgresUnit):
     """A unit that sees one moment; see `emobility.ports.reconciliation.Moment`."""
 
     name: str
+    _streams = 0
 
     @property
     def unit(self) -> PostgresMoment:
@@ -156,22 +193,52 @@ class PostgresMoment(PostgresUnit):
 
     async def sessions(self, period: Period) -> AsyncIterator[Sequence[MeteredSession]]:
         """Yield what was metered; see the port."""
-        async for rows in self._stream(_SESSIONS, period):
+        async for rows in self._stream(_SESSIONS, _within(period)):
             yield [MeteredSession._make(row) for row in rows]
 
     async def documents(self, period: Period) -> AsyncIterator[Sequence[Document]]:
         """Yield every document of any side; see the port."""
-        async for rows in self._stream(_DOCUMENTS, period):
+        async for rows in self._stream(_DOCUMENTS, _within(period)):
             yield [Document._make(row) for row in rows]
 
-    async def _stream(self, query: str, period: Period) -> AsyncIterator[Sequence[Sequence[Any]]]:
-        values: Mapping[str, Any] = {"since": period.since, "before": period.before}
+    async def charges(self, period: Period) -> AsyncIterator[Sequence[Charge]]:
+        """Yield the sessions of a period; see the port."""
+        async for rows in self._stream(_CHARGES, _within(period)):
+            yield [Charge._make(row) for row in rows]
+
+    async def has_log(self) -> bool:
+        """Whether the event log lies beside these rows."""
+        row = await (await self.execute(b"SELECT EXISTS (SELECT FROM event_partition WHERE head > 0)", {})).fetchone()
+        return row is not None and bool(row[0])
+
+    async def reports(self, partition: int) -> AsyncIterator[Sequence[LoggedEvent]]:
+        """Yield a partition of the log, station by station; see the port."""
+        async for rows in self._stream(_REPORTS, {"topic": CHARGING, "partition": partition}):
+            yield [logged(CHARGING, partition, offset, envelope) for offset, envelope in rows]
+
+    async def metered(self, stations: Sequence[StationName]) -> Sequence[Metered]:
+        """Return what the transactions of some stations metered."""
+        values = {"parties": [each[0] for each in stations], "stations": [each[1] for each in stations]}
+        rows = await (await self.execute(_METERED.strip(), values)).fetchall()
+        return [Metered._make(row) for row in rows]
+
+    async def stations(self) -> Sequence[StationName]:
+        """Return every station that has transactions."""
+        asked = b"SELECT DISTINCT party_id, charging_station_id FROM cpo_transaction ORDER BY 1, 2"
+        return [(row[0], row[1]) for row in await (await self.execute(asked, {})).fetchall()]
+
+    async def _stream(self, query: str, values: Mapping[str, Any]) -> AsyncIterator[Sequence[Sequence[Any]]]:
         with translated():
             connection = await self._connected()
-            async with connection.cursor(name="audit", binary=True) as cursor:
+            self._streams += 1  # several may be open at once
+            async with connection.cursor(name=f"stream_{self._streams}", binary=True) as cursor:
                 await cursor.execute(query.encode(), values)
                 while rows := await cursor.fetchmany(BATCH_DOCUMENTS):
                     yield rows
+
+
+def _within(period: Period) -> Mapping[str, Any]:
+    return {"since": period.since, "before": period.before}
 
 
 class PostgresReconciliation:

@@ -42,7 +42,9 @@ async def filled(dsn: str | None) -> AsyncIterator[Settling]:
             await leaves.delete(rows[3].party_id, rows[3].cdr_id)
             run = runs[rows[4].session_id]
             await transactions.delete(run.party_id, run.charging_station_id, run.transaction_id)
-            await transactions.put(replace(run, transaction_id="open", session_id=None, state=cpo.TransactionState.OPEN))
+            await transactions.put(
+                replace(run, transaction_id="open", session_id=None, state=cpo.TransactionState.OPEN)
+            )
             held = replace(run, transaction_id="held", session_id="held", state=cpo.TransactionState.QUARANTINED)
             await transactions.put(held)
             await unit.table(cpo.QUARANTINE).put(
@@ -94,7 +96,7 @@ async def test_postgresql_joins_as_memory_does(postgres_dsn: str) -> None:
     assert in_postgres == in_memory
     assert half_in_postgres == half_in_memory
     sessions, documents = in_memory
-    # One document is another's credit; one is there twice, for it ended in another year at its CPO; one is a leaf alone.
+    # One document is another's credit, one ended in another year at its CPO and so is there twice, one is a leaf alone.
     assert len(documents) == SESSIONS + 3 - 1
     assert {each.state for each in sessions if each.name is not None} == {None, "BILLED", "OPEN", "QUARANTINED"}
     assert 0 < len(half_in_memory[1]) < len(documents)
