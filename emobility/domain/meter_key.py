@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from emobility.domain.errors import RuleBroken
+from emobility.domain.errors import MalformedInput, RuleBroken
 
 ENTRIES_MAX: Final = 100
 """Of one EVSE; a meter is replaced every few years."""
@@ -19,6 +19,10 @@ ENTRIES_MAX: Final = 100
 
 class MeterKeysFull(RuleBroken):
     """More keys were entered for one EVSE than any meter ever had."""
+
+
+class MeterKeyWithoutOffset(MalformedInput):
+    """A key is to hold from a moment that names no offset: which moment that is nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,9 @@ class PinnedKey:
 
 
 def with_entry(entries: Sequence[PinnedKey], entry: PinnedKey) -> tuple[PinnedKey, ...]:
-    """Return the history with one more entry. Raises `MeterKeysFull`."""
+    """Return the history with one more entry. Raises `MeterKeysFull`, `MeterKeyWithoutOffset`."""
+    if entry.valid_from is not None and entry.valid_from.utcoffset() is None:
+        raise MeterKeyWithoutOffset(f"valid_from is a date-time with its offset, not {entry.valid_from.isoformat()}")
     if len(entries) >= ENTRIES_MAX:
         raise MeterKeysFull(f"{len(entries)} keys were entered already")
     return (*entries, entry)

@@ -155,3 +155,9 @@ async def test_a_key_proves_what_was_charged_from_its_moment_on(
 
 async def test_what_is_no_key_is_not_pinned(memory_world: Any) -> None:
     await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", {"public_key": "42"}, expect=422)
+
+
+async def test_a_key_is_not_pinned_from_a_moment_that_nobody_can_tell(memory_world: Any) -> None:
+    body = {"public_key": METER.public_key, "valid_from": "2022-03-27T10:00:00", "why": "replaced"}
+
+    await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", body, expect=422)

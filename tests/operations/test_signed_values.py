@@ -272,6 +272,17 @@ async def test_keys_come_out_of_a_table_each_row_by_itself_and_twice_as_once() -
         assert [each["public_key"] for each in history] == [METER.public_key, der.hex()]
 
 
+async def test_a_key_from_a_moment_without_its_offset_is_refused_and_the_evse_goes_on() -> None:
+    async with signing_station() as here:
+        body = {"public_key": METER.public_key, "who": "Ann", "why": "replaced", "valid_from": "2022-03-27T10:00:00"}
+
+        answer = await here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", body)
+        await charge(here, "1", *records())
+
+        assert answer.status_code == 422
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
 async def test_what_is_no_key_is_refused_when_the_station_is_entered() -> None:
     async with signing_station() as here:
         terms = StationTerms(location_id="LOC1", evses=(evse(1, key="30" * 40),))
