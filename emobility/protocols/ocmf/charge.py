@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from emobility.protocols.ocmf.record import Direction, VerifiedOCMF, VerifiedReading, verify
+from emobility.protocols.ocmf.record import VerifiedOCMF, VerifiedReading, verify
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
 
 _MEASURED_TIME: Final = frozenset({("S", "S"), ("S", "R"), ("I", "R"), ("R", "R")})
@@ -52,7 +52,7 @@ def verify_charge(records: Sequence[str], *, public_key_hex: str, begin_wh: int,
     pages = sorted(verified.values(), key=lambda record: (record.page_context, record.page))
     _refuse_two_meters(pages)
     _refuse_gap(pages)
-    readings = [reading for page in pages for reading in page.readings if reading.direction is Direction.IMPORT]
+    readings = [reading for page in pages for reading in page.readings if reading.is_import]
     begin, end = _ends(readings)
     _refuse_falling(readings)
     _refuse_other_values(begin, end, begin_wh=begin_wh, end_wh=end_wh)
@@ -65,7 +65,8 @@ def verify_charge_alone(records: Sequence[str], *, public_key_hex: str) -> Verif
     Raises:
         OCMFRefused: as `verify_charge`.
     """
-    readings = [reading for text in records for reading in verify(text, public_key_hex).readings]
+    verified = [verify(text, public_key_hex) for text in records]
+    readings = [reading for record in verified for reading in record.readings if reading.is_import]
     return verify_charge(
         records,
         public_key_hex=public_key_hex,

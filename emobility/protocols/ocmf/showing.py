@@ -50,12 +50,12 @@ def is_opened(shown: MaskedRecord, original: str, *, salt: bytes) -> bool:
 
 
 def shown_wh(masked: Sequence[str]) -> int:
-    """Return the energy that masked copies state, in Wh; no signature vouches for it.
+    """Return the energy drawn that masked copies state, in Wh; no signature vouches for it.
 
     Raises:
         OCMFRefused: a text is no masked copy, still names the driver, or begin or end is missing.
     """
-    readings = [reading for text in masked for reading in _masked_readings(text)]
+    readings = [reading for text in masked for reading in _masked_readings(text) if reading.is_import]
     begins = [reading.energy_wh for reading in readings if reading.is_begin]
     ends = [reading.energy_wh for reading in readings if reading.is_end]
     if not begins or not ends:
