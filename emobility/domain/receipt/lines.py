@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Final
 
 from emobility.domain.agreement import SignedMeterPolicy
-from emobility.domain.cdr import CDR, ENERGY_ALONE
+from emobility.domain.cdr import CDR
 from emobility.domain.tariff.priced import PricedLine, PricedSession, decimal_of
 from emobility.domain.tariff.tariff import TariffDimension
 
@@ -54,7 +54,7 @@ def receipt_notes(priced: PricedSession, cdr: CDR) -> tuple[str, ...]:
     notes = [] if priced.lines else ["Nothing was charged for."]
     if priced.limit_excl is not None or priced.limit_incl is not None:
         notes.append("The tariff's minimum or maximum price decided the total.")
-    if cdr.remark is not None and ENERGY_ALONE in cdr.remark:
+    if cdr.is_energy_alone:
         notes.append("The meter's clock was not synchronised, so energy alone is charged and no time.")
     return tuple(notes)
 
