@@ -54,7 +54,13 @@ def with_entry(entries: Sequence[PinnedKey], entry: PinnedKey) -> tuple[PinnedKe
 
 
 def key_at(entries: Sequence[PinnedKey], at: datetime) -> str | None:
-    """Return the key in force at a moment: of the entries that began by then the latest, of equals the last entered."""
+    """Return the key in force at a moment."""
+    found = entry_at(entries, at)
+    return None if found is None else found.public_key
+
+
+def entry_at(entries: Sequence[PinnedKey], at: datetime) -> PinnedKey | None:
+    """Return what is in force at a moment: of the entries that began by then the latest, of equals the last entered."""
     found: PinnedKey | None = None
     for entry in entries:
         if entry.valid_from is None:
@@ -63,4 +69,4 @@ def key_at(entries: Sequence[PinnedKey], at: datetime) -> str | None:
             began = None if found is None else found.valid_from
             if began is None or began <= entry.valid_from:
                 found = entry
-    return None if found is None else found.public_key
+    return found

@@ -14,11 +14,12 @@ from emobility.domain.meter_key import PinnedKey
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.access import TokenRole
 from services.charging_operations.importing import REFUSALS_SHOWN_MAX, ImportReport
-from services.charging_operations.meter_keys import METER_KEYS, one_form, put_entry
+from services.charging_operations.meter_keys import METER_KEYS, entries_of, one_form, put_entry
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.records import EVSES
 from services.charging_operations.routes import Query, Route, RouteTable, asked, read_body, read_bytes
 from services.charging_operations.station_import import Refusal, table_of
+from services.charging_operations.stations import evse_at
 
 FILE_BYTES_MAX: Final = 8_000_000
 COLUMNS: Final = ("evse_uid", "public_key")
@@ -116,11 +117,9 @@ class MeterKeyAPI:
         return not any((each.public_key, each.valid_from) == (key, new.valid_from) for each in entries)
 
     async def _add(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> tuple[PinnedKey, ...]:
-        if await unit.table(EVSES).get(party_id, evse_uid) is None:
-            raise NotFound(f"no EVSE {evse_uid}")
         if not new.who.strip() or not new.why.strip():
             raise NotUnderstood("a key is entered by somebody, for a reason")
-        row = await unit.table(METER_KEYS).get_for_update(party_id, evse_uid)
+        entries = await self._entries(unit, party_id, evse_uid)
         entry = PinnedKey(
             public_key=None if new.public_key is None else one_form(new.public_key),
             valid_from=new.valid_from,
@@ -128,7 +127,16 @@ class MeterKeyAPI:
             entered_by=new.who[:100],
             why=new.why[:500],
         )
-        return await put_entry(unit, party_id, evse_uid, row, entry)
+        return await put_entry(unit, party_id, evse_uid, entries, entry)
+
+    async def _entries(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str) -> tuple[PinnedKey, ...]:
+        """Return the history as it is locked. Raises `NotFound`."""
+        evse = await unit.table(EVSES).get(party_id, evse_uid)
+        if evse is None:
+            raise NotFound(f"no EVSE {evse_uid}")
+        known = await evse_at(unit, party_id, evse.charging_station_id, evse.ocpp_evse_id)
+        row = await unit.table(METER_KEYS).get_for_update(party_id, evse_uid)
+        return entries_of(row, None if known is None else known.evse.meter_public_key, now=self.office.now())
 
 
 def _moment(text: str) -> datetime | None:

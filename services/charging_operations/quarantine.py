@@ -184,9 +184,7 @@ class QuarantineDesk:
             resolved_why=resolution.why[:SENTENCE_CHARACTERS_MAX],
         )
 
-    async def _bill(
-        self, unit: UnitOfWork, row: QuarantineRecord, proof: Proof | None, *, correlation_id: str
-    ) -> None:
+    async def _bill(self, unit: UnitOfWork, row: QuarantineRecord, proof: Proof | None, *, correlation_id: str) -> None:
         record = await unit.table(TRANSACTION).get_for_update(row.party_id, row.charging_station_id, row.transaction_id)
         if record is None:
             raise NotAllowedNow(f"transaction {row.transaction_id} is not known")

@@ -10,7 +10,7 @@ from emobility.domain.cdr import CDR, SignedMeterData
 from emobility.domain.cdr_check import SignatureVerdict
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
-from emobility.domain.meter_key import key_at
+from emobility.domain.meter_key import PinnedKey, entry_at
 from emobility.domain.personal import SubjectErased
 from emobility.domain.tariff.tariff import Tariff, TariffDimension
 from emobility.ports.stores import RecordExists
@@ -20,6 +20,8 @@ from emobility.protocols.ocmf import verify_charge_alone
 from emobility.protocols.ocmf.charge import VerifiedCharge
 from services.driver_mobility.records import METER_KEY, USED_RECORD, MeterKey, UsedSignedRecord
 
+FIRST_USE: Final = "the first valid signature"
+"""Who entered a key that merely came along with a CDR: it proves no meter, and yet no other key does."""
 _TIMES: Final = frozenset({TariffDimension.TIME, TariffDimension.PARKING_TIME})
 
 
@@ -114,8 +116,26 @@ async def pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey |
     known = await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
     if known is None or not known.entries:
         return known
-    key = key_at(known.entries, cdr.charging_started_at)
-    return None if key is None else replace(known, public_key=key)
+    entry = entry_at(known.entries, cdr.charging_started_at)
+    if entry is None or entry.public_key is None:
+        return None
+    return replace(known, public_key=entry.public_key, is_by_operator=entry.entered_by != FIRST_USE)
+
+
+def entries_of(known: MeterKey, *, now: datetime) -> tuple[PinnedKey, ...]:
+    """Return the history of a meter's keys; where there is none yet it begins with the key that was known without."""
+    if known.entries:
+        return known.entries
+    entered_by = "operator" if known.is_by_operator else FIRST_USE
+    return (
+        PinnedKey(
+            public_key=known.public_key,
+            valid_from=None,
+            entered_at=now,
+            entered_by=entered_by,
+            why="known before a history was kept",
+        ),
+    )
 
 
 async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | None) -> VerifiedCharge:

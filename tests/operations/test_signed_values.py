@@ -17,6 +17,7 @@ from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import CDR, ENERGY_ALONE
 from emobility.domain.meter import ReadingContext
 from services.charging_operations.ledger import Ledger
+from services.charging_operations.meter_keys import METER_KEYS
 from services.charging_operations.office import Limits
 from services.charging_operations.records import USED_RECORD
 from services.charging_operations.stations import StationTerms
@@ -307,6 +308,35 @@ async def test_a_new_meter_signs_from_its_moment_on_and_the_old_one_proves_what_
             (METER.public_key, "operator"),
             (new.public_key, "Ann"),
         ]
+
+
+async def forget_history(here: World) -> None:
+    """The key stands with its station alone, as it did before histories were kept."""
+    async with here.ports.units.begin() as unit:
+        assert await unit.table(METER_KEYS).delete(CPO, f"{STATION}-1")
+        await unit.commit()
+
+
+@pytest.mark.parametrize("is_with_the_station", [False, True])
+async def test_the_key_known_before_a_history_was_kept_proves_what_was_charged_before_the_first_entry(
+    is_with_the_station: object,
+) -> None:
+    async with signing_station() as here:
+        await forget_history(here)
+        new = Meter(serial="EM2")
+        if is_with_the_station:
+            terms = StationTerms(location_id="LOC1", evses=(evse(1, key=new.public_key), evse(2)))
+            here.clock.step_by(timedelta(minutes=80))
+            assert (await here.api("PUT", f"/{CPO}/stations/{STATION}", terms)).status_code == 200
+            await here.settle()
+        else:
+            await replaced_meter(here, minute=80, key=new.public_key)
+
+        await charge(here, "1", *records())
+        await charge(here, "2", new.record(1, value("B", "1.000", 0)), new.record(2, value("E", "6.000", 59)), at=100)
+
+        keys = [cdr.signed_data.public_key for cdr in await here.issued() if cdr.signed_data]
+        assert keys == [METER.public_key, new.public_key]
 
 
 async def test_a_station_entered_again_does_not_bring_the_old_meters_key_back() -> None:
