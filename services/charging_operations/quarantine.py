@@ -217,7 +217,7 @@ class QuarantineDesk:
         await use_up(unit, record, proof)
 
     async def _proof(self, unit: UnitOfWork, record: TransactionRecord, standing: CDRRecord | None) -> Proof:
-        """Return what the signed records prove; where they prove nothing, what the CDR that stands says of time holds."""
+        """Return what the signed records prove; where nothing, what the CDR that stands says of time holds."""
         known = await evse_at(unit, record.party_id, record.charging_station_id, record.ocpp_evse_id)
         proof = NOT_SIGNED if known is None else await prove(self.office, unit, record, known.evse, None)
         if proof.signed_data is not None:
