@@ -13,15 +13,15 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.meter_key import PinnedKey
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.access import TokenRole
+from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import REFUSALS_SHOWN_MAX, ImportReport
 from services.charging_operations.meter_keys import METER_KEYS, entries_of, one_form, put_entry
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.records import EVSES
-from services.charging_operations.routes import Query, Route, RouteTable, asked, read_body, read_bytes
+from services.charging_operations.routes import Query, Route, RouteTable, asked, read_body
 from services.charging_operations.station_import import Refusal, table_of
 from services.charging_operations.stations import evse_at
 
-FILE_BYTES_MAX: Final = 8_000_000
 COLUMNS: Final = ("evse_uid", "public_key")
 _OPTIONAL: Final = ("valid_from", "why")
 _DRY_RUN: Final = Query("dry_run", bool, "true: say what would be entered, and enter nothing")
@@ -42,6 +42,7 @@ class MeterKeyAPI:
     """Routes of the histories."""
 
     office: Office
+    imports: ImportAPI
 
     def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
@@ -80,8 +81,7 @@ class MeterKeyAPI:
         """
         async with self.office.ports.units.begin() as unit:
             await require_hosted(unit, party_id)
-        text = (await read_bytes(request, FILE_BYTES_MAX)).decode("utf-8", errors="strict")
-        rows, columns = table_of(text, COLUMNS)
+        rows, columns = await self.imports.planned(request, lambda text: table_of(text, COLUMNS))
         is_dry_run = asked(request, "dry_run", False)
         taken, unchanged, refused = 0, 0, []
         for line, row in rows:
