@@ -10,7 +10,7 @@ from fastapi import Request
 
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
-from emobility.domain.meter_key import PinnedKey
+from emobility.domain.meter_key import PinnedKey, key_at
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.access import TokenRole
 from services.charging_operations.import_api import ImportAPI
@@ -111,10 +111,10 @@ class MeterKeyAPI:
         )
 
     async def _is_new(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> bool:
-        known = await unit.table(METER_KEYS).get(party_id, evse_uid)
+        """Tell whether another key is in force at the row's moment; one that was taken back since may come again."""
         key = one_form(new.public_key or "")
-        entries = () if known is None else known.entries
-        return not any((each.public_key, each.valid_from) == (key, new.valid_from) for each in entries)
+        entries = await self._entries(unit, party_id, evse_uid)
+        return key_at(entries, new.valid_from or self.office.now()) != key
 
     async def _add(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> tuple[PinnedKey, ...]:
         if not new.who.strip() or not new.why.strip():

@@ -375,6 +375,19 @@ async def test_keys_come_out_of_a_table_each_row_by_itself_and_twice_as_once() -
         assert [each["public_key"] for each in history] == [METER.public_key, der.hex()]
 
 
+async def test_a_key_that_was_taken_back_comes_out_of_a_table_again() -> None:
+    async with signing_station() as here:
+        table = f"evse_uid,public_key\n{STATION}-1,{METER.public_key}\n"
+        wrong = {"public_key": Meter().public_key, "who": "Ann", "why": "misread"}
+        assert (await here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", wrong)).status_code == 200
+
+        reports = [(await here.api("POST", f"/{CPO}/imports/meter-keys", table.encode())).json() for _ in range(2)]
+        await charge(here, "1", *records())
+
+        assert [(each["taken"], each["unchanged"]) for each in reports] == [(1, 0), (0, 1)]
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
 async def test_a_key_from_a_moment_without_its_offset_is_refused_and_the_evse_goes_on() -> None:
     async with signing_station() as here:
         body = {"public_key": METER.public_key, "who": "Ann", "why": "replaced", "valid_from": "2022-03-27T10:00:00"}
