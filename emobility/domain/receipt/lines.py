@@ -26,8 +26,8 @@ _WHAT: Final = {
 }
 _UNSIGNED: Final = {
     SignedMeterPolicy.REQUIRED: "No signed meter values are shown, though the companies' agreement asks for them.",
-    SignedMeterPolicy.VERIFIED_IF_PRESENT: "The meter signed nothing; the companies' agreement prefers signed values.",
-    SignedMeterPolicy.NOT_REQUIRED: "The meter signed nothing; the companies' agreement asks for no signed values.",
+    SignedMeterPolicy.VERIFIED_IF_PRESENT: "No signed meter values are shown; the companies' agreement prefers them.",
+    SignedMeterPolicy.NOT_REQUIRED: "No signed meter values are shown; the companies' agreement asks for none.",
     None: "No signed meter values are shown, and no agreement of the companies says whether there should be any.",
 }
 
