@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from emobility.protocols.ocmf import OCMFRefused, mask, meter_key, verify, verify_charge, verify_charge_alone
 from emobility.protocols.ocmf.refusals import OCMFRule
@@ -297,7 +297,6 @@ def test_our_own_curve_arithmetic_agrees_with_openssl_where_both_know_the_curve(
         assert not ours.is_signed(data + b".", r, s, public=public)
         assert not ours.is_signed(data, r, s ^ 1, public=public)
         assert not ours.is_signed(data, 0, s, public=public)
-        assert encode_dss_signature(r, s)
 
 
 @pytest.mark.parametrize(
@@ -376,4 +375,4 @@ def test_what_meters_in_the_field_write_is_read(written: Callable[[], str]) -> N
 
     assert charged.energy_wh == 1_500
     assert verify_charge_alone([record], public_key_hex=METER.public_key) == charged
-    assert shown_wh([mask(record).text]) == 1_500
+    assert shown_wh([mask(record)]) == 1_500

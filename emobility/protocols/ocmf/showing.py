@@ -6,15 +6,12 @@ Why masked copies carry neither signature nor bare hash: see `domain/receipt/doc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from emobility.domain.batch.hashing import commitment
 from emobility.domain.receipt.document import MaskedRecord, MeterShown
-from emobility.protocols.ocmf.masking import HIDDEN_FIELDS, MASK, mask
+from emobility.protocols.ocmf.masking import HIDDEN_FIELDS, MASK, MASKED_PREFIX, mask
 from emobility.protocols.ocmf.record import VerifiedReading, payload_of, stated_readings, strict_json
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
-
-MASKED_PREFIX: Final = "OCMF-MASKED|"
 
 
 def names_driver(record_text: str) -> bool:
@@ -37,7 +34,7 @@ def meter_shown(records: Sequence[str], *, public_key: str, salt: bytes) -> Mete
     if not any(names_driver(record) for record in records):
         return MeterShown(public_key=public_key, records=tuple(records))
     masked = tuple(
-        MaskedRecord(text=mask(record).text, commitment=commitment(payload_of(record).encode(), salt=salt).hex())
+        MaskedRecord(text=mask(record), commitment=commitment(payload_of(record).encode(), salt=salt).hex())
         for record in records
     )
     return MeterShown(public_key=public_key, masked=masked)
@@ -46,7 +43,7 @@ def meter_shown(records: Sequence[str], *, public_key: str, salt: bytes) -> Mete
 def is_opened(shown: MaskedRecord, original: str, *, salt: bytes) -> bool:
     """Tell whether a record is the original of a masked copy. Raises `OCMFRefused` when it is no record."""
     opened = commitment(payload_of(original).encode(), salt=salt).hex()
-    return (mask(original).text, opened) == (shown.text, shown.commitment)
+    return (mask(original), opened) == (shown.text, shown.commitment)
 
 
 def shown_wh(masked: Sequence[str]) -> int:
