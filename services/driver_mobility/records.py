@@ -440,7 +440,7 @@ class ErasureRecord:
 
     `restricted_subjects` name the keys of evidence, destroyed at `restricted_until`; `destroyed_subjects` those that
     went at once. `shared`: keys left alone because another contract, perhaps of another MSP, is sealed under them.
-    `kept`: what is kept, as it stood when the erasure was asked for.
+    `kept`: what is kept, as it stood when the erasure was asked for or, the date having come, was counted anew.
     """
 
     party_id: PartyId

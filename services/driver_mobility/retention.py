@@ -13,6 +13,7 @@ from typing import Final
 from emobility.domain.identifiers import PartyId
 from emobility.domain.retention import DocumentKind, RetentionTerms
 from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility.invoice_records import RETAIL_INVOICE
 from services.driver_mobility.pages import every
 from services.driver_mobility.records import (
     ACCOUNT,
@@ -26,6 +27,7 @@ from services.driver_mobility.records import (
     TOKEN,
     CDRState,
     Driver,
+    ErasureRecord,
     ErasureState,
     KeptDocuments,
     PaymentState,
@@ -62,20 +64,31 @@ class KeptOfDriver:
     kept: tuple[KeptDocuments, ...]
 
 
-async def documents_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, *, now: datetime) -> DriversDocuments:
-    """Count a driver's documents and say until when the law asks for them."""
+async def documents_of(
+    unit: UnitOfWork, terms: RetentionTerms, driver: Driver, *, now: datetime, erased: ErasureRecord | None = None
+) -> DriversDocuments:
+    """Count a driver's documents and say until when the law asks for them.
+
+    `erased`: their erasure, if it is over and counted anew. It deleted the rows of tokens, and names their keys; what
+    is unpaid or disputed had the time of one document to be settled, and is given no more.
+    """
     of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
     home = driver.party_id.country_code
     tokens = await every(unit, TOKEN, of_driver)
-    subjects = tuple(token.token_subject for token in tokens)
+    quotes = await every(unit, QUOTE, of_driver)
+    ended = () if erased is None else (*erased.restricted_subjects, *erased.destroyed_subjects)
+    seen = {token.token_subject for token in tokens} | {quote.token_subject for quote in quotes}
+    subjects = tuple(seen.union(ended))
     cdrs = await every(unit, CDRS, {"party_id": driver.party_id, "token_subject": subjects}) if subjects else []
     places = {(cdr.cpo_id, cdr.cdr_id): cdr.cdr.location.country for cdr in cdrs}
     bills = await every(unit, BILL, of_driver)
+    invoices = await every(unit, RETAIL_INVOICE, of_driver)
     orders = await every(unit, PAYMENT_ORDER, of_driver)
-    quotes = await every(unit, QUOTE, of_driver)
     of_bill = {bill.bill_id: (home, places.get((bill.cpo_id, bill.cdr_id), home)) for bill in bills}
+    of_invoice = {row.number: {home}.union(*(of_bill.get(bill_id, ()) for bill_id in row.bills)) for row in invoices}
     found = [
         *((DocumentKind.RETAIL_BILL, bill.billed_at, of_bill[bill.bill_id]) for bill in bills),
+        *((DocumentKind.RETAIL_INVOICE, row.issued_at, of_invoice[row.number]) for row in invoices),
         *((DocumentKind.PAYMENT, order.ordered_at, of_bill.get(order.bill_id or "", (home,))) for order in orders),
         *((DocumentKind.CDR, cdr.received_at, (home, cdr.cdr.location.country)) for cdr in cdrs),
         *(
@@ -96,7 +109,7 @@ async def documents_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, 
         RetentionDuty.UNPAID: is_unpaid,
         RetentionDuty.DISPUTED: any(cdr.state is CDRState.DISPUTED for cdr in cdrs),
     }
-    if duties[RetentionDuty.UNPAID] or duties[RetentionDuty.DISPUTED]:
+    if erased is None and (duties[RetentionDuty.UNPAID] or duties[RetentionDuty.DISPUTED]):
         # What will settle it, a payment or a credit, is a document of its own, of this year at the earliest.
         found.append((DocumentKind.PAYMENT, now, (home,)))
     return DriversDocuments(
