@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, answer_due_at
+from emobility.domain.agreement import answer_due_at
 from emobility.domain.cdr_check import (
     ARRIVAL_FAULTS,
     CDRDecision,
@@ -36,7 +36,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import bill_cdr, credit_cdr
-from services.driver_mobility.disputing import Disputes
+from services.driver_mobility.disputing import Disputes, agreement_of
 from services.driver_mobility.evidence import keep_evidence
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
@@ -53,7 +53,7 @@ from services.driver_mobility.records import (
 )
 from services.driver_mobility.session_quotes import frozen_hashes
 from services.driver_mobility.sweeping import deal_with_each
-from services.driver_mobility.terms import agreement_at, known_tariffs, tariff_versions
+from services.driver_mobility.terms import known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
 OVERLAP_LOOK_BACK: Final = timedelta(days=31)
@@ -153,7 +153,7 @@ class CDRChecking:
 
     async def _verify(self, unit: UnitOfWork, record: CDRRecord) -> CDRVerdict:
         cdr, emsp_id = record.cdr, record.party_id
-        agreement = await self._agreement(unit, record)
+        agreement = await agreement_of(unit, record)
         versions = await tariff_versions(unit, emsp_id, cdr.party_id, cdr.tariff.tariff_id)
         session = await unit.table(SESSION).get(emsp_id, cdr.party_id, cdr.session_id)
         quote = await quote_of_cdr(unit, record)
@@ -181,12 +181,6 @@ class CDRChecking:
         return replace(
             verdict, decision=CDRDecision.DISPUTE, findings=findings, clause=findings[0].clause or verdict.clause
         )
-
-    async def _agreement(self, unit: UnitOfWork, record: CDRRecord) -> RoamingAgreement | None:
-        try:
-            return await agreement_at(unit, record.party_id, record.cpo_id, record.started_at)
-        except NoAgreementInForce:
-            return None
 
     async def _earlier(self, unit: UnitOfWork, record: CDRRecord) -> list[EarlierCDR]:
         """Return CDRs of the same session, of the same token or EVSE around that time, and a credit's original."""
@@ -299,7 +293,7 @@ class CDRChecking:
             record = await self._locked_record(unit, emsp_id, cpo_id, cdr_id)
             if record.state not in _UNDECIDED:
                 raise AlreadyDecided(f"CDR {cdr_id} is {record.state}")
-            cited = replace(finding, clause=clause_broken(finding.fault, await self._agreement(unit, record)))
+            cited = replace(finding, clause=clause_broken(finding.fault, await agreement_of(unit, record)))
             await self._disputes.raise_over(unit, record, (cited,), correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
@@ -335,15 +329,21 @@ class CDRChecking:
         What is disputed is not owed then; a credit that comes all the same ends the CDR as ever.
         """
         async with self._ports.units.begin() as unit:
-            open_ = await unit.table(DISPUTE).select({"party_id": emsp_id, "resolution": None})
-        return await deal_with_each(open_, self._end_unanswered, name=lambda row: f"dispute {row.cpo_id}/{row.cdr_id}")
+            due = await unit.table(DISPUTE).select(
+                {"party_id": emsp_id, "resolution": None}, before=("answer_by", self._ports.clock.now())
+            )
+        return await deal_with_each(due, self._end_unanswered, name=lambda row: f"dispute {row.cpo_id}/{row.cdr_id}")
 
     async def _end_unanswered(self, row: DisputeRecord) -> bool:
         async with self._ports.units.begin() as unit:
             record = await self._locked_record(unit, row.party_id, row.cpo_id, row.cdr_id)
-            agreement = await self._agreement(unit, record)
+            agreement = await agreement_of(unit, record)
             due_at = None if agreement is None else answer_due_at(agreement, row.disputed_at)
-            if record.state is not CDRState.DISPUTED or due_at is None or due_at > self._ports.clock.now():
+            if record.state is not CDRState.DISPUTED:
+                return False
+            if due_at is None or due_at > self._ports.clock.now():
+                await self._disputes.set_answer_by(unit, record, due_at)
+                await unit.commit()
                 return False
             assert agreement is not None, "the time is a term of it"
             why = f"not answered in time, so it is not owed: {clause_of(agreement, 'dispute_answer_h')}"
@@ -372,7 +372,7 @@ class CDRChecking:
             if never:
                 await self._disputes.raise_over(unit, record, tuple(never), correlation_id=correlation_id)
             else:
-                agreement = await self._agreement(unit, record)
+                agreement = await agreement_of(unit, record)
                 clause = clause_of_acceptance(agreement, is_credit=record.cdr.is_credit, is_deemed=True)
                 silent = replace(record, clause=clause)
                 await self._accept(unit, silent, correlation_id=correlation_id, is_deemed=True)
