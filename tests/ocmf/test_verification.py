@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, mask, verify, verify_charge
+from emobility.protocols.ocmf import (
+    OCMFRefused,
+    VerifiedCharge,
+    VerifiedOCMF,
+    mask,
+    verify,
+    verify_charge,
+    verify_charge_alone,
+)
 from emobility.protocols.ocmf.refusals import OCMFRule
 from tests.ocmf.meter import Meter, value
 
@@ -229,6 +237,21 @@ def test_signature_text_has_one_form_per_encoding_so_a_record_can_not_be_dressed
 
 def charge_of(body: str, tail: str) -> str:
     return f"{body}|{tail}"
+
+
+def test_each_signature_of_a_charge_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(record: str, public_key_hex: str) -> VerifiedOCMF:
+        asked.append(record)
+        return verify(record, public_key_hex)
+
+    monkeypatch.setattr("emobility.protocols.ocmf.charge.verify", counted)
+
+    records = charge()
+    verify_charge_alone(records, public_key_hex=METER.public_key)
+
+    assert asked == list(records)
 
 
 def test_a_masked_copy_hides_the_driver_and_keeps_every_number() -> None:
