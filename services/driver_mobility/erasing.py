@@ -41,7 +41,7 @@ from services.driver_mobility.records import (
     QuoteState,
     RetentionDuty,
 )
-from services.driver_mobility.retention import KeptOfDriver, documents_of, retention_of
+from services.driver_mobility.retention import KeptOfDriver, documents_of, retention_of, retention_of_driver
 from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.tokens import Tokens
 
@@ -99,11 +99,18 @@ class Erasing:
             found = await every(unit, ERASURE, {"party_id": emsp_id})
         return sorted(found, key=lambda each: each.asked_at, reverse=True)
 
-    async def retention(self, emsp_id: PartyId) -> list[KeptOfDriver]:
+    async def retention(self, emsp_id: PartyId, *, offset: int, limit: int) -> list[KeptOfDriver]:
         """Return what is kept for whom, why and until when. Raises `NotHostedHere`."""
         async with self._ports.units.begin() as unit:
             await require_hosted(unit, emsp_id)
-            return await retention_of(unit, self._terms, emsp_id, now=self._ports.clock.now())
+            now = self._ports.clock.now()
+            return await retention_of(unit, self._terms, emsp_id, now=now, offset=offset, limit=limit)
+
+    async def retention_of(self, emsp_id: PartyId, driver_id: str) -> list[KeptOfDriver]:
+        """Return what is kept of one driver, if there ever was one. Raises `NotHostedHere`."""
+        async with self._ports.units.begin() as unit:
+            await require_hosted(unit, emsp_id)
+            return await retention_of_driver(unit, self._terms, emsp_id, driver_id, now=self._ports.clock.now())
 
     async def sweep(self, emsp_id: PartyId) -> None:
         """Finish what a crash left, and destroy what need not be kept any longer."""

@@ -120,39 +120,59 @@ async def documents_of(
 
 
 async def retention_of(
-    unit: UnitOfWork, terms: RetentionTerms, emsp_id: PartyId, *, now: datetime
+    unit: UnitOfWork, terms: RetentionTerms, emsp_id: PartyId, *, now: datetime, offset: int, limit: int
 ) -> list[KeptOfDriver]:
-    """Return what is kept for whom, drivers with a contract first, then those who were erased."""
-    lines: list[KeptOfDriver] = []
-    erasures = await every(unit, ERASURE, {"party_id": emsp_id})
-    erased = {each.driver_id for each in erasures}
-    for driver in await every(unit, DRIVER, {"party_id": emsp_id}):
-        if driver.driver_id in erased:
-            continue
-        found = await documents_of(unit, terms, driver, now=now)
-        until = max((each.until for each in found.kept if each.until is not None), default=None)
-        lines.append(
-            KeptOfDriver(
-                driver_id=driver.driver_id,
-                state="CONTRACT",
-                until=until,
-                duties=found.duties,
-                kept=found.kept,
-            )
+    """Return what is kept for whom: drivers with a contract or whose evidence is closed, then those who are gone.
+
+    One whose erasure a crash cut short may stand twice until a sweep finished it. Fewer than `limit` are the last.
+    """
+    of_msp = {"party_id": emsp_id}
+    drivers = await unit.table(DRIVER).select(of_msp, offset=offset, limit=limit)
+    lines = [await _line_of(unit, terms, driver, now=now) for driver in drivers]
+    if len(drivers) < limit:
+        gone = await unit.table(ERASURE).select(
+            of_msp | {"state": (ErasureState.PENDING, ErasureState.ERASED)},
+            offset=max(0, offset - await unit.table(DRIVER).count(of_msp)),
+            limit=limit - len(drivers),
         )
-    for each in erasures:
-        is_gone = each.state is ErasureState.ERASED
-        kept = () if is_gone else each.kept
-        lines.append(
-            KeptOfDriver(
-                driver_id=each.driver_id,
-                state=each.state.value,
-                until=None if is_gone else each.restricted_until,
-                duties=() if is_gone else each.duties,
-                kept=kept,
-            )
-        )
+        lines += map(_line_of_erased, gone)
     return lines
+
+
+async def retention_of_driver(
+    unit: UnitOfWork, terms: RetentionTerms, emsp_id: PartyId, driver_id: str, *, now: datetime
+) -> list[KeptOfDriver]:
+    """Return what is kept of one driver; nothing, if there never was one."""
+    driver = await unit.table(DRIVER).get(emsp_id, driver_id)
+    if driver is not None:
+        return [await _line_of(unit, terms, driver, now=now)]
+    erasure = await unit.table(ERASURE).get(emsp_id, driver_id)
+    return [] if erasure is None else [_line_of_erased(erasure)]
+
+
+async def _line_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, *, now: datetime) -> KeptOfDriver:
+    erasure = await unit.table(ERASURE).get(driver.party_id, driver.driver_id)
+    if erasure is not None:
+        return _line_of_erased(erasure)
+    found = await documents_of(unit, terms, driver, now=now)
+    return KeptOfDriver(
+        driver_id=driver.driver_id,
+        state="CONTRACT",
+        until=max((each.until for each in found.kept if each.until is not None), default=None),
+        duties=found.duties,
+        kept=found.kept,
+    )
+
+
+def _line_of_erased(erasure: ErasureRecord) -> KeptOfDriver:
+    is_gone = erasure.state is ErasureState.ERASED
+    return KeptOfDriver(
+        driver_id=erasure.driver_id,
+        state=erasure.state.value,
+        until=None if is_gone else erasure.restricted_until,
+        duties=() if is_gone else erasure.duties,
+        kept=() if is_gone else erasure.kept,
+    )
 
 
 def _added_up(

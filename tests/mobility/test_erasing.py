@@ -337,3 +337,29 @@ async def test_what_is_kept_is_shown_before_and_after_with_law_and_date(memory_w
 
     (over,) = await memory_world.call("GET", f"/{MSP}/retention")
     assert (over["state"], over["until"], over["kept"]) == ("ERASED", None, [])
+
+
+async def test_pages_of_what_is_kept_show_each_driver_once_and_one_can_be_asked_for(memory_world: Any) -> None:
+    world = memory_world
+    closed = await world.enrol()
+    await charged(world)
+    await erase(world, closed)
+    others = []
+    for number in range(3):
+        terms = {"name": "Eve", "contract_id": f"NL-EMA-C1000{number}", "plan_id": "plus"}
+        driver = await world.call("POST", f"/{MSP}/drivers", {**terms, "currency": "EUR", "credit_limit_e4": 0})
+        others.append(driver["driver_id"])
+    gone, *under_contract = others
+    await erase(world, gone)
+    path = f"/{MSP}/retention"
+
+    whole = await world.call("GET", path)
+    pages = [await world.call("GET", f"{path}?offset={offset}&limit=1") for offset in range(5)]
+    alone = [await world.call("GET", f"{path}?driver={each}") for each in (closed, gone, under_contract[0], "nobody")]
+
+    states = {row["driver_id"]: row["state"] for row in whole}
+    assert states == {closed: "RESTRICTED", gone: "ERASED"} | dict.fromkeys(under_contract, "CONTRACT")
+    assert pages == [*([row] for row in whole), []]
+    assert [row["driver_id"] for rows in alone for row in rows] == [closed, gone, under_contract[0]]
+    for wrong in ("offset=-1", "limit=x", f"limit={'9' * 10}"):
+        await world.call("GET", f"{path}?{wrong}", expect=422)
