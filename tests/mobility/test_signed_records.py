@@ -11,6 +11,7 @@ import pytest
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import CDR, SignedMeterData, credit_of
 from emobility.domain.identifiers import PartyId
+from emobility.protocols.ocmf import VerifiedCharge, verify_charge_alone
 from services.driver_mobility.records import METER_KEY, USED_RECORD, UsedSignedRecord
 from tests.mobility.conftest import agreement, sign
 from tests.ocmf.meter import Meter, value
@@ -98,6 +99,25 @@ async def test_a_credit_and_a_replacement_of_the_session_bring_its_records_again
 
     assert await world.cdr_states() == {"S1": "CREDITED", "S1-C": "ACCEPTED", "S1-R": "ACCEPTED"}
     assert (await world.account(driver_id))["billed_e4"] == 54_450
+
+
+async def test_a_cdr_that_is_accepted_has_its_signatures_verified_once(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(records: list[str], *, public_key_hex: str) -> VerifiedCharge:
+        asked.append(len(records))
+        return verify_charge_alone(records, public_key_hex=public_key_hex)
+
+    monkeypatch.setattr("services.driver_mobility.metering.verify_charge_alone", counted)
+    await memory_world.enrol()
+
+    await charged(memory_world, "S1", await signed_by_the_meter(memory_world))
+
+    async with memory_world.ports.units.begin() as unit:
+        used = await unit.table(USED_RECORD).select({"party_id": MSP})
+    assert (asked, len(used)) == ([2], 2)
 
 
 async def test_a_disputed_cdr_uses_no_record_up(memory_world: Any) -> None:
