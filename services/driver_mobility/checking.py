@@ -137,7 +137,7 @@ class CDRChecking:
         if verdict.decision is CDRDecision.ACCEPT:
             await self._disputes.resolve(unit, record, resolution="what it had overtaken arrived")
             accepted = replace(record, findings=(), clause=verdict.clause)
-            await self._accept(unit, accepted, proven, correlation_id=correlation_id)
+            await self._accept(unit, accepted, proven=proven, correlation_id=correlation_id)
         elif record.state is CDRState.DISPUTED:
             return
         elif verdict.decision is CDRDecision.WAIT:
@@ -210,8 +210,8 @@ class CDRChecking:
         self,
         unit: UnitOfWork,
         record: CDRRecord,
-        proven: Sequence[str],
         *,
+        proven: Sequence[str],
         correlation_id: str,
         is_deemed: bool = False,
     ) -> None:
@@ -293,7 +293,7 @@ class CDRChecking:
                 raise SignedRecordReused(f"a signed record of CDR {cdr_id} proved another session")
             await self._disputes.resolve(unit, record, resolution="accepted by the MSP's operator")
             overruled = replace(record, clause=BY_OPERATOR)
-            await self._accept(unit, overruled, signed.hashes, correlation_id=self._ports.randomness.uuid())
+            await self._accept(unit, overruled, proven=signed.hashes, correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
     async def dispute_by_operator(self, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str, finding: CDRFinding) -> None:
@@ -383,7 +383,7 @@ class CDRChecking:
                 agreement = await agreement_of(unit, record)
                 clause = clause_of_acceptance(agreement, is_credit=record.cdr.is_credit, is_deemed=True)
                 silent = replace(record, clause=clause)
-                await self._accept(unit, silent, proven, correlation_id=correlation_id, is_deemed=True)
+                await self._accept(unit, silent, proven=proven, correlation_id=correlation_id, is_deemed=True)
             await unit.commit()
         return not never
 
