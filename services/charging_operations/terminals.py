@@ -50,7 +50,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalRecord:
-    """A terminal as its provider and this CPO last said. `is_active`: drivers may pay at it."""
+    """A terminal as its provider describes it, at the places that this CPO assigned.
+
+    `is_active`: drivers may pay at it; it was assigned, and not given up since.
+    """
 
     party_id: PartyId
     ptp_id: PartyId
@@ -61,8 +64,7 @@ class TerminalRecord:
 
     def serves(self, evse: EVSERecord) -> bool:
         """Whether it is assigned to an EVSE, or to its location (both lists count)."""
-        is_there = evse.location_id in self.terminal.location_ids or evse.evse_uid in self.terminal.evse_uids
-        return self.is_active and is_there
+        return evse.location_id in self.terminal.location_ids or evse.evse_uid in self.terminal.evse_uids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,22 +153,21 @@ class TerminalDesk:
         return module
 
     async def _keep(self, unit: UnitOfWork, call: OCPICall, said: Terminal) -> bool:
-        """Keep a terminal; places that we assigned stay, where the provider names none."""
+        """Keep what a terminal is; where it sells, and whether it does, we alone say: anyone may call with a token."""
         known = await unit.table(TERMINAL).get_for_update(call.own_party, call.caller, said.terminal_id)
         if known is not None and known.last_updated > said.last_updated:
             return False
         of_provider = {"party_id": call.own_party, "ptp_id": call.caller}
         if known is None and await unit.table(TERMINAL).count(of_provider) >= TERMINALS_MAX:
             raise InvalidParameters(f"a provider has at most {TERMINALS_MAX} terminals here")
-        if known is not None and not said.location_ids and not said.evse_uids:
-            said = structs.replace(said, location_ids=known.terminal.location_ids, evse_uids=known.terminal.evse_uids)
+        places = ([], []) if known is None else (known.terminal.location_ids, known.terminal.evse_uids)
         await unit.table(TERMINAL).put(
             TerminalRecord(
                 party_id=call.own_party,
                 ptp_id=call.caller,
                 terminal_id=said.terminal_id,
-                is_active=True,
-                terminal=said,
+                is_active=known is not None and known.is_active,
+                terminal=structs.replace(said, location_ids=places[0], evse_uids=places[1]),
                 last_updated=said.last_updated,
             )
         )
@@ -257,12 +258,12 @@ class TerminalDesk:
     async def take_start(
         self, unit: UnitOfWork, record: CommandRecord, command: v221.StartSession, target: EVSERecord | None
     ) -> CommandRecord | None:
-        """Sell a charge to who stands at a terminal; None: the caller has no terminals, so this is roaming.
+        """Sell a charge to who stands at a terminal; None: the caller has none that sells here, so this is roaming.
 
         Raises:
             InvalidParameters: the start has no authorization reference, under which its money would be told.
         """
-        where = {"party_id": record.party_id, "ptp_id": record.emsp_id}
+        where = {"party_id": record.party_id, "ptp_id": record.emsp_id, "is_active": True}
         terminals = await unit.table(TERMINAL).select(where)
         if not terminals:
             return None
@@ -354,13 +355,16 @@ class TerminalDesk:
     async def assign(
         self, party_id: PartyId, ptp_id: PartyId, terminal_id: str, assignment: Assignment
     ) -> TerminalRecord:
-        """Say which places a terminal serves, also to its provider. Raises `NotFound`: no such terminal or place."""
+        """Sell at a terminal, at these places; its provider is told. Raises `NotFound`: no such terminal or place."""
         async with self.office.ports.units.begin() as unit:
             known = await self._known(unit, party_id, ptp_id, terminal_id)
             await self._require_ours(unit, party_id, assignment)
             changes = _changes(assignment) | {"last_updated": self.office.now()}
             changed = replace(
-                known, terminal=structs.replace(known.terminal, **changes), last_updated=self.office.now()
+                known,
+                is_active=True,
+                terminal=structs.replace(known.terminal, **changes),
+                last_updated=self.office.now(),
             )
             await unit.table(TERMINAL).put(changed)
             await self._send(unit, changed, method="PATCH", path=f"/terminals/{terminal_id}", body=changes)
@@ -368,7 +372,11 @@ class TerminalDesk:
         return changed
 
     async def activate(self, party_id: PartyId, ptp_id: PartyId, activation: Activation) -> None:
-        """Ask a provider to set a built-in terminal up; it then creates it here. Raises `NotFound`: no such place."""
+        """Ask a provider to set a built-in terminal up; it then creates it here, for us to assign.
+
+        Raises:
+            NotFound: there is no such place.
+        """
         async with self.office.ports.units.begin() as unit:
             await self._require_ours(unit, party_id, activation.assignment)
             body = _changes(activation.assignment) | {

@@ -27,9 +27,10 @@ from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_sales import START_WAIT
 from services.charging_operations.records import CDRS, SESSION
-from services.charging_operations.terminals import TERMINAL
+from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
-from tests.operations.world import CPO, ORIGIN, START, World
+from tests.operations.test_commands import send, start_session
+from tests.operations.world import CPO, EMSP, ORIGIN, START, World, open_for_business
 
 PTP: Final = PartyId("NL-PAY")
 PTP_ORIGIN: Final = "http://ptp.test"
@@ -313,6 +314,55 @@ async def test_terminals_are_created_assigned_activated_and_given_up() -> None:
         assert await provider.start() == "REJECTED"
         (row,) = await here.rows(TERMINAL)
         assert not row.is_active
+
+
+async def test_only_an_operator_says_where_and_whether_a_terminal_sells() -> None:
+    """Its provider may be anyone who has a token."""
+    async with open_terminal(location_ids=[], evse_uids=["CS1-2"]) as (shop, provider):
+        here = shop.here
+
+        async def said_by_its_provider(terminal_id: str = "T1") -> None:
+            here.clock.step_by(timedelta(minutes=1))
+            places = {"location_ids": ["LOC1"], "evse_uids": [EVSE]}
+            said = v230.Terminal(terminal_id=terminal_id, last_updated=here.clock.now(), **places)
+            await provider.call("POST", ModuleID.PAYMENTS, "/terminals", said)
+
+        await said_by_its_provider("T1")
+        await said_by_its_provider("T2")
+        claimed = await provider.start("claimed")
+        await here.api("POST", f"/{CPO}/terminals/{PTP}/T1/deactivate")
+        await said_by_its_provider("T1")
+        given_up = await provider.start("given-up", "CS1-2")
+        kept = {row.terminal_id: row for row in await here.rows(TERMINAL)}
+        await here.api("PUT", f"/{CPO}/terminals/{PTP}/T1/assignment", {"evse_uids": ["CS1-2"]})
+        again = await provider.start("again", "CS1-2")
+
+        assert [claimed, given_up, again] == ["REJECTED", "REJECTED", "ACCEPTED"]
+        assert [each.is_active for each in kept.values()] == [False, False]
+        assert (kept["T1"].terminal.evse_uids, kept["T2"].terminal.evse_uids) == (["CS1-2"], [])
+        assert [each.ocpp_evse_id for each in await here.rows(AD_HOC_SALE)] == [2]
+
+
+async def test_who_has_a_terminal_that_is_not_assigned_roams() -> None:
+    async with open_for_business() as here:
+        mine = v230.Terminal(terminal_id="T1", last_updated=here.clock.now(), location_ids=["LOC1"])
+        async with here.ports.units.begin() as unit:
+            await unit.table(TERMINAL).put(
+                TerminalRecord(
+                    party_id=CPO,
+                    ptp_id=EMSP,
+                    terminal_id="T1",
+                    is_active=False,
+                    terminal=mine,
+                    last_updated=here.clock.now(),
+                )
+            )
+            await unit.commit()
+
+        result = await send(here, start_session())
+
+        assert result == "ACCEPTED"
+        assert await here.rows(AD_HOC_SALE) == []
 
 
 async def test_the_ledger_is_held_to_every_sale() -> None:
