@@ -75,7 +75,7 @@ class AdHocSaleRecord:
 
     Attributes:
         party_id: The CPO, who sells.
-        sale_id: Drawn; whoever knows it may watch and stop the charge.
+        sale_id: Drawn, or at a terminal a keyed hash of its reference; whoever knows it may watch and stop the charge.
         code: The QR code it was bought by.
         tariff: Frozen when it was shown.
         uid: The AD_HOC_USER token, drawn for this sale alone.

@@ -35,9 +35,9 @@ from services.charging_operations.ad_hoc_records import (
     SaleState,
     next_invoice_number,
 )
-from services.charging_operations.ad_hoc_sales import START_WAIT, TOKEN_BYTES, AdHocDesk, remote_start_id
+from services.charging_operations.ad_hoc_sales import SALE_ID_BYTES, START_WAIT, TOKEN_BYTES, AdHocDesk, remote_start_id
 from services.charging_operations.cdrs import place_of
-from services.charging_operations.office import NotFound, Office, short_hash
+from services.charging_operations.office import NotFound, Office
 from services.charging_operations.records import EVSES, CommandRecord, CommandState, EVSERecord
 
 TERMINALS_MAX: Final = 10_000
@@ -306,9 +306,11 @@ class TerminalDesk:
         ports, now = self.office.ports, self.office.now()
         uid = await ports.vault.seal(ports.randomness.token_bytes(TOKEN_BYTES).hex().upper())
         connector = offer.known.evse.connectors[0]
+        # The reference is printed on the terminal's slip, and whoever knows the sale's id may stop the charge.
+        named = f"terminal-sale/{record.party_id}/{record.emsp_id}/{command.authorization_reference}"
         sale = AdHocSaleRecord(
             party_id=record.party_id,
-            sale_id=short_hash("terminal", record.emsp_id.code, command.authorization_reference or ""),
+            sale_id=ports.vault.subject_of(named)[: SALE_ID_BYTES * 2],
             channel=SaleChannel.TERMINAL,
             state=SaleState.STARTING,
             code="",

@@ -14,6 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from emobility.adapters.memory import MemoryVault, SeededRandomness
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.token import TokenType, Whitelist
 from emobility.protocols.ocpi import v221, v230
@@ -26,6 +27,7 @@ from services.audit.books import gather_books
 from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_sales import START_WAIT
+from services.charging_operations.office import short_hash
 from services.charging_operations.records import CDRS, SESSION
 from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
@@ -220,6 +222,23 @@ async def test_the_provider_may_stop_what_it_sold_and_nobody_else() -> None:
         assert [each.stop_transaction.transaction_id for each in here.gateway.commands if each.stop_transaction] == [
             "7"
         ]
+
+
+async def test_nobody_can_work_out_the_address_of_a_sale_from_what_is_printed() -> None:
+    async with open_terminal() as (shop, provider):
+        assert await provider.start() == "ACCEPTED"
+
+        guessed = short_hash("terminal", PTP.code, REFERENCE)
+        other = MemoryVault(master_key=bytes(32), clock=shop.here.clock, randomness=SeededRandomness(1))
+        with_another_key = other.subject_of(f"terminal-sale/{CPO}/{PTP}/{REFERENCE}")[:32]
+        stopped = [
+            (await shop.post(f"/operations/{CPO}/pay/sale/{sale_id}/stop")).status_code
+            for sale_id in (guessed, with_another_key)
+        ]
+
+        assert stopped == [404, 404]
+        assert len((await provider.sale()).sale_id) == len(guessed)
+        assert (await provider.sale()).state is SaleState.STARTING
 
 
 async def test_who_never_plugs_in_pays_nothing_and_may_start_anew() -> None:
