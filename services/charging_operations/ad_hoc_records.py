@@ -96,6 +96,7 @@ class AdHocSaleRecord:
         is_invoiced_here: Whether a driver who paid at a terminal gets our invoice.
         refund_e4: What was taken above `capture_e4` and is due back, because reports came late.
         refunded_e4: How much of it was given back.
+        refunding_e4: How much the provider is asked to give back (REFUNDING): it stays until that is answered.
         erased_at: When all that leads to the driver went: token, card, payment, meter records.
     """
 
@@ -145,6 +146,7 @@ class AdHocSaleRecord:
     is_invoiced_here: bool = False
     refund_e4: int = 0
     refunded_e4: int = 0
+    refunding_e4: int = 0
     erased_at: datetime | None = None
 
 

@@ -453,8 +453,9 @@ class AdHocDesk:
                 beyond_hold_e4=taken.beyond_hold_e4,
                 vat_e4=taken.vat_e4,
                 refund_e4=sale.refund_e4 + due_e4,
-                state=SaleState.REFUNDING if sale.state is SaleState.CAPTURED and _is_ours(sale) else sale.state,
             )
+            if sale.state is SaleState.CAPTURED and _is_ours(sale):
+                cheaper = refunding(cheaper)
             await unit.table(AD_HOC_SALE).put(cheaper)
         return True
 
@@ -463,6 +464,11 @@ class AdHocDesk:
         sale = await self.sale_of(unit, record)
         if sale is not None:
             await self.give_up(unit, self._bound(sale, record), failure="the meter's values can't be trusted")
+
+
+def refunding(sale: AdHocSaleRecord) -> AdHocSaleRecord:
+    """Return a sale as it asks for all that is due back now; what becomes due later is asked for after the answer."""
+    return replace(sale, state=SaleState.REFUNDING, refunding_e4=sale.refund_e4 - sale.refunded_e4)
 
 
 def _is_ours(sale: AdHocSaleRecord) -> bool:

@@ -37,7 +37,7 @@ from services.charging_operations.ad_hoc_records import (
     SaleState,
     next_invoice_number,
 )
-from services.charging_operations.ad_hoc_sales import AdHocDesk, remote_start_id
+from services.charging_operations.ad_hoc_sales import AdHocDesk, refunding, remote_start_id
 from services.charging_operations.office import Office, short_hash
 
 WATCH_INTERVAL: Final = timedelta(seconds=10)
@@ -187,10 +187,11 @@ class AdHocWorker:
 
     async def _refund(self, sale: AdHocSaleRecord) -> None:
         assert sale.payment_id is not None
-        due = Money(amount_e4=sale.refund_e4 - sale.refunded_e4, currency=sale.currency)
-        key = payment_key(sale, f"refund/{sale.refund_e4}")
-        await self.office.ports.payments.refund(sale.payment_id, due, idempotency_key=key)
-        await self._enter(sale, state=SaleState.CAPTURED, refunded_e4=sale.refund_e4)
+        refunded_e4 = sale.refunded_e4 + sale.refunding_e4
+        amount = Money(amount_e4=sale.refunding_e4, currency=sale.currency)
+        key = payment_key(sale, f"refund/{refunded_e4}")
+        await self.office.ports.payments.refund(sale.payment_id, amount, idempotency_key=key)
+        await self._enter(sale, state=SaleState.CAPTURED, refunded_e4=refunded_e4, refunding_e4=0)
 
     async def _book(self, unit: UnitOfWork, sale: AdHocSaleRecord, kind: EntryKind, step: str, amount_e4: int) -> None:
         entry_id = f"sale/{short_hash(sale.sale_id)}/{step}"
@@ -205,7 +206,7 @@ class AdHocWorker:
         """Enter an answer, once: where another worker was first, its word stands."""
         async with self.office.ports.units.begin() as unit:
             current = await unit.table(AD_HOC_SALE).get_for_update(sale.party_id, sale.sale_id)
-            if current is None or current.state is not sale.state:
+            if current is None or (current.state, current.refunded_e4) != (sale.state, sale.refunded_e4):
                 return
             changed = replace(current, **changes)
             if changed.state not in (*ASKED, SaleState.STARTING, SaleState.RUNNING):
@@ -217,7 +218,7 @@ class AdHocWorker:
                 given_e4 = changed.refunded_e4 - current.refunded_e4
                 await self._book(unit, changed, EntryKind.GIVEN_BACK, f"refund/{changed.refunded_e4}", given_e4)
                 if changed.refund_e4 > changed.refunded_e4:
-                    changed = replace(changed, state=SaleState.REFUNDING, finished_at=None)
+                    changed = replace(refunding(changed), finished_at=None)
             await unit.table(AD_HOC_SALE).put(changed)
             await unit.commit()
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,6 +23,8 @@ from emobility.domain.tariff.tariff import (
     TariffRestrictions,
     TariffType,
 )
+from emobility.ports.payments import PaymentProviderUnavailable
+from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, EntryKind
 from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState
 from services.charging_operations.tariffs import TariffTerms
 from services.cli.verifying import run_verify
@@ -99,6 +102,29 @@ async def test_a_refund_that_dies_on_its_way_is_given_once(monkeypatch: pytest.M
 
         assert (await shop.payment()).refunded_e4 == 9_700
         await audited(shop.here)
+
+
+async def test_what_becomes_due_while_a_refund_is_under_way_is_given_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_shop(half_an_hour_cheap()) as shop:
+        here, first = shop.here, await paid(shop)
+        real, lost = here.ports.payments.refund, list[Any]()
+
+        async def losing(*arguments: Any, **named: Any) -> Any:
+            if not lost:
+                lost.append(await real(*arguments, **named))
+                await here.report(here.updated("7", at=30, import_wh=6_000), settle=False)
+            if (await shop.sale(first.sale_id)).refund_e4 < 9_700:
+                raise PaymentProviderUnavailable("the answer was lost")
+            return await real(*arguments, **named)
+
+        monkeypatch.setattr(here.ports.payments, "refund", losing)
+        await here.report(here.updated("7", at=10, import_wh=3_500), settle=False)
+        await here.until(lambda: _is(shop, first, SaleState.CAPTURED, 9_700))
+
+        assert (await shop.payment()).refunded_e4 == 9_700
+        given = [each.amount_e4 for each in await here.rows(AD_HOC_ENTRY, kind=EntryKind.GIVEN_BACK)]
+        assert sorted(given) == [4_400, 5_300]
+        await audited(here)
 
 
 async def _is(shop: Shop, sale: AdHocSaleRecord, state: SaleState, refunded_e4: int) -> bool:
