@@ -305,6 +305,25 @@ async def test_records_of_others_are_taken_as_the_text_has_them() -> None:
         assert heard.answers[0].booked_e4 == 100
 
 
+async def test_what_a_withdrawn_record_gave_up_belongs_to_one_other_alone() -> None:
+    async with two_offices() as here:
+        await received(here, cdr("A", 100, 2))
+        await post(here, wire(id="R1"))
+        await post(here, wire(id="R2"))
+        await post(here, wire(id="R1"), method="DELETE", path="/NL/TUL/R1")
+
+        changed = await here.msp.service.reconciliations.look_again(EMMA)
+        await post(here, wire(id="R3"))
+
+        answers = {each.record_id: each.answers[0] for each in await rows(here.msp)}
+        assert changed == 1
+        assert {name: answer.verdict for name, answer in answers.items()} == {
+            "R2": LineVerdict.ACCEPTED,
+            "R3": LineVerdict.INVOICED_BEFORE,
+        }
+        assert answers["R3"].see == "R2"
+
+
 async def test_a_record_that_can_not_be_right_and_words_of_third_parties_are_refused() -> None:
     wrong: tuple[dict[str, Any], ...] = (
         {"cdrs": ["A", "A"]},

@@ -421,17 +421,6 @@ class Reconciliations:
                     raise InvalidParameters("this record is known with other content; PUT changes it")
                 await self._forget_lines(unit, known)
                 record = replace(record, entered_at=known.entered_at)
-            await unit.table(INVOICED).insert_all(
-                [
-                    InvoicedRecord(
-                        party_id=record.party_id,
-                        counterparty=record.counterparty,
-                        cdr_id=line.cdr_id,
-                        record_id=record.record_id,
-                    )
-                    for line in record.lines
-                ]
-            )
             await self._answer(unit, record)
             await unit.commit()
         return Reply(http_status=201 if known is None else 200)
@@ -466,6 +455,13 @@ class Reconciliations:
     async def _answer(self, unit: UnitOfWork, record: ReconciliationRecord) -> bool:
         """Compare a record with the books, keep it, and owe its issuer what is new; tell whether anything is."""
         own, other = record.party_id, record.counterparty
+        # Whenever it is answered: what another record had and gave up is this one's from now on, and no third one's.
+        await unit.table(INVOICED).insert_all(
+            [
+                InvoicedRecord(party_id=own, counterparty=other, cdr_id=line.cdr_id, record_id=record.record_id)
+                for line in record.lines
+            ]
+        )
         booked: dict[str, BookedCDR] = {}
         for some in _parts([line.cdr_id for line in record.lines], ASKED_AT_ONCE):
             booked |= {each.cdr_id: each for each in await self.books.booked(unit, own, other, some)}
