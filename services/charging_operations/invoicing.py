@@ -47,11 +47,18 @@ class CPOBooks:
         return await _booked(unit, own, counterparty, rows)
 
     async def owed(
-        self, unit: UnitOfWork, own: PartyId, counterparty: PartyId, *, since: datetime, until: datetime
+        self,
+        unit: UnitOfWork,
+        own: PartyId,
+        counterparty: PartyId,
+        *,
+        since: datetime,
+        until: datetime,
+        at_most: int | None = None,
     ) -> list[BookedCDR]:
         """See `Books`."""
         found: list[BookedCDR] = []
-        while True:
+        while at_most is None or len(found) < at_most:
             rows = await unit.table(CDRS).select(
                 {"party_id": own, "emsp_id": counterparty},
                 since=("last_updated", since),
@@ -62,7 +69,8 @@ class CPOBooks:
             )
             found += await _booked(unit, own, counterparty, rows)
             if len(rows) < ROWS_AT_ONCE:
-                return found
+                break
+        return found
 
 
 async def _booked(unit: UnitOfWork, own: PartyId, emsp_id: PartyId, rows: Sequence[CDRRecord]) -> list[BookedCDR]:

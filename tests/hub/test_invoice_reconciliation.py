@@ -17,16 +17,21 @@ from emobility.domain.money import Price
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
 from emobility.protocols.ocpi.invoice_reconciliation import (
     CDRS_TAKEN_MAX,
+    OWED_MAX,
+    PERIOD_MAX,
     RECONCILIATION,
     InvoiceRecord,
+    NotAPeriod,
     NothingToInvoice,
     ReconciliationRecord,
     ReconciliationState,
     StatedAmount,
 )
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, read
+from services.charging_operations import invoicing as cpo_invoicing
 from services.charging_operations.records import CDRS as ISSUED
 from services.charging_operations.records import CDRRecord as IssuedCDR
+from services.driver_mobility import invoicing as msp_invoicing
 from services.driver_mobility.records import CDRS as RECEIVED
 from services.driver_mobility.records import CDRRecord as ReceivedCDR
 from services.driver_mobility.records import CDRState
@@ -284,6 +289,27 @@ async def post(here: TwoOffices, record: InvoiceRecord, *, method: str = "POST",
     return int(answer.http_status)
 
 
+@pytest.mark.parametrize("is_msp", [True, False])
+async def test_of_a_period_that_the_other_states_a_bounded_number_is_looked_at(
+    is_msp: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (msp_invoicing, cpo_invoicing):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
+    async with two_offices() as here:
+        for number in range(6):
+            await both(here, cdr(f"C{number}", 100, 2))
+        office, other = (here.msp, TULIP) if is_msp else (here.cpo, EMMA)
+        books = office.service.reconciliations.books
+        async with office.exchange.ports.units.begin() as unit:
+            found = [
+                [each.cdr_id for each in await books.owed(unit, office.party, other, since=at(1), until=at(9), at_most=most)]
+                for most in (3, OWED_MAX, None)
+            ]
+
+        every = [f"C{number}" for number in range(6)]
+        assert found == [every[:4], every, every]
+
+
 async def test_records_of_others_are_taken_as_the_text_has_them() -> None:
     """No amounts, no period: OCPI's own fields alone."""
     async with two_offices() as here:
@@ -330,6 +356,10 @@ async def test_a_record_that_can_not_be_right_and_words_of_third_parties_are_ref
         {"party_id": "OTH"},
         {"wattroam_amounts": (StatedAmount(cdr_id="B", amount=Decimal(1)),)},
         {"cdrs": [f"C{number}" for number in range(CDRS_TAKEN_MAX + 1)]},
+        {"wattroam_since": at(1), "wattroam_until": at(1)},
+        {"wattroam_since": at(2), "wattroam_until": at(2) + PERIOD_MAX + timedelta(seconds=1)},
+        {"wattroam_since": at(1)},
+        {"wattroam_until": at(1)},
     )
     async with two_offices() as here:
         for changes in wrong:
@@ -351,6 +381,9 @@ async def test_a_record_that_can_not_be_right_and_words_of_third_parties_are_ref
         }
         with pytest.raises(MissingAtPeer):
             await client.send("PUT", url, said, to_party=TULIP, correlation_id="c")
+        here.clock.step_to(at(1) + 2 * PERIOD_MAX)
+        with pytest.raises(NotAPeriod):
+            await here.cpo.service.reconciliations.issue(TULIP, EMMA, since=at(1), until=at(2) + PERIOD_MAX)
         with pytest.raises(NothingToInvoice):
             await here.cpo.service.reconciliations.issue(TULIP, PartyId("DE-OTH"), since=at(-9), until=at(-8))
 

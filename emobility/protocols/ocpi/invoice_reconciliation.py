@@ -43,6 +43,10 @@ from emobility.protocols.ocpi.v221 import Currency, Id36, Id39, InterfaceRole, M
 CDRS_SENT_MAX: Final = 1_000
 """CDRs of one record of ours; a period with more has several records under one invoice."""
 CDRS_TAKEN_MAX: Final = 5_000
+PERIOD_MAX: Final = timedelta(days=400)
+"""Longest period that one record covers."""
+OWED_MAX: Final = 20_000
+"""CDRs of a stated period that are looked at, by id; what lies beyond is not told as missing."""
 ASKED_AT_ONCE: Final = 500
 """Ids in one question to the books."""
 LOOKED_AT_AGAIN_FOR: Final = timedelta(days=90)
@@ -61,7 +65,7 @@ class NoSuchRecord(RuleBroken):
 
 
 class NotAPeriod(MalformedInput):
-    """A period begins before it ends, and is over when it is invoiced."""
+    """A period begins before it ends, is over when it is invoiced, and is at most `PERIOD_MAX` long."""
 
 
 class StatedAmount(OCPIObject, frozen=True, kw_only=True):
@@ -210,9 +214,19 @@ class Books(Protocol):
         """Return those of these CDRs that are known."""
 
     async def owed(
-        self, unit: UnitOfWork, own: PartyId, counterparty: PartyId, *, since: datetime, until: datetime
+        self,
+        unit: UnitOfWork,
+        own: PartyId,
+        counterparty: PartyId,
+        *,
+        since: datetime,
+        until: datetime,
+        at_most: int | None = None,
     ) -> list[BookedCDR]:
-        """Return what counts between the two of all that was issued from `since` until before `until`, by id."""
+        """Return what counts between the two of all that was issued from `since` until before `until`, by id.
+
+        `at_most`: about how many CDRs to look at; None: all, which is for periods of one's own alone.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,11 +245,13 @@ class Reconciliations:
         """Tell the other which CDRs of a period are invoiced; twice is as once, and what changed since is told.
 
         Raises:
-            NotAPeriod: it ends before it begins, or lies ahead.
+            NotAPeriod: it ends before it begins, lies ahead, or is too long.
             NothingToInvoice: it has no CDR.
         """
         if not since < until <= self.ports.clock.now():
             raise NotAPeriod(f"{since.isoformat()} to {until.isoformat()} is no period that is over")
+        if until - since > PERIOD_MAX:
+            raise NotAPeriod(f"a period has at most {PERIOD_MAX.days} days")
         async with self.ports.units.begin() as unit:
             owed = await self.books.owed(unit, own, other, since=since, until=until)
             made = [
@@ -467,7 +483,9 @@ class Reconciliations:
             booked |= {each.cdr_id: each for each in await self.books.booked(unit, own, other, some)}
         owed: list[BookedCDR] = []
         if record.period_since is not None and record.period_until is not None:
-            owed = await self.books.owed(unit, own, other, since=record.period_since, until=record.period_until)
+            owed = await self.books.owed(
+                unit, own, other, since=record.period_since, until=record.period_until, at_most=OWED_MAX
+            )
         names = {line.cdr_id for line in record.lines} | {each.cdr_id for each in owed}
         answers = reconcile(
             Invoice(lines=record.lines, currency=record.currency, until=record.period_until),
@@ -540,6 +558,11 @@ def _read(said: InvoiceRecord, *, own: PartyId, other: PartyId, at: datetime) ->
     amounts = {each.cdr_id: e4_from_decimal(each.amount) for each in said.wattroam_amounts}
     if len(amounts) != len(said.wattroam_amounts) or not amounts.keys() <= set(said.cdrs):
         raise InvalidParameters("there is an amount of a CDR that is not invoiced, or two of one")
+    since, until = said.wattroam_since, said.wattroam_until
+    if (since is None) is not (until is None):
+        raise InvalidParameters("a period has both its ends")
+    if since is not None and until is not None and not timedelta(0) < until - since <= PERIOD_MAX:
+        raise InvalidParameters(f"a period begins before it ends, and has at most {PERIOD_MAX.days} days")
     return ReconciliationRecord(
         party_id=own,
         counterparty=other,
@@ -548,8 +571,8 @@ def _read(said: InvoiceRecord, *, own: PartyId, other: PartyId, at: datetime) ->
         invoice_id=said.invoice_id,
         currency=said.wattroam_currency,
         lines=tuple(InvoicedCDR(cdr_id=cdr_id, amount_e4=amounts.get(cdr_id)) for cdr_id in said.cdrs),
-        period_since=said.wattroam_since,
-        period_until=said.wattroam_until,
+        period_since=since,
+        period_until=until,
         issued_at=said.last_updated,
         state=ReconciliationState.SENT,
         answers=(),
