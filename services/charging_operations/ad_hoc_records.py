@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -12,7 +13,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.tariff import Tariff
-from emobility.ports.stores import TableSpec
+from emobility.ports.stores import RecordExists, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 
 
@@ -177,7 +178,12 @@ INVOICE_COUNTER: Final = TableSpec(name="cpo_invoice_counter", record=InvoiceCou
 
 async def next_invoice_number(unit: UnitOfWork, party_id: PartyId) -> int:
     """Take the next number; if the unit is not committed, nobody took it."""
-    counter = await unit.table(INVOICE_COUNTER).get_for_update(party_id)
-    number = (counter.last_number if counter else 0) + 1
-    await unit.table(INVOICE_COUNTER).put(InvoiceCounterRecord(party_id=party_id, last_number=number))
-    return number
+    counters = unit.table(INVOICE_COUNTER)
+    if await counters.get(party_id) is None:
+        # A row that isn't there can't be locked: of two first sales at once, one waits for the other here.
+        with suppress(RecordExists):
+            await counters.insert(InvoiceCounterRecord(party_id=party_id, last_number=0))
+    counter = await counters.get_for_update(party_id)
+    assert counter is not None, f"{party_id} has no counter of receipts"
+    await counters.put(replace(counter, last_number=counter.last_number + 1))
+    return counter.last_number + 1

@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from emobility.adapters.memory import VirtualClock
+from emobility.adapters.postgres import open_postgres
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.adapters.signing import Ed25519Signer
+from emobility.adapters.system import SystemRandomness
 from emobility.domain.receipt.ad_hoc import AdHocReceipt, signing_bytes, verify_ad_hoc_receipt
 from emobility.domain.receipt.checking import Check, Verdict
 from emobility.domain.receipt.document import canonical
@@ -25,11 +28,13 @@ from emobility.domain.tariff.tariff import (
 )
 from emobility.ports.payments import PaymentProviderUnavailable
 from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, EntryKind
-from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState
+from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState, next_invoice_number
 from services.charging_operations.tariffs import TariffTerms
 from services.cli.verifying import run_verify
+from tests.adapters.contract.conftest import DEADLINE_S
+from tests.adapters.postgres.waiting import until_waiting
 from tests.operations.ad_hoc_shop import Shop, audited, open_shop
-from tests.operations.world import CPO, MASTER_KEY
+from tests.operations.world import CPO, MASTER_KEY, START
 
 PROOFS = ReceiptProofs()
 
@@ -183,3 +188,23 @@ async def test_a_seller_that_signs_another_price_or_energy_is_refused() -> None:
 
         refused = [each.check for each in verification.findings if each.verdict is Verdict.REFUSED]
         assert refused == [check], changes
+
+
+@pytest.mark.postgres
+async def test_two_first_sales_at_once_have_two_numbers(postgres_dsn: str) -> None:
+    async with (
+        open_postgres(
+            postgres_dsn, master_key=bytes(32), clock=VirtualClock(START), randomness=SystemRandomness()
+        ) as postgres,
+        postgres.units.begin() as first,
+        postgres.units.begin() as second,
+    ):
+        one = await next_invoice_number(first, CPO)
+        waiting = asyncio.create_task(next_invoice_number(second, CPO))
+        async with asyncio.timeout(DEADLINE_S):
+            await until_waiting(waiting, postgres.database)
+            await first.commit()
+            two = await waiting
+            await second.commit()
+
+    assert (one, two) == (1, 2)

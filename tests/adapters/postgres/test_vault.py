@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import pytest
 
@@ -18,8 +18,7 @@ from emobility.adapters.postgres.vault import PostgresVault
 from emobility.adapters.system import SystemRandomness
 from emobility.domain.personal import SubjectErased, SubjectRestricted
 from tests.adapters.contract.conftest import DEADLINE_S, MASTER_KEY, T0
-
-WAITING: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+from tests.adapters.postgres.waiting import until_waiting
 
 
 @dataclass
@@ -87,15 +86,8 @@ async def test_a_bond_and_the_end_of_its_subject_never_miss_each_other(
             tasks.create_task(begun(slow))
             await held.has_written.wait()
             second = tasks.create_task(other(vault))
-            while not second.done() and not await _is_waiting(postgres.database):  # noqa: ASYNC110 - nobody sets an event for it
-                await asyncio.sleep(0.005)
+            await until_waiting(second, postgres.database)
             held.may_go_on.set()
 
         with pytest.raises(SubjectErased if how == "erase" else SubjectRestricted):
             await vault.open(record)
-
-
-async def _is_waiting(database: Database) -> bool:
-    async with database.short_connection() as connection:
-        row = await (await connection.execute(WAITING)).fetchone()
-    return row is not None and row[0] > 0
