@@ -98,7 +98,7 @@ class AdHocSaleRecord:
         refund_e4: What was taken above `capture_e4` and is due back, because reports came late.
         refunded_e4: How much of it was given back.
         refunding_e4: How much the provider is asked to give back (REFUNDING): it stays until that is answered.
-        erased_at: When all that leads to the driver went: token, card, payment, meter records.
+        erased_at: When all that leads to the driver went: token, card, payment, reference, meter records.
     """
 
     party_id: PartyId

@@ -120,7 +120,14 @@ class AdHocRetention:
         async with self.office.ports.units.begin() as unit:
             sale = await unit.table(AD_HOC_SALE).get_for_update(seen.party_id, seen.sale_id) or seen
             if sale.erased_at is None:
-                sale = replace(sale, card=None, payment_id=None, signed_data=None, erased_at=self.office.now())
+                sale = replace(
+                    sale,
+                    card=None,
+                    payment_id=None,
+                    signed_data=None,
+                    authorization_reference=None,  # it is printed on the slip, and leads to the card at its provider
+                    erased_at=self.office.now(),
+                )
                 await unit.table(AD_HOC_SALE).put(sale)
                 await unit.commit()
         return sale

@@ -64,12 +64,12 @@ class Provider:
             whitelist=Whitelist.NEVER,
             last_updated=START,
         )
+        response_url = f"{PTP_ORIGIN}/ptp/{PTP}/ocpi/2.3.0/commands/sender/START_SESSION/{reference}"
         command = v221.StartSession(
-            response_url=f"{PTP_ORIGIN}/ptp/{PTP}/ocpi/2.3.0/commands/sender/START_SESSION/{reference}",
             token=token,
             location_id="LOC1",
             evse_uid=evse_uid,
-            **({"authorization_reference": reference} | changes),
+            **({"authorization_reference": reference, "response_url": response_url} | changes),
         )
         answer = await self.call("POST", ModuleID.COMMANDS, "/START_SESSION", command)
         await self.here.settle()
@@ -382,6 +382,22 @@ async def test_who_has_a_terminal_that_is_not_assigned_roams() -> None:
 
         assert result == "ACCEPTED"
         assert await here.rows(AD_HOC_SALE) == []
+
+
+async def test_an_erased_sale_keeps_no_reference_and_does_not_start_again() -> None:
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        assert await provider.start() == "ACCEPTED"
+        here.clock.step_by(START_WAIT + timedelta(seconds=1))
+        await here.operations.ad_hoc_worker.watch()
+        await here.settle()
+
+        answer = await here.api("POST", f"/{CPO}/ad-hoc/sales/{(await provider.sale()).sale_id}/erase")
+
+        assert answer.json()["erased_at"] is not None
+        assert (await provider.sale()).authorization_reference is None
+        assert await provider.start(response_url=f"{PTP_ORIGIN}/another") == "REJECTED"
+        assert len(await here.rows(AD_HOC_SALE)) == 1
 
 
 async def test_the_ledger_is_held_to_every_sale() -> None:
