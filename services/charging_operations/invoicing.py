@@ -103,7 +103,10 @@ class Invoicing:
     reconciliations: Reconciliations
 
     async def issue_due(self) -> None:
-        """Invoice every period that is over and has CDRs nobody invoiced; a pair that fails holds up no other."""
+        """Invoice every period that is over and has CDRs nobody invoiced, and answer anew what was invoiced to us.
+
+        A pair that fails holds up no other.
+        """
         async with self.office.ports.units.begin() as unit:
             parties = [row.party_id for row in await unit.table(CPO).select()]
             terms = {own: await signed_agreements(unit, own) for own in parties}
@@ -116,6 +119,7 @@ class Invoicing:
                     raise
                 except EmobilityError as error:
                     _log.warning("not_invoiced", own=own.code, emsp=emsp_id.code, reason=str(error))
+            await self.reconciliations.look_again(own)  # at what its eMSPs invoiced in reverse
 
     async def _issue_pair(self, own: PartyId, emsp_id: PartyId, agreements: Sequence[RoamingAgreement]) -> None:
         while (period := await self._next_period(own, emsp_id, agreements)) is not None:

@@ -270,6 +270,25 @@ async def test_an_msp_invoices_itself_in_reverse_billing() -> None:
         assert sent.issued_by == EMMA
 
 
+async def test_what_arrives_later_changes_the_answer_of_a_cpo_too() -> None:
+    async with two_offices() as here:
+        late = cdr("late", 10, 2)
+        await received(here, late)
+        here.clock.step_to(at(9))
+        period = {"counterparty": TULIP, "since": at(1).isoformat(), "until": at(9).isoformat()}
+        await here.msp.api("POST", "/invoice-reconciliations", period)
+        await here.quiet()
+        (before,) = await rows(here.msp)
+
+        await issued(here, late)
+        await here.cpo.service.invoicing.issue_due()
+        await here.quiet()
+
+        (after,) = await rows(here.msp)
+        assert verdicts(before) == {"late": LineVerdict.UNKNOWN}
+        assert after.state is ReconciliationState.AGREED
+
+
 def wire(**changes: Any) -> InvoiceRecord:
     made: dict[str, Any] = {
         "country_code": "NL",
@@ -302,7 +321,10 @@ async def test_of_a_period_that_the_other_states_a_bounded_number_is_looked_at(
         books = office.service.reconciliations.books
         async with office.exchange.ports.units.begin() as unit:
             found = [
-                [each.cdr_id for each in await books.owed(unit, office.party, other, since=at(1), until=at(9), at_most=most)]
+                [
+                    each.cdr_id
+                    for each in await books.owed(unit, office.party, other, since=at(1), until=at(9), at_most=most)
+                ]
                 for most in (3, OWED_MAX, None)
             ]
 
