@@ -243,7 +243,7 @@ class ChargingOperations:
         ).mount_on(self.routes)
         CompletenessAPI(operator=operator, publisher=self.stations.publisher).mount_on(self.routes)
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
-        InvoicingAPI(reconciliations=self.reconciliations).mount_on(self.routes)
+        InvoicingAPI(invoicing=self.invoicing, reconciliations=self.reconciliations).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,

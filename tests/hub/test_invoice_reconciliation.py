@@ -245,12 +245,49 @@ async def test_a_record_is_changed_and_withdrawn_by_its_issuer() -> None:
         await here.quiet()
 
         assert (changed.state, changed.stated_e4) == (ReconciliationState.AGREED, 150)
-        assert (gone.status, await rows(here.cpo), await rows(here.msp)) == (200, [], [])
+        (withdrawn,) = await rows(here.cpo)
+        assert (gone.status, withdrawn.state, await rows(here.msp)) == (200, ReconciliationState.WITHDRAWN, [])
         assert (await here.cpo.api("DELETE", named)).status == 404
         await here.cpo.api("POST", "/invoice-reconciliations", period)
         await here.quiet()
         (anew,) = await rows(here.msp)
         assert anew.state is ReconciliationState.AGREED, "its CDRs were set free"
+
+
+async def test_what_was_withdrawn_is_not_invoiced_again_by_itself() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await a_week_later(here)
+        (sent,) = await rows(here.cpo)
+        await here.cpo.api("DELETE", f"/invoice-reconciliations/{EMMA}/{sent.record_id}")
+        await here.quiet()
+
+        await here.cpo.service.invoicing.issue_due()
+        await here.quiet()
+
+        client = await here.msp.service.host.connect(EMMA, TULIP)
+        url = client.url_of(ModuleID.INVOICERECONCILIATION, InterfaceRole.SENDER, "", {})
+        offered = await client.send("GET", url, None, to_party=TULIP, correlation_id="c")
+        assert [each.state for each in await rows(here.cpo)] == [ReconciliationState.WITHDRAWN]
+        assert (await rows(here.msp), offered.data) == ([], b"[]")
+
+
+async def test_a_period_that_would_leave_cdrs_without_an_invoice_is_refused() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await both(here, cdr("B", 100, 5))
+        here.clock.step_to(at(9))
+
+        async def invoiced(since: int, until: int) -> int:
+            period = {"counterparty": EMMA, "since": at(since).isoformat(), "until": at(until).isoformat()}
+            return int((await here.cpo.api("POST", "/invoice-reconciliations", period)).status)
+
+        refused = await invoiced(4, 8)
+        of_all = [await invoiced(1, 4), await invoiced(4, 8)]
+
+        assert (refused, of_all) == (409, [201, 201])
 
 
 async def test_an_msp_invoices_itself_in_reverse_billing() -> None:

@@ -112,6 +112,8 @@ class ReconciliationState(StrEnum):
     """Nobody answered yet."""
     AGREED = "AGREED"
     DIFFERS = "DIFFERS"
+    WITHDRAWN = "WITHDRAWN"
+    """We took it back. It stays, so that its period counts as one that was invoiced, and is not invoiced by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +299,8 @@ class Reconciliations:
     async def _issue(self, unit: UnitOfWork, record: ReconciliationRecord) -> ReconciliationRecord:
         table = unit.table(RECONCILIATION)
         known = await table.get_for_update(record.party_id, record.counterparty, record.issued_by, record.record_id)
+        if known is not None and known.state is ReconciliationState.WITHDRAWN:
+            known = None  # the other has it no more
         if known is not None and _content(known) == _content(record):
             return known
         if known is not None:
@@ -315,9 +319,11 @@ class Reconciliations:
         """Take a record of ours back. Raises `NoSuchRecord`."""
         async with self.ports.units.begin() as unit:
             known = await unit.table(RECONCILIATION).get_for_update(own, other, own, record_id)
-            if known is None:
+            if known is None or known.state is ReconciliationState.WITHDRAWN:
                 raise NoSuchRecord(f"{own} issued no {record_id} to {other}")
-            await unit.table(RECONCILIATION).delete(own, other, own, record_id)
+            await unit.table(RECONCILIATION).put(
+                replace(known, state=ReconciliationState.WITHDRAWN, answers=(), answered_at=None)
+            )
             await self._send(unit, known, method="DELETE", path=owner_path(own, record_id), body=None)
             await unit.commit()
 
@@ -371,7 +377,12 @@ class Reconciliations:
         @module.route("GET")
         async def records(call: OCPICall) -> Reply:
             page = call.page()
-            where = {"party_id": call.own_party, "counterparty": call.caller, "issued_by": call.own_party}
+            where = {
+                "party_id": call.own_party,
+                "counterparty": call.caller,
+                "issued_by": call.own_party,
+                "state": tuple(each for each in ReconciliationState if each is not ReconciliationState.WITHDRAWN),
+            }
             window: dict[str, Any] = {
                 "since": None if page.date_from is None else ("issued_at", page.date_from),
                 "before": None if page.date_to is None else ("issued_at", page.date_to),
@@ -536,7 +547,7 @@ class Reconciliations:
                 known = await unit.table(RECONCILIATION).get_for_update(
                     call.own_party, call.caller, call.own_party, said.id
                 )
-                if known is None:
+                if known is None or known.state is ReconciliationState.WITHDRAWN:
                     raise NoSuchObject("record")
                 is_older = known.answered_at is not None and known.answered_at > said.last_updated
                 if said.record_last_updated == known.issued_at and not is_older:
