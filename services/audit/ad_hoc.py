@@ -39,7 +39,8 @@ def _money(sale: AdHocSaleRecord, payment: SandboxPayment | None) -> list[tuple[
         return [(expected_e4, taken_e4, "the provider took something else than the receipt says, refund included")]
     if sale.state in OPEN:
         # The answer to a capture may not have been entered yet.
-        expected_e4 = taken_e4 if sale.state is SaleState.CAPTURING and taken_e4 == sale.capture_e4 else 0
+        asked_e4 = sale.capture_e4 + sale.refund_e4
+        expected_e4 = taken_e4 if sale.state is SaleState.CAPTURING and taken_e4 == asked_e4 else 0
         return [(expected_e4, taken_e4, f"money was taken, and the sale is {sale.state}")]
     expected_e4 = sale.capture_e4 if sale.state is SaleState.CAPTURED else 0
     return [

@@ -223,7 +223,9 @@ class AdHocPage:
             "vat": decimal_from_e4(sale.vat_e4),
             "percent": tax.percent,
             "law": tax.legal_reference,
-            "given_back": _euros(sale.refund_e4) if sale.refund_e4 else None,
+            "given_back": _euros(sale.refund_e4)
+            if sale.refund_e4 and sale.state is not SaleState.UNCOLLECTED
+            else None,
             "first": _euros(sale.capture_e4 + sale.refund_e4),
             "eft": await self._eft_data(sale),
         }

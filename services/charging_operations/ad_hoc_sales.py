@@ -70,8 +70,8 @@ CODE_BYTES: Final = 10
 SALE_ID_BYTES: Final = 16
 TOKEN_BYTES: Final = 10
 """Twenty hex digits: what OCPP 1.6 takes as an idTag."""
-_PAID: Final = (SaleState.CAPTURED, SaleState.REFUNDING)
-"""States in which a late report may give money back."""
+_PAID: Final = (SaleState.CAPTURING, SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.REFUNDING)
+"""States in which a late report may give money back; what is being taken is taken as it was asked for."""
 _UNSELLABLE: Final = frozenset({EVSEStatus.INOPERATIVE, EVSEStatus.OUTOFORDER, EVSEStatus.RESERVED, EVSEStatus.BLOCKED})
 
 

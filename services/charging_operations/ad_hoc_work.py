@@ -174,14 +174,16 @@ class AdHocWorker:
 
     async def _capture(self, sale: AdHocSaleRecord) -> None:
         assert sale.payment_id is not None
-        amount = Money(amount_e4=sale.capture_e4, currency=sale.currency)
+        # A late report may have made it cheaper: the same is asked for under the same key, and the rest given back.
+        taken_e4 = sale.capture_e4 + sale.refund_e4
+        amount = Money(amount_e4=taken_e4, currency=sale.currency)
         payments = self.office.ports.payments
         try:
             await payments.capture(sale.payment_id, amount, idempotency_key=payment_key(sale, "take"))
         except PaymentDeclined as refusal:
             # A hold that can't be captured must not block the driver's card.
             await payments.release(sale.payment_id, idempotency_key=payment_key(sale, "release"))
-            await self._enter(sale, state=SaleState.UNCOLLECTED, failure=refusal.code)
+            await self._enter(sale, state=SaleState.UNCOLLECTED, failure=refusal.code, refund_e4=0)
             return
         await self._enter(sale, state=SaleState.CAPTURED)
 
@@ -213,12 +215,12 @@ class AdHocWorker:
                 changed = replace(changed, finished_at=self.office.now())
             if changed.state is SaleState.CAPTURED and sale.state is SaleState.CAPTURING:
                 changed = replace(changed, invoice_number=await next_invoice_number(unit, sale.party_id))
-                await self._book(unit, changed, EntryKind.TAKEN, "take", changed.capture_e4)
+                await self._book(unit, changed, EntryKind.TAKEN, "take", changed.capture_e4 + changed.refund_e4)
             elif sale.state is SaleState.REFUNDING:
                 given_e4 = changed.refunded_e4 - current.refunded_e4
                 await self._book(unit, changed, EntryKind.GIVEN_BACK, f"refund/{changed.refunded_e4}", given_e4)
-                if changed.refund_e4 > changed.refunded_e4:
-                    changed = replace(refunding(changed), finished_at=None)
+            if changed.state is SaleState.CAPTURED and changed.refund_e4 > changed.refunded_e4:
+                changed = replace(refunding(changed), finished_at=None)
             await unit.table(AD_HOC_SALE).put(changed)
             await unit.commit()
 

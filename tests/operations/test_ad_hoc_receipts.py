@@ -16,6 +16,7 @@ from emobility.adapters.postgres import open_postgres
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.adapters.signing import Ed25519Signer
 from emobility.adapters.system import SystemRandomness
+from emobility.domain.money import Money
 from emobility.domain.receipt.ad_hoc import AdHocReceipt, signing_bytes, verify_ad_hoc_receipt
 from emobility.domain.receipt.checking import Check, Verdict
 from emobility.domain.receipt.document import canonical
@@ -26,7 +27,7 @@ from emobility.domain.tariff.tariff import (
     TariffRestrictions,
     TariffType,
 )
-from emobility.ports.payments import PaymentProviderUnavailable
+from emobility.ports.payments import PaymentDeclined, PaymentProviderUnavailable
 from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, EntryKind
 from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState, next_invoice_number
 from services.charging_operations.tariffs import TariffTerms
@@ -129,6 +130,38 @@ async def test_what_becomes_due_while_a_refund_is_under_way_is_given_after_it(mo
         assert (await shop.payment()).refunded_e4 == 9_700
         given = [each.amount_e4 for each in await here.rows(AD_HOC_ENTRY, kind=EntryKind.GIVEN_BACK)]
         assert sorted(given) == [4_400, 5_300]
+        await audited(here)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_what_becomes_due_while_the_sum_is_being_taken_goes_back_once_it_is(
+    is_refused: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_shop(half_an_hour_cheap()) as shop:
+        here, real, asked = shop.here, shop.here.ports.payments.capture, list[int]()
+
+        async def losing(payment_id: str, amount: Money, **named: Any) -> Any:
+            asked.append(amount.amount_e4)
+            if len(asked) > 1 and is_refused:
+                raise PaymentDeclined(code="51")
+            answer = None if is_refused else await real(payment_id, amount, **named)
+            if len(asked) == 1:
+                await here.report(here.updated("7", at=30, import_wh=6_000), settle=False)
+            if (await shop.sale(sale.sale_id)).refund_e4 == 0:
+                raise PaymentProviderUnavailable("the answer was lost")
+            return answer
+
+        monkeypatch.setattr(here.ports.payments, "capture", losing)
+        sale = await shop.buy()
+        started = await here.started("7", card=await shop.token())
+        await here.report(started, here.ended("7", at=60, import_wh=7_000), settle=False)
+        state = SaleState.UNCOLLECTED if is_refused else SaleState.CAPTURED
+        await here.until(lambda: _is(shop, sale, state, 0 if is_refused else 9_700))
+
+        then, payment = await shop.sale(sale.sale_id), await shop.payment()
+        assert set(asked) == {29_000}
+        assert (then.capture_e4, then.refund_e4) == (19_300, 0 if is_refused else 9_700)
+        assert payment.captured_e4 - payment.refunded_e4 == (0 if is_refused else 19_300)
         await audited(here)
 
 

@@ -29,8 +29,10 @@ from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRe
 from services.charging_operations.ad_hoc_sales import START_WAIT
 from services.charging_operations.office import short_hash
 from services.charging_operations.records import CDRS, SESSION
+from services.charging_operations.tariffs import TariffTerms
 from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
+from tests.operations.test_ad_hoc_receipts import half_an_hour_cheap
 from tests.operations.test_commands import send, start_session
 from tests.operations.world import CPO, EMSP, ORIGIN, START, World, open_for_business
 
@@ -135,9 +137,9 @@ def listening(provider: list[Provider]) -> list[Interface]:
 
 
 @asynccontextmanager
-async def open_terminal(**terminal: Any) -> AsyncIterator[tuple[Shop, Provider]]:
+async def open_terminal(terms: TariffTerms | None = None, **terminal: Any) -> AsyncIterator[tuple[Shop, Provider]]:
     """A shop, and a provider with one terminal that is assigned to its location."""
-    async with open_shop() as shop:
+    async with open_shop(terms) as shop:
         here, themselves = shop.here, list[Provider]()
         host = OCPIHost(here.ports, service="ptp", base_url=f"{PTP_ORIGIN}/ptp", interfaces=listening(themselves))
         themselves.append(Provider(here, host))
@@ -281,6 +283,22 @@ async def test_what_the_terminal_could_not_take_is_known(
         assert (await provider.sale()).state is SaleState.CAPTURED, "a later word replaces the first"
         assert (await shop.here.rows(AD_HOC_ENTRY))[0].amount_e4 == 36_000
         await audited(shop.here)
+
+
+async def test_what_gets_cheaper_before_the_terminal_confirms_is_due_back_from_its_provider() -> None:
+    async with open_terminal(half_an_hour_cheap(), invoice_creator="CPO") as (shop, provider):
+        here, told = shop.here, await charged(shop.here, provider, import_wh=7_000)
+        await here.report(here.updated("7", at=30, import_wh=6_000))
+        cheaper = await provider.sale()
+        await provider.advise("2.40", "0.50")
+
+        settled = await provider.sale()
+        receipt = await shop.get(f"/operations/{CPO}/pay/invoice/{PTP}/{REFERENCE}")
+        assert (told.state, told.capture_e4) == (SaleState.CONFIRMING, 29_000)
+        assert (cheaper.state, cheaper.capture_e4, cheaper.refund_e4) == (SaleState.CONFIRMING, 19_300, 9_700)
+        assert (settled.state, settled.refund_e4) == (SaleState.CAPTURED, 9_700)
+        assert "0.97 is due back from the terminal's provider" in receipt.text
+        await audited(here)
 
 
 async def test_advice_that_fits_no_sale_of_the_provider_is_refused() -> None:
