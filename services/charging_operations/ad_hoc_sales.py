@@ -58,6 +58,7 @@ from services.charging_operations.records import (
 )
 from services.charging_operations.stations import KnownEVSE, evse_at
 from services.charging_operations.tariffs import version_at
+from services.charging_operations.terminal_advices import settle_by_last_word
 from services.charging_operations.terminal_telling import tell_cdr, tell_session
 
 HOLDS_E4: Final = (250_000, 500_000, 1_000_000)
@@ -388,6 +389,8 @@ class AdHocDesk:
         if sale.channel is SaleChannel.TERMINAL:
             closed = await self._close_at_terminal(unit, closed, priced)
         await unit.table(AD_HOC_SALE).put(closed)
+        if closed.state is SaleState.CONFIRMING:
+            closed = await settle_by_last_word(self.office, unit, closed)
         fact = SoldAdHoc(
             party_id=sale.party_id,
             session_id=record.session_id or "",

@@ -39,6 +39,7 @@ from services.charging_operations.ad_hoc_records import (
 )
 from services.charging_operations.ad_hoc_sales import AdHocDesk, refunding, remote_start_id
 from services.charging_operations.office import Office, short_hash
+from services.charging_operations.terminal_advices import CONFIRMED_WITHIN, end_unconfirmed
 
 WATCH_INTERVAL: Final = timedelta(seconds=10)
 AT_ONCE: Final = 8
@@ -111,13 +112,23 @@ class AdHocWorker:
             await asyncio.gather(*map(self._step, due[first : first + AT_ONCE]))
 
     async def watch(self) -> None:
-        """Give up what nobody plugged in for, and look at what runs: time passes while stations are silent."""
+        """Give up what nobody plugged in for or confirmed, and look at what runs: stations may be silent."""
         async with self.office.ports.units.begin() as unit:
             table = unit.table(AD_HOC_SALE)
             late = await table.select({"state": SaleState.STARTING}, before=("start_until", self.office.now()))
             running = await table.select({"state": SaleState.RUNNING})
+            unconfirmed = await table.select(
+                {"state": SaleState.CONFIRMING},
+                before=("ended_at", self.office.now() - CONFIRMED_WITHIN),
+                order_by=("made_at",),
+                limit=ROWS_AT_ONCE,
+            )
         for sale in late:
             await self._give_up(sale, "nobody plugged in in time")
+        for sale in unconfirmed:
+            async with self.office.ports.units.begin() as unit:
+                await end_unconfirmed(self.office, unit, sale)
+                await unit.commit()
         for sale in running:
             async with self.office.ports.units.begin() as unit:
                 await self.desk.guard(unit, sale)

@@ -19,26 +19,25 @@ from msgspec import structs
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import e4_from_decimal
-from emobility.domain.personal import Sealed
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject
 from emobility.protocols.ocpi.v221 import CommandResponseType, InterfaceRole, ModuleID
-from emobility.protocols.ocpi.v230 import CaptureStatusCode, FinancialAdviceConfirmation, InvoiceCreator, Terminal
+from emobility.protocols.ocpi.v230 import FinancialAdviceConfirmation, InvoiceCreator, Terminal
 from services.charging_operations.ad_hoc_ledger import EntryKind, enter_for_sale
 from services.charging_operations.ad_hoc_records import (
     AD_HOC_SALE,
     AdHocSaleRecord,
     SaleChannel,
     SaleState,
-    next_invoice_number,
 )
 from services.charging_operations.ad_hoc_sales import SALE_ID_BYTES, START_WAIT, TOKEN_BYTES, AdHocDesk, remote_start_id
 from services.charging_operations.cdrs import place_of
 from services.charging_operations.office import NotFound, Office
 from services.charging_operations.records import EVSES, CommandRecord, CommandState, EVSERecord
+from services.charging_operations.terminal_advices import ADVICE, AdviceRecord, advice_of, is_captured, settle
 
 TERMINALS_MAX: Final = 10_000
 """Terminals that one provider may have with one CPO."""
@@ -67,24 +66,7 @@ class TerminalRecord:
         return evse.location_id in self.terminal.location_ids or evse.evse_uid in self.terminal.evse_uids
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdviceRecord:
-    """What a provider captured for a sale, with tax; `document` is the whole, for it may name a card."""
-
-    party_id: PartyId
-    ptp_id: PartyId
-    advice_id: str
-    sale_id: str
-    status: CaptureStatusCode
-    amount_e4: int
-    currency: str
-    document: Sealed
-    content_hash: str
-    last_updated: datetime
-
-
 TERMINAL: Final = TableSpec(name="cpo_terminal", record=TerminalRecord, key=("party_id", "ptp_id", "terminal_id"))
-ADVICE: Final = TableSpec(name="cpo_financial_advice", record=AdviceRecord, key=("party_id", "ptp_id", "advice_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +130,7 @@ class TerminalDesk:
                 row = await unit.table(ADVICE).get(call.own_party, call.caller, call.path["advice_id"])
             if row is None:
                 raise NoSuchObject("financial advice confirmation")
-            return Reply(data=await self.advice_of(row))
+            return Reply(data=await advice_of(self.office, row))
 
         return module
 
@@ -189,11 +171,14 @@ class TerminalDesk:
         known = await unit.table(ADVICE).get_for_update(call.own_party, call.caller, said.id)
         if known is not None and known.sale_id != sale.sale_id:
             raise InvalidParameters("this id is of another charge")
-        if known is not None and (known.content_hash == content_hash or known.last_updated > said.last_updated):
+        if known is not None and known.last_updated > said.last_updated:
+            return False
+        if known is not None and known.content_hash == content_hash:
+            if sale.state is SaleState.CONFIRMING:
+                await settle(self.office, unit, sale, said)
             return False
         taxes = sum((tax.amount for tax in said.total_costs.taxes), start=said.total_costs.before_taxes)
-        is_captured = said.capture_status_code is not CaptureStatusCode.FAILED
-        amount_e4 = e4_from_decimal(taxes) if is_captured else 0
+        amount_e4 = e4_from_decimal(taxes) if is_captured(said) else 0
         if amount_e4 < 0:
             raise InvalidParameters("less than nothing was captured")
         vault = self.office.ports.vault
@@ -219,31 +204,10 @@ class TerminalDesk:
             amount_e4=amount_e4,
             at=self.office.now(),
         )
-        await self._settle(unit, sale, said, is_captured=is_captured)
+        if sale.state in (SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.UNCOLLECTED):
+            await settle(self.office, unit, sale, said)
+        # Else the charge is not over, and is settled by it when it is, or nothing was due, which an audit tells.
         return known is None
-
-    async def _settle(
-        self, unit: UnitOfWork, sale: AdHocSaleRecord, said: FinancialAdviceConfirmation, *, is_captured: bool
-    ) -> None:
-        if sale.state not in (SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.UNCOLLECTED):
-            return  # the charge is not over yet, or nothing was due: the entry stands, and an audit tells
-        why = None if said.capture_status_code is CaptureStatusCode.SUCCESS else said.capture_status_message or ""
-        number = sale.invoice_number
-        if is_captured and number is None:
-            number = await next_invoice_number(unit, sale.party_id)
-        settled = replace(
-            sale,
-            state=SaleState.CAPTURED if is_captured else SaleState.UNCOLLECTED,
-            invoice_number=number,
-            failure=None if why is None else f"{said.capture_status_code}: {why}"[:200],
-            finished_at=self.office.now(),
-        )
-        await unit.table(AD_HOC_SALE).put(settled)
-
-    async def advice_of(self, row: AdviceRecord) -> FinancialAdviceConfirmation:
-        """Return what a provider said. Raises `SubjectErased`."""
-        text = await self.office.ports.vault.evidence.open(row.document)
-        return v221.read(text.encode(), FinancialAdviceConfirmation)
 
     async def sale_of(
         self, unit: UnitOfWork, party_id: PartyId, ptp_id: PartyId, reference: str

@@ -30,6 +30,7 @@ from services.charging_operations.ad_hoc_sales import START_WAIT
 from services.charging_operations.office import short_hash
 from services.charging_operations.records import CDRS, SESSION
 from services.charging_operations.tariffs import TariffTerms
+from services.charging_operations.terminal_advices import CONFIRMED_WITHIN
 from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
 from tests.operations.test_ad_hoc_receipts import half_an_hour_cheap
@@ -283,6 +284,60 @@ async def test_what_the_terminal_could_not_take_is_known(
         assert (await provider.sale()).state is SaleState.CAPTURED, "a later word replaces the first"
         assert (await shop.here.rows(AD_HOC_ENTRY))[0].amount_e4 == 36_000
         await audited(shop.here)
+
+
+async def test_a_terminal_may_confirm_before_the_charge_is_over() -> None:
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        assert await provider.start() == "ACCEPTED"
+        await here.report(await here.started("7", card=await provider.token()))
+        await provider.advise("1.00", "0.21", "PARTIAL_SUCCESS")
+        here.clock.step_by(timedelta(minutes=1))
+        await provider.advise("2.98", "0.63")
+        before = await provider.sale()
+
+        await here.report(here.ended("7", at=60, import_wh=6_001))
+
+        after = await provider.sale()
+        assert (before.state, after.state, after.failure) == (SaleState.RUNNING, SaleState.CAPTURED, None)
+        assert (after.invoice_number, after.finished_at) == (1, here.clock.now())
+        await audited(here)
+
+
+async def test_a_word_that_was_passed_over_counts_when_it_is_said_again() -> None:
+    async with open_terminal() as (shop, provider):
+        here, waiting = shop.here, await charged(shop.here, provider)
+        await provider.advise("2.98", "0.63")
+        async with here.ports.units.begin() as unit:
+            await unit.table(AD_HOC_SALE).put(waiting)
+            await unit.commit()
+
+        status = await provider.advise("2.98", "0.63")
+
+        assert (status, (await provider.sale()).state) == (200, SaleState.CAPTURED)
+        assert len(await here.rows(AD_HOC_ENTRY)) == 1
+
+
+async def test_a_sale_that_nobody_confirms_has_an_end_and_a_later_word_still_counts() -> None:
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        waiting = await charged(here, provider)
+        assert waiting.ended_at is not None
+        here.clock.step_to(waiting.ended_at + CONFIRMED_WITHIN)
+        await here.operations.ad_hoc_worker.watch()
+        in_time = await provider.sale()
+        here.clock.step_by(timedelta(seconds=1))
+        await here.operations.ad_hoc_worker.watch()
+        ended = await provider.sale()
+        await audited(here)
+
+        await provider.advise("2.98", "0.63")
+
+        assert (waiting.state, in_time) == (SaleState.CONFIRMING, waiting)
+        assert (ended.state, ended.finished_at) == (SaleState.UNCOLLECTED, here.clock.now())
+        assert ended.failure == "the terminal's provider did not say what it took"
+        assert (await provider.sale()).state is SaleState.CAPTURED
+        await audited(here)
 
 
 async def test_what_gets_cheaper_before_the_terminal_confirms_is_due_back_from_its_provider() -> None:
