@@ -415,8 +415,9 @@ async def test_only_an_operator_says_where_and_whether_a_terminal_sells() -> Non
 
         async def said_by_its_provider(terminal_id: str = "T1") -> None:
             here.clock.step_by(timedelta(minutes=1))
-            places = {"location_ids": ["LOC1"], "evse_uids": [EVSE]}
-            said = v230.Terminal(terminal_id=terminal_id, last_updated=here.clock.now(), **places)
+            said = v230.Terminal(
+                terminal_id=terminal_id, last_updated=here.clock.now(), location_ids=["LOC1"], evse_uids=[EVSE]
+            )
             await provider.call("POST", ModuleID.PAYMENTS, "/terminals", said)
 
         await said_by_its_provider("T1")
