@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emobility.adapters.memory import VirtualClock
 from emobility.adapters.payments.test_provider import SandboxCard
 from emobility.domain.cdr import CDR, credit_of
 from emobility.domain.invoicing.invoice import DocumentType, Invoice
@@ -172,6 +173,26 @@ async def test_a_payment_that_failed_blocks_the_drivers_tokens_and_paying_unbloc
     assert await blocked(memory_world) == [True, True]
     assert memory_world.cpo.tokens[RFID].valid
     assert (await memory_world.cpo.authorize()).allowed is AllowedType.ALLOWED
+
+
+async def test_paying_unblocks_tokens_though_time_passes_at_each_look_at_the_clock(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = VirtualClock.now
+
+    def passing(clock: VirtualClock) -> datetime:
+        clock.step_by(timedelta(microseconds=1))
+        return standing(clock)
+
+    monkeypatch.setattr(VirtualClock, "now", passing)
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world, "S1")
+    after_failure = await blocked(memory_world)
+    await memory_world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": SandboxCard.GOOD.value})
+    await memory_world.quiet()
+
+    assert after_failure == [False, False]
+    assert await blocked(memory_world) == [True, True]
 
 
 async def test_a_token_that_its_operator_blocked_stays_blocked(memory_world: Any) -> None:
