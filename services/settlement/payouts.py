@@ -29,6 +29,7 @@ from emobility.protocols.iso20022.pain import (
     credit_transfers,
     direct_debits,
 )
+from services.settlement.exposure import rows_of
 from services.settlement.facts import fact
 from services.settlement.money_records import (
     ACCOUNT,
@@ -247,7 +248,7 @@ class Payouts:
         if await unit.table(BANK_ENTRY).get(party_id, entry.entry_id) is not None:
             return None
         payout = await self._payout_named(unit, party_id, entry.end_to_end_id)
-        found = match(entry, None if payout is None else _awaited(payout, party_id))
+        found = match(entry, None if payout is None else await _awaited(unit, payout, party_id, entry))
         record = BankEntryRecord(
             party_id=party_id,
             entry_id=entry.entry_id,
@@ -364,15 +365,24 @@ async def _refundable_for(unit: UnitOfWork, payout: PayoutRecord) -> timedelta:
     return REFUNDABLE[mandate.scheme]
 
 
-def _awaited(payout: PayoutRecord, party_id: PartyId) -> Awaited:
+async def _awaited(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId, entry: BankEntry) -> Awaited:
     is_payee = party_id == payout.cpo_id
     return Awaited(
         cents=payout.cents,
         moved_cents=payout.arrived_cents if is_payee else payout.sent_cents,
+        excess_cents=await _excess_cents(unit, payout, party_id) if entry.is_return else 0,
         currency=payout.currency,
         due_on=payout.due_on,
         is_payee=is_payee,
     )
+
+
+async def _excess_cents(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId) -> int:
+    """Return what moved on a company's account beyond a payment, less what of it was returned."""
+    of_payment = {"party_id": party_id, "cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id}
+    beyond = (Outcome.OVERPAID, Outcome.DUPLICATE, Outcome.RETURNED)
+    rows = await rows_of(unit, BANK_ENTRY, of_payment | {"outcome": beyond})
+    return max(0, sum(-row.excess_cents if row.outcome is Outcome.RETURNED else row.excess_cents for row in rows))
 
 
 def _net_paid_e4(payout: PayoutRecord, *, is_payee: bool) -> int:

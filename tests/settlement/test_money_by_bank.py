@@ -114,9 +114,10 @@ async def test_each_entry_has_its_outcome_and_place(memory_desk: Desk) -> None:
             entry(name, "121.00", reference="B-3", on=DUE + timedelta(days=1)),
             entry(name, "121.00", reference="B-4", on=TODAY),
             entry(name, "121.00", reference="B-5", on=TODAY, way="DBIT", reason="AC04"),
-            entry(name, "121.00", reference="B-6", on=TODAY),
-            entry(None, "5.00", reference="B-7", on=TODAY),
-            entry(name, "5.00", reference="B-8", on=TODAY, currency="CHF"),
+            entry(name, "142.00", reference="B-6", on=TODAY, way="DBIT", reason="AC04"),
+            entry(name, "121.00", reference="B-7", on=TODAY),
+            entry(None, "5.00", reference="B-8", on=TODAY),
+            entry(name, "5.00", reference="B-9", on=TODAY, currency="CHF"),
         )
     ]
 
@@ -126,13 +127,19 @@ async def test_each_entry_has_its_outcome_and_place(memory_desk: Desk) -> None:
         "OVERPAID",
         "DUPLICATE",
         "RETURNED",
+        "RETURNED",
         "MATCHED",
         "UNKNOWN",
         "OTHER_CURRENCY",
     ]
     entries = {row.entry.reference: row for row in await desk.rows(BANK_ENTRY)}
-    assert [name for name, row in sorted(entries.items()) if not row.is_open] == ["B-6"]
+    assert [name for name, row in sorted(entries.items()) if not row.is_open] == ["B-7"]
     assert (entries["B-3"].booked_cents, entries["B-3"].excess_cents, entries["B-3"].is_late) == (10_000, 2_100, True)
+    assert [(entries[each].booked_cents, entries[each].excess_cents) for each in ("B-4", "B-5", "B-6")] == [
+        (0, 12_100),
+        (0, 12_100),  # the duplicate went back, and what was owed stays paid
+        (-12_100, 2_100),
+    ]
     assert (await desk.payout()).arrived_cents == 12_100
     assert await desk.booked() == [210_000, 790_000, -1_000_000, 1_000_000]
 
