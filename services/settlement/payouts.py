@@ -314,13 +314,16 @@ class Payouts:
     ) -> PayoutRecord:
         """Have the chain told what is paid, no more and no less; what it was told stays told, whatever comes back."""
         paid_e4 = _net_paid_e4(payout, is_payee=is_payee)
-        unsigned = await unit.table(DISCHARGE).select(
-            {"cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id, "number": None}
+        waiting = await unit.table(DISCHARGE).select(
+            {"cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id, "state": DischargeState.OPEN}
         )
-        for each in unsigned:
+        for each in waiting:
             if payout.discharged_e4 <= paid_e4:
                 break
-            await unit.table(DISCHARGE).remove(each.cpo_id, each.discharge_id)
+            # Whoever follows the chain may be signing and queueing it right now; then it is told.
+            is_open = {"state": DischargeState.OPEN}
+            if not await unit.table(DISCHARGE).delete(each.cpo_id, each.discharge_id, where=is_open):
+                continue
             payout = replace(payout, discharged_e4=payout.discharged_e4 - each.amount_e4)
         amount_e4 = paid_e4 - payout.discharged_e4
         if amount_e4 <= 0:

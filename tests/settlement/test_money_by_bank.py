@@ -302,6 +302,56 @@ async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_de
     assert await desk.owed_on_chain() == 0
 
 
+async def signs_by_itself(desk: Desk) -> None:
+    """Have the MSP keep its key, so that its discharges get a number and wait."""
+    async with desk.here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(MSP)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
+        await unit.commit()
+
+
+async def test_what_came_back_while_its_discharge_waits_for_a_signature_is_not_discharged(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await signs_by_itself(desk)
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    await desk.here.follow()
+    (waiting,) = await desk.rows(DISCHARGE)
+
+    await desk.arrives(entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04"))
+
+    assert (waiting.state, waiting.number) == (DischargeState.OPEN, 0)
+    assert await desk.rows(DISCHARGE) == []
+    assert (await desk.payout()).discharged_e4 == 0
+
+
+async def test_a_discharge_that_is_queued_while_its_money_comes_back_stays(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    back = entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04")
+
+    async with desk.here.world.ports.units.begin() as unit:
+        (row,) = await unit.table(DISCHARGE).select()
+        await unit.table(DISCHARGE).put(replace(row, state=DischargeState.SENDING, number=0))
+        returning = asyncio.create_task(desk.arrives(back))
+        for _ in range(100):
+            await asyncio.sleep(0)  # turns of the loop, until the return waits for the row
+        await unit.commit()
+    await returning
+
+    (row,) = await desk.rows(DISCHARGE)
+    assert row.state is DischargeState.SENDING
+    assert (await desk.payout()).discharged_e4 == 1_000_000
+
+
 async def test_without_an_account_nothing_goes_out(memory_desk: Desk) -> None:
     await memory_desk.charge("s1", 1_000_000)
     await memory_desk.settle()
