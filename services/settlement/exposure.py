@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, TypeVar
 
-from emobility.domain.banking.payout import CENT_E4
 from emobility.domain.exposure import aged, limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
@@ -24,7 +23,7 @@ from services.settlement.money_records import (
     PayableRecord,
     PayoutRecord,
 )
-from services.settlement.records import AGREEMENT, LEAF, STATEMENT, PairAgreement, StatementState
+from services.settlement.records import AGREEMENT, LEAF, PARTY, STATEMENT, PairAgreement, StatementState
 
 R = TypeVar("R")
 SIDES: Final = ("cpo_id", "emsp_id")
@@ -91,7 +90,9 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
     payables = await rows_of(unit, PAYABLE, where)
     payouts = {each.end_to_end_id: each for each in await rows_of(unit, PAYOUT, where)}
     guarantees = await rows_of(unit, GUARANTEE, {"cpo_id": pair.cpo_id, "emsp_id": pair.emsp_id})
-    ages = aged(_open_amounts(payables, payouts), today)
+    payee = await unit.table(PARTY).get(pair.cpo_id)
+    is_payee_here = payee is not None and payee.is_hosted
+    ages = aged(_open_amounts(payables, payouts, as_payee=is_payee_here), today)
     return PairExposure(
         cpo_id=pair.cpo_id,
         emsp_id=pair.emsp_id,
@@ -107,12 +108,14 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
     )
 
 
-def _open_amounts(payables: Iterable[PayableRecord], payouts: dict[str, PayoutRecord]) -> list[tuple[date, int]]:
+def _open_amounts(
+    payables: Iterable[PayableRecord], payouts: dict[str, PayoutRecord], *, as_payee: bool
+) -> list[tuple[date, int]]:
     """Return what is owed and since when; what was paid of a payment lowers its oldest statements first.
 
     The residue below a cent counts with its statement, so that the sum is what is owed to the last ten-thousandth.
     """
-    paid_e4 = {name: net_paid_e4(payout) for name, payout in payouts.items()}
+    paid_e4 = {name: payout.net_paid_e4(as_payee=as_payee) for name, payout in payouts.items()}
     found = []
     for each in payables:
         if each.is_prepaid:
@@ -126,11 +129,6 @@ def _open_amounts(payables: Iterable[PayableRecord], payouts: dict[str, PayoutRe
             open_e4 -= used_e4
         found.append((each.due_on, open_e4))
     return found
-
-
-def net_paid_e4(payout: PayoutRecord) -> int:
-    """Return what of a payment's charges is paid, as far as either bank knows, in ten-thousandths."""
-    return min(max(payout.arrived_cents, payout.sent_cents), payout.net_cents) * CENT_E4
 
 
 def _bears(guarantee: GuaranteeRecord, currency: str, today: date) -> bool:

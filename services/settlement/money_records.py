@@ -10,7 +10,7 @@ from typing import Final
 
 from emobility.domain.agreement import TaxRegime
 from emobility.domain.banking.matching import BankEntry, Outcome
-from emobility.domain.banking.payout import Payable
+from emobility.domain.banking.payout import CENT_E4, Payable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.stores import TableSpec
 from emobility.protocols.iso20022.pain import MandateScheme
@@ -131,6 +131,14 @@ class PayoutRecord:
     def cents(self) -> int:
         """What the bank is to move."""
         return self.net_cents + self.vat_cents
+
+    def net_paid_e4(self, *, as_payee: bool) -> int:
+        """Return what of the charges is paid as the payee's bank says, or the payer's: they come before the VAT.
+
+        Where the payee's books are here its bank decides, or a payer could pay by a file of its own alone.
+        """
+        moved_cents = self.arrived_cents if as_payee else self.sent_cents
+        return min(moved_cents, self.net_cents) * CENT_E4
 
 
 class BankFileKind(StrEnum):

@@ -179,7 +179,7 @@ class Payouts:
         orders, paid = list[BankOrder](), list[PayoutRecord]()
         for each in waiting:
             payout = await unit.table(PAYOUT).get_for_update(each.cpo_id, each.end_to_end_id)
-            if payout is None or payout.exported_in is not None or max(payout.arrived_cents, payout.sent_cents):
+            if payout is None or payout.exported_in is not None or _moved_cents(payout, kind):
                 continue
             order = await _order(unit, payout, kind)
             if order is not None and len(orders) < ORDERS_MAX:
@@ -303,7 +303,7 @@ class Payouts:
         payee = await unit.table(PARTY).get(payout.cpo_id)
         is_payee_here = payee is not None and payee.is_hosted
         if is_payee or not is_payee_here:
-            paid_e4 = _net_paid_e4(payout, is_payee=is_payee) - _net_paid_e4(before, is_payee=is_payee)
+            paid_e4 = payout.net_paid_e4(as_payee=is_payee) - before.net_paid_e4(as_payee=is_payee)
             if paid_e4:
                 unit.emit(fact(_booked(payout, paid_e4, entry, now), party_id.code, entry.entry_id, at=now))
             payout = await self._discharged(unit, payout, entry, is_payee=is_payee)
@@ -313,7 +313,7 @@ class Payouts:
         self, unit: UnitOfWork, payout: PayoutRecord, entry: BankEntry, *, is_payee: bool
     ) -> PayoutRecord:
         """Have the chain told what is paid, no more and no less; what it was told stays told, whatever comes back."""
-        paid_e4 = _net_paid_e4(payout, is_payee=is_payee)
+        paid_e4 = payout.net_paid_e4(as_payee=is_payee)
         waiting = await unit.table(DISCHARGE).select(
             {"cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id, "state": DischargeState.OPEN}
         )
@@ -380,18 +380,19 @@ async def _awaited(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId, en
     )
 
 
+def _moved_cents(payout: PayoutRecord, kind: BankFileKind) -> int:
+    """Return what keeps a payment out of a bank file: what has moved, and who collects believes its own bank alone."""
+    if kind is BankFileKind.DIRECT_DEBITS:
+        return payout.arrived_cents
+    return max(payout.arrived_cents, payout.sent_cents)
+
+
 async def _excess_cents(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId) -> int:
     """Return what moved on a company's account beyond a payment, less what of it was returned."""
     of_payment = {"party_id": party_id, "cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id}
     beyond = (Outcome.OVERPAID, Outcome.DUPLICATE, Outcome.RETURNED)
     rows = await rows_of(unit, BANK_ENTRY, of_payment | {"outcome": beyond})
     return max(0, sum(-row.excess_cents if row.outcome is Outcome.RETURNED else row.excess_cents for row in rows))
-
-
-def _net_paid_e4(payout: PayoutRecord, *, is_payee: bool) -> int:
-    """Return what of the charges is paid: they come before the VAT."""
-    moved = payout.arrived_cents if is_payee else payout.sent_cents
-    return min(moved, payout.net_cents) * CENT_E4
 
 
 def _booked(payout: PayoutRecord, amount_e4: int, entry: BankEntry, now: datetime) -> PaymentBooked:

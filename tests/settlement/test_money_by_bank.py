@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -216,6 +217,42 @@ async def test_ages_and_limits_show_what_is_open(memory_desk: Desk) -> None:
     assert exposure.ages["31-60"] == exposure.owed_e4 == 600_049
     assert (exposure.unsettled_e4, exposure.limit_e4) == (30_000, 10_000_000)
     assert exposure.shown()["free_e4"] == 10_000_000 - 630_049
+
+
+async def sent(desk: Desk, name: str, amount: str, reference: str, **changed: Any) -> dict[str, int]:
+    """Have the MSP's bank say that money left it, or with a reason that it came back."""
+    way = "CRDT" if "reason" in changed else "DBIT"
+    left = entry(name, amount, reference=reference, on=TODAY, way=way, **changed)
+    return (await desk.payouts.take_file(MSP, camt([left], iban=ZON.iban))).outcomes
+
+
+async def test_what_a_payer_says_it_sent_lowers_nothing_where_the_payee_keeps_its_books_here(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+
+    outcome = await sent(desk, name, "121.00", "Z-1")
+
+    assert outcome == {"MATCHED": 1}
+    assert (await desk.exposure()).owed_e4 == 1_000_000
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    assert (await desk.exposure()).owed_e4 == 0
+
+
+async def test_what_a_payer_says_it_sent_keeps_nobody_from_collecting(memory_desk: Desk) -> None:
+    desk = memory_desk
+    mandate = Mandate(mandate_id="M-1", signed_on=TODAY, scheme=MandateScheme.B2B, creditor_id="NL98ZZZ1")
+    await desk.payouts.enter_mandate(MSP, CPO, mandate)
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    (payable,) = await desk.rows(PAYABLE)
+    await sent(desk, payable.end_to_end_id, "121.00", "Z-1")
+
+    export = await desk.export(CPO, BankFileKind.DIRECT_DEBITS)
+
+    assert export.cents == 12_100
 
 
 async def test_a_prefunded_pair_owes_the_bank_no_more_than_the_tax() -> None:
