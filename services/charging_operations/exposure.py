@@ -97,7 +97,7 @@ class ExposureDesk:
         agreement = await self._bounded(unit, record)
         if agreement is None:
             return record
-        row = await self._locked(unit, record.party_id, agreement)
+        row = await self._locked(unit, record.party_id, agreement.emsp_id, agreement.currency)
         exposure, limit_e4 = row.exposure, agreement.credit_limit_e4
         if not exposure.bears(exposure.estimate_e4, limit_e4):
             exposure = await self._without_lapsed(unit, row)
@@ -116,7 +116,7 @@ class ExposureDesk:
         agreement = await self._bounded(unit, record)
         if agreement is None or await unit.table(RESERVATION).get(record.party_id, record.authorization_id) is not None:
             return
-        row = await self._locked(unit, record.party_id, agreement)
+        row = await self._locked(unit, record.party_id, agreement.emsp_id, agreement.currency)
         amount_e4 = row.exposure.estimate_e4
         await unit.table(RESERVATION).insert(
             ExposureReservation(
@@ -141,13 +141,11 @@ class ExposureDesk:
             return None
         return agreement if agreement.settlement_mode in BOUNDED_MODES else None
 
-    async def _locked(self, unit: UnitOfWork, party_id: PartyId, agreement: RoamingAgreement) -> ExposureRecord:
-        key = party_id, agreement.emsp_id, agreement.currency
+    async def _locked(self, unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, currency: str) -> ExposureRecord:
+        key = party_id, emsp_id, currency
         row = await unit.table(EXPOSURE).get_for_update(*key)
         if row is None:
-            row = ExposureRecord(
-                party_id=party_id, emsp_id=agreement.emsp_id, currency=agreement.currency, exposure=Exposure()
-            )
+            row = ExposureRecord(party_id=party_id, emsp_id=emsp_id, currency=currency, exposure=Exposure())
             with suppress(RecordExists):
                 await unit.table(EXPOSURE).insert(row)
             row = await unit.table(EXPOSURE).get_for_update(*key)
@@ -206,9 +204,7 @@ class ExposureDesk:
         self, unit: UnitOfWork, key: tuple[PartyId, PartyId, str], change: Exposure, sessions: Sequence[str]
     ) -> None:
         cpo_id, emsp_id, currency = key
-        row = await unit.table(EXPOSURE).get_for_update(*key)
-        if row is None:
-            row = ExposureRecord(party_id=cpo_id, emsp_id=emsp_id, currency=currency, exposure=Exposure())
+        row = await self._locked(unit, cpo_id, emsp_id, currency)
         if sessions and row.exposure.reserved_e4:
             of_sessions = await unit.table(SESSION).select({"party_id": cpo_id, "session_id": tuple(sessions)})
             decisions = tuple(session.authorization_id for session in of_sessions if session.emsp_id == emsp_id)

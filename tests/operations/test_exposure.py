@@ -10,7 +10,7 @@ import pytest
 
 from emobility.domain.agreement import SettlementMode
 from emobility.events.banking import PaymentBooked
-from emobility.events.event import Envelope
+from emobility.events.event import Envelope, Event, LoggedEvent
 from emobility.ports.authorizer import AuthorizationStatus
 from services.charging_operations.exposure import EXPOSURE, RESERVATION
 from services.charging_operations.records import AUTHORIZATION
@@ -34,8 +34,8 @@ async def shown(here: World) -> dict[str, Any]:
     return dict(found)
 
 
-async def paid(here: World, amount_e4: int) -> None:
-    event = PaymentBooked(
+def booked(amount_e4: int) -> PaymentBooked:
+    return PaymentBooked(
         cpo_id=CPO,
         emsp_id=EMSP,
         agreement_id="TNM-EMP",
@@ -47,10 +47,22 @@ async def paid(here: World, amount_e4: int) -> None:
         booked_on=date(2022, 3, 28),
         seen_at=START,
     )
+
+
+def logged(event: Event, event_id: str) -> LoggedEvent:
+    envelope = Envelope(event=event, event_id=event_id, correlation_id="c", recorded_at=START)
+    return LoggedEvent(topic=event.topic, partition=0, offset=0, envelope=envelope)
+
+
+async def told(here: World, event: Event, event_id: str) -> None:
     async with here.ports.units.begin() as unit:
-        unit.emit(Envelope(event=event, event_id=f"paid-{amount_e4}", correlation_id="c", recorded_at=START))
+        unit.emit(logged(event, event_id).envelope)
         await unit.commit()
     await here.settle()
+
+
+async def paid(here: World, amount_e4: int) -> None:
+    await told(here, booked(amount_e4), f"paid-{amount_e4}")
 
 
 @pytest.mark.parametrize("mode", [SettlementMode.CREDIT_LINE, SettlementMode.GUARANTEE])
@@ -99,6 +111,21 @@ async def test_what_came_back_is_open_again() -> None:
 
         (row,) = await here.rows(EXPOSURE)
         assert row.exposure.open_e4 == -150_000
+
+
+async def test_of_a_pairs_first_changes_none_is_lost_though_two_come_at_once() -> None:
+    async with open_for_business() as here:
+
+        async def follow(amount_e4: int) -> None:
+            async with here.ports.units.begin() as unit:
+                await here.operations.exposure.handle(unit, [logged(booked(amount_e4), f"paid-{amount_e4}")])
+                await asyncio.sleep(0)
+                await unit.commit()
+
+        await asyncio.gather(follow(100_000), follow(20_000))
+
+        (row,) = await here.rows(EXPOSURE)
+        assert row.exposure.paid_e4 == 120_000
 
 
 async def test_what_nobody_used_is_free_again() -> None:
