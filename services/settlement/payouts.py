@@ -13,7 +13,7 @@ from typing import Final
 
 from emobility.domain.banking.account import BankAccount
 from emobility.domain.banking.matching import Awaited, BankEntry, Match, Outcome, match
-from emobility.domain.banking.payout import CENT_E4, payout_of
+from emobility.domain.banking.payout import payout_of
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.banking import PaymentBooked

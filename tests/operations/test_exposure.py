@@ -11,6 +11,7 @@ import pytest
 from emobility.domain.agreement import SettlementMode
 from emobility.events.banking import PaymentBooked
 from emobility.events.event import Envelope, Event, LoggedEvent
+from emobility.events.settlement import StatementFinal, StatementName
 from emobility.ports.authorizer import AuthorizationStatus
 from services.charging_operations.exposure import EXPOSURE, RESERVATION
 from services.charging_operations.records import AUTHORIZATION
@@ -61,6 +62,26 @@ async def told(here: World, event: Event, event_id: str) -> None:
     await here.settle()
 
 
+def final(*, version: int, due_e4: int, credit_e4: int = 0) -> StatementFinal:
+    return StatementFinal(
+        statement=StatementName(cpo_id=CPO, agreement_id="TNM-EMP", version=version, sequence=1),
+        emsp_id=EMSP,
+        currency="EUR",
+        statement_hash=bytes(32),
+        due_e4=due_e4,
+        credit_e4=credit_e4,
+        count=1,
+        chain_id=1,
+        book=bytes(20),
+        batch_id=bytes(32),
+        position=0,
+        transaction=bytes(32),
+        block_number=1,
+        block_hash=bytes(32),
+        final_at=START,
+    )
+
+
 async def paid(here: World, amount_e4: int) -> None:
     await told(here, booked(amount_e4), f"paid-{amount_e4}")
 
@@ -101,6 +122,37 @@ async def test_a_charge_is_reserved_until_it_is_billed_and_billed_until_it_is_pa
         assert billed["open_e4"] == billed["billed_e4"] > 0
         assert (await shown(here))["open_e4"] == 0
         assert await here.rows(RESERVATION) == []
+
+
+@pytest.mark.parametrize("mode", [SettlementMode.PREFUNDED, SettlementMode.CONFIDENTIAL])
+async def test_what_a_vault_pays_is_paid_when_its_statement_is_final(mode: SettlementMode) -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 0, mode)
+        await here.report(await here.started(card="04000001"), here.ended())
+        billed = await shown(here)
+        await told(here, final(version=2, due_e4=billed["billed_e4"] + 10_000, credit_e4=10_000), "final-1")
+
+        assert billed["billed_e4"] > 0
+        assert (await shown(here))["open_e4"] == 0
+
+
+async def test_what_is_owed_until_a_bank_pays_it_is_not_paid_by_its_statement() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4)
+        await here.report(await here.started(card="04000001"), here.ended())
+        billed = await shown(here)
+        await told(here, final(version=2, due_e4=billed["billed_e4"]), "final-1")
+
+        assert (await shown(here))["open_e4"] == billed["billed_e4"] > 0
+
+
+async def test_what_a_pair_settles_elsewhere_is_not_counted() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 0, SettlementMode.OFF_CHAIN)
+        await here.report(await here.started(card="04000001"), here.ended())
+
+        assert len(await here.cdrs()) == 1
+        assert (await shown(here))["open_e4"] == 0
 
 
 async def test_what_came_back_is_open_again() -> None:
