@@ -156,6 +156,29 @@ def test_the_same_entry_in_notification_and_statement_is_one() -> None:
     assert said_once.entries[0].entry_id == said_again.entries[0].entry_id
 
 
+@pytest.mark.parametrize("reference", ["<AcctSvcrRef>B-1</AcctSvcrRef>", ""])
+def test_an_entrys_place_in_its_file_is_not_its_name(reference: str) -> None:
+    """A notification's first entry stands elsewhere in the statement, there named where its transaction is told."""
+    named = "<AcctSvcrRef>B-1</AcctSvcrRef>"
+    whole = entry("WR1", "27.78", reference="B-1")
+    notified = whole.replace("<Ntry>", "<Ntry><NtryRef>1</NtryRef>").replace(named, reference)
+    stated = whole.replace("<Ntry>", "<Ntry><NtryRef>7</NtryRef>").replace(named, "")
+    stated = stated.replace("<Refs>", f"<Refs>{reference}")
+
+    told, told_again = (
+        read_camt(camt([each], namespace=namespace)) for each, namespace in ((notified, CAMT_054), (stated, CAMT_053))
+    )
+
+    assert told.entries[0].entry_id == told_again.entries[0].entry_id
+
+
+@pytest.mark.parametrize(("said", "is_return"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_a_reversal_is_a_return(said: str, is_return: bool) -> None:
+    reversal = entry("WR1", "5.00", reference="B-1").replace("<Sts>", f"<RvslInd>{said}</RvslInd><Sts>")
+
+    assert read_camt(camt([reversal])).entries[0].is_return is is_return
+
+
 def test_a_bank_that_counts_anew_in_each_statement_loses_no_payment() -> None:
     november, december = (
         read_camt(camt([entry("WR1", "27.78", reference="1", on=day)])).entries[0]
