@@ -259,7 +259,7 @@ class Payouts:
             booked_cents=found.booked_cents,
             excess_cents=found.excess_cents,
             cpo_id=None if payout is None else payout.cpo_id,
-            end_to_end_id=entry.end_to_end_id,
+            end_to_end_id=entry.end_to_end_id if payout is None else payout.end_to_end_id,
             entry=entry,
             message_id=message_id,
             imported_at=self._ports.clock.now(),
@@ -279,7 +279,9 @@ class Payouts:
         for side in ("cpo_id", "emsp_id"):
             for found in await unit.table(PAYOUT).select({side: party_id, "end_to_end_id": name}):
                 return await unit.table(PAYOUT).get_for_update(found.cpo_id, found.end_to_end_id)
-            for last in await unit.table(PAYABLE).select({side: party_id, "end_to_end_id": name, "paid_by": None}):
+            for last in await unit.table(PAYABLE).select({side: party_id, "end_to_end_id": name}):
+                if last.paid_by is not None:  # its invoice bears its own name, from before the payment was made up
+                    return await unit.table(PAYOUT).get_for_update(last.cpo_id, last.paid_by)
                 of_agreement = await unit.table(PAYABLE).select(
                     {
                         "cpo_id": last.cpo_id,

@@ -182,6 +182,26 @@ async def test_a_payment_that_the_payer_made_by_itself_is_recognised(memory_desk
         await desk.export()
 
 
+async def test_invoices_paid_by_their_own_references_are_recognised_in_one_payment(memory_desk: Desk) -> None:
+    desk = memory_desk
+    for name in ("s1", "s2"):
+        await desk.charge(name, 1_000_000)
+        await desk.settle()
+    first, second = sorted(await desk.rows(PAYABLE), key=lambda row: row.sequence)
+    await desk.export()
+
+    outcomes = [
+        await desk.arrives(entry(each.end_to_end_id, "121.00", reference=each.end_to_end_id[:9], on=TODAY))
+        for each in (first, second)
+    ]
+
+    assert outcomes == [{"PARTIAL": 1}, {"MATCHED": 1}]
+    assert (await desk.payout()).arrived_cents == 24_200
+    rows = await desk.rows(BANK_ENTRY)
+    assert {row.end_to_end_id for row in rows} == {second.end_to_end_id}
+    assert {row.entry.end_to_end_id for row in rows} == {first.end_to_end_id, second.end_to_end_id}
+
+
 async def test_what_was_credited_lowers_the_next_payment(memory_desk: Desk) -> None:
     desk = memory_desk
     await desk.charge("s1", 1_000_000)
