@@ -166,8 +166,8 @@ class BankExportRecord:
 class BankEntryRecord:
     """An entry of a company's account, booked once, and what it is (`domain/banking/matching`).
 
-    `end_to_end_id`: of the payment it belongs to; what the bank said is in `entry`. `is_open`: it waits in the work list;
-    `resolution` says what somebody made of it.
+    `end_to_end_id`: of the payment it belongs to; what the bank said is in `entry`. `is_open`: it waits in the work
+    list; `resolution` says what somebody made of it.
     """
 
     party_id: PartyId
