@@ -330,6 +330,32 @@ async def test_a_collection_that_came_back_in_time_is_never_discharged(memory_de
     assert (await desk.exposure()).ages["61-90"] == 1_000_000
 
 
+async def test_of_a_payment_above_what_the_book_says_is_owed_the_rest_waits(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 600_000)
+    await desk.charge("s2", 400_000)
+    await desk.settle()
+    await desk.export()
+    await desk.charge("s2-back", -400_000)
+    await desk.settle()
+    owed = await desk.owed_on_chain()
+
+    await desk.arrives(entry((await desk.payout()).end_to_end_id, "121.00", reference="B-1", on=TODAY))
+    await desk.here.follow()
+
+    first, rest = sorted(await desk.rows(DISCHARGE), key=lambda row: row.discharge_id)
+    assert (owed, await desk.owed_on_chain()) == (600_000, 0)
+    assert (first.state, first.amount_e4) == (DischargeState.FINAL, 600_000)
+    assert (rest.state, rest.amount_e4, rest.number) == (DischargeState.OPEN, 400_000, None)
+    assert "0 e4 are owed" in (rest.waiting or "")
+    await desk.charge("s3", 500_000)
+    await desk.settle()
+    await desk.here.follow()
+    assert await desk.owed_on_chain() == 100_000
+    assert {row.state for row in await desk.rows(DISCHARGE)} == {DischargeState.FINAL}
+    assert (await desk.payout()).discharged_e4 == 1_000_000
+
+
 async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_desk: Desk) -> None:
     desk = memory_desk
     async with desk.here.world.ports.units.begin() as unit:
