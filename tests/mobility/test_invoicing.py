@@ -132,7 +132,28 @@ async def test_a_bill_that_the_table_would_tax_otherwise_waits(selling: World) -
     outcome = await run(selling)
 
     assert outcome["numbers"] == []
-    assert "bears" in outcome["waiting"][driver_id]
+    assert "bears" in outcome["waiting"][f"{driver_id}/EUR"]
+
+
+async def test_a_credit_note_that_can_not_be_made_holds_up_no_invoice(selling: World) -> None:
+    driver_id = await selling.enrol()
+    first = await charged(selling, "S1")
+    selling.clock.step_to(NEXT_MONTH)
+    await run(selling)
+    await withdrawn(selling, first)
+    await charged(selling, "S2")
+    async with selling.ports.units.begin() as unit:
+        (bill,) = [each for each in await unit.table(BILL).select() if each.credited_incl_e4]
+        lines = tuple(replace(line, vat_percent="9") for line in bill.lines)
+        await unit.table(BILL).put(replace(bill, lines=lines))
+        await unit.commit()
+    selling.clock.step_by(timedelta(days=31))
+
+    outcome = await run(selling, "2022-04")
+
+    assert outcome["numbers"] == ["NL-EMA-R2022-000002"]
+    assert [row.number for row in await documents(selling)] == ["NL-EMA-R2022-000001", "NL-EMA-R2022-000002"]
+    assert "bears" in outcome["waiting"][f"{driver_id}/EUR"]
 
 
 async def test_without_a_seller_and_for_no_month_there_is_no_invoice(memory_world: Any) -> None:
