@@ -341,12 +341,23 @@ def span_of(month: str, time_zone: str) -> tuple[datetime, datetime]:
 
 
 def apportioned(total_cents: int, shares_e4: Sequence[int]) -> list[int]:
-    """Split cents by exact shares so that they add up: what is left goes to the largest parts of a cent first."""
+    """Split cents by exact shares so that they add up: what is left goes to the largest parts of a cent first.
+
+    What is too much is taken off the smallest parts first, and off no share that has nothing (EN 16931, BR-27).
+    """
+    assert shares_e4, f"{total_cents} cents have nobody to bear them"
     cents = [share // CENT_E4 for share in shares_e4]
     left = total_cents - sum(cents)
     by_rest = sorted(range(len(cents)), key=lambda at: (-(shares_e4[at] % CENT_E4), at))
-    for at in range(abs(left)):
-        cents[by_rest[at % len(cents)] if left > 0 else by_rest[-1 - at % len(cents)]] += 1 if left > 0 else -1
+    while left > 0:
+        for at in by_rest[:left]:
+            cents[at] += 1
+            left -= 1
+    while left < 0:
+        bearing = [at for at in reversed(by_rest) if cents[at] > 0 or total_cents < 0]
+        for at in bearing[:-left]:
+            cents[at] -= 1
+            left += 1
     return cents
 
 
