@@ -1,4 +1,4 @@
-"""A payment that failed blocks its driver's tokens, everywhere, until it is paid; paying unblocks them.
+"""A payment that failed blocks its driver's tokens, new ones too, until it is paid; paying unblocks them.
 
 Follows what payments came to (topic `retail`), and decides by the orders as they stand then, so what comes late or
 twice changes nothing. A token that its operator touched meanwhile is left as the operator wants it.

@@ -217,6 +217,21 @@ async def test_paying_unblocks_tokens_though_time_passes_at_each_look_at_the_clo
     assert await blocked(memory_world) == [True, True]
 
 
+async def test_a_token_that_is_issued_while_a_payment_is_open_waits_for_it_with_the_others(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world, "S1")
+    memory_world.clock.step_by(timedelta(minutes=1))
+    await memory_world.call("POST", f"/{MSP}/drivers/{driver_id}/tokens", {"uid": "04FFFFFF"})
+    await memory_world.quiet()
+    entered = await blocked(memory_world), memory_world.cpo.tokens["04FFFFFF"].valid
+    await memory_world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": SandboxCard.GOOD.value})
+    await memory_world.quiet()
+
+    assert entered == ([False, False, False], False)
+    assert await blocked(memory_world) == [True, True, True]
+    assert memory_world.cpo.tokens["04FFFFFF"].valid
+
+
 async def test_a_token_that_its_operator_blocked_stays_blocked(memory_world: Any) -> None:
     driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
     await charged(memory_world, "S1")
