@@ -108,7 +108,7 @@ class PayoutRecord:
         arrived_cents: On the CPO's account, returns taken off.
         sent_cents: From the MSP's account, returns taken off.
         discharged_e4: Of the net, in discharges that both sides sign.
-        exported_in: Message of the bank file that it went out in.
+        exported_in: Message of the bank file that it went out in; None: in none, or it came back and goes out again.
     """
 
     cpo_id: PartyId

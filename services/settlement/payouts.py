@@ -135,6 +135,7 @@ class Payouts:
         Raises:
             NoBankAccount: the company has none. Partners that have none are left out, and wait.
             NothingToPay: nobody's turn has come.
+            RecordExists: another file was made meanwhile, or is being made.
         """
         async with self._ports.units.begin() as unit:
             account = await _account(unit, party_id, currency)
@@ -156,7 +157,7 @@ class Payouts:
                 document=_document(kind, orders, account, message_id=message_id, made_at=now, on=on),
                 made_at=now,
             )
-            # Two exports at once would take the same number: the second one starts over.
+            # Two exports at once would take the same number: the second one is refused, and whoever asked asks again.
             await unit.table(BANK_EXPORT).insert(record)
             for payout in paid:
                 await unit.table(PAYOUT).put(replace(payout, exported_in=message_id))
@@ -302,6 +303,8 @@ class Payouts:
         moved = "arrived_cents" if is_payee else "sent_cents"
         before = payout
         payout = replace(payout, last_booked_at=now, **{moved: getattr(payout, moved) + found.booked_cents})
+        if found.outcome is Outcome.RETURNED and not getattr(payout, moved):
+            payout = await self._again(unit, party_id, payout)
         payee = await unit.table(PARTY).get(payout.cpo_id)
         is_payee_here = payee is not None and payee.is_hosted
         if is_payee or not is_payee_here:
@@ -310,6 +313,12 @@ class Payouts:
                 unit.emit(fact(_booked(payout, paid_e4, entry, now), party_id.code, entry.entry_id, at=now))
             payout = await self._discharged(unit, payout, entry, is_payee=is_payee)
         await unit.table(PAYOUT).put(payout)
+
+    async def _again(self, unit: UnitOfWork, party_id: PartyId, payout: PayoutRecord) -> PayoutRecord:
+        """Let what came back whole go out once more, where it went out in a file of the company whose bank says so."""
+        if payout.exported_in is None or await unit.table(BANK_EXPORT).get(party_id, payout.exported_in) is None:
+            return payout
+        return replace(payout, exported_in=None)
 
     async def _discharged(
         self, unit: UnitOfWork, payout: PayoutRecord, entry: BankEntry, *, is_payee: bool

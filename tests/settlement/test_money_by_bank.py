@@ -356,6 +356,26 @@ async def test_of_a_payment_above_what_the_book_says_is_owed_the_rest_waits(memo
     assert (await desk.payout()).discharged_e4 == 1_000_000
 
 
+async def test_what_came_back_to_who_paid_it_goes_out_again(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    await desk.arrives(entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04"))
+    with pytest.raises(NothingToPay):
+        await desk.export()  # what the payee says makes nobody pay twice
+
+    await sent(desk, name, "121.00", "Z-1")
+    await sent(desk, name, "121.00", "Z-2", reason="AC04")
+
+    assert (await desk.export()).cents == 12_100
+    await sent(desk, name, "121.00", "Z-3", reason="AC04")  # the same, told again: the new file is under way
+    with pytest.raises(NothingToPay):
+        await desk.export()
+
+
 async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_desk: Desk) -> None:
     desk = memory_desk
     async with desk.here.world.ports.units.begin() as unit:
