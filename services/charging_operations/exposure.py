@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, SettlementMode, agreement_in_force
@@ -60,7 +59,6 @@ class ExposureReservation:
     emsp_id: PartyId
     currency: str
     amount_e4: int
-    reserved_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +124,6 @@ class ExposureDesk:
                 emsp_id=row.emsp_id,
                 currency=row.currency,
                 amount_e4=amount_e4,
-                reserved_at=self.office.now(),
             )
         )
         raised = replace(row.exposure, reserved_e4=row.exposure.reserved_e4 + amount_e4)

@@ -42,20 +42,6 @@ class MandateRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuaranteeRecord:
-    """What a guarantor bears for an MSP towards a CPO, in ten-thousandths of `currency`, until the end of a day."""
-
-    cpo_id: PartyId
-    guarantee_id: str
-    emsp_id: PartyId
-    guarantor: str
-    currency: str
-    amount_e4: int
-    valid_until: date
-    entered_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PayableRecord:
     """A final statement as it is invoiced and paid, in cents of `currency`; below zero it is a credit.
 
@@ -124,7 +110,6 @@ class PayoutRecord:
     arrived_cents: int = 0
     sent_cents: int = 0
     discharged_e4: int = 0
-    last_booked_at: datetime | None = None
     exported_in: str | None = None
 
     @property
@@ -221,7 +206,6 @@ class DischargeRecord:
 
 ACCOUNT: Final = TableSpec(name="settlement_bank_account", record=AccountRecord, key=("party_id", "currency"))
 MANDATE: Final = TableSpec(name="settlement_mandate", record=MandateRecord, key=("cpo_id", "emsp_id"))
-GUARANTEE: Final = TableSpec(name="settlement_guarantee", record=GuaranteeRecord, key=("cpo_id", "guarantee_id"))
 PAYABLE: Final = TableSpec(
     name="settlement_payable", record=PayableRecord, key=("cpo_id", "agreement_id", "version", "sequence")
 )

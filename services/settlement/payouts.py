@@ -303,7 +303,7 @@ class Payouts:
         is_payee = party_id == payout.cpo_id
         moved = "arrived_cents" if is_payee else "sent_cents"
         before = payout
-        payout = replace(payout, last_booked_at=now, **{moved: getattr(payout, moved) + found.booked_cents})
+        payout = replace(payout, **{moved: getattr(payout, moved) + found.booked_cents})
         if found.outcome is Outcome.RETURNED and not getattr(payout, moved):
             payout = await self._again(unit, party_id, payout)
         payee = await unit.table(PARTY).get(payout.cpo_id)
