@@ -242,6 +242,11 @@ class Confidential:
             for number, net_e4 in party_nets(each.pair for each in chosen).items()
         ]
         async with self._ports.units.begin() as unit:
+            for each in chosen:
+                sealed = await unit.table(SEALED_STATEMENT).get_for_update(*key_of_sealed(each.sealed))
+                statement = await unit.table(STATEMENT).get_for_update(*key_of_sealed(each.sealed))
+                if (sealed, statement) != (each.sealed, each.statement):
+                    return 0  # while the chain was asked, another process batched it
             await unit.table(CONFIDENTIAL_BATCH).insert(batch)
             await unit.table(PARTY_NET).put_all(nets)
             for each in chosen:
@@ -345,7 +350,7 @@ class Confidential:
             return steps + await self._abandon(batch, failed, "not all signed in time")
         async with self._ports.units.begin() as unit:
             waiting = f"the signature of {', '.join(str(each.party_id) for each in absent)} under its net"
-            if batch.waiting != waiting:
+            if batch.waiting != waiting and await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id) == batch:
                 await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=waiting))
                 await unit.commit()
         return steps
@@ -366,6 +371,8 @@ class Confidential:
             signer = self._access.signer_of(net.party_id)
             signature = await signer.sign_digest(digest_of_net(batch, net))
             async with self._ports.units.begin() as unit:
+                if await unit.table(PARTY_NET).get_for_update(net.batch_id, net.party_id) != net:
+                    continue  # another process signed it, or left the batch
                 await unit.table(PARTY_NET).put(replace(net, signature=signature, signer=signer.address))
                 await unit.commit()
             signed += 1

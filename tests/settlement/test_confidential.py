@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from emobility.adapters.chain_signing import LocalChainSigner
+from emobility.domain.batch import contracts
 from emobility.domain.batch.confidential import (
     Amounts,
     ConfidentialBook,
@@ -47,6 +48,24 @@ class RacingChain:
     async def estimate_gas(self, account: bytes, to: bytes | None, calldata: bytes) -> int:
         await self._hidden.leave(MSP, 35_000)
         return await self._chain.estimate_gas(account, to, calldata)
+
+
+class SlowChain:
+    """A chain that takes so long to tell a nonce that another process goes all the way meanwhile."""
+
+    def __init__(self, hidden: Hidden) -> None:
+        self._hidden = hidden
+        self._chain = hidden.here.chain.chain
+        self._has_answered = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chain, name)
+
+    async def call(self, to: bytes, calldata: bytes) -> bytes:
+        if calldata.startswith(contracts.NONCE_OF.selector) and not self._has_answered:
+            self._has_answered = True
+            await self._hidden.follow()
+        return await self._chain.call(to, calldata)
 
 
 @pytest.fixture
@@ -130,6 +149,19 @@ async def test_cover_that_goes_after_the_signatures_has_the_batch_made_again_wit
     batches = await hidden.batches()
     assert [each.state for each in batches] == [ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL]
     assert await hidden.waiting() == {(CPO, MSP): "cover: the payer's is short"}
+
+
+async def test_a_process_that_another_overtook_batches_nothing_twice(hidden: Hidden) -> None:
+    await hidden.open()
+    await hidden.charge()
+    overtaken = Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=SlowChain(hidden)))
+
+    await overtaken.advance()
+    await hidden.follow()
+
+    assert await hidden.states() == {StatementState.FINAL}
+    assert len(await hidden.batches()) == 1
+    assert await hidden.balances() == NETS
 
 
 class Outsider:
