@@ -46,6 +46,7 @@ from services.settlement.confidential_batches import (
     net_of_statements,
     nets_of,
     note_waiting,
+    out_of_turn,
     sealed_in,
     sealed_statement,
     settle_call,
@@ -150,10 +151,12 @@ class Confidential:
         return sum([await self._seal(book, each) for each in closed])
 
     async def _seal(self, book: ConfidentialBookRecord, record: StatementRecord) -> int:
-        """Seal a statement and sign it for those hosted here, once."""
+        """Seal a statement and sign it for those hosted here, once, when the one before it is final."""
         async with self._ports.units.begin() as unit:
             if not await is_confidential(unit, record) or await unit.table(SEALED_STATEMENT).get(*key_of(record)):
                 return 0
+            if reason := await out_of_turn(unit, record):
+                return await wait(unit, record, reason)
             try:
                 await refuse_difference(unit, record)
             except StatementDiffers as difference:
@@ -279,10 +282,8 @@ class Confidential:
         both = ((sealed.cpo_id, sealed.by_cpo), (sealed.emsp_id, sealed.by_msp))
         if absent := [str(party) for party, signature in both if signature is None]:
             return f"the signature of {' and '.join(absent)} under the statement"
-        if sealed.sequence > 1:
-            previous = await unit.table(STATEMENT).get(*key_of_sealed(sealed)[:3], sealed.sequence - 1)
-            if previous is None or previous.state is not StatementState.FINAL:
-                return f"statement {sealed.sequence - 1} is not final"
+        if reason := await out_of_turn(unit, sealed):
+            return reason
         for party, _ in both:
             if reason := await self._busy(unit, party, sealed.currency):
                 return reason

@@ -24,12 +24,10 @@ from emobility.domain.batch.confidential import (
 from emobility.events.settlement import StatementFinal
 from services.settlement.acceptances import SignatureNotOfParty
 from services.settlement.confidential import COMPANY_FOR, REST, SIGN_WITHIN, Confidential
-from services.settlement.confidential_records import (
-    ConfidentialBatchState,
-)
-from services.settlement.confidential_signing import ConfidentialSigning
+from services.settlement.confidential_records import SEALED_STATEMENT, ConfidentialBatchState
+from services.settlement.confidential_signing import ConfidentialSigning, NotSealed
 from services.settlement.opening import PLAY_MONEY_E4
-from services.settlement.records import StatementState
+from services.settlement.records import STATEMENT, StatementState
 from tests.settlement.hidden import CPO_2, MSP_2, NETS, OWN_KEY, PAIRS, Hidden
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP
@@ -259,6 +257,47 @@ async def test_one_that_falls_silent_holds_up_the_others_for_an_hour(hidden: Hid
     await hidden.follow()
 
     assert await hidden.states() == {StatementState.FINAL}
+
+
+async def sealed_sequences(hidden: Hidden) -> set[int]:
+    async with hidden.here.world.ports.units.begin() as unit:
+        return {each.sequence for each in await unit.table(SEALED_STATEMENT).select()}
+
+
+async def test_nobody_signs_a_statement_before_the_one_before_it_is_final(hidden: Hidden, outsider: Outsider) -> None:
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    await hidden.charge("next")
+    await hidden.follow()
+    assert await sealed_sequences(hidden) == {1}
+
+    await outsider.sign_net()
+    await hidden.follow()
+    assert await sealed_sequences(hidden) == {1, 2}
+    await outsider.sign_statements()
+    await hidden.follow()
+    await outsider.sign_net()
+    await hidden.follow()
+
+    assert await hidden.states() == {StatementState.FINAL}
+
+
+async def test_a_signature_out_of_turn_is_refused(hidden: Hidden, outsider: Outsider) -> None:
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    await outsider.sign_net()
+    await hidden.follow()
+    await hidden.charge("next")
+    await hidden.follow()
+    async with hidden.here.world.ports.units.begin() as unit:  # the chain lost the blocks that held the first
+        for each in await unit.table(STATEMENT).select({"sequence": 1}):
+            await unit.table(STATEMENT).put(replace(each, state=StatementState.PROPOSED))
+        await unit.commit()
+
+    with pytest.raises(NotSealed, match="statement 1 is not final"):
+        await outsider.sign_statements()
 
 
 async def test_a_signature_by_another_key_is_refused(hidden: Hidden, outsider: Outsider) -> None:
