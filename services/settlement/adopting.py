@@ -4,12 +4,13 @@ Before anything is closed, opened or proposed, a process that begins to send loo
 open there is taken over under its name in the book; one opened anew would count from 1 again, and its CDRs would be
 settled twice. A batch that stands there and not here is rebuilt: its statements are made again of the CDRs that wait,
 and adopted when they give the very hash that was signed. While CDRs of it are missing its pairs are held, with an
-alarm, until they have come in again. Registrations are looked up by `opening`, nonces by `signing`.
+alarm, until they have come in again. What is in a confidential batch its call hides: of one that is not here, all pairs
+are held that may be in it, until an operator has looked. Registrations are looked up by `opening`, nonces by `signing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -30,6 +31,12 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.batching import PAIRS_BYTES, proposal_id
 from services.settlement.closing import Closing, name_of
+from services.settlement.confidential_batches import nets_of
+from services.settlement.confidential_records import (
+    CONFIDENTIAL_BATCH,
+    CONFIDENTIAL_BOOK,
+    ConfidentialBatchState,
+)
 from services.settlement.intake import PairKey
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
@@ -98,7 +105,7 @@ class Adopting:
         held: set[PairKey] = set()
         for deployed in await self._books():
             adopted += await self._adopt_batches(deployed, held)
-        held |= await self._overtaken()
+        held |= await self._overtaken() | await self._in_unknown_batches()
         if held != self.closing.held:
             self.metrics.held(BEHIND, is_held=bool(held))
             for cpo_id, agreement_id in sorted(held):
@@ -169,13 +176,17 @@ class Adopting:
 
     # Batches
 
+    async def _unseen_blocks(self, chain_id: int) -> tuple[int, int]:
+        """Return the first block of which our rows may lack something, and the youngest."""
+        async with self.ports.units.begin() as unit:
+            seen = await unit.table(CHAIN).get(chain_id)
+        head = (await self.access.chain.head()).number
+        return 0 if seen is None else min(seen.looked_to, head), head
+
     async def _adopt_batches(self, deployed: DeployedBook, held: set[PairKey]) -> int:
         """Adopt the batches of a book that were proposed since our rows saw its chain last."""
         book = deployed.book
-        async with self.ports.units.begin() as unit:
-            seen = await unit.table(CHAIN).get(book.chain_id)
-        head = (await self.access.chain.head()).number
-        since = 0 if seen is None else min(seen.looked_to, head)
+        since, head = await self._unseen_blocks(book.chain_id)
         adopted = 0
         for log in await self._logs(book.address, contracts.BATCH_PROPOSED, since, head):
             sent = await self.access.chain.transaction(log.transaction_hash)
@@ -319,3 +330,57 @@ class Adopting:
             if read_agreement(answer).last_sequence > each.last_sequence:
                 overtaken.add((each.cpo_id, each.agreement_id))
         return overtaken
+
+    # Confidential batches
+
+    async def _in_unknown_batches(self) -> set[PairKey]:
+        """Return the pairs that may be in a confidential batch which stands on the chain and not here."""
+        chain_id = await self.access.chain.chain_id()
+        since, head = await self._unseen_blocks(chain_id)
+        async with self.ports.units.begin() as unit:
+            books = await unit.table(CONFIDENTIAL_BOOK).select({"chain_id": chain_id}, order_by=("currency",))
+        found: set[PairKey] = set()
+        for book in books:
+            for log in await self._logs(book.book, contracts.BATCH_SETTLED, since, head):
+                if await self._is_known(log.topics[1]):
+                    continue
+                numbers = _numbers_in(await self.access.chain.transaction(log.transaction_hash))
+                found |= await self._confidential_pairs(book.currency, numbers)
+                _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason="its pairs are hidden")
+        return found
+
+    async def _is_known(self, batch_id: bytes) -> bool:
+        """Tell whether a batch that stands on the chain becomes final here, too: once all signed, it is adopted."""
+        async with self.ports.units.begin() as unit:
+            batch = await unit.table(CONFIDENTIAL_BATCH).get(batch_id)
+            if batch is None or batch.state is ConfidentialBatchState.ABANDONED:
+                return False
+            if batch.state is not ConfidentialBatchState.COLLECTING:
+                return True
+            return all(each.signature is not None for each in await nets_of(unit, batch_id))
+
+    async def _confidential_pairs(self, currency: str, numbers: Collection[int] | None) -> set[PairKey]:
+        """Return the pairs both of whose parties are among these, or not known to be others; None: all pairs."""
+        async with self.ports.units.begin() as unit:
+            where = {"currency": currency, "mode": SettlementMode.CONFIDENTIAL}
+            openings = await unit.table(OPENING).select(where)
+            known = {each.party_id: each.number for each in await unit.table(PARTY).select()}
+
+        def may_be_in(party_id: PartyId) -> bool:
+            number = known.get(party_id)
+            return numbers is None or number is None or number in numbers
+
+        return {
+            (each.cpo_id, each.agreement_id) for each in openings if may_be_in(each.cpo_id) and may_be_in(each.emsp_id)
+        }
+
+
+def _numbers_in(sent: ChainTransaction | None) -> set[int] | None:
+    """Return the parties of a confidential batch by the call that settled it; None: it can't be read."""
+    if sent is None:
+        return None
+    try:
+        _, _, nets = contracts.SETTLE.arguments(sent.calldata)
+    except MalformedInput:
+        return None  # another contract called the book
+    return {number for number, _, _ in nets}

@@ -7,7 +7,7 @@ all the same, its statements go into another. Whoever was the cause rests meanwh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -65,6 +65,7 @@ from services.settlement.confidential_records import (
     SealedStatementRecord,
     is_confidential,
 )
+from services.settlement.intake import PairKey
 from services.settlement.records import (
     AGREEMENT,
     PARTY,
@@ -86,6 +87,7 @@ REST: Final = timedelta(days=1)
 """Business time for which a party on whose account a batch failed is left out of others."""
 COMPANY_FOR: Final = timedelta(days=1)
 """Business time that a statement waits for others among whom its net does not show; then it is settled all the same."""
+HELD: Final = "an operator: the chain has a batch which is not here, and it may be in that"
 OPEN: Final = (ConfidentialBatchState.COLLECTING, ConfidentialBatchState.SENDING)
 
 _log = structlog.get_logger(__name__)
@@ -113,9 +115,11 @@ class Candidate:
 class Confidential:
     """Moves confidential statements from CLOSED to PROPOSED; `confidential_finality` does the rest."""
 
-    def __init__(self, ports: Ports, access: ChainAccess) -> None:
+    def __init__(self, ports: Ports, access: ChainAccess, held: Callable[[], Collection[PairKey]] = frozenset) -> None:
+        """`held`: pairs that may be in batches which stand on the chain and not here (`adopting`)."""
         self._ports = ports
         self._access = access
+        self._held = held
 
     async def advance(self) -> int:
         """Seal, sign, batch and queue what can be; return how many steps were made. Raises `ChainUnavailable`."""
@@ -142,6 +146,9 @@ class Confidential:
             moving = await unit.table(CONFIDENTIAL_BATCH).count(collecting)
             return moving + sum([await is_confidential(unit, each) for each in closed])
 
+    def _is_held(self, record: StatementRecord | SealedStatementRecord) -> bool:
+        return (record.cpo_id, record.agreement_id) in self._held()
+
     # Sealing
 
     async def _seal_all(self, book: ConfidentialBookRecord) -> int:
@@ -155,6 +162,8 @@ class Confidential:
         async with self._ports.units.begin() as unit:
             if not await is_confidential(unit, record) or await unit.table(SEALED_STATEMENT).get(*key_of(record)):
                 return 0
+            if self._is_held(record):
+                return await wait(unit, record, HELD)
             if reason := await out_of_turn(unit, record):
                 return await wait(unit, record, reason)
             try:
@@ -279,6 +288,8 @@ class Confidential:
 
     async def _held_up(self, unit: UnitOfWork, sealed: SealedStatementRecord) -> str | None:
         """Return why a statement can't be batched now."""
+        if self._is_held(sealed):
+            return HELD
         both = ((sealed.cpo_id, sealed.by_cpo), (sealed.emsp_id, sealed.by_msp))
         if absent := [str(party) for party, signature in both if signature is None]:
             return f"the signature of {' and '.join(absent)} under the statement"
@@ -340,6 +351,9 @@ class Confidential:
         """Bring an open batch as far as it goes now; return how many steps were made."""
         if batch.state is ConfidentialBatchState.SENDING:
             return await self._look_after(batch)
+        async with self._ports.units.begin() as unit:
+            if any(self._is_held(each) for each in await sealed_in(unit, batch.batch_id)):
+                return 0
         steps = await self._sign(batch)
         async with self._ports.units.begin() as unit:
             nets = await nets_of(unit, batch.batch_id)
@@ -351,7 +365,8 @@ class Confidential:
             return steps + await self._abandon(batch, failed, "not all signed in time")
         async with self._ports.units.begin() as unit:
             waiting = f"the signature of {', '.join(str(each.party_id) for each in absent)} under its net"
-            if batch.waiting != waiting and await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id) == batch:
+            current = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id)
+            if batch.waiting != waiting and current == batch:
                 await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=waiting))
                 await unit.commit()
         return steps
@@ -387,7 +402,8 @@ class Confidential:
         try:
             await self._access.chain.estimate_gas(self._access.proposer.address, book.book, calldata)
         except CallReverted as refusal:
-            return await self._refused(batch, nets, refusal.data)
+            if refusal.data[:4] != contracts.HIDDEN_BATCH_EXISTS.selector:  # else `sending` finds what settled it
+                return await self._refused(batch, nets, refusal.data)
         async with self._ports.units.begin() as unit:
             current = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id)
             if current is None or current.state is not ConfidentialBatchState.COLLECTING:

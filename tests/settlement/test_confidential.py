@@ -59,11 +59,11 @@ class SlowChain:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chain, name)
 
-    async def call(self, to: bytes, calldata: bytes) -> bytes:
+    async def call(self, to: bytes, calldata: bytes, *, at_block: int | None = None) -> bytes:
         if calldata.startswith(contracts.NONCE_OF.selector) and not self._has_answered:
             self._has_answered = True
             await self._hidden.follow()
-        return await self._chain.call(to, calldata)
+        return await self._chain.call(to, calldata, at_block=at_block)
 
 
 @pytest.fixture
@@ -170,6 +170,15 @@ class Outsider:
         self.key = key
         self.signing = ConfidentialSigning(hidden.here.world.ports, hidden.here.access)
 
+    @classmethod
+    async def of(cls, hidden: Hidden) -> Outsider:
+        """Open the pairs, one of the MSPs with its own key, and charge."""
+        await hidden.open(outside=MSP_2)
+        into, number = await hidden.euro(), await hidden.number(MSP_2)
+        await hidden.here.market.deployer.deposit(into, {number: PLAY_MONEY_E4})
+        await hidden.charge()
+        return cls(hidden)
+
     async def sign_statements(self) -> None:
         """Sign what it is shown, after computing it from its own numbers."""
         for (_, msp), record in (await self.hidden.statements()).items():
@@ -213,11 +222,7 @@ class Outsider:
 
 @pytest.fixture
 async def outsider(hidden: Hidden) -> Outsider:
-    await hidden.open(outside=MSP_2)
-    into, number = await hidden.euro(), await hidden.number(MSP_2)
-    await hidden.here.market.deployer.deposit(into, {number: PLAY_MONEY_E4})
-    await hidden.charge()
-    return Outsider(hidden)
+    return await Outsider.of(hidden)
 
 
 async def test_a_party_with_its_own_key_signs_what_it_computed_itself(hidden: Hidden, outsider: Outsider) -> None:
