@@ -221,6 +221,9 @@ class Confidential:
         candidates = await self._candidates(book)
         cover = {number: await self._cover_e4(book, number) for number in _numbers(candidates)}
         chosen = await self._chosen(candidates, cover)
+        while differing := await self._differing(chosen):
+            candidates = [each for each in candidates if key_of_sealed(each.sealed) not in differing]
+            chosen = await self._chosen(candidates, cover)
         if not chosen:
             return 0
         noise = iter(lambda: self._ports.randomness.token_bytes(HASH_BYTES), b"")
@@ -334,6 +337,19 @@ class Confidential:
             await unit.commit()
         return left
 
+    async def _differing(self, chosen: Sequence[Candidate]) -> set[tuple[PartyId, str, int, int]]:
+        """Return those whose rows were changed since they were closed, and note it: they wait until somebody looks."""
+        found: set[tuple[PartyId, str, int, int]] = set()
+        async with self._ports.units.begin() as unit:
+            for each in chosen:
+                try:
+                    await refuse_difference(unit, each.statement)
+                except StatementDiffers as difference:
+                    await note_waiting(unit, each.statement, str(difference))
+                    found.add(key_of_sealed(each.sealed))
+            await unit.commit()
+        return found
+
     async def _cover_e4(self, book: ConfidentialBookRecord, number: int) -> int:
         """Return a party's collateral, in whole ten-thousandths."""
         chain = self._access.chain
@@ -377,13 +393,12 @@ class Confidential:
             nets = [each for each in await nets_of(unit, batch.batch_id) if each.signature is None]
             parties = await unit.table(PARTY).select({"party_id": tuple(each.party_id for each in nets)})
         hosted = {each.party_id for each in parties if each.signs is SigningPolicy.AUTOMATIC}
+        if hosted and (reason := await self._changed(batch, nets)):
+            return await self._abandon(batch, {}, reason)
         signed = 0
         for net in nets:
             if net.party_id not in hosted:
                 continue
-            async with self._ports.units.begin() as unit:
-                stated = await net_of_statements(unit, batch, net.party_id)
-            assert stated == net.net_e4, f"{net.party_id} nets {stated} by its statements and {net.net_e4} by its batch"
             signer = self._access.signer_of(net.party_id)
             signature = await signer.sign_digest(digest_of_net(batch, net))
             async with self._ports.units.begin() as unit:
@@ -393,6 +408,22 @@ class Confidential:
                 await unit.commit()
             signed += 1
         return signed
+
+    async def _changed(self, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]) -> str | None:
+        """Return why nobody may sign a batch: its rows are not those that it was made of."""
+        async with self._ports.units.begin() as unit:
+            for sealed in await sealed_in(unit, batch.batch_id):
+                statement = await unit.table(STATEMENT).get(*key_of_sealed(sealed))
+                assert statement is not None
+                try:
+                    await refuse_difference(unit, statement)
+                except StatementDiffers as difference:
+                    return str(difference)
+            for net in nets:
+                stated_e4 = await net_of_statements(unit, batch, net.party_id)
+                if stated_e4 != net.net_e4:
+                    return f"{net.party_id} nets {stated_e4} e4 by its statements and {net.net_e4} e4 by its batch"
+        return None
 
     async def _queue(
         self, book: ConfidentialBookRecord, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -21,13 +21,14 @@ from emobility.domain.batch.confidential import (
     posted_hash,
     statement_digest,
 )
+from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import StatementFinal
 from services.settlement.acceptances import SignatureNotOfParty
 from services.settlement.confidential import COMPANY_FOR, REST, SIGN_WITHIN, Confidential
-from services.settlement.confidential_records import SEALED_STATEMENT, ConfidentialBatchState
+from services.settlement.confidential_records import PARTY_NET, SEALED_STATEMENT, ConfidentialBatchState
 from services.settlement.confidential_signing import ConfidentialSigning, NotSealed
 from services.settlement.opening import PLAY_MONEY_E4
-from services.settlement.records import STATEMENT, StatementState
+from services.settlement.records import LEAF, STATEMENT, StatementState
 from tests.settlement.hidden import CPO_2, MSP_2, NETS, OWN_KEY, PAIRS, Hidden
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP
@@ -49,10 +50,10 @@ class RacingChain:
 
 
 class SlowChain:
-    """A chain that takes so long to tell a nonce that another process goes all the way meanwhile."""
+    """A chain that takes so long to tell a nonce that something happens meanwhile."""
 
-    def __init__(self, hidden: Hidden) -> None:
-        self._hidden = hidden
+    def __init__(self, hidden: Hidden, *, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._meanwhile = meanwhile
         self._chain = hidden.here.chain.chain
         self._has_answered = False
 
@@ -62,7 +63,7 @@ class SlowChain:
     async def call(self, to: bytes, calldata: bytes, *, at_block: int | None = None) -> bytes:
         if calldata.startswith(contracts.NONCE_OF.selector) and not self._has_answered:
             self._has_answered = True
-            await self._hidden.follow()
+            await self._meanwhile()
         return await self._chain.call(to, calldata, at_block=at_block)
 
 
@@ -152,7 +153,8 @@ async def test_cover_that_goes_after_the_signatures_has_the_batch_made_again_wit
 async def test_a_process_that_another_overtook_batches_nothing_twice(hidden: Hidden) -> None:
     await hidden.open()
     await hidden.charge()
-    overtaken = Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=SlowChain(hidden)))
+    slow = SlowChain(hidden, meanwhile=hidden.follow)
+    overtaken = Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=slow))
 
     await overtaken.advance()
     await hidden.follow()
@@ -330,6 +332,47 @@ async def test_a_hosted_party_whose_registered_key_is_another_rests(hidden: Hidd
     (left, final) = await hidden.batches()
     assert (left.state, final.state) == (ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL)
     assert set(await hidden.waiting()) == {(CPO, MSP_2), (CPO_2, MSP_2)}
+
+
+async def change(hidden: Hidden, pair: tuple[PartyId, PartyId]) -> None:
+    """Change what a CDR of a pair's costs, behind our back."""
+    async with hidden.here.world.ports.units.begin() as unit:
+        for each in await unit.table(LEAF).select({"cpo_id": pair[0], "emsp_id": pair[1]}):
+            await unit.table(LEAF).put(replace(each, due_e4=each.due_e4 + 1))
+        await unit.commit()
+
+
+async def test_a_statement_whose_rows_were_changed_is_signed_by_nobody_and_holds_up_no_other(hidden: Hidden) -> None:
+    await hidden.open()
+    await hidden.charge()
+    slow = SlowChain(hidden, meanwhile=lambda: change(hidden, (CPO, MSP)))
+    await Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=slow)).advance()
+
+    await hidden.later(COMPANY_FOR)
+
+    ((pair, reason),) = (await hidden.waiting()).items()
+    assert pair == (CPO, MSP)
+    assert "not those that it binds" in str(reason)
+    batches = await hidden.batches()
+    assert [each.state for each in batches] == [ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL]
+
+
+async def test_a_net_that_is_not_its_statements_is_signed_by_nobody(hidden: Hidden, outsider: Outsider) -> None:
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    async with hidden.here.world.ports.units.begin() as unit:
+        for each in await unit.table(PARTY_NET).select({"party_id": CPO}):
+            await unit.table(PARTY_NET).put(replace(each, net_e4=each.net_e4 + 1, signature=None))
+        await unit.commit()
+
+    await hidden.later(timedelta(seconds=1))
+    await outsider.sign_net()
+    await hidden.follow()
+
+    batches = await hidden.batches()
+    assert [each.state for each in batches] == [ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL]
+    assert await hidden.balances() == NETS
 
 
 class Crashed(BaseException):
