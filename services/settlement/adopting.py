@@ -103,8 +103,8 @@ class Adopting:
             return adopted
         self._looks_at_s = now_s + LOOK_EVERY_S
         held: set[PairKey] = set()
-        for deployed in await self._books():
-            adopted += await self._adopt_batches(deployed, held)
+        for currency, deployed in await self._books():
+            adopted += await self._adopt_batches(currency, deployed, held)
         held |= await self._overtaken() | await self._in_unknown_batches()
         if held != self.closing.held:
             self.metrics.held(BEHIND, is_held=bool(held))
@@ -126,11 +126,11 @@ class Adopting:
                 await unit.table(CHAIN).put(replace(seen, looked_to=finalized.number))
                 await unit.commit()
 
-    async def _books(self) -> Sequence[DeployedBook]:
+    async def _books(self) -> Sequence[tuple[str, DeployedBook]]:
         async with self.ports.units.begin() as unit:
             currencies = {row[0] for row in await unit.table(OPENING).distinct(("currency",))}
-        found = [await self.access.books.book_of(each) for each in sorted(currencies)]
-        return [each for each in found if each is not None]
+        found = [(each, await self.access.books.book_of(each)) for each in sorted(currencies)]
+        return [(currency, book) for currency, book in found if book is not None]
 
     async def _logs(self, contract: bytes, event: Function, first: int, last: int) -> list[Log]:
         """Return events of a kind, asked for in stretches that public nodes answer."""
@@ -183,7 +183,7 @@ class Adopting:
         head = (await self.access.chain.head()).number
         return 0 if seen is None else min(seen.looked_to, head), head
 
-    async def _adopt_batches(self, deployed: DeployedBook, held: set[PairKey]) -> int:
+    async def _adopt_batches(self, currency: str, deployed: DeployedBook, held: set[PairKey]) -> int:
         """Adopt the batches of a book that were proposed since our rows saw its chain last."""
         book = deployed.book
         since, head = await self._unseen_blocks(book.chain_id)
@@ -191,13 +191,13 @@ class Adopting:
         for log in await self._logs(book.address, contracts.BATCH_PROPOSED, since, head):
             sent = await self.access.chain.transaction(log.transaction_hash)
             try:
-                adopted += 0 if sent is None else await self._adopt(deployed, log, sent)
+                adopted += 0 if sent is None else await self._adopt(currency, deployed, log, sent)
             except Missing as missing:
                 held |= missing.pairs
                 _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason=str(missing))
         return adopted
 
-    async def _adopt(self, deployed: DeployedBook, log: Log, sent: ChainTransaction) -> int:
+    async def _adopt(self, currency: str, deployed: DeployedBook, log: Log, sent: ChainTransaction) -> int:
         """Make a batch's rows of the call that proposed it. Raises `Missing`."""
         try:
             proposal = read_proposal(sent.calldata)
@@ -210,7 +210,10 @@ class Adopting:
             openings = {
                 each.book_agreement: each
                 for statement in proposal.statements
-                for each in await unit.table(OPENING).select({"book_agreement": statement.agreement})
+                # Each currency's book counts agreements from 0.
+                for each in await unit.table(OPENING).select(
+                    {"currency": currency, "book_agreement": statement.agreement}
+                )
             }
             if not openings:
                 return 0  # somebody else's

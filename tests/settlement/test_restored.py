@@ -95,6 +95,23 @@ async def test_batches_that_were_proposed_after_the_copy_are_made_again_of_the_c
     await assert_each_is_settled_once(here, *range(6))
 
 
+async def test_an_agreement_of_another_currency_s_book_is_not_taken_for_that_of_this_one(here: Settling) -> None:
+    await settle(here, 0)
+    async with here.world.ports.units.begin() as unit:  # each book counts from 0
+        for each in await unit.table(OPENING).select():
+            await unit.table(OPENING).put(replace(each, agreement_id=f"francs-{each.agreement_id}", currency="CHF"))
+        await unit.commit()
+    restore = backed_up(here)
+    await settle(here, 1, 2)
+
+    restore()
+    await take(here, 1, 2)
+    await restarted(here)
+
+    assert {each.state for each in await here.world.statements()} == {StatementState.FINAL}
+    assert len(await here.world.statements()) == 3
+
+
 async def test_a_batch_that_was_on_its_way_is_followed_from_where_it_is(here: Settling) -> None:
     restore = backed_up(here)
     await take(here, 0)
