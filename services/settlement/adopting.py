@@ -19,8 +19,7 @@ import structlog
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
-from emobility.domain.batch.abi import Function
-from emobility.domain.batch.calls import agreement_query, read_agreement, read_opening, read_proposal
+from emobility.domain.batch.calls import OpenedAgreement, agreement_query, read_agreement, read_opening, read_proposal
 from emobility.domain.batch.statement import BookedStatement, pairs_hash
 from emobility.domain.batch.typed_data import number_in
 from emobility.domain.errors import MalformedInput
@@ -61,8 +60,6 @@ from services.settlement.records import (
 
 LOOK_EVERY_S: Final = 2.0
 """Between two looks at the chain while something is missing."""
-STRETCH_BLOCKS: Final = 10_000
-"""Of which events are asked for at once."""
 LOGS_PER_BLOCK_MAX: Final = 10_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 BEHIND: Final = "behind_chain"
@@ -132,14 +129,6 @@ class Adopting:
         found = [(each, await self.access.books.book_of(each)) for each in sorted(currencies)]
         return [(currency, book) for currency, book in found if book is not None]
 
-    async def _logs(self, contract: bytes, event: Function, first: int, last: int) -> list[Log]:
-        """Return events of a kind, asked for in stretches that public nodes answer."""
-        found: list[Log] = []
-        for start in range(first, last + 1, STRETCH_BLOCKS):
-            end = min(start + STRETCH_BLOCKS - 1, last)
-            found += await self.access.chain.logs(contract, [event.topic], from_block=start, to_block=end)
-        return found
-
     # Agreements
 
     async def _adopt_openings(self) -> int:
@@ -147,20 +136,27 @@ class Adopting:
         async with self.ports.units.begin() as unit:
             unopened = await unit.table(OPENING).select({"book_agreement": None})
         adopted = 0
+        opened: dict[str, list[OpenedAgreement]] = {}
         for each in unopened:
             name = (each.cpo_id, each.agreement_id, each.version)
             deployed = None if name in self._looked_for else await self.access.books.book_of(each.currency)
             if deployed is None:
                 continue
-            adopted += await self._adopt_opening(deployed, each)
+            if each.currency not in opened:
+                opened[each.currency] = await self._opened(deployed)
+            adopted += await self._adopt_opening(opened[each.currency], each)
             self._looked_for.add(name)
         return adopted
 
-    async def _adopt_opening(self, deployed: DeployedBook, opening: Opening) -> int:
+    async def _opened(self, deployed: DeployedBook) -> list[OpenedAgreement]:
+        """Return what was opened in a book, the newest first."""
         head = (await self.access.chain.head()).number
-        logs = await self._logs(deployed.book.address, contracts.AGREEMENT_OPENED, 0, head)
-        found = [read_opening(log.topics, log.data) for log in logs]
-        agreement = next((each.agreement for each in reversed(found) if each.document == opening.document), None)
+        topics = [contracts.AGREEMENT_OPENED.topic]
+        logs = await self.access.logs(deployed.book.address, topics, first=0, last=head)
+        return [read_opening(log.topics, log.data) for log in reversed(logs)]
+
+    async def _adopt_opening(self, opened: Sequence[OpenedAgreement], opening: Opening) -> int:
+        agreement = next((each.agreement for each in opened if each.document == opening.document), None)
         if agreement is None:
             return 0
         async with self.ports.units.begin() as unit:
@@ -188,7 +184,7 @@ class Adopting:
         book = deployed.book
         since, head = await self._unseen_blocks(book.chain_id)
         adopted = 0
-        for log in await self._logs(book.address, contracts.BATCH_PROPOSED, since, head):
+        for log in await self.access.logs(book.address, [contracts.BATCH_PROPOSED.topic], first=since, last=head):
             sent = await self.access.chain.transaction(log.transaction_hash)
             try:
                 adopted += 0 if sent is None else await self._adopt(currency, deployed, log, sent)
@@ -344,7 +340,7 @@ class Adopting:
             books = await unit.table(CONFIDENTIAL_BOOK).select({"chain_id": chain_id}, order_by=("currency",))
         found: set[PairKey] = set()
         for book in books:
-            for log in await self._logs(book.book, contracts.BATCH_SETTLED, since, head):
+            for log in await self.access.logs(book.book, [contracts.BATCH_SETTLED.topic], first=since, last=head):
                 if await self._is_known(log.topics[1]):
                     continue
                 numbers = _numbers_in(await self.access.chain.transaction(log.transaction_hash))
