@@ -38,6 +38,7 @@ from services.settlement.confidential_records import (
 )
 from services.settlement.intake import PairKey
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import BOOK_MODES
 from services.settlement.records import (
     ACCEPTANCE,
     AGREEMENT,
@@ -134,7 +135,7 @@ class Adopting:
     async def _adopt_openings(self) -> int:
         """Take over agreements that are open in a book already, each looked for once."""
         async with self.ports.units.begin() as unit:
-            unopened = await unit.table(OPENING).select({"book_agreement": None})
+            unopened = await unit.table(OPENING).select({"book_agreement": None, "mode": tuple(BOOK_MODES)})
         adopted = 0
         opened: dict[str, list[OpenedAgreement]] = {}
         for each in unopened:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.ports.chain import Chain, Log
 from services.settlement.access import STRETCH_BLOCKS
@@ -27,6 +28,7 @@ class BesuChain:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
+        self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chain, name)
@@ -34,6 +36,7 @@ class BesuChain:
     async def logs(
         self, address: bytes, topics: Sequence[bytes | None], *, from_block: int, to_block: int
     ) -> Sequence[Log]:
+        self.asked += 1
         assert to_block - from_block < BESU_MAX, "Requested range exceeds maximum RPC range limit"
         return await self._chain.logs(address, topics, from_block=from_block, to_block=to_block)
 
@@ -121,3 +124,14 @@ async def test_a_discharge_that_the_rows_forgot_is_found(here: Settling) -> None
     async with here.world.ports.units.begin() as unit:
         (found,) = await unit.table(DISCHARGE).select()
     assert (known.state, found.state) == (DischargeState.FINAL, DischargeState.FINAL)
+
+
+@pytest.mark.parametrize("mode", [SettlementMode.OFF_CHAIN, SettlementMode.CONFIDENTIAL])
+async def test_an_agreement_that_no_book_knows_is_not_looked_for(here: Settling, mode: SettlementMode) -> None:
+    await here.sign(terms(settlement_mode=mode))
+    grow(here)
+
+    await here.follower()._adopting._adopt_openings()
+
+    assert isinstance(here.chain.chain, BesuChain)
+    assert here.chain.chain.asked == 0
