@@ -170,6 +170,39 @@ async def test_a_cdr_that_came_late_stays_out_of_the_statement_that_never_had_it
     await assert_each_is_settled_once(here, 0, 2)
 
 
+async def test_late_ones_are_left_out_though_there_are_many_ways(here: Settling) -> None:
+    """17 wait, of which 12 make the statement: 6,188 choices."""
+    numbers = range(0, 24, 2)
+    restore = backed_up(here)
+    await settle(here, *numbers)
+
+    restore()
+    await take(here, *numbers, *range(24, 34, 2))
+    await restarted(here)
+
+    (adopted,) = await here.world.statements()
+    assert (adopted.state, adopted.count) == (StatementState.FINAL, 12)
+
+
+async def test_no_more_is_hashed_than_may_be(here: Settling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of CDRs that cost the same the sums tell nothing: only hashing shows which is the late one."""
+    same = [accepted(a_cdr(f"s{number}", 1_000)) for number in range(4)]
+    restore = backed_up(here)
+    await here.world.take(*same[1:])
+    await settle(here)
+    monkeypatch.setattr("services.settlement.closing.HASHED_MAX", 9)
+
+    restore()
+    await here.world.take(*same)
+    await restarted(here)
+    given_up = await here.world.statements()
+    monkeypatch.setattr("services.settlement.closing.HASHED_MAX", 12)
+    await restarted(here)
+
+    assert given_up == []
+    assert [each.state for each in await here.world.statements()] == [StatementState.FINAL]
+
+
 async def test_a_credit_in_what_is_adopted_keeps_its_place(here: Settling) -> None:
     restore = backed_up(here)
     await take(here, 0, 2)
