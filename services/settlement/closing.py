@@ -71,6 +71,13 @@ class ChainNotSeen(Unavailable):
         super().__init__("the chain does not answer, and whether it is ahead of these rows is not known yet")
 
 
+class StandsBy(Unavailable):
+    """A process that has never sent looks at no chain, and closes nothing: another one does both."""
+
+    def __init__(self) -> None:
+        super().__init__("another process sends for this settlement: ask that one to close")
+
+
 class StatementDiffers(RuleBroken):
     """A statement is signed, shown and proven only while its CDRs are those that it was closed over."""
 
@@ -137,6 +144,8 @@ class Closing:
         """Held while pairs are closed one after the other: what is closed together is proposed together."""
         self.held: set[PairKey] = set()
         """Pairs of which the chain has statements that are not here (`adopting`)."""
+        self.stands_by = False
+        """Another process holds the lease."""
         self.chain_seen: Final = asyncio.Event()
         """Cleared by whoever must look at the chain first: rows that were restored would close what stands there."""
         self.chain_seen.set()
@@ -157,12 +166,13 @@ class Closing:
 
         Raises:
             ChainNotSeen: a process that has just begun could not look at the chain yet.
+            StandsBy: it does not look, for another one sends.
         """
         try:
             async with asyncio.timeout(SEEN_WITHIN_S):
                 await self.chain_seen.wait()
         except TimeoutError:
-            raise ChainNotSeen from None
+            raise (StandsBy if self.stands_by else ChainNotSeen) from None
         async with self.under_way:
             if pair is not None:
                 return await self._close_pair(pair, at_once=True)

@@ -204,6 +204,7 @@ class Follower:
         beats = self.lease.commits
         is_sender = await self.lease.is_held()
         self._metrics.sends(is_sender=is_sender)
+        self._closing.stands_by = not is_sender
         if not is_sender:
             return False
         if self._rested is not None:

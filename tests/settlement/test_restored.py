@@ -13,7 +13,8 @@ from emobility.adapters.memory.units import MemoryState
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import StatementFinal
 from services.settlement.adopting import LOOK_EVERY_S
-from services.settlement.closing import ChainNotSeen
+from services.settlement.closing import ChainNotSeen, StandsBy
+from services.settlement.lease import LEASE_S, Lease
 from services.settlement.records import OPENING, TRANSACTION, StatementState, TransactionState
 from services.settlement.service import Follower
 from tests.settlement.settling import Settling, open_settling
@@ -260,6 +261,20 @@ async def test_nothing_is_closed_before_the_chain_was_seen(here: Settling, monke
     assert service.follower is not None
     await service.follower.step()
     assert await service.closing.close_now() == 1
+
+
+async def test_a_process_that_stands_by_says_that_another_one_sends(
+    here: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.settlement.closing.SEEN_WITHIN_S", 0.01)
+    sender = Lease(here.world.ports)
+    await sender.is_held()
+    service = here.service(lease_s=LEASE_S)
+    assert service.follower is not None
+    await service.follower.step()
+
+    with pytest.raises(StandsBy):
+        await service.closing.close_now()
 
 
 async def test_rows_of_the_proposal_are_kept_as_the_call_was(here: Settling) -> None:
