@@ -368,8 +368,9 @@ class Confidential:
         if batch.state is ConfidentialBatchState.SENDING:
             return await self._look_after(batch)
         async with self._ports.units.begin() as unit:
-            if any(self._is_held(each) for each in await sealed_in(unit, batch.batch_id)):
-                return 0
+            is_held = any(self._is_held(each) for each in await sealed_in(unit, batch.batch_id))
+        if is_held:
+            return await self._wait(batch, HELD)
         steps = await self._sign(batch)
         async with self._ports.units.begin() as unit:
             nets = await nets_of(unit, batch.batch_id)
@@ -379,13 +380,17 @@ class Confidential:
         if self._ports.clock.now() >= batch.formed_at + SIGN_WITHIN:
             failed = {each.party_id: "it did not sign its net in time" for each in absent}
             return steps + await self._abandon(batch, failed, "not all signed in time")
-        async with self._ports.units.begin() as unit:
-            waiting = f"the signature of {', '.join(str(each.party_id) for each in absent)} under its net"
-            current = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id)
-            if batch.waiting != waiting and current == batch:
-                await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=waiting))
-                await unit.commit()
-        return steps
+        waiting = f"the signature of {', '.join(str(each.party_id) for each in absent)} under its net"
+        return steps + await self._wait(batch, waiting)
+
+    async def _wait(self, batch: ConfidentialBatchRecord, reason: str) -> int:
+        """Say what a batch waits for; no step was made."""
+        if batch.waiting != reason:
+            async with self._ports.units.begin() as unit:
+                if await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id) == batch:
+                    await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=reason))
+                    await unit.commit()
+        return 0
 
     async def _sign(self, batch: ConfidentialBatchRecord) -> int:
         """Sign the nets of those that sign by themselves, as their own statements give them."""

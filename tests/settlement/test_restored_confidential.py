@@ -154,5 +154,5 @@ async def test_a_batch_that_lacked_a_signature_is_not_left_and_made_again(hidden
     await start_again(hidden)
 
     (batch,) = await hidden.batches()
-    assert batch.state is ConfidentialBatchState.COLLECTING
+    assert (batch.state, batch.waiting) == (ConfidentialBatchState.COLLECTING, HELD)
     assert await hidden.balances() == NETS
