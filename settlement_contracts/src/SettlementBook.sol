@@ -71,7 +71,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         bytes32 id;
     }
 
-    /// @dev Under GUARANTEE: all that was owed up to a statement, paid or not, and since when.
+    /// @dev Under GUARANTEE: all that the MSP was charged up to a statement, paid or not, and since when.
     struct Owing {
         int128 billedE4;
         uint40 since;
@@ -599,7 +599,8 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         _rooms[group] = rooms.with(agreement, uint64(uint256(roomE4)));
         if (Mode(lane.mode()) == Mode.GUARANTEE) {
             mapping(uint24 sequence => Owing) storage owings = _owings[agreement];
-            int128 billedE4 = owings[lane.lastSequence()].billedE4 + int128(netE4);
+            // A credit counts like a payment: for the oldest.
+            int128 billedE4 = owings[lane.lastSequence()].billedE4 + int128(netE4 > 0 ? netE4 : int256(0));
             uint40 since = owings[sequence].since;
             // A correction that is met alone is due with the statement before it.
             owings[sequence] = Owing({billedE4: billedE4, since: since == 0 ? uint40(block.timestamp) : since});

@@ -255,8 +255,8 @@ interface ISettlementBook {
     function discharge(AgreementKey agreement, int64 amountE4, Signature calldata byCPO, Signature calldata byMSP)
         external;
 
-    /// @notice Takes what is overdue from the MSP's guarantee. Only for the CPO's signer. Payments count for the oldest
-    /// statements first.
+    /// @notice Takes what is overdue from the MSP's guarantee. Only for the CPO's signer. Payments and credits count for
+    /// the oldest statements first.
     /// @param sequence A final statement whose payment term is over: it and those before it are overdue.
     /// @param amountE4 In ten-thousandths.
     function callGuarantee(AgreementKey agreement, uint24 sequence, uint64 amountE4) external;

@@ -69,6 +69,17 @@ contract GuaranteeTest is Settlement {
         _mayCall(2, 300);
     }
 
+    function test_ACreditCountsForTheOldestStatement() public {
+        _settle(1, 100, 0);
+        _settle(2, 0, 50);
+        vm.warp(NOW + TERM);
+
+        _mayCall(1, 50);
+        _call(1, 50);
+
+        assertTrue(_state().owedE4 == 0, "no more than was owed");
+    }
+
     function test_BothEndItAtOnceAndWhatIsOwedStaysReserved() public {
         _settle(1, 600, 0);
 

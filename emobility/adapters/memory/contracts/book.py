@@ -416,7 +416,7 @@ class BookModel(Pausable):
             return False
         self._write("standing", agreement, value=replace(standing, owed_e4=owed_e4))
         if standing.mode is BookMode.GUARANTEE:
-            billed_e4 = self._owing(agreement, standing.last_sequence)[0] + net_e4
+            billed_e4 = self._owing(agreement, standing.last_sequence)[0] + max(net_e4, 0)
             since_s = self._owing(agreement, sequence)[1] or self._at.call.timestamp_s
             self._write("owing", agreement, sequence, value=(billed_e4, since_s))
         return True
@@ -546,7 +546,7 @@ class BookModel(Pausable):
         return standing
 
     def _owing(self, agreement: int, sequence: int) -> tuple[int, int]:
-        """Return all that was owed under a guarantee up to a statement, and since when (unix seconds)."""
+        """Return all that was charged under a guarantee up to a statement, and since when (unix seconds)."""
         billed_e4, since_s = self._read("owing", agreement, sequence) or (0, 0)
         return billed_e4, since_s
 
