@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {SettlementDisputes} from "../../src/SettlementDisputes.sol";
 import {DisputeResolver} from "../../src/disputes/DisputeResolver.sol";
 import {IDisputeResolver} from "../../src/interfaces/IDisputeResolver.sol";
@@ -83,8 +84,13 @@ contract SettlementDisputesTest is Disputes {
 
         vm.expectRevert(abi.encodeWithSelector(IDisputeResolver.DisputeResolverNotArbiter.selector, address(this)));
         _disputes.ruleOnChallenge(opened.statement, opened.place, false);
-        vm.prank(address(arbiter));
-        _disputes.ruleOnChallenge(opened.statement, opened.place, false);
+        bytes32 role = arbiter.ARBITER_ROLE();
+        vm.prank(_signer(CPO));
+        vm.expectRevert(
+            abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, _signer(CPO), role)
+        );
+        arbiter.ruleOnChallenge(_disputes, opened.statement, opened.place, false);
+        arbiter.ruleOnChallenge(_disputes, opened.statement, opened.place, false);
 
         assertEq(_finalAfterFund("first", opened.statement), 1, "it counts as accepted");
     }
