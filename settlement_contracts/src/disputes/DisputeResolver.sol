@@ -46,7 +46,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
     /// @dev What a book says of a statement.
     /// @param id Its struct hash.
     /// @param pair What the book calls its pair.
-    /// @param isFinal Whether it is final; else it is challenged.
+    /// @param isFinal Whether it is final; else it is proposed, and only if it is challenged a proof voids it.
     struct Stated {
         bytes32 id;
         uint64 pair;
@@ -80,7 +80,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
 
     // WHAT A BOOK'S RESOLVER KNOWS
 
-    /// @dev What the book says of the statement that `opening` names. Reverts unless it is final or challenged.
+    /// @dev What the book says of the statement that `opening` names. Reverts unless it is final or proposed.
     function _stated(bytes calldata opening) internal view virtual returns (Stated memory);
 
     /// @dev Has the book change what the pair's MSP owes.
@@ -106,7 +106,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
             revert DisputeResolverNotInStatement(earlier.id);
         }
         bool isOne = contested.leaf.cdrKey == other.cdrKey && stated.cpo == earlier.cpo && stated.msp == earlier.msp;
-        if (!isOne || !_isBefore(earlier, stated)) revert DisputeResolverNoDuplicate(id);
+        if (!isOne || !earlier.isFinal || !_isBefore(earlier, stated)) revert DisputeResolverNoDuplicate(id);
         _strike(opening, stated, id, contested, Reason.DUPLICATE);
     }
 

@@ -133,7 +133,7 @@ interface IDisputeResolver {
     /// @notice The leaf is not at this place of the statement, or states other amounts.
     error DisputeResolverNotInStatement(bytes32 statement);
 
-    /// @notice The statement is neither final nor challenged, or not at the place that was named.
+    /// @notice The statement is neither final nor proposed, or not at the place that was named.
     error DisputeResolverNotStated(bytes32 statement);
 
     /// @notice The time in which a statement's CDRs can be contested is over (unix seconds).
@@ -148,7 +148,7 @@ interface IDisputeResolver {
     /// @notice The leaf commits to another record, or to none.
     error DisputeResolverOtherRecord(bytes32 id);
 
-    /// @notice Both leaves must be one CDR of one pair, and the statement that came first stands.
+    /// @notice Both leaves must be one CDR of one pair, and the statement that came first stands, if it is final.
     error DisputeResolverNoDuplicate(bytes32 id);
 
     /// @notice The word's deadline has passed, or the signature is not the party's over these very bytes.
@@ -166,7 +166,7 @@ interface IDisputeResolver {
     /// @notice Only the arbiter may.
     error DisputeResolverNotArbiter(address caller);
 
-    /// @notice Strikes a CDR that stands in an earlier statement of its pair, too. Anyone may.
+    /// @notice Strikes a CDR that stands in an earlier, final statement of its pair, too. Anyone may.
     /// @param opening Where the statement stands.
     /// @param contested The leaf in it.
     /// @param otherOpening Where the earlier statement stands.

@@ -52,6 +52,24 @@ contract SettlementDisputesTest is Disputes {
         assertEq(vault.balanceOf(CPO), cpos - 120_000, "paid back");
     }
 
+    function test_WhatIsOnlyProposedMakesNothingADuplicate() public {
+        (bytes memory opening, IDisputeResolver.PlacedLeaf memory leaf) = _proposed("first", 1, true);
+        bytes32[] memory copied = _evidence(leaf.leaf, 9, 4, 1);
+        StatementRoots memory roots = StatementRoots({evidence: ReferenceTrees.root(copied), sums: "anything"});
+        PairStatement memory unsigned =
+            PairStatement({figures: packFigures(_agreement, 0, 0, 9, 2, 0), roots: _rootsHash(roots)});
+        book.propose("unsigned", _batchOf(unsigned), _nobody());
+        Place memory place = Place({batchId: "unsigned", index: 0, count: 1, siblings: new bytes32[](0)});
+        bytes memory other =
+            abi.encode(SettlementDisputes.OpenedStatement({statement: unsigned, roots: roots, place: place}));
+        bytes32[] memory siblings = ReferenceTrees.proof(copied, 4);
+        PairStatement memory first = abi.decode(opening, (SettlementDisputes.OpenedStatement)).statement;
+        bytes32 id = _disputes.caseId(_statementHash(first), leaf.leaf);
+
+        vm.expectRevert(abi.encodeWithSelector(IDisputeResolver.DisputeResolverNoDuplicate.selector, id));
+        _disputes.contestDuplicate(opening, leaf, other, leaf.leaf, 4, siblings);
+    }
+
     function test_AStatementThatNobodyChallengedIsNotVoided() public {
         (bytes memory opening, IDisputeResolver.PlacedLeaf memory leaf) = _proposed("first", 1, false);
 
