@@ -428,10 +428,7 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
         case DisputeKind.METER_SIGNATURE:
             return f"The meter's key did not sign the meter record that the CDR stands on. {struck}"
         case DisputeKind.METER_ENERGY:
-            read = (
-                "other energy" if energy is None or energy.import_wh is None else f"{kwh(energy.import_wh)} kWh drawn"
-            )
-            return f"The meter signed {read}, and the CDR says {kwh(leaf.import_wh)} kWh. {struck}"
+            return f"{_other_energy(leaf, energy)} {struck}"
         case DisputeKind.CREDIT_OF_STRUCK:
             return f"The charge that it takes back was struck before, so it would be taken back twice. {struck}"
         case DisputeKind.WITHHELD:
@@ -443,3 +440,13 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
                 f"The other side has {ANSWER_WINDOW.days} days to stand by the {amount}, with a bond; then the arbiter "
                 f"has {RULING_WINDOW.days} days. If it does not, what is claimed holds."
             )
+
+
+def _other_energy(leaf: Leaf, energy: MeteredEnergy | None) -> str:
+    """Name each register of which the meter signed another value than the CDR says."""
+    if energy is None:
+        return "The meter signed other energy than the CDR says."
+    registers = (("drawn", energy.import_wh, leaf.import_wh), ("fed in", energy.export_wh, leaf.export_wh))
+    differing = [(name, signed, stated) for name, signed, stated in registers if signed not in {None, stated}]
+    signed = " and ".join(f"{kwh(wh)} kWh {name}" for name, wh, _ in differing if wh is not None)
+    return f"The meter signed {signed}, and the CDR says {' and '.join(f'{kwh(wh)} kWh' for *_, wh in differing)}."

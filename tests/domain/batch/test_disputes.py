@@ -175,3 +175,19 @@ def test_each_kind_says_what_follows(kind: DisputeKind) -> None:
 
     assert "12.0000 EUR" in says or "12 EUR" in says, says
     assert says.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("energy", "says"),
+    [
+        (MeteredEnergy(import_wh=30_010, export_wh=None), "signed 30.010 kWh drawn, and the CDR says 30.011 kWh."),
+        (MeteredEnergy(import_wh=30_011, export_wh=500), "signed 0.500 kWh fed in, and the CDR says 0.000 kWh."),
+        (MeteredEnergy(import_wh=None, export_wh=500), "signed 0.500 kWh fed in, and the CDR says 0.000 kWh."),
+        (
+            MeteredEnergy(import_wh=30_010, export_wh=500),
+            "signed 30.010 kWh drawn and 0.500 kWh fed in, and the CDR says 30.011 kWh and 0.000 kWh.",
+        ),
+    ],
+)
+def test_other_energy_is_told_of_the_register_that_differs(energy: MeteredEnergy, says: str) -> None:
+    assert f"The meter {says} Its" in explained(DisputeKind.METER_ENERGY, charge(), energy=energy, currency="EUR")
