@@ -70,6 +70,16 @@ class CaseStage(IntEnum):
     STRUCK = 6
 
 
+class StruckFor(IntEnum):
+    """Why a leaf was struck, as the contract counts its reasons."""
+
+    DUPLICATE = 0
+    SIGNATURE = 1
+    ENERGY = 2
+    CREDIT = 3
+    WITHHELD = 4
+
+
 class NothingWrong(RuleBroken):
     """The proof does not show what it is said to show; it would be refused on chain."""
 
@@ -160,16 +170,23 @@ class MeteredEnergy:
 class Case:
     """Where a case stands; amounts in ten-thousandths, below zero the CPO owes them.
 
-    `claimant` and `defendant`: numbers of the parties; `deadline`: when the turn of the other side or the arbiter ends.
+    `claimant` and `defendant`: numbers of the parties; `deadline`: when the turn of the other side or the arbiter ends;
+    `struck_for`: under STRUCK alone.
     """
 
     stage: CaseStage
+    struck_for: StruckFor
     deadline: datetime
     claimant: int
     defendant: int
     net_e4: int
     claimed_e4: int
     corrected_e4: int
+
+    @property
+    def takes_charge_back(self) -> bool:
+        """Whether nothing is left of the charge that the case is about; of a duplicate an earlier copy stands."""
+        return self.stage is CaseStage.STRUCK and self.struck_for is not StruckFor.DUPLICATE
 
 
 def place_leaf(trees: StatementTrees, index: int) -> PlacedLeaf:
@@ -307,7 +324,7 @@ def energy_call(contested: Contested, record: MeterRecord, *, salt: bytes, energ
 
 
 def credit_call(contested: Contested, *, statement: bytes, charge: Leaf) -> bytes:
-    """Return the call that strikes the credit of a charge that is struck in `statement` already.
+    """Return the call that strikes the credit of a charge that is struck in `statement` already, not as a duplicate.
 
     Raises:
         NothingWrong: it is no credit of this charge.
@@ -399,11 +416,12 @@ def case_query(case: bytes) -> bytes:
 
 def read_case(returned: bytes) -> Case:
     """Read the answer. Raises `MalformedCall`."""
-    ((stage, deadline_s, claimant, defendant, _, _, net_e4, claimed_e4, corrected_e4),) = contracts.CASE_OF.answer(
-        returned
+    ((stage, reason, deadline_s, claimant, defendant, _, _, net_e4, claimed_e4, corrected_e4),) = (
+        contracts.CASE_OF.answer(returned)
     )
     return Case(
         stage=CaseStage(stage),
+        struck_for=StruckFor(reason),
         deadline=_EPOCH + timedelta(seconds=deadline_s),
         claimant=claimant,
         defendant=defendant,

@@ -145,9 +145,11 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
         EvidenceLeaf calldata charge
     ) external nonReentrant {
         (Stated memory stated, bytes32 id) = _placed(opening, contested);
-        Stage ofCharge = _cases[_id(statement, EvidenceTree.hash(charge))].stage;
+        Case storage ofCharge = _cases[_id(statement, EvidenceTree.hash(charge))];
         bool takesBack = contested.leaf.kind == CREDIT && charge.kind == CHARGE && contested.leaf.meter == charge.cdrKey;
-        if (!takesBack || ofCharge != Stage.STRUCK) revert DisputeResolverNothingWrong(id);
+        // Of a duplicate the earlier copy stands, and the credit takes back that one.
+        bool isGone = ofCharge.stage == Stage.STRUCK && ofCharge.reason != Reason.DUPLICATE;
+        if (!takesBack || !isGone) revert DisputeResolverNothingWrong(id);
         _strike(opening, stated, id, contested, Reason.CREDIT);
     }
 
@@ -247,6 +249,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
         if (block.timestamp <= case_.deadline) revert DisputeResolverDeadline(case_.deadline);
         if (stage == Stage.DEMANDED) {
             _cases[id].stage = Stage.STRUCK;
+            _cases[id].reason = Reason.WITHHELD;
             emit LeafStruck(id, Reason.WITHHELD, -case_.netE4);
             _correctParties(case_, -case_.netE4);
         } else {
@@ -286,6 +289,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
         if (stage == Stage.STRUCK) revert DisputeResolverWrongStage(id, stage);
         int64 amountE4 = -_netE4(contested.dueE4, contested.creditE4);
         stored.stage = Stage.STRUCK;
+        stored.reason = reason;
         if (stage != Stage.NONE) {
             Case memory case_ = stored;
             case_.stage = stage;

@@ -86,6 +86,7 @@ interface IDisputeResolver {
 
     /// @notice Where a case stands.
     /// @param stage See {Stage}.
+    /// @param reason Under STRUCK, why.
     /// @param deadline Until when the other side, or the arbiter, has its turn (unix seconds).
     /// @param claimant The party that demands or contests.
     /// @param defendant The other.
@@ -96,6 +97,7 @@ interface IDisputeResolver {
     /// @param correctedE4 What was added by a ruling.
     struct Case {
         Stage stage;
+        Reason reason;
         uint40 deadline;
         uint32 claimant;
         uint32 defendant;
@@ -194,7 +196,8 @@ interface IDisputeResolver {
     function contestEnergy(bytes calldata opening, PlacedLeaf calldata contested, bytes32 salt, bytes calldata record)
         external;
 
-    /// @notice Strikes a credit whose charge is struck already. Anyone may.
+    /// @notice Strikes a credit whose charge is struck already, but not as a duplicate: of that an earlier copy stands,
+    /// which the credit takes back. Anyone may.
     /// @param statement Struct hash of the charge's statement.
     /// @param charge The charge's leaf; the credit names its key.
     function contestCredit(
