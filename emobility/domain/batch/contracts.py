@@ -18,6 +18,12 @@ TERMS: Final = "(bytes32,uint32,uint32,bytes3,uint8,uint16,uint8,uint64,uint32,u
 EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32,bytes32)"
 PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
 
+
+def signature_words(signature: bytes) -> tuple[bytes, bytes]:
+    """Return a compact signature as it stands in a call (`SIGNATURE`)."""
+    return signature[:32], signature[32:]
+
+
 # Roles, of every contract
 
 ADMIN_ROLE: Final = bytes(32)

@@ -15,12 +15,12 @@ from typing import Any, Final
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import encode
 from emobility.domain.batch.confidential import Salts, SealedStatement
-from emobility.domain.batch.hashing import HASH_BYTES, keccak256
+from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, meter_commitment
 from emobility.domain.batch.statement import PairStatement
 from emobility.domain.batch.trees import Proof, StatementTrees
-from emobility.domain.batch.typed_data import Verifier
+from emobility.domain.batch.typed_data import Verifier, digest_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
@@ -35,8 +35,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPENED_STATEMENT: Final = f"({contracts.STATEMENT},{contracts.ROOTS},{contracts.PLACE})"
 """`SettlementDisputes.OpenedStatement`."""
 _OPENED_CONFIDENTIAL: Final = (
-    f"({contracts.SEALED_STATEMENT},(bytes32,{contracts.SIGNATURE},{contracts.SIGNATURE}),"
-    "(bytes32,uint256,uint256,bytes32[],uint256[]),bytes32,bytes32,uint64,uint64)"
+    f"({contracts.SEALED_STATEMENT},{contracts.OPENED},{contracts.HIDDEN_PLACE},bytes32,bytes32,uint64,uint64)"
 )
 """`ConfidentialDisputes.OpenedStatement`."""
 
@@ -155,7 +154,7 @@ class Word:
     @property
     def words(self) -> tuple[Any, ...]:
         """As it stands in a call (`contracts.WORD`)."""
-        return self.party, seconds_of(self.deadline), _signature_words(self.signature)
+        return self.party, seconds_of(self.deadline), contracts.signature_words(self.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +248,7 @@ def confidential_opening(
     """
     opened = (
         statement.words,
-        (salts.posted, _signature_words(by_cpo), _signature_words(by_msp)),
+        (salts.posted, contracts.signature_words(by_cpo), contracts.signature_words(by_msp)),
         (batch_id, proof.index, proof.count, proof.siblings, tuple(signers)),
         salts.amounts,
         sum_root,
@@ -393,17 +392,12 @@ def quarrel_digest(resolver: Resolver, *, case: bytes, party: int, claimed_e4: i
 def _word_digest(resolver: Resolver, form: str, case: bytes, party: int, deadline: datetime, *amount_e4: int) -> bytes:
     numbers = (party, *amount_e4, seconds_of(deadline))
     words = b"".join(number.to_bytes(32, "big", signed=True) for number in numbers)
-    struct_hash = keccak256(keccak256(form.encode()) + case + words)
-    return keccak256(b"\x19\x01" + resolver.domain_separator + struct_hash)
+    return digest_of(resolver, keccak256(keccak256(form.encode()) + case + words))
 
 
 def seconds_of(moment: datetime) -> int:
     """Return whole seconds since 1970."""
     return (moment - _EPOCH) // timedelta(seconds=1)
-
-
-def _signature_words(compact: bytes) -> tuple[bytes, bytes]:
-    return compact[:HASH_BYTES], compact[HASH_BYTES:]
 
 
 # What came of it

@@ -9,6 +9,7 @@ import {ICollateralVault} from "../interfaces/ICollateralVault.sol";
 import {IDisputeResolver} from "../interfaces/IDisputeResolver.sol";
 import {IMeterEvidence} from "../interfaces/IMeterEvidence.sol";
 import {IPartyRegistry} from "../interfaces/IPartyRegistry.sol";
+import {MeterRecord} from "../meter/MeterRecord.sol";
 import {EvidenceLeaf, EvidenceTree} from "../trees/EvidenceTree.sol";
 import {SumNode, SumTree} from "../trees/SumTree.sol";
 
@@ -351,8 +352,9 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
     }
 
     function _requireRecord(bytes32 id, EvidenceLeaf calldata leaf, bytes32 salt, bytes calldata record) private pure {
-        bytes32 commitment = keccak256(abi.encodePacked(uint8(0x03), salt, record));
-        if (leaf.kind != CHARGE || leaf.meter != commitment) revert DisputeResolverOtherRecord(id);
+        if (leaf.kind != CHARGE || leaf.meter != MeterRecord.commitment(salt, record)) {
+            revert DisputeResolverOtherRecord(id);
+        }
     }
 
     function _requireWord(Word calldata word, bytes32 structHash) private view {

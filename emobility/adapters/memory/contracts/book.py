@@ -12,7 +12,7 @@ from emobility.adapters.memory.contracts.money import VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
 from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import AgreementState, BatchState, key_number
-from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch.hashing import bound
 from emobility.domain.batch.statement import AGREEMENT_BYTES, STATEMENTS_MAX, struct_hash_of
 from emobility.domain.batch.trees import HashTree, MalformedProof, Proof, proven_root
 from emobility.domain.batch.typed_data import (
@@ -490,7 +490,7 @@ class BookModel(Pausable):
         """Return what binds these statements."""
         if not statements:
             self._refuse(contracts.EMPTY_TREE)
-        return _bind(HashTree([struct_hash_of(*words) for words in statements]).root, len(statements))
+        return bound(HashTree([struct_hash_of(*words) for words in statements]).root, len(statements))
 
     def currency(self) -> bytes:
         """Return the currency."""
@@ -615,11 +615,7 @@ def _is_at(batch: BatchState, statement: _Statement, place: _Place) -> bool:
         root = proven_root(struct_hash_of(*statement), Proof(index=index, count=count, siblings=tuple(siblings)))
     except MalformedProof:
         return False
-    return _bind(root, count) == batch.pairs_hash
-
-
-def _bind(root: bytes, count: int) -> bytes:
-    return keccak256(root + count.to_bytes(32, "big"))
+    return bound(root, count) == batch.pairs_hash
 
 
 def _key(agreement: int) -> bytes:
