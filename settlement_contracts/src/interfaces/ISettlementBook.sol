@@ -266,7 +266,7 @@ interface ISettlementBook {
     function giveNotice(AgreementKey agreement) external;
 
     /// @notice Ends an agreement for which notice was given in time. Anyone may. Of a guarantee what is owed stays
-    /// reserved.
+    /// reserved, and what corrections that wait will add, as far as the limit goes.
     function endAfterNotice(AgreementKey agreement) external;
 
     /// @notice Ends an agreement at once, as both sides say. Anyone may submit it.

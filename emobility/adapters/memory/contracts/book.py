@@ -146,10 +146,8 @@ class BookModel(Pausable):
         self._require_both(standing, digest, by_cpo, by_msp)
         changed = replace(standing, discharges=number + 1, owed_e4=owed - amount_e4)
         self._tell(contracts.OBLIGATION_DISCHARGED, agreement, number, amount_e4, changed.owed_e4, indexed=2)
-        if amount_e4 > 0 and standing.has_ended and standing.mode is BookMode.GUARANTEE:
-            changed = replace(changed, credit_limit_e4=standing.credit_limit_e4 - amount_e4)
-            self._vault.release(standing.msp, amount_e4)
         self._write("standing", agreement, value=changed)
+        self._release_after_end(agreement)
 
     def call_guarantee(self, agreement: int, sequence: int, amount_e4: int) -> None:
         """Take what is overdue from the MSP's guarantee."""
@@ -204,10 +202,16 @@ class BookModel(Pausable):
         standing = self._standing(agreement)
         if standing.has_ended:
             self._refuse(contracts.HAS_ENDED, agreement)
-        kept = max(standing.owed_e4, 0) if standing.mode is BookMode.GUARANTEE else standing.credit_limit_e4
-        self._write("standing", agreement, value=replace(standing, has_ended=True, credit_limit_e4=kept))
+        self._write("standing", agreement, value=replace(standing, has_ended=True))
         self._tell(contracts.AGREEMENT_ENDED, agreement, indexed=1)
-        if standing.mode is BookMode.GUARANTEE:
+        self._release_after_end(agreement)
+
+    def _release_after_end(self, agreement: int) -> None:
+        """Of a guarantee that ended, release what is neither owed nor will be once corrections are met."""
+        standing = self._standing(agreement)
+        kept = max(standing.owed_e4 + max(standing.corrected_e4, 0), 0)
+        if standing.has_ended and standing.mode is BookMode.GUARANTEE and kept < standing.credit_limit_e4:
+            self._write("standing", agreement, value=replace(standing, credit_limit_e4=kept))
             self._vault.release(standing.msp, standing.credit_limit_e4 - kept)
 
     def correct(self, agreement: int, amount_e4: int) -> None:
@@ -219,6 +223,7 @@ class BookModel(Pausable):
             self._refuse(contracts.TOO_MUCH, agreement)
         self._write("standing", agreement, value=replace(standing, corrected_e4=corrected))
         self._tell(contracts.AGREEMENT_CORRECTED, agreement, amount_e4, indexed=1)
+        self._release_after_end(agreement)
 
     def fund_correction(self, agreement: int) -> None:
         """Meet corrections without waiting for the next statement."""
@@ -233,6 +238,7 @@ class BookModel(Pausable):
             self._write("standing", agreement, value=replace(standing, corrected_e4=0))
         elif not self._owe(agreement, replace(standing, corrected_e4=0), net, standing.last_sequence):
             self._refuse(contracts.NOT_COVERED, agreement)
+        self._release_after_end(agreement)
 
     # Batches
 
