@@ -24,17 +24,13 @@ class DocumentKind(StrEnum):
     PAYMENT = "PAYMENT"
     CDR = "CDR"
     """The voucher under the statements and invoices between CPO and MSP."""
-    B2B_INVOICE = "B2B_INVOICE"
     AD_HOC_RECEIPT = "AD_HOC_RECEIPT"
     SIGNED_METER_RECORD = "SIGNED_METER_RECORD"
     """What a bill is proven by, kept as long as the bill."""
     QUOTE = "QUOTE"
     """An offer nobody took up; one that was is part of its bill."""
-    AUTHORIZATION = "AUTHORIZATION"
     LOGIN = "LOGIN"
     TOKEN = "TOKEN"  # noqa: S105 - a kind of document, no secret
-    MESSAGE = "MESSAGE"
-    """A frame of a station, kept because an operator watches it."""
 
 
 VOUCHERS: Final = frozenset(
@@ -43,7 +39,6 @@ VOUCHERS: Final = frozenset(
         DocumentKind.RETAIL_INVOICE,
         DocumentKind.PAYMENT,
         DocumentKind.CDR,
-        DocumentKind.B2B_INVOICE,
         DocumentKind.AD_HOC_RECEIPT,
         DocumentKind.SIGNED_METER_RECORD,
     }
@@ -82,6 +77,7 @@ RULES: Final = (
     RetentionRule(country="SE", alpha_3="SWE", years=7, law="bokföringslagen 7 kap. 2 §"),
 )
 LONGEST_YEARS: Final = max(rule.years for rule in RULES)
+SHORTEST_YEARS: Final = min(rule.years for rule in RULES)
 _BY_COUNTRY: Final = {name: rule for rule in RULES for name in (rule.country, rule.alpha_3)}
 
 
@@ -113,6 +109,11 @@ class RetentionTerms:
         rules = [self._rule(country) for country in countries]
         rule = max(rules, key=lambda each: (each.years, each.country))
         return Kept(until=datetime(at.year + 1 + rule.years, 1, 1, tzinfo=UTC), rule=rule)
+
+    def vouchers_before(self, now: datetime) -> datetime:
+        """Return since when vouchers must be kept everywhere: of those made before, some may have to go by now."""
+        years = SHORTEST_YEARS if self.vouchers_years is None else self.vouchers_years
+        return datetime(now.year - years, 1, 1, tzinfo=UTC)
 
     def _rule(self, country: str) -> RetentionRule:
         known = _BY_COUNTRY.get(country) or RetentionRule(

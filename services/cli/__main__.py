@@ -58,7 +58,13 @@ RUN_FOLDER: Final = Path("run")
 CANNOT_RUN: Final = 2
 Json = Annotated[bool, typer.Option("--json", help="Print figures for machines instead of a screen.")]
 Party = Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")]
-Group = Annotated[str, typer.Argument(help="charging_operations, driver_mobility or settlement.")]
+Group = Annotated[
+    str,
+    typer.Argument(
+        help="charging_operations, charging_operations_exposure, driver_mobility, driver_mobility_unpaid, settlement "
+        "or settlement-money."
+    ),
+]
 RunFolder = Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")]
 
 
