@@ -213,7 +213,7 @@ def accepted(document: Document, *, has_cpo: bool, has_msp: bool) -> Step:
     """
     if document.received_by is None:
         if not has_msp:
-            return Step(_booked(document), Cause.MSP_ELSEWHERE if document.leaf_of is None else None)
+            return _told_of(document, has_cpo=has_cpo)
         if document.issued_to is None:
             return Step(NOTHING, None)
         waits = {"PENDING": Cause.ON_ITS_WAY, "FAILED": Cause.REFUSED}
@@ -227,6 +227,18 @@ def accepted(document: Document, *, has_cpo: bool, has_msp: bool) -> Step:
     if amounts is NOTHING:
         return Step(NOTHING, _UNDECIDED.get(document.received_state or "", Cause.WITHDRAWN))
     return Step(amounts, None)
+
+
+def _told_of(document: Document, *, has_cpo: bool) -> Step:
+    """Return what a settlement was told that an MSP elsewhere accepted: what its leaf says."""
+    if document.leaf_of is None:
+        return Step(NOTHING, Cause.MSP_ELSEWHERE)
+    booked = _booked(document)
+    if document.issued_to is None:
+        return Step(booked, Cause.NEVER_ISSUED if has_cpo else Cause.CPO_ELSEWHERE)
+    sides = (document.issued_to, document.issued_currency), (document.leaf_of, document.leaf_currency)
+    is_alike = sides[0] == sides[1] and issued(document) == booked
+    return Step(booked, None if is_alike else Cause.LEAF_DIFFERS)
 
 
 def settled(document: Document, before: Amounts, reached: Reached, *, no_leaf: Cause, unbound: Cause) -> Step:

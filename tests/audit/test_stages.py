@@ -1,0 +1,61 @@
+"""What one document has at each stage, and why not what it has at the stage before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emobility.ports.reconciliation import Document
+from services.audit.stages import NOTHING, Amounts, Cause, accepted
+
+ISSUED = {
+    "issued_to": "NL-MSP",
+    "issued_currency": "EUR",
+    "issued_import_wh": 10_000,
+    "issued_export_wh": 0,
+    "issued_e4": 3_000,
+}
+LEAF = {
+    "leaf_of": "NL-MSP",
+    "leaf_currency": "EUR",
+    "leaf_is_credit": False,
+    "import_wh": 10_000,
+    "export_wh": 0,
+    "due_e4": 3_000,
+    "credit_e4": 0,
+}
+UNISSUED = dict.fromkeys(ISSUED)
+UNTOLD = dict.fromkeys(LEAF)
+
+
+def document(*sides: dict[str, Any]) -> Document:
+    known: dict[str, Any] = {name: None for name in Document._fields} | {
+        "cpo_id": "NL-CPO",
+        "cdr_id": "C",
+        "session_id": "S",
+        "bills": 0,
+    }
+    for side in sides:
+        known |= side
+    return Document(**known)
+
+
+@pytest.mark.parametrize(
+    ("sides", "has_cpo", "amounts", "cause"),
+    [
+        ((ISSUED, LEAF), True, Amounts(1, 10_000, 0, 3_000), None),
+        ((ISSUED, LEAF | {"due_e4": 2_999}), True, Amounts(1, 10_000, 0, 2_999), Cause.LEAF_DIFFERS),
+        ((ISSUED, LEAF | {"leaf_of": "NL-ZON"}), True, Amounts(1, 10_000, 0, 3_000), Cause.LEAF_DIFFERS),
+        ((ISSUED, LEAF | {"leaf_currency": "SEK"}), True, Amounts(1, 10_000, 0, 3_000), Cause.LEAF_DIFFERS),
+        ((UNISSUED, LEAF), True, Amounts(1, 10_000, 0, 3_000), Cause.NEVER_ISSUED),
+        ((UNISSUED, LEAF), False, Amounts(1, 10_000, 0, 3_000), Cause.CPO_ELSEWHERE),
+        ((ISSUED, UNTOLD), True, NOTHING, Cause.MSP_ELSEWHERE),
+    ],
+)
+def test_what_an_msp_elsewhere_accepted_is_its_leaf_compared_with_what_was_issued(
+    sides: tuple[dict[str, Any], ...], has_cpo: bool, amounts: Amounts, cause: Cause | None
+) -> None:
+    step = accepted(document(*sides), has_cpo=has_cpo, has_msp=False)
+
+    assert step == (amounts, cause)
