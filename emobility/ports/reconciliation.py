@@ -6,7 +6,7 @@ is in Wh and money in ten-thousandths; what is a credit counts with a minus sign
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from emobility.domain.errors import MalformedInput
 from emobility.events.event import LoggedEvent
+from emobility.ports.event_log import DiscardedEvent, ParkedEvent
 from emobility.ports.unit_of_work import UnitOfWork
 
 BATCH_DOCUMENTS: Final = 5_000
@@ -159,7 +160,22 @@ class Moment(Protocol):
         """Yield the sessions of a period, pair by pair."""
 
     async def has_log(self) -> bool:
-        """Whether the event log lies beside these rows, so that `reports` can be read."""
+        """Whether the event log lies beside these rows, so that `lag`, `handled` and `reports` can be read."""
+
+    async def lag(self) -> Mapping[str, int]:
+        """Return for each group that ever consumed how many events it had not handled."""
+
+    async def handled(self, group: str) -> Mapping[int, int]:
+        """Return, by partition of the topic `charging`, the offset that a group handles next; of none if it never did.
+
+        Of the events before that it handled all but what it parked, or what was discarded of that.
+        """
+
+    async def parked(self, group: str) -> Sequence[ParkedEvent]:
+        """Return a group's dead letters, in order, wherever the log lies."""
+
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of a group's dead letters, in order, wherever the log lies."""
 
     def reports(self, partition: int) -> AsyncIterator[Sequence[LoggedEvent]]:
         """Yield what the log holds of a partition of the topic `charging`: station by station, each in its order."""

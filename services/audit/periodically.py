@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from emobility.events.cdr import CDRS as CDR_TOPIC
@@ -13,7 +13,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.reconciliation import Moment, Period
 from services.audit.audit import NOT_ASKED, on_chain
 from services.audit.batches import check_acceptances, check_batches, check_transactions
-from services.audit.books import CONSUMER_GROUPS, CPO_GROUP, Books
+from services.audit.books import CONSUMER_GROUPS, CPO_GROUP, SETTLEMENT_GROUP, Books
 from services.audit.chain_sight import look_at_chain
 from services.audit.confidential import check_party_nets
 from services.audit.handling import check_every_event_was_handled
@@ -24,7 +24,7 @@ from services.audit.reconciliation import circumstances, reconcile
 from services.audit.report import AuditReport, Check
 from services.audit.settlement_rows import gather_without_leaves
 from services.audit.sharing import Sharing
-from services.audit.slices import LogSlice, Slice, charge_slices, log_slices, whole_of
+from services.audit.slices import LogSlice, Slice, Unhandled, charge_slices, log_slices, whole_of
 from services.audit.statements import check_sequences
 from services.settlement.records import LEAF
 
@@ -61,16 +61,18 @@ async def audited_period(
         DatabaseUnavailable: the database does not.
     """
     assert ports.reconciliation is not None, "nothing to reconcile with was opened"
+    # Of a log that lies elsewhere no moment can be asked; what is handled after this is at worst called unread.
+    lag = await ports.event_log.lag()
     async with ports.reconciliation.moment() as moment:
-        books = await _books(ports, moment)
-        known = await circumstances(moment, ports.event_log, books.settlement)
+        books = await _books(ports, moment, lag)
+        known = await circumstances(moment, books)
         reconciled = await reconcile(moment, period, books, known)
         checks = [*reconciled.checks, *_of_the_whole(books)]
         not_looked_at: tuple[str, ...] = QUICK_LEAVES_OUT
         if sharing is not None:
-            log = await _log_slices(ports, moment)
+            log = await _log_slices(ports, moment, books)
             not_looked_at = () if log is not None else (LOG_ELSEWHERE,)
-            whole = await whole_of(moment, books.settlement)
+            whole = await whole_of(moment, books.settlement, _unhandled(books))
             checks += await sharing.check(moment, whole, _slices(moment, period, log or []))
     if chain is not None:
         checks += on_chain(books, await look_at_chain(chain, books))
@@ -90,22 +92,31 @@ async def _slices(moment: Moment, period: Period, log: Sequence[LogSlice]) -> As
         yield part
 
 
-async def _log_slices(ports: Ports, moment: Moment) -> Sequence[LogSlice] | None:
+async def _log_slices(ports: Ports, moment: Moment, books: Books) -> Sequence[LogSlice] | None:
     """Return the partitions of the log, None where it lies elsewhere than the rows."""
     if not await moment.has_log():
         return None
-    discarded = [each.parked.logged for each in await ports.event_log.discarded(CPO_GROUP)]
-    return log_slices(await ports.event_log.bounds([CHARGING]), discarded)
+    letters = [*books.parked, *(each.parked for each in books.discarded)]
+    set_aside = [each.logged for each in letters if each.group == CPO_GROUP]
+    return log_slices(await ports.event_log.bounds([CHARGING]), await moment.handled(CPO_GROUP), set_aside)
 
 
-async def _books(ports: Ports, moment: Moment) -> Books:
-    """Gather what is read whole: nothing that grows with each charge."""
-    books = Books(lag=await ports.event_log.lag())
+def _unhandled(books: Books) -> Unhandled:
+    return Unhandled(
+        lag=books.lag,
+        parked=[each for each in books.parked if each.group == SETTLEMENT_GROUP],
+        discarded=[each for each in books.discarded if each.parked.group == SETTLEMENT_GROUP],
+    )
+
+
+async def _books(ports: Ports, moment: Moment, lag: Mapping[str, int]) -> Books:
+    """Gather what is read whole: nothing that grows with each charge. `lag` holds where the log lies elsewhere."""
+    books = Books(lag=await moment.lag() if await moment.has_log() else lag)
     held = await ports.event_log.bounds(LOGGED)
     books.logged_events = sum(each.events for each in held.values())
     for group in CONSUMER_GROUPS:
-        books.discarded += await ports.event_log.discarded(group)
-        books.parked += await ports.event_log.parked(group)
+        books.discarded += await moment.discarded(group)
+        books.parked += await moment.parked(group)
     books.money = await gather_company_money(moment.unit)
     books.settlement = await gather_without_leaves(moment.unit)
     for dispute in books.settlement.disputes:

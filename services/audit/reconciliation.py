@@ -15,7 +15,6 @@ from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.errors import EmobilityError
-from emobility.ports.event_log import EventLog
 from emobility.ports.reconciliation import Document, MeteredSession, Moment, Period
 from services.audit.books import MONEY_GROUP, SETTLEMENT_GROUP, Books
 from services.audit.report import Check, Difference
@@ -133,19 +132,17 @@ class Reconciled:
     checks: tuple[Check, ...]
 
 
-async def circumstances(moment: Moment, event_log: EventLog, rows: SettlementRows) -> Circumstances:
+async def circumstances(moment: Moment, books: Books) -> Circumstances:
     """Ask what must be known beside the documents."""
-    lag = await event_log.lag()
-    parked, discarded = await event_log.parked(SETTLEMENT_GROUP), await event_log.discarded(SETTLEMENT_GROUP)
-    unit = moment.unit
+    lag, unit = books.lag, moment.unit
     return Circumstances(
         cpos=frozenset(row[0].code for row in await unit.table(CPO_CDRS).distinct(("party_id",))),
         msps=frozenset(row[0].code for row in await unit.table(EMSP_CDRS).distinct(("party_id",))),
-        has_settlement=SETTLEMENT_GROUP in lag or bool(rows.parties),
+        has_settlement=SETTLEMENT_GROUP in lag or bool(books.settlement.parties),
         settlement_lags=bool(lag.get(SETTLEMENT_GROUP)),
         money_lags=bool(lag.get(MONEY_GROUP)),
-        parked=accepted_in(parked),
-        discarded=accepted_in(each.parked for each in discarded),
+        parked=accepted_in(books.parked),
+        discarded=accepted_in(each.parked for each in books.discarded),
     )
 
 

@@ -20,7 +20,7 @@ from emobility.ports.vault import Vault
 from emobility.runtime.garbage import collect_rarely
 from services.audit.report import Check
 from services.audit.settlement_rows import gather_without_leaves
-from services.audit.slices import Slice, Whole, added_up, check_slice, whole_of
+from services.audit.slices import Slice, Unhandled, Whole, added_up, check_slice, whole_of
 
 SLICES_AHEAD: Final = 2
 """Most slices that wait for each process."""
@@ -65,7 +65,6 @@ class Shared:
 
     async def check(self, moment: Moment, whole: Whole, slices: AsyncIterator[Slice]) -> list[Check]:
         """Return one check of each rule. Raises `AuditProcessDied`."""
-        del whole  # each process reads it itself, at the same moment
         found: list[Check] = []
         running: set[asyncio.Future[list[Check]]] = set()
         loop = asyncio.get_running_loop()
@@ -73,7 +72,8 @@ class Shared:
             self.processes,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(self.dsn, self.master_key, moment.name),
+            # Each process reads the rest of the whole itself, at the same moment.
+            initargs=(self.dsn, self.master_key, moment.name, whole.unhandled),
         ) as pool:
             try:
                 async for part in slices:
@@ -113,18 +113,20 @@ _SHARER: Final[list[_Sharer]] = []
 """The one of this process."""
 
 
-def _begin(dsn: str, master_key: bytes, moment: str) -> None:
+def _begin(dsn: str, master_key: bytes, moment: str, unhandled: Unhandled) -> None:
     collect_rarely()
     loop = asyncio.new_event_loop()
-    _SHARER.append(loop.run_until_complete(_opened(loop, dsn, master_key, moment)))
+    _SHARER.append(loop.run_until_complete(_opened(loop, dsn, master_key, moment, unhandled)))
 
 
-async def _opened(loop: asyncio.AbstractEventLoop, dsn: str, master_key: bytes, name: str) -> _Sharer:
+async def _opened(
+    loop: asyncio.AbstractEventLoop, dsn: str, master_key: bytes, name: str, unhandled: Unhandled
+) -> _Sharer:
     stack = AsyncExitStack()
     opening = open_postgres(dsn, master_key=master_key, clock=SystemClock(), randomness=SystemRandomness())
     stores = await stack.enter_async_context(opening)
     moment = await stack.enter_async_context(PostgresReconciliation(stores.units).moment(name))
-    whole = await whole_of(moment, await gather_without_leaves(moment.unit))
+    whole = await whole_of(moment, await gather_without_leaves(moment.unit), unhandled)
     return _Sharer(loop=loop, stack=stack, moment=moment, vault=stores.vault, whole=whole)
 
 

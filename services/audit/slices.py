@@ -16,7 +16,7 @@ from emobility.domain.transaction import Transaction, metered_wh, sequence_gaps
 from emobility.events.charging import CHARGING, AuthorizationDecided, TransactionEvent, station_key
 from emobility.events.event import LoggedEvent
 from emobility.events.fold import TransactionKey, apply, transaction_key
-from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, partition_of
+from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, DiscardedEvent, ParkedEvent, partition_of
 from emobility.ports.reconciliation import Charge, Moment, Period, StationName
 from emobility.ports.vault import Vault
 from emobility.protocols.ocpi.deliveries import DELIVERY
@@ -71,15 +71,26 @@ class LogSlice:
 
     Attributes:
         bounds: What the log holds of it.
-        discarded: Offsets of events that the CPO's group discarded: transactions are what they are without.
+        handled: The offset that the CPO's group handles next: transactions are what they are without what follows.
+        set_aside: Offsets of events before that which it did not handle: they are parked, or were discarded.
     """
 
     partition: int
     bounds: Bounds
-    discarded: frozenset[int]
+    handled: int
+    set_aside: frozenset[int]
 
 
 Slice: TypeAlias = ChargeSlice | LogSlice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unhandled:
+    """What explains that an accepted CDR has no leaf: events that the settlement did not read, or set aside."""
+
+    lag: Mapping[str, int]
+    parked: Sequence[ParkedEvent]
+    discarded: Sequence[DiscardedEvent]
 
 
 @dataclass(slots=True)
@@ -88,6 +99,7 @@ class Whole:
 
     settlement: SettlementRows
     has_hub: bool
+    unhandled: Unhandled
 
 
 async def charge_slices(moment: Moment, period: Period) -> AsyncIterator[ChargeSlice]:
@@ -113,26 +125,39 @@ def _slice(charges: Sequence[Charge]) -> ChargeSlice:
     )
 
 
-def log_slices(bounds: Mapping[tuple[str, int], Bounds], discarded: Iterable[LoggedEvent]) -> list[LogSlice]:
-    """Return the partitions of the log."""
+def log_slices(
+    held: Mapping[tuple[str, int], Bounds], handled: Mapping[int, int], set_aside: Iterable[LoggedEvent]
+) -> list[LogSlice]:
+    """Return the partitions of the log.
+
+    Args:
+        held: What the log holds.
+        handled: Where the CPO's group stands; where it never consumed, rows were brought from elsewhere, and are
+            compared with all that there is.
+        set_aside: What it parked, or what was discarded of that.
+    """
     places: dict[int, set[int]] = {partition: set() for partition in range(PARTITIONS_PER_TOPIC)}
-    for each in discarded:
+    for each in set_aside:
         if each.topic == CHARGING:
             places[each.partition].add(each.offset)
-    return [
-        LogSlice(
-            partition=partition,
-            bounds=bounds.get((CHARGING, partition), Bounds(first=0, end=0)),
-            discarded=frozenset(offsets),
+    slices = []
+    for partition, offsets in places.items():
+        bounds = held.get((CHARGING, partition), Bounds(first=0, end=0))
+        slices.append(
+            LogSlice(
+                partition=partition,
+                bounds=bounds,
+                handled=handled.get(partition, bounds.end),
+                set_aside=frozenset(offsets),
+            )
         )
-        for partition, offsets in places.items()
-    ]
+    return slices
 
 
-async def whole_of(moment: Moment, settlement: SettlementRows) -> Whole:
+async def whole_of(moment: Moment, settlement: SettlementRows, unhandled: Unhandled) -> Whole:
     """Read what all slices share."""
-    unit = moment.unit
-    return Whole(settlement=settlement, has_hub=await unit.table(HUB_CLIENT).count() > 0)
+    has_hub = await moment.unit.table(HUB_CLIENT).count() > 0
+    return Whole(settlement=settlement, has_hub=has_hub, unhandled=unhandled)
 
 
 async def check_slice(moment: Moment, vault: Vault, whole: Whole, part: Slice) -> list[Check]:
@@ -167,7 +192,13 @@ async def _books(moment: Moment, whole: Whole, part: ChargeSlice) -> Books:
     unit, cpo_id, emsp_id = moment.unit, PartyId(part.cpo_id), PartyId(part.emsp_id)
     of_sessions, of_cdrs = {"session_id": part.session_ids}, {"cdr_id": part.cdr_ids}
     at_cpo, at_emsp = {"party_id": cpo_id}, {"party_id": emsp_id, "cpo_id": cpo_id}
-    books = Books(has_hub=whole.has_hub)
+    unhandled = whole.unhandled
+    books = Books(
+        has_hub=whole.has_hub,
+        lag=unhandled.lag,
+        parked=list(unhandled.parked),
+        discarded=list(unhandled.discarded),
+    )
     books.settlement = SettlementRows(
         parties=whole.settlement.parties,
         agreements=[each for each in whole.settlement.agreements if (each.cpo_id, each.emsp_id) == (cpo_id, emsp_id)],
@@ -220,7 +251,7 @@ async def _check_log(moment: Moment, part: LogSlice) -> Check:
             for event in events:
                 name = _station_of(event)
                 if name is not None:
-                    _enter(folded.setdefault(name, {}), event, part.discarded)
+                    _enter(folded.setdefault(name, {}), event, part)
         *ended, _ = folded or [("", "")]
         if len(ended) >= STATIONS_AT_ONCE:
             found.compare({name: folded.pop(name) for name in ended}, await moment.metered(ended))
@@ -239,10 +270,10 @@ def _station_of(logged: LoggedEvent) -> StationName | None:
     return None
 
 
-def _enter(transactions: dict[TransactionKey, Transaction], logged: LoggedEvent, discarded: frozenset[int]) -> None:
+def _enter(transactions: dict[TransactionKey, Transaction], logged: LoggedEvent, part: LogSlice) -> None:
     event: Any = logged.envelope.event
     key = transaction_key(event)
-    if key is None or logged.offset in discarded:
+    if key is None or logged.offset >= part.handled or logged.offset in part.set_aside:
         return
     if isinstance(event, TransactionEvent) or key in transactions:
         transactions[key] = apply(transactions.get(key), event)

@@ -30,7 +30,7 @@ UNTOLD = dict.fromkeys(LEAF)
 
 
 def document(*sides: dict[str, Any]) -> Document:
-    known: dict[str, Any] = {name: None for name in Document._fields} | {
+    known: dict[str, Any] = dict.fromkeys(Document._fields) | {
         "cpo_id": "NL-CPO",
         "cdr_id": "C",
         "session_id": "S",
@@ -54,7 +54,7 @@ def document(*sides: dict[str, Any]) -> Document:
     ],
 )
 def test_what_an_msp_elsewhere_accepted_is_its_leaf_compared_with_what_was_issued(
-    sides: tuple[dict[str, Any], ...], has_cpo: bool, amounts: Amounts, cause: Cause | None
+    sides: tuple[dict[str, Any], ...], *, has_cpo: bool, amounts: Amounts, cause: Cause | None
 ) -> None:
     step = accepted(document(*sides), has_cpo=has_cpo, has_msp=False)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from emobility.adapters.memory.event_log import MemoryEventLog
+from emobility.adapters.memory.records import CURSOR
 from emobility.adapters.memory.units import MemoryState, MemoryUnit, MemoryUnits
 from emobility.events import codec
 from emobility.events.charging import CHARGING
 from emobility.events.event import LoggedEvent
+from emobility.ports.event_log import DiscardedEvent, ParkedEvent
 from emobility.ports.reconciliation import (
     BATCH_DOCUMENTS,
     Charge,
@@ -35,6 +38,7 @@ class MemoryMoment:
     def __init__(self, state: MemoryState, unit: MemoryUnit) -> None:
         self._state = state
         self.unit: Final = unit
+        self._log = MemoryEventLog(state)
 
     def _rows(self, table: str) -> list[Any]:
         rows = self._state.tables.get(table)
@@ -142,6 +146,26 @@ class MemoryMoment:
     async def has_log(self) -> bool:
         """Whether the event log lies beside these rows."""
         return True
+
+    async def lag(self) -> Mapping[str, int]:
+        """Return for each group how many events it has not handled."""
+        return await self._log.lag()
+
+    async def handled(self, group: str) -> Mapping[int, int]:
+        """Return where a group stands in the topic `charging`; see the port."""
+        return {
+            cursor.partition: cursor.next_offset
+            for cursor in self._state.rows(CURSOR).by_key.values()
+            if (cursor.group_name, cursor.topic) == (group, CHARGING)
+        }
+
+    async def parked(self, group: str) -> Sequence[ParkedEvent]:
+        """Return a group's dead letters."""
+        return await self._log.parked(group)
+
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of a group's dead letters."""
+        return await self._log.discarded(group)
 
     async def reports(self, partition: int) -> AsyncIterator[Sequence[LoggedEvent]]:
         """Yield a partition of the log, station by station; see the port."""

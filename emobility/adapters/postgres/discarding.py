@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from emobility.adapters.consuming import refuse_unexplained
 from emobility.adapters.postgres.connections import Database
 from emobility.adapters.postgres.reading import logged
 from emobility.adapters.postgres.units import PostgresUnits
 from emobility.ports.event_log import DiscardedEvent, NotParked, ParkedEvent
+
+DISCARDED: Final = b"""SELECT topic, partition, log_offset, envelope, reason, parked_at, who, why, discarded_at
+FROM discarded_event WHERE group_name = %(group)s ORDER BY topic, partition, log_offset"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +67,12 @@ async def discard(units: PostgresUnits, letter: Letter, *, who: str, why: str) -
 async def discarded(database: Database, group: str) -> Sequence[DiscardedEvent]:
     """Return a group's discarded events, in the log's order."""
     async with database.short_connection() as connection:
-        cursor = await connection.execute(
-            "SELECT topic, partition, log_offset, envelope, reason, parked_at, who, why, discarded_at"
-            " FROM discarded_event WHERE group_name = %(group)s ORDER BY topic, partition, log_offset",
-            {"group": group},
-        )
-        rows = await cursor.fetchall()
+        rows = await (await connection.execute(DISCARDED, {"group": group})).fetchall()
+    return discarded_of(group, rows)
+
+
+def discarded_of(group: str, rows: Iterable[Sequence[Any]]) -> list[DiscardedEvent]:
+    """Build discarded events from rows of `DISCARDED`."""
     return [
         DiscardedEvent(
             parked=ParkedEvent(group=group, logged=logged(*row[:4]), reason=row[4], parked_at=row[5]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,10 @@ from emobility.ports.event_log import PARTITIONS_PER_TOPIC, Bounds, CursorOutsid
 
 READ_EVENTS: Final = 1_000
 """Events fetched at once by `everything`."""
+LAGS: Final = b"""SELECT group_name, sum(head - next_offset)::bigint FROM group_cursor
+JOIN event_partition USING (topic, partition) GROUP BY group_name ORDER BY group_name"""
+PARKED: Final = b"""SELECT topic, partition, log_offset, envelope, reason, parked_at FROM dead_letter
+WHERE group_name = %(group)s ORDER BY topic, partition, log_offset"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,22 +108,18 @@ async def bounds(database: Database, topics: Sequence[str]) -> Mapping[tuple[str
 async def lags(database: Database) -> Mapping[str, int]:
     """Return for each group how many events of the PostgreSQL log it has not handled."""
     async with database.short_connection() as connection:
-        cursor = await connection.execute(
-            "SELECT group_name, sum(head - next_offset)::bigint FROM group_cursor"
-            " JOIN event_partition USING (topic, partition) GROUP BY group_name ORDER BY group_name"
-        )
-        return {group: int(behind) for group, behind in await cursor.fetchall()}
+        return dict(await (await connection.execute(LAGS)).fetchall())
 
 
 async def parked(database: Database, group: str) -> list[ParkedEvent]:
     """Return a group's dead letters, in order."""
     async with database.short_connection() as connection:
-        cursor = await connection.execute(
-            "SELECT topic, partition, log_offset, envelope, reason, parked_at FROM dead_letter"
-            " WHERE group_name = %(group)s ORDER BY topic, partition, log_offset",
-            {"group": group},
-        )
-        rows = await cursor.fetchall()
+        rows = await (await connection.execute(PARKED, {"group": group})).fetchall()
+    return parked_of(group, rows)
+
+
+def parked_of(group: str, rows: Iterable[Sequence[Any]]) -> list[ParkedEvent]:
+    """Build dead letters from rows of `PARKED`."""
     return [
         ParkedEvent(group=group, logged=logged(topic, partition, offset, data), reason=reason, parked_at=parked_at)
         for topic, partition, offset, data, reason, parked_at in rows

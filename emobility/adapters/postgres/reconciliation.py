@@ -9,10 +9,12 @@ from typing import Any, Final
 from psycopg import sql
 
 from emobility.adapters.postgres.connections import translated
-from emobility.adapters.postgres.reading import logged
+from emobility.adapters.postgres.discarding import DISCARDED, discarded_of
+from emobility.adapters.postgres.reading import LAGS, PARKED, logged, parked_of
 from emobility.adapters.postgres.units import PostgresUnit, PostgresUnits
 from emobility.events.charging import CHARGING
 from emobility.events.event import LoggedEvent
+from emobility.ports.event_log import DiscardedEvent, ParkedEvent
 from emobility.ports.reconciliation import (
     BATCH_DOCUMENTS,
     Charge,
@@ -208,8 +210,27 @@ class PostgresMoment(PostgresUnit):
 
     async def has_log(self) -> bool:
         """Whether the event log lies beside these rows."""
-        row = await (await self.execute(b"SELECT EXISTS (SELECT FROM event_partition WHERE head > 0)", {})).fetchone()
+        # With Kafka the tables of the log are the outbox, and groups have their places in Kafka's partitions.
+        asked = b"SELECT EXISTS (SELECT FROM event_partition WHERE head > 0) AND NOT EXISTS (SELECT FROM kafka_cursor)"
+        row = await (await self.execute(asked, {})).fetchone()
         return row is not None and bool(row[0])
+
+    async def lag(self) -> Mapping[str, int]:
+        """Return for each group how many events it had not handled."""
+        return dict(await (await self.execute(LAGS, {})).fetchall())
+
+    async def handled(self, group: str) -> Mapping[int, int]:
+        """Return where a group stands in the topic `charging`; see the port."""
+        asked = b"SELECT partition, next_offset FROM group_cursor WHERE group_name = %(group)s AND topic = %(topic)s"
+        return dict(await (await self.execute(asked, {"group": group, "topic": CHARGING})).fetchall())
+
+    async def parked(self, group: str) -> Sequence[ParkedEvent]:
+        """Return a group's dead letters."""
+        return parked_of(group, await (await self.execute(PARKED, {"group": group})).fetchall())
+
+    async def discarded(self, group: str) -> Sequence[DiscardedEvent]:
+        """Return what was discarded of a group's dead letters."""
+        return discarded_of(group, await (await self.execute(DISCARDED, {"group": group})).fetchall())
 
     async def reports(self, partition: int) -> AsyncIterator[Sequence[LoggedEvent]]:
         """Yield a partition of the log, station by station; see the port."""
