@@ -190,7 +190,7 @@ async def check_slice(moment: Moment, vault: Vault, whole: Whole, part: Slice) -
 async def _books(moment: Moment, whole: Whole, part: ChargeSlice) -> Books:
     """Read all that belongs to some sessions of a pair."""
     unit, cpo_id, emsp_id = moment.unit, PartyId(part.cpo_id), PartyId(part.emsp_id)
-    of_sessions, of_cdrs = {"session_id": part.session_ids}, {"cdr_id": part.cdr_ids}
+    of_sessions = {"session_id": part.session_ids}
     at_cpo, at_emsp = {"party_id": cpo_id}, {"party_id": emsp_id, "cpo_id": cpo_id}
     unhandled = whole.unhandled
     books = Books(
@@ -199,6 +199,11 @@ async def _books(moment: Moment, whole: Whole, part: ChargeSlice) -> Books:
         parked=list(unhandled.parked),
         discarded=list(unhandled.discarded),
     )
+    books.cpo_cdrs = await all_rows(unit, cpo.CDRS, {**at_cpo, **of_sessions, "emsp_id": emsp_id})
+    books.emsp_cdrs = await all_rows(unit, emsp.CDRS, {**at_emsp, **of_sessions})
+    # Some of a session's documents may have ended in another period: what belongs to them is looked at with them.
+    known = {row.cdr_id for row in books.cpo_cdrs} | {row.cdr_id for row in books.emsp_cdrs}
+    of_cdrs = {"cdr_id": tuple(sorted(known.union(part.cdr_ids)))}
     books.settlement = SettlementRows(
         parties=whole.settlement.parties,
         agreements=[each for each in whole.settlement.agreements if (each.cpo_id, each.emsp_id) == (cpo_id, emsp_id)],
@@ -207,14 +212,12 @@ async def _books(moment: Moment, whole: Whole, part: ChargeSlice) -> Books:
         leaves=await all_rows(unit, LEAF, {"cpo_id": cpo_id, "emsp_id": emsp_id, **of_cdrs}),
         meter_records=await all_rows(unit, METER_RECORD, {"cpo_id": cpo_id, **of_cdrs}),
     )
-    books.cpo_cdrs = await all_rows(unit, cpo.CDRS, {**at_cpo, **of_sessions, "emsp_id": emsp_id})
     books.cpo_sessions = await all_rows(unit, cpo.SESSION, {**at_cpo, **of_sessions})
-    messages = tuple([delivery_key(each) for each in part.session_ids] + [f"dispute/{each}" for each in part.cdr_ids])
+    messages = tuple(map(delivery_key, part.session_ids)) + tuple(f"dispute/{each}" for each in of_cdrs["cdr_id"])
     for own, to in ((cpo_id, emsp_id), (emsp_id, cpo_id)):
         books.deliveries += await all_rows(unit, DELIVERY, {"own_party": own, "to_party": to, "object_key": messages})
     books.cpo_disputes = await all_rows(unit, cpo.DISPUTE, {**at_cpo, "emsp_id": emsp_id, **of_cdrs})
     books.ad_hoc_sales = await all_rows(unit, AD_HOC_SALE, {**at_cpo, **of_sessions})
-    books.emsp_cdrs = await all_rows(unit, emsp.CDRS, {**at_emsp, **of_sessions})
     books.emsp_disputes = await all_rows(unit, emsp.DISPUTE, {**at_emsp, **of_cdrs})
     books.evidence = await all_rows(unit, emsp.EVIDENCE, {**at_emsp, **of_cdrs})
     quotes = await all_rows(unit, emsp.QUOTE, {**at_emsp, **of_sessions})
