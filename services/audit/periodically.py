@@ -8,7 +8,7 @@ from typing import Final
 from emobility.events.cdr import CDRS as CDR_TOPIC
 from emobility.events.charging import CHARGING
 from emobility.events.settlement import SETTLEMENT
-from emobility.ports.chain import ChainReader
+from emobility.ports.chain import ChainReader, ChainUnavailable
 from emobility.ports.ports import Ports
 from emobility.ports.reconciliation import Moment, Period
 from services.audit.audit import NOT_ASKED, on_chain
@@ -45,6 +45,7 @@ async def audited_period(
     *,
     sharing: Sharing | None = None,
     chain: ChainReader | None = None,
+    needs_chain: bool = False,
     why_quick: str = NOT_ASKED,
 ) -> PeriodReport:
     """Audit a period.
@@ -54,10 +55,11 @@ async def audited_period(
         period: Of charges that ended in it.
         sharing: Who looks at each document itself; None: nobody, figures alone are compared.
         chain: The chain that is settled on; None: nobody looks at it.
-        why_quick: Why not.
+        needs_chain: Whether nothing less than a look at the chain will do; else what was found without it is told.
+        why_quick: Why there is none.
 
     Raises:
-        ChainUnavailable: the chain does not answer.
+        ChainUnavailable: the chain does not answer, and it is needed.
         DatabaseUnavailable: the database does not.
     """
     assert ports.reconciliation is not None, "nothing to reconcile with was opened"
@@ -74,13 +76,18 @@ async def audited_period(
             not_looked_at = () if log is not None else (LOG_ELSEWHERE,)
             whole = await whole_of(moment, books.settlement, _unhandled(books))
             checks += await sharing.check(moment, whole, _slices(moment, period, log or []))
+    why: str | None = why_quick
     if chain is not None:
-        checks += on_chain(books, await look_at_chain(chain, books))
+        try:
+            checks += on_chain(books, await look_at_chain(chain, books))
+            why = None
+        except ChainUnavailable as cause:
+            if needs_chain:
+                raise
+            why = str(cause).splitlines()[0]
     return PeriodReport(
         reconciled=reconciled,
-        report=AuditReport(
-            checks=tuple(checks), discarded=tuple(books.discarded), why_quick=None if chain is not None else why_quick
-        ),
+        report=AuditReport(checks=tuple(checks), discarded=tuple(books.discarded), why_quick=why),
         not_looked_at=(*not_looked_at, *NEVER_LOOKED_AT),
     )
 

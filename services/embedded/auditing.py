@@ -80,7 +80,9 @@ async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: 
         if depth is not Depth.QUICK:
             try:
                 async with opened_chain(run_folder, settings) as chain:
-                    found = await audited_period(ports, period, sharing=_sharing(settings), chain=chain)
+                    found = await audited_period(
+                        ports, period, sharing=_sharing(settings), chain=chain, needs_chain=depth is Depth.FULL
+                    )
             except _NO_CHAIN as cause:
                 if depth is Depth.FULL:
                     raise NoFullAudit(cause) from cause
