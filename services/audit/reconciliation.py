@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.errors import EmobilityError
 from emobility.ports.reconciliation import Document, MeteredSession, Moment, Period
+from emobility.ports.stores import TableSpec
 from services.audit.books import MONEY_GROUP, SETTLEMENT_GROUP, Books
 from services.audit.report import Check, Difference
 from services.audit.settlement_rows import SettlementRows
@@ -38,8 +39,8 @@ from services.audit.stages import (
 from services.audit.statements import RULE as STATEMENT_RULE
 from services.audit.statements import unlike
 from services.audit.whereabouts import accepted_in
-from services.charging_operations.records import CDRS as CPO_CDRS
-from services.driver_mobility.records import CDRS as EMSP_CDRS
+from services.charging_operations import records as cpo
+from services.driver_mobility import records as emsp
 from services.settlement.closing import pair_statement
 from services.settlement.money_records import PayableRecord, PayoutRecord
 from services.settlement.records import LEAF, LeafRecord, Opening, StatementRecord, StatementState
@@ -134,16 +135,22 @@ class Reconciled:
 
 async def circumstances(moment: Moment, books: Books) -> Circumstances:
     """Ask what must be known beside the documents."""
-    lag, unit = books.lag, moment.unit
+    lag = books.lag
+    hosted = {each.party_id.code for each in books.settlement.parties if each.is_hosted}
     return Circumstances(
-        cpos=frozenset(row[0].code for row in await unit.table(CPO_CDRS).distinct(("party_id",))),
-        msps=frozenset(row[0].code for row in await unit.table(EMSP_CDRS).distinct(("party_id",))),
+        cpos=frozenset(hosted | await _parties_in(moment, cpo.CPO, cpo.TRANSACTION, cpo.CDRS)),
+        msps=frozenset(hosted | await _parties_in(moment, emsp.MSP, emsp.TOKEN, emsp.CDRS)),
         has_settlement=SETTLEMENT_GROUP in lag or bool(books.settlement.parties),
         settlement_lags=bool(lag.get(SETTLEMENT_GROUP)),
         money_lags=bool(lag.get(MONEY_GROUP)),
         parked=accepted_in(books.parked),
         discarded=accepted_in(each.parked for each in books.discarded),
     )
+
+
+async def _parties_in(moment: Moment, *tables: TableSpec[Any]) -> set[str]:
+    """Return whose rows there are: who has not one CDR may have lost them, and its books are here all the same."""
+    return {row[0].code for spec in tables for row in await moment.unit.table(spec).distinct(("party_id",))}
 
 
 async def reconcile(moment: Moment, period: Period, books: Books, known: Circumstances) -> Reconciled:

@@ -1,4 +1,4 @@
-"""What was found without the chain is told where the chain falls silent, unless nothing less than a full audit will do."""
+"""What was found without the chain is told where it falls silent, unless nothing less than a full audit will do."""
 
 from __future__ import annotations
 

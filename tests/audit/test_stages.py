@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from emobility.ports.reconciliation import Document
+from bench.settlement_books import Filling
+from emobility.ports.reconciliation import Document, Period
+from emobility.ports.stores import TableSpec
+from services.audit.periodically import audited_period
 from services.audit.stages import NOTHING, Amounts, Cause, accepted
+from services.charging_operations import records as cpo
+from services.driver_mobility import records as emsp
+from tests.settlement.settling import open_settling
+from tests.settlement.world import terms
 
 ISSUED = {
     "issued_to": "NL-MSP",
@@ -59,3 +66,19 @@ def test_what_an_msp_elsewhere_accepted_is_its_leaf_compared_with_what_was_issue
     step = accepted(document(*sides), has_cpo=has_cpo, has_msp=False)
 
     assert step == (amounts, cause)
+
+
+@pytest.mark.parametrize(
+    ("spec", "cause"), [(emsp.CDRS, Cause.NOT_ARRIVED), (cpo.CDRS, Cause.NEVER_ISSUED)], ids=["MSP", "CPO"]
+)
+async def test_a_party_that_lost_all_its_cdrs_keeps_its_books_here(spec: TableSpec[Any], cause: Cause) -> None:
+    async with open_settling() as here:
+        await Filling(here, [terms()]).fill(1)
+        async with here.world.ports.units.begin() as unit:
+            (row,) = await unit.table(spec).select()
+            await unit.table(spec).delete(*(getattr(row, name) for name in spec.key))
+            await unit.commit()
+
+        found = await audited_period(here.world.ports, Period())
+
+    assert cause.value in {each.cause for each in found.report.differences}
