@@ -159,7 +159,9 @@ def claim_of(each: MeteredSession) -> Cause | None:
     if each.name is None:
         return None
     if each.state is None:
-        return Cause.RESERVED if each.name.startswith(_RESERVATION) else Cause.CDR_OF_NOTHING
+        # Under a reservation that nobody used no energy flowed.
+        is_reserved = each.name.startswith(_RESERVATION) and claimed == (0, 0)
+        return Cause.RESERVED if is_reserved else Cause.CDR_OF_NOTHING
     if each.state == "OPEN":
         return Cause.RUNNING
     held = each.held_import_wh, each.held_export_wh

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bench.settlement_books import Filling
-from emobility.ports.reconciliation import Document, Period
+from emobility.ports.reconciliation import Document, MeteredSession, Period
 from emobility.ports.stores import TableSpec
 from services.audit.periodically import audited_period
-from services.audit.stages import NOTHING, Amounts, Cause, accepted
+from services.audit.stages import NOTHING, Amounts, Cause, accepted, claim_of
 from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 from tests.settlement.settling import open_settling
@@ -82,3 +82,13 @@ async def test_a_party_that_lost_all_its_cdrs_keeps_its_books_here(spec: TableSp
         found = await audited_period(here.world.ports, Period())
 
     assert cause.value in {each.cause for each in found.report.differences}
+
+
+@pytest.mark.parametrize(
+    ("name", "claimed_wh", "cause"),
+    [("#NA/R1", 0, Cause.RESERVED), ("#NA/R1", 50_000, Cause.CDR_OF_NOTHING), ("S", 0, Cause.CDR_OF_NOTHING)],
+)
+def test_only_what_claims_no_energy_is_a_reservation(name: str, claimed_wh: int, cause: Cause) -> None:
+    metered = MeteredSession("NL-CPO", "NL-MSP", "EUR", name, 1, None, 1, 0, 0, claimed_wh, *[0] * 7)
+
+    assert claim_of(metered) is cause
