@@ -87,7 +87,9 @@ async def audited_period(
             why = str(cause).splitlines()[0]
     return PeriodReport(
         reconciled=reconciled,
-        report=AuditReport(checks=tuple(checks), discarded=tuple(books.discarded), why_quick=why),
+        report=AuditReport(
+            checks=tuple(each.closed() for each in checks), discarded=tuple(books.discarded), why_quick=why
+        ),
         not_looked_at=(*not_looked_at, *NEVER_LOOKED_AT),
     )
 

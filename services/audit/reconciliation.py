@@ -18,7 +18,7 @@ from emobility.domain.errors import EmobilityError
 from emobility.ports.reconciliation import Document, MeteredSession, Moment, Period
 from emobility.ports.stores import TableSpec
 from services.audit.books import MONEY_GROUP, SETTLEMENT_GROUP, Books
-from services.audit.report import Check, Difference
+from services.audit.report import DIFFERENCES_MAX, Check, Difference
 from services.audit.settlement_rows import SettlementRows
 from services.audit.stages import (
     FAULTS,
@@ -47,8 +47,6 @@ from services.settlement.records import LEAF, LeafRecord, Opening, StatementReco
 
 OBJECTS_MAX: Final = 20
 """Most documents that are named where many have one cause, unless it is a fault: of these each is a difference."""
-DIFFERENCES_MAX: Final = 10_000
-"""Most differences of one rule that are told one by one; the rest is counted."""
 
 StatementName: TypeAlias = tuple[str, str, int, int]
 """CPO, agreement, version, sequence."""
@@ -356,15 +354,8 @@ class _Reconciling:
     def checks(self) -> Iterator[Check]:
         """Yield what was compared, rule by rule."""
         for rule, compared in self._compared.items():
-            differences = self._faults[rule]
-            if self._untold[rule]:
-                cause = f"and {self._untold[rule]} more, which are not told one by one"
-                differences.append(
-                    Difference(
-                        rule=rule, scope="", expected=0, found=self._untold[rule], unit="differences", cause=cause
-                    )
-                )
-            yield Check(rule=rule, compared=compared, differences=tuple(differences))
+            differences, untold = tuple(self._faults[rule]), self._untold[rule]
+            yield Check(rule=rule, compared=compared, differences=differences, untold=untold)
 
 
 @dataclass(slots=True)

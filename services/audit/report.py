@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 from emobility.ports.event_log import DiscardedEvent
+
+DIFFERENCES_MAX: Final = 10_000
+"""Most differences of one rule of a period that are told one by one; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +68,41 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One rule, on how many things it was tried, on how many it could not be (`unknown`), and where it failed."""
+    """One rule, on how many things it was tried, on how many it could not be (`unknown`), and where it failed.
+
+    `untold`: differences beyond `DIFFERENCES_MAX`, of which only the number is known.
+    """
 
     rule: str
     compared: int
     unknown: int = 0
     differences: tuple[Difference, ...] = ()
+    untold: int = 0
+
+    def plus(self, other: Check) -> Check:
+        """Return what two parts of one rule found together."""
+        both = self.differences + other.differences
+        return Check(
+            rule=self.rule,
+            compared=self.compared + other.compared,
+            unknown=self.unknown + other.unknown,
+            differences=both[:DIFFERENCES_MAX],
+            untold=self.untold + other.untold + max(0, len(both) - DIFFERENCES_MAX),
+        )
+
+    def closed(self) -> Check:
+        """Return it with the number of untold differences as its last one."""
+        if not self.untold:
+            return self
+        more = Difference(
+            rule=self.rule,
+            scope="",
+            expected=0,
+            found=self.untold,
+            unit="differences",
+            cause=f"and {self.untold} more, which are not told one by one",
+        )
+        return replace(self, differences=(*self.differences, more), untold=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

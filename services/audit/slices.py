@@ -34,7 +34,7 @@ from services.audit.documents import check_documents, check_one_live_cdr_per_ses
 from services.audit.evidence import check_commitments, check_evidence
 from services.audit.leaves import check_credits, check_leaves
 from services.audit.money import check_pairs
-from services.audit.report import Check, Difference
+from services.audit.report import DIFFERENCES_MAX, Check, Difference
 from services.audit.rows import all_rows
 from services.audit.settlement_rows import SettlementRows
 from services.audit.tariffs import check_tariffs
@@ -50,8 +50,6 @@ from services.settlement.records import LEAF
 CHARGES_AT_ONCE: Final = 1_000
 """Most sessions of a slice: each takes some 25 KB of a process's memory."""
 STATIONS_AT_ONCE: Final = 20
-DIFFERENCES_MAX: Final = 10_000
-"""Most differences of one rule that are told one by one."""
 LOG_RULE: Final = "a transaction is what the log makes it"
 
 
@@ -290,6 +288,7 @@ class _Log:
         self._found: list[Difference] = []
         self._compared = 0
         self._unknown = 0
+        self._untold = 0
 
     def compare(self, folded: dict[StationName, dict[TransactionKey, Transaction]], rows: Sequence[Any]) -> None:
         """Compare some stations' transactions with their rows."""
@@ -313,20 +312,26 @@ class _Log:
                 (metered.export_wh if metered else 0, row.export_wh if row else 0, " export"),
             ):
                 if expected != stated:
-                    self._found.append(
-                        Difference(
-                            rule=LOG_RULE,
-                            scope="/".join(name) + direction,
-                            expected=expected,
-                            found=stated,
-                            unit="Wh",
-                            cause="the log meters something else than the row says",
-                        )
-                    )
+                    self._tell("/".join(name) + direction, expected, stated)
+
+    def _tell(self, scope: str, expected_wh: int, stated_wh: int) -> None:
+        if len(self._found) == DIFFERENCES_MAX:
+            self._untold += 1
+            return
+        cause = "the log meters something else than the row says"
+        self._found.append(
+            Difference(rule=LOG_RULE, scope=scope, expected=expected_wh, found=stated_wh, unit="Wh", cause=cause)
+        )
 
     def check(self) -> Check:
         """Return what was compared."""
-        return Check(rule=LOG_RULE, compared=self._compared, unknown=self._unknown, differences=tuple(self._found))
+        return Check(
+            rule=LOG_RULE,
+            compared=self._compared,
+            unknown=self._unknown,
+            differences=tuple(self._found),
+            untold=self._untold,
+        )
 
 
 def added_up(checks: Iterable[Check]) -> list[Check]:
@@ -334,11 +339,5 @@ def added_up(checks: Iterable[Check]) -> list[Check]:
     found: dict[str, Check] = {}
     for each in checks:
         before = found.get(each.rule, Check(rule=each.rule, compared=0))
-        room = max(0, DIFFERENCES_MAX - len(before.differences))
-        found[each.rule] = Check(
-            rule=each.rule,
-            compared=before.compared + each.compared,
-            unknown=before.unknown + each.unknown,
-            differences=before.differences + each.differences[:room],
-        )
+        found[each.rule] = before.plus(each)
     return list(found.values())
