@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from emobility.domain.errors import RuleBroken, Unavailable
+
+STRETCH_BLOCKS: Final = 1_000
+"""Of which events are asked for at once: Besu answers no more by itself, and many a public node does not either."""
 
 
 class ChainUnavailable(Unavailable):
@@ -122,12 +125,28 @@ class ChainReader(Protocol):
     ) -> Sequence[Log]:
         """Return a contract's events in the blocks from `from_block` to `to_block`, both included, in order.
 
+        Nodes refuse stretches that are long for them: `logs_between` asks for some blocks at a time.
+
         Args:
             address: The contract.
             topics: What the event's topics must be, in order; None takes any.
             from_block: First block.
             to_block: Last block.
         """
+
+
+async def logs_between(
+    chain: ChainReader, contract: bytes, topics: Sequence[bytes | None], *, first: int, last: int
+) -> list[Log]:
+    """Return a contract's events in the blocks from `first` to `last`, both included, in order, whatever their number.
+
+    Raises `ChainUnavailable`.
+    """
+    found: list[Log] = []
+    for start in range(first, last + 1, STRETCH_BLOCKS):
+        end = min(start + STRETCH_BLOCKS - 1, last)
+        found += await chain.logs(contract, topics, from_block=start, to_block=end)
+    return found
 
 
 class Chain(ChainReader, Protocol):

@@ -8,7 +8,7 @@ from typing import Final
 
 from emobility.domain.batch import contracts
 from emobility.domain.batch.disputes import Case, CaseStage, case_query, read_case, taken_out_e4
-from emobility.ports.chain import Block, ChainReader
+from emobility.ports.chain import Block, ChainReader, logs_between
 from services.audit.books import Books
 from services.audit.report import Check, Difference, amount_difference
 from services.audit.settlement_rows import SettlementRows
@@ -38,7 +38,7 @@ async def look_at_cases(chain: ChainReader, at: Block, rows: SettlementRows) -> 
         if resolver.resolver is None:
             continue
         for verdict in VERDICTS:
-            logs = await chain.logs(resolver.resolver, [verdict.topic], from_block=0, to_block=at.number)
+            logs = await logs_between(chain, resolver.resolver, [verdict.topic], first=0, last=at.number)
             decided |= {log.topics[1] for log in logs}
     return CaseSight(cases=cases, decided=frozenset(decided))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
@@ -27,15 +27,12 @@ from emobility.domain.batch.statement import AGREEMENT_BYTES, BookedStatement
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
-from emobility.ports.chain import Block, CallReverted, ChainReader, Log
+from emobility.ports.chain import Block, CallReverted, ChainReader, Log, logs_between
 from services.audit.books import Books
 from services.audit.cases import CaseSight, look_at_cases
 from services.audit.confidential import ConfidentialSight, look_at_confidential
 from services.audit.settlement_rows import SettlementRows
 from services.settlement.deployment import CurrencyContracts, DeploymentGone, recognise
-
-LOGS_BLOCKS_MAX: Final = 10_000
-"""Blocks of one question for events; public endpoints refuse longer stretches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +257,7 @@ class _Reader:
         return [event.told(log.topics, log.data) for log in await self._logs(contract, event)]
 
     async def _logs(self, contract: bytes, event: Function) -> list[Log]:
-        logs: list[Log] = []
-        for first in range(0, self._at.number + 1, LOGS_BLOCKS_MAX):
-            last = min(first + LOGS_BLOCKS_MAX - 1, self._at.number)
-            logs += await self._chain.logs(contract, [event.topic], from_block=first, to_block=last)
-        return logs
+        return await logs_between(self._chain, contract, [event.topic], first=0, last=self._at.number)
 
 
 def _key(agreement: int) -> bytes:

@@ -13,7 +13,7 @@ from emobility.domain.batch.abi import Function, MalformedCall
 from emobility.domain.batch.confidential import batch_record, hashes_hash
 from emobility.domain.batch.typed_data import digest_of
 from emobility.domain.identifiers import PartyId
-from emobility.ports.chain import Block, ChainReader, Log
+from emobility.ports.chain import Block, ChainReader, Log, logs_between
 from services.audit.books import Books
 from services.audit.report import Check, Difference, amount_difference
 from services.audit.settlement_rows import SettlementRows
@@ -112,7 +112,7 @@ async def _nets(chain: ChainReader, book: bytes, transaction_hash: bytes) -> dic
 
 
 async def _logs(chain: ChainReader, at: Block, book: bytes, event: Function) -> list[Log]:
-    return list(await chain.logs(book, [event.topic], from_block=0, to_block=at.number))
+    return await logs_between(chain, book, [event.topic], first=0, last=at.number)
 
 
 # In rows

@@ -10,8 +10,10 @@ import pytest
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
-from emobility.ports.chain import Chain, Log
-from services.settlement.access import STRETCH_BLOCKS
+from emobility.ports.chain import STRETCH_BLOCKS, Chain, Log
+from services.audit.audit import audited
+from services.settlement.confidential_records import CONFIDENTIAL_BOOK, ConfidentialBookRecord
+from services.settlement.dispute_records import RESOLVER, ResolverRecord
 from services.settlement.money_records import DISCHARGE, DischargeState
 from services.settlement.records import OPENING, TransactionKind, TransactionRecord, TransactionState
 from tests.banking.bank_files import entry
@@ -135,3 +137,24 @@ async def test_an_agreement_that_no_book_knows_is_not_looked_for(here: Settling,
 
     assert isinstance(here.chain.chain, BesuChain)
     assert here.chain.chain.asked == 0
+
+
+async def test_an_audit_asks_each_contract_in_stretches(here: Settling) -> None:
+    await here.sign(terms())
+    await here.market.prepare(here.world.ports.units)
+    await here.store_deployment()
+    found = here.market.contracts
+    nowhere, one = bytes(20), {"chain_id": await here.chain.chain.chain_id(), "currency": "EUR"}
+    async with here.world.ports.units.begin() as unit:
+        resolver = ResolverRecord(**one, book=found.book, is_confidential=False, resolver=nowhere)
+        await unit.table(RESOLVER).put(resolver)
+        hidden = ConfidentialBookRecord(**one, book=nowhere, registry=nowhere, vault=found.vault)
+        await unit.table(CONFIDENTIAL_BOOK).put(hidden)
+        await unit.commit()
+    grow(here)
+
+    report, _ = await audited(here.world.ports, chain=here.chain.chain)
+
+    assert report.differences == ()
+    assert isinstance(here.chain.chain, BesuChain)
+    assert here.chain.chain.asked > 3 * len((nowhere, found.book, found.vault))
