@@ -52,7 +52,7 @@ def by_cause(found: PeriodReport) -> dict[str, list[tuple[int, int, str]]]:
     return causes
 
 
-async def test_ten_faults_among_thousands_of_sessions_are_each_told_with_their_cause() -> None:
+async def test_faults_among_thousands_of_sessions_are_each_told_with_their_cause() -> None:
     async with settled(SESSIONS) as here:
         ports = here.world.ports
         sound = await audited_period(ports, Period(), chain=here.chain.chain)
@@ -83,7 +83,7 @@ async def test_ten_faults_among_thousands_of_sessions_are_each_told_with_their_c
 
 
 async def plant(ports: Ports) -> dict[str, tuple[int, int, str]]:
-    """Break one thing of each of eleven sessions, and return the causes that tell of them."""
+    """Break one thing of each of ten sessions, of a statement and of a payable; return the causes that tell of them."""
     async with ports.units.begin() as unit:
         transactions, issued, received = (unit.table(spec) for spec in (cpo.TRANSACTION, cpo.CDRS, emsp.CDRS))
         leaves, bills = unit.table(LEAF), unit.table(emsp.BILL)

@@ -181,6 +181,7 @@ def test_events_stay_where_they_began(tmp_path: Path) -> None:
         ("demo", "--event-log", "paper"),
         ("demo", "--seed", "seven"),
         ("audit", "--quick", "--full"),
+        ("audit", "--from", "2022-03-01"),
         ("up", "--event-log", "memory"),
         ("quarantine", "resolve", "NL-TUL", "Q1", "--outcome", "FORGET", "--why", "because"),
         ("quarantine", "resolve", "NL-TUL", "Q1", "--outcome", "WAIVE"),
