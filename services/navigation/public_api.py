@@ -16,8 +16,10 @@ from starlette.responses import Response
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
 from emobility.ports.ports import Ports
 from emobility.protocols.datex2.publication import status_publication, table_publication
+from emobility.protocols.ocpi import v221, v230
+from emobility.protocols.ocpi.bridging import Way, bridge
 from emobility.protocols.ocpi.host import HOSTED_PARTY
-from emobility.protocols.ocpi.v221 import write
+from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, write
 from services.navigation.public_data import SITES_MAX, PublicLocations, PublicTariffs, PublicView, Wanted, packed, view
 
 CALLS_PER_S: Final = 5.0
@@ -45,6 +47,8 @@ class PublicAPI:
         for path, media_type, written in (
             ("locations", "application/json", _locations),
             ("tariffs", "application/json", _tariffs),
+            ("2.3.0/locations", "application/json", _in_230(_locations, ModuleID.LOCATIONS)),
+            ("2.3.0/tariffs", "application/json", _in_230(_tariffs, ModuleID.TARIFFS)),
             ("datex2/table", "application/xml", _table),
             ("datex2/status", "application/xml", _status),
         ):
@@ -120,6 +124,17 @@ def _locations(found: PublicView, _: PartyId, now: datetime) -> bytes:
 
 def _tariffs(found: PublicView, _: PartyId, now: datetime) -> bytes:
     return write(PublicTariffs(publication_time=now, total=len(found.tariffs), data=list(found.tariffs)))
+
+
+def _in_230(written: Written, module: ModuleID) -> Written:
+    """Return what writes the same in the words of 2.3.0, which can say all that 2.2.1 says of these objects."""
+    way = Way(module=module, side=InterfaceRole.SENDER, method="GET", is_answer=True)
+
+    def bridged(found: PublicView, nap_id: PartyId, now: datetime) -> bytes:
+        body = written(found, nap_id, now)
+        return bridge(body, way, from_version=v221.VERSION, to_version=v230.VERSION).body
+
+    return bridged
 
 
 def _table(found: PublicView, nap_id: PartyId, now: datetime) -> bytes:

@@ -71,7 +71,7 @@ def settle_call(batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]) 
     words = []
     for each in sorted(nets, key=lambda net: net.number):
         assert each.signature is not None
-        words.append((each.number, each.net_e4, (each.signature[:32], each.signature[32:])))
+        words.append((each.number, each.net_e4, contracts.signature_words(each.signature)))
     return contracts.SETTLE.call(batch.batch_id, hashes_of(batch), words)
 
 

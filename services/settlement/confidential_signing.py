@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from emobility.domain.batch import contracts
-from emobility.domain.batch.confidential import digest_of, salts_of, statement_digest
+from emobility.domain.batch.confidential import salts_of, statement_digest
+from emobility.domain.batch.typed_data import digest_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports

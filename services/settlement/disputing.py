@@ -373,13 +373,14 @@ class Disputing:
         if grounds.original is None or grounds.original.sequence is None:
             raise NothingKept(f"CDR {grounds.row.cdr_id} takes nothing back that is in a statement here")
         async with self._ports.units.begin() as unit:
-            struck = await unit.table(DISPUTE).select(
+            decided = await unit.table(DISPUTE).select(
                 {"cpo_id": grounds.row.cpo_id, "cdr_id": grounds.original.cdr_id, "state": DisputeState.DECIDED}
             )
-        statement = next((each.statement_hash for each in struck if each.kind is not DisputeKind.PRICE), None)
-        if statement is None:
-            raise NothingKept(f"CDR {grounds.original.cdr_id} was not struck")
-        return credit_call(contested, statement=statement, charge=leaf_in_tree(grounds.original))
+        for each in decided:
+            case, _ = await self._case(each)  # the chain knows why: somebody else may have shown another proof first
+            if case.takes_charge_back:
+                return credit_call(contested, statement=each.statement_hash, charge=leaf_in_tree(grounds.original))
+        raise NothingKept(f"CDR {grounds.original.cdr_id} was not struck, or only as a duplicate")
 
     async def _quarrel_call(
         self, party_id: PartyId, contest: Contest, grounds: _Grounds, contested: Contested

@@ -13,7 +13,7 @@ from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.identifiers import Role
 from emobility.domain.tariff.tariff import TariffType
 from emobility.protocols.datex2.publication import NAMESPACES
-from emobility.protocols.ocpi import mapping, v221
+from emobility.protocols.ocpi import mapping, v221, v230
 from services.navigation.public_api import CALLS_BURST
 from tests.hub.world import CPO, MSP, NSP, START, status_code
 from tests.navigation.access_point import LOCATIONS, ORIGIN, TARIFFS, AccessPoint, access_point
@@ -84,6 +84,17 @@ async def test_ocpi_objects_are_shown_as_they_came(point: AccessPoint) -> None:
     assert msgspec.convert(tariffs["data"], list[v221.Tariff]) == [mapping.tariff_to_ocpi(tariff(KWH))]
 
 
+async def test_ocpi_objects_are_shown_in_the_newer_version_too(point: AccessPoint) -> None:
+    await point.push("PUT", f"{TARIFFS}/ADHOC", mapping.tariff_to_ocpi(tariff(KWH)))
+    await point.push("PUT", f"{LOCATIONS}/L1", msgspec.structs.replace(location(), wattroam_help_phone="+4512345678"))
+
+    [place] = msgspec.json.decode((await point.public("2.3.0/locations")).body)["data"]
+    [price] = msgspec.json.decode((await point.public("2.3.0/tariffs")).body)["data"]
+
+    assert msgspec.convert(place, v230.Location).help_phone == "+4512345678"
+    assert msgspec.convert(price, v230.Tariff).tax_included is v230.TaxIncluded.NO
+
+
 async def test_a_change_is_seen_within_a_minute_and_its_age_is_measured(point: AccessPoint) -> None:
     clock = point.world.clock
     await point.push("PUT", f"{LOCATIONS}/L1", location())
@@ -129,7 +140,9 @@ def guarded() -> v221.Location:
     )
 
 
-@pytest.mark.parametrize("path", ["locations", "tariffs", "datex2/table", "datex2/status"])
+@pytest.mark.parametrize(
+    "path", ["locations", "tariffs", "2.3.0/locations", "2.3.0/tariffs", "datex2/table", "datex2/status"]
+)
 async def test_no_token_and_no_wholesale_price_is_ever_shown(point: AccessPoint, path: str) -> None:
     wholesale = tariff(KWH, tariff_id=CANARY, tariff_type=TariffType.REGULAR, text_en=CANARY)
     await point.push("PUT", f"{TARIFFS}/{CANARY}", mapping.tariff_to_ocpi(wholesale))
@@ -143,7 +156,7 @@ async def test_no_token_and_no_wholesale_price_is_ever_shown(point: AccessPoint,
     assert CANARY.encode() not in answer.body
 
 
-@pytest.mark.parametrize("path", ["locations", "datex2/table", "datex2/status"])
+@pytest.mark.parametrize("path", ["locations", "2.3.0/locations", "datex2/table", "datex2/status"])
 async def test_a_location_that_is_not_public_never_appears(point: AccessPoint, path: str) -> None:
     hidden = msgspec.structs.replace(location(2), publish=False, name=CANARY)
     await point.push("PUT", f"{LOCATIONS}/L2", hidden)
