@@ -71,6 +71,7 @@ CONTRACTS: Final = ("PartyRegistry", "CollateralVault", "SettlementBook", "Embed
 NOT_OURS: Final = frozenset({"Transfer", "Approval"})
 """Events of the token: balances tell as much."""
 REQUEST_WITHDRAWAL: Final = Function("requestWithdrawal(uint32,uint128)")
+ANNOUNCE_SUCCESSOR: Final = Function("announceSuccessor(address,address)")
 WITHDRAW: Final = Function("withdraw(uint32)")
 WITHDRAWAL_OF: Final = Function("withdrawalOf(uint32)", "((uint128,uint64))")
 REVERTED: Final = re.compile(r"Revert \{ gas_used: \d+, output: 0x([0-9a-f]*) \}")
@@ -208,7 +209,7 @@ class RealRegistry:
 
     def announce_successor(self, by: str, book: str, successor: str) -> list[Told]:
         books = [self._deployed.addresses[each] for each in (book, successor)]
-        return self._deployed.send(by, self._deployed.registry, contracts.ANNOUNCE_SUCCESSOR.call(*books))
+        return self._deployed.send(by, self._deployed.registry, ANNOUNCE_SUCCESSOR.call(*books))
 
 
 class RealVault:

@@ -479,6 +479,7 @@ class Book:
             raise Refused("DisputableTooMuch", agreement=key)
         agreement.corrected_e4 += amount_e4
         self.chain.tell("AgreementCorrected", agreement=key, amount_e4=amount_e4)
+        self._release_what_is_not_owed(agreement)
 
     def fund_correction(self, key: Key) -> None:
         """Meet verdicts without waiting for the next statement."""
@@ -695,9 +696,10 @@ class Book:
         self._release_what_is_not_owed(agreement)
 
     def _release_what_is_not_owed(self, agreement: Agreement) -> None:
-        """Once a guaranteed agreement has ended, only what is owed stays reserved."""
-        released_e4 = agreement.limit_e4 - max(agreement.owed_e4, 0)
-        if agreement.is_guaranteed and agreement.has_ended and released_e4:
+        """Once a guaranteed agreement ended, only what is owed, or will be by a verdict that waits, stays reserved."""
+        kept_e4 = max(agreement.owed_e4 + max(agreement.corrected_e4, 0), 0)
+        released_e4 = agreement.limit_e4 - kept_e4
+        if agreement.is_guaranteed and agreement.has_ended and released_e4 > 0:
             agreement.limit_e4 -= released_e4
             self.vault.release(self.name, agreement.terms.msp, released_e4)
 
