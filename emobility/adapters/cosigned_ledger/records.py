@@ -1,0 +1,13 @@
+"""Rows of a ledger: entries are added and never changed, countersignatures are kept as they come."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from emobility.domain.cosigned_ledger import Countersignature, LedgerEntry
+from emobility.ports.stores import TableSpec
+
+LEDGER_ENTRY: Final = TableSpec(name="ledger_entry", record=LedgerEntry, key=("number",), unique=(("hash",),))
+COUNTERSIGNATURE: Final = TableSpec(
+    name="ledger_countersignature", record=Countersignature, key=("number", "signer")
+)
