@@ -1,7 +1,7 @@
 """What the hub's memory grows by while messages pass: the slope of what is resident, after a warm-up.
 
-The slope is the median over all pairs of readings (Theil and Sen), since the allocator takes what it takes in steps: one
-step is no leak, and a leak is in every pair.
+The slope is the median over all pairs of readings (Theil and Sen), since the allocator takes memory in steps: one step
+is no leak, and a leak is in every pair.
 """
 
 from __future__ import annotations

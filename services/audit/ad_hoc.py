@@ -33,12 +33,14 @@ def _money(sale: AdHocSaleRecord, payment: SandboxPayment | None) -> list[tuple[
     held_e4 = payment.held_e4 if payment and payment.is_open else 0
     if sale.state is SaleState.REFUNDING:
         # The answer to a refund may not have been entered yet.
-        pending_e4 = sale.capture_e4 + sale.refund_e4 - sale.refunded_e4
-        expected_e4 = taken_e4 if taken_e4 in {sale.capture_e4, pending_e4} else sale.capture_e4
+        before_e4 = sale.capture_e4 + sale.refund_e4 - sale.refunded_e4
+        after_e4 = before_e4 - sale.refunding_e4
+        expected_e4 = taken_e4 if taken_e4 == before_e4 else after_e4
         return [(expected_e4, taken_e4, "the provider took something else than the receipt says, refund included")]
     if sale.state in OPEN:
         # The answer to a capture may not have been entered yet.
-        expected_e4 = taken_e4 if sale.state is SaleState.CAPTURING and taken_e4 == sale.capture_e4 else 0
+        asked_e4 = sale.capture_e4 + sale.refund_e4
+        expected_e4 = taken_e4 if sale.state is SaleState.CAPTURING and taken_e4 == asked_e4 else 0
         return [(expected_e4, taken_e4, f"money was taken, and the sale is {sale.state}")]
     expected_e4 = sale.capture_e4 if sale.state is SaleState.CAPTURED else 0
     return [

@@ -43,7 +43,7 @@ from services.charging_operations.ad_hoc_sales import (
 from services.charging_operations.office import NotFound, NotUnderstood
 from services.charging_operations.records import CPO
 from services.charging_operations.routes import party_of, read_bytes
-from services.charging_operations.terminals import ADVICE, TerminalDesk
+from services.charging_operations.terminal_advices import ADVICE, advice_of
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 FORM_BYTES_MAX: Final = 4_096
@@ -82,7 +82,6 @@ class AdHocPage:
 
     ports: Ports
     desk: AdHocDesk
-    terminals: TerminalDesk
     _views: TriesByAddress = field(default_factory=lambda: TriesByAddress(PAGES_MAX))
     _purchases: TriesByAddress = field(default_factory=lambda: TriesByAddress(PURCHASES_MAX))
 
@@ -223,7 +222,9 @@ class AdHocPage:
             "vat": decimal_from_e4(sale.vat_e4),
             "percent": tax.percent,
             "law": tax.legal_reference,
-            "given_back": _euros(sale.refund_e4) if sale.refund_e4 else None,
+            "given_back": _euros(sale.refund_e4)
+            if sale.refund_e4 and sale.state is not SaleState.UNCOLLECTED
+            else None,
             "first": _euros(sale.capture_e4 + sale.refund_e4),
             "eft": await self._eft_data(sale),
         }
@@ -233,7 +234,7 @@ class AdHocPage:
         """What a receipt of a terminal must show of the card payment."""
         async with self.ports.units.begin() as unit:
             rows = await unit.table(ADVICE).select({"party_id": sale.party_id, "sale_id": sale.sale_id})
-        return [line for row in rows for line in (await self.terminals.advice_of(row)).eft_data]
+        return [line for row in rows for line in (await advice_of(self.desk.office, row)).eft_data]
 
     async def _meter_values(self, request: Request, party_id: PartyId) -> Response:
         """The signed records, byte for byte as the meter wrote them, one a line."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -12,7 +13,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.tariff.tariff import Tariff
-from emobility.ports.stores import TableSpec
+from emobility.ports.stores import RecordExists, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 
 
@@ -75,7 +76,7 @@ class AdHocSaleRecord:
 
     Attributes:
         party_id: The CPO, who sells.
-        sale_id: Drawn; whoever knows it may watch and stop the charge.
+        sale_id: Drawn, or at a terminal a keyed hash of its reference; whoever knows it may watch and stop the charge.
         code: The QR code it was bought by.
         tariff: Frozen when it was shown.
         uid: The AD_HOC_USER token, drawn for this sale alone.
@@ -96,7 +97,8 @@ class AdHocSaleRecord:
         is_invoiced_here: Whether a driver who paid at a terminal gets our invoice.
         refund_e4: What was taken above `capture_e4` and is due back, because reports came late.
         refunded_e4: How much of it was given back.
-        erased_at: When all that leads to the driver went: token, card, payment, meter records.
+        refunding_e4: How much the provider is asked to give back (REFUNDING): it stays until that is answered.
+        erased_at: When all that leads to the driver went: token, card, payment, reference, meter records.
     """
 
     party_id: PartyId
@@ -145,6 +147,7 @@ class AdHocSaleRecord:
     is_invoiced_here: bool = False
     refund_e4: int = 0
     refunded_e4: int = 0
+    refunding_e4: int = 0
     erased_at: datetime | None = None
 
 
@@ -175,7 +178,12 @@ INVOICE_COUNTER: Final = TableSpec(name="cpo_invoice_counter", record=InvoiceCou
 
 async def next_invoice_number(unit: UnitOfWork, party_id: PartyId) -> int:
     """Take the next number; if the unit is not committed, nobody took it."""
-    counter = await unit.table(INVOICE_COUNTER).get_for_update(party_id)
-    number = (counter.last_number if counter else 0) + 1
-    await unit.table(INVOICE_COUNTER).put(InvoiceCounterRecord(party_id=party_id, last_number=number))
-    return number
+    counters = unit.table(INVOICE_COUNTER)
+    if await counters.get(party_id) is None:
+        # A row that isn't there can't be locked: of two first sales at once, one waits for the other here.
+        with suppress(RecordExists):
+            await counters.insert(InvoiceCounterRecord(party_id=party_id, last_number=0))
+    counter = await counters.get_for_update(party_id)
+    assert counter is not None, f"{party_id} has no counter of receipts"
+    await counters.put(replace(counter, last_number=counter.last_number + 1))
+    return counter.last_number + 1

@@ -7,6 +7,7 @@ person: it is a line of the CPO's books and of the energy that is accounted for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,9 +20,9 @@ from services.charging_operations.office import NotAllowedNow, NotFound, Office,
 UNPAID_KEPT: Final = timedelta(days=30)
 """A sale that took no money is no voucher; whoever asks what became of the hold asks within this time."""
 ERASED_AT_ONCE_MAX: Final = 1_000
-_ENDED: Final = tuple(state for state in SaleState if state not in OPEN)
-_RECEIPTED: Final = frozenset({SaleState.CAPTURED, SaleState.UNCOLLECTED})
+_RECEIPTED: Final = (SaleState.CAPTURED, SaleState.UNCOLLECTED)
 """Sales that were owed: what could not be collected is in the books as well."""
+_UNPAID: Final = tuple(state for state in SaleState if state not in (*OPEN, *_RECEIPTED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +74,32 @@ class AdHocRetention:
     async def sweep(self) -> None:
         """Erase the sales whose time is over."""
         now = self.office.now()
-        async with self.office.ports.units.begin() as unit:
-            ended = await unit.table(AD_HOC_SALE).select(
-                {"state": _ENDED, "erased_at": None},
-                before=("made_at", now - UNPAID_KEPT),
-                order_by=("made_at",),
-                limit=ERASED_AT_ONCE_MAX,
-            )
-        for sale in ended:
-            if self._until(sale) <= now:
+        # Apart: paid sales stay for years, and would stand in front of those that go after a month.
+        for states, before in (
+            (_UNPAID, now - UNPAID_KEPT),
+            (_RECEIPTED, self.terms.vouchers_before(now)),
+        ):
+            for sale in await self._over(states, before):
                 await self._forget(sale)
+
+    async def _over(self, states: Sequence[SaleState], before: datetime) -> list[AdHocSaleRecord]:
+        """Return what of these sales, made before a moment, need not be kept any more: the oldest of it."""
+        now, found, looked_at = self.office.now(), list[AdHocSaleRecord](), 0
+        async with self.office.ports.units.begin() as unit:
+            while len(found) < ERASED_AT_ONCE_MAX:
+                rows = await unit.table(AD_HOC_SALE).select(
+                    {"state": states, "erased_at": None},
+                    before=("made_at", before),
+                    order_by=("made_at",),
+                    offset=looked_at,
+                    limit=ERASED_AT_ONCE_MAX,
+                )
+                # A country whose law asks for more years than another's must not hold up the other's.
+                found += [row for row in rows if self._until(row) <= now]
+                looked_at += len(rows)
+                if len(rows) < ERASED_AT_ONCE_MAX:
+                    break
+        return found[:ERASED_AT_ONCE_MAX]
 
     def _kept(self, sale: AdHocSaleRecord) -> Kept | None:
         """Return what the law asks for; None: nothing, or not any more."""
@@ -103,7 +120,14 @@ class AdHocRetention:
         async with self.office.ports.units.begin() as unit:
             sale = await unit.table(AD_HOC_SALE).get_for_update(seen.party_id, seen.sale_id) or seen
             if sale.erased_at is None:
-                sale = replace(sale, card=None, payment_id=None, signed_data=None, erased_at=self.office.now())
+                sale = replace(
+                    sale,
+                    card=None,
+                    payment_id=None,
+                    signed_data=None,
+                    authorization_reference=None,  # it is printed on the slip, and leads to the card at its provider
+                    erased_at=self.office.now(),
+                )
                 await unit.table(AD_HOC_SALE).put(sale)
                 await unit.commit()
         return sale

@@ -58,6 +58,7 @@ from services.charging_operations.records import (
 )
 from services.charging_operations.stations import KnownEVSE, evse_at
 from services.charging_operations.tariffs import version_at
+from services.charging_operations.terminal_advices import settle_by_last_word
 from services.charging_operations.terminal_telling import tell_cdr, tell_session
 
 HOLDS_E4: Final = (250_000, 500_000, 1_000_000)
@@ -70,8 +71,8 @@ CODE_BYTES: Final = 10
 SALE_ID_BYTES: Final = 16
 TOKEN_BYTES: Final = 10
 """Twenty hex digits: what OCPP 1.6 takes as an idTag."""
-_PAID: Final = (SaleState.CAPTURED, SaleState.REFUNDING)
-"""States in which a late report may give money back."""
+_PAID: Final = (SaleState.CAPTURING, SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.REFUNDING)
+"""States in which a late report may give money back; what is being taken is taken as it was asked for."""
 _UNSELLABLE: Final = frozenset({EVSEStatus.INOPERATIVE, EVSEStatus.OUTOFORDER, EVSEStatus.RESERVED, EVSEStatus.BLOCKED})
 
 
@@ -388,6 +389,8 @@ class AdHocDesk:
         if sale.channel is SaleChannel.TERMINAL:
             closed = await self._close_at_terminal(unit, closed, priced)
         await unit.table(AD_HOC_SALE).put(closed)
+        if closed.state is SaleState.CONFIRMING:
+            closed = await settle_by_last_word(self.office, unit, closed)
         fact = SoldAdHoc(
             party_id=sale.party_id,
             session_id=record.session_id or "",
@@ -453,8 +456,9 @@ class AdHocDesk:
                 beyond_hold_e4=taken.beyond_hold_e4,
                 vat_e4=taken.vat_e4,
                 refund_e4=sale.refund_e4 + due_e4,
-                state=SaleState.REFUNDING if sale.state is SaleState.CAPTURED and _is_ours(sale) else sale.state,
             )
+            if sale.state is SaleState.CAPTURED and _is_ours(sale):
+                cheaper = refunding(cheaper)
             await unit.table(AD_HOC_SALE).put(cheaper)
         return True
 
@@ -463,6 +467,11 @@ class AdHocDesk:
         sale = await self.sale_of(unit, record)
         if sale is not None:
             await self.give_up(unit, self._bound(sale, record), failure="the meter's values can't be trusted")
+
+
+def refunding(sale: AdHocSaleRecord) -> AdHocSaleRecord:
+    """Return a sale as it asks for all that is due back now; what becomes due later is asked for after the answer."""
+    return replace(sale, state=SaleState.REFUNDING, refunding_e4=sale.refund_e4 - sale.refunded_e4)
 
 
 def _is_ours(sale: AdHocSaleRecord) -> bool:

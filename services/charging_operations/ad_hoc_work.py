@@ -37,8 +37,9 @@ from services.charging_operations.ad_hoc_records import (
     SaleState,
     next_invoice_number,
 )
-from services.charging_operations.ad_hoc_sales import AdHocDesk, remote_start_id
+from services.charging_operations.ad_hoc_sales import AdHocDesk, refunding, remote_start_id
 from services.charging_operations.office import Office, short_hash
+from services.charging_operations.terminal_advices import CONFIRMED_WITHIN, end_unconfirmed
 
 WATCH_INTERVAL: Final = timedelta(seconds=10)
 AT_ONCE: Final = 8
@@ -111,13 +112,23 @@ class AdHocWorker:
             await asyncio.gather(*map(self._step, due[first : first + AT_ONCE]))
 
     async def watch(self) -> None:
-        """Give up what nobody plugged in for, and look at what runs: time passes while stations are silent."""
+        """Give up what nobody plugged in for or confirmed, and look at what runs: stations may be silent."""
         async with self.office.ports.units.begin() as unit:
             table = unit.table(AD_HOC_SALE)
             late = await table.select({"state": SaleState.STARTING}, before=("start_until", self.office.now()))
             running = await table.select({"state": SaleState.RUNNING})
+            unconfirmed = await table.select(
+                {"state": SaleState.CONFIRMING},
+                before=("ended_at", self.office.now() - CONFIRMED_WITHIN),
+                order_by=("made_at",),
+                limit=ROWS_AT_ONCE,
+            )
         for sale in late:
             await self._give_up(sale, "nobody plugged in in time")
+        for sale in unconfirmed:
+            async with self.office.ports.units.begin() as unit:
+                await end_unconfirmed(self.office, unit, sale)
+                await unit.commit()
         for sale in running:
             async with self.office.ports.units.begin() as unit:
                 await self.desk.guard(unit, sale)
@@ -174,23 +185,26 @@ class AdHocWorker:
 
     async def _capture(self, sale: AdHocSaleRecord) -> None:
         assert sale.payment_id is not None
-        amount = Money(amount_e4=sale.capture_e4, currency=sale.currency)
+        # A late report may have made it cheaper: the same is asked for under the same key, and the rest given back.
+        taken_e4 = sale.capture_e4 + sale.refund_e4
+        amount = Money(amount_e4=taken_e4, currency=sale.currency)
         payments = self.office.ports.payments
         try:
             await payments.capture(sale.payment_id, amount, idempotency_key=payment_key(sale, "take"))
         except PaymentDeclined as refusal:
             # A hold that can't be captured must not block the driver's card.
             await payments.release(sale.payment_id, idempotency_key=payment_key(sale, "release"))
-            await self._enter(sale, state=SaleState.UNCOLLECTED, failure=refusal.code)
+            await self._enter(sale, state=SaleState.UNCOLLECTED, failure=refusal.code, refund_e4=0)
             return
         await self._enter(sale, state=SaleState.CAPTURED)
 
     async def _refund(self, sale: AdHocSaleRecord) -> None:
         assert sale.payment_id is not None
-        due = Money(amount_e4=sale.refund_e4 - sale.refunded_e4, currency=sale.currency)
-        key = payment_key(sale, f"refund/{sale.refund_e4}")
-        await self.office.ports.payments.refund(sale.payment_id, due, idempotency_key=key)
-        await self._enter(sale, state=SaleState.CAPTURED, refunded_e4=sale.refund_e4)
+        refunded_e4 = sale.refunded_e4 + sale.refunding_e4
+        amount = Money(amount_e4=sale.refunding_e4, currency=sale.currency)
+        key = payment_key(sale, f"refund/{refunded_e4}")
+        await self.office.ports.payments.refund(sale.payment_id, amount, idempotency_key=key)
+        await self._enter(sale, state=SaleState.CAPTURED, refunded_e4=refunded_e4, refunding_e4=0)
 
     async def _book(self, unit: UnitOfWork, sale: AdHocSaleRecord, kind: EntryKind, step: str, amount_e4: int) -> None:
         entry_id = f"sale/{short_hash(sale.sale_id)}/{step}"
@@ -205,19 +219,19 @@ class AdHocWorker:
         """Enter an answer, once: where another worker was first, its word stands."""
         async with self.office.ports.units.begin() as unit:
             current = await unit.table(AD_HOC_SALE).get_for_update(sale.party_id, sale.sale_id)
-            if current is None or current.state is not sale.state:
+            if current is None or (current.state, current.refunded_e4) != (sale.state, sale.refunded_e4):
                 return
             changed = replace(current, **changes)
             if changed.state not in (*ASKED, SaleState.STARTING, SaleState.RUNNING):
                 changed = replace(changed, finished_at=self.office.now())
             if changed.state is SaleState.CAPTURED and sale.state is SaleState.CAPTURING:
                 changed = replace(changed, invoice_number=await next_invoice_number(unit, sale.party_id))
-                await self._book(unit, changed, EntryKind.TAKEN, "take", changed.capture_e4)
+                await self._book(unit, changed, EntryKind.TAKEN, "take", changed.capture_e4 + changed.refund_e4)
             elif sale.state is SaleState.REFUNDING:
                 given_e4 = changed.refunded_e4 - current.refunded_e4
                 await self._book(unit, changed, EntryKind.GIVEN_BACK, f"refund/{changed.refunded_e4}", given_e4)
-                if changed.refund_e4 > changed.refunded_e4:
-                    changed = replace(changed, state=SaleState.REFUNDING, finished_at=None)
+            if changed.state is SaleState.CAPTURED and changed.refund_e4 > changed.refunded_e4:
+                changed = replace(refunding(changed), finished_at=None)
             await unit.table(AD_HOC_SALE).put(changed)
             await unit.commit()
 

@@ -12,7 +12,7 @@ from fastapi import Request
 
 from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch.period import period_at
-from emobility.domain.errors import EmobilityError, Unavailable
+from emobility.domain.errors import EmobilityError, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.invoice_reconciliation import BookedCDR, Standing
 from emobility.ports.unit_of_work import UnitOfWork
@@ -47,11 +47,18 @@ class CPOBooks:
         return await _booked(unit, own, counterparty, rows)
 
     async def owed(
-        self, unit: UnitOfWork, own: PartyId, counterparty: PartyId, *, since: datetime, until: datetime
+        self,
+        unit: UnitOfWork,
+        own: PartyId,
+        counterparty: PartyId,
+        *,
+        since: datetime,
+        until: datetime,
+        at_most: int | None = None,
     ) -> list[BookedCDR]:
         """See `Books`."""
         found: list[BookedCDR] = []
-        while True:
+        while at_most is None or len(found) < at_most:
             rows = await unit.table(CDRS).select(
                 {"party_id": own, "emsp_id": counterparty},
                 since=("last_updated", since),
@@ -62,7 +69,8 @@ class CPOBooks:
             )
             found += await _booked(unit, own, counterparty, rows)
             if len(rows) < ROWS_AT_ONCE:
-                return found
+                break
+        return found
 
 
 async def _booked(unit: UnitOfWork, own: PartyId, emsp_id: PartyId, rows: Sequence[CDRRecord]) -> list[BookedCDR]:
@@ -87,6 +95,24 @@ async def _booked(unit: UnitOfWork, own: PartyId, emsp_id: PartyId, rows: Sequen
     ]
 
 
+class LeavesUninvoiced(RuleBroken):
+    """CDRs from before the period are on no invoice, and would be on none: what comes next begins after it."""
+
+    def __init__(self, cdrs: int) -> None:
+        self.cdrs = cdrs
+        super().__init__(f"{cdrs} CDRs from before this period are not invoiced: invoice them first, or begin earlier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoicePeriod:
+    """What to invoice an eMSP: CDRs issued from `since` until before `until`, under a number of one's own."""
+
+    counterparty: PartyId
+    since: datetime
+    until: datetime
+    invoice_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoicing:
     """Invoices each statement period once it is over."""
@@ -95,7 +121,10 @@ class Invoicing:
     reconciliations: Reconciliations
 
     async def issue_due(self) -> None:
-        """Invoice every period that is over and has CDRs nobody invoiced; a pair that fails holds up no other."""
+        """Invoice every period that is over and has CDRs nobody invoiced, and answer anew what was invoiced to us.
+
+        A pair that fails holds up no other.
+        """
         async with self.office.ports.units.begin() as unit:
             parties = [row.party_id for row in await unit.table(CPO).select()]
             terms = {own: await signed_agreements(unit, own) for own in parties}
@@ -108,6 +137,24 @@ class Invoicing:
                     raise
                 except EmobilityError as error:
                     _log.warning("not_invoiced", own=own.code, emsp=emsp_id.code, reason=str(error))
+            await self.reconciliations.look_again(own)  # at what its eMSPs invoiced in reverse
+
+    async def issue(self, own: PartyId, asked: InvoicePeriod) -> list[ReconciliationRecord]:
+        """Invoice a period that an operator names. Raises `LeavesUninvoiced`, and as `Reconciliations.issue` does."""
+        async with self.office.ports.units.begin() as unit:
+            after = await self.reconciliations.last_until(unit, own, asked.counterparty)
+            left = 0
+            if after is None or after < asked.since:
+                left = await unit.table(CDRS).count(
+                    {"party_id": own, "emsp_id": asked.counterparty},
+                    since=None if after is None else ("last_updated", after),
+                    before=("last_updated", asked.since),
+                )
+        if left:
+            raise LeavesUninvoiced(left)
+        return await self.reconciliations.issue(
+            own, asked.counterparty, since=asked.since, until=asked.until, invoice_id=asked.invoice_id
+        )
 
     async def _issue_pair(self, own: PartyId, emsp_id: PartyId, agreements: Sequence[RoamingAgreement]) -> None:
         while (period := await self._next_period(own, emsp_id, agreements)) is not None:
@@ -144,19 +191,10 @@ def _terms_at(agreements: Sequence[RoamingAgreement], at: datetime) -> RoamingAg
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InvoicePeriod:
-    """What to invoice an eMSP: CDRs issued from `since` until before `until`, under a number of one's own."""
-
-    counterparty: PartyId
-    since: datetime
-    until: datetime
-    invoice_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InvoicingAPI:
     """Routes of invoice reconciliation."""
 
+    invoicing: Invoicing
     reconciliations: Reconciliations
 
     def mount_on(self, routes: RouteTable) -> None:
@@ -187,10 +225,7 @@ class InvoicingAPI:
     async def invoice_period(self, request: Request, party_id: PartyId) -> Any:
         """Tell an eMSP which CDRs of a period are invoiced; again: what changed."""
         asked = await read_body(request, InvoicePeriod)
-        made = await self.reconciliations.issue(
-            party_id, asked.counterparty, since=asked.since, until=asked.until, invoice_id=asked.invoice_id
-        )
-        return [shown(each) for each in made]
+        return [shown(each) for each in await self.invoicing.issue(party_id, asked)]
 
     async def show_invoice(self, request: Request, party_id: PartyId) -> Any:
         """Show an invoice with every CDR and every answer."""
@@ -200,7 +235,7 @@ class InvoicingAPI:
             raise NotFound(str(error)) from error
 
     async def withdraw_invoice(self, request: Request, party_id: PartyId) -> Any:
-        """Take an invoice of ours back."""
+        """Take an invoice of ours back; it stays in the list, and its period is not invoiced again by itself."""
         try:
             await self.reconciliations.withdraw(party_id, *_named(request))
         except NoSuchRecord as error:

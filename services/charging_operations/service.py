@@ -243,7 +243,7 @@ class ChargingOperations:
         ).mount_on(self.routes)
         CompletenessAPI(operator=operator, publisher=self.stations.publisher).mount_on(self.routes)
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
-        InvoicingAPI(reconciliations=self.reconciliations).mount_on(self.routes)
+        InvoicingAPI(invoicing=self.invoicing, reconciliations=self.reconciliations).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
         ImportAPI(
             operator=operator,
@@ -273,7 +273,7 @@ class ChargingOperations:
             operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
         ).mount_on(self.routes)
         MeterKeyAPI(office=self.office).mount_on(self.routes)
-        AdHocPage(ports=self.office.ports, desk=self.ad_hoc, terminals=self.terminals).mount_on(app)
+        AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
         TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)
         return app

@@ -54,7 +54,7 @@ class TerminalAPI:
         return [_shown(each) for each in await self.desk.terminals(party_id)]
 
     async def assign_terminal(self, request: Request, party_id: PartyId) -> Any:
-        """Say which locations and EVSEs a terminal serves, here and at its provider."""
+        """Sell at a terminal, at these locations and EVSEs; its provider is told. One given up sells again."""
         asked = await read_body(request, Assignment)
         return _shown(await self.desk.assign(party_id, *_named(request), asked))
 
@@ -63,7 +63,7 @@ class TerminalAPI:
         return _shown(await self.desk.deactivate(party_id, *_named(request)))
 
     async def activate_terminal(self, request: Request, party_id: PartyId) -> Any:
-        """Ask a provider to set up a terminal that is built into a station; it appears in the list once it is."""
+        """Ask a provider to set up a terminal that is built into a station; once it is in the list, assign it."""
         await self.desk.activate(party_id, party_of(request.path_params["ptp"]), await read_body(request, Activation))
         return {}
 

@@ -19,26 +19,25 @@ from msgspec import structs
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import e4_from_decimal
-from emobility.domain.personal import Sealed
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.status import InvalidParameters, NoSuchObject
 from emobility.protocols.ocpi.v221 import CommandResponseType, InterfaceRole, ModuleID
-from emobility.protocols.ocpi.v230 import CaptureStatusCode, FinancialAdviceConfirmation, InvoiceCreator, Terminal
+from emobility.protocols.ocpi.v230 import FinancialAdviceConfirmation, InvoiceCreator, Terminal
 from services.charging_operations.ad_hoc_ledger import EntryKind, enter_for_sale
 from services.charging_operations.ad_hoc_records import (
     AD_HOC_SALE,
     AdHocSaleRecord,
     SaleChannel,
     SaleState,
-    next_invoice_number,
 )
-from services.charging_operations.ad_hoc_sales import START_WAIT, TOKEN_BYTES, AdHocDesk, remote_start_id
+from services.charging_operations.ad_hoc_sales import SALE_ID_BYTES, START_WAIT, TOKEN_BYTES, AdHocDesk, remote_start_id
 from services.charging_operations.cdrs import place_of
-from services.charging_operations.office import NotFound, Office, short_hash
+from services.charging_operations.office import NotFound, Office
 from services.charging_operations.records import EVSES, CommandRecord, CommandState, EVSERecord
+from services.charging_operations.terminal_advices import ADVICE, AdviceRecord, advice_of, is_captured, settle
 
 TERMINALS_MAX: Final = 10_000
 """Terminals that one provider may have with one CPO."""
@@ -50,7 +49,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalRecord:
-    """A terminal as its provider and this CPO last said. `is_active`: drivers may pay at it."""
+    """A terminal as its provider describes it, at the places that this CPO assigned.
+
+    `is_active`: drivers may pay at it; it was assigned, and not given up since.
+    """
 
     party_id: PartyId
     ptp_id: PartyId
@@ -61,28 +63,10 @@ class TerminalRecord:
 
     def serves(self, evse: EVSERecord) -> bool:
         """Whether it is assigned to an EVSE, or to its location (both lists count)."""
-        is_there = evse.location_id in self.terminal.location_ids or evse.evse_uid in self.terminal.evse_uids
-        return self.is_active and is_there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdviceRecord:
-    """What a provider captured for a sale, with tax; `document` is the whole, for it may name a card."""
-
-    party_id: PartyId
-    ptp_id: PartyId
-    advice_id: str
-    sale_id: str
-    status: CaptureStatusCode
-    amount_e4: int
-    currency: str
-    document: Sealed
-    content_hash: str
-    last_updated: datetime
+        return evse.location_id in self.terminal.location_ids or evse.evse_uid in self.terminal.evse_uids
 
 
 TERMINAL: Final = TableSpec(name="cpo_terminal", record=TerminalRecord, key=("party_id", "ptp_id", "terminal_id"))
-ADVICE: Final = TableSpec(name="cpo_financial_advice", record=AdviceRecord, key=("party_id", "ptp_id", "advice_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,27 +130,26 @@ class TerminalDesk:
                 row = await unit.table(ADVICE).get(call.own_party, call.caller, call.path["advice_id"])
             if row is None:
                 raise NoSuchObject("financial advice confirmation")
-            return Reply(data=await self.advice_of(row))
+            return Reply(data=await advice_of(self.office, row))
 
         return module
 
     async def _keep(self, unit: UnitOfWork, call: OCPICall, said: Terminal) -> bool:
-        """Keep a terminal; places that we assigned stay, where the provider names none."""
+        """Keep what a terminal is; where it sells, and whether it does, we alone say: anyone may call with a token."""
         known = await unit.table(TERMINAL).get_for_update(call.own_party, call.caller, said.terminal_id)
         if known is not None and known.last_updated > said.last_updated:
             return False
         of_provider = {"party_id": call.own_party, "ptp_id": call.caller}
         if known is None and await unit.table(TERMINAL).count(of_provider) >= TERMINALS_MAX:
             raise InvalidParameters(f"a provider has at most {TERMINALS_MAX} terminals here")
-        if known is not None and not said.location_ids and not said.evse_uids:
-            said = structs.replace(said, location_ids=known.terminal.location_ids, evse_uids=known.terminal.evse_uids)
+        places = ([], []) if known is None else (known.terminal.location_ids, known.terminal.evse_uids)
         await unit.table(TERMINAL).put(
             TerminalRecord(
                 party_id=call.own_party,
                 ptp_id=call.caller,
                 terminal_id=said.terminal_id,
-                is_active=True,
-                terminal=said,
+                is_active=known is not None and known.is_active,
+                terminal=structs.replace(said, location_ids=places[0], evse_uids=places[1]),
                 last_updated=said.last_updated,
             )
         )
@@ -188,11 +171,14 @@ class TerminalDesk:
         known = await unit.table(ADVICE).get_for_update(call.own_party, call.caller, said.id)
         if known is not None and known.sale_id != sale.sale_id:
             raise InvalidParameters("this id is of another charge")
-        if known is not None and (known.content_hash == content_hash or known.last_updated > said.last_updated):
+        if known is not None and known.last_updated > said.last_updated:
+            return False
+        if known is not None and known.content_hash == content_hash:
+            if sale.state is SaleState.CONFIRMING:
+                await settle(self.office, unit, sale, said)
             return False
         taxes = sum((tax.amount for tax in said.total_costs.taxes), start=said.total_costs.before_taxes)
-        is_captured = said.capture_status_code is not CaptureStatusCode.FAILED
-        amount_e4 = e4_from_decimal(taxes) if is_captured else 0
+        amount_e4 = e4_from_decimal(taxes) if is_captured(said) else 0
         if amount_e4 < 0:
             raise InvalidParameters("less than nothing was captured")
         vault = self.office.ports.vault
@@ -218,31 +204,10 @@ class TerminalDesk:
             amount_e4=amount_e4,
             at=self.office.now(),
         )
-        await self._settle(unit, sale, said, is_captured=is_captured)
+        if sale.state in (SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.UNCOLLECTED):
+            await settle(self.office, unit, sale, said)
+        # Else the charge is not over, and is settled by it when it is, or nothing was due, which an audit tells.
         return known is None
-
-    async def _settle(
-        self, unit: UnitOfWork, sale: AdHocSaleRecord, said: FinancialAdviceConfirmation, *, is_captured: bool
-    ) -> None:
-        if sale.state not in (SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.UNCOLLECTED):
-            return  # the charge is not over yet, or nothing was due: the entry stands, and an audit tells
-        why = None if said.capture_status_code is CaptureStatusCode.SUCCESS else said.capture_status_message or ""
-        number = sale.invoice_number
-        if is_captured and number is None:
-            number = await next_invoice_number(unit, sale.party_id)
-        settled = replace(
-            sale,
-            state=SaleState.CAPTURED if is_captured else SaleState.UNCOLLECTED,
-            invoice_number=number,
-            failure=None if why is None else f"{said.capture_status_code}: {why}"[:200],
-            finished_at=self.office.now(),
-        )
-        await unit.table(AD_HOC_SALE).put(settled)
-
-    async def advice_of(self, row: AdviceRecord) -> FinancialAdviceConfirmation:
-        """Return what a provider said. Raises `SubjectErased`."""
-        text = await self.office.ports.vault.evidence.open(row.document)
-        return v221.read(text.encode(), FinancialAdviceConfirmation)
 
     async def sale_of(
         self, unit: UnitOfWork, party_id: PartyId, ptp_id: PartyId, reference: str
@@ -257,12 +222,12 @@ class TerminalDesk:
     async def take_start(
         self, unit: UnitOfWork, record: CommandRecord, command: v221.StartSession, target: EVSERecord | None
     ) -> CommandRecord | None:
-        """Sell a charge to who stands at a terminal; None: the caller has no terminals, so this is roaming.
+        """Sell a charge to who stands at a terminal; None: the caller has none that sells here, so this is roaming.
 
         Raises:
             InvalidParameters: the start has no authorization reference, under which its money would be told.
         """
-        where = {"party_id": record.party_id, "ptp_id": record.emsp_id}
+        where = {"party_id": record.party_id, "ptp_id": record.emsp_id, "is_active": True}
         terminals = await unit.table(TERMINAL).select(where)
         if not terminals:
             return None
@@ -305,9 +270,11 @@ class TerminalDesk:
         ports, now = self.office.ports, self.office.now()
         uid = await ports.vault.seal(ports.randomness.token_bytes(TOKEN_BYTES).hex().upper())
         connector = offer.known.evse.connectors[0]
+        # The reference is printed on the terminal's slip, and whoever knows the sale's id may stop the charge.
+        named = f"terminal-sale/{record.party_id}/{record.emsp_id}/{command.authorization_reference}"
         sale = AdHocSaleRecord(
             party_id=record.party_id,
-            sale_id=short_hash("terminal", record.emsp_id.code, command.authorization_reference or ""),
+            sale_id=ports.vault.subject_of(named)[: SALE_ID_BYTES * 2],
             channel=SaleChannel.TERMINAL,
             state=SaleState.STARTING,
             code="",
@@ -354,13 +321,16 @@ class TerminalDesk:
     async def assign(
         self, party_id: PartyId, ptp_id: PartyId, terminal_id: str, assignment: Assignment
     ) -> TerminalRecord:
-        """Say which places a terminal serves, also to its provider. Raises `NotFound`: no such terminal or place."""
+        """Sell at a terminal, at these places; its provider is told. Raises `NotFound`: no such terminal or place."""
         async with self.office.ports.units.begin() as unit:
             known = await self._known(unit, party_id, ptp_id, terminal_id)
             await self._require_ours(unit, party_id, assignment)
             changes = _changes(assignment) | {"last_updated": self.office.now()}
             changed = replace(
-                known, terminal=structs.replace(known.terminal, **changes), last_updated=self.office.now()
+                known,
+                is_active=True,
+                terminal=structs.replace(known.terminal, **changes),
+                last_updated=self.office.now(),
             )
             await unit.table(TERMINAL).put(changed)
             await self._send(unit, changed, method="PATCH", path=f"/terminals/{terminal_id}", body=changes)
@@ -368,7 +338,11 @@ class TerminalDesk:
         return changed
 
     async def activate(self, party_id: PartyId, ptp_id: PartyId, activation: Activation) -> None:
-        """Ask a provider to set a built-in terminal up; it then creates it here. Raises `NotFound`: no such place."""
+        """Ask a provider to set a built-in terminal up; it then creates it here, for us to assign.
+
+        Raises:
+            NotFound: there is no such place.
+        """
         async with self.office.ports.units.begin() as unit:
             await self._require_ours(unit, party_id, activation.assignment)
             body = _changes(activation.assignment) | {

@@ -19,6 +19,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocmf import OCMFRefused, meter_key
 from emobility.protocols.ocpi.host import OCPIHost
 from services.driver_mobility.facts import fact
+from services.driver_mobility.invoice_records import UNPAID_BLOCK
 from services.driver_mobility.passwords import hash_password
 from services.driver_mobility.paying import try_failed_again
 from services.driver_mobility.quoting import driver_for_update
@@ -223,6 +224,12 @@ class Enrolment:
             whitelist=new.whitelist,
             last_updated=self._ports.clock.now(),
         )
+        block = await unit.table(UNPAID_BLOCK).get(driver.party_id, driver.driver_id)
+        if block is not None and known is None and token.is_valid:
+            # As if it had been there when the payment failed: it waits with the others, and is unblocked with them.
+            token = replace(token, is_valid=False, last_updated=block.blocked_at)
+            subjects = (*block.token_subjects, token.token_subject)
+            await unit.table(UNPAID_BLOCK).put(replace(block, token_subjects=subjects))
         await unit.table(TOKEN).put(token)
         correlation_id = self._ports.randomness.uuid()
         await self._tokens.push_to_all(unit, self._host.deliveries, token, correlation_id=correlation_id)

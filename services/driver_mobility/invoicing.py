@@ -37,13 +37,20 @@ class MSPBooks:
         return await _booked(unit, own, counterparty, rows)
 
     async def owed(
-        self, unit: UnitOfWork, own: PartyId, counterparty: PartyId, *, since: datetime, until: datetime
+        self,
+        unit: UnitOfWork,
+        own: PartyId,
+        counterparty: PartyId,
+        *,
+        since: datetime,
+        until: datetime,
+        at_most: int | None = None,
     ) -> list[BookedCDR]:
         """See `Books`. Only what was accepted, or accepted and credited later."""
         states = (CDRState.ACCEPTED, CDRState.CREDITED)
         found: list[BookedCDR] = []
         seen = 0
-        while True:
+        while at_most is None or seen < at_most:
             rows = await unit.table(CDRS).select(
                 {"party_id": own, "cpo_id": counterparty, "state": states},
                 since=("received_at", since),
@@ -56,7 +63,8 @@ class MSPBooks:
             found += await _booked(unit, own, counterparty, of_period)
             seen += len(rows)
             if len(rows) < ROWS_AT_ONCE:
-                return found
+                break
+        return found
 
 
 async def _booked(unit: UnitOfWork, own: PartyId, cpo_id: PartyId, rows: Sequence[CDRRecord]) -> list[BookedCDR]:

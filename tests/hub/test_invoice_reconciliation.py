@@ -17,16 +17,21 @@ from emobility.domain.money import Price
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
 from emobility.protocols.ocpi.invoice_reconciliation import (
     CDRS_TAKEN_MAX,
+    OWED_MAX,
+    PERIOD_MAX,
     RECONCILIATION,
     InvoiceRecord,
+    NotAPeriod,
     NothingToInvoice,
     ReconciliationRecord,
     ReconciliationState,
     StatedAmount,
 )
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, read
+from services.charging_operations import invoicing as cpo_invoicing
 from services.charging_operations.records import CDRS as ISSUED
 from services.charging_operations.records import CDRRecord as IssuedCDR
+from services.driver_mobility import invoicing as msp_invoicing
 from services.driver_mobility.records import CDRS as RECEIVED
 from services.driver_mobility.records import CDRRecord as ReceivedCDR
 from services.driver_mobility.records import CDRState
@@ -240,12 +245,49 @@ async def test_a_record_is_changed_and_withdrawn_by_its_issuer() -> None:
         await here.quiet()
 
         assert (changed.state, changed.stated_e4) == (ReconciliationState.AGREED, 150)
-        assert (gone.status, await rows(here.cpo), await rows(here.msp)) == (200, [], [])
+        (withdrawn,) = await rows(here.cpo)
+        assert (gone.status, withdrawn.state, await rows(here.msp)) == (200, ReconciliationState.WITHDRAWN, [])
         assert (await here.cpo.api("DELETE", named)).status == 404
         await here.cpo.api("POST", "/invoice-reconciliations", period)
         await here.quiet()
         (anew,) = await rows(here.msp)
         assert anew.state is ReconciliationState.AGREED, "its CDRs were set free"
+
+
+async def test_what_was_withdrawn_is_not_invoiced_again_by_itself() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await a_week_later(here)
+        (sent,) = await rows(here.cpo)
+        await here.cpo.api("DELETE", f"/invoice-reconciliations/{EMMA}/{sent.record_id}")
+        await here.quiet()
+
+        await here.cpo.service.invoicing.issue_due()
+        await here.quiet()
+
+        client = await here.msp.service.host.connect(EMMA, TULIP)
+        url = client.url_of(ModuleID.INVOICERECONCILIATION, InterfaceRole.SENDER, "", {})
+        offered = await client.send("GET", url, None, to_party=TULIP, correlation_id="c")
+        assert [each.state for each in await rows(here.cpo)] == [ReconciliationState.WITHDRAWN]
+        assert (await rows(here.msp), offered.data) == ([], b"[]")
+
+
+async def test_a_period_that_would_leave_cdrs_without_an_invoice_is_refused() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await both(here, cdr("B", 100, 5))
+        here.clock.step_to(at(9))
+
+        async def invoiced(since: int, until: int) -> int:
+            period = {"counterparty": EMMA, "since": at(since).isoformat(), "until": at(until).isoformat()}
+            return int((await here.cpo.api("POST", "/invoice-reconciliations", period)).status)
+
+        refused = await invoiced(4, 8)
+        of_all = [await invoiced(1, 4), await invoiced(4, 8)]
+
+        assert (refused, of_all) == (409, [201, 201])
 
 
 async def test_an_msp_invoices_itself_in_reverse_billing() -> None:
@@ -265,6 +307,25 @@ async def test_an_msp_invoices_itself_in_reverse_billing() -> None:
         assert sent.issued_by == EMMA
 
 
+async def test_what_arrives_later_changes_the_answer_of_a_cpo_too() -> None:
+    async with two_offices() as here:
+        late = cdr("late", 10, 2)
+        await received(here, late)
+        here.clock.step_to(at(9))
+        period = {"counterparty": TULIP, "since": at(1).isoformat(), "until": at(9).isoformat()}
+        await here.msp.api("POST", "/invoice-reconciliations", period)
+        await here.quiet()
+        (before,) = await rows(here.msp)
+
+        await issued(here, late)
+        await here.cpo.service.invoicing.issue_due()
+        await here.quiet()
+
+        (after,) = await rows(here.msp)
+        assert verdicts(before) == {"late": LineVerdict.UNKNOWN}
+        assert after.state is ReconciliationState.AGREED
+
+
 def wire(**changes: Any) -> InvoiceRecord:
     made: dict[str, Any] = {
         "country_code": "NL",
@@ -282,6 +343,30 @@ async def post(here: TwoOffices, record: InvoiceRecord, *, method: str = "POST",
     url = client.url_of(ModuleID.INVOICERECONCILIATION, InterfaceRole.RECEIVER, path, {})
     answer = await client.send(method, url, record, to_party=EMMA, correlation_id="c")
     return int(answer.http_status)
+
+
+@pytest.mark.parametrize("is_msp", [True, False])
+async def test_of_a_period_that_the_other_states_a_bounded_number_is_looked_at(
+    is_msp: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (msp_invoicing, cpo_invoicing):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
+    async with two_offices() as here:
+        for number in range(6):
+            await both(here, cdr(f"C{number}", 100, 2))
+        office, other = (here.msp, TULIP) if is_msp else (here.cpo, EMMA)
+        books = office.service.reconciliations.books
+        async with office.exchange.ports.units.begin() as unit:
+            found = [
+                [
+                    each.cdr_id
+                    for each in await books.owed(unit, office.party, other, since=at(1), until=at(9), at_most=most)
+                ]
+                for most in (3, OWED_MAX, None)
+            ]
+
+        every = [f"C{number}" for number in range(6)]
+        assert found == [every[:4], every, every]
 
 
 async def test_records_of_others_are_taken_as_the_text_has_them() -> None:
@@ -305,12 +390,35 @@ async def test_records_of_others_are_taken_as_the_text_has_them() -> None:
         assert heard.answers[0].booked_e4 == 100
 
 
+async def test_what_a_withdrawn_record_gave_up_belongs_to_one_other_alone() -> None:
+    async with two_offices() as here:
+        await received(here, cdr("A", 100, 2))
+        await post(here, wire(id="R1"))
+        await post(here, wire(id="R2"))
+        await post(here, wire(id="R1"), method="DELETE", path="/NL/TUL/R1")
+
+        changed = await here.msp.service.reconciliations.look_again(EMMA)
+        await post(here, wire(id="R3"))
+
+        answers = {each.record_id: each.answers[0] for each in await rows(here.msp)}
+        assert changed == 1
+        assert {name: answer.verdict for name, answer in answers.items()} == {
+            "R2": LineVerdict.ACCEPTED,
+            "R3": LineVerdict.INVOICED_BEFORE,
+        }
+        assert answers["R3"].see == "R2"
+
+
 async def test_a_record_that_can_not_be_right_and_words_of_third_parties_are_refused() -> None:
     wrong: tuple[dict[str, Any], ...] = (
         {"cdrs": ["A", "A"]},
         {"party_id": "OTH"},
         {"wattroam_amounts": (StatedAmount(cdr_id="B", amount=Decimal(1)),)},
         {"cdrs": [f"C{number}" for number in range(CDRS_TAKEN_MAX + 1)]},
+        {"wattroam_since": at(1), "wattroam_until": at(1)},
+        {"wattroam_since": at(2), "wattroam_until": at(2) + PERIOD_MAX + timedelta(seconds=1)},
+        {"wattroam_since": at(1)},
+        {"wattroam_until": at(1)},
     )
     async with two_offices() as here:
         for changes in wrong:
@@ -332,6 +440,9 @@ async def test_a_record_that_can_not_be_right_and_words_of_third_parties_are_ref
         }
         with pytest.raises(MissingAtPeer):
             await client.send("PUT", url, said, to_party=TULIP, correlation_id="c")
+        here.clock.step_to(at(1) + 2 * PERIOD_MAX)
+        with pytest.raises(NotAPeriod):
+            await here.cpo.service.reconciliations.issue(TULIP, EMMA, since=at(1), until=at(2) + PERIOD_MAX)
         with pytest.raises(NothingToInvoice):
             await here.cpo.service.reconciliations.issue(TULIP, PartyId("DE-OTH"), since=at(-9), until=at(-8))
 

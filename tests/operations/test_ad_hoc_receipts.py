@@ -6,12 +6,17 @@ import asyncio
 import random
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from emobility.adapters.memory import VirtualClock
+from emobility.adapters.postgres import open_postgres
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.adapters.signing import Ed25519Signer
+from emobility.adapters.system import SystemRandomness
+from emobility.domain.money import Money
 from emobility.domain.receipt.ad_hoc import AdHocReceipt, signing_bytes, verify_ad_hoc_receipt
 from emobility.domain.receipt.checking import Check, Verdict
 from emobility.domain.receipt.document import canonical
@@ -22,11 +27,15 @@ from emobility.domain.tariff.tariff import (
     TariffRestrictions,
     TariffType,
 )
-from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState
+from emobility.ports.payments import PaymentDeclined, PaymentProviderUnavailable
+from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY, EntryKind
+from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState, next_invoice_number
 from services.charging_operations.tariffs import TariffTerms
 from services.cli.verifying import run_verify
+from tests.adapters.contract.conftest import DEADLINE_S
+from tests.adapters.postgres.waiting import until_waiting
 from tests.operations.ad_hoc_shop import Shop, audited, open_shop
-from tests.operations.world import CPO, MASTER_KEY
+from tests.operations.world import CPO, MASTER_KEY, START
 
 PROOFS = ReceiptProofs()
 
@@ -101,6 +110,61 @@ async def test_a_refund_that_dies_on_its_way_is_given_once(monkeypatch: pytest.M
         await audited(shop.here)
 
 
+async def test_what_becomes_due_while_a_refund_is_under_way_is_given_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_shop(half_an_hour_cheap()) as shop:
+        here, first = shop.here, await paid(shop)
+        real, lost = here.ports.payments.refund, list[Any]()
+
+        async def losing(*arguments: Any, **named: Any) -> Any:
+            if not lost:
+                lost.append(await real(*arguments, **named))
+                await here.report(here.updated("7", at=30, import_wh=6_000), settle=False)
+            if (await shop.sale(first.sale_id)).refund_e4 < 9_700:
+                raise PaymentProviderUnavailable("the answer was lost")
+            return await real(*arguments, **named)
+
+        monkeypatch.setattr(here.ports.payments, "refund", losing)
+        await here.report(here.updated("7", at=10, import_wh=3_500), settle=False)
+        await here.until(lambda: _is(shop, first, SaleState.CAPTURED, 9_700))
+
+        assert (await shop.payment()).refunded_e4 == 9_700
+        given = [each.amount_e4 for each in await here.rows(AD_HOC_ENTRY, kind=EntryKind.GIVEN_BACK)]
+        assert sorted(given) == [4_400, 5_300]
+        await audited(here)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_what_becomes_due_while_the_sum_is_being_taken_goes_back_once_it_is(
+    is_refused: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_shop(half_an_hour_cheap()) as shop:
+        here, real, asked = shop.here, shop.here.ports.payments.capture, list[int]()
+
+        async def losing(payment_id: str, amount: Money, **named: Any) -> Any:
+            asked.append(amount.amount_e4)
+            if len(asked) > 1 and is_refused:
+                raise PaymentDeclined(code="51")
+            answer = None if is_refused else await real(payment_id, amount, **named)
+            if len(asked) == 1:
+                await here.report(here.updated("7", at=30, import_wh=6_000), settle=False)
+            if (await shop.sale(sale.sale_id)).refund_e4 == 0:
+                raise PaymentProviderUnavailable("the answer was lost")
+            return answer
+
+        monkeypatch.setattr(here.ports.payments, "capture", losing)
+        sale = await shop.buy()
+        started = await here.started("7", card=await shop.token())
+        await here.report(started, here.ended("7", at=60, import_wh=7_000), settle=False)
+        state = SaleState.UNCOLLECTED if is_refused else SaleState.CAPTURED
+        await here.until(lambda: _is(shop, sale, state, 0 if is_refused else 9_700))
+
+        then, payment = await shop.sale(sale.sale_id), await shop.payment()
+        assert set(asked) == {29_000}
+        assert (then.capture_e4, then.refund_e4) == (19_300, 0 if is_refused else 9_700)
+        assert payment.captured_e4 - payment.refunded_e4 == (0 if is_refused else 19_300)
+        await audited(here)
+
+
 async def _is(shop: Shop, sale: AdHocSaleRecord, state: SaleState, refunded_e4: int) -> bool:
     now = await shop.sale(sale.sale_id)
     return now.state is state and now.refunded_e4 == refunded_e4
@@ -157,3 +221,23 @@ async def test_a_seller_that_signs_another_price_or_energy_is_refused() -> None:
 
         refused = [each.check for each in verification.findings if each.verdict is Verdict.REFUSED]
         assert refused == [check], changes
+
+
+@pytest.mark.postgres
+async def test_two_first_sales_at_once_have_two_numbers(postgres_dsn: str) -> None:
+    async with (
+        open_postgres(
+            postgres_dsn, master_key=bytes(32), clock=VirtualClock(START), randomness=SystemRandomness()
+        ) as postgres,
+        postgres.units.begin() as first,
+        postgres.units.begin() as second,
+    ):
+        one = await next_invoice_number(first, CPO)
+        waiting = asyncio.create_task(next_invoice_number(second, CPO))
+        async with asyncio.timeout(DEADLINE_S):
+            await until_waiting(waiting, postgres.database)
+            await first.commit()
+            two = await waiting
+            await second.commit()
+
+    assert (one, two) == (1, 2)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased, SubjectRestricted
-from services.charging_operations.ad_hoc_records import AdHocSaleRecord, SaleState
+from services.charging_operations import ad_hoc_retention
+from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_retention import UNPAID_KEPT
 from services.charging_operations.ad_hoc_sales import START_WAIT
 from tests.operations.ad_hoc_shop import Shop, audited, open_shop
@@ -95,6 +98,32 @@ async def test_a_sale_that_took_no_money_is_erased_at_once_or_after_a_month() ->
         assert told["erased_at"] is not None
         assert await erased(shop, first) == told
         assert (await shop.sale(second.sale_id)).erased_at == here.clock.now()
+
+
+@pytest.mark.parametrize("is_unpaid", [True, False])
+async def test_a_paid_sale_that_is_kept_holds_up_no_other(is_unpaid: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is unpaid, or paid in a country whose law asks for fewer years."""
+    monkeypatch.setattr(ad_hoc_retention, "ERASED_AT_ONCE_MAX", 1)
+    async with open_shop() as shop:
+        here, paid = shop.here, await bought(shop)
+        other = replace(
+            paid,
+            sale_id="0" * 32,
+            token_subject=here.ports.vault.subject_of("other"),
+            state=SaleState.RELEASED if is_unpaid else SaleState.CAPTURED,
+            made_at=paid.made_at + timedelta(seconds=1),
+            location=replace(paid.location, country="NLD" if is_unpaid else "DNK"),
+        )
+        other = other if is_unpaid else replace(other, party_id=PartyId("DK-TUL"))
+        async with here.ports.units.begin() as unit:
+            await unit.table(AD_HOC_SALE).put(other)
+            await unit.commit()
+
+        here.clock.step_by(UNPAID_KEPT * 2 if is_unpaid else END_OF_RETENTION - here.clock.now() - timedelta(days=1))
+        await here.operations.ad_hoc_retention.sweep()
+
+        erased_now = {row.sale_id for row in await here.rows(AD_HOC_SALE) if row.erased_at is not None}
+        assert erased_now == {other.sale_id}
 
 
 async def test_a_charge_under_way_is_not_erased() -> None:

@@ -14,6 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from emobility.adapters.memory import MemoryVault, SeededRandomness
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.token import TokenType, Whitelist
 from emobility.protocols.ocpi import v221, v230
@@ -26,10 +27,15 @@ from services.audit.books import gather_books
 from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_sales import START_WAIT
+from services.charging_operations.office import short_hash
 from services.charging_operations.records import CDRS, SESSION
-from services.charging_operations.terminals import TERMINAL
+from services.charging_operations.tariffs import TariffTerms
+from services.charging_operations.terminal_advices import CONFIRMED_WITHIN
+from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
-from tests.operations.world import CPO, ORIGIN, START, World
+from tests.operations.test_ad_hoc_receipts import half_an_hour_cheap
+from tests.operations.test_commands import send, start_session
+from tests.operations.world import CPO, EMSP, ORIGIN, START, World, open_for_business
 
 PTP: Final = PartyId("NL-PAY")
 PTP_ORIGIN: Final = "http://ptp.test"
@@ -61,12 +67,12 @@ class Provider:
             whitelist=Whitelist.NEVER,
             last_updated=START,
         )
+        response_url = f"{PTP_ORIGIN}/ptp/{PTP}/ocpi/2.3.0/commands/sender/START_SESSION/{reference}"
         command = v221.StartSession(
-            response_url=f"{PTP_ORIGIN}/ptp/{PTP}/ocpi/2.3.0/commands/sender/START_SESSION/{reference}",
             token=token,
             location_id="LOC1",
             evse_uid=evse_uid,
-            **({"authorization_reference": reference} | changes),
+            **({"authorization_reference": reference, "response_url": response_url} | changes),
         )
         answer = await self.call("POST", ModuleID.COMMANDS, "/START_SESSION", command)
         await self.here.settle()
@@ -132,9 +138,9 @@ def listening(provider: list[Provider]) -> list[Interface]:
 
 
 @asynccontextmanager
-async def open_terminal(**terminal: Any) -> AsyncIterator[tuple[Shop, Provider]]:
+async def open_terminal(terms: TariffTerms | None = None, **terminal: Any) -> AsyncIterator[tuple[Shop, Provider]]:
     """A shop, and a provider with one terminal that is assigned to its location."""
-    async with open_shop() as shop:
+    async with open_shop(terms) as shop:
         here, themselves = shop.here, list[Provider]()
         host = OCPIHost(here.ports, service="ptp", base_url=f"{PTP_ORIGIN}/ptp", interfaces=listening(themselves))
         themselves.append(Provider(here, host))
@@ -221,6 +227,23 @@ async def test_the_provider_may_stop_what_it_sold_and_nobody_else() -> None:
         ]
 
 
+async def test_nobody_can_work_out_the_address_of_a_sale_from_what_is_printed() -> None:
+    async with open_terminal() as (shop, provider):
+        assert await provider.start() == "ACCEPTED"
+
+        guessed = short_hash("terminal", PTP.code, REFERENCE)
+        other = MemoryVault(master_key=bytes(32), clock=shop.here.clock, randomness=SeededRandomness(1))
+        with_another_key = other.subject_of(f"terminal-sale/{CPO}/{PTP}/{REFERENCE}")[:32]
+        stopped = [
+            (await shop.post(f"/operations/{CPO}/pay/sale/{sale_id}/stop")).status_code
+            for sale_id in (guessed, with_another_key)
+        ]
+
+        assert stopped == [404, 404]
+        assert len((await provider.sale()).sale_id) == len(guessed)
+        assert (await provider.sale()).state is SaleState.STARTING
+
+
 async def test_who_never_plugs_in_pays_nothing_and_may_start_anew() -> None:
     async with open_terminal() as (shop, provider):
         here = shop.here
@@ -261,6 +284,76 @@ async def test_what_the_terminal_could_not_take_is_known(
         assert (await provider.sale()).state is SaleState.CAPTURED, "a later word replaces the first"
         assert (await shop.here.rows(AD_HOC_ENTRY))[0].amount_e4 == 36_000
         await audited(shop.here)
+
+
+async def test_a_terminal_may_confirm_before_the_charge_is_over() -> None:
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        assert await provider.start() == "ACCEPTED"
+        await here.report(await here.started("7", card=await provider.token()))
+        await provider.advise("1.00", "0.21", "PARTIAL_SUCCESS")
+        here.clock.step_by(timedelta(minutes=1))
+        await provider.advise("2.98", "0.63")
+        before = await provider.sale()
+
+        await here.report(here.ended("7", at=60, import_wh=6_001))
+
+        after = await provider.sale()
+        assert (before.state, after.state, after.failure) == (SaleState.RUNNING, SaleState.CAPTURED, None)
+        assert (after.invoice_number, after.finished_at) == (1, here.clock.now())
+        await audited(here)
+
+
+async def test_a_word_that_was_passed_over_counts_when_it_is_said_again() -> None:
+    async with open_terminal() as (shop, provider):
+        here, waiting = shop.here, await charged(shop.here, provider)
+        await provider.advise("2.98", "0.63")
+        async with here.ports.units.begin() as unit:
+            await unit.table(AD_HOC_SALE).put(waiting)
+            await unit.commit()
+
+        status = await provider.advise("2.98", "0.63")
+
+        assert (status, (await provider.sale()).state) == (200, SaleState.CAPTURED)
+        assert len(await here.rows(AD_HOC_ENTRY)) == 1
+
+
+async def test_a_sale_that_nobody_confirms_has_an_end_and_a_later_word_still_counts() -> None:
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        waiting = await charged(here, provider)
+        assert waiting.ended_at is not None
+        here.clock.step_to(waiting.ended_at + CONFIRMED_WITHIN)
+        await here.operations.ad_hoc_worker.watch()
+        in_time = await provider.sale()
+        here.clock.step_by(timedelta(seconds=1))
+        await here.operations.ad_hoc_worker.watch()
+        ended = await provider.sale()
+        await audited(here)
+
+        await provider.advise("2.98", "0.63")
+
+        assert (waiting.state, in_time) == (SaleState.CONFIRMING, waiting)
+        assert (ended.state, ended.finished_at) == (SaleState.UNCOLLECTED, here.clock.now())
+        assert ended.failure == "the terminal's provider did not say what it took"
+        assert (await provider.sale()).state is SaleState.CAPTURED
+        await audited(here)
+
+
+async def test_what_gets_cheaper_before_the_terminal_confirms_is_due_back_from_its_provider() -> None:
+    async with open_terminal(half_an_hour_cheap(), invoice_creator="CPO") as (shop, provider):
+        here, told = shop.here, await charged(shop.here, provider, import_wh=7_000)
+        await here.report(here.updated("7", at=30, import_wh=6_000))
+        cheaper = await provider.sale()
+        await provider.advise("2.40", "0.50")
+
+        settled = await provider.sale()
+        receipt = await shop.get(f"/operations/{CPO}/pay/invoice/{PTP}/{REFERENCE}")
+        assert (told.state, told.capture_e4) == (SaleState.CONFIRMING, 29_000)
+        assert (cheaper.state, cheaper.capture_e4, cheaper.refund_e4) == (SaleState.CONFIRMING, 19_300, 9_700)
+        assert (settled.state, settled.refund_e4) == (SaleState.CAPTURED, 9_700)
+        assert "0.97 is due back from the terminal's provider" in receipt.text
+        await audited(here)
 
 
 async def test_advice_that_fits_no_sale_of_the_provider_is_refused() -> None:
@@ -313,6 +406,72 @@ async def test_terminals_are_created_assigned_activated_and_given_up() -> None:
         assert await provider.start() == "REJECTED"
         (row,) = await here.rows(TERMINAL)
         assert not row.is_active
+
+
+async def test_only_an_operator_says_where_and_whether_a_terminal_sells() -> None:
+    """Its provider may be anyone who has a token."""
+    async with open_terminal(location_ids=[], evse_uids=["CS1-2"]) as (shop, provider):
+        here = shop.here
+
+        async def said_by_its_provider(terminal_id: str = "T1") -> None:
+            here.clock.step_by(timedelta(minutes=1))
+            said = v230.Terminal(
+                terminal_id=terminal_id, last_updated=here.clock.now(), location_ids=["LOC1"], evse_uids=[EVSE]
+            )
+            await provider.call("POST", ModuleID.PAYMENTS, "/terminals", said)
+
+        await said_by_its_provider("T1")
+        await said_by_its_provider("T2")
+        claimed = await provider.start("claimed")
+        await here.api("POST", f"/{CPO}/terminals/{PTP}/T1/deactivate")
+        await said_by_its_provider("T1")
+        given_up = await provider.start("given-up", "CS1-2")
+        kept = {row.terminal_id: row for row in await here.rows(TERMINAL)}
+        await here.api("PUT", f"/{CPO}/terminals/{PTP}/T1/assignment", {"evse_uids": ["CS1-2"]})
+        again = await provider.start("again", "CS1-2")
+
+        assert [claimed, given_up, again] == ["REJECTED", "REJECTED", "ACCEPTED"]
+        assert [each.is_active for each in kept.values()] == [False, False]
+        assert (kept["T1"].terminal.evse_uids, kept["T2"].terminal.evse_uids) == (["CS1-2"], [])
+        assert [each.ocpp_evse_id for each in await here.rows(AD_HOC_SALE)] == [2]
+
+
+async def test_who_has_a_terminal_that_is_not_assigned_roams() -> None:
+    async with open_for_business() as here:
+        mine = v230.Terminal(terminal_id="T1", last_updated=here.clock.now(), location_ids=["LOC1"])
+        async with here.ports.units.begin() as unit:
+            await unit.table(TERMINAL).put(
+                TerminalRecord(
+                    party_id=CPO,
+                    ptp_id=EMSP,
+                    terminal_id="T1",
+                    is_active=False,
+                    terminal=mine,
+                    last_updated=here.clock.now(),
+                )
+            )
+            await unit.commit()
+
+        result = await send(here, start_session())
+
+        assert result == "ACCEPTED"
+        assert await here.rows(AD_HOC_SALE) == []
+
+
+async def test_an_erased_sale_keeps_no_reference_and_does_not_start_again() -> None:
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        assert await provider.start() == "ACCEPTED"
+        here.clock.step_by(START_WAIT + timedelta(seconds=1))
+        await here.operations.ad_hoc_worker.watch()
+        await here.settle()
+
+        answer = await here.api("POST", f"/{CPO}/ad-hoc/sales/{(await provider.sale()).sale_id}/erase")
+
+        assert answer.json()["erased_at"] is not None
+        assert (await provider.sale()).authorization_reference is None
+        assert await provider.start(response_url=f"{PTP_ORIGIN}/another") == "REJECTED"
+        assert len(await here.rows(AD_HOC_SALE)) == 1
 
 
 async def test_the_ledger_is_held_to_every_sale() -> None:

@@ -88,10 +88,9 @@ class PostgresVault:
     async def bind(self, dependent: str, *, to: str) -> None:
         """Let the data of one subject share the fate of another's."""
         async with self._database.short_connection() as connection, connection.transaction():
-            # An erasure of the subject waits for this lock, or this for it: the bond is seen by one of the two.
+            await _lock(connection, to)
             found = await connection.execute(
-                "SELECT erased_at, restricted_until FROM subject_key WHERE subject = %(subject)s FOR SHARE",
-                {"subject": to},
+                "SELECT erased_at, restricted_until FROM subject_key WHERE subject = %(subject)s", {"subject": to}
             )
             row = await found.fetchone()
             await connection.execute(
@@ -107,6 +106,7 @@ class PostgresVault:
     async def restrict(self, subject: str, *, until: datetime) -> None:
         """Close the subject's data, and what is bound to it, to all but evidence until a moment."""
         await self._change(
+            subject,
             "UPDATE subject_key SET restricted_until = GREATEST(restricted_until, %(until)s)"
             " WHERE erased_at IS NULL AND (subject = %(subject)s"
             " OR subject IN (SELECT dependent FROM subject_bond WHERE subject = %(subject)s))",
@@ -116,6 +116,7 @@ class PostgresVault:
     async def erase(self, subject: str) -> None:
         """Destroy the subject's key and those bound to it; twice is as once."""
         await self._change(
+            subject,
             "INSERT INTO subject_key (subject, wrapped_key, created_at, erased_at)"
             " SELECT each.subject, NULL, %(now)s, %(now)s FROM (SELECT %(subject)s::text AS subject"
             " UNION SELECT dependent FROM subject_bond WHERE subject = %(subject)s) AS each"
@@ -128,14 +129,20 @@ class PostgresVault:
     async def erase_due(self) -> int:
         """Destroy the keys whose restriction is over; return how many."""
         return await self._change(
+            None,
             "UPDATE subject_key SET wrapped_key = NULL, erased_at = %(now)s, restricted_until = NULL"
             " WHERE restricted_until <= %(now)s",
             {"now": self._clock.now()},
         )
 
-    async def _change(self, statement: str, values: dict[str, object]) -> int:
-        """Change keys and, where any changed, raise the epoch in the same transaction; return how many changed."""
+    async def _change(self, subject: str | None, statement: str, values: dict[str, object]) -> int:
+        """Change keys and, where any changed, raise the epoch in the same transaction; return how many changed.
+
+        `subject`: whose bonds the statement reads.
+        """
         async with self._database.short_connection() as connection, connection.transaction():
+            if subject is not None:
+                await _lock(connection, subject)
             changed = (await connection.execute(statement, values)).rowcount
             if changed:
                 await connection.execute("UPDATE subject_key_epoch SET epoch = epoch + 1")
@@ -197,3 +204,12 @@ class PostgresVault:
         if stored is None:
             raise AssertionError(f"the key of subject {subject[:12]} was stored and is not there")
         return stored
+
+
+async def _lock(connection: Connection, subject: str) -> None:
+    """Let one transaction at a time bind to a subject, close it or erase it.
+
+    A statement of its own: the next one sees what the transaction that was waited for did; with the wait inside it, it
+    would go by what there was before. It also holds for a subject that has no key yet.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(subject)s, 0))", {"subject": subject})

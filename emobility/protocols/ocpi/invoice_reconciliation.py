@@ -43,6 +43,10 @@ from emobility.protocols.ocpi.v221 import Currency, Id36, Id39, InterfaceRole, M
 CDRS_SENT_MAX: Final = 1_000
 """CDRs of one record of ours; a period with more has several records under one invoice."""
 CDRS_TAKEN_MAX: Final = 5_000
+PERIOD_MAX: Final = timedelta(days=400)
+"""Longest period that one record covers."""
+OWED_MAX: Final = 20_000
+"""CDRs of a stated period that are looked at, by id; what lies beyond is not told as missing."""
 ASKED_AT_ONCE: Final = 500
 """Ids in one question to the books."""
 LOOKED_AT_AGAIN_FOR: Final = timedelta(days=90)
@@ -61,7 +65,7 @@ class NoSuchRecord(RuleBroken):
 
 
 class NotAPeriod(MalformedInput):
-    """A period begins before it ends, and is over when it is invoiced."""
+    """A period begins before it ends, is over when it is invoiced, and is at most `PERIOD_MAX` long."""
 
 
 class StatedAmount(OCPIObject, frozen=True, kw_only=True):
@@ -108,6 +112,8 @@ class ReconciliationState(StrEnum):
     """Nobody answered yet."""
     AGREED = "AGREED"
     DIFFERS = "DIFFERS"
+    WITHDRAWN = "WITHDRAWN"
+    """We took it back. It stays, so that its period counts as one that was invoiced, and is not invoiced by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,9 +216,19 @@ class Books(Protocol):
         """Return those of these CDRs that are known."""
 
     async def owed(
-        self, unit: UnitOfWork, own: PartyId, counterparty: PartyId, *, since: datetime, until: datetime
+        self,
+        unit: UnitOfWork,
+        own: PartyId,
+        counterparty: PartyId,
+        *,
+        since: datetime,
+        until: datetime,
+        at_most: int | None = None,
     ) -> list[BookedCDR]:
-        """Return what counts between the two of all that was issued from `since` until before `until`, by id."""
+        """Return what counts between the two of all that was issued from `since` until before `until`, by id.
+
+        `at_most`: about how many CDRs to look at; None: all, which is for periods of one's own alone.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,11 +247,13 @@ class Reconciliations:
         """Tell the other which CDRs of a period are invoiced; twice is as once, and what changed since is told.
 
         Raises:
-            NotAPeriod: it ends before it begins, or lies ahead.
+            NotAPeriod: it ends before it begins, lies ahead, or is too long.
             NothingToInvoice: it has no CDR.
         """
         if not since < until <= self.ports.clock.now():
             raise NotAPeriod(f"{since.isoformat()} to {until.isoformat()} is no period that is over")
+        if until - since > PERIOD_MAX:
+            raise NotAPeriod(f"a period has at most {PERIOD_MAX.days} days")
         async with self.ports.units.begin() as unit:
             owed = await self.books.owed(unit, own, other, since=since, until=until)
             made = [
@@ -281,6 +299,8 @@ class Reconciliations:
     async def _issue(self, unit: UnitOfWork, record: ReconciliationRecord) -> ReconciliationRecord:
         table = unit.table(RECONCILIATION)
         known = await table.get_for_update(record.party_id, record.counterparty, record.issued_by, record.record_id)
+        if known is not None and known.state is ReconciliationState.WITHDRAWN:
+            known = None  # the other has it no more
         if known is not None and _content(known) == _content(record):
             return known
         if known is not None:
@@ -299,9 +319,11 @@ class Reconciliations:
         """Take a record of ours back. Raises `NoSuchRecord`."""
         async with self.ports.units.begin() as unit:
             known = await unit.table(RECONCILIATION).get_for_update(own, other, own, record_id)
-            if known is None:
+            if known is None or known.state is ReconciliationState.WITHDRAWN:
                 raise NoSuchRecord(f"{own} issued no {record_id} to {other}")
-            await unit.table(RECONCILIATION).delete(own, other, own, record_id)
+            await unit.table(RECONCILIATION).put(
+                replace(known, state=ReconciliationState.WITHDRAWN, answers=(), answered_at=None)
+            )
             await self._send(unit, known, method="DELETE", path=owner_path(own, record_id), body=None)
             await unit.commit()
 
@@ -355,7 +377,12 @@ class Reconciliations:
         @module.route("GET")
         async def records(call: OCPICall) -> Reply:
             page = call.page()
-            where = {"party_id": call.own_party, "counterparty": call.caller, "issued_by": call.own_party}
+            where = {
+                "party_id": call.own_party,
+                "counterparty": call.caller,
+                "issued_by": call.own_party,
+                "state": tuple(each for each in ReconciliationState if each is not ReconciliationState.WITHDRAWN),
+            }
             window: dict[str, Any] = {
                 "since": None if page.date_from is None else ("issued_at", page.date_from),
                 "before": None if page.date_to is None else ("issued_at", page.date_to),
@@ -421,17 +448,6 @@ class Reconciliations:
                     raise InvalidParameters("this record is known with other content; PUT changes it")
                 await self._forget_lines(unit, known)
                 record = replace(record, entered_at=known.entered_at)
-            await unit.table(INVOICED).insert_all(
-                [
-                    InvoicedRecord(
-                        party_id=record.party_id,
-                        counterparty=record.counterparty,
-                        cdr_id=line.cdr_id,
-                        record_id=record.record_id,
-                    )
-                    for line in record.lines
-                ]
-            )
             await self._answer(unit, record)
             await unit.commit()
         return Reply(http_status=201 if known is None else 200)
@@ -466,12 +482,21 @@ class Reconciliations:
     async def _answer(self, unit: UnitOfWork, record: ReconciliationRecord) -> bool:
         """Compare a record with the books, keep it, and owe its issuer what is new; tell whether anything is."""
         own, other = record.party_id, record.counterparty
+        # Whenever it is answered: what another record had and gave up is this one's from now on, and no third one's.
+        await unit.table(INVOICED).insert_all(
+            [
+                InvoicedRecord(party_id=own, counterparty=other, cdr_id=line.cdr_id, record_id=record.record_id)
+                for line in record.lines
+            ]
+        )
         booked: dict[str, BookedCDR] = {}
         for some in _parts([line.cdr_id for line in record.lines], ASKED_AT_ONCE):
             booked |= {each.cdr_id: each for each in await self.books.booked(unit, own, other, some)}
         owed: list[BookedCDR] = []
         if record.period_since is not None and record.period_until is not None:
-            owed = await self.books.owed(unit, own, other, since=record.period_since, until=record.period_until)
+            owed = await self.books.owed(
+                unit, own, other, since=record.period_since, until=record.period_until, at_most=OWED_MAX
+            )
         names = {line.cdr_id for line in record.lines} | {each.cdr_id for each in owed}
         answers = reconcile(
             Invoice(lines=record.lines, currency=record.currency, until=record.period_until),
@@ -522,7 +547,7 @@ class Reconciliations:
                 known = await unit.table(RECONCILIATION).get_for_update(
                     call.own_party, call.caller, call.own_party, said.id
                 )
-                if known is None:
+                if known is None or known.state is ReconciliationState.WITHDRAWN:
                     raise NoSuchObject("record")
                 is_older = known.answered_at is not None and known.answered_at > said.last_updated
                 if said.record_last_updated == known.issued_at and not is_older:
@@ -544,6 +569,11 @@ def _read(said: InvoiceRecord, *, own: PartyId, other: PartyId, at: datetime) ->
     amounts = {each.cdr_id: e4_from_decimal(each.amount) for each in said.wattroam_amounts}
     if len(amounts) != len(said.wattroam_amounts) or not amounts.keys() <= set(said.cdrs):
         raise InvalidParameters("there is an amount of a CDR that is not invoiced, or two of one")
+    since, until = said.wattroam_since, said.wattroam_until
+    if (since is None) is not (until is None):
+        raise InvalidParameters("a period has both its ends")
+    if since is not None and until is not None and not timedelta(0) < until - since <= PERIOD_MAX:
+        raise InvalidParameters(f"a period begins before it ends, and has at most {PERIOD_MAX.days} days")
     return ReconciliationRecord(
         party_id=own,
         counterparty=other,
@@ -552,8 +582,8 @@ def _read(said: InvoiceRecord, *, own: PartyId, other: PartyId, at: datetime) ->
         invoice_id=said.invoice_id,
         currency=said.wattroam_currency,
         lines=tuple(InvoicedCDR(cdr_id=cdr_id, amount_e4=amounts.get(cdr_id)) for cdr_id in said.cdrs),
-        period_since=said.wattroam_since,
-        period_until=said.wattroam_until,
+        period_since=since,
+        period_until=until,
         issued_at=said.last_updated,
         state=ReconciliationState.SENT,
         answers=(),
