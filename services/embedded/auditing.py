@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from emobility.adapters.cosigned_ledger.replica import LedgerBroken
 from emobility.domain.errors import Unavailable
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.ports import Ports
@@ -14,9 +16,10 @@ from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from emobility.wiring import open_ports
 from services.audit.audit import audited
 from services.audit.command import tell
-from services.audit.report import AuditReport
-from services.embedded.opening import NoChainHere, opened, opened_chain
+from services.audit.report import AuditReport, Check, Difference
+from services.embedded.opening import NoChainHere, opened, opened_book
 
+LEDGER_RULE: Final = "each entry of the ledger follows from those before it"
 ASKED_FOR: Final = "a quick one was asked for"
 _NO_CHAIN: Final = (NoChainHere, ChainUnavailable, ComponentMissing, ServerFailed)
 
@@ -61,15 +64,31 @@ async def _report(
     why_quick = ASKED_FOR
     if depth is not Depth.QUICK:
         try:
-            async with opened_chain(run_folder, settings) as chain:
+            async with opened_book(run_folder, settings, ports) as chain:
                 report, _ = await audited(ports, truth, chain=chain)
                 return report
+        except LedgerBroken as broken:
+            report, _ = await audited(ports, truth, why_quick=str(broken))
+            return replace(report, checks=(*report.checks, _broken(broken)))
         except _NO_CHAIN as cause:
             if depth is Depth.FULL:
                 raise NoFullAudit(cause) from cause
             why_quick = _first_line(cause)
     report, _ = await audited(ports, truth, why_quick=why_quick)
     return report
+
+
+def _broken(broken: LedgerBroken) -> Check:
+    """Say that the ledger's rows are not what was written."""
+    difference = Difference(
+        rule=LEDGER_RULE,
+        scope=f"entry {broken.number}",
+        expected=1,
+        found=0,
+        unit="entries",
+        cause=f"{broken.reason}; nothing behind it was looked at",
+    )
+    return Check(rule=LEDGER_RULE, compared=broken.number + 1, differences=(difference,))
 
 
 def _first_line(cause: Exception) -> str:

@@ -51,6 +51,11 @@ class ReplicaReader:
     def __init__(self, replica: Replica) -> None:
         self._known: Replica = replica
 
+    @property
+    def replica(self) -> Replica:
+        """What was read so far."""
+        return self._known
+
     async def _replica(self) -> Replica:
         return self._known
 
@@ -200,9 +205,7 @@ class WrittenLedger(StoredLedger):
         return int(self._clock.now().timestamp())
 
 
-async def open_ledger(
-    units: Units, *, operator: ChainSigner, clock: Clock, randomness: Randomness
-) -> WrittenLedger:
+async def open_ledger(units: Units, *, operator: ChainSigner, clock: Clock, randomness: Randomness) -> WrittenLedger:
     """Open the ledger that rows hold, carrying out every entry; begin one where there is none.
 
     Raises:

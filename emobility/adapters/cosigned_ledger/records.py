@@ -8,6 +8,4 @@ from emobility.domain.cosigned_ledger import Countersignature, LedgerEntry
 from emobility.ports.stores import TableSpec
 
 LEDGER_ENTRY: Final = TableSpec(name="ledger_entry", record=LedgerEntry, key=("number",), unique=(("hash",),))
-COUNTERSIGNATURE: Final = TableSpec(
-    name="ledger_countersignature", record=Countersignature, key=("number", "signer")
-)
+COUNTERSIGNATURE: Final = TableSpec(name="ledger_countersignature", record=Countersignature, key=("number", "signer"))

@@ -223,9 +223,7 @@ class Replica:
         if not 0 <= number < len(self._entered):
             return None
         entry = self._entered[number].entry
-        return Block(
-            number=entry.number, hash=entry.hash, parent_hash=entry.parent_hash, timestamp_s=entry.timestamp_s
-        )
+        return Block(number=entry.number, hash=entry.hash, parent_hash=entry.parent_hash, timestamp_s=entry.timestamp_s)
 
     def code(self, address: bytes) -> bytes:
         """Return a contract's code; empty where there is none."""

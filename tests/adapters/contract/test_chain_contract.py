@@ -16,7 +16,7 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import CallReverted, ChainUnavailable, TransactionNotTaken
 from emobility.protocols.eip1559 import created_address
-from tests.chains import EVERY_KIND, KINDS, LEDGERS, T0, ChainWorld, LedgerWorld, a_chain_world
+from tests.chains import EVERY_KIND, KINDS, LEDGERS, T0, ChainWorld, a_chain_world
 
 HOLDER: Final = b"\x11" * 20
 
