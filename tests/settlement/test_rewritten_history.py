@@ -111,8 +111,8 @@ def with_more_due(call: Called) -> Called:
     proposal = read_proposal(call.transaction.calldata)
     first = proposal.statements[0]
     forged = replace(first, due_e4=first.due_e4 + 1)
-    words = (each.figures.to_bytes(32, "big") for each in (first, forged))
-    calldata = call.transaction.calldata.replace(*words, 1)
+    there, instead = (each.figures.to_bytes(32, "big") for each in (first, forged))
+    calldata = call.transaction.calldata.replace(there, instead, 1)
     return replace(call, transaction=replace(call.transaction, calldata=calldata))
 
 
