@@ -132,6 +132,19 @@ def up(
 
 
 @app.command()
+def lab(
+    *,
+    json: Json = False,
+    short: Annotated[bool, typer.Option("--short", help="Nine days and no street of stations.")] = False,
+    seed: Annotated[int, typer.Option(help="Draws everything.")] = 7,
+) -> None:
+    """Play a month of faults in five currencies, settled on a chain and on a ledger, and print the audits of both."""
+    from services.embedded.lab import run_lab
+
+    sys.exit(run_lab(seed=seed, short=short, json=json))
+
+
+@app.command()
 def gateway() -> None:
     """Run the OCPP gateway alone; settings come from WATTROAM_* variables."""
     from charge_point_gateway.__main__ import main as run

@@ -131,11 +131,13 @@ class StoredLedger(ReplicaReader):
         """Read what others entered. Raises `LedgerRewritten`, `LedgerBroken`."""
         head = self._known.head
         async with self._units.begin() as unit:
-            stored = await unit.table(LEDGER_ENTRY).get(head.number)
-            if stored != head:
-                raise LedgerRewritten(head.number)
-            if await unit.table(LEDGER_ENTRY).get(head.number + 1) is None:
-                return
+            stored = await unit.table(LEDGER_ENTRY).select(
+                {"number": (head.number, head.number + 1)}, order_by=("number",)
+            )
+        if stored[:1] != [head]:
+            raise LedgerRewritten(head.number)
+        if len(stored) == 1:
+            return
         for entry in await stored_entries(self._units, first=head.number + 1):
             self._known.enter(entry)
 
@@ -198,8 +200,10 @@ class WrittenLedger(StoredLedger):
         except LedgerBroken as refusal:
             raise NotCountersigned(refusal.reason) from refusal
         async with self._units.begin() as unit:
-            await unit.table(COUNTERSIGNATURE).put(countersignature)
-            await unit.commit()
+            known = await unit.table(COUNTERSIGNATURE).get_for_update(countersignature.signer)
+            if known is None or known.number < countersignature.number:
+                await unit.table(COUNTERSIGNATURE).put(countersignature)
+                await unit.commit()
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())

@@ -1,4 +1,4 @@
-"""Rows of a ledger: entries are added and never changed, countersignatures are kept as they come."""
+"""Rows of a ledger: entries are added and never changed; of each signer the newest countersignature is kept."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from emobility.domain.cosigned_ledger import Countersignature, LedgerEntry
 from emobility.ports.stores import TableSpec
 
 LEDGER_ENTRY: Final = TableSpec(name="ledger_entry", record=LedgerEntry, key=("number",), unique=(("hash",),))
-COUNTERSIGNATURE: Final = TableSpec(name="ledger_countersignature", record=Countersignature, key=("number", "signer"))
+COUNTERSIGNATURE: Final = TableSpec(name="ledger_countersignature", record=Countersignature, key=("signer",))

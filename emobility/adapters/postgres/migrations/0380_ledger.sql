@@ -12,11 +12,10 @@ CREATE TABLE ledger_entry (
 );
 
 CREATE TABLE ledger_countersignature (
+    signer BYTEA PRIMARY KEY,
     number BIGINT NOT NULL,
-    signer BYTEA NOT NULL,
     hash BYTEA NOT NULL,
-    signature BYTEA NOT NULL,
-    PRIMARY KEY (number, signer)
+    signature BYTEA NOT NULL
 );
 
 -- Keeps mistakes out, not an operator: who may alter the table may drop this. Heads that parties keep are for that.
