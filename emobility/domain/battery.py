@@ -69,6 +69,8 @@ class Kind(IntEnum):
 
 ANYWHERE: Final = frozenset({Kind.SOH_MEASURED, Kind.REPAIRED, Kind.INCIDENT, Kind.OWNERSHIP})
 """What may happen to a battery wherever it is, until it is no more."""
+NEVER_APPENDED: Final = frozenset({Kind.MANUFACTURED, Kind.OWNERSHIP, Kind.SUCCEEDED, Kind.MADE_OF})
+"""What a custodian can't append: it is told by `issue`, by `transferCustody`, which both sign, and by `succeedBy`."""
 _STAYS_IN_USE: Final = ANYWHERE | {Kind.CHARGED}
 LIFE: Final[Mapping[Phase, Mapping[Kind, Phase]]] = MappingProxyType(
     {

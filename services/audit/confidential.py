@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 from emobility.adapters.chain_signing import recovered_address
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function, MalformedCall
-from emobility.domain.batch.confidential import batch_record, digest_of, hashes_hash
+from emobility.domain.batch.confidential import batch_record, hashes_hash
+from emobility.domain.batch.typed_data import digest_of
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Block, ChainReader, Log
 from services.audit.books import Books

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,12 +12,16 @@ from emobility.adapters.cosigned_ledger.replica import LedgerBroken
 from emobility.domain.errors import Unavailable
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.ports import Ports
+from emobility.ports.reconciliation import Period
 from emobility.runtime.settings import Settings
 from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from emobility.wiring import open_ports
 from services.audit.audit import audited
 from services.audit.command import tell
+from services.audit.period_report import PeriodReport, tell_period
+from services.audit.periodically import audited_period
 from services.audit.report import AuditReport, Check, Difference
+from services.audit.sharing import Shared
 from services.embedded.opening import NoChainHere, opened, opened_book
 
 LEDGER_RULE: Final = "each entry of the ledger follows from those before it"
@@ -58,6 +63,30 @@ async def audit_installation(run_folder: Path, *, depth: Depth, json: bool, trut
     return tell(report, json=json)
 
 
+async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool) -> int:
+    """Audit a period of what an installation has stored and print what was found; return 0 when every rule holds.
+
+    Raises: as `audit_installation`.
+    """
+    async with opened(run_folder) as settings, open_ports(settings) as ports:
+        why_quick = ASKED_FOR
+        found: PeriodReport | None = None
+        if depth is not Depth.QUICK:
+            try:
+                async with opened_book(run_folder, settings, ports) as chain:
+                    found = await audited_period(ports, period, sharing=_sharing(settings), chain=chain)
+            except LedgerBroken as broken:
+                quick = await audited_period(ports, period, why_quick=str(broken))
+                found = replace(quick, report=_with_broken(quick.report, broken))
+            except _NO_CHAIN as cause:
+                if depth is Depth.FULL:
+                    raise NoFullAudit(cause) from cause
+                why_quick = _first_line(cause)
+        if found is None:
+            found = await audited_period(ports, period, why_quick=why_quick)
+    return tell_period(found, json=json)
+
+
 async def _report(
     run_folder: Path, settings: Settings, ports: Ports, *, depth: Depth, truth: dict[str, Any] | None
 ) -> AuditReport:
@@ -69,7 +98,7 @@ async def _report(
                 return report
         except LedgerBroken as broken:
             report, _ = await audited(ports, truth, why_quick=str(broken))
-            return replace(report, checks=(*report.checks, _broken(broken)))
+            return _with_broken(report, broken)
         except _NO_CHAIN as cause:
             if depth is Depth.FULL:
                 raise NoFullAudit(cause) from cause
@@ -78,8 +107,8 @@ async def _report(
     return report
 
 
-def _broken(broken: LedgerBroken) -> Check:
-    """Say that the ledger's rows are not what was written."""
+def _with_broken(report: AuditReport, broken: LedgerBroken) -> AuditReport:
+    """Return a report that says that the ledger's rows are not what was written, too."""
     difference = Difference(
         rule=LEDGER_RULE,
         scope=f"entry {broken.number}",
@@ -88,7 +117,17 @@ def _broken(broken: LedgerBroken) -> Check:
         unit="entries",
         cause=f"{broken.reason}; nothing behind it was looked at",
     )
-    return Check(rule=LEDGER_RULE, compared=broken.number + 1, differences=(difference,))
+    check = Check(rule=LEDGER_RULE, compared=broken.number + 1, differences=(difference,))
+    return replace(report, checks=(*report.checks, check))
+
+
+def _sharing(settings: Settings) -> Shared:
+    assert settings.database_url is not None, "ports were opened without a database"
+    return Shared(
+        dsn=settings.database_url,
+        master_key=settings.master_key_bytes,
+        processes=settings.audit_processes or len(os.sched_getaffinity(0)),
+    )
 
 
 def _first_line(cause: Exception) -> str:

@@ -71,7 +71,7 @@ def settle_call(batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]) 
     words = []
     for each in sorted(nets, key=lambda net: net.number):
         assert each.signature is not None
-        words.append((each.number, each.net_e4, (each.signature[:32], each.signature[32:])))
+        words.append((each.number, each.net_e4, contracts.signature_words(each.signature)))
     return contracts.SETTLE.call(batch.batch_id, hashes_of(batch), words)
 
 
@@ -101,6 +101,17 @@ async def net_of_statements(unit: UnitOfWork, batch: ConfidentialBatchRecord, pa
         pair_e4 = statement.due_e4 - statement.credit_e4
         net_e4 += (pair_e4 if party_id == sealed.cpo_id else 0) - (pair_e4 if party_id == sealed.emsp_id else 0)
     return net_e4
+
+
+async def out_of_turn(unit: UnitOfWork, record: StatementRecord | SealedStatementRecord) -> str | None:
+    """Return why a statement is not signed yet, if so: the chain can't hold a pair to the order of its statements."""
+    if record.sequence == 1:
+        return None
+    key = (record.cpo_id, record.agreement_id, record.version, record.sequence - 1)
+    previous = await unit.table(STATEMENT).get(*key)
+    if previous is not None and previous.state is StatementState.FINAL:
+        return None
+    return f"statement {record.sequence - 1} is not final"
 
 
 async def note_waiting(unit: UnitOfWork, record: StatementRecord, reason: str) -> None:

@@ -215,7 +215,7 @@ class Deployer:
                 signer.address,
                 int(attested_until.timestamp()),
                 int(deadline.timestamp()),
-                (consent[:32], consent[32:]),
+                contracts.signature_words(consent),
             )
             calls.append((deployment.registry, call))
         await self._send(*calls)

@@ -108,12 +108,12 @@ class RegistryWords:
                 deadline=until,
             )
         )
-        calls = [contracts.SET_CLAIMS.call(number, roles, modules, platform, seconds, (word[:32], word[32:]))]
+        calls = [contracts.SET_CLAIMS.call(number, roles, modules, platform, seconds, contracts.signature_words(word))]
         if claims.message_key is not None:
             key = bytes.fromhex(claims.message_key)
             digest = message_key_digest(registry, number=number, key=key, nonce=nonce + 1, deadline=until)
             word = await signer.sign_digest(digest)
-            calls.append(contracts.SET_MESSAGE_KEY.call(number, key, seconds, (word[:32], word[32:])))
+            calls.append(contracts.SET_MESSAGE_KEY.call(number, key, seconds, contracts.signature_words(word)))
         return RegistryCalls(
             chain_id=deployment.chain_id,
             registry=f"0x{deployment.registry.hex()}",

@@ -52,6 +52,8 @@ contract BatteryPassport is IBatteryPassport, ERC721, AccessControl, EIP712 {
             Entry calldata entry = entries[i];
             (uint256 id, Happening what) = (entry.id, entry.what);
             Life life = _custodyOf(id, msg.sender);
+            // Told by a hand-over alone, which both sign.
+            if (what.kind() == uint8(Kind.OWNERSHIP)) _refuse(id, life, what.kind());
             Phase phase = _after(id, life, what.kind());
             _requireStatus(id, life, what);
             _record(id, life, what, phase, msg.sender, entry.commitment);

@@ -11,6 +11,7 @@ import {ICollateralVault} from "./interfaces/ICollateralVault.sol";
 import {IConfidentialBook} from "./interfaces/IConfidentialBook.sol";
 import {IPartyRegistry} from "./interfaces/IPartyRegistry.sol";
 import {MerkleTree} from "./trees/MerkleTree.sol";
+import {PairStatements} from "./types/PairStatement.sol";
 import {SealedStatement, SealedStatements} from "./types/SealedStatement.sol";
 import {Signature} from "./types/Signature.sol";
 
@@ -59,7 +60,7 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
         if (batch[batchId] != 0) revert ConfidentialBookBatchExists(batchId);
         uint256 count = hashes.length;
         if (count < 2 || count > MAX_HASHES || count & (count - 1) != 0) revert ConfidentialBookUnsuitableCount(count);
-        bytes32 hashesHash = _bind(MerkleTree.root(hashes), count);
+        bytes32 hashesHash = PairStatements.bind(MerkleTree.root(hashes), count);
         uint256[] memory signers = _hear(batchId, hashesHash, nets);
         batch[batchId] = keccak256(abi.encode(hashesHash, keccak256(abi.encodePacked(signers))));
         emit BatchSettled(batchId, hashesHash, count);
@@ -99,7 +100,8 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
         (bool shaped, bytes32 root) = MerkleTree.climb(
             SealedStatements.salted(structHash, opening.salt), place.index, place.count, place.siblings
         );
-        bytes32 bound = keccak256(abi.encode(_bind(root, place.count), keccak256(abi.encodePacked(place.signers))));
+        bytes32 bound =
+            keccak256(abi.encode(PairStatements.bind(root, place.count), keccak256(abi.encodePacked(place.signers))));
         if (!shaped || bound != batch[place.batchId]) return false;
         bytes32 digest = _hashTypedDataV4(structHash);
         return _signed(place.signers, statement.cpo, digest, opening.byCPO)
@@ -172,9 +174,5 @@ contract ConfidentialBook is IConfidentialBook, AccessControl, Pausable, Reentra
     function _recovered(bytes32 digest, Signature calldata signature) private pure returns (address recovered) {
         // slither-disable-next-line unused-return (what can't be recovered is address 0)
         (recovered,,) = ECDSA.tryRecover(digest, signature.r, signature.vs);
-    }
-
-    function _bind(bytes32 root, uint256 count) private pure returns (bytes32) {
-        return keccak256(abi.encode(root, count));
     }
 }

@@ -71,7 +71,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         bytes32 id;
     }
 
-    /// @dev Under GUARANTEE: all that was owed up to a statement, paid or not, and since when.
+    /// @dev Under GUARANTEE: all that the MSP was charged up to a statement, paid or not, and since when.
     struct Owing {
         int128 billedE4;
         uint40 since;
@@ -164,13 +164,8 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         );
         details.discharges = number + 1;
         emit ObligationDischarged(agreement, number, amountE4, owedE4 - amountE4);
-        if (amountE4 > 0 && lane.hasEnded() && Mode(lane.mode()) == Mode.GUARANTEE) {
-            // After the end only what is owed stays reserved: limit and what is owed fall together, room stays.
-            details.creditLimitE4 -= uint64(amountE4);
-            vault.release(agreement.msp(), uint64(amountE4));
-        } else {
-            _setRoom(agreement, uint64(uint256(int256(uint256(_roomOf(agreement))) + amountE4)));
-        }
+        _setRoom(agreement, uint64(uint256(int256(uint256(_roomOf(agreement))) + amountE4)));
+        _releaseAfterEnd(agreement, lane);
     }
 
     /// @inheritdoc ISettlementBook
@@ -234,6 +229,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         _details[agreement].correctedE4 = int64(correctedE4);
         _setLane(agreement, lane.corrected(correctedE4 != 0));
         emit AgreementCorrected(agreement, amountE4);
+        _releaseAfterEnd(agreement, lane);
     }
 
     /// @inheritdoc ISettlementBook
@@ -244,6 +240,7 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         _setLane(agreement, lane.corrected(false));
         if (Mode(lane.mode()) != Mode.PREFUNDED) {
             if (!_owe(agreement, lane, netE4, lane.lastSequence())) revert SettlementBookNotCovered(agreement);
+            _releaseAfterEnd(agreement, lane);
         } else {
             Transfer[] memory transfers = new Transfer[](1);
             transfers[0] = _payment(agreement, netE4);
@@ -599,7 +596,8 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
         _rooms[group] = rooms.with(agreement, uint64(uint256(roomE4)));
         if (Mode(lane.mode()) == Mode.GUARANTEE) {
             mapping(uint24 sequence => Owing) storage owings = _owings[agreement];
-            int128 billedE4 = owings[lane.lastSequence()].billedE4 + int128(netE4);
+            // A credit counts like a payment: for the oldest.
+            int128 billedE4 = owings[lane.lastSequence()].billedE4 + int128(netE4 > 0 ? netE4 : int256(0));
             uint40 since = owings[sequence].since;
             // A correction that is met alone is due with the statement before it.
             owings[sequence] = Owing({billedE4: billedE4, since: since == 0 ? uint40(block.timestamp) : since});
@@ -618,14 +616,22 @@ contract SettlementBook is ISettlementBook, IDisputable, AccessControl, Pausable
     function _end(AgreementKey agreement) private {
         Lane lane = _openLane(agreement);
         if (lane.hasEnded()) revert SettlementBookEnded(agreement);
-        _setLane(agreement, lane.ended());
+        lane = lane.ended();
+        _setLane(agreement, lane);
         emit AgreementEnded(agreement);
-        if (Mode(lane.mode()) != Mode.GUARANTEE) return;
+        _releaseAfterEnd(agreement, lane);
+    }
+
+    /// @dev Of a guarantee that ended, releases what is neither owed nor will be once corrections are met.
+    function _releaseAfterEnd(AgreementKey agreement, Lane lane) private {
+        if (!lane.hasEnded() || Mode(lane.mode()) != Mode.GUARANTEE) return;
         Details storage details = _details[agreement];
-        int64 owedE4 = _owedE4(agreement, lane, details);
-        uint64 kept = owedE4 > 0 ? uint64(owedE4) : 0;
-        uint64 released = details.creditLimitE4 - kept;
-        details.creditLimitE4 = kept;
+        int256 keptE4 = _owedE4(agreement, lane, details);
+        if (details.correctedE4 > 0) keptE4 += details.correctedE4;
+        int256 releasedE4 = int256(uint256(details.creditLimitE4)) - (keptE4 > 0 ? keptE4 : int256(0));
+        if (releasedE4 <= 0) return;
+        uint64 released = uint64(uint256(releasedE4));
+        details.creditLimitE4 -= released;
         _setRoom(agreement, _roomOf(agreement) - released);
         vault.release(agreement.msp(), released);
     }

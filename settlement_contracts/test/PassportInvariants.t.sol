@@ -37,6 +37,7 @@ contract BatteryTraffic is Passports {
         try passports.append(_one(entry)) {
             bool isIn = what == IBatteryPassport.Kind.INSTALLED || what == IBatteryPassport.Kind.SWAPPED_IN;
             if (account != custodians[id] || ended[id] || (isIn && installed[id])) broke = true;
+            if (what == IBatteryPassport.Kind.OWNERSHIP) broke = true;
             if (isIn) installed[id] = true;
             if (what == IBatteryPassport.Kind.SWAPPED_OUT || what == IBatteryPassport.Kind.RETIRED) {
                 installed[id] = false;

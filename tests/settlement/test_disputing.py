@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
-from emobility.domain.batch.disputes import DisputeKind, NothingWrong, NotOnChain
+from emobility.domain.batch.disputes import Case, DisputeKind, NothingWrong, NotOnChain, StruckFor
 from emobility.domain.batch.meter import MeterCommitted, meter_commitment
 from emobility.domain.cdr import SignedMeterData
 from emobility.events.cdr import CDRAccepted
 from emobility.protocols.ocmf.committing import meter_record
 from services.audit.cases import RULE
-from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeState, ResolverRecord
-from services.settlement.disputing import Contest, Disputing, NoResolver
+from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState, ResolverRecord
+from services.settlement.disputing import Contest, Disputing, NoResolver, NothingKept
 from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
 from tests.chains import an_anvil
 from tests.ocmf.meter import Meter, value
 from tests.settlement.settling import Settling, open_settling
-from tests.settlement.world import CPO, MSP, a_cdr, accepted, terms
+from tests.settlement.world import CPO, MSP, a_cdr, a_credit, accepted, terms
 
 pytestmark = pytest.mark.chain
+CREDIT_OF_STRUCK = DisputeKind.CREDIT_OF_STRUCK
+AskCase: TypeAlias = Callable[[DisputeRecord], Awaitable[tuple[Case, int]]]
 SALT = bytes(range(32))
 METER = Meter()
 HONEST = METER.record(1, value("B", "1.000", 0), value("E", "6.000", 9), ID="")
@@ -81,9 +84,22 @@ async def with_resolver(here: Settling) -> None:
         await unit.commit()
 
 
-async def test_a_struck_cdr_is_taken_off_the_next_statement_and_the_audit_agrees(here: Settling) -> None:
+def struck_as_duplicate(ask: AskCase) -> AskCase:
+    """Have the chain say that somebody showed another proof first."""
+
+    async def asked(row: DisputeRecord) -> tuple[Case, int]:
+        case, now_s = await ask(row)
+        return replace(case, struck_for=StruckFor.DUPLICATE), now_s
+
+    return asked
+
+
+async def test_a_struck_cdr_is_taken_off_the_next_statement_and_the_audit_agrees(
+    here: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = {"honest": HONEST, "forged": FORGED, "named": NAMED}
-    first = await settle(here, *[await charged(here, cdr_id, text) for cdr_id, text in texts.items()])
+    charges = {cdr_id: await charged(here, cdr_id, text) for cdr_id, text in texts.items()}
+    first = await settle(here, *charges.values())
     disputing = Disputing(here.world.ports, here.access)
 
     def contest(cdr_id: str, kind: DisputeKind = DisputeKind.METER_SIGNATURE) -> Contest:
@@ -108,6 +124,19 @@ async def test_a_struck_cdr_is_taken_off_the_next_statement_and_the_audit_agrees
     report = await here.audit()
     assert moved == 25_000
     assert report.differences == ()
+
+    third = await settle(here, *[accepted(a_credit(charges[cdr_id].cdr)) for cdr_id in ("honest", "forged")])
+    twice = {each: Contest(statement_hash=third, cdr_id=f"{each}-C1", kind=CREDIT_OF_STRUCK) for each in charges}
+    with pytest.raises(NothingKept, match="was not struck"):
+        await disputing.contest(CPO, twice["honest"])
+    with monkeypatch.context() as patched:
+        patched.setattr(disputing, "_case", struck_as_duplicate(disputing._case))
+        with pytest.raises(NothingKept, match="as a duplicate"):
+            await disputing.contest(CPO, twice["forged"])
+    await disputing.contest(CPO, twice["forged"])
+    await here.follow()
+    assert {each.corrected_e4 for each in await disputing.of_party(CPO)} == {-15_000, 15_000}
+
     for wrong in ({"corrected_e4": -1}, {"state": DisputeState.OPEN}):
         async with here.world.ports.units.begin() as unit:
             await unit.table(DISPUTE).put(replace(dispute, **wrong))

@@ -127,12 +127,12 @@ def fund_call(batch_id: bytes, statements: Sequence[Statement]) -> bytes:
 
 def discharge_call(agreement: bytes, amount_e4: int, *, by_cpo: bytes, by_msp: bytes) -> bytes:
     """Return the call that lowers what is owed by what was paid, with both signatures of `discharge_digest`."""
-    return contracts.DISCHARGE.call(key_number(agreement), amount_e4, _halves(by_cpo), _halves(by_msp))
+    return contracts.DISCHARGE.call(key_number(agreement), amount_e4, *map(contracts.signature_words, (by_cpo, by_msp)))
 
 
 def open_agreement_call(terms: AgreementTerms, *, by_cpo: bytes, by_msp: bytes) -> bytes:
     """Return the call that opens an agreement, with both parties' compact signatures of `agreement_digest`."""
-    return contracts.OPEN_AGREEMENT.call(terms.words, _halves(by_cpo), _halves(by_msp))
+    return contracts.OPEN_AGREEMENT.call(terms.words, *map(contracts.signature_words, (by_cpo, by_msp)))
 
 
 def read_proposal(calldata: bytes) -> Proposal:
@@ -234,8 +234,4 @@ def _words(statements: Sequence[Statement]) -> tuple[tuple[int, bytes], ...]:
 
 
 def _accepted(acceptances: Iterable[Acceptance]) -> tuple[tuple[int, int, tuple[bytes, bytes]], ...]:
-    return tuple((each.party, each.pairs, _halves(each.signature)) for each in acceptances)
-
-
-def _halves(signature: bytes) -> tuple[bytes, bytes]:
-    return signature[:32], signature[32:]
+    return tuple((each.party, each.pairs, contracts.signature_words(each.signature)) for each in acceptances)

@@ -17,10 +17,10 @@ from typing import Final, TypeAlias
 
 from emobility.domain.batch.abi import encode
 from emobility.domain.batch.contracts import SEALED_STATEMENT
-from emobility.domain.batch.hashing import HASH_BYTES, SALT_BYTES, keccak256
+from emobility.domain.batch.hashing import HASH_BYTES, SALT_BYTES, bound, keccak256
 from emobility.domain.batch.leaf import PAIR_SECRET_BYTES
 from emobility.domain.batch.trees import HashTree
-from emobility.domain.batch.typed_data import Verifier
+from emobility.domain.batch.typed_data import Verifier, digest_of
 from emobility.domain.errors import MalformedInput, RuleBroken
 
 AMOUNTS_PREFIX: Final = b"\x05"
@@ -186,11 +186,6 @@ def hashes_hash(hashes: Sequence[bytes]) -> bytes:
     return bound(hashes_tree(hashes).root, len(hashes))
 
 
-def bound(root: bytes, count: int) -> bytes:
-    """Return keccak(root || count u256)."""
-    return keccak256(root + count.to_bytes(32, "big"))
-
-
 def signers_words(signers: Mapping[int, bytes]) -> tuple[int, ...]:
     """Return who signed for each party (number, address) of a batch, as the book packs them: ascending."""
     return tuple(number << 160 | int.from_bytes(address, "big") for number, address in sorted(signers.items()))
@@ -304,8 +299,3 @@ def _derived(pair_secret: bytes, what: bytes, about: bytes) -> bytes:
     if len(pair_secret) != PAIR_SECRET_BYTES:
         raise ValueError(f"a pair secret has {PAIR_SECRET_BYTES} bytes, not {len(pair_secret)}")
     return hmac.digest(pair_secret, what + b"\0" + about, "sha256")
-
-
-def digest_of(book: ConfidentialBook, struct_hash: bytes) -> bytes:
-    """Return the EIP-712 digest of a struct in a book's domain."""
-    return keccak256(b"\x19\x01" + book.domain_separator + struct_hash)

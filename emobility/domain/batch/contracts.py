@@ -18,6 +18,12 @@ TERMS: Final = "(bytes32,uint32,uint32,bytes3,uint8,uint16,uint8,uint64,uint32,u
 EVIDENCE_LEAF: Final = "(uint8,bytes32,uint64,uint64,bytes32,bytes32)"
 PLACE: Final = "(bytes32,uint256,uint256,bytes32[])"
 
+
+def signature_words(signature: bytes) -> tuple[bytes, bytes]:
+    """Return a compact signature as it stands in a call (`SIGNATURE`)."""
+    return signature[:32], signature[32:]
+
+
 # Roles, of every contract
 
 ADMIN_ROLE: Final = bytes(32)
@@ -50,11 +56,6 @@ ROTATE_SIGNER: Final = Function(f"rotateSigner(uint32,address,uint64,{SIGNATURE}
 PARTY: Final = Function("party(uint32)", f"({PARTY_WORDS})")
 NUMBER_OF: Final = Function("numberOf(bytes2,bytes3)", "(uint32)")
 SIGNER_OF: Final = Function("signerOf(uint32)", "(address)")
-SIGNERS_OF: Final = Function("signersOf(uint32[])", "(address[])")
-ANNOUNCE_SUCCESSOR: Final = Function("announceSuccessor(address,address)")
-SUCCESSOR_OF: Final = Function("successorOf(address)", "(address)")
-BOOK_SUCCEEDED: Final = Function("BookSucceeded(address,address)")
-KNOWN_SUCCESSOR: Final = Function("PartyRegistryKnownSuccessor(address,address)")
 PARTY_REGISTERED: Final = Function("PartyRegistered(uint32,bytes2,bytes3,address,address)")
 PARTY_ATTESTED: Final = Function("PartyAttested(uint32,address,uint48)")
 CLAIMS_SET: Final = Function("ClaimsSet(uint32,uint16,uint32,bytes32)")
@@ -136,7 +137,6 @@ AGREEMENT_STATE: Final = Function(
 BATCH: Final = Function("batch(bytes32)", "((bytes32,uint256,uint256,uint256,uint256,uint256,uint256,uint40))")
 IS_FINAL: Final = Function("isFinal(uint64,uint24)", "(bool)")
 IS_STATEMENT_FINAL: Final = Function(f"isStatementFinal({STATEMENT},{PLACE})", "(bool)")
-STATEMENT_STAGE: Final = Function(f"statementStage({STATEMENT},{PLACE})", "(uint8,uint64)")
 VERIFY_EVIDENCE: Final = Function(f"verifyEvidence({STATEMENT},{ROOTS},{EVIDENCE_LEAF},uint256,bytes32[])", "(bool)")
 VERIFY_SUM: Final = Function(f"verifySum({STATEMENT},{ROOTS},bytes32,uint64,uint64,uint256,bytes)", "(bool)")
 AGREEMENT_ID: Final = Function(f"agreementId({TERMS})", "(bytes32)")
@@ -203,19 +203,15 @@ REVEAL: Final = Function(f"reveal(bytes32,{EVIDENCE_LEAF})")
 QUARREL: Final = Function(f"quarrel(bytes,{PLACED_LEAF},int64,{WORD})")
 DEFEND: Final = Function(f"defend(bytes32,{WORD})")
 LAPSE: Final = Function("lapse(bytes32)")
-CASE_OF: Final = Function("caseOf(bytes32)", "((uint8,uint40,uint32,uint32,bool,uint64,int64,int64,int64))")
+CASE_OF: Final = Function("caseOf(bytes32)", "((uint8,uint8,uint40,uint32,uint32,bool,uint64,int64,int64,int64))")
 AMOUNT_RULED: Final = Function("AmountRuled(bytes32,int64,uint32)")
 LEAF_STRUCK: Final = Function("LeafStruck(bytes32,uint8,int64)")
-WRONG_STAGE: Final = Function("DisputeResolverWrongStage(bytes32,uint8)")
-NOTHING_WRONG: Final = Function("DisputeResolverNothingWrong(bytes32)")
 
 # MeterEvidence
 
 IS_SIGNED: Final = Function("isSigned(bytes)", "(bool)")
 ENERGY: Final = Function("energy(bytes)", "((bool,bool,uint64,uint64))")
 METER_COMMITMENT: Final = Function("commitment(bytes32,bytes)", "(bytes32)")
-PAYLOAD_UNREADABLE: Final = Function("OCMFPayloadUnreadable(uint256)")
-NO_ENERGY: Final = Function("MeterEvidenceNoEnergy()")
 
 # RootAnchor
 
@@ -251,9 +247,6 @@ HIDDEN_WRONG_SIGNER: Final = Function("ConfidentialBookWrongSigner(uint32,uint64
 ISSUER_ROLE: Final = keccak256(b"ISSUER_ROLE")
 ISSUE_PASSPORT: Final = Function("issue(uint256,address,uint40,bytes32)")
 APPEND_TO_PASSPORTS: Final = Function("append((uint256,uint256,bytes32)[])")
-TRANSFER_CUSTODY: Final = Function(f"transferCustody(uint256[],address,uint256,uint64,{SIGNATURE},{SIGNATURE})")
 SUCCEED_BY: Final = Function("succeedBy(uint256[],uint256[],uint40,bytes32)")
 PASSPORT: Final = Function("passport(uint256)", "((bytes24,uint40,uint16,uint8,uint8))")
-CUSTODY_NONCE: Final = Function("nonceOf(address)", "(uint256)")
 LIFECYCLE_RECORDED: Final = Function("LifecycleRecorded(uint256,uint256,bytes32)")
-SUCCESSION: Final = Function("Succession(bytes32,uint256[],uint256[])")

@@ -15,12 +15,12 @@ from typing import Any, Final
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import encode
 from emobility.domain.batch.confidential import Salts, SealedStatement
-from emobility.domain.batch.hashing import HASH_BYTES, keccak256
+from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, meter_commitment
 from emobility.domain.batch.statement import PairStatement
 from emobility.domain.batch.trees import Proof, StatementTrees
-from emobility.domain.batch.typed_data import Verifier
+from emobility.domain.batch.typed_data import Verifier, digest_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.money import decimal_from_e4
 from emobility.domain.quantities import kwh
@@ -35,8 +35,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPENED_STATEMENT: Final = f"({contracts.STATEMENT},{contracts.ROOTS},{contracts.PLACE})"
 """`SettlementDisputes.OpenedStatement`."""
 _OPENED_CONFIDENTIAL: Final = (
-    f"({contracts.SEALED_STATEMENT},(bytes32,{contracts.SIGNATURE},{contracts.SIGNATURE}),"
-    "(bytes32,uint256,uint256,bytes32[],uint256[]),bytes32,bytes32,uint64,uint64)"
+    f"({contracts.SEALED_STATEMENT},{contracts.OPENED},{contracts.HIDDEN_PLACE},bytes32,bytes32,uint64,uint64)"
 )
 """`ConfidentialDisputes.OpenedStatement`."""
 
@@ -68,6 +67,16 @@ class CaseStage(IntEnum):
     DEFENDED = 4
     RULED = 5
     STRUCK = 6
+
+
+class StruckFor(IntEnum):
+    """Why a leaf was struck, as the contract counts its reasons."""
+
+    DUPLICATE = 0
+    SIGNATURE = 1
+    ENERGY = 2
+    CREDIT = 3
+    WITHHELD = 4
 
 
 class NothingWrong(RuleBroken):
@@ -145,7 +154,7 @@ class Word:
     @property
     def words(self) -> tuple[Any, ...]:
         """As it stands in a call (`contracts.WORD`)."""
-        return self.party, seconds_of(self.deadline), _signature_words(self.signature)
+        return self.party, seconds_of(self.deadline), contracts.signature_words(self.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,16 +169,23 @@ class MeteredEnergy:
 class Case:
     """Where a case stands; amounts in ten-thousandths, below zero the CPO owes them.
 
-    `claimant` and `defendant`: numbers of the parties; `deadline`: when the turn of the other side or the arbiter ends.
+    `claimant` and `defendant`: numbers of the parties; `deadline`: when the turn of the other side or the arbiter ends;
+    `struck_for`: under STRUCK alone.
     """
 
     stage: CaseStage
+    struck_for: StruckFor
     deadline: datetime
     claimant: int
     defendant: int
     net_e4: int
     claimed_e4: int
     corrected_e4: int
+
+    @property
+    def takes_charge_back(self) -> bool:
+        """Whether nothing is left of the charge that the case is about; of a duplicate an earlier copy stands."""
+        return self.stage is CaseStage.STRUCK and self.struck_for is not StruckFor.DUPLICATE
 
 
 def place_leaf(trees: StatementTrees, index: int) -> PlacedLeaf:
@@ -232,7 +248,7 @@ def confidential_opening(
     """
     opened = (
         statement.words,
-        (salts.posted, _signature_words(by_cpo), _signature_words(by_msp)),
+        (salts.posted, contracts.signature_words(by_cpo), contracts.signature_words(by_msp)),
         (batch_id, proof.index, proof.count, proof.siblings, tuple(signers)),
         salts.amounts,
         sum_root,
@@ -307,7 +323,7 @@ def energy_call(contested: Contested, record: MeterRecord, *, salt: bytes, energ
 
 
 def credit_call(contested: Contested, *, statement: bytes, charge: Leaf) -> bytes:
-    """Return the call that strikes the credit of a charge that is struck in `statement` already.
+    """Return the call that strikes the credit of a charge that is struck in `statement` already, not as a duplicate.
 
     Raises:
         NothingWrong: it is no credit of this charge.
@@ -376,17 +392,12 @@ def quarrel_digest(resolver: Resolver, *, case: bytes, party: int, claimed_e4: i
 def _word_digest(resolver: Resolver, form: str, case: bytes, party: int, deadline: datetime, *amount_e4: int) -> bytes:
     numbers = (party, *amount_e4, seconds_of(deadline))
     words = b"".join(number.to_bytes(32, "big", signed=True) for number in numbers)
-    struct_hash = keccak256(keccak256(form.encode()) + case + words)
-    return keccak256(b"\x19\x01" + resolver.domain_separator + struct_hash)
+    return digest_of(resolver, keccak256(keccak256(form.encode()) + case + words))
 
 
 def seconds_of(moment: datetime) -> int:
     """Return whole seconds since 1970."""
     return (moment - _EPOCH) // timedelta(seconds=1)
-
-
-def _signature_words(compact: bytes) -> tuple[bytes, bytes]:
-    return compact[:HASH_BYTES], compact[HASH_BYTES:]
 
 
 # What came of it
@@ -399,11 +410,12 @@ def case_query(case: bytes) -> bytes:
 
 def read_case(returned: bytes) -> Case:
     """Read the answer. Raises `MalformedCall`."""
-    ((stage, deadline_s, claimant, defendant, _, _, net_e4, claimed_e4, corrected_e4),) = contracts.CASE_OF.answer(
-        returned
+    ((stage, reason, deadline_s, claimant, defendant, _, _, net_e4, claimed_e4, corrected_e4),) = (
+        contracts.CASE_OF.answer(returned)
     )
     return Case(
         stage=CaseStage(stage),
+        struck_for=StruckFor(reason),
         deadline=_EPOCH + timedelta(seconds=deadline_s),
         claimant=claimant,
         defendant=defendant,
@@ -428,10 +440,7 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
         case DisputeKind.METER_SIGNATURE:
             return f"The meter's key did not sign the meter record that the CDR stands on. {struck}"
         case DisputeKind.METER_ENERGY:
-            read = (
-                "other energy" if energy is None or energy.import_wh is None else f"{kwh(energy.import_wh)} kWh drawn"
-            )
-            return f"The meter signed {read}, and the CDR says {kwh(leaf.import_wh)} kWh. {struck}"
+            return f"{_other_energy(leaf, energy)} {struck}"
         case DisputeKind.CREDIT_OF_STRUCK:
             return f"The charge that it takes back was struck before, so it would be taken back twice. {struck}"
         case DisputeKind.WITHHELD:
@@ -443,3 +452,13 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
                 f"The other side has {ANSWER_WINDOW.days} days to stand by the {amount}, with a bond; then the arbiter "
                 f"has {RULING_WINDOW.days} days. If it does not, what is claimed holds."
             )
+
+
+def _other_energy(leaf: Leaf, energy: MeteredEnergy | None) -> str:
+    """Name each register of which the meter signed another value than the CDR says."""
+    if energy is None:
+        return "The meter signed other energy than the CDR says."
+    registers = (("drawn", energy.import_wh, leaf.import_wh), ("fed in", energy.export_wh, leaf.export_wh))
+    differing = [(name, signed, stated) for name, signed, stated in registers if signed not in {None, stated}]
+    signed = " and ".join(f"{kwh(wh)} kWh {name}" for name, wh, _ in differing if wh is not None)
+    return f"The meter signed {signed}, and the CDR says {' and '.join(f'{kwh(wh)} kWh' for *_, wh in differing)}."

@@ -27,6 +27,11 @@ def keccak256(message: bytes) -> bytes:
     return digest
 
 
+def bound(root: bytes, count: int) -> bytes:
+    """Return keccak(root || count u256): a place proved against a root alone may be claimed under another count."""
+    return keccak256(root + count.to_bytes(32, "big"))
+
+
 def commitment(document: bytes, *, salt: bytes, prefix: bytes = COMMITMENT_PREFIX) -> bytes:
     """Return what stands for a document without telling it: whoever lacks the salt can't try guesses.
 

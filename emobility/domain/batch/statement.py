@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
-from emobility.domain.batch.hashing import HASH_BYTES, keccak256
+from emobility.domain.batch.hashing import HASH_BYTES, bound, keccak256
 from emobility.domain.batch.trees import HashTree, StatementTrees
 from emobility.domain.errors import MalformedInput, RuleBroken
 
@@ -190,5 +190,4 @@ def batch_tree(statements: Sequence[Statement]) -> HashTree:
 def pairs_hash(statements: Sequence[Statement]) -> bytes:
     """Return what the signatures of a batch bind. Raises `UnsuitableBatch`."""
     tree = batch_tree(statements)
-    # The count is in it, because a place proved against a root alone may be claimed under another count.
-    return keccak256(tree.root + tree.count.to_bytes(32, "big"))
+    return bound(tree.root, tree.count)

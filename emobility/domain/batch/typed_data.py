@@ -187,7 +187,7 @@ def number_in(agreement: bytes) -> int:
 
 def agreement_digest(book: Book, terms: AgreementTerms) -> bytes:
     """Return what both parties sign to open an agreement. Raises `MalformedTypedData`."""
-    return _digest(book, agreement_id(terms))
+    return digest_of(book, agreement_id(terms))
 
 
 def acceptance_digest(book: Book, *, batch_id: bytes, pairs_hash: bytes, party: int, pairs: int) -> bytes:
@@ -204,7 +204,7 @@ def acceptance_digest(book: Book, *, batch_id: bytes, pairs_hash: bytes, party: 
         MalformedTypedData: a value does not fit its type.
     """
     words = _hash(batch_id) + _hash(pairs_hash) + _uint(party, 32) + _uint(pairs, 256)
-    return _digest(book, keccak256(_ACCEPTANCE_HASH + words))
+    return digest_of(book, keccak256(_ACCEPTANCE_HASH + words))
 
 
 def discharge_digest(book: Book, *, agreement: bytes, number: int, amount_e4: int) -> bytes:
@@ -222,12 +222,12 @@ def discharge_digest(book: Book, *, agreement: bytes, number: int, amount_e4: in
     if not -(2**63) <= amount_e4 < 2**63:
         raise MalformedTypedData(f"{amount_e4} does not fit 64 bits")
     signed = amount_e4.to_bytes(32, "big", signed=True)
-    return _digest(book, keccak256(_DISCHARGE_HASH + _key(agreement) + _uint(number, 24) + signed))
+    return digest_of(book, keccak256(_DISCHARGE_HASH + _key(agreement) + _uint(number, 24) + signed))
 
 
 def ending_digest(book: Book, agreement: bytes) -> bytes:
     """Return what both parties sign to end an agreement, by its key, at once. Raises `MalformedTypedData`."""
-    return _digest(book, keccak256(_ENDING_HASH + _key(agreement)))
+    return digest_of(book, keccak256(_ENDING_HASH + _key(agreement)))
 
 
 def registration_digest(
@@ -247,7 +247,7 @@ def registration_digest(
     """
     party = party_id.country_code.encode().ljust(32, b"\0") + party_id.party_id.encode().ljust(32, b"\0")
     words = party + _address(signer) + _address(payout) + _uint(_seconds(deadline), 64)
-    return _digest(registry, keccak256(_REGISTRATION_HASH + words))
+    return digest_of(registry, keccak256(_REGISTRATION_HASH + words))
 
 
 def claims_digest(
@@ -268,13 +268,13 @@ def claims_digest(
         MalformedTypedData: a value does not fit its type.
     """
     words = _uint(number, 32) + _uint(roles, 16) + _uint(modules, 32) + _hash(platform)
-    return _digest(registry, keccak256(_CLAIMS_HASH + words + _uint(nonce, 32) + _uint(_seconds(deadline), 64)))
+    return digest_of(registry, keccak256(_CLAIMS_HASH + words + _uint(nonce, 32) + _uint(_seconds(deadline), 64)))
 
 
 def message_key_digest(registry: Registry, *, number: int, key: bytes, nonce: int, deadline: datetime) -> bytes:
     """Return what a party's signer signs to name the Ed25519 key of its messages; see `claims_digest`."""
     words = _uint(number, 32) + _hash(key) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
-    return _digest(registry, keccak256(_MESSAGE_KEY_HASH + words))
+    return digest_of(registry, keccak256(_MESSAGE_KEY_HASH + words))
 
 
 def signer_rotation_digest(registry: Registry, *, number: int, signer: bytes, nonce: int, deadline: datetime) -> bytes:
@@ -316,10 +316,11 @@ def _succession(  # noqa: PLR0917 - the words of the type
     registry: Registry, kind: bytes, number: int, signer: bytes, nonce: int, deadline: datetime
 ) -> bytes:
     words = _uint(number, 32) + _address(signer) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
-    return _digest(registry, keccak256(kind + words))
+    return digest_of(registry, keccak256(kind + words))
 
 
-def _digest(verifier: Verifier, struct_hash: bytes) -> bytes:
+def digest_of(verifier: Verifier, struct_hash: bytes) -> bytes:
+    """Return the EIP-712 digest of a struct in a contract's domain."""
     return keccak256(b"\x19\x01" + verifier.domain_separator + struct_hash)
 
 

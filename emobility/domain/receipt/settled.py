@@ -116,7 +116,7 @@ def opened_call(receipt: Receipt, sealed: SealedShown) -> bytes:
         bytes.fromhex(sealed.amounts),
     )
     signatures = [bytes.fromhex(each) for each in (sealed.by_cpo, sealed.by_msp)]
-    opening = (bytes.fromhex(sealed.salt), *((each[:32], each[32:]) for each in signatures))
+    opening = (bytes.fromhex(sealed.salt), *map(contracts.signature_words, signatures))
     signers = signers_words({each.party: bytes.fromhex(each.address) for each in sealed.signers})
     place = (
         bytes.fromhex(receipt.chain.batch_id),

@@ -9,6 +9,7 @@ import {ICollateralVault} from "../interfaces/ICollateralVault.sol";
 import {IDisputeResolver} from "../interfaces/IDisputeResolver.sol";
 import {IMeterEvidence} from "../interfaces/IMeterEvidence.sol";
 import {IPartyRegistry} from "../interfaces/IPartyRegistry.sol";
+import {MeterRecord} from "../meter/MeterRecord.sol";
 import {EvidenceLeaf, EvidenceTree} from "../trees/EvidenceTree.sol";
 import {SumNode, SumTree} from "../trees/SumTree.sol";
 
@@ -46,7 +47,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
     /// @dev What a book says of a statement.
     /// @param id Its struct hash.
     /// @param pair What the book calls its pair.
-    /// @param isFinal Whether it is final; else it is challenged.
+    /// @param isFinal Whether it is final; else it is proposed, and only if it is challenged a proof voids it.
     struct Stated {
         bytes32 id;
         uint64 pair;
@@ -80,7 +81,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
 
     // WHAT A BOOK'S RESOLVER KNOWS
 
-    /// @dev What the book says of the statement that `opening` names. Reverts unless it is final or challenged.
+    /// @dev What the book says of the statement that `opening` names. Reverts unless it is final or proposed.
     function _stated(bytes calldata opening) internal view virtual returns (Stated memory);
 
     /// @dev Has the book change what the pair's MSP owes.
@@ -106,7 +107,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
             revert DisputeResolverNotInStatement(earlier.id);
         }
         bool isOne = contested.leaf.cdrKey == other.cdrKey && stated.cpo == earlier.cpo && stated.msp == earlier.msp;
-        if (!isOne || !_isBefore(earlier, stated)) revert DisputeResolverNoDuplicate(id);
+        if (!isOne || !earlier.isFinal || !_isBefore(earlier, stated)) revert DisputeResolverNoDuplicate(id);
         _strike(opening, stated, id, contested, Reason.DUPLICATE);
     }
 
@@ -145,9 +146,11 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
         EvidenceLeaf calldata charge
     ) external nonReentrant {
         (Stated memory stated, bytes32 id) = _placed(opening, contested);
-        Stage ofCharge = _cases[_id(statement, EvidenceTree.hash(charge))].stage;
+        Case storage ofCharge = _cases[_id(statement, EvidenceTree.hash(charge))];
         bool takesBack = contested.leaf.kind == CREDIT && charge.kind == CHARGE && contested.leaf.meter == charge.cdrKey;
-        if (!takesBack || ofCharge != Stage.STRUCK) revert DisputeResolverNothingWrong(id);
+        // Of a duplicate the earlier copy stands, and the credit takes back that one.
+        bool isGone = ofCharge.stage == Stage.STRUCK && ofCharge.reason != Reason.DUPLICATE;
+        if (!takesBack || !isGone) revert DisputeResolverNothingWrong(id);
         _strike(opening, stated, id, contested, Reason.CREDIT);
     }
 
@@ -247,6 +250,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
         if (block.timestamp <= case_.deadline) revert DisputeResolverDeadline(case_.deadline);
         if (stage == Stage.DEMANDED) {
             _cases[id].stage = Stage.STRUCK;
+            _cases[id].reason = Reason.WITHHELD;
             emit LeafStruck(id, Reason.WITHHELD, -case_.netE4);
             _correctParties(case_, -case_.netE4);
         } else {
@@ -286,6 +290,7 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
         if (stage == Stage.STRUCK) revert DisputeResolverWrongStage(id, stage);
         int64 amountE4 = -_netE4(contested.dueE4, contested.creditE4);
         stored.stage = Stage.STRUCK;
+        stored.reason = reason;
         if (stage != Stage.NONE) {
             Case memory case_ = stored;
             case_.stage = stage;
@@ -347,8 +352,9 @@ abstract contract DisputeResolver is IDisputeResolver, ReentrancyGuardTransient,
     }
 
     function _requireRecord(bytes32 id, EvidenceLeaf calldata leaf, bytes32 salt, bytes calldata record) private pure {
-        bytes32 commitment = keccak256(abi.encodePacked(uint8(0x03), salt, record));
-        if (leaf.kind != CHARGE || leaf.meter != commitment) revert DisputeResolverOtherRecord(id);
+        if (leaf.kind != CHARGE || leaf.meter != MeterRecord.commitment(salt, record)) {
+            revert DisputeResolverOtherRecord(id);
+        }
     }
 
     function _requireWord(Word calldata word, bytes32 structHash) private view {

@@ -3,7 +3,8 @@ pragma solidity 0.8.37;
 
 /// @title Who decides what no proof decides
 /// @notice A resolver hands its price quarrels to one arbiter, chosen when it was deployed: a person with a role, a panel,
-/// an oracle. The arbiter answers by {IDisputeResolver-rule}.
+/// an oracle. The arbiter answers by {IDisputeResolver-rule}. Challenges it decides unasked, by
+/// {SettlementDisputes-ruleOnChallenge}.
 interface IArbiter {
     /// @notice A quarrel was taken.
     event QuarrelTaken(address indexed resolver, bytes32 indexed id, int64 statedE4, int64 claimedE4, uint40 deadline);

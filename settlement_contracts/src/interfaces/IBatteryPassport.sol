@@ -83,7 +83,7 @@ interface IBatteryPassport is IERC721 {
     /// @notice Only the custodian does this.
     error BatteryPassportNotCustodian(uint256 id, address caller);
 
-    /// @notice This does not happen to a battery in its phase.
+    /// @notice This does not happen to a battery in its phase, or the custodian alone does not tell it.
     error BatteryPassportOutOfOrder(uint256 id, Phase phase, uint256 kind);
 
     /// @notice A battery that is waste stays so, a used one is not original again, and a status changes only with
@@ -113,6 +113,7 @@ interface IBatteryPassport is IERC721 {
     function issue(uint256 id, address custodian, uint40 happenedAt, bytes32 commitment) external;
 
     /// @notice Appends entries, of one battery or of many, in their order; all or none. Only for the custodian of each.
+    /// Who has custody is told by `transferCustody` alone.
     function append(Entry[] calldata entries) external;
 
     /// @notice Hands batteries over. Anyone may submit it. Each gets an OWNERSHIP entry that commits to the hand-over.

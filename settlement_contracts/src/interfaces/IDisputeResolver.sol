@@ -86,6 +86,7 @@ interface IDisputeResolver {
 
     /// @notice Where a case stands.
     /// @param stage See {Stage}.
+    /// @param reason Under STRUCK, why.
     /// @param deadline Until when the other side, or the arbiter, has its turn (unix seconds).
     /// @param claimant The party that demands or contests.
     /// @param defendant The other.
@@ -96,6 +97,7 @@ interface IDisputeResolver {
     /// @param correctedE4 What was added by a ruling.
     struct Case {
         Stage stage;
+        Reason reason;
         uint40 deadline;
         uint32 claimant;
         uint32 defendant;
@@ -133,7 +135,7 @@ interface IDisputeResolver {
     /// @notice The leaf is not at this place of the statement, or states other amounts.
     error DisputeResolverNotInStatement(bytes32 statement);
 
-    /// @notice The statement is neither final nor challenged, or not at the place that was named.
+    /// @notice The statement is neither final nor proposed, or not at the place that was named.
     error DisputeResolverNotStated(bytes32 statement);
 
     /// @notice The time in which a statement's CDRs can be contested is over (unix seconds).
@@ -148,7 +150,7 @@ interface IDisputeResolver {
     /// @notice The leaf commits to another record, or to none.
     error DisputeResolverOtherRecord(bytes32 id);
 
-    /// @notice Both leaves must be one CDR of one pair, and the statement that came first stands.
+    /// @notice Both leaves must be one CDR of one pair, and the statement that came first stands, if it is final.
     error DisputeResolverNoDuplicate(bytes32 id);
 
     /// @notice The word's deadline has passed, or the signature is not the party's over these very bytes.
@@ -166,7 +168,7 @@ interface IDisputeResolver {
     /// @notice Only the arbiter may.
     error DisputeResolverNotArbiter(address caller);
 
-    /// @notice Strikes a CDR that stands in an earlier statement of its pair, too. Anyone may.
+    /// @notice Strikes a CDR that stands in an earlier, final statement of its pair, too. Anyone may.
     /// @param opening Where the statement stands.
     /// @param contested The leaf in it.
     /// @param otherOpening Where the earlier statement stands.
@@ -194,7 +196,8 @@ interface IDisputeResolver {
     function contestEnergy(bytes calldata opening, PlacedLeaf calldata contested, bytes32 salt, bytes calldata record)
         external;
 
-    /// @notice Strikes a credit whose charge is struck already. Anyone may.
+    /// @notice Strikes a credit whose charge is struck already, but not as a duplicate: of that an earlier copy stands,
+    /// which the credit takes back. Anyone may.
     /// @param statement Struct hash of the charge's statement.
     /// @param charge The charge's leaf; the credit names its key.
     function contestCredit(

@@ -255,8 +255,8 @@ interface ISettlementBook {
     function discharge(AgreementKey agreement, int64 amountE4, Signature calldata byCPO, Signature calldata byMSP)
         external;
 
-    /// @notice Takes what is overdue from the MSP's guarantee. Only for the CPO's signer. Payments count for the oldest
-    /// statements first.
+    /// @notice Takes what is overdue from the MSP's guarantee. Only for the CPO's signer. Payments and credits count for
+    /// the oldest statements first.
     /// @param sequence A final statement whose payment term is over: it and those before it are overdue.
     /// @param amountE4 In ten-thousandths.
     function callGuarantee(AgreementKey agreement, uint24 sequence, uint64 amountE4) external;
@@ -266,7 +266,7 @@ interface ISettlementBook {
     function giveNotice(AgreementKey agreement) external;
 
     /// @notice Ends an agreement for which notice was given in time. Anyone may. Of a guarantee what is owed stays
-    /// reserved.
+    /// reserved, and what corrections that wait will add, as far as the limit goes.
     function endAfterNotice(AgreementKey agreement) external;
 
     /// @notice Ends an agreement at once, as both sides say. Anyone may submit it.

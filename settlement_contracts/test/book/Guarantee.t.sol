@@ -16,6 +16,7 @@ contract GuaranteeTest is Settlement {
         _registerParties(2);
         _deposit(2, 1_500);
         _agreement = _openGuarantee(1, 2, 1_000);
+        book.grantRole(book.RESOLVER_ROLE(), address(this));
     }
 
     function test_TheLimitIsReservedAtTheOpening() public view {
@@ -69,6 +70,17 @@ contract GuaranteeTest is Settlement {
         _mayCall(2, 300);
     }
 
+    function test_ACreditCountsForTheOldestStatement() public {
+        _settle(1, 100, 0);
+        _settle(2, 0, 50);
+        vm.warp(NOW + TERM);
+
+        _mayCall(1, 50);
+        _call(1, 50);
+
+        assertTrue(_state().owedE4 == 0, "no more than was owed");
+    }
+
     function test_BothEndItAtOnceAndWhatIsOwedStaysReserved() public {
         _settle(1, 600, 0);
 
@@ -96,6 +108,52 @@ contract GuaranteeTest is Settlement {
         assertTrue(_state().owedE4 == -200, "it is owed as before");
         _discharge(0, -200);
         assertTrue(_state().owedE4 == 0, "and paid");
+    }
+
+    function test_AVerdictAfterTheEndFreesWhatItTakesOff() public {
+        _settle(1, 100, 0);
+        _end();
+
+        book.correct(_agreement, -40);
+        book.fundCorrection(_agreement);
+
+        assertEq(vault.reservedBy(address(book), 2), 60, "what is still owed");
+        _discharge(0, 60);
+        assertEq(vault.reservedBy(address(book), 2), 0, "nothing is owed nor reserved");
+    }
+
+    function test_WhatAVerdictBeforeTheEndAddsStaysReserved() public {
+        _settle(1, 100, 0);
+        book.correct(_agreement, 40);
+        _end();
+
+        assertEq(vault.reservedBy(address(book), 2), 140, "what will be owed");
+        _discharge(0, 100);
+        assertEq(vault.reservedBy(address(book), 2), 40, "the payment freed its part");
+        book.fundCorrection(_agreement);
+        vm.warp(NOW + TERM);
+        _call(1, 40);
+        assertEq(vault.freeOf(1), 40, "it can be taken");
+        assertEq(vault.reservedBy(address(book), 2), 0, "and nothing stays reserved");
+    }
+
+    function test_NoMoreIsKeptThanTheLimit() public {
+        _settle(1, 900, 0);
+        book.correct(_agreement, 200);
+        _end();
+
+        assertEq(vault.reservedBy(address(book), 2), 1_000, "all of it");
+    }
+
+    function test_WhatWasKeptForAVerdictIsFreeOnceItIsTakenBack() public {
+        book.correct(_agreement, 40);
+        _end();
+        assertEq(vault.reservedBy(address(book), 2), 40, "kept");
+
+        book.correct(_agreement, -40);
+
+        assertEq(vault.reservedBy(address(book), 2), 0, "free");
+        assertEq(_state().creditLimitE4, 0, "and no limit");
     }
 
     function test_AfterTheEndNothingBecomesFinal() public {

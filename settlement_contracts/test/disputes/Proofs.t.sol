@@ -196,6 +196,26 @@ contract ProofsTest is Disputes {
         resolver.contestCredit(abi.encode(third), another, stated.id, charge.leaf);
     }
 
+    function test_TheCreditOfADuplicateStandsForTheEarlierCopyDoes() public {
+        bytes memory record = _charge("2965.611", 8);
+        (DisputeResolver.Stated memory later, IDisputeResolver.PlacedLeaf memory charge) =
+            _stating(_metered("cdr", record), 120_000, 5, 2, 2);
+        (DisputeResolver.Stated memory earlier, IDisputeResolver.PlacedLeaf memory copy) =
+            _stating(charge.leaf, 120_000, 5, 2, 1);
+        (DisputeResolver.Stated memory next, IDisputeResolver.PlacedLeaf memory credit) =
+            _stating(_creditOf("cdr"), -120_000, 5, 3, 3);
+        _contest(later, charge, 5, 2, 1);
+
+        vm.expectRevert(
+            abi.encodeWithSelector(IDisputeResolver.DisputeResolverNothingWrong.selector, _id(next, credit))
+        );
+        resolver.contestCredit(abi.encode(next), credit, later.id, charge.leaf);
+        resolver.contestSignature(abi.encode(earlier), copy, SALT, record);
+        resolver.contestCredit(abi.encode(next), credit, earlier.id, copy.leaf);
+
+        assertEq(_corrected(), -120_000, "both copies out, the credit too: with what was stated, nothing is left");
+    }
+
     function _creditOf(bytes32 key) private pure returns (EvidenceLeaf memory credit) {
         credit = _leaf(keccak256(abi.encode("credit of", key)));
         credit.kind = 1;

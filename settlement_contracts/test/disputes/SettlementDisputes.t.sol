@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {SettlementDisputes} from "../../src/SettlementDisputes.sol";
 import {DisputeResolver} from "../../src/disputes/DisputeResolver.sol";
 import {IDisputeResolver} from "../../src/interfaces/IDisputeResolver.sol";
@@ -51,6 +52,24 @@ contract SettlementDisputesTest is Disputes {
         assertEq(vault.balanceOf(CPO), cpos - 120_000, "paid back");
     }
 
+    function test_WhatIsOnlyProposedMakesNothingADuplicate() public {
+        (bytes memory opening, IDisputeResolver.PlacedLeaf memory leaf) = _proposed("first", 1, true);
+        bytes32[] memory copied = _evidence(leaf.leaf, 9, 4, 1);
+        StatementRoots memory roots = StatementRoots({evidence: ReferenceTrees.root(copied), sums: "anything"});
+        PairStatement memory unsigned =
+            PairStatement({figures: packFigures(_agreement, 0, 0, 9, 2, 0), roots: _rootsHash(roots)});
+        book.propose("unsigned", _batchOf(unsigned), _nobody());
+        Place memory place = Place({batchId: "unsigned", index: 0, count: 1, siblings: new bytes32[](0)});
+        bytes memory other =
+            abi.encode(SettlementDisputes.OpenedStatement({statement: unsigned, roots: roots, place: place}));
+        bytes32[] memory siblings = ReferenceTrees.proof(copied, 4);
+        PairStatement memory first = abi.decode(opening, (SettlementDisputes.OpenedStatement)).statement;
+        bytes32 id = _disputes.caseId(_statementHash(first), leaf.leaf);
+
+        vm.expectRevert(abi.encodeWithSelector(IDisputeResolver.DisputeResolverNoDuplicate.selector, id));
+        _disputes.contestDuplicate(opening, leaf, other, leaf.leaf, 4, siblings);
+    }
+
     function test_AStatementThatNobodyChallengedIsNotVoided() public {
         (bytes memory opening, IDisputeResolver.PlacedLeaf memory leaf) = _proposed("first", 1, false);
 
@@ -83,8 +102,13 @@ contract SettlementDisputesTest is Disputes {
 
         vm.expectRevert(abi.encodeWithSelector(IDisputeResolver.DisputeResolverNotArbiter.selector, address(this)));
         _disputes.ruleOnChallenge(opened.statement, opened.place, false);
-        vm.prank(address(arbiter));
-        _disputes.ruleOnChallenge(opened.statement, opened.place, false);
+        bytes32 role = arbiter.ARBITER_ROLE();
+        vm.prank(_signer(CPO));
+        vm.expectRevert(
+            abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, _signer(CPO), role)
+        );
+        arbiter.ruleOnChallenge(_disputes, opened.statement, opened.place, false);
+        arbiter.ruleOnChallenge(_disputes, opened.statement, opened.place, false);
 
         assertEq(_finalAfterFund("first", opened.statement), 1, "it counts as accepted");
     }

@@ -42,7 +42,7 @@ contract AppendTest is Passports {
         assertEq(passports.passport(2).entries, 2, "the other");
     }
 
-    /// @dev The state machine, read a second time: which kind is taken in which phase, and what phase comes of it.
+    /// @dev The state machine, read a second time: which kind the custodian tells in which phase, and what comes of it.
     function testFuzz_EachPhaseTakesItsKindsAlone(uint8 phase, uint8 kind) public {
         phase = phase % 5;
         kind = kind % 20;
@@ -72,9 +72,9 @@ contract AppendTest is Passports {
     /// @dev Rows: STORED, INSTALLED, RETIRED, SUCCEEDED, RECYCLED; columns: kinds in their order; 99: refused.
     function _next(uint8 phase, uint8 kind) private pure returns (uint8) {
         uint8[14][5] memory table = [
-            [uint8(99), 1, 1, 99, 0, 0, 0, 0, 0, 2, 99, 99, 99, 99],
-            [99, 99, 99, 0, 1, 1, 1, 1, 1, 2, 99, 99, 99, 99],
-            [99, 99, 99, 99, 99, 2, 2, 2, 2, 99, 0, 4, 99, 99],
+            [uint8(99), 1, 1, 99, 0, 0, 0, 0, 99, 2, 99, 99, 99, 99],
+            [99, 99, 99, 0, 1, 1, 1, 1, 99, 2, 99, 99, 99, 99],
+            [99, 99, 99, 99, 99, 2, 2, 2, 99, 99, 0, 4, 99, 99],
             [99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 4, 99, 99],
             [99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99]
         ];

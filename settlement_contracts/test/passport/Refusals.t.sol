@@ -52,6 +52,15 @@ contract PassportRefusalsTest is Passports {
         _refused("the future", _account(1), future, _moment(1, NOW - 100, NOW + 1));
     }
 
+    function test_NobodyAloneTellsOfAHandOver() public {
+        _refused(
+            "the custodian",
+            _account(1),
+            _as(IBatteryPassport.Kind.OWNERSHIP, ORIGINAL),
+            _order(1, IBatteryPassport.Phase.STORED, IBatteryPassport.Kind.OWNERSHIP)
+        );
+    }
+
     function test_StatusesGoForward() public {
         _refused(
             "another status without a cause", _account(1), _as(IBatteryPassport.Kind.CHARGED, REUSED), _status(0, 2)

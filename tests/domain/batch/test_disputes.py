@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emobility.domain.batch import contracts
+from emobility.domain.batch.abi import encode
 from emobility.domain.batch.disputes import (
     Case,
     CaseStage,
@@ -18,6 +19,7 @@ from emobility.domain.batch.disputes import (
     MeteredEnergy,
     NothingWrong,
     NotOnChain,
+    StruckFor,
     Word,
     case_id,
     credit_call,
@@ -27,6 +29,7 @@ from emobility.domain.batch.disputes import (
     leaf_words,
     place_leaf,
     quarrel_call,
+    read_case,
     signature_call,
     taken_out_e4,
 )
@@ -162,11 +165,29 @@ def test_a_case_is_one_leaf_of_one_statement() -> None:
 
 def test_what_verdicts_took_out_is_the_whole_or_what_was_ruled() -> None:
     ruled = Case(
-        stage=CaseStage.RULED, deadline=T0, claimant=2, defendant=1, net_e4=120_000, claimed_e4=1, corrected_e4=-7
+        stage=CaseStage.RULED,
+        struck_for=StruckFor.DUPLICATE,
+        deadline=T0,
+        claimant=2,
+        defendant=1,
+        net_e4=120_000,
+        claimed_e4=1,
+        corrected_e4=-7,
     )
 
     assert taken_out_e4(ruled, charge()) == -7
     assert taken_out_e4(replace(ruled, stage=CaseStage.STRUCK), charge()) == -120_000
+
+
+@pytest.mark.parametrize("stage", CaseStage)
+@pytest.mark.parametrize("reason", StruckFor)
+def test_of_a_charge_that_was_struck_nothing_is_left_unless_as_a_duplicate(stage: CaseStage, reason: StruckFor) -> None:
+    words = (int(stage), int(reason), 1_800_000_000, 2, 1, True, 77, 120_000, 0, 0)
+
+    case = read_case(encode("((uint8,uint8,uint40,uint32,uint32,bool,uint64,int64,int64,int64))", (words,)))
+
+    assert (case.stage, case.struck_for, case.net_e4) == (stage, reason, 120_000)
+    assert case.takes_charge_back == (stage is CaseStage.STRUCK and reason is not StruckFor.DUPLICATE)
 
 
 @pytest.mark.parametrize("kind", DisputeKind)
@@ -175,3 +196,19 @@ def test_each_kind_says_what_follows(kind: DisputeKind) -> None:
 
     assert "12.0000 EUR" in says or "12 EUR" in says, says
     assert says.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("energy", "says"),
+    [
+        (MeteredEnergy(import_wh=30_010, export_wh=None), "signed 30.010 kWh drawn, and the CDR says 30.011 kWh."),
+        (MeteredEnergy(import_wh=30_011, export_wh=500), "signed 0.500 kWh fed in, and the CDR says 0.000 kWh."),
+        (MeteredEnergy(import_wh=None, export_wh=500), "signed 0.500 kWh fed in, and the CDR says 0.000 kWh."),
+        (
+            MeteredEnergy(import_wh=30_010, export_wh=500),
+            "signed 30.010 kWh drawn and 0.500 kWh fed in, and the CDR says 30.011 kWh and 0.000 kWh.",
+        ),
+    ],
+)
+def test_other_energy_is_told_of_the_register_that_differs(energy: MeteredEnergy, says: str) -> None:
+    assert f"The meter {says} Its" in explained(DisputeKind.METER_ENERGY, charge(), energy=energy, currency="EUR")

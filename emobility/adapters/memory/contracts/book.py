@@ -12,7 +12,7 @@ from emobility.adapters.memory.contracts.money import VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
 from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import AgreementState, BatchState, key_number
-from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch.hashing import bound
 from emobility.domain.batch.statement import AGREEMENT_BYTES, STATEMENTS_MAX, struct_hash_of
 from emobility.domain.batch.trees import HashTree, MalformedProof, Proof, proven_root
 from emobility.domain.batch.typed_data import (
@@ -146,10 +146,8 @@ class BookModel(Pausable):
         self._require_both(standing, digest, by_cpo, by_msp)
         changed = replace(standing, discharges=number + 1, owed_e4=owed - amount_e4)
         self._tell(contracts.OBLIGATION_DISCHARGED, agreement, number, amount_e4, changed.owed_e4, indexed=2)
-        if amount_e4 > 0 and standing.has_ended and standing.mode is BookMode.GUARANTEE:
-            changed = replace(changed, credit_limit_e4=standing.credit_limit_e4 - amount_e4)
-            self._vault.release(standing.msp, amount_e4)
         self._write("standing", agreement, value=changed)
+        self._release_after_end(agreement)
 
     def call_guarantee(self, agreement: int, sequence: int, amount_e4: int) -> None:
         """Take what is overdue from the MSP's guarantee."""
@@ -204,10 +202,16 @@ class BookModel(Pausable):
         standing = self._standing(agreement)
         if standing.has_ended:
             self._refuse(contracts.HAS_ENDED, agreement)
-        kept = max(standing.owed_e4, 0) if standing.mode is BookMode.GUARANTEE else standing.credit_limit_e4
-        self._write("standing", agreement, value=replace(standing, has_ended=True, credit_limit_e4=kept))
+        self._write("standing", agreement, value=replace(standing, has_ended=True))
         self._tell(contracts.AGREEMENT_ENDED, agreement, indexed=1)
-        if standing.mode is BookMode.GUARANTEE:
+        self._release_after_end(agreement)
+
+    def _release_after_end(self, agreement: int) -> None:
+        """Of a guarantee that ended, release what is neither owed nor will be once corrections are met."""
+        standing = self._standing(agreement)
+        kept = max(standing.owed_e4 + max(standing.corrected_e4, 0), 0)
+        if standing.has_ended and standing.mode is BookMode.GUARANTEE and kept < standing.credit_limit_e4:
+            self._write("standing", agreement, value=replace(standing, credit_limit_e4=kept))
             self._vault.release(standing.msp, standing.credit_limit_e4 - kept)
 
     def correct(self, agreement: int, amount_e4: int) -> None:
@@ -219,6 +223,7 @@ class BookModel(Pausable):
             self._refuse(contracts.TOO_MUCH, agreement)
         self._write("standing", agreement, value=replace(standing, corrected_e4=corrected))
         self._tell(contracts.AGREEMENT_CORRECTED, agreement, amount_e4, indexed=1)
+        self._release_after_end(agreement)
 
     def fund_correction(self, agreement: int) -> None:
         """Meet corrections without waiting for the next statement."""
@@ -233,6 +238,7 @@ class BookModel(Pausable):
             self._write("standing", agreement, value=replace(standing, corrected_e4=0))
         elif not self._owe(agreement, replace(standing, corrected_e4=0), net, standing.last_sequence):
             self._refuse(contracts.NOT_COVERED, agreement)
+        self._release_after_end(agreement)
 
     # Batches
 
@@ -416,7 +422,7 @@ class BookModel(Pausable):
             return False
         self._write("standing", agreement, value=replace(standing, owed_e4=owed_e4))
         if standing.mode is BookMode.GUARANTEE:
-            billed_e4 = self._owing(agreement, standing.last_sequence)[0] + net_e4
+            billed_e4 = self._owing(agreement, standing.last_sequence)[0] + max(net_e4, 0)
             since_s = self._owing(agreement, sequence)[1] or self._at.call.timestamp_s
             self._write("owing", agreement, sequence, value=(billed_e4, since_s))
         return True
@@ -490,7 +496,7 @@ class BookModel(Pausable):
         """Return what binds these statements."""
         if not statements:
             self._refuse(contracts.EMPTY_TREE)
-        return _bind(HashTree([struct_hash_of(*words) for words in statements]).root, len(statements))
+        return bound(HashTree([struct_hash_of(*words) for words in statements]).root, len(statements))
 
     def currency(self) -> bytes:
         """Return the currency."""
@@ -546,7 +552,7 @@ class BookModel(Pausable):
         return standing
 
     def _owing(self, agreement: int, sequence: int) -> tuple[int, int]:
-        """Return all that was owed under a guarantee up to a statement, and since when (unix seconds)."""
+        """Return all that was charged under a guarantee up to a statement, and since when (unix seconds)."""
         billed_e4, since_s = self._read("owing", agreement, sequence) or (0, 0)
         return billed_e4, since_s
 
@@ -615,11 +621,7 @@ def _is_at(batch: BatchState, statement: _Statement, place: _Place) -> bool:
         root = proven_root(struct_hash_of(*statement), Proof(index=index, count=count, siblings=tuple(siblings)))
     except MalformedProof:
         return False
-    return _bind(root, count) == batch.pairs_hash
-
-
-def _bind(root: bytes, count: int) -> bytes:
-    return keccak256(root + count.to_bytes(32, "big"))
+    return bound(root, count) == batch.pairs_hash
 
 
 def _key(agreement: int) -> bytes:

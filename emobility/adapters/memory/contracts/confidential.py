@@ -17,15 +17,15 @@ from emobility.domain.batch.confidential import (
     ConfidentialBook,
     SealedWords,
     batch_record,
-    bound,
-    digest_of,
     hashes_hash,
     net_digest,
     posted_hash,
     signers_words,
     struct_hash_of,
 )
+from emobility.domain.batch.hashing import bound
 from emobility.domain.batch.trees import MalformedProof, Proof, proven_root
+from emobility.domain.batch.typed_data import digest_of
 
 _NONE: Final = bytes(32)
 _SIGNER_BITS: Final = 160
