@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -15,6 +18,7 @@ from emobility.domain.agreement import SettlementMode
 from emobility.domain.cosigned_ledger import head_digest
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import StatementFinal, StatementUnfunded
+from services.embedded.auditing import LEDGER_RULE, Depth, audit_installation
 from services.settlement.countersigning import Countersigning
 from services.settlement.crash_points import CrashPoint
 from services.settlement.records import StatementState
@@ -140,10 +144,26 @@ async def test_parties_read_the_ledger_and_hand_in_signatures_by_http() -> None:
     assert (refused.status_code, unknown.status_code) == (422, 401)
 
 
-async def test_a_ledger_whose_rows_were_changed_behind_the_trigger_opens_for_nobody(postgres_dsn: str) -> None:
+async def test_a_ledger_whose_rows_were_changed_behind_the_trigger_opens_for_nobody(
+    postgres_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed = {"DATABASE_URL": postgres_dsn, "ENVIRONMENT": "development", "SETTLEMENT_ON": "ledger"}
+    secrets = {"INTERNAL_TOKEN": "i" * 40, "MASTER_KEY": MASTER_KEY.hex()}
+    for name, value in (installed | secrets).items():
+        monkeypatch.setenv(f"WATTROAM_{name}", value)
+    codes: list[int] = []
+
+    async def audit() -> dict[str, Any]:
+        codes.append(await audit_installation(tmp_path, depth=Depth.AS_DEEP_AS_CAN_BE, json=True, truth=None))
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
     async with a_ledger(postgres_dsn) as world, open_settling(postgres_dsn, world) as here:
         await month(here)
         await here.follow()
+        await here.audit()
+        capsys.readouterr()
+        sound = await audit()
         async with world.units.begin() as unit:
             (last,) = await unit.table(LEDGER_ENTRY).select(order_by=("-number",), limit=1)
         with psycopg.connect(postgres_dsn, autocommit=True) as connection:
@@ -152,5 +172,9 @@ async def test_a_ledger_whose_rows_were_changed_behind_the_trigger_opens_for_nob
 
         with pytest.raises(LedgerBroken, match="another hash") as broken:
             await world.reopened()
+        changed = await audit()
 
+    assert codes == [0, 1]
+    assert sound["full"]
     assert broken.value.number == last.number
+    assert [(each["rule"], each["scope"]) for each in changed["differences"]] == [(LEDGER_RULE, f"entry {last.number}")]
