@@ -25,7 +25,7 @@ from services.audit.audit import audit
 from services.audit.command import print_report
 from services.audit.report import AuditReport
 from services.embedded.deterministic import MemoryRun, run_in_memory
-from services.embedded.lab_month import BookKind, MonthRun, played_month
+from services.embedded.lab_month import DAYS, BookKind, MonthRun, played_month
 from services.embedded.progress import Progress
 from simulator.planning import plan_scenario
 
@@ -100,9 +100,9 @@ def run_lab(*, seed: int, short: bool, json: bool) -> int:
 
 
 def played(seed: int, *, short: bool, progress: Told = lambda _sentence, _permille: None) -> Laboratory:
-    """Play everything of a seed on both books; short: nine days, one charge of each pair a day, and no street."""
-    shape = {"days": SHORT_DAYS, "sessions_per_day": 1} if short else {}
-    months = tuple(run_virtual(played_month(seed, book, progress=progress, **shape)) for book in BookKind)
+    """Play everything of a seed on both books; short: nine days, and no street."""
+    days = SHORT_DAYS if short else DAYS
+    months = tuple(run_virtual(played_month(seed, book, days=days, progress=progress)) for book in BookKind)
     streets = {} if short else {book: _street(seed, book, progress) for book in BookKind}
     return Laboratory(seed=seed, months=months, streets=streets)
 

@@ -48,6 +48,8 @@ MODES: Final = (
     SettlementMode.GUARANTEE,
     SettlementMode.CONFIDENTIAL,
 )
+PARTNERS: Final = len(MODES)
+"""MSPs of each CPO, one under each mode."""
 LIMIT_E4: Final = 500_000_000
 TIME_TO_SIGN_H: Final = 72
 PAYMENT_TERMS_D: Final = 14
@@ -86,10 +88,14 @@ class Charge:
 
 
 def agreements() -> list[RoamingAgreement]:
-    """Return an agreement of each CPO with each MSP, modes in turn, and those of the three with the CPO in euro."""
-    regular = [(cpo, currency, msp) for currency, cpo in CPOS.items() for msp in MSPS]
+    """Return agreements of each CPO with four MSPs, modes in turn, and those of the three with the CPO in euro."""
+    regular = [
+        (cpo, currency, MSPS[(place + step) % len(MSPS)])
+        for place, (currency, cpo) in enumerate(CPOS.items())
+        for step in range(PARTNERS)
+    ]
     made = [
-        agreement(cpo, msp, currency, mode=MODES[place % len(MODES)])
+        agreement(cpo, msp, currency, mode=MODES[place % PARTNERS])
         for place, (cpo, currency, msp) in enumerate(regular)
     ]
     return made + [agreement(CPOS["EUR"], msp, "EUR", mode=SettlementMode.PREFUNDED) for msp in TROUBLE]

@@ -149,7 +149,7 @@ async def played_month(
     book: BookKind,
     *,
     days: int = DAYS,
-    sessions_per_day: int = 2,
+    sessions_per_day: int = 1,
     progress: Callable[[str, int], None] = lambda _sentence, _permille: None,
 ) -> MonthRun:
     """Play a month; the same seed gives the same bytes. Call it within `run_virtual`.

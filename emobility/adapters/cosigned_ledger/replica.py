@@ -111,6 +111,8 @@ class Replica:
         except TransactionNotTaken as refusal:
             raise LedgerBroken(entry.number, refusal.reason) from refusal
         if draft.entry.outcome != entry.outcome:
+            if draft.sent.transaction.to is None and draft.outcome is None:
+                raise LedgerBroken(entry.number, "it makes a contract whose rules this version does not know")
             raise LedgerBroken(entry.number, "another outcome is written than the contracts give")
         if draft.entry.hash != entry.hash:
             raise LedgerBroken(entry.number, "it has another hash")
