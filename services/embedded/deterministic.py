@@ -31,14 +31,18 @@ from emobility.adapters.memory import (
 )
 from emobility.adapters.memory.chain import FakeChain
 from emobility.adapters.memory.contracts import settlement_contracts_in_python
+from emobility.adapters.memory.reconciliation import MemoryReconciliation
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.signing import Ed25519Signer
 from emobility.domain.identifiers import PartyId
 from emobility.ports.frames import FrameSocket, SocketClosed
 from emobility.ports.ports import Ports
+from emobility.ports.reconciliation import Period
 from emobility.runtime.settings import Settings
 from services.audit.books import Books, gather_books
 from services.audit.chain_sight import ChainSight, look_at_chain
+from services.audit.period_report import PeriodReport
+from services.audit.periodically import audited_period
 from services.embedded.business import Business, build
 from services.embedded.receipts import ReceiptFigures, issue_and_verify
 from services.embedded.settling import settle
@@ -69,7 +73,7 @@ BEFORE_THE_BEGINNING: Final = timedelta(hours=1)
 class MemoryRun:
     """What a run leaves: the simulator's report, books, what the chain says and every byte of the event log.
 
-    `erased`: the MSPs of which a driver was erased in the end.
+    `erased`: the MSPs of which a driver was erased in the end; `reconciled`: what came of charges, stage by stage.
     """
 
     report: SimulationReport
@@ -79,6 +83,7 @@ class MemoryRun:
     receipts: ReceiptFigures
     log: bytes
     erased: tuple[PartyId, ...] = ()
+    reconciled: PeriodReport | None = None
 
 
 class MemoryDialer:
@@ -118,7 +123,7 @@ def run_in_memory(
         progress: Told what goes on.
         scenario: Another one than the seed's own.
         settles_on: A chain in memory, or a ledger.
-        erases: Erase a driver of each MSP when all is settled.
+        erases: Erase a driver of each MSP when all is settled, and reconcile what is left.
     """
     return run_virtual(_run(scenario or plan_scenario(seed), seed, progress, settles_on=settles_on, erases=erases))
 
@@ -158,6 +163,7 @@ async def _run(
         http=http,
         signer=Ed25519Signer(key),
         payments=SandboxPayments(memory.units),
+        reconciliation=MemoryReconciliation(memory.units),
     )
     gateway, business = charge_point_gateway.gateway.build(settings, ports), build(settings, ports)
     http.mount(GATEWAY_API_URL, gateway.app)
@@ -205,6 +211,7 @@ async def _run(
         receipts=receipts,
         log=memory.event_log.dump(),
         erased=erased,
+        reconciled=await audited_period(ports, Period(), chain=chain) if erases else None,
     )
 
 

@@ -23,6 +23,7 @@ from emobility.domain.money import decimal_from_e4
 from emobility.runtime.telemetry import configure_logging
 from services.audit.audit import audit
 from services.audit.command import print_report
+from services.audit.period_report import print_period
 from services.audit.report import AuditReport
 from services.embedded.deterministic import MemoryRun, run_in_memory
 from services.embedded.lab_month import DAYS, BookKind, MonthRun, played_month
@@ -30,7 +31,7 @@ from services.embedded.progress import Progress
 from simulator.planning import plan_scenario
 
 DIFFERS: Final = 1
-ARRIVALS_PER_DAY: Final = 24
+ARRIVALS_PER_DAY: Final = 16
 SHORT_DAYS: Final = 9
 Told = Callable[[str, int], None]
 
@@ -60,6 +61,8 @@ class Laboratory:
         for book, street in self.streets.items():
             if not street.report.is_clean:
                 yield f"the street on the {book}: {len(street.report.differences)} differences"
+            if street.run.reconciled is not None and not street.run.reconciled.report.is_clean:
+                yield f"the street on the {book}: it does not reconcile"
             if street.run.receipts.issued != street.run.receipts.verified:
                 yield f"the street on the {book}: of {street.run.receipts.issued} receipts not all hold"
         if len({tuple(month.final_e4.items()) for month in self.months}) > 1:
@@ -75,6 +78,7 @@ class Laboratory:
                     "receipts": {"issued": street.run.receipts.issued, "verified": street.run.receipts.verified},
                     "erased": [each.code for each in street.run.erased],
                     "audit": street.report.as_json(),
+                    "reconciled": None if street.run.reconciled is None else street.run.reconciled.as_json(),
                 }
                 for book, street in self.streets.items()
             },
@@ -123,6 +127,8 @@ def _print(laboratory: Laboratory, console: Console) -> None:
             f"{receipts.verified} of {receipts.issued} receipts hold; then a driver of each of {erased} is erased"
         )
         print_report(street.report, console)
+        if street.run.reconciled is not None:
+            print_period(street.run.reconciled, console)
 
 
 def _print_month(month: MonthRun, console: Console) -> None:
