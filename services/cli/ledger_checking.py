@@ -36,6 +36,8 @@ def run_check(file: Path, *, kept: Sequence[Path], keep: Path | None) -> int:
     write(f"ledger {replica.ledger_id} of 0x{replica.operator.hex()}\n")
     head = replica.head
     write(f"{head.number + 1} entries, each carried out; the newest, {head.number}, has hash 0x{head.hash.hex()}\n")
+    digest = Head.of(replica.ledger_id, head).digest
+    write(f"to countersign it, a party's account signs 0x{digest.hex()}\n")
     for each in replica.countersignatures:
         write(f"0x{each.signer.hex()} countersigned entry {each.number}\n")
     all_kept = [each for path in (*kept, *((keep,) if keep is not None else ())) for each in read_heads(path)]
