@@ -29,6 +29,7 @@ from services.settlement.closing import Closing, Thresholds
 from services.settlement.confidential import Confidential
 from services.settlement.confidential_api import ConfidentialAPI
 from services.settlement.confidential_signing import ConfidentialSigning
+from services.settlement.countersigning import Countersigning
 from services.settlement.crash_points import Reached
 from services.settlement.discharging import Discharging
 from services.settlement.dispute_api import DisputeAPI
@@ -38,6 +39,7 @@ from services.settlement.funding import Funding
 from services.settlement.intake import Intake
 from services.settlement.invoice_api import InvoiceAPI
 from services.settlement.lease import Fenced, Lease
+from services.settlement.ledger_api import LedgerAPI
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
@@ -102,6 +104,8 @@ class Settlement:
         InvoiceAPI(ports, guard).mount_on(self.app)
         DisputeAPI(guard, None if access is None else Disputing(ports, access)).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
+        if access is not None and access.ledger is not None:
+            LedgerAPI(guard, Countersigning(ports, access, access.ledger)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -164,7 +168,10 @@ class Follower:
         self._disputing = Disputing(ports, access)
         self._openings = openings
         self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
-        self._resolving = None if openings is None else Resolving(ports, openings.books, openings.deployer)
+        self._countersigning = None if access.ledger is None else Countersigning(ports, access, access.ledger)
+        # The contracts in Python, which a ledger runs by, have no resolver of single CDRs.
+        deployer = None if openings is None or access.ledger is not None else openings.deployer
+        self._resolving = None if openings is None else Resolving(ports, openings.books, deployer)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
@@ -226,6 +233,8 @@ class Follower:
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
         is_busy = steps > 0 or moving > 0
+        if not is_busy and self._countersigning is not None:
+            await self._countersigning.advance()
         self._rested = None if is_busy else self._ports.units.commits
         return is_busy
 
