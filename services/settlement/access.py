@@ -8,13 +8,15 @@ from typing import Final, Protocol
 
 from emobility.domain.batch.typed_data import Book
 from emobility.domain.identifiers import PartyId
-from emobility.ports.chain import Chain
+from emobility.ports.chain import Chain, Log
 from emobility.ports.chain_signer import ChainSigner, TransactionSigner
 from services.settlement.lease import LEASE_S
 from services.settlement.spending import Caps
 
 STUCK_AFTER_S: Final = 120.0
 """How long a transaction may wait where settings say nothing."""
+STRETCH_BLOCKS: Final = 1_000
+"""Of which events are asked for at once: Besu answers no more by itself, and many a public node does not either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +62,21 @@ class ChainAccess:
     async def signers(self) -> Sequence[TransactionSigner]:
         """Return who may send, the oldest key first."""
         return [self.proposer] if self.successors is None else [self.proposer, *await self.successors()]
+
+    async def logs(self, contract: bytes, topics: Sequence[bytes | None], *, first: int, last: int) -> list[Log]:
+        """Return a contract's events in the blocks from `first` to `last`, both included, in order."""
+        found: list[Log] = []
+        for start in range(first, last + 1, STRETCH_BLOCKS):
+            end = min(start + STRETCH_BLOCKS - 1, last)
+            found += await self.chain.logs(contract, topics, from_block=start, to_block=end)
+        return found
+
+    async def newest_log(self, contract: bytes, topics: Sequence[bytes | None]) -> Log | None:
+        """Return a contract's newest event of this kind, looking back from the youngest block; None: there is none."""
+        end = (await self.chain.head()).number
+        while end >= 0:
+            start = max(end - STRETCH_BLOCKS + 1, 0)
+            if found := await self.chain.logs(contract, topics, from_block=start, to_block=end):
+                return found[-1]
+            end = start - 1
+        return None

@@ -4,12 +4,13 @@ Before anything is closed, opened or proposed, a process that begins to send loo
 open there is taken over under its name in the book; one opened anew would count from 1 again, and its CDRs would be
 settled twice. A batch that stands there and not here is rebuilt: its statements are made again of the CDRs that wait,
 and adopted when they give the very hash that was signed. While CDRs of it are missing its pairs are held, with an
-alarm, until they have come in again. Registrations are looked up by `opening`, nonces by `signing`.
+alarm, until they have come in again. What is in a confidential batch its call hides: of one that is not here, all pairs
+are held that may be in it, until an operator has looked. Registrations are looked up by `opening`, nonces by `signing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,8 +19,7 @@ import structlog
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
-from emobility.domain.batch.abi import Function
-from emobility.domain.batch.calls import agreement_query, read_agreement, read_opening, read_proposal
+from emobility.domain.batch.calls import OpenedAgreement, agreement_query, read_agreement, read_opening, read_proposal
 from emobility.domain.batch.statement import BookedStatement, pairs_hash
 from emobility.domain.batch.typed_data import number_in
 from emobility.domain.errors import MalformedInput
@@ -30,8 +30,15 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.batching import PAIRS_BYTES, proposal_id
 from services.settlement.closing import Closing, name_of
+from services.settlement.confidential_batches import nets_of
+from services.settlement.confidential_records import (
+    CONFIDENTIAL_BATCH,
+    CONFIDENTIAL_BOOK,
+    ConfidentialBatchState,
+)
 from services.settlement.intake import PairKey
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import BOOK_MODES
 from services.settlement.records import (
     ACCEPTANCE,
     AGREEMENT,
@@ -54,8 +61,6 @@ from services.settlement.records import (
 
 LOOK_EVERY_S: Final = 2.0
 """Between two looks at the chain while something is missing."""
-STRETCH_BLOCKS: Final = 10_000
-"""Of which events are asked for at once."""
 LOGS_PER_BLOCK_MAX: Final = 10_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 BEHIND: Final = "behind_chain"
@@ -96,9 +101,9 @@ class Adopting:
             return adopted
         self._looks_at_s = now_s + LOOK_EVERY_S
         held: set[PairKey] = set()
-        for deployed in await self._books():
-            adopted += await self._adopt_batches(deployed, held)
-        held |= await self._overtaken()
+        for currency, deployed in await self._books():
+            adopted += await self._adopt_batches(currency, deployed, held)
+        held |= await self._overtaken() | await self._in_unknown_batches()
         if held != self.closing.held:
             self.metrics.held(BEHIND, is_held=bool(held))
             for cpo_id, agreement_id in sorted(held):
@@ -119,41 +124,40 @@ class Adopting:
                 await unit.table(CHAIN).put(replace(seen, looked_to=finalized.number))
                 await unit.commit()
 
-    async def _books(self) -> Sequence[DeployedBook]:
+    async def _books(self) -> Sequence[tuple[str, DeployedBook]]:
         async with self.ports.units.begin() as unit:
             currencies = {row[0] for row in await unit.table(OPENING).distinct(("currency",))}
-        found = [await self.access.books.book_of(each) for each in sorted(currencies)]
-        return [each for each in found if each is not None]
-
-    async def _logs(self, contract: bytes, event: Function, first: int, last: int) -> list[Log]:
-        """Return events of a kind, asked for in stretches that public nodes answer."""
-        found: list[Log] = []
-        for start in range(first, last + 1, STRETCH_BLOCKS):
-            end = min(start + STRETCH_BLOCKS - 1, last)
-            found += await self.access.chain.logs(contract, [event.topic], from_block=start, to_block=end)
-        return found
+        found = [(each, await self.access.books.book_of(each)) for each in sorted(currencies)]
+        return [(currency, book) for currency, book in found if book is not None]
 
     # Agreements
 
     async def _adopt_openings(self) -> int:
         """Take over agreements that are open in a book already, each looked for once."""
         async with self.ports.units.begin() as unit:
-            unopened = await unit.table(OPENING).select({"book_agreement": None})
+            unopened = await unit.table(OPENING).select({"book_agreement": None, "mode": tuple(BOOK_MODES)})
         adopted = 0
+        opened: dict[str, list[OpenedAgreement]] = {}
         for each in unopened:
             name = (each.cpo_id, each.agreement_id, each.version)
             deployed = None if name in self._looked_for else await self.access.books.book_of(each.currency)
             if deployed is None:
                 continue
-            adopted += await self._adopt_opening(deployed, each)
+            if each.currency not in opened:
+                opened[each.currency] = await self._opened(deployed)
+            adopted += await self._adopt_opening(opened[each.currency], each)
             self._looked_for.add(name)
         return adopted
 
-    async def _adopt_opening(self, deployed: DeployedBook, opening: Opening) -> int:
+    async def _opened(self, deployed: DeployedBook) -> list[OpenedAgreement]:
+        """Return what was opened in a book, the newest first."""
         head = (await self.access.chain.head()).number
-        logs = await self._logs(deployed.book.address, contracts.AGREEMENT_OPENED, 0, head)
-        found = [read_opening(log.topics, log.data) for log in logs]
-        agreement = next((each.agreement for each in reversed(found) if each.document == opening.document), None)
+        topics = [contracts.AGREEMENT_OPENED.topic]
+        logs = await self.access.logs(deployed.book.address, topics, first=0, last=head)
+        return [read_opening(log.topics, log.data) for log in reversed(logs)]
+
+    async def _adopt_opening(self, opened: Sequence[OpenedAgreement], opening: Opening) -> int:
+        agreement = next((each.agreement for each in opened if each.document == opening.document), None)
         if agreement is None:
             return 0
         async with self.ports.units.begin() as unit:
@@ -169,24 +173,28 @@ class Adopting:
 
     # Batches
 
-    async def _adopt_batches(self, deployed: DeployedBook, held: set[PairKey]) -> int:
+    async def _unseen_blocks(self, chain_id: int) -> tuple[int, int]:
+        """Return the first block of which our rows may lack something, and the youngest."""
+        async with self.ports.units.begin() as unit:
+            seen = await unit.table(CHAIN).get(chain_id)
+        head = (await self.access.chain.head()).number
+        return 0 if seen is None else min(seen.looked_to, head), head
+
+    async def _adopt_batches(self, currency: str, deployed: DeployedBook, held: set[PairKey]) -> int:
         """Adopt the batches of a book that were proposed since our rows saw its chain last."""
         book = deployed.book
-        async with self.ports.units.begin() as unit:
-            seen = await unit.table(CHAIN).get(book.chain_id)
-        head = (await self.access.chain.head()).number
-        since = 0 if seen is None else min(seen.looked_to, head)
+        since, head = await self._unseen_blocks(book.chain_id)
         adopted = 0
-        for log in await self._logs(book.address, contracts.BATCH_PROPOSED, since, head):
+        for log in await self.access.logs(book.address, [contracts.BATCH_PROPOSED.topic], first=since, last=head):
             sent = await self.access.chain.transaction(log.transaction_hash)
             try:
-                adopted += 0 if sent is None else await self._adopt(deployed, log, sent)
+                adopted += 0 if sent is None else await self._adopt(currency, deployed, log, sent)
             except Missing as missing:
                 held |= missing.pairs
                 _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason=str(missing))
         return adopted
 
-    async def _adopt(self, deployed: DeployedBook, log: Log, sent: ChainTransaction) -> int:
+    async def _adopt(self, currency: str, deployed: DeployedBook, log: Log, sent: ChainTransaction) -> int:
         """Make a batch's rows of the call that proposed it. Raises `Missing`."""
         try:
             proposal = read_proposal(sent.calldata)
@@ -199,7 +207,10 @@ class Adopting:
             openings = {
                 each.book_agreement: each
                 for statement in proposal.statements
-                for each in await unit.table(OPENING).select({"book_agreement": statement.agreement})
+                # Each currency's book counts agreements from 0.
+                for each in await unit.table(OPENING).select(
+                    {"currency": currency, "book_agreement": statement.agreement}
+                )
             }
             if not openings:
                 return 0  # somebody else's
@@ -319,3 +330,57 @@ class Adopting:
             if read_agreement(answer).last_sequence > each.last_sequence:
                 overtaken.add((each.cpo_id, each.agreement_id))
         return overtaken
+
+    # Confidential batches
+
+    async def _in_unknown_batches(self) -> set[PairKey]:
+        """Return the pairs that may be in a confidential batch which stands on the chain and not here."""
+        chain_id = await self.access.chain.chain_id()
+        since, head = await self._unseen_blocks(chain_id)
+        async with self.ports.units.begin() as unit:
+            books = await unit.table(CONFIDENTIAL_BOOK).select({"chain_id": chain_id}, order_by=("currency",))
+        found: set[PairKey] = set()
+        for book in books:
+            for log in await self.access.logs(book.book, [contracts.BATCH_SETTLED.topic], first=since, last=head):
+                if await self._is_known(log.topics[1]):
+                    continue
+                numbers = _numbers_in(await self.access.chain.transaction(log.transaction_hash))
+                found |= await self._confidential_pairs(book.currency, numbers)
+                _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason="its pairs are hidden")
+        return found
+
+    async def _is_known(self, batch_id: bytes) -> bool:
+        """Tell whether a batch that stands on the chain becomes final here, too: once all signed, it is adopted."""
+        async with self.ports.units.begin() as unit:
+            batch = await unit.table(CONFIDENTIAL_BATCH).get(batch_id)
+            if batch is None or batch.state is ConfidentialBatchState.ABANDONED:
+                return False
+            if batch.state is not ConfidentialBatchState.COLLECTING:
+                return True
+            return all(each.signature is not None for each in await nets_of(unit, batch_id))
+
+    async def _confidential_pairs(self, currency: str, numbers: Collection[int] | None) -> set[PairKey]:
+        """Return the pairs both of whose parties are among these, or not known to be others; None: all pairs."""
+        async with self.ports.units.begin() as unit:
+            where = {"currency": currency, "mode": SettlementMode.CONFIDENTIAL}
+            openings = await unit.table(OPENING).select(where)
+            known = {each.party_id: each.number for each in await unit.table(PARTY).select()}
+
+        def may_be_in(party_id: PartyId) -> bool:
+            number = known.get(party_id)
+            return numbers is None or number is None or number in numbers
+
+        return {
+            (each.cpo_id, each.agreement_id) for each in openings if may_be_in(each.cpo_id) and may_be_in(each.emsp_id)
+        }
+
+
+def _numbers_in(sent: ChainTransaction | None) -> set[int] | None:
+    """Return the parties of a confidential batch by the call that settled it; None: it can't be read."""
+    if sent is None:
+        return None
+    try:
+        _, _, nets = contracts.SETTLE.arguments(sent.calldata)
+    except MalformedInput:
+        return None  # another contract called the book
+    return {number for number, _, _ in nets}

@@ -8,11 +8,11 @@ and until it is, its CDRs wait with the reason.
 from __future__ import annotations
 
 import asyncio
-import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final
 
 import structlog
@@ -55,8 +55,10 @@ LEAVES_MAX: Final = 100_000
 PAIRS_AT_ONCE: Final = 3
 SEEN_WITHIN_S: Final = 10.0
 """How long an operator's word to close waits for the first look at the chain."""
-CHOICES_MAX: Final = 2_000
-"""Ways to leave out late CDRs that are tried when a statement is made again as it stands on the chain."""
+CHOICES_MAX: Final = 20_000
+"""Ways to leave out late CDRs that are added up when a statement is made again as it stands on the chain."""
+HASHED_MAX: Final = 4_000_000
+"""CDRs that are hashed for that, where sums alone don't tell."""
 SECOND: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +69,13 @@ class ChainNotSeen(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the chain does not answer, and whether it is ahead of these rows is not known yet")
+
+
+class StandsBy(Unavailable):
+    """A process that has never sent looks at no chain, and closes nothing: another one does both."""
+
+    def __init__(self) -> None:
+        super().__init__("another process sends for this settlement: ask that one to close")
 
 
 class StatementDiffers(RuleBroken):
@@ -135,6 +144,8 @@ class Closing:
         """Held while pairs are closed one after the other: what is closed together is proposed together."""
         self.held: set[PairKey] = set()
         """Pairs of which the chain has statements that are not here (`adopting`)."""
+        self.stands_by = False
+        """Another process holds the lease."""
         self.chain_seen: Final = asyncio.Event()
         """Cleared by whoever must look at the chain first: rows that were restored would close what stands there."""
         self.chain_seen.set()
@@ -155,12 +166,13 @@ class Closing:
 
         Raises:
             ChainNotSeen: a process that has just begun could not look at the chain yet.
+            StandsBy: it does not look, for another one sends.
         """
         try:
             async with asyncio.timeout(SEEN_WITHIN_S):
                 await self.chain_seen.wait()
         except TimeoutError:
-            raise ChainNotSeen from None
+            raise (StandsBy if self.stands_by else ChainNotSeen) from None
         async with self.under_way:
             if pair is not None:
                 return await self._close_pair(pair, at_once=True)
@@ -251,9 +263,12 @@ class Closing:
         end = booked.period_end
         waiting = [each.row for each in await _closable(unit, agreement, opening.currency, before=end)]
         surplus = len(waiting) - booked.count
-        if surplus < 0 or math.comb(len(waiting), surplus) > CHOICES_MAX:
+        if surplus < 0:
             return None
-        for left_out in combinations(range(len(waiting) - 1, -1, -1), surplus):
+        over = tuple(map(operator.sub, _sums_of(waiting), (booked.due_e4, booked.credit_e4)))
+        choices = islice(combinations(range(len(waiting) - 1, -1, -1), surplus), CHOICES_MAX)
+        fitting = (choice for choice in choices if _sums_of([waiting[place] for place in choice]) == over)
+        for left_out in map(set, islice(fitting, max(1, HASHED_MAX // booked.count))):
             rows = [row for place, row in enumerate(waiting) if place not in left_out]
             made = statement_of(
                 StatementTrees([leaf_in_tree(row) for row in rows]),
@@ -409,6 +424,11 @@ def pair_statement(record: StatementRecord) -> PairStatement:
         sequence=record.sequence,
         period_end=record.period_end,
     )
+
+
+def _sums_of(rows: Sequence[LeafRecord]) -> tuple[int, int]:
+    """Return what is due and what is credited, in ten-thousandths."""
+    return sum(row.due_e4 for row in rows), sum(row.credit_e4 for row in rows)
 
 
 async def leaves_of(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecord]:

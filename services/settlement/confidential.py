@@ -7,7 +7,7 @@ all the same, its statements go into another. Whoever was the cause rests meanwh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -46,6 +46,7 @@ from services.settlement.confidential_batches import (
     net_of_statements,
     nets_of,
     note_waiting,
+    out_of_turn,
     sealed_in,
     sealed_statement,
     settle_call,
@@ -64,6 +65,7 @@ from services.settlement.confidential_records import (
     SealedStatementRecord,
     is_confidential,
 )
+from services.settlement.intake import PairKey
 from services.settlement.records import (
     AGREEMENT,
     PARTY,
@@ -85,6 +87,7 @@ REST: Final = timedelta(days=1)
 """Business time for which a party on whose account a batch failed is left out of others."""
 COMPANY_FOR: Final = timedelta(days=1)
 """Business time that a statement waits for others among whom its net does not show; then it is settled all the same."""
+HELD: Final = "an operator: the chain has a batch which is not here, and it may be in that"
 OPEN: Final = (ConfidentialBatchState.COLLECTING, ConfidentialBatchState.SENDING)
 
 _log = structlog.get_logger(__name__)
@@ -112,9 +115,11 @@ class Candidate:
 class Confidential:
     """Moves confidential statements from CLOSED to PROPOSED; `confidential_finality` does the rest."""
 
-    def __init__(self, ports: Ports, access: ChainAccess) -> None:
+    def __init__(self, ports: Ports, access: ChainAccess, held: Callable[[], Collection[PairKey]] = frozenset) -> None:
+        """`held`: pairs that may be in batches which stand on the chain and not here (`adopting`)."""
         self._ports = ports
         self._access = access
+        self._held = held
 
     async def advance(self) -> int:
         """Seal, sign, batch and queue what can be; return how many steps were made. Raises `ChainUnavailable`."""
@@ -141,6 +146,9 @@ class Confidential:
             moving = await unit.table(CONFIDENTIAL_BATCH).count(collecting)
             return moving + sum([await is_confidential(unit, each) for each in closed])
 
+    def _is_held(self, record: StatementRecord | SealedStatementRecord) -> bool:
+        return (record.cpo_id, record.agreement_id) in self._held()
+
     # Sealing
 
     async def _seal_all(self, book: ConfidentialBookRecord) -> int:
@@ -150,10 +158,14 @@ class Confidential:
         return sum([await self._seal(book, each) for each in closed])
 
     async def _seal(self, book: ConfidentialBookRecord, record: StatementRecord) -> int:
-        """Seal a statement and sign it for those hosted here, once."""
+        """Seal a statement and sign it for those hosted here, once, when the one before it is final."""
         async with self._ports.units.begin() as unit:
             if not await is_confidential(unit, record) or await unit.table(SEALED_STATEMENT).get(*key_of(record)):
                 return 0
+            if self._is_held(record):
+                return await wait(unit, record, HELD)
+            if reason := await out_of_turn(unit, record):
+                return await wait(unit, record, reason)
             try:
                 await refuse_difference(unit, record)
             except StatementDiffers as difference:
@@ -209,6 +221,9 @@ class Confidential:
         candidates = await self._candidates(book)
         cover = {number: await self._cover_e4(book, number) for number in _numbers(candidates)}
         chosen = await self._chosen(candidates, cover)
+        while differing := await self._differing(chosen):
+            candidates = [each for each in candidates if key_of_sealed(each.sealed) not in differing]
+            chosen = await self._chosen(candidates, cover)
         if not chosen:
             return 0
         noise = iter(lambda: self._ports.randomness.token_bytes(HASH_BYTES), b"")
@@ -242,6 +257,11 @@ class Confidential:
             for number, net_e4 in party_nets(each.pair for each in chosen).items()
         ]
         async with self._ports.units.begin() as unit:
+            for each in chosen:
+                sealed = await unit.table(SEALED_STATEMENT).get_for_update(*key_of_sealed(each.sealed))
+                statement = await unit.table(STATEMENT).get_for_update(*key_of_sealed(each.sealed))
+                if (sealed, statement) != (each.sealed, each.statement):
+                    return 0  # while the chain was asked, another process batched it
             await unit.table(CONFIDENTIAL_BATCH).insert(batch)
             await unit.table(PARTY_NET).put_all(nets)
             for each in chosen:
@@ -271,13 +291,13 @@ class Confidential:
 
     async def _held_up(self, unit: UnitOfWork, sealed: SealedStatementRecord) -> str | None:
         """Return why a statement can't be batched now."""
+        if self._is_held(sealed):
+            return HELD
         both = ((sealed.cpo_id, sealed.by_cpo), (sealed.emsp_id, sealed.by_msp))
         if absent := [str(party) for party, signature in both if signature is None]:
             return f"the signature of {' and '.join(absent)} under the statement"
-        if sealed.sequence > 1:
-            previous = await unit.table(STATEMENT).get(*key_of_sealed(sealed)[:3], sealed.sequence - 1)
-            if previous is None or previous.state is not StatementState.FINAL:
-                return f"statement {sealed.sequence - 1} is not final"
+        if reason := await out_of_turn(unit, sealed):
+            return reason
         for party, _ in both:
             if reason := await self._busy(unit, party, sealed.currency):
                 return reason
@@ -317,6 +337,19 @@ class Confidential:
             await unit.commit()
         return left
 
+    async def _differing(self, chosen: Sequence[Candidate]) -> set[tuple[PartyId, str, int, int]]:
+        """Return those whose rows were changed since they were closed, and note it: they wait until somebody looks."""
+        found: set[tuple[PartyId, str, int, int]] = set()
+        async with self._ports.units.begin() as unit:
+            for each in chosen:
+                try:
+                    await refuse_difference(unit, each.statement)
+                except StatementDiffers as difference:
+                    await note_waiting(unit, each.statement, str(difference))
+                    found.add(key_of_sealed(each.sealed))
+            await unit.commit()
+        return found
+
     async def _cover_e4(self, book: ConfidentialBookRecord, number: int) -> int:
         """Return a party's collateral, in whole ten-thousandths."""
         chain = self._access.chain
@@ -334,6 +367,10 @@ class Confidential:
         """Bring an open batch as far as it goes now; return how many steps were made."""
         if batch.state is ConfidentialBatchState.SENDING:
             return await self._look_after(batch)
+        async with self._ports.units.begin() as unit:
+            is_held = any(self._is_held(each) for each in await sealed_in(unit, batch.batch_id))
+        if is_held:
+            return await self._wait(batch, HELD)
         steps = await self._sign(batch)
         async with self._ports.units.begin() as unit:
             nets = await nets_of(unit, batch.batch_id)
@@ -343,12 +380,17 @@ class Confidential:
         if self._ports.clock.now() >= batch.formed_at + SIGN_WITHIN:
             failed = {each.party_id: "it did not sign its net in time" for each in absent}
             return steps + await self._abandon(batch, failed, "not all signed in time")
-        async with self._ports.units.begin() as unit:
-            waiting = f"the signature of {', '.join(str(each.party_id) for each in absent)} under its net"
-            if batch.waiting != waiting:
-                await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=waiting))
-                await unit.commit()
-        return steps
+        waiting = f"the signature of {', '.join(str(each.party_id) for each in absent)} under its net"
+        return steps + await self._wait(batch, waiting)
+
+    async def _wait(self, batch: ConfidentialBatchRecord, reason: str) -> int:
+        """Say what a batch waits for; no step was made."""
+        if batch.waiting != reason:
+            async with self._ports.units.begin() as unit:
+                if await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id) == batch:
+                    await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=reason))
+                    await unit.commit()
+        return 0
 
     async def _sign(self, batch: ConfidentialBatchRecord) -> int:
         """Sign the nets of those that sign by themselves, as their own statements give them."""
@@ -356,20 +398,37 @@ class Confidential:
             nets = [each for each in await nets_of(unit, batch.batch_id) if each.signature is None]
             parties = await unit.table(PARTY).select({"party_id": tuple(each.party_id for each in nets)})
         hosted = {each.party_id for each in parties if each.signs is SigningPolicy.AUTOMATIC}
+        if hosted and (reason := await self._changed(batch, nets)):
+            return await self._abandon(batch, {}, reason)
         signed = 0
         for net in nets:
             if net.party_id not in hosted:
                 continue
-            async with self._ports.units.begin() as unit:
-                stated = await net_of_statements(unit, batch, net.party_id)
-            assert stated == net.net_e4, f"{net.party_id} nets {stated} by its statements and {net.net_e4} by its batch"
             signer = self._access.signer_of(net.party_id)
             signature = await signer.sign_digest(digest_of_net(batch, net))
             async with self._ports.units.begin() as unit:
+                if await unit.table(PARTY_NET).get_for_update(net.batch_id, net.party_id) != net:
+                    continue  # another process signed it, or left the batch
                 await unit.table(PARTY_NET).put(replace(net, signature=signature, signer=signer.address))
                 await unit.commit()
             signed += 1
         return signed
+
+    async def _changed(self, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]) -> str | None:
+        """Return why nobody may sign a batch: its rows are not those that it was made of."""
+        async with self._ports.units.begin() as unit:
+            for sealed in await sealed_in(unit, batch.batch_id):
+                statement = await unit.table(STATEMENT).get(*key_of_sealed(sealed))
+                assert statement is not None
+                try:
+                    await refuse_difference(unit, statement)
+                except StatementDiffers as difference:
+                    return str(difference)
+            for net in nets:
+                stated_e4 = await net_of_statements(unit, batch, net.party_id)
+                if stated_e4 != net.net_e4:
+                    return f"{net.party_id} nets {stated_e4} e4 by its statements and {net.net_e4} e4 by its batch"
+        return None
 
     async def _queue(
         self, book: ConfidentialBookRecord, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]
@@ -379,7 +438,8 @@ class Confidential:
         try:
             await self._access.chain.estimate_gas(self._access.proposer.address, book.book, calldata)
         except CallReverted as refusal:
-            return await self._refused(batch, nets, refusal.data)
+            if refusal.data[:4] != contracts.HIDDEN_BATCH_EXISTS.selector:  # else `sending` finds what settled it
+                return await self._refused(batch, nets, refusal.data)
         async with self._ports.units.begin() as unit:
             current = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id)
             if current is None or current.state is not ConfidentialBatchState.COLLECTING:

@@ -103,6 +103,17 @@ async def net_of_statements(unit: UnitOfWork, batch: ConfidentialBatchRecord, pa
     return net_e4
 
 
+async def out_of_turn(unit: UnitOfWork, record: StatementRecord | SealedStatementRecord) -> str | None:
+    """Return why a statement is not signed yet, if so: the chain can't hold a pair to the order of its statements."""
+    if record.sequence == 1:
+        return None
+    key = (record.cpo_id, record.agreement_id, record.version, record.sequence - 1)
+    previous = await unit.table(STATEMENT).get(*key)
+    if previous is not None and previous.state is StatementState.FINAL:
+        return None
+    return f"statement {record.sequence - 1} is not final"
+
+
 async def note_waiting(unit: UnitOfWork, record: StatementRecord, reason: str) -> None:
     """Say what a closed statement waits for."""
     current = await unit.table(STATEMENT).get_for_update(*key_of(record))

@@ -24,6 +24,7 @@ from services.settlement.confidential_batches import (
     digest_of_net,
     hashes_of,
     key_of_sealed,
+    out_of_turn,
     sealed_in,
     sealed_statement,
 )
@@ -144,7 +145,7 @@ class ConfidentialSigning:
         """Take a party's signature of a sealed statement.
 
         Raises:
-            UnknownStatement, NotSealed: there is nothing of the party's to sign.
+            UnknownStatement, NotSealed: there is nothing of the party's to sign, or not yet.
             StatementDiffers: its CDRs were changed since it was closed.
             SignatureNotOfParty: it is not by the party's registered key over this statement.
             AlreadyAccepted: the party signed it with another signature.
@@ -152,6 +153,8 @@ class ConfidentialSigning:
         """
         async with self._ports.units.begin() as unit:
             record, sealed, book = await self._sealed(unit, party_id, statement_hash)
+            if reason := await out_of_turn(unit, record):
+                raise NotSealed(f"statement {statement_hash.hex()} waits: {reason}")
             await refuse_difference(unit, record)
         side, number = ("by_cpo", sealed.cpo_number) if party_id == sealed.cpo_id else ("by_msp", sealed.msp_number)
         await self._refuse_other_key(book, party_id, number, digest_of(book_of(book), sealed.struct_hash), signature)

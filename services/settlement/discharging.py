@@ -137,12 +137,15 @@ class Discharging:
         if transaction.state is not TransactionState.QUEUED or transaction.waiting is None:
             return 0
         assert row.number is not None
-        topics = [contracts.OBLIGATION_DISCHARGED.topic, agreement.rjust(32, b"\0"), row.number.to_bytes(32, "big")]
-        head = (await self._access.chain.head()).number
-        logs = await self._access.chain.logs(found.book.address, topics, from_block=0, to_block=head)
-        if logs and int.from_bytes(logs[0].data[:32], "big", signed=True) == row.amount_e4:
+        asked = agreement_query(agreement)
+        log = None
+        if read_agreement(await self._access.chain.call(found.book.address, asked)).discharges > row.number:
+            number = row.number.to_bytes(32, "big")
+            topics = [contracts.OBLIGATION_DISCHARGED.topic, agreement.rjust(32, b"\0"), number]
+            log = await self._access.newest_log(found.book.address, topics)
+        if log is not None and int.from_bytes(log.data[:32], "big", signed=True) == row.amount_e4:
             return await self._put(row, final)
-        if logs:
+        if log is not None:
             anew = replace(row, state=DischargeState.OPEN, number=None, by_cpo=None, by_msp=None, waiting=PASSED_OVER)
             return await self._put(row, anew)
         return await self._put(row, replace(row, waiting=transaction.waiting))

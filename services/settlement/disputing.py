@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from emobility.domain.batch import contracts
+from emobility.domain.batch.calls import REGISTRY_QUERY, read_registry
 from emobility.domain.batch.disputes import (
     Case,
     CaseStage,
@@ -43,7 +45,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocmf.judged import is_signed, metered_energy
 from emobility.protocols.ocmf.showing import names_driver
-from services.settlement.acceptances import NotRegistered, statement_of_party
+from services.settlement.acceptances import NotRegistered, SignatureNotOfParty, statement_of_party
 from services.settlement.access import ChainAccess
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of
 from services.settlement.dispute_openings import OpenedStatement, opened_statement
@@ -91,7 +93,10 @@ class AlreadyContested(RuleBroken):
 
 
 class WordMissing(RuleBroken):
-    """The party's key is not here: its signature of the named digest, and its deadline, must come with the request."""
+    """The party's key is not here: its signature of the named digest, and its deadline, must come with the request.
+
+    A deadline that is over does not count.
+    """
 
 
 class UnknownDispute(RuleBroken):
@@ -138,11 +143,12 @@ class Disputing:
         self._access = access
 
     async def contest(self, party_id: PartyId, contest: Contest) -> DisputeRecord:
-        """Queue the call that contests a CDR; the same again changes nothing.
+        """Queue the call that contests a CDR. The same again changes nothing but a call of which no bytes exist yet.
 
         Raises:
             UnknownStatement: the party takes part in none of this hash.
             NotFinal, NotInStatement, NoResolver, NothingKept, AlreadyContested, WordMissing: see there.
+            SignatureNotOfParty: the word that came is not by the party's registered key.
             NothingWrong: the proof shows nothing wrong.
             NotOnChain: it can't be judged, or must not be shown, there.
             SubjectErased, SubjectRestricted: the driver was erased, and the meter's records with that.
@@ -180,6 +186,10 @@ class Disputing:
             if known is not None:
                 if (known.party_id, known.claimed_e4) != (row.party_id, row.claimed_e4):
                     raise AlreadyContested(f"CDR {contest.cdr_id} is contested by {known.party_id} as {known.kind}")
+                if known.state is DisputeState.SENDING and await self._renew(unit, known, contest.kind.value, calldata):
+                    known = replace(known, waiting=None)
+                    await unit.table(DISPUTE).put(known)
+                    await unit.commit()
                 return known
             await unit.table(DISPUTE).put(row)
             await unit.table(TRANSACTION).put(self._transaction(row, contest.kind.value, calldata))
@@ -192,6 +202,7 @@ class Disputing:
         Raises:
             UnknownDispute: nothing of this name waits for the party.
             WordMissing: its key is not here.
+            SignatureNotOfParty: the word that came is not by its registered key.
         """
         async with self._ports.units.begin() as unit:
             row = await unit.table(DISPUTE).get(case_id, DisputeKind.PRICE)
@@ -206,7 +217,7 @@ class Disputing:
         def digest(number: int, deadline: datetime) -> bytes:
             return defence_digest(resolver, case=case_id, party=number, deadline=deadline)
 
-        calldata = defend_call(case_id, await self._word(party_id, word, digest))
+        calldata = defend_call(case_id, await self._word(party_id, word, digest, resolver))
         await self._queue(row, "defence", calldata)
 
     async def of_party(self, party_id: PartyId) -> list[DisputeRecord]:
@@ -296,12 +307,23 @@ class Disputing:
         return 1
 
     async def _queue(self, row: DisputeRecord, what: str, calldata: bytes) -> int:
-        """Queue a call, once."""
+        """Queue a call, once; one that is known is renewed."""
         async with self._ports.units.begin() as unit:
             if await unit.table(TRANSACTION).get(_transaction_id(row, what)) is not None:
-                return 0
+                renewed = await self._renew(unit, row, what, calldata)
+                await unit.commit()
+                return renewed
             await unit.table(TRANSACTION).put(self._transaction(row, what, calldata))
             await unit.commit()
+        return 1
+
+    @staticmethod
+    async def _renew(unit: UnitOfWork, row: DisputeRecord, what: str, calldata: bytes) -> int:
+        """Replace a call of which no bytes exist, for a word in it may have expired; return how many were."""
+        queued = await unit.table(TRANSACTION).get_for_update(_transaction_id(row, what))
+        if queued is None or queued.state is not TransactionState.QUEUED or queued.calldata == calldata:
+            return 0
+        await unit.table(TRANSACTION).put(replace(queued, calldata=calldata, waiting=None))
         return 1
 
     # Proofs
@@ -397,16 +419,17 @@ class Disputing:
                 grounds.resolver, case=contested.case_id, party=number, claimed_e4=claimed_e4, deadline=deadline
             )
 
-        word = await self._word(party_id, contest.word, digest)
+        word = await self._word(party_id, contest.word, digest, grounds.resolver)
         return quarrel_call(contested, claimed_e4=claimed_e4, word=word)
 
-    async def _word(self, party_id: PartyId, given: GivenWord | None, digest: _Digest) -> Word:
-        """Return a party's word: signed here, or as it came."""
+    async def _word(self, party_id: PartyId, given: GivenWord | None, digest: _Digest, resolver: Resolver) -> Word:
+        """Return a party's word: signed here, or as it came if the resolver will take it."""
         async with self._ports.units.begin() as unit:
             party = await unit.table(PARTY).get(party_id)
         if party is None or party.number is None:
             raise NotRegistered(f"{party_id} is not in the registry")
         if given is not None:
+            await self._refuse_word(party_id, given, digest(party.number, given.deadline), party.number, resolver)
             return Word(party=party.number, deadline=given.deadline, signature=given.signature)
         deadline = (self._ports.clock.now() + WORD_COUNTS_FOR).replace(microsecond=0)
         what = digest(party.number, deadline)
@@ -414,6 +437,21 @@ class Disputing:
             raise WordMissing(f"sign {what.hex()} with the deadline {deadline.isoformat()}")
         signature = await self._access.signer_of(party_id).sign_digest(what)
         return Word(party=party.number, deadline=deadline, signature=signature)
+
+    async def _refuse_word(
+        self, party_id: PartyId, given: GivenWord, what: bytes, number: int, resolver: Resolver
+    ) -> None:
+        """Let a word pass that counts: a call with another one would be refused for ever."""
+        if given.deadline <= self._ports.clock.now():
+            raise WordMissing(f"the deadline {given.deadline.isoformat()} is over: sign one that is not")
+        async with self._ports.units.begin() as unit:
+            resolves = await unit.table(RESOLVER).select({"resolver": resolver.address})
+        assert resolves, f"resolver {resolver.address.hex()} resolves the cases of no book"
+        chain = self._access.chain
+        registry = read_registry(await chain.call(resolves[0].book, REGISTRY_QUERY))
+        (signer,) = contracts.SIGNER_OF.answer(await chain.call(registry, contracts.SIGNER_OF.call(number)))
+        if self._access.recovered_address(what, given.signature) != signer:
+            raise SignatureNotOfParty(f"the key registered for {party_id} signed something else, or did not sign")
 
     def _transaction(self, row: DisputeRecord, what: str, calldata: bytes) -> TransactionRecord:
         return TransactionRecord(

@@ -36,7 +36,7 @@ class SettlementMetrics:
         self._sent.labels(what).inc()
 
     def held(self, reason: str, *, is_held: bool) -> None:
-        """Nothing is signed for a reason of `spending.HOLDS`, or no longer."""
+        """Nothing is signed for a reason, a `spending.Hold` or `adopting.BEHIND`; or it is no longer."""
         self._held.labels(reason).set(int(is_held))
 
     def sends(self, *, is_sender: bool) -> None:

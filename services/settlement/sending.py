@@ -162,14 +162,14 @@ class Sending:
     async def _adopt(self, row: TransactionRecord) -> TransactionRecord | None:
         """Take over the transaction that did the same before, which we forgot."""
         topics, data = _trace(row)
-        logs = await self._chain.logs(row.receiver, topics, from_block=0, to_block=(await self._chain.head()).number)
-        if not logs:
+        log = await self._access.newest_log(row.receiver, topics)
+        if log is None:
             return None
-        if data is not None and logs[-1].data != data:
+        if data is not None and log.data != data:
             return await self._put(row, replace(row, waiting="another root is anchored")) if not row.waiting else None
         self._metrics.befell("adopted")
         _log.info("settlement_batch_adopted", transaction=row.transaction_id)
-        return await self._put(row, replace(row, state=TransactionState.SENT, hash=logs[-1].transaction_hash))
+        return await self._put(row, replace(row, state=TransactionState.SENT, hash=log.transaction_hash))
 
     # Sending
 

@@ -155,7 +155,7 @@ class Follower:
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
         self.batching = Batching(ports, access, reached)
-        self.confidential = Confidential(ports, access)
+        self.confidential = Confidential(ports, access, held=lambda: self._closing.held)
         self._finality = Finality(ports, access, metrics)
         self.lease = Lease(ports, lease_s=access.lease_s)
         self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
@@ -204,6 +204,7 @@ class Follower:
         beats = self.lease.commits
         is_sender = await self.lease.is_held()
         self._metrics.sends(is_sender=is_sender)
+        self._closing.stands_by = not is_sender
         if not is_sender:
             return False
         if self._rested is not None:

@@ -21,6 +21,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.eip1559 import read_raw_transaction
 from services.settlement.access import ChainAccess
 from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.dispute_records import RESOLVER
 from services.settlement.lease import Lease
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
@@ -44,7 +45,7 @@ ROLES: Final = {
     TransactionKind.SETTLE: contracts.PROPOSER_ROLE,
     TransactionKind.ANCHOR: contracts.ANCHOR_ROLE,
 }
-"""What the receiver must have granted to whoever sends; the rest anybody may."""
+"""What the receiver must have granted to whoever sends. The rest anybody may send; of ours whoever may propose."""
 ON_THEIR_WAY: Final = (TransactionState.SIGNED, TransactionState.SENT, TransactionState.MINED)
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +72,12 @@ class Signing:
     # Whose key
 
     async def signer_of(self, row: TransactionRecord) -> TransactionSigner | Waits:
-        """Return who signs a queued transaction: the newest key that may, once the others' transactions are final."""
+        """Return who signs a queued transaction: the newest key that may, once the others' transactions are final.
+
+        A gap is filled by the key whose nonce it is: its transactions wait for that, and do not become final before.
+        """
+        if row.kind is TransactionKind.FILL:
+            return await self._key_of(row.account) or Waits(reason="its key is not here any more")
         signers = await self.access.signers()
         chosen = signers[0]
         for signer in reversed(signers[1:]):
@@ -87,17 +93,24 @@ class Signing:
         return chosen
 
     async def _may(self, signer: TransactionSigner, row: TransactionRecord) -> bool:
-        role = ROLES.get(row.kind)
-        if role is None:
-            return True
-        known = (row.receiver, role, signer.address)
+        granted_by = await self._book_resolved_by(row.receiver) if row.kind is TransactionKind.DISPUTE else row.receiver
+        role = ROLES.get(row.kind, contracts.PROPOSER_ROLE)
+        if granted_by is None:
+            return False
+        known = (granted_by, role, signer.address)
         if known not in self._granted:
             asked = contracts.HAS_ROLE.call(role, signer.address)
-            (may,) = contracts.HAS_ROLE.answer(await self.access.chain.call(row.receiver, asked))
+            (may,) = contracts.HAS_ROLE.answer(await self.access.chain.call(granted_by, asked))
             if not may:
                 return False
             self._granted.add(known)
         return True
+
+    async def _book_resolved_by(self, resolver: bytes) -> bytes | None:
+        """Return the book whose cases a contract resolves."""
+        async with self.ports.units.begin() as unit:
+            found = await unit.table(RESOLVER).select({"resolver": resolver})
+        return found[0].book if found else None
 
     async def _key_of(self, account: bytes) -> TransactionSigner | None:
         return next((each for each in await self.access.signers() if each.address == account), None)

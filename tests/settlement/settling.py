@@ -112,7 +112,7 @@ class Settling:
             openings = Openings(ports, access, books, self.market.deployer)
         return Follower(ports, access, SettlementMetrics(Metrics()), reached, openings, closing=closing)
 
-    def service(self) -> Settlement:
+    def service(self, *, lease_s: float = 0) -> Settlement:
         """Return the settlement as it is deployed, over the same rows and chain; nothing of it runs."""
         settings = Settings(
             environment="development",
@@ -120,7 +120,7 @@ class Settling:
             internal_token=SecretStr("i" * 40),
             master_key=SecretStr(MASTER_KEY.hex()),
         )
-        return build(settings, self.world.ports, self.access)
+        return build(settings, self.world.ports, replace(self.access, lease_s=lease_s))
 
     async def sign(self, *agreements: RoamingAgreement, outside: PartyId | None = None) -> None:
         """Sign agreements and open them; `outside` keeps its own key."""

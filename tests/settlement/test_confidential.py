@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 import pytest
 
 from emobility.adapters.chain_signing import LocalChainSigner
+from emobility.domain.batch import contracts
 from emobility.domain.batch.confidential import (
     Amounts,
     ConfidentialBook,
@@ -20,18 +22,20 @@ from emobility.domain.batch.confidential import (
     posted_hash,
     statement_digest,
 )
+from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import StatementFinal
 from services.settlement.acceptances import SignatureNotOfParty
 from services.settlement.confidential import COMPANY_FOR, REST, SIGN_WITHIN, Confidential
-from services.settlement.confidential_records import (
-    ConfidentialBatchState,
-)
-from services.settlement.confidential_signing import ConfidentialSigning
+from services.settlement.confidential_records import PARTY_NET, SEALED_STATEMENT, ConfidentialBatchState
+from services.settlement.confidential_signing import ConfidentialSigning, NotSealed
 from services.settlement.opening import PLAY_MONEY_E4
-from services.settlement.records import StatementState
+from services.settlement.records import LEAF, STATEMENT, StatementState
 from tests.settlement.hidden import CPO_2, MSP_2, NETS, OWN_KEY, PAIRS, Hidden
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP
+
+STEPS_BETWEEN: Final = 1 if "WATTROAM_SOAK" in os.environ else 7
+"""Units between two at which a process dies."""
 
 
 class RacingChain:
@@ -47,6 +51,24 @@ class RacingChain:
     async def estimate_gas(self, account: bytes, to: bytes | None, calldata: bytes) -> int:
         await self._hidden.leave(MSP, 35_000)
         return await self._chain.estimate_gas(account, to, calldata)
+
+
+class SlowChain:
+    """A chain that takes so long to tell a nonce that something happens meanwhile."""
+
+    def __init__(self, hidden: Hidden, *, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._meanwhile = meanwhile
+        self._chain = hidden.here.chain.chain
+        self._has_answered = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chain, name)
+
+    async def call(self, to: bytes, calldata: bytes, *, at_block: int | None = None) -> bytes:
+        if calldata.startswith(contracts.NONCE_OF.selector) and not self._has_answered:
+            self._has_answered = True
+            await self._meanwhile()
+        return await self._chain.call(to, calldata, at_block=at_block)
 
 
 @pytest.fixture
@@ -132,6 +154,20 @@ async def test_cover_that_goes_after_the_signatures_has_the_batch_made_again_wit
     assert await hidden.waiting() == {(CPO, MSP): "cover: the payer's is short"}
 
 
+async def test_a_process_that_another_overtook_batches_nothing_twice(hidden: Hidden) -> None:
+    await hidden.open()
+    await hidden.charge()
+    slow = SlowChain(hidden, meanwhile=hidden.follow)
+    overtaken = Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=slow))
+
+    await overtaken.advance()
+    await hidden.follow()
+
+    assert await hidden.states() == {StatementState.FINAL}
+    assert len(await hidden.batches()) == 1
+    assert await hidden.balances() == NETS
+
+
 class Outsider:
     """An MSP that keeps its own key."""
 
@@ -139,6 +175,15 @@ class Outsider:
         self.hidden = hidden
         self.key = key
         self.signing = ConfidentialSigning(hidden.here.world.ports, hidden.here.access)
+
+    @classmethod
+    async def of(cls, hidden: Hidden) -> Outsider:
+        """Open the pairs, one of the MSPs with its own key, and charge."""
+        await hidden.open(outside=MSP_2)
+        into, number = await hidden.euro(), await hidden.number(MSP_2)
+        await hidden.here.market.deployer.deposit(into, {number: PLAY_MONEY_E4})
+        await hidden.charge()
+        return cls(hidden)
 
     async def sign_statements(self) -> None:
         """Sign what it is shown, after computing it from its own numbers."""
@@ -183,11 +228,7 @@ class Outsider:
 
 @pytest.fixture
 async def outsider(hidden: Hidden) -> Outsider:
-    await hidden.open(outside=MSP_2)
-    into, number = await hidden.euro(), await hidden.number(MSP_2)
-    await hidden.here.market.deployer.deposit(into, {number: PLAY_MONEY_E4})
-    await hidden.charge()
-    return Outsider(hidden)
+    return await Outsider.of(hidden)
 
 
 async def test_a_party_with_its_own_key_signs_what_it_computed_itself(hidden: Hidden, outsider: Outsider) -> None:
@@ -229,6 +270,47 @@ async def test_one_that_falls_silent_holds_up_the_others_for_an_hour(hidden: Hid
     assert await hidden.states() == {StatementState.FINAL}
 
 
+async def sealed_sequences(hidden: Hidden) -> set[int]:
+    async with hidden.here.world.ports.units.begin() as unit:
+        return {each.sequence for each in await unit.table(SEALED_STATEMENT).select()}
+
+
+async def test_nobody_signs_a_statement_before_the_one_before_it_is_final(hidden: Hidden, outsider: Outsider) -> None:
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    await hidden.charge("next")
+    await hidden.follow()
+    assert await sealed_sequences(hidden) == {1}
+
+    await outsider.sign_net()
+    await hidden.follow()
+    assert await sealed_sequences(hidden) == {1, 2}
+    await outsider.sign_statements()
+    await hidden.follow()
+    await outsider.sign_net()
+    await hidden.follow()
+
+    assert await hidden.states() == {StatementState.FINAL}
+
+
+async def test_a_signature_out_of_turn_is_refused(hidden: Hidden, outsider: Outsider) -> None:
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    await outsider.sign_net()
+    await hidden.follow()
+    await hidden.charge("next")
+    await hidden.follow()
+    async with hidden.here.world.ports.units.begin() as unit:  # the chain lost the blocks that held the first
+        for each in await unit.table(STATEMENT).select({"sequence": 1}):
+            await unit.table(STATEMENT).put(replace(each, state=StatementState.PROPOSED))
+        await unit.commit()
+
+    with pytest.raises(NotSealed, match="statement 1 is not final"):
+        await outsider.sign_statements()
+
+
 async def test_a_signature_by_another_key_is_refused(hidden: Hidden, outsider: Outsider) -> None:
     await hidden.follow()
 
@@ -256,35 +338,89 @@ async def test_a_hosted_party_whose_registered_key_is_another_rests(hidden: Hidd
     assert set(await hidden.waiting()) == {(CPO, MSP_2), (CPO_2, MSP_2)}
 
 
+async def change(hidden: Hidden, pair: tuple[PartyId, PartyId]) -> None:
+    """Change what a CDR of a pair's costs, behind our back."""
+    async with hidden.here.world.ports.units.begin() as unit:
+        for each in await unit.table(LEAF).select({"cpo_id": pair[0], "emsp_id": pair[1]}):
+            await unit.table(LEAF).put(replace(each, due_e4=each.due_e4 + 1))
+        await unit.commit()
+
+
+async def test_a_statement_whose_rows_were_changed_is_signed_by_nobody_and_holds_up_no_other(hidden: Hidden) -> None:
+    await hidden.open()
+    await hidden.charge()
+    slow = SlowChain(hidden, meanwhile=lambda: change(hidden, (CPO, MSP)))
+    await Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=slow)).advance()
+
+    await hidden.later(COMPANY_FOR)
+
+    ((pair, reason),) = (await hidden.waiting()).items()
+    assert pair == (CPO, MSP)
+    assert "not those that it binds" in str(reason)
+    batches = await hidden.batches()
+    assert [each.state for each in batches] == [ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL]
+
+
+async def test_a_net_that_is_not_its_statements_is_signed_by_nobody(hidden: Hidden, outsider: Outsider) -> None:
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    async with hidden.here.world.ports.units.begin() as unit:
+        for each in await unit.table(PARTY_NET).select({"party_id": CPO}):
+            await unit.table(PARTY_NET).put(replace(each, net_e4=each.net_e4 + 1, signature=None))
+        await unit.commit()
+
+    await hidden.later(timedelta(seconds=1))
+    await outsider.sign_net()
+    await hidden.follow()
+
+    batches = await hidden.batches()
+    assert [each.state for each in batches] == [ConfidentialBatchState.ABANDONED, ConfidentialBatchState.FINAL]
+    assert await hidden.balances() == NETS
+
+
 class Crashed(BaseException):
     """The process died here."""
+
+
+async def dies_at(hidden: Hidden, died_at: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Follow, and die where the so-manieth unit begins; tell whether there were so many."""
+    units, begun = hidden.here.world.ports.units, 0
+    begin = units.begin
+
+    def begin_or_die() -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == died_at:
+            raise Crashed
+        return begin()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(units, "begin", begin_or_die)
+        try:
+            await hidden.follow()
+        except Crashed:
+            return True
+    return False
 
 
 async def test_a_process_that_dies_between_any_two_steps_settles_each_statement_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for died_at in (1, 4, 9, 15, 21, 28):
+    crashes = 0
+    for died_at in count(1, STEPS_BETWEEN):
         async with open_settling() as here:
             hidden = Hidden(here)
             await hidden.open()
             await hidden.charge()
-            units, begun = here.world.ports.units, 0
-            begin = units.begin
-
-            def begin_or_die() -> Any:
-                nonlocal begun
-                begun += 1
-                if begun == died_at:  # noqa: B023 - of this round
-                    raise Crashed
-                return begin()  # noqa: B023
-
-            monkeypatch.setattr(units, "begin", begin_or_die)
-            with contextlib.suppress(Crashed):
-                await hidden.follow()
-            monkeypatch.setattr(units, "begin", begin)
-
+            has_died = await dies_at(hidden, died_at, monkeypatch)
             await hidden.later(timedelta(seconds=1))
 
             assert await hidden.states() == {StatementState.FINAL}, died_at
             assert await hidden.balances() == NETS, died_at
             assert len(await here.world.told(StatementFinal)) == len(PAIRS), died_at
+        if not has_died:
+            break
+        crashes += 1
+
+    assert crashes > 0

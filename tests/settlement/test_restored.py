@@ -13,7 +13,8 @@ from emobility.adapters.memory.units import MemoryState
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import StatementFinal
 from services.settlement.adopting import LOOK_EVERY_S
-from services.settlement.closing import ChainNotSeen
+from services.settlement.closing import ChainNotSeen, StandsBy
+from services.settlement.lease import LEASE_S, Lease
 from services.settlement.records import OPENING, TRANSACTION, StatementState, TransactionState
 from services.settlement.service import Follower
 from tests.settlement.settling import Settling, open_settling
@@ -95,6 +96,23 @@ async def test_batches_that_were_proposed_after_the_copy_are_made_again_of_the_c
     await assert_each_is_settled_once(here, *range(6))
 
 
+async def test_an_agreement_of_another_currency_s_book_is_not_taken_for_that_of_this_one(here: Settling) -> None:
+    await settle(here, 0)
+    async with here.world.ports.units.begin() as unit:  # each book counts from 0
+        for each in await unit.table(OPENING).select():
+            await unit.table(OPENING).put(replace(each, agreement_id=f"francs-{each.agreement_id}", currency="CHF"))
+        await unit.commit()
+    restore = backed_up(here)
+    await settle(here, 1, 2)
+
+    restore()
+    await take(here, 1, 2)
+    await restarted(here)
+
+    assert {each.state for each in await here.world.statements()} == {StatementState.FINAL}
+    assert len(await here.world.statements()) == 3
+
+
 async def test_a_batch_that_was_on_its_way_is_followed_from_where_it_is(here: Settling) -> None:
     restore = backed_up(here)
     await take(here, 0)
@@ -151,6 +169,39 @@ async def test_a_cdr_that_came_late_stays_out_of_the_statement_that_never_had_it
 
     assert [each.count for each in await here.world.statements()] == [1, 1]
     await assert_each_is_settled_once(here, 0, 2)
+
+
+async def test_late_ones_are_left_out_though_there_are_many_ways(here: Settling) -> None:
+    """17 wait, of which 12 make the statement: 6,188 choices."""
+    numbers = range(0, 24, 2)
+    restore = backed_up(here)
+    await settle(here, *numbers)
+
+    restore()
+    await take(here, *numbers, *range(24, 34, 2))
+    await restarted(here)
+
+    (adopted,) = await here.world.statements()
+    assert (adopted.state, adopted.count) == (StatementState.FINAL, 12)
+
+
+async def test_no_more_is_hashed_than_may_be(here: Settling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of CDRs that cost the same the sums tell nothing: only hashing shows which is the late one."""
+    same = [accepted(a_cdr(f"s{number}", 1_000)) for number in range(4)]
+    restore = backed_up(here)
+    await here.world.take(*same[1:])
+    await settle(here)
+    monkeypatch.setattr("services.settlement.closing.HASHED_MAX", 9)
+
+    restore()
+    await here.world.take(*same)
+    await restarted(here)
+    given_up = await here.world.statements()
+    monkeypatch.setattr("services.settlement.closing.HASHED_MAX", 12)
+    await restarted(here)
+
+    assert given_up == []
+    assert [each.state for each in await here.world.statements()] == [StatementState.FINAL]
 
 
 async def test_a_credit_in_what_is_adopted_keeps_its_place(here: Settling) -> None:
@@ -210,6 +261,20 @@ async def test_nothing_is_closed_before_the_chain_was_seen(here: Settling, monke
     assert service.follower is not None
     await service.follower.step()
     assert await service.closing.close_now() == 1
+
+
+async def test_a_process_that_stands_by_says_that_another_one_sends(
+    here: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.settlement.closing.SEEN_WITHIN_S", 0.01)
+    sender = Lease(here.world.ports)
+    await sender.is_held()
+    service = here.service(lease_s=LEASE_S)
+    assert service.follower is not None
+    await service.follower.step()
+
+    with pytest.raises(StandsBy):
+        await service.closing.close_now()
 
 
 async def test_rows_of_the_proposal_are_kept_as_the_call_was(here: Settling) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -17,6 +17,7 @@ from emobility.domain.batch.hashing import keccak256
 from emobility.events.settlement import StatementFinal
 from emobility.ports.chain_signer import TransactionSigner
 from emobility.protocols.eip1559 import read_raw_transaction
+from services.settlement.dispute_records import RESOLVER, ResolverRecord
 from services.settlement.lease import LEASE, Fenced, Lease
 from services.settlement.records import (
     ACCOUNT,
@@ -28,6 +29,7 @@ from services.settlement.records import (
     TransactionState,
     VariantRecord,
 )
+from services.settlement.signing import Waits
 from services.settlement.spending import GWEI, Caps
 from tests.chains import MNEMONIC
 from tests.settlement.settling import Settling, open_settling
@@ -228,6 +230,27 @@ async def test_a_gap_before_what_waits_is_filled(here: Settling) -> None:
     await assert_settled_once(here)
 
 
+async def test_a_gap_of_the_old_key_is_filled_by_the_old_key(here: Settling) -> None:
+    """Its transactions behind the gap are not final before, and the new key waits for them."""
+    new = mnemonic_signer(MNEMONIC, 5)
+    here.successors = alone(new)
+    fake = here.fake.fake
+    fake.is_held = True
+    nonce = await fake.nonce(here.proposer.address, with_waiting=True)
+    await here.use_nonce(nonce)
+    await close(here)
+    await here.follow_steps(2)
+    fake.drop_waiting()
+    fake.is_held = False
+
+    await here.follow()
+
+    rows = {each.kind: each for each in await here.transactions()}
+    assert rows[TransactionKind.FILL].account == here.proposer.address
+    assert {each.state for each in rows.values()} == {TransactionState.FINAL}
+    await assert_settled_once(here)
+
+
 async def test_a_gap_that_something_else_closes_is_not_filled(here: Settling) -> None:
     fake = here.fake.fake
     fake.is_held = True
@@ -348,14 +371,52 @@ async def test_what_a_sleeper_signed_before_is_all_that_it_can_send(here: Settli
 # A key takes over
 
 
+def alone(new: TransactionSigner) -> Callable[[], Awaitable[Sequence[TransactionSigner]]]:
+    """Return what tells that this one takes over."""
+
+    async def successors() -> Sequence[TransactionSigner]:
+        return [new]
+
+    return successors
+
+
+async def test_a_new_key_does_nothing_at_all_before_the_book_knows_it(here: Settling) -> None:
+    new = mnemonic_signer(MNEMONIC, 5)
+    here.successors = alone(new)
+    await close(here)
+    await here.follow()
+    (proposal,) = await here.transactions()
+    book, resolver = here.market.contracts.book, b"\x05" * 20
+    of_resolver = ResolverRecord(
+        chain_id=proposal.chain_id, book=book, currency="EUR", is_confidential=False, resolver=resolver
+    )
+    async with here.world.ports.units.begin() as unit:
+        await unit.table(RESOLVER).put(of_resolver)
+        await unit.commit()
+    signing = here.follower()._sending._signing
+
+    async def senders() -> list[bytes]:
+        rows = [
+            replace(proposal, kind=kind, receiver=resolver if kind is TransactionKind.DISPUTE else book)
+            for kind in TransactionKind
+            if kind not in {TransactionKind.ANCHOR, TransactionKind.FILL}
+        ]
+        found = [await signing.signer_of(each) for each in rows]
+        return [each.address for each in found if not isinstance(each, Waits)]
+
+    before = await senders()
+    granted = contracts.GRANT_ROLE.call(contracts.PROPOSER_ROLE, new.address)
+    await here.chain.final(await here.chain.sent(book, granted))
+
+    assert before == [here.proposer.address] * 6
+    assert await senders() == [new.address] * 6
+
+
 async def test_a_new_key_takes_over_when_it_may_and_the_old_one_s_transactions_are_final(here: Settling) -> None:
     """The old key signs until the book knows the new one; then what is queued waits for what the old one sent."""
     old, new = here.proposer.address, mnemonic_signer(MNEMONIC, 5)
 
-    async def successors() -> list[TransactionSigner]:
-        return [new]
-
-    here.successors = successors
+    here.successors = alone(new)
     await close(here)
     await here.follow()
     await here.chain.final(
