@@ -13,9 +13,12 @@ from fastapi.responses import Response
 from emobility.domain.batch.disputes import DisputeKind
 from emobility.domain.batch.meter import meter_commitment
 from emobility.domain.identifiers import PartyId
+from emobility.ports.ports import Ports
 from emobility.runtime.access import Access
+from services.settlement.access import ChainAccess
+from services.settlement.answering import Answering
 from services.settlement.api import NoChain, NotUnderstood, answer, hash_of, hex_bytes, party_of, read_body
-from services.settlement.dispute_records import DisputeRecord
+from services.settlement.dispute_records import AnswerPolicy, DisputePolicy, DisputeRecord
 from services.settlement.disputing import Contest, Disputing, GivenWord
 
 
@@ -46,12 +49,19 @@ class DisputeRequest(WordRequest, frozen=True, kw_only=True):
     claimed_e4: int | None = None
 
 
+class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """PUT /{party}/dispute-policy: whether we show leaves, and defend amounts, without asking."""
+
+    reveals: AnswerPolicy = AnswerPolicy.AUTOMATIC
+    defends: AnswerPolicy = AnswerPolicy.MANUAL
+
+
 class DisputeAPI:
     """Routes for all parties that settle here."""
 
-    def __init__(self, access: Access, disputing: Disputing | None) -> None:
+    def __init__(self, access: Access, ports: Ports, chain: ChainAccess | None) -> None:
         self._access = access
-        self._disputing = disputing
+        self._parts = None if chain is None else (Disputing(ports, chain), Answering(ports, chain))
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -59,23 +69,26 @@ class DisputeAPI:
             ("POST", "/{party}/disputes", self.contest),
             ("GET", "/{party}/disputes", self.list_disputes),
             ("POST", "/{party}/disputes/{case}/defence", self.defend),
+            ("POST", "/{party}/disputes/{case}/leaf", self.show_leaf),
+            ("GET", "/{party}/dispute-policy", self.show_policy),
+            ("PUT", "/{party}/dispute-policy", self.choose_policy),
             ("GET", "/{party}/meter-records/{cpo_id}/{cdr_id:path}", self.show_meter),
         ):
             app.add_api_route(path, self._guarded(handler), methods=[method])
 
     def _guarded(
-        self, handler: Callable[[Disputing, Request, PartyId], Awaitable[Response]]
+        self, handler: Callable[[Disputing, Answering, Request, PartyId], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def guarded(request: Request) -> Response:
             party_id = party_of(request.path_params["party"])
             await self._access.party(request, party_id)
-            if self._disputing is None:
+            if self._parts is None:
                 raise NoChain
-            return await handler(self._disputing, request, party_id)
+            return await handler(*self._parts, request, party_id)
 
         return guarded
 
-    async def contest(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+    async def contest(self, disputing: Disputing, _: Answering, request: Request, party_id: PartyId) -> Response:
         """Contest a CDR."""
         asked = await read_body(request, DisputeRequest)
         if (asked.kind is DisputeKind.PRICE) != (asked.claimed_e4 is not None):
@@ -89,17 +102,32 @@ class DisputeAPI:
         )
         return answer(shown_dispute(await disputing.contest(party_id, contest)), status=202)
 
-    async def list_disputes(self, disputing: Disputing, _: Request, party_id: PartyId) -> Response:
+    async def list_disputes(self, disputing: Disputing, _: Answering, __: Request, party_id: PartyId) -> Response:
         """List the disputes of a party's pairs, the newest first."""
         return answer([shown_dispute(row) for row in await disputing.of_party(party_id)])
 
-    async def defend(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+    async def defend(self, disputing: Disputing, _: Answering, request: Request, party_id: PartyId) -> Response:
         """Stand by an amount that the other party contests."""
         asked = await read_body(request, WordRequest)
         await disputing.defend(party_id, hash_of(request, "case"), asked.word)
         return Response(status_code=202)
 
-    async def show_meter(self, disputing: Disputing, request: Request, party_id: PartyId) -> Response:
+    async def show_leaf(self, _: Disputing, answering: Answering, request: Request, party_id: PartyId) -> Response:
+        """Show the leaf that the other party demands."""
+        await answering.show(party_id, hash_of(request, "case"))
+        return Response(status_code=202)
+
+    async def show_policy(self, _: Disputing, answering: Answering, __: Request, party_id: PartyId) -> Response:
+        """Say what is answered for a party without asking it."""
+        return answer(_shown_policy(await answering.policy(party_id)))
+
+    async def choose_policy(self, _: Disputing, answering: Answering, request: Request, party_id: PartyId) -> Response:
+        """Choose that."""
+        asked = await read_body(request, PolicyRequest)
+        policy = DisputePolicy(party_id=party_id, reveals=asked.reveals, defends=asked.defends)
+        return answer(_shown_policy(await answering.choose(policy)))
+
+    async def show_meter(self, disputing: Disputing, _: Answering, request: Request, party_id: PartyId) -> Response:
         """Show what opens a CDR's `meter`, so that a party can check the commitment before it signs a statement."""
         cpo_id = party_of(request.path_params["cpo_id"])
         opened = await disputing.meter_opening(party_id, cpo_id, request.path_params["cdr_id"])
@@ -108,21 +136,27 @@ class DisputeAPI:
         return answer(shown | {"texts": list(opened.texts)})
 
 
+def _shown_policy(policy: DisputePolicy) -> dict[str, str]:
+    return {"reveals": policy.reveals.value, "defends": policy.defends.value}
+
+
 def shown_dispute(row: DisputeRecord) -> dict[str, Any]:
     """Return a dispute as its parties see it; amounts in ten-thousandths."""
     return {
         "case": row.case_id.hex(),
         "kind": row.kind.value,
-        "raised_by": row.party_id.code,
+        "raised_by": None if row.party_id is None else row.party_id.code,
         "cpo": row.cpo_id.code,
         "emsp": row.emsp_id.code,
         "cdr": row.cdr_id,
-        "statement": row.statement_hash.hex(),
+        "statement": None if row.statement_hash is None else row.statement_hash.hex(),
         "currency": row.currency,
         "claimed_e4": row.claimed_e4,
         "state": row.state.value,
         "says": row.says,
         "deadline": row.deadline,
+        "turn_of": None if row.turn_of is None else row.turn_of.code,
+        "bond_e4": row.bond_e4,
         "corrected_e4": row.corrected_e4,
         "waits_for": row.waiting,
         "resolver": row.resolver.hex(),

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from emobility.domain.batch import contracts
-from emobility.domain.batch.abi import encode
+from emobility.domain.batch.abi import decode, encode
 from emobility.domain.batch.confidential import Salts, SealedStatement
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, meter_commitment
-from emobility.domain.batch.statement import PairStatement
+from emobility.domain.batch.statement import BookedStatement, MalformedStatement, PairStatement
 from emobility.domain.batch.trees import Proof, StatementTrees
 from emobility.domain.batch.typed_data import Verifier, digest_of
 from emobility.domain.errors import RuleBroken
@@ -34,6 +34,8 @@ RULING_WINDOW: Final = timedelta(days=60)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPENED_STATEMENT: Final = f"({contracts.STATEMENT},{contracts.ROOTS},{contracts.PLACE})"
 """`SettlementDisputes.OpenedStatement`."""
+Place: TypeAlias = tuple[bytes, int, int, Sequence[bytes]]
+"""Where a statement stands (`contracts.PLACE`)."""
 _OPENED_CONFIDENTIAL: Final = (
     f"({contracts.SEALED_STATEMENT},{contracts.OPENED},{contracts.HIDDEN_PLACE},bytes32,bytes32,uint64,uint64)"
 )
@@ -169,8 +171,8 @@ class MeteredEnergy:
 class Case:
     """Where a case stands; amounts in ten-thousandths, below zero the CPO owes them.
 
-    `claimant` and `defendant`: numbers of the parties; `deadline`: when the turn of the other side or the arbiter ends;
-    `struck_for`: under STRUCK alone.
+    `claimant` and `defendant`: numbers of the parties, 0 where a proof alone struck it; `deadline`: when the turn
+    of the other side or the arbiter ends; `struck_for`: under STRUCK; `pair`: the agreement in an open book.
     """
 
     stage: CaseStage
@@ -178,6 +180,8 @@ class Case:
     deadline: datetime
     claimant: int
     defendant: int
+    is_by_msp: bool
+    pair: int
     net_e4: int
     claimed_e4: int
     corrected_e4: int
@@ -217,6 +221,25 @@ def open_opening(statement: PairStatement, *, batch_id: bytes, proof: Proof) -> 
         (batch_id, proof.index, proof.count, proof.siblings),
     )
     return encode(f"({_OPENED_STATEMENT})", (opened,))
+
+
+def read_open_opening(opening: bytes) -> tuple[PairStatement, Place]:
+    """Return the statement that an opening of an open book names, and its place. Raises `MalformedInput`."""
+    (((figures, roots), (evidence_root, sum_root), place),) = decode(f"({_OPENED_STATEMENT})", opening)
+    booked = BookedStatement.of_words(figures, roots)
+    statement = PairStatement(
+        agreement=booked.agreement,
+        evidence_root=evidence_root,
+        sum_root=sum_root,
+        due_e4=booked.due_e4,
+        credit_e4=booked.credit_e4,
+        count=booked.count,
+        sequence=booked.sequence,
+        period_end=booked.period_end,
+    )
+    if statement.roots != roots:
+        raise MalformedStatement("an opening has other roots than its statement")
+    return statement, place
 
 
 def confidential_opening(
@@ -410,24 +433,61 @@ def case_query(case: bytes) -> bytes:
 
 def read_case(returned: bytes) -> Case:
     """Read the answer. Raises `MalformedCall`."""
-    ((stage, reason, deadline_s, claimant, defendant, _, _, net_e4, claimed_e4, corrected_e4),) = (
-        contracts.CASE_OF.answer(returned)
-    )
+    (words,) = contracts.CASE_OF.answer(returned)
+    stage, reason, deadline_s, claimant, defendant, is_by_msp, pair, net_e4, claimed_e4, corrected_e4 = words
     return Case(
         stage=CaseStage(stage),
         struck_for=StruckFor(reason),
         deadline=_EPOCH + timedelta(seconds=deadline_s),
         claimant=claimant,
         defendant=defendant,
+        is_by_msp=bool(is_by_msp),
+        pair=pair,
         net_e4=net_e4,
         claimed_e4=claimed_e4,
         corrected_e4=corrected_e4,
     )
 
 
-def taken_out_e4(case: Case, leaf: Leaf) -> int:
-    """Return what verdicts on a leaf added to what the MSP owes, in ten-thousandths."""
-    return -leaf.net_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseTold:
+    """What an event of a resolver tells. `added_e4`: under LeafStruck, what that adds to what the MSP owes."""
+
+    case_id: bytes
+    kind: DisputeKind
+    added_e4: int | None = None
+
+
+_TOLD: Final = {
+    contracts.LEAF_DEMANDED.topic: DisputeKind.WITHHELD,
+    contracts.LEAF_REVEALED.topic: DisputeKind.WITHHELD,
+    contracts.AMOUNT_QUARRELLED.topic: DisputeKind.PRICE,
+    contracts.AMOUNT_DEFENDED.topic: DisputeKind.PRICE,
+    contracts.AMOUNT_RULED.topic: DisputeKind.PRICE,
+}
+_STRUCK: Final = {
+    StruckFor.DUPLICATE: DisputeKind.DUPLICATE,
+    StruckFor.SIGNATURE: DisputeKind.METER_SIGNATURE,
+    StruckFor.ENERGY: DisputeKind.METER_ENERGY,
+    StruckFor.CREDIT: DisputeKind.CREDIT_OF_STRUCK,
+    StruckFor.WITHHELD: DisputeKind.WITHHELD,
+}
+
+
+def read_told(topics: Sequence[bytes], data: bytes) -> CaseTold | None:
+    """Read an event of a resolver; None: it is about no case. Raises `MalformedCall`."""
+    if topics and topics[0] == contracts.LEAF_STRUCK.topic:
+        case, reason, added_e4 = contracts.LEAF_STRUCK.told(topics, data)
+        return CaseTold(case_id=case, kind=_STRUCK[StruckFor(reason)], added_e4=added_e4)
+    if len(topics) < 2 or topics[0] not in _TOLD:
+        return None
+    return CaseTold(case_id=topics[1], kind=_TOLD[topics[0]])
+
+
+def taken_out_e4(case: Case, leaf: Leaf | None) -> int:
+    """Return what verdicts on a leaf added to what the MSP owes, in ten-thousandths; None: the leaf is not known."""
+    net_e4 = case.net_e4 if leaf is None else leaf.net_e4
+    return -net_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4
 
 
 def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = None, currency: str) -> str:

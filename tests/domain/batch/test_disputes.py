@@ -170,6 +170,8 @@ def test_what_verdicts_took_out_is_the_whole_or_what_was_ruled() -> None:
         deadline=T0,
         claimant=2,
         defendant=1,
+        is_by_msp=True,
+        pair=7,
         net_e4=120_000,
         claimed_e4=1,
         corrected_e4=-7,
