@@ -33,6 +33,7 @@ from services.settlement.dispute_openings import opened_statement
 from services.settlement.dispute_records import DISPUTE, DisputeRecord
 from services.settlement.records import PARTY, SigningPolicy, StatementRecord, TransactionKind, TransactionRecord
 from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
+from tests.chains import FakeWorld
 from tests.settlement.market import MASTER_KEY
 from tests.settlement.settling import Settling
 from tests.settlement.world import CPO, MSP, a_cdr, accepted, terms
@@ -95,7 +96,7 @@ class Accuser:
         """Demand a leaf; return the case."""
         its = await self.contested(cdr_id)
         number, until = self.here.numbers[by], self._until()
-        word = await self._word(by, demand_digest(self._named(), case=its.case_id, party=number, deadline=until), until)
+        word = await self.word(by, demand_digest(self._named(), case=its.case_id, party=number, deadline=until), until)
         await self.send(demand_call(its, word))
         return its.case_id
 
@@ -109,24 +110,23 @@ class Accuser:
         its = await self.contested(cdr_id)
         number, until = self.here.numbers[MSP], self._until()
         digest = quarrel_digest(self._named(), case=its.case_id, party=number, claimed_e4=claimed_e4, deadline=until)
-        await self.send(quarrel_call(its, claimed_e4=claimed_e4, word=await self._word(MSP, digest, until)))
+        await self.send(quarrel_call(its, claimed_e4=claimed_e4, word=await self.word(MSP, digest, until)))
         return its.case_id
 
     async def defend(self, case: bytes) -> None:
         """Defend an amount from elsewhere with the CPO's key."""
         number, until = self.here.numbers[CPO], self._until()
         digest = defence_digest(self._named(), case=case, party=number, deadline=until)
-        await self.send(defend_call(case, await self._word(CPO, digest, until)))
+        await self.send(defend_call(case, await self.word(CPO, digest, until)))
 
     async def lapse(self, case: bytes) -> None:
         """End a case whose deadline is over."""
         await self.send(lapse_call(case))
 
     async def send(self, calldata: bytes) -> None:
-        """Send a call of the resolver; it is estimated first, as wallets do. Raises `CallReverted`."""
-        chain = self.here.chain
-        await chain.chain.estimate_gas(chain.payer.address, self.resolver, calldata)
-        await chain.final(await chain.sent(self.resolver, calldata))
+        """Have a call of the resolver made."""
+        receipt = await self.here.chain.final(await self.here.chain.sent(self.resolver, calldata))
+        assert receipt.has_succeeded, calldata[:4].hex()
 
     async def case(self, case: bytes) -> Case:
         """Where a case stands in the youngest block."""
@@ -151,9 +151,11 @@ class Accuser:
         return [each for each in await self.here.transactions() if each.kind is TransactionKind.DISPUTE]
 
     def later(self, by: timedelta) -> None:
-        """Let time pass, here and on the chain."""
+        """Let time pass, here and on the chain; one in memory makes blocks of the new time."""
         self.here.world.clock.step_by(by)
         self.here.chain.clock.step_by(by)
+        if isinstance(self.here.chain, FakeWorld):
+            self.here.fake.fake.mine(1 + self.here.fake.fake.finality_blocks)
 
     def _named(self) -> Resolver:
         return Resolver(chain_id=self.here.market.deployment.chain_id, address=self.resolver)
@@ -161,6 +163,7 @@ class Accuser:
     def _until(self) -> datetime:
         return (self.here.chain.clock.now() + WORD_COUNTS_FOR).replace(microsecond=0)
 
-    async def _word(self, party_id: PartyId, digest: bytes, until: datetime) -> Word:
+    async def word(self, party_id: PartyId, digest: bytes, until: datetime) -> Word:
+        """Return a party's word, signed."""
         signature = await party_signer(MASTER_KEY, party_id).sign_digest(digest)
         return Word(party=self.here.numbers[party_id], deadline=until, signature=signature)
