@@ -31,7 +31,7 @@ from tests.settlement.world import CPO, MSP, a_cdr, accepted
 OVER: Final = ANSWER_WINDOW + timedelta(hours=1)
 CLAIMED_E4: Final = 10_000
 UNITS_MAX: Final = 1_000
-EVERY: Final = 4
+EVERY: Final = 6
 """Of the units at whose beginning a process dies, unless time is plenty."""
 
 

@@ -30,7 +30,7 @@ from tests.settlement.accuser import Accuser
 from tests.settlement.settling import Crashed, Settling, open_settling
 from tests.settlement.world import MSP, a_cdr, accepted
 
-SEEDS: Final = 1_000 if "WATTROAM_SOAK" in os.environ else 20
+SEEDS: Final = 1_000 if "WATTROAM_SOAK" in os.environ else 10
 MOVES: Final = 40
 FINALITY: Final = 3
 CDRS: Final = ("c1", "c2", "c3")
