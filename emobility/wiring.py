@@ -10,6 +10,7 @@ from emobility.adapters.chain_registry import ChainPartyRegistry
 from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.postgres import open_postgres
+from emobility.adapters.postgres.reconciliation import PostgresReconciliation
 from emobility.adapters.signing import Ed25519Signer
 from emobility.adapters.system import SteppedClock, SystemClock, SystemRandomness, SystemTimer
 from emobility.domain.errors import Unavailable
@@ -70,6 +71,7 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
             signer=Ed25519Signer(key),
             payments=SandboxPayments(postgres.units),
             party_registry=await _party_registry(settings, stack),
+            reconciliation=PostgresReconciliation(postgres.units),
         )
 
 

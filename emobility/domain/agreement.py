@@ -85,7 +85,7 @@ class RoamingAgreement:
         tariff_ids: Tariffs of the CPO that price this MSP's sessions; the first that fits a connector applies.
         cdr_deadline_h: Hours after a session's end by which its CDR must arrive.
         dispute_period_h: Hours after receipt after which an undisputed CDR counts as accepted.
-        credit_limit_e4: Most that may be open under `CREDIT_LINE`, or that a guarantor bears under `GUARANTEE`, in
+        credit_limit_e4: Most that may be open under `CREDIT_LINE`, or that the vault reserves under `GUARANTEE`, in
             ten-thousandths of `currency`.
         dispute_answer_h: Hours after which a dispute that the CPO did not answer by a credit stands: what is disputed
             is not owed. None: no time is set.

@@ -137,6 +137,11 @@ class CDR:
         return min(used, default=self.started_at)
 
     @property
+    def is_energy_alone(self) -> bool:
+        """Whether its remark says that no time is billed, as no meter vouches for it."""
+        return self.remark is not None and ENERGY_ALONE in self.remark
+
+    @property
     def tariffs(self) -> tuple[Tariff, ...]:
         """All tariffs that price it."""
         return (self.tariff, *self.further_tariffs)

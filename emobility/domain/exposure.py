@@ -15,7 +15,9 @@ from typing import Final
 from emobility.domain.agreement import RoamingAgreement, SettlementMode
 
 BOUNDED_MODES: Final = frozenset({SettlementMode.CREDIT_LINE, SettlementMode.GUARANTEE})
-"""Modes in which the CPO bears what is open: up to the line, or up to what a guarantor bears for the MSP."""
+"""Modes in which the CPO bears what is open: up to the line, or up to what the vault reserves for it."""
+PREPAID_MODES: Final = frozenset({SettlementMode.PREFUNDED, SettlementMode.CONFIDENTIAL})
+"""Modes in which a statement is paid from collateral when it becomes final; a bank moves no more than its tax."""
 ESTIMATE_E4: Final = 150_000
 """What a charge is taken to cost before it is priced, at least: 15.00, some 30 kWh."""
 

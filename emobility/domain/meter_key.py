@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from emobility.domain.errors import RuleBroken
+from emobility.domain.errors import MalformedInput, RuleBroken
 
 ENTRIES_MAX: Final = 100
 """Of one EVSE; a meter is replaced every few years."""
@@ -19,6 +19,10 @@ ENTRIES_MAX: Final = 100
 
 class MeterKeysFull(RuleBroken):
     """More keys were entered for one EVSE than any meter ever had."""
+
+
+class MeterKeyWithoutOffset(MalformedInput):
+    """A key is to hold from a moment that names no offset: which moment that is nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +45,22 @@ class PinnedKey:
 
 
 def with_entry(entries: Sequence[PinnedKey], entry: PinnedKey) -> tuple[PinnedKey, ...]:
-    """Return the history with one more entry. Raises `MeterKeysFull`."""
+    """Return the history with one more entry. Raises `MeterKeysFull`, `MeterKeyWithoutOffset`."""
+    if entry.valid_from is not None and entry.valid_from.utcoffset() is None:
+        raise MeterKeyWithoutOffset(f"valid_from is a date-time with its offset, not {entry.valid_from.isoformat()}")
     if len(entries) >= ENTRIES_MAX:
         raise MeterKeysFull(f"{len(entries)} keys were entered already")
     return (*entries, entry)
 
 
 def key_at(entries: Sequence[PinnedKey], at: datetime) -> str | None:
-    """Return the key in force at a moment: of the entries that began by then the latest, of equals the last entered."""
+    """Return the key in force at a moment."""
+    found = entry_at(entries, at)
+    return None if found is None else found.public_key
+
+
+def entry_at(entries: Sequence[PinnedKey], at: datetime) -> PinnedKey | None:
+    """Return what is in force at a moment: of the entries that began by then the latest, of equals the last entered."""
     found: PinnedKey | None = None
     for entry in entries:
         if entry.valid_from is None:
@@ -57,4 +69,4 @@ def key_at(entries: Sequence[PinnedKey], at: datetime) -> str | None:
             began = None if found is None else found.valid_from
             if began is None or began <= entry.valid_from:
                 found = entry
-    return None if found is None else found.public_key
+    return found

@@ -24,17 +24,13 @@ class DocumentKind(StrEnum):
     PAYMENT = "PAYMENT"
     CDR = "CDR"
     """The voucher under the statements and invoices between CPO and MSP."""
-    B2B_INVOICE = "B2B_INVOICE"
     AD_HOC_RECEIPT = "AD_HOC_RECEIPT"
     SIGNED_METER_RECORD = "SIGNED_METER_RECORD"
     """What a bill is proven by, kept as long as the bill."""
     QUOTE = "QUOTE"
     """An offer nobody took up; one that was is part of its bill."""
-    AUTHORIZATION = "AUTHORIZATION"
     LOGIN = "LOGIN"
     TOKEN = "TOKEN"  # noqa: S105 - a kind of document, no secret
-    MESSAGE = "MESSAGE"
-    """A frame of a station, kept because an operator watches it."""
 
 
 VOUCHERS: Final = frozenset(
@@ -43,7 +39,6 @@ VOUCHERS: Final = frozenset(
         DocumentKind.RETAIL_INVOICE,
         DocumentKind.PAYMENT,
         DocumentKind.CDR,
-        DocumentKind.B2B_INVOICE,
         DocumentKind.AD_HOC_RECEIPT,
         DocumentKind.SIGNED_METER_RECORD,
     }

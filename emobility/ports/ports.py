@@ -11,6 +11,7 @@ from emobility.ports.event_log import EventLog
 from emobility.ports.http import HttpClient
 from emobility.ports.party_registry import PartyRegistry
 from emobility.ports.payments import Payments
+from emobility.ports.reconciliation import Reconciliation
 from emobility.ports.signer import Signer
 from emobility.ports.unit_of_work import Units
 from emobility.ports.vault import Vault
@@ -31,6 +32,8 @@ class Ports:
     payments: Payments
     party_registry: PartyRegistry | None = None
     """None: no registry is in use, and whoever operates a hub knows its parties."""
+    reconciliation: Reconciliation | None = None
+    """None: nobody audits here."""
 
 
 class Service(Protocol):

@@ -5,6 +5,7 @@ The reader takes no DTD, so no entity and nothing from outside, at most `DOCUMEN
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,8 @@ DOCUMENT_BYTES_MAX: Final = 16 * 2**20
 """Some 10,000 entries with their details."""
 DEPTH_MAX: Final = 40
 ELEMENTS_MAX: Final = 1_000_000
+_NO_CHARACTER: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""XML 1.0, 2.2: not even as a reference."""
 
 
 class UnreadableXML(MalformedInput):
@@ -65,7 +68,7 @@ def read(document: bytes) -> Element:
     parser.CharacterDataHandler = reader.characters
     try:
         parser.Parse(document, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two of an encoding that expat lacks
         raise UnreadableXML(str(error)) from error
     assert reader.root is not None, "expat refuses a document without an element"
     return reader.root
@@ -113,8 +116,8 @@ def written(name: str, *content: str, **attributes: str) -> str:
 
 
 def text(name: str, value: str | None, **attributes: str) -> str:
-    """Return an element with a text; None: no element."""
-    return "" if value is None else written(name, escape(value), **attributes)
+    """Return an element with a text, less what no document may hold; None: no element."""
+    return "" if value is None else written(name, escape(_NO_CHARACTER.sub("", value)), **attributes)
 
 
 def document(namespace: str, *content: str) -> bytes:

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
         statement_value_e4_max: … when so much is owed either way, in ten-thousandths of the currency; None: not for
             that.
         statement_hours_max: … when the oldest waits so long; None: not for that.
+        audit_processes: How many processes share a full audit of a period; None: as many as there are cores.
         settlement_crash_point: Where the settlement kills itself, for tests (`services/settlement/crash_points`).
         internal_token: Bearer token of our own processes; full rights.
         master_key: 32 bytes in hex; wraps the subjects' keys and keys every stored hash.
@@ -166,6 +167,7 @@ class Settings(BaseSettings):
     statement_cdrs_max: int | None = Field(default=None, ge=1)
     statement_value_e4_max: int | None = Field(default=None, ge=1)
     statement_hours_max: int | None = Field(default=None, ge=1)
+    audit_processes: int | None = Field(default=None, ge=1, le=64)
     settlement_crash_point: str | None = None
     internal_token: SecretStr = SecretStr("")
     master_key: SecretStr = SecretStr("")

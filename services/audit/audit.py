@@ -131,7 +131,7 @@ def audit(
     if books.settlement.confidential.are_there:
         checks.append(check_party_nets(books))
     if sight is not None:
-        checks += _on_chain(books, sight)
+        checks += on_chain(books, sight)
     if truth is not None:
         checks += [check_acknowledged(books, truth), check_true_energy(books, truth)]
     return AuditReport(
@@ -143,7 +143,7 @@ def audit(
     )
 
 
-def _on_chain(books: Books, sight: ChainSight) -> list[Check]:
+def on_chain(books: Books, sight: ChainSight) -> list[Check]:
     """Compare with the chain; with another chain than ours there is nothing to compare but that."""
     recorded = check_chain(books, sight)
     if sight.strangeness is not None:

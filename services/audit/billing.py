@@ -8,13 +8,14 @@ from emobility.domain.quote import gross_e4
 from emobility.domain.tariff.pricing import price_session
 from services.audit.books import Books
 from services.audit.report import Check, Difference, amount_difference
+from services.audit.tariff_pool import TariffPool
 from services.driver_mobility.records import BillRecord, CDRRecord, CDRState, QuoteRecord
 
 
 def check_bills(books: Books) -> Check:
     """Price every bill again under the tariff that was quoted before the charge began."""
     rule = "the bill is what was quoted"
-    cdrs = _cdrs(books)
+    cdrs, pool = _cdrs(books), TariffPool()
     differences = []
     for bill in books.bills:
         quote, row = _quote_of(books, bill), cdrs.get(_cdr_key(bill))
@@ -22,7 +23,7 @@ def check_bills(books: Books) -> Check:
             amounts_e4, cause = (0, bill.total_incl_e4), "its quote or its CDR is missing"
             differences.append(amount_difference(rule, bill.bill_id, amounts_e4, bill.currency, cause))
             continue
-        tariff, zone = quote.quote.tariff, quote.quote.time_zone
+        tariff, zone = pool.one(quote.quote.tariff), quote.quote.time_zone
         expected = gross_e4(price_session(tariff, row.cdr.periods, ended_at=row.cdr.ended_at, time_zone=zone).total)
         if expected != bill.total_incl_e4:
             amounts_e4, cause = (expected, bill.total_incl_e4), f"quote {quote.quote_id} prices the CDR otherwise"

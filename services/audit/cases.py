@@ -62,6 +62,9 @@ def _unlike(books: Books, row: DisputeRecord, sight: CaseSight) -> Iterator[Diff
     scope = f"{row.cpo_id}/{row.cdr_id}"
     is_decided = case.stage in {CaseStage.RULED, CaseStage.STRUCK}
     if row.state is not DisputeState.DECIDED:
+        if is_decided and row.state is DisputeState.OPEN:
+            cause = f"it is {row.state} here, and {case.stage.name} there"
+            yield Difference(rule=RULE, scope=scope, expected=1, found=0, unit="verdicts", cause=cause)
         return
     if not is_decided:
         cause = f"it is decided here, and {case.stage.name} there"

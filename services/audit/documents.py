@@ -10,6 +10,7 @@ from emobility.domain.tariff.rounding import rounding_policy
 from services.audit.books import Books
 from services.audit.carried import waiting_for
 from services.audit.report import Check, Difference
+from services.audit.tariff_pool import TariffPool
 
 
 def check_documents(books: Books) -> Check:
@@ -96,10 +97,11 @@ def check_wholesale_prices(books: Books) -> Check:
     """Price every CDR again from its own frozen tariff and periods."""
     rule = "a CDR re-prices to what it states"
     differences = []
+    pool = TariffPool()
     for row in books.cpo_cdrs:
         cdr = row.cdr
         priced = price_session_by_several(
-            cdr.tariffs,
+            [pool.one(tariff) for tariff in cdr.tariffs],
             cdr.periods,
             ended_at=cdr.ended_at,
             time_zone=cdr.location.time_zone,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from emobility.domain.banking.payout import CENT_E4
@@ -23,10 +24,11 @@ def check_payables(books: Books) -> Check:
     """Each final statement is to be paid once, in cents that with the residue carried are all of it."""
     rule = "a final statement is paid to the cent"
     rows = {(row.cpo_id, row.agreement_id, row.version, row.sequence): row for row in books.money.payables}
-    payouts = {(row.cpo_id, row.end_to_end_id): row for row in books.money.payouts}
+    payouts = {(row.cpo_id.code, row.end_to_end_id): row for row in books.money.payouts}
     statements = {(row.cpo_id, row.agreement_id, row.version, row.sequence): row for row in books.settlement.statements}
     found: list[Difference] = []
-    net, vat = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](int)
+    cents = defaultdict[tuple[str, str], int](int)
+    currencies = {key: payout.currency for key, payout in payouts.items()}
     for key, statement in sorted(statements.items(), key=lambda each: str(each[0])):
         scope = "/".join(map(str, key))
         row = rows.get(key)
@@ -48,14 +50,15 @@ def check_payables(books: Books) -> Check:
                 found.append(amount_difference(rule, scope, (expected, actual), row.currency, cause))
         if row.paid_by is not None:
             of_payout = row.cpo_id.code, row.paid_by
-            net[of_payout] += row.payable.net_cents
-            vat[of_payout] += row.payable.vat_cents
+            cents[of_payout] += row.payable.cents
+            currencies[of_payout] = row.currency
     found += _without_statement(rule, rows, statements)
-    for (cpo_id, name), payout in sorted(payouts.items(), key=lambda each: str(each[0])):
-        expected_e4 = (net[cpo_id.code, name] + vat[cpo_id.code, name]) * CENT_E4
-        if expected_e4 != payout.cents * CENT_E4:
+    for of_payout in sorted(payouts.keys() | cents.keys()):
+        payout = payouts.get(of_payout)
+        amounts_e4 = cents[of_payout] * CENT_E4, 0 if payout is None else payout.cents * CENT_E4
+        if amounts_e4[0] != amounts_e4[1]:
             cause = "the payment is not what its statements come to"
-            found.append(amount_difference(rule, name, (expected_e4, payout.cents * CENT_E4), payout.currency, cause))
+            found.append(amount_difference(rule, of_payout[1], amounts_e4, currencies[of_payout], cause))
     return Check(rule=rule, compared=len(rows), differences=tuple(found))
 
 
@@ -74,30 +77,58 @@ def _without_statement(
 def check_bank(books: Books) -> Check:
     """Add up what banks said moved, payment by payment; each entry counts once, and no discharge does twice."""
     rule = "a payment is what the bank moved"
-    arrived, sent = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](int)
+    moved = defaultdict[tuple[str, str], _Moved](_Moved)
     for entry in books.money.entries:
-        if entry.cpo_id is not None and entry.end_to_end_id is not None:
-            side = arrived if entry.party_id == entry.cpo_id else sent
-            side[entry.cpo_id.code, entry.end_to_end_id] += entry.booked_cents
-    discharged = defaultdict[tuple[str, str], int](int)
+        if entry.cpo_id is not None and entry.end_to_end_id is not None and entry.booked_cents:
+            of_payout = moved[entry.cpo_id.code, entry.end_to_end_id]
+            if entry.party_id == entry.cpo_id:
+                of_payout.arrived_cents += entry.booked_cents
+            else:
+                of_payout.sent_cents += entry.booked_cents
+            of_payout.currency = entry.currency
     for discharge in books.money.discharges:
-        discharged[discharge.cpo_id.code, discharge.end_to_end_id] += discharge.amount_e4
+        of_payout = moved[discharge.cpo_id.code, discharge.end_to_end_id]
+        of_payout.discharged_e4 += discharge.amount_e4
+        of_payout.currency = discharge.currency
     found = [_entry_difference(rule, entry) for entry in books.money.entries if not _is_whole(entry)]
-    for payout in books.money.payouts:
-        key = payout.cpo_id.code, payout.end_to_end_id
+    payouts = {(row.cpo_id.code, row.end_to_end_id): row for row in books.money.payouts}
+    for key in sorted(payouts.keys() | moved.keys()):
+        payout, of_payout = payouts.get(key), moved[key]
+        stored = _Moved() if payout is None else _Moved.of(payout)
         found += [
-            amount_difference(rule, payout.end_to_end_id, amounts, payout.currency, cause)
-            for amounts, cause in _sides(payout, arrived[key], sent[key], discharged[key])
+            amount_difference(rule, key[1], amounts, stored.currency or of_payout.currency, cause)
+            for amounts, cause in _sides(of_payout, stored)
             if amounts[0] != amounts[1]
         ]
     compared = len(books.money.entries) + len(books.money.payouts)
     return Check(rule=rule, compared=compared, differences=tuple(found))
 
 
-def _sides(payout: PayoutRecord, arrived: int, sent: int, discharged_e4: int) -> Iterator[tuple[tuple[int, int], str]]:
-    yield (arrived * CENT_E4, payout.arrived_cents * CENT_E4), "entries of the CPO's bank do not add up to it"
-    yield (sent * CENT_E4, payout.sent_cents * CENT_E4), "entries of the MSP's bank do not add up to it"
-    yield (discharged_e4, payout.discharged_e4), "its discharges do not add up to it"
+@dataclass(slots=True, kw_only=True)
+class _Moved:
+    """What moved of a payment; nothing of one that is gone."""
+
+    arrived_cents: int = 0
+    sent_cents: int = 0
+    discharged_e4: int = 0
+    currency: str = ""
+
+    @classmethod
+    def of(cls, payout: PayoutRecord) -> _Moved:
+        return cls(
+            arrived_cents=payout.arrived_cents,
+            sent_cents=payout.sent_cents,
+            discharged_e4=payout.discharged_e4,
+            currency=payout.currency,
+        )
+
+
+def _sides(moved: _Moved, stored: _Moved) -> Iterator[tuple[tuple[int, int], str]]:
+    arrived_e4 = moved.arrived_cents * CENT_E4, stored.arrived_cents * CENT_E4
+    yield arrived_e4, "entries of the CPO's bank do not add up to it"
+    sent_e4 = moved.sent_cents * CENT_E4, stored.sent_cents * CENT_E4
+    yield sent_e4, "entries of the MSP's bank do not add up to it"
+    yield (moved.discharged_e4, stored.discharged_e4), "its discharges do not add up to it"
 
 
 def _is_whole(row: BankEntryRecord) -> bool:

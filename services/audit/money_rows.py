@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from emobility.domain.identifiers import PartyId
+from emobility.domain.invoicing.numbering import Series
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.invoice_counter import INVOICE_COUNTER, InvoiceCounter
 from services.audit.rows import all_rows
@@ -55,6 +56,19 @@ async def gather_late_payables(unit: UnitOfWork, rows: MoneyRows, statements: It
 
 def _key(row: PayableRecord | StatementRecord) -> tuple[PartyId, str, int, int]:
     return row.cpo_id, row.agreement_id, row.version, row.sequence
+
+
+async def gather_company_money(unit: UnitOfWork) -> MoneyRows:
+    """Read what companies owe each other, pay and invoice, at one moment; nothing of drivers."""
+    counters = await all_rows(unit, INVOICE_COUNTER)
+    return MoneyRows(
+        discharges=await all_rows(unit, DISCHARGE),
+        entries=await all_rows(unit, BANK_ENTRY),
+        payouts=await all_rows(unit, PAYOUT),
+        invoices=await all_rows(unit, INVOICE),
+        payables=await all_rows(unit, PAYABLE),
+        counters=[row for row in counters if row.series is not Series.RETAIL],
+    )
 
 
 async def gather_money(unit: UnitOfWork) -> MoneyRows:

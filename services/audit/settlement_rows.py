@@ -102,6 +102,25 @@ def statement_of(leaf: LeafRecord) -> StatementKey | None:
     return leaf.cpo_id, leaf.agreement_id, leaf.version, leaf.sequence
 
 
+async def gather_without_leaves(unit: UnitOfWork) -> SettlementRows:
+    """Read everything but what there is of each CDR, at one moment (`ports/reconciliation.Moment`)."""
+    return SettlementRows(
+        statements=await all_rows(unit, STATEMENT),
+        batches=await all_rows(unit, BATCH),
+        transactions=await all_rows(unit, TRANSACTION),
+        acceptances=await all_rows(unit, ACCEPTANCE),
+        agreements=await all_rows(unit, AGREEMENT),
+        openings=await all_rows(unit, OPENING),
+        parties=await all_rows(unit, PARTY),
+        accounts=await all_rows(unit, ACCOUNT),
+        deployments=await all_rows(unit, DEPLOYMENT),
+        chains=await all_rows(unit, CHAIN),
+        confidential=await gather_confidential(unit),
+        disputes=await all_rows(unit, DISPUTE),
+        resolvers=await all_rows(unit, RESOLVER),
+    )
+
+
 async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
     """Read everything, once more where a statement or a transaction moved in between."""
     for _ in range(READS_MAX):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Final
 
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.errors import EmobilityError
@@ -13,10 +14,11 @@ from services.audit.settlement_rows import SettlementRows, StatementKey, stateme
 from services.settlement.closing import leaf_in_tree, name_of, pair_statement
 from services.settlement.records import LeafRecord, Opening, StatementRecord, StatementState
 
+RULE: Final = "a statement is what its CDRs make it"
+
 
 def check_statements(books: Books) -> Check:
     """Build both trees of every statement again and compare sums, count, places, roots and what was signed."""
-    rule = "a statement is what its CDRs make it"
     rows = books.settlement
     leaves: dict[StatementKey, list[LeafRecord]] = defaultdict(list)
     for leaf in rows.leaves:
@@ -27,18 +29,17 @@ def check_statements(books: Books) -> Check:
     found: list[Difference] = []
     for key, statement in rows.statements_by_key().items():
         of_statement = sorted(leaves.pop(key, []), key=lambda leaf: leaf.place or 0)
-        found += _unlike(rule, statement, of_statement, openings.get(key[:3]))
+        found += unlike(statement, of_statement, openings.get(key[:3]))
     found += [
-        Difference(rule=rule, scope="/".join(map(str, key)), expected=0, found=len(of_none), unit="leaves", cause=cause)
+        Difference(rule=RULE, scope="/".join(map(str, key)), expected=0, found=len(of_none), unit="leaves", cause=cause)
         for key, of_none in sorted(leaves.items())
         for cause in ("they stand in a statement that is not there",)
     ]
-    return Check(rule=rule, compared=len(rows.statements), differences=tuple(found))
+    return Check(rule=RULE, compared=len(rows.statements), differences=tuple(found))
 
 
-def _unlike(
-    rule: str, statement: StatementRecord, leaves: list[LeafRecord], opening: Opening | None
-) -> Iterator[Difference]:
+def unlike(statement: StatementRecord, leaves: list[LeafRecord], opening: Opening | None) -> Iterator[Difference]:
+    """Yield what a statement says otherwise than its leaves, which stand in the order of their places."""
     scope, money = str(name_of(statement)), f"e4 {statement.currency}"
     for what, expected, stated, unit in (
         ("CDRs", len(leaves), statement.count, "CDRs"),
@@ -47,9 +48,9 @@ def _unlike(
     ):
         if expected != stated:
             cause = f"{what}: the statement says otherwise than its CDRs"
-            yield Difference(rule=rule, scope=scope, expected=expected, found=stated, unit=unit, cause=cause)
+            yield Difference(rule=RULE, scope=scope, expected=expected, found=stated, unit=unit, cause=cause)
     for cause in (*_other_roots(statement, leaves), *_other_parties(statement, leaves, opening)):
-        yield Difference(rule=rule, scope=scope, expected=1, found=0, unit="statements", cause=cause)
+        yield Difference(rule=RULE, scope=scope, expected=1, found=0, unit="statements", cause=cause)
 
 
 def _other_roots(statement: StatementRecord, leaves: list[LeafRecord]) -> Iterator[str]:

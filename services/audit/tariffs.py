@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from emobility.domain.tariff.tariff import Tariff
-from emobility.domain.tariff.version import tariff_hash
 from services.audit.books import Books
 from services.audit.report import Check, Difference
+from services.audit.tariff_pool import TariffPool
 from services.driver_mobility.records import CDRState
 
 
@@ -16,8 +16,9 @@ def check_tariffs(books: Books) -> Check:
     rule = "a tariff is what its hash names"
     versions = list(_versions(books))
     differences = []
+    pool = TariffPool()
     for scope, tariff, stated in versions:
-        found = tariff_hash(tariff)
+        found = pool.hash_of(tariff)
         if found != stated:
             cause = f"its content was changed: it hashes to {found[:12]}, not to {stated[:12]}"
             differences.append(Difference(rule=rule, scope=scope, expected=1, found=0, unit="versions", cause=cause))

@@ -98,8 +98,8 @@ class _Events:
         return cls(
             has_settlement=SETTLEMENT_GROUP in books.lag or bool(books.settlement.parties),
             lag=books.lag.get(SETTLEMENT_GROUP, 0),
-            parked=_accepted_in(books.parked),
-            discarded=_accepted_in(each.parked for each in books.discarded),
+            parked=accepted_in(books.parked),
+            discarded=accepted_in(each.parked for each in books.discarded),
         )
 
     def of_accepted(self, name: CDRName) -> Whereabouts:
@@ -115,7 +115,7 @@ class _Events:
         return Whereabouts(standing=Standing.LOST, reason="the settlement passed its event and has no leaf of it")
 
 
-def _accepted_in(letters: Iterable[ParkedEvent]) -> frozenset[CDRName]:
+def accepted_in(letters: Iterable[ParkedEvent]) -> frozenset[CDRName]:
     """Return which CDRs' acceptance lies in dead letters of the settlement."""
     events = [each.logged.envelope.event for each in letters if each.group == SETTLEMENT_GROUP]
     return frozenset((each.cpo_id.code, each.cdr.cdr_id) for each in events if isinstance(each, CDRAccepted))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from emobility.domain.cdr import CDR
-from emobility.domain.charging_periods import whole_second
+from emobility.domain.charging_periods import whole_second, without_time
 from emobility.domain.identifiers import PartyId
 from emobility.domain.session import ChargingPeriod
 from emobility.domain.transaction import Metered
@@ -14,6 +14,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.mapping import NOT_AVAILABLE
 from services.charging_operations.cdrs import CDRDesk, billable_periods
 from services.charging_operations.office import NotFound, NotUnderstood, Office
+from services.charging_operations.proof import remark_of
 from services.charging_operations.quarantine import QuarantineDesk, proven_part
 from services.charging_operations.records import (
     CDRS,
@@ -30,7 +31,8 @@ from services.charging_operations.records import (
 class Replacement:
     """What is billed instead: corrected periods, or less energy, or (neither given) what the reports now say.
 
-    Never more energy than the CDR that is credited: more must come out of quarantine, where it was proven.
+    Never more energy than the CDR that is credited: more must come out of quarantine, where it was proven. And no time
+    where that CDR bills energy alone, whatever the periods say: no meter vouches for it.
     """
 
     periods: tuple[ChargingPeriod, ...] | None = None
@@ -85,6 +87,7 @@ class CreditDesk:
         )
         issued = None
         if periods is not None:
+            remark = f"replaces {cdr_id}: {request.reason}"
             same_energy = sum(period.energy_import_wh for period in periods) == original.energy_import_wh
             issued = await self.cdrs.issue(
                 unit,
@@ -93,7 +96,7 @@ class CreditDesk:
                 ended_at=original.cdr.ended_at,
                 signed_data=original.cdr.signed_data if same_energy else None,
                 correlation_id=correlation_id,
-                remark=f"replaces {cdr_id}: {request.reason}"[:255],
+                remark=remark_of(remark, is_energy_alone=original.cdr.is_energy_alone),
             )
         await self.quarantine.take_back(
             unit,
@@ -155,7 +158,7 @@ def _replacing(
         ),
         original,
     )
-    return periods
+    return without_time(periods) if original.cdr.is_energy_alone else periods
 
 
 def _given(value: int | None, otherwise: int) -> int:

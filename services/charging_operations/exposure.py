@@ -2,8 +2,8 @@
 
 Where the two agreed on a credit line or a guarantee, nobody is let in whose charge might pass the limit; the pair's row
 is locked from the look to the reservation, so two at once can't both take the last of it. What was let in goes on. The
-numbers follow the log (`CDRIssued`, `PaymentBooked`); a reservation ends with its session's CDR, or when no charge came
-of it.
+numbers follow the log (`CDRIssued`, `PaymentBooked`, and `StatementFinal` where a vault pays); what a pair settles
+elsewhere is not counted. A reservation ends with its session's CDR, or when no charge came of it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
-from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement
+from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, SettlementMode, agreement_in_force
 from emobility.domain.authorization import CREDIT_LINE_EXCEEDED
-from emobility.domain.exposure import BOUNDED_MODES, Exposure, limit_e4_of
+from emobility.domain.exposure import BOUNDED_MODES, PREPAID_MODES, Exposure, limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.events.banking import PaymentBooked
 from emobility.events.cdr import CDRS, CDRIssued
 from emobility.events.event import LoggedEvent
-from emobility.events.settlement import SETTLEMENT
+from emobility.events.settlement import SETTLEMENT, StatementFinal
 from emobility.ports.stores import RecordExists, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
-from services.charging_operations.office import Office, agreement_at, signed_agreements
+from services.charging_operations.office import Office, agreement_at, signed_agreements, signed_with
 from services.charging_operations.records import (
+    AGREEMENT,
     AUTHORIZATION,
     CPO,
     SESSION,
@@ -59,7 +59,6 @@ class ExposureReservation:
     emsp_id: PartyId
     currency: str
     amount_e4: int
-    reserved_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ class ExposureDesk:
         agreement = await self._bounded(unit, record)
         if agreement is None:
             return record
-        row = await self._locked(unit, record.party_id, agreement)
+        row = await self._locked(unit, record.party_id, agreement.emsp_id, agreement.currency)
         exposure, limit_e4 = row.exposure, agreement.credit_limit_e4
         if not exposure.bears(exposure.estimate_e4, limit_e4):
             exposure = await self._without_lapsed(unit, row)
@@ -116,7 +115,7 @@ class ExposureDesk:
         agreement = await self._bounded(unit, record)
         if agreement is None or await unit.table(RESERVATION).get(record.party_id, record.authorization_id) is not None:
             return
-        row = await self._locked(unit, record.party_id, agreement)
+        row = await self._locked(unit, record.party_id, agreement.emsp_id, agreement.currency)
         amount_e4 = row.exposure.estimate_e4
         await unit.table(RESERVATION).insert(
             ExposureReservation(
@@ -125,7 +124,6 @@ class ExposureDesk:
                 emsp_id=row.emsp_id,
                 currency=row.currency,
                 amount_e4=amount_e4,
-                reserved_at=self.office.now(),
             )
         )
         raised = replace(row.exposure, reserved_e4=row.exposure.reserved_e4 + amount_e4)
@@ -141,13 +139,11 @@ class ExposureDesk:
             return None
         return agreement if agreement.settlement_mode in BOUNDED_MODES else None
 
-    async def _locked(self, unit: UnitOfWork, party_id: PartyId, agreement: RoamingAgreement) -> ExposureRecord:
-        key = party_id, agreement.emsp_id, agreement.currency
+    async def _locked(self, unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, currency: str) -> ExposureRecord:
+        key = party_id, emsp_id, currency
         row = await unit.table(EXPOSURE).get_for_update(*key)
         if row is None:
-            row = ExposureRecord(
-                party_id=party_id, emsp_id=agreement.emsp_id, currency=agreement.currency, exposure=Exposure()
-            )
+            row = ExposureRecord(party_id=party_id, emsp_id=emsp_id, currency=currency, exposure=Exposure())
             with suppress(RecordExists):
                 await unit.table(EXPOSURE).insert(row)
             row = await unit.table(EXPOSURE).get_for_update(*key)
@@ -186,15 +182,24 @@ class ExposureDesk:
         """Add up what was billed and paid, pair by pair, and end the reservations of what was billed."""
         changes: dict[tuple[PartyId, PartyId, str], Exposure] = {}
         billed: dict[PartyId, list[str]] = {}
+        terms: dict[tuple[PartyId, PartyId], list[RoamingAgreement]] = {}
         for logged in batch:
             event = logged.envelope.event
             if isinstance(event, CDRIssued):
+                pair = event.cpo_id, event.emsp_id
+                if pair not in terms:
+                    terms[pair] = await signed_with(unit, *pair)
                 cost_e4 = event.cdr.total_cost.excl_e4
                 step = Exposure(billed_e4=cost_e4, charges=0 if event.cdr.is_credit else 1)
-                key = event.cpo_id, event.emsp_id, event.cdr.currency
+                if _is_settled_elsewhere(event, terms[pair]):
+                    step = Exposure()
+                key = *pair, event.cdr.currency
                 billed.setdefault(event.cpo_id, []).append(event.cdr.session_id)
             elif isinstance(event, PaymentBooked):
                 step, key = Exposure(paid_e4=event.amount_e4), (event.cpo_id, event.emsp_id, event.currency)
+            elif isinstance(event, StatementFinal) and await _moves_in_the_vault(unit, event):
+                step = Exposure(paid_e4=event.due_e4 - event.credit_e4)
+                key = event.statement.cpo_id, event.emsp_id, event.currency
             else:
                 continue
             changes[key] = changes.get(key, Exposure()) + step
@@ -206,9 +211,7 @@ class ExposureDesk:
         self, unit: UnitOfWork, key: tuple[PartyId, PartyId, str], change: Exposure, sessions: Sequence[str]
     ) -> None:
         cpo_id, emsp_id, currency = key
-        row = await unit.table(EXPOSURE).get_for_update(*key)
-        if row is None:
-            row = ExposureRecord(party_id=cpo_id, emsp_id=emsp_id, currency=currency, exposure=Exposure())
+        row = await self._locked(unit, cpo_id, emsp_id, currency)
         if sessions and row.exposure.reserved_e4:
             of_sessions = await unit.table(SESSION).select({"party_id": cpo_id, "session_id": tuple(sessions)})
             decisions = tuple(session.authorization_id for session in of_sessions if session.emsp_id == emsp_id)
@@ -230,6 +233,26 @@ class ExposureDesk:
             agreements = await signed_agreements(unit, party_id)
         found = [_shown(row, agreements) for row in rows]
         return sorted(found, key=lambda each: (each.free_e4 is None, each.free_e4 or 0))
+
+
+def _is_settled_elsewhere(event: CDRIssued, terms: Sequence[RoamingAgreement]) -> bool:
+    """Whether nobody will ever tell us that a CDR was paid, by the terms under which its charge began."""
+    of_cdr = [each for each in terms if each.agreement_id == event.agreement_id]
+    with suppress(NoAgreementInForce):
+        found = agreement_in_force(of_cdr, event.cpo_id, event.emsp_id, event.cdr.started_at)
+        return found.settlement_mode is SettlementMode.OFF_CHAIN
+    return False
+
+
+async def _moves_in_the_vault(unit: UnitOfWork, event: StatementFinal) -> bool:
+    """Whether a statement is paid once it is final, by the terms under which it was opened."""
+    name = event.statement
+    # Settlement calls an agreement otherwise where another MSP's has its name.
+    names = name.agreement_id, name.agreement_id.removesuffix(f"@{event.emsp_id}")
+    rows = await unit.table(AGREEMENT).select(
+        {"party_id": name.cpo_id, "emsp_id": event.emsp_id, "agreement_id": names, "version": name.version}
+    )
+    return any(row.agreement.settlement_mode in PREPAID_MODES for row in rows)
 
 
 def _shown(row: ExposureRecord, agreements: Sequence[RoamingAgreement]) -> ShownExposure:

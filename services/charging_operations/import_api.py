@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 
@@ -26,6 +27,8 @@ from services.charging_operations.station_import import (
     stations_of_steve,
 )
 from services.charging_operations.token_import import tokens_of_csv, tokens_of_steve
+
+P = TypeVar("P")
 
 FILE_BYTES_MAX: Final = 8_000_000
 """20,000 rows; of a SteVe database only four tables are of use, without its meter values."""
@@ -99,7 +102,6 @@ class ImportAPI:
         The same file twice changes nothing. A station that is known keeps its password. Each row that is refused is
         named with its line; all others are entered.
         """
-        text = await _text(request)
         if asked(request, "format", FileFormat.CSV) is FileFormat.STEVE:
             connector = asked(request, "connector", "")
             terms = SteVeTerms(
@@ -107,11 +109,9 @@ class ImportAPI:
                 location_id=request.state.query.get("location_id"),
                 time_zone=request.state.query.get("time_zone"),
             )
-            async with self._planning:
-                plan = await asyncio.to_thread(stations_of_steve, text, party_id, terms)
+            plan = await self.planned(request, lambda text: stations_of_steve(text, party_id, terms))
         else:
-            async with self._planning:
-                plan = await asyncio.to_thread(stations_of_csv, text, party_id)
+            plan = await self.planned(request, lambda text: stations_of_csv(text, party_id))
         return await self.desk.enter_stations(
             party_id,
             plan,
@@ -121,11 +121,15 @@ class ImportAPI:
 
     async def import_tokens(self, request: Request, party_id: PartyId) -> Any:
         """Enter the CPO's own cards: they may charge at its stations, and nobody is billed."""
-        text = await _text(request)
         is_steve = asked(request, "format", FileFormat.CSV) is FileFormat.STEVE
-        async with self._planning:
-            plan = await asyncio.to_thread(tokens_of_steve if is_steve else tokens_of_csv, text)
+        plan = await self.planned(request, tokens_of_steve if is_steve else tokens_of_csv)
         return await self.desk.enter_tokens(party_id, plan, is_dry_run=asked(request, "dry_run", False))
+
+    async def planned(self, request: Request, plan: Callable[[str], P]) -> P:
+        """Read what is sent and plan it, one file at a time. Raises `NotUnderstood`: it is no UTF-8."""
+        text = await _text(request)
+        async with self._planning:
+            return await asyncio.to_thread(plan, text)
 
     async def list_own_tokens(self, request: Request, party_id: PartyId) -> Any:
         """List the CPO's own cards, by what names them without saying their numbers."""

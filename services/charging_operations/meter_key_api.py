@@ -10,17 +10,18 @@ from fastapi import Request
 
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
-from emobility.domain.meter_key import PinnedKey
+from emobility.domain.meter_key import PinnedKey, key_at
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.access import TokenRole
+from services.charging_operations.import_api import ImportAPI
 from services.charging_operations.importing import REFUSALS_SHOWN_MAX, ImportReport
-from services.charging_operations.meter_keys import METER_KEYS, one_form, put_entry
+from services.charging_operations.meter_keys import METER_KEYS, entries_of, one_form, put_entry
 from services.charging_operations.office import NotFound, NotUnderstood, Office, require_hosted
 from services.charging_operations.records import EVSES
-from services.charging_operations.routes import Query, Route, RouteTable, asked, read_body, read_bytes
+from services.charging_operations.routes import Query, Route, RouteTable, asked, read_body
 from services.charging_operations.station_import import Refusal, table_of
+from services.charging_operations.stations import evse_at
 
-FILE_BYTES_MAX: Final = 8_000_000
 COLUMNS: Final = ("evse_uid", "public_key")
 _OPTIONAL: Final = ("valid_from", "why")
 _DRY_RUN: Final = Query("dry_run", bool, "true: say what would be entered, and enter nothing")
@@ -41,6 +42,7 @@ class MeterKeyAPI:
     """Routes of the histories."""
 
     office: Office
+    imports: ImportAPI
 
     def mount_on(self, routes: RouteTable) -> None:
         """Add the routes."""
@@ -79,8 +81,7 @@ class MeterKeyAPI:
         """
         async with self.office.ports.units.begin() as unit:
             await require_hosted(unit, party_id)
-        text = (await read_bytes(request, FILE_BYTES_MAX)).decode("utf-8", errors="strict")
-        rows, columns = table_of(text, COLUMNS)
+        rows, columns = await self.imports.planned(request, lambda text: table_of(text, COLUMNS))
         is_dry_run = asked(request, "dry_run", False)
         taken, unchanged, refused = 0, 0, []
         for line, row in rows:
@@ -110,17 +111,15 @@ class MeterKeyAPI:
         )
 
     async def _is_new(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> bool:
-        known = await unit.table(METER_KEYS).get(party_id, evse_uid)
+        """Tell whether another key is in force at the row's moment; one that was taken back since may come again."""
         key = one_form(new.public_key or "")
-        entries = () if known is None else known.entries
-        return not any((each.public_key, each.valid_from) == (key, new.valid_from) for each in entries)
+        entries = await self._entries(unit, party_id, evse_uid)
+        return key_at(entries, new.valid_from or self.office.now()) != key
 
     async def _add(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> tuple[PinnedKey, ...]:
-        if await unit.table(EVSES).get(party_id, evse_uid) is None:
-            raise NotFound(f"no EVSE {evse_uid}")
         if not new.who.strip() or not new.why.strip():
             raise NotUnderstood("a key is entered by somebody, for a reason")
-        row = await unit.table(METER_KEYS).get_for_update(party_id, evse_uid)
+        entries = await self._entries(unit, party_id, evse_uid)
         entry = PinnedKey(
             public_key=None if new.public_key is None else one_form(new.public_key),
             valid_from=new.valid_from,
@@ -128,7 +127,16 @@ class MeterKeyAPI:
             entered_by=new.who[:100],
             why=new.why[:500],
         )
-        return await put_entry(unit, party_id, evse_uid, row, entry)
+        return await put_entry(unit, party_id, evse_uid, entries, entry)
+
+    async def _entries(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str) -> tuple[PinnedKey, ...]:
+        """Return the history as it is locked. Raises `NotFound`."""
+        evse = await unit.table(EVSES).get(party_id, evse_uid)
+        if evse is None:
+            raise NotFound(f"no EVSE {evse_uid}")
+        known = await evse_at(unit, party_id, evse.charging_station_id, evse.ocpp_evse_id)
+        row = await unit.table(METER_KEYS).get_for_update(party_id, evse_uid)
+        return entries_of(row, None if known is None else known.evse.meter_public_key, now=self.office.now())
 
 
 def _moment(text: str) -> datetime | None:

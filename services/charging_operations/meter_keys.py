@@ -48,25 +48,35 @@ async def note_station_keys(
     unit: UnitOfWork, party_id: PartyId, evses: Sequence[EVSE], before: Sequence[EVSE], *, now: datetime
 ) -> None:
     """Add to the histories what a station's terms say anew; entered again as they were they change nothing."""
-    known_keys = {evse.evse_uid: evse.meter_public_key for evse in before}
+    known_evses = {evse.evse_uid: evse for evse in before}
     for evse in evses:
-        if evse.meter_public_key is None or known_keys.get(evse.evse_uid) == evse.meter_public_key:
+        known = known_evses.get(evse.evse_uid)
+        known_key = None if known is None else known.meter_public_key
+        if evse.meter_public_key is None or known_key == evse.meter_public_key:
             continue
         row = await unit.table(METER_KEYS).get_for_update(party_id, evse.evse_uid)
-        entry = PinnedKey(
-            public_key=evse.meter_public_key,
-            valid_from=None if row is None else now,
-            entered_at=now,
-            entered_by="operator",
-            why=WITH_THE_STATION,
-        )
-        await put_entry(unit, party_id, evse.evse_uid, row, entry)
+        entries = entries_of(row, known_key, now=now)
+        entry = _with_the_station(evse.meter_public_key, valid_from=now if entries else None, now=now)
+        await put_entry(unit, party_id, evse.evse_uid, entries, entry)
+
+
+def entries_of(row: MeterKeysRecord | None, station_key: str | None, *, now: datetime) -> tuple[PinnedKey, ...]:
+    """Return the history of an EVSE's meter; where there is none yet it begins with the key that its station has."""
+    if row is not None:
+        return row.entries
+    return () if station_key is None else (_with_the_station(station_key, valid_from=None, now=now),)
 
 
 async def put_entry(
-    unit: UnitOfWork, party_id: PartyId, evse_uid: str, row: MeterKeysRecord | None, entry: PinnedKey
+    unit: UnitOfWork, party_id: PartyId, evse_uid: str, entries: Sequence[PinnedKey], entry: PinnedKey
 ) -> tuple[PinnedKey, ...]:
-    """Add an entry to a history, `row` as it is locked. Raises `MeterKeysFull`."""
-    entries = with_entry(() if row is None else row.entries, entry)
-    await unit.table(METER_KEYS).put(MeterKeysRecord(party_id=party_id, evse_uid=evse_uid, entries=entries))
-    return entries
+    """Add an entry to a history, `entries` as they are locked. Raises `MeterKeysFull`, `MeterKeyWithoutOffset`."""
+    more = with_entry(entries, entry)
+    await unit.table(METER_KEYS).put(MeterKeysRecord(party_id=party_id, evse_uid=evse_uid, entries=more))
+    return more
+
+
+def _with_the_station(public_key: str, *, valid_from: datetime | None, now: datetime) -> PinnedKey:
+    return PinnedKey(
+        public_key=public_key, valid_from=valid_from, entered_at=now, entered_by="operator", why=WITH_THE_STATION
+    )

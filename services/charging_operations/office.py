@@ -111,8 +111,12 @@ async def signed_agreements(unit: UnitOfWork, party_id: PartyId) -> list[Roaming
 
 async def agreement_at(unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, at: datetime) -> RoamingAgreement:
     """Return the pair's agreement in force. Raises `NoAgreementInForce`."""
+    return agreement_in_force(await signed_with(unit, party_id, emsp_id), party_id, emsp_id, at)
+
+
+async def signed_with(unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId) -> list[RoamingAgreement]:
+    """Return all versions that a pair signed, as they are valid after the notices that were given."""
     rows = await unit.table(AGREEMENT).select(
         {"party_id": party_id, "emsp_id": emsp_id, "state": AgreementState.SIGNED}
     )
-    valid = await ended(unit, party_id, emsp_id, [row.agreement for row in rows])
-    return agreement_in_force(valid, party_id, emsp_id, at)
+    return await ended(unit, party_id, emsp_id, [row.agreement for row in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import ENERGY_ALONE, SignedMeterData
@@ -23,6 +24,8 @@ from services.charging_operations.office import Office
 from services.charging_operations.records import USED_RECORD, TransactionRecord, UsedSignedRecord, session_id_for
 
 ENCODING_METHOD = "OCMF"
+REMARK_CHARACTERS_MAX: Final = 255
+"""OCPI 2.2.1, 10.3.1."""
 
 
 class SignedRecordUsedMeanwhile(Unavailable):
@@ -33,6 +36,8 @@ class SignedRecordUsedMeanwhile(Unavailable):
 class Proof:
     """What the signed records show; at most one of fault and data is given.
 
+    `signed_wh`: the energy drawn that they prove.
+
     `payload_hashes`: what the meter signed, by the vault's keyed hash. A bare one would outlive the driver and let
     anyone try all cards.
 
@@ -41,6 +46,7 @@ class Proof:
 
     fault: Fault | None = None
     signed_data: SignedMeterData | None = None
+    signed_wh: int | None = None
     payload_hashes: tuple[str, ...] = ()
     is_time_measured: bool = True
 
@@ -89,9 +95,15 @@ async def prove(
     office.metrics.verified("valid")
     return Proof(
         signed_data=SignedMeterData(encoding_method=ENCODING_METHOD, public_key=public_key, records=tuple(sealed)),
+        signed_wh=charge.energy_wh,
         payload_hashes=hashes,
         is_time_measured=charge.is_time_measured,
     )
+
+
+def remark_of(why: str, *, is_energy_alone: bool = False) -> str:
+    """Return the remark of a CDR that somebody decided on; that it bills no time is said first and never cut off."""
+    return "; ".join(filter(None, (ENERGY_ALONE if is_energy_alone else None, why)))[:REMARK_CHARACTERS_MAX]
 
 
 def signed_records(transaction: Transaction) -> Sequence[Sealed]:

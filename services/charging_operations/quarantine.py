@@ -15,15 +15,16 @@ from emobility.domain.transaction_faults import Fault, without_clock
 from emobility.events.cdr import QuarantineResolved, SessionQuarantined
 from emobility.ports.unit_of_work import UnitOfWork
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE
-from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr
+from services.charging_operations.cdrs import CDRDesk, billable_periods, live_cdr, too_large
 from services.charging_operations.office import NotAllowedNow, NotFound, NotUnderstood, Office
 from services.charging_operations.opening import Opening
-from services.charging_operations.proof import NOT_SIGNED, Proof
+from services.charging_operations.proof import NOT_SIGNED, Proof, prove, remark_of, use_up
 from services.charging_operations.records import (
     CDRS,
     QUARANTINE,
     SESSION,
     TRANSACTION,
+    CDRRecord,
     QuarantineRecord,
     QuarantineState,
     SessionRecord,
@@ -31,10 +32,9 @@ from services.charging_operations.records import (
     TransactionState,
     session_id_for,
 )
+from services.charging_operations.stations import evse_at
 
 SENTENCE_CHARACTERS_MAX: Final = 500
-REMARK_CHARACTERS_MAX: Final = 255
-"""OCPI 2.2.1, 10.3.1."""
 
 
 class Outcome(StrEnum):
@@ -106,9 +106,9 @@ class QuarantineDesk:
         resolution: Resolution,
         *,
         correlation_id: str,
-        proof: Proof = NOT_SIGNED,
+        proof: Proof | None = None,
     ) -> QuarantineRecord:
-        """Decide on a row, once; `proof` is what a CDR out of it shows.
+        """Decide on a row, once; `proof` is what a CDR out of it shows, None: what the signed records prove now.
 
         Raises:
             NotFound: there is no such row.
@@ -184,12 +184,14 @@ class QuarantineDesk:
             resolved_why=resolution.why[:SENTENCE_CHARACTERS_MAX],
         )
 
-    async def _bill(self, unit: UnitOfWork, row: QuarantineRecord, proof: Proof, *, correlation_id: str) -> None:
+    async def _bill(self, unit: UnitOfWork, row: QuarantineRecord, proof: Proof | None, *, correlation_id: str) -> None:
         record = await unit.table(TRANSACTION).get_for_update(row.party_id, row.charging_station_id, row.transaction_id)
         if record is None:
             raise NotAllowedNow(f"transaction {row.transaction_id} is not known")
         session = await self._session(unit, record)
         standing = await live_cdr(unit, session)
+        if proof is None:
+            proof = await self._proof(unit, record, standing)
         energy = Metered(import_wh=row.billed_import_wh, export_wh=row.billed_export_wh)
         if standing is not None:
             # One CDR per session: what is proven now is billed together with what was billed before.
@@ -197,20 +199,30 @@ class QuarantineDesk:
                 import_wh=energy.import_wh + standing.energy_import_wh,
                 export_wh=energy.export_wh + standing.energy_export_wh,
             )
-            remark = f"replaced: {row.resolved_why}"[:REMARK_CHARACTERS_MAX]
+            remark = remark_of(f"replaced: {row.resolved_why}")
             await self.cdrs.credit(unit, session, standing, remark=remark, correlation_id=correlation_id)
         ended_at = whole_second(record.transaction.last_at)
         periods = proof.provable(proven_part(billable_periods(session, record.transaction), energy))
-        remark = "; ".join(filter(None, (proof.remark, f"from quarantine: {row.resolved_why}")))
+        # Signed records that say another energy, or for which there is no room, would make the CDR one to quarrel with.
+        is_shown = energy.import_wh == proof.signed_wh and not too_large(session, periods, proof.signed_data)
         await self.cdrs.issue(
             unit,
             session,
             periods,
             ended_at=ended_at,
-            signed_data=proof.signed_data,
+            signed_data=proof.signed_data if is_shown else None,
             correlation_id=correlation_id,
-            remark=remark[:REMARK_CHARACTERS_MAX],
+            remark=remark_of(f"from quarantine: {row.resolved_why}", is_energy_alone=not proof.is_time_measured),
         )
+        await use_up(unit, record, proof)
+
+    async def _proof(self, unit: UnitOfWork, record: TransactionRecord, standing: CDRRecord | None) -> Proof:
+        """Return what the signed records prove; where nothing, what the CDR that stands says of time holds."""
+        known = await evse_at(unit, record.party_id, record.charging_station_id, record.ocpp_evse_id)
+        proof = NOT_SIGNED if known is None else await prove(self.office, unit, record, known.evse, None)
+        if proof.signed_data is not None:
+            return proof
+        return Proof(is_time_measured=standing is None or not standing.cdr.is_energy_alone)
 
     async def _session(self, unit: UnitOfWork, record: TransactionRecord) -> SessionRecord:
         if fault := without_clock(record.transaction):

@@ -245,11 +245,12 @@ class ChargingOperations:
         AgreementAPI(exchange=self.exchange).mount_on(self.routes)
         InvoicingAPI(invoicing=self.invoicing, reconciliations=self.reconciliations).mount_on(self.routes)
         ClaimAPI(operator=operator, desk=self.claims).mount_on(self.routes)
-        ImportAPI(
+        imports = ImportAPI(
             operator=operator,
             desk=ImportDesk(office=self.office, stations=self.stations, own_tokens=self.own_tokens),
             own_tokens=self.own_tokens,
-        ).mount_on(self.routes)
+        )
+        imports.mount_on(self.routes)
         BulkAPI(operator=operator, desk=self.bulk).mount_on(self.routes)
         TransactionAPI(operator=operator).mount_on(self.routes)
         SecurityAPI(
@@ -272,7 +273,7 @@ class ChargingOperations:
         AdHocAPI(
             operator=operator, desk=self.ad_hoc, retention=self.ad_hoc_retention, public_url=self.host.base_url
         ).mount_on(self.routes)
-        MeterKeyAPI(office=self.office).mount_on(self.routes)
+        MeterKeyAPI(office=self.office, imports=imports).mount_on(self.routes)
         AdHocPage(ports=self.office.ports, desk=self.ad_hoc).mount_on(app)
         TerminalAPI(desk=self.terminals).mount_on(self.routes)
         FirmwareAPI(operator=operator, tasks=self.tasks, campaigns=self.campaigns).mount_on(self.routes)

@@ -419,7 +419,6 @@ class SessionDesk:
             verdict = await self._judged(unit, record, session)
             if not verdict.faults and isinstance(session, SessionRecord) and await live_cdr(unit, session) is None:
                 await self._heal(unit, record, [row.quarantine_id for row in open_rows], left, verdict.proof)
-                await use_up(unit, record, verdict.proof)
                 return
         is_all_accounted = not (left.import_wh or left.export_wh)
         if is_all_accounted and await self.ad_hoc.look_again(unit, record):

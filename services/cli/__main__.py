@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -57,7 +58,13 @@ RUN_FOLDER: Final = Path("run")
 CANNOT_RUN: Final = 2
 Json = Annotated[bool, typer.Option("--json", help="Print figures for machines instead of a screen.")]
 Party = Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")]
-Group = Annotated[str, typer.Argument(help="charging_operations, driver_mobility or settlement.")]
+Group = Annotated[
+    str,
+    typer.Argument(
+        help="charging_operations, charging_operations_exposure, driver_mobility, driver_mobility_unpaid, settlement "
+        "or settlement-money."
+    ),
+]
 RunFolder = Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")]
 
 
@@ -206,23 +213,34 @@ def audit(
     truth: Annotated[
         Path | None, typer.Option(help="What the simulator knows: acknowledged messages, true Wh.")
     ] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", help="Only charges that ended then or later, UTC; with --to.")
+    ] = None,
+    before: Annotated[datetime | None, typer.Option("--to", help="Only charges that ended before then, UTC.")] = None,
 ) -> None:
     """Recompute every conservation equation; exit 1 on any difference, each with its cause.
 
     Signatures and the chain are looked at, too, if there is one that answers or can be started; else it says why not.
+    Of a period: metered, in CDRs, accepted, settled, invoiced, paid, by pair, and what makes each differ.
     """
     import asyncio
     import logging
 
+    from emobility.ports.reconciliation import Period
     from services.audit.command import read_truth
-    from services.embedded.auditing import Depth, audit_installation
+    from services.embedded.auditing import Depth, audit_installation, audit_period
 
     if quick and full:
         raise typer.BadParameter("--quick and --full exclude each other")
     known = None if truth is None else read_truth(truth)
     logging.disable()  # what can't be reached is told in the end, once
     depth = Depth.QUICK if quick else Depth.FULL if full else Depth.AS_DEEP_AS_CAN_BE
-    sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))
+    if since is None and before is None:
+        sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))
+    if since is None or before is None or known is not None:
+        raise typer.BadParameter("a period has --from and --to, and a simulator knows nothing of it")
+    period = Period(since=since.replace(tzinfo=UTC), before=before.replace(tzinfo=UTC))
+    sys.exit(asyncio.run(audit_period(run_folder, period, depth=depth, json=json)))
 
 
 @app.command()

@@ -52,6 +52,9 @@ T = TypeVar("T")
 
 BODY_BYTES_MAX: Final = 65_536
 ROWS_MAX: Final = 1_000
+DRIVERS_COUNTED_MAX: Final = 100
+"""Whose documents one call counts: of each, all are read."""
+NUMBER_DIGITS_MAX: Final = 9
 
 _NOT_FOUND: Final = (
     UnknownDriver,
@@ -364,9 +367,13 @@ class API:
         """List who was erased and what is still kept until when, newest first."""
         return answer([_shown_erasure(each) for each in await self._erasing.erasures(emsp_id)])
 
-    async def show_retention(self, _: Request, emsp_id: PartyId) -> Response:
-        """Say what is kept for whom, why and until when."""
-        return answer(await self._erasing.retention(emsp_id))
+    async def show_retention(self, request: Request, emsp_id: PartyId) -> Response:
+        """Say what is kept for whom, why and until when: `?offset=` and `?limit=`, or of one, `?driver=`."""
+        if "driver" in request.query_params:
+            return answer(await self._erasing.retention_of(emsp_id, request.query_params["driver"]))
+        offset = _number(request, "offset", otherwise=0)
+        limit = min(_number(request, "limit", otherwise=DRIVERS_COUNTED_MAX), DRIVERS_COUNTED_MAX)
+        return answer(await self._erasing.retention(emsp_id, offset=offset, limit=limit))
 
     async def put_card(self, request: Request, emsp_id: PartyId) -> Response:
         """Take a new card; what failed is asked of it."""
@@ -514,6 +521,14 @@ def _one_of(kind: type[CDRState], text: str) -> CDRState:
         return kind(text)
     except ValueError as error:
         raise NotUnderstood(f"{text!r} is none of {', '.join(kind)}") from error
+
+
+def _number(request: Request, name: str, *, otherwise: int) -> int:
+    """Return a whole number of the query. Raises `NotUnderstood`."""
+    text = request.query_params.get(name, str(otherwise))
+    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
+        raise NotUnderstood(f"{name} is a whole number of at most {NUMBER_DIGITS_MAX} digits")
+    return int(text)
 
 
 def _plan(plan_id: str, asked: PlanRequest) -> RetailPlan:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, answer_due_at
+from emobility.domain.agreement import answer_due_at
 from emobility.domain.cdr_check import (
     ARRIVAL_FAULTS,
     CDRDecision,
@@ -36,7 +36,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocpi.deliveries import Deliveries
 from emobility.runtime.telemetry import Metrics
 from services.driver_mobility.billing import bill_cdr, credit_cdr
-from services.driver_mobility.disputing import Disputes
+from services.driver_mobility.disputing import Disputes, agreement_of
 from services.driver_mobility.evidence import keep_evidence
 from services.driver_mobility.facts import fact
 from services.driver_mobility.metering import SignedRecordReused, signature_verdict, use_up
@@ -53,7 +53,7 @@ from services.driver_mobility.records import (
 )
 from services.driver_mobility.session_quotes import frozen_hashes
 from services.driver_mobility.sweeping import deal_with_each
-from services.driver_mobility.terms import agreement_at, known_tariffs, tariff_versions
+from services.driver_mobility.terms import known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
 OVERLAP_LOOK_BACK: Final = timedelta(days=31)
@@ -133,11 +133,11 @@ class CDRChecking:
                 await self._decide(unit, record, correlation_id)
 
     async def _decide(self, unit: UnitOfWork, record: CDRRecord, correlation_id: str) -> None:
-        verdict = await self._verify(unit, record)
+        verdict, proven = await self._verify(unit, record)
         if verdict.decision is CDRDecision.ACCEPT:
             await self._disputes.resolve(unit, record, resolution="what it had overtaken arrived")
             accepted = replace(record, findings=(), clause=verdict.clause)
-            await self._accept(unit, accepted, correlation_id=correlation_id)
+            await self._accept(unit, accepted, proven=proven, correlation_id=correlation_id)
         elif record.state is CDRState.DISPUTED:
             return
         elif verdict.decision is CDRDecision.WAIT:
@@ -151,12 +151,16 @@ class CDRChecking:
         first_fault = verdict.faults[0].value if verdict.faults else "NONE"
         self._verdicts.labels(decision=verdict.decision.value, fault=first_fault).inc()
 
-    async def _verify(self, unit: UnitOfWork, record: CDRRecord) -> CDRVerdict:
+    async def _verify(self, unit: UnitOfWork, record: CDRRecord) -> tuple[CDRVerdict, Sequence[str]]:
+        """Return the verdict, and what the meter signed by its hashes."""
         cdr, emsp_id = record.cdr, record.party_id
-        agreement = await self._agreement(unit, record)
+        agreement = await agreement_of(unit, record)
         versions = await tariff_versions(unit, emsp_id, cdr.party_id, cdr.tariff.tariff_id)
         session = await unit.table(SESSION).get(emsp_id, cdr.party_id, cdr.session_id)
         quote = await quote_of_cdr(unit, record)
+        signed = await signature_verdict(
+            unit, self._ports.vault, emsp_id, cdr, retail=None if quote is None else quote.quote.tariff
+        )
         verdict = check_cdr(
             cdr,
             agreement=agreement,
@@ -164,29 +168,20 @@ class CDRChecking:
             frozen_hashes=() if quote is None else await frozen_hashes(unit, quote, cdr),
             session=None if session is None else session.session,
             earlier_cdrs=await self._earlier(unit, record),
-            signature_verdict=await signature_verdict(
-                unit, self._ports.vault, emsp_id, cdr, retail=None if quote is None else quote.quote.tariff
-            ),
+            signature_verdict=signed.verdict,
             received_at=record.received_at,
             may_wait=self._ports.clock.now() < record.decide_by - LAST_LOOK,
         )
         if cdr.is_credit or quote is not None:
-            return verdict
+            return verdict, signed.hashes
         unknown = CDRFinding(
             fault=CDRFault.TOKEN_UNKNOWN,
             detail="the token is no token of this MSP",
             clause=clause_broken(CDRFault.TOKEN_UNKNOWN, agreement),
         )
         findings = (*verdict.findings, unknown)
-        return replace(
-            verdict, decision=CDRDecision.DISPUTE, findings=findings, clause=findings[0].clause or verdict.clause
-        )
-
-    async def _agreement(self, unit: UnitOfWork, record: CDRRecord) -> RoamingAgreement | None:
-        try:
-            return await agreement_at(unit, record.party_id, record.cpo_id, record.started_at)
-        except NoAgreementInForce:
-            return None
+        clause = findings[0].clause or verdict.clause
+        return replace(verdict, decision=CDRDecision.DISPUTE, findings=findings, clause=clause), signed.hashes
 
     async def _earlier(self, unit: UnitOfWork, record: CDRRecord) -> list[EarlierCDR]:
         """Return CDRs of the same session, of the same token or EVSE around that time, and a credit's original."""
@@ -212,15 +207,22 @@ class CDRChecking:
         ]
 
     async def _accept(
-        self, unit: UnitOfWork, record: CDRRecord, *, correlation_id: str, is_deemed: bool = False
+        self,
+        unit: UnitOfWork,
+        record: CDRRecord,
+        *,
+        proven: Sequence[str],
+        correlation_id: str,
+        is_deemed: bool = False,
     ) -> None:
+        """Accept a CDR; `proven`: what the meter signed, by its hashes."""
         now = self._ports.clock.now()
         accepted = replace(record, state=CDRState.ACCEPTED, is_deemed=is_deemed)
         await unit.table(CDRS).put(accepted)
         if record.cdr.is_credit:
             await self._credit(unit, accepted, correlation_id=correlation_id, at=now)
             return
-        await use_up(unit, self._ports.vault, record.party_id, record.cdr)
+        await use_up(unit, record.party_id, record.cdr, proven)
         quote = await quote_of_cdr(unit, record)
         if quote is None:
             raise AssertionError(f"CDR {record.cdr_id} was accepted without a driver to bill")
@@ -286,11 +288,12 @@ class CDRChecking:
             if await quote_of_cdr(unit, record) is None:
                 raise AlreadyDecided(f"CDR {cdr_id} belongs to no driver of {emsp_id}")
             await _refuse_second_of_session(unit, record)
-            if await signature_verdict(unit, self._ports.vault, emsp_id, record.cdr) is SignatureVerdict.REUSED:
+            signed = await signature_verdict(unit, self._ports.vault, emsp_id, record.cdr)
+            if signed.verdict is SignatureVerdict.REUSED:
                 raise SignedRecordReused(f"a signed record of CDR {cdr_id} proved another session")
             await self._disputes.resolve(unit, record, resolution="accepted by the MSP's operator")
             overruled = replace(record, clause=BY_OPERATOR)
-            await self._accept(unit, overruled, correlation_id=self._ports.randomness.uuid())
+            await self._accept(unit, overruled, proven=signed.hashes, correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
     async def dispute_by_operator(self, emsp_id: PartyId, cpo_id: PartyId, cdr_id: str, finding: CDRFinding) -> None:
@@ -299,7 +302,7 @@ class CDRChecking:
             record = await self._locked_record(unit, emsp_id, cpo_id, cdr_id)
             if record.state not in _UNDECIDED:
                 raise AlreadyDecided(f"CDR {cdr_id} is {record.state}")
-            cited = replace(finding, clause=clause_broken(finding.fault, await self._agreement(unit, record)))
+            cited = replace(finding, clause=clause_broken(finding.fault, await agreement_of(unit, record)))
             await self._disputes.raise_over(unit, record, (cited,), correlation_id=self._ports.randomness.uuid())
             await unit.commit()
 
@@ -335,15 +338,21 @@ class CDRChecking:
         What is disputed is not owed then; a credit that comes all the same ends the CDR as ever.
         """
         async with self._ports.units.begin() as unit:
-            open_ = await unit.table(DISPUTE).select({"party_id": emsp_id, "resolution": None})
-        return await deal_with_each(open_, self._end_unanswered, name=lambda row: f"dispute {row.cpo_id}/{row.cdr_id}")
+            due = await unit.table(DISPUTE).select(
+                {"party_id": emsp_id, "resolution": None}, before=("answer_by", self._ports.clock.now())
+            )
+        return await deal_with_each(due, self._end_unanswered, name=lambda row: f"dispute {row.cpo_id}/{row.cdr_id}")
 
     async def _end_unanswered(self, row: DisputeRecord) -> bool:
         async with self._ports.units.begin() as unit:
             record = await self._locked_record(unit, row.party_id, row.cpo_id, row.cdr_id)
-            agreement = await self._agreement(unit, record)
+            agreement = await agreement_of(unit, record)
             due_at = None if agreement is None else answer_due_at(agreement, row.disputed_at)
-            if record.state is not CDRState.DISPUTED or due_at is None or due_at > self._ports.clock.now():
+            if record.state is not CDRState.DISPUTED:
+                return False
+            if due_at is None or due_at > self._ports.clock.now():
+                await self._disputes.set_answer_by(unit, record, due_at)
+                await unit.commit()
                 return False
             assert agreement is not None, "the time is a term of it"
             why = f"not answered in time, so it is not owed: {clause_of(agreement, 'dispute_answer_h')}"
@@ -366,16 +375,15 @@ class CDRChecking:
             if record.state is not CDRState.RECEIVED:
                 return False
             correlation_id = self._ports.randomness.uuid()
-            never = [
-                finding for finding in (await self._verify(unit, record)).findings if finding.fault in NEVER_DEEMED
-            ]
+            verdict, proven = await self._verify(unit, record)
+            never = [finding for finding in verdict.findings if finding.fault in NEVER_DEEMED]
             if never:
                 await self._disputes.raise_over(unit, record, tuple(never), correlation_id=correlation_id)
             else:
-                agreement = await self._agreement(unit, record)
+                agreement = await agreement_of(unit, record)
                 clause = clause_of_acceptance(agreement, is_credit=record.cdr.is_credit, is_deemed=True)
                 silent = replace(record, clause=clause)
-                await self._accept(unit, silent, correlation_id=correlation_id, is_deemed=True)
+                await self._accept(unit, silent, proven=proven, correlation_id=correlation_id, is_deemed=True)
             await unit.commit()
         return not never
 

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from msgspec import structs
 
+from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, answer_due_at
 from emobility.domain.cdr_check import CDRFinding
 from emobility.domain.cdr_difference import Difference
 from emobility.domain.personal import SubjectErased
@@ -24,6 +25,7 @@ from emobility.protocols.ocpi.mapping import NotInTheirWords, cdr_to_ocpi
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.driver_mobility.facts import fact
 from services.driver_mobility.records import CDRS, DISPUTE, CDRRecord, CDRState, DisputeRecord
+from services.driver_mobility.terms import agreement_at
 
 DETAIL_CHARACTERS_MAX: Final = 512
 
@@ -54,6 +56,7 @@ class Disputes:
         disputed = replace(record, state=CDRState.DISPUTED, findings=findings, clause=findings[0].clause)
         await unit.table(CDRS).put(disputed)
         proposal = _proposal(record, findings, repriced, now)
+        agreement = await agreement_of(unit, record)
         dispute = DisputeRecord(
             party_id=record.party_id,
             cpo_id=record.cpo_id,
@@ -62,6 +65,7 @@ class Disputes:
             disputed_at=now,
             resolution=None,
             proposal=None if proposal is None else costs_of(proposal.replacement),
+            answer_by=None if agreement is None else answer_due_at(agreement, now),
         )
         await unit.table(DISPUTE).put(dispute)
         first, detail = findings[0], _detail(findings)
@@ -114,11 +118,25 @@ class Disputes:
             return None
         return structs.replace(body, proposed_credit=credit, proposed_replacement=replacement)
 
+    async def set_answer_by(self, unit: UnitOfWork, original: CDRRecord, answer_by: datetime | None) -> None:
+        """Write down until when the CPO may answer; None: no such time is agreed."""
+        dispute = await unit.table(DISPUTE).get(original.party_id, original.cpo_id, original.cdr_id)
+        if dispute is not None:
+            await unit.table(DISPUTE).put(replace(dispute, answer_by=answer_by))
+
     async def resolve(self, unit: UnitOfWork, original: CDRRecord, *, resolution: str) -> None:
         """End the quarrel over a CDR, if there is one."""
         dispute = await unit.table(DISPUTE).get(original.party_id, original.cpo_id, original.cdr_id)
         if dispute is not None:
             await unit.table(DISPUTE).put(replace(dispute, resolution=resolution))
+
+
+async def agreement_of(unit: UnitOfWork, record: CDRRecord) -> RoamingAgreement | None:
+    """Return the agreement that was in force when a CDR's charge began; None: there was none."""
+    try:
+        return await agreement_at(unit, record.party_id, record.cpo_id, record.started_at)
+    except NoAgreementInForce:
+        return None
 
 
 def _disputed(difference: Difference) -> v221.DisputedAmount:

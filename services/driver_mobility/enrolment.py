@@ -19,6 +19,8 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocmf import OCMFRefused, meter_key
 from emobility.protocols.ocpi.host import OCPIHost
 from services.driver_mobility.facts import fact
+from services.driver_mobility.invoice_records import UNPAID_BLOCK
+from services.driver_mobility.metering import entries_of
 from services.driver_mobility.passwords import hash_password
 from services.driver_mobility.paying import try_failed_again
 from services.driver_mobility.quoting import driver_for_update
@@ -223,6 +225,12 @@ class Enrolment:
             whitelist=new.whitelist,
             last_updated=self._ports.clock.now(),
         )
+        block = await unit.table(UNPAID_BLOCK).get(driver.party_id, driver.driver_id)
+        if block is not None and known is None and token.is_valid:
+            # As if it had been there when the payment failed: it waits with the others, and is unblocked with them.
+            token = replace(token, is_valid=False, last_updated=block.blocked_at)
+            subjects = (*block.token_subjects, token.token_subject)
+            await unit.table(UNPAID_BLOCK).put(replace(block, token_subjects=subjects))
         await unit.table(TOKEN).put(token)
         correlation_id = self._ports.randomness.uuid()
         await self._tokens.push_to_all(unit, self._host.deliveries, token, correlation_id=correlation_id)
@@ -334,6 +342,7 @@ class Enrolment:
             NotHostedHere: the MSP is not.
             MeterKeyMalformed: it is no key of a meter.
             MeterKeysFull: too many were entered for the EVSE.
+            MeterKeyWithoutOffset: `valid_from` names no offset.
         """
         try:
             key = meter_key(public_key)
@@ -342,12 +351,9 @@ class Enrolment:
         async with self._ports.units.begin() as unit:
             await require_hosted(unit, emsp_id)
             known = await unit.table(METER_KEY).get_for_update(emsp_id, cpo_id, evse_uid)
+            now = self._ports.clock.now()
             entry = PinnedKey(
-                public_key=key,
-                valid_from=valid_from,
-                entered_at=self._ports.clock.now(),
-                entered_by="operator",
-                why=why[:500],
+                public_key=key, valid_from=valid_from, entered_at=now, entered_by="operator", why=why[:500]
             )
             await unit.table(METER_KEY).put(
                 MeterKey(
@@ -356,7 +362,7 @@ class Enrolment:
                     evse_uid=evse_uid,
                     public_key=key,
                     is_by_operator=True,
-                    entries=with_entry(() if known is None else known.entries, entry),
+                    entries=with_entry(() if known is None else entries_of(known, now=now), entry),
                 )
             )
             await unit.commit()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -41,12 +41,15 @@ from services.driver_mobility.records import (
     QuoteState,
     RetentionDuty,
 )
-from services.driver_mobility.retention import KeptOfDriver, documents_of, retention_of
+from services.driver_mobility.retention import KeptOfDriver, documents_of, retention_of, retention_of_driver
 from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.tokens import Tokens
 
 SWEPT_AT_ONCE: Final = 100
 """Erasures one sweep takes on per MSP; the next takes the rest."""
+
+COUNTED_ANEW_WITHIN: Final = timedelta(days=31)
+"""A sweep counts anew on a restriction's date, and destroys; a key to which none came the vault destroys by then."""
 
 _log = structlog.get_logger(__name__)
 
@@ -96,15 +99,21 @@ class Erasing:
             found = await every(unit, ERASURE, {"party_id": emsp_id})
         return sorted(found, key=lambda each: each.asked_at, reverse=True)
 
-    async def retention(self, emsp_id: PartyId) -> list[KeptOfDriver]:
+    async def retention(self, emsp_id: PartyId, *, offset: int, limit: int) -> list[KeptOfDriver]:
         """Return what is kept for whom, why and until when. Raises `NotHostedHere`."""
         async with self._ports.units.begin() as unit:
             await require_hosted(unit, emsp_id)
-            return await retention_of(unit, self._terms, emsp_id, now=self._ports.clock.now())
+            now = self._ports.clock.now()
+            return await retention_of(unit, self._terms, emsp_id, now=now, offset=offset, limit=limit)
+
+    async def retention_of(self, emsp_id: PartyId, driver_id: str) -> list[KeptOfDriver]:
+        """Return what is kept of one driver, if there ever was one. Raises `NotHostedHere`."""
+        async with self._ports.units.begin() as unit:
+            await require_hosted(unit, emsp_id)
+            return await retention_of_driver(unit, self._terms, emsp_id, driver_id, now=self._ports.clock.now())
 
     async def sweep(self, emsp_id: PartyId) -> None:
         """Finish what a crash left, and destroy what need not be kept any longer."""
-        await self._ports.vault.erase_due()
         of_msp = {"party_id": emsp_id}
         async with self._ports.units.begin() as unit:
             table = unit.table(ERASURE)
@@ -115,6 +124,7 @@ class Erasing:
                 limit=SWEPT_AT_ONCE,
             )
         await deal_with_each([*pending, *over], self._finish, name=lambda each: f"erasure of {each.driver_id}")
+        await self._ports.vault.erase_due()
 
     async def _finish(self, record: ErasureRecord) -> bool:
         return await self._deal_with_keys(record) != record
@@ -152,9 +162,10 @@ class Erasing:
         await unit.table(ERASURE).insert(record)
         return record
 
-    async def _kept(self, unit: UnitOfWork, driver: Driver) -> _Kept:
+    async def _kept(self, unit: UnitOfWork, driver: Driver, *, erased: ErasureRecord | None = None) -> _Kept:
         """Say what must be kept until when. Money or a quarrel that is open lasts as long as what will settle it."""
-        found = await documents_of(unit, self._terms, driver, now=self._ports.clock.now())
+        now = self._ports.clock.now()
+        found = await documents_of(unit, self._terms, driver, now=now, erased=erased)
         kept = tuple(each for each in found.kept if each.until is not None)
         return _Kept(
             duties=found.duties,
@@ -208,17 +219,18 @@ class Erasing:
 
     async def _deal_with_keys(self, record: ErasureRecord) -> ErasureRecord:
         """Destroy or restrict the keys and say so; a restriction that is over ends in destruction."""
+        found, record = record, await self._counted_anew(record)
         vault, until = self._ports.vault, record.restricted_until
-        is_over = until is None or until <= self._ports.clock.now()
+        is_over = self._is_over(until)
         for subject in record.destroyed_subjects:
             await vault.erase(subject)
         for subject in record.restricted_subjects:
             if is_over:
                 await vault.erase(subject)
             elif until is not None:
-                await vault.restrict(subject, until=until)
+                await vault.restrict(subject, until=until + COUNTED_ANEW_WITHIN)
         done = replace(record, state=ErasureState.ERASED if is_over else ErasureState.RESTRICTED)
-        if done != record:
+        if done != found:
             async with self._ports.units.begin() as unit:
                 await unit.table(ERASURE).put(done)
                 if is_over:
@@ -226,3 +238,19 @@ class Erasing:
                 await unit.commit()
             _log.info("driver_erased", emsp=record.party_id.code, state=done.state.value, until=str(until))
         return done
+
+    async def _counted_anew(self, record: ErasureRecord) -> ErasureRecord:
+        """Return what must be kept once the date has come: a credit or an invoice after the erasure moves it."""
+        if record.state is not ErasureState.RESTRICTED or not self._is_over(record.restricted_until):
+            return record
+        async with self._ports.units.begin() as unit:
+            driver = await unit.table(DRIVER).get(record.party_id, record.driver_id)
+            if driver is None:
+                return record
+            kept = await self._kept(unit, driver, erased=record)
+        if kept.until is None:
+            return record
+        return replace(record, duties=kept.duties, restricted_until=kept.until, kept=kept.documents)
+
+    def _is_over(self, until: datetime | None) -> bool:
+        return until is None or until <= self._ports.clock.now()

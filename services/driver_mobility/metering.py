@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from emobility.domain.cdr import CDR, SignedMeterData
 from emobility.domain.cdr_check import SignatureVerdict
 from emobility.domain.errors import MalformedInput, RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
-from emobility.domain.meter_key import key_at
+from emobility.domain.meter_key import PinnedKey, entry_at
 from emobility.domain.personal import SubjectErased
 from emobility.domain.tariff.tariff import Tariff, TariffDimension
 from emobility.ports.stores import RecordExists
@@ -20,6 +21,8 @@ from emobility.protocols.ocmf import verify_charge_alone
 from emobility.protocols.ocmf.charge import VerifiedCharge
 from services.driver_mobility.records import METER_KEY, USED_RECORD, MeterKey, UsedSignedRecord
 
+FIRST_USE: Final = "the first valid signature"
+"""Who entered a key that merely came along with a CDR: it proves no meter, and yet no other key does."""
 _TIMES: Final = frozenset({TariffDimension.TIME, TariffDimension.PARKING_TIME})
 
 
@@ -31,50 +34,51 @@ class SignedRecordUsedMeanwhile(Unavailable):
     """Another CDR was accepted by the same record at this very moment; looking again will tell."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureFinding:
+    """What the signed records are worth.
+
+    `hashes`: what the meter signed, by the vault's keyed hash: a bare one would outlive the driver and let anyone try
+    all cards. Empty where the records do not verify: those prove nothing.
+    """
+
+    verdict: SignatureVerdict
+    hashes: tuple[str, ...] = ()
+
+
 async def signature_verdict(
     unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR, *, retail: Tariff | None = None
-) -> SignatureVerdict:
+) -> SignatureFinding:
     """Verify a CDR's signed records; `retail` is what the driver is billed by.
 
     The first key that verifies is kept: another one later is INVALID. But only a key that an operator entered proves
     a meter; one that merely came along with a CDR is KEY_NOT_PINNED.
     """
     if cdr.signed_data is None or not cdr.signed_data.records:
-        return SignatureVerdict.NOT_SIGNED
+        return SignatureFinding(verdict=SignatureVerdict.NOT_SIGNED)
     pinned = await pinned_key(unit, emsp_id, cdr)
     try:
         charge = await _verified(vault, cdr.signed_data, pinned)
     except SubjectErased:
-        return SignatureVerdict.NOT_SIGNED
+        return SignatureFinding(verdict=SignatureVerdict.NOT_SIGNED)
     except (MalformedInput, RuleBroken):
-        return SignatureVerdict.INVALID
-    if await _is_used_elsewhere(unit, emsp_id, cdr, _hashes(vault, charge)):
-        return SignatureVerdict.REUSED
-    if charge.energy_wh != cdr.total_energy_import_wh:
-        return SignatureVerdict.ENERGY_DIFFERS
-    if not charge.is_time_measured and _charges_for_time(cdr, retail):
-        return SignatureVerdict.TIME_NOT_MEASURED
-    if pinned is None:
+        return SignatureFinding(verdict=SignatureVerdict.INVALID)
+    hashes = tuple(vault.subject_of(each) for each in charge.payload_hashes)
+    verdict = await _verdict(unit, emsp_id, cdr, charge, pinned, hashes=hashes, retail=retail)
+    if pinned is None and verdict is SignatureVerdict.KEY_NOT_PINNED:
         await _pin_at_first_use(unit, emsp_id, cdr, cdr.signed_data.public_key)
-    is_trusted = pinned is not None and pinned.is_by_operator
-    return SignatureVerdict.VALID if is_trusted else SignatureVerdict.KEY_NOT_PINNED
+    return SignatureFinding(verdict=verdict, hashes=hashes)
 
 
-async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> None:
-    """Note that an accepted CDR's session was proven by its signed records; those that do not verify prove nothing.
+async def use_up(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, hashes: Sequence[str]) -> None:
+    """Note that an accepted CDR's session was proven by what the meter signed, as `SignatureFinding` says it.
 
     Raises:
         SignedRecordUsedMeanwhile: one proves another session since the verdict.
     """
-    if cdr.signed_data is None or not cdr.signed_data.records:
-        return
-    try:
-        charge = await _verified(vault, cdr.signed_data, await pinned_key(unit, emsp_id, cdr))
-    except (MalformedInput, RuleBroken):
-        return
-    if await _is_used_elsewhere(unit, emsp_id, cdr, _hashes(vault, charge)):
+    if await _is_used_elsewhere(unit, emsp_id, cdr, hashes):
         raise SignedRecordUsedMeanwhile(cdr.cdr_id)
-    for payload_sha256 in sorted(_hashes(vault, charge)):
+    for payload_sha256 in sorted(hashes):
         if await unit.table(USED_RECORD).get(emsp_id, payload_sha256) is not None:
             continue  # by an earlier CDR of this session
         used = UsedSignedRecord(
@@ -86,9 +90,25 @@ async def use_up(unit: UnitOfWork, vault: Vault, emsp_id: PartyId, cdr: CDR) -> 
             raise SignedRecordUsedMeanwhile(cdr.cdr_id) from race
 
 
-def _hashes(vault: Vault, charge: VerifiedCharge) -> list[str]:
-    """What the meter signed, by a keyed hash: a bare one would outlive the driver and let anyone try all cards."""
-    return [vault.subject_of(each) for each in charge.payload_hashes]
+async def _verdict(
+    unit: UnitOfWork,
+    emsp_id: PartyId,
+    cdr: CDR,
+    charge: VerifiedCharge,
+    pinned: MeterKey | None,
+    *,
+    hashes: Sequence[str],
+    retail: Tariff | None,
+) -> SignatureVerdict:
+    """Judge a charge whose signatures verify."""
+    if await _is_used_elsewhere(unit, emsp_id, cdr, hashes):
+        return SignatureVerdict.REUSED
+    if charge.energy_wh != cdr.total_energy_import_wh:
+        return SignatureVerdict.ENERGY_DIFFERS
+    if not charge.is_time_measured and _charges_for_time(cdr, retail):
+        return SignatureVerdict.TIME_NOT_MEASURED
+    is_trusted = pinned is not None and pinned.is_by_operator
+    return SignatureVerdict.VALID if is_trusted else SignatureVerdict.KEY_NOT_PINNED
 
 
 async def _is_used_elsewhere(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, hashes: Sequence[str]) -> bool:
@@ -114,8 +134,26 @@ async def pinned_key(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR) -> MeterKey |
     known = await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid)
     if known is None or not known.entries:
         return known
-    key = key_at(known.entries, cdr.charging_started_at)
-    return None if key is None else replace(known, public_key=key)
+    entry = entry_at(known.entries, cdr.charging_started_at)
+    if entry is None or entry.public_key is None:
+        return None
+    return replace(known, public_key=entry.public_key, is_by_operator=entry.entered_by != FIRST_USE)
+
+
+def entries_of(known: MeterKey, *, now: datetime) -> tuple[PinnedKey, ...]:
+    """Return the history of a meter's keys; where there is none yet it begins with the key that was known without."""
+    if known.entries:
+        return known.entries
+    entered_by = "operator" if known.is_by_operator else FIRST_USE
+    return (
+        PinnedKey(
+            public_key=known.public_key,
+            valid_from=None,
+            entered_at=now,
+            entered_by=entered_by,
+            why="known before a history was kept",
+        ),
+    )
 
 
 async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | None) -> VerifiedCharge:

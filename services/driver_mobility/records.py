@@ -277,7 +277,10 @@ class CDRRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputeRecord:
-    """A quarrel over a CDR; `resolution` says how it ended; `proposal`: the amounts that would end it, as sent."""
+    """A quarrel over a CDR; `resolution` says how it ended; `proposal`: the amounts that would end it, as sent.
+
+    `answer_by`: when it stands if the CPO did not answer; None: no such time is agreed.
+    """
 
     party_id: PartyId
     cpo_id: PartyId
@@ -286,6 +289,7 @@ class DisputeRecord:
     disputed_at: datetime
     resolution: str | None
     proposal: ProposedCosts | None = None
+    answer_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,7 +444,7 @@ class ErasureRecord:
 
     `restricted_subjects` name the keys of evidence, destroyed at `restricted_until`; `destroyed_subjects` those that
     went at once. `shared`: keys left alone because another contract, perhaps of another MSP, is sealed under them.
-    `kept`: what is kept, as it stood when the erasure was asked for.
+    `kept`: what is kept, as it stood when the erasure was asked for or, the date having come, was counted anew.
     """
 
     party_id: PartyId

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -83,7 +82,7 @@ class TaxedOtherwise(RuleBroken):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """What a run brought: documents, and for each driver without one why."""
+    """What a run brought: documents, and for each driver and currency (`driver/EUR`) that lacks one why."""
 
     numbers: tuple[str, ...]
     waiting: dict[str, str]
@@ -120,7 +119,7 @@ class RetailInvoicing:
             await unit.commit()
 
     async def issue(self, emsp_id: PartyId, month: str) -> Issued:
-        """Invoice a month that is over, and credit what was withdrawn of earlier documents.
+        """Invoice a month that is over, and credit what was withdrawn of earlier documents, each in a unit of its own.
 
         Raises:
             NoSeller: the MSP has not said how it stands on invoices.
@@ -137,14 +136,21 @@ class RetailInvoicing:
         numbers: list[str] = []
         waiting: dict[str, str] = {}
         for driver_id, currency in await self._with_bills(emsp_id, start, end):
-            async with self._ports.units.begin() as unit:
-                try:
-                    numbers += await self._invoice(unit, seller, driver_id, currency, month)
-                    numbers += await self._credit(unit, seller, driver_id, currency)
-                except RuleBroken as refusal:
-                    waiting[driver_id] = str(refusal)
-                    continue
-                await unit.commit()
+            refusals = []
+            for preceding in (None, *await self._to_credit(emsp_id, driver_id, currency)):
+                async with self._ports.units.begin() as unit:
+                    try:
+                        if preceding is None:
+                            number = await self._invoice(unit, seller, driver_id, currency, month)
+                        else:
+                            number = await self._credit(unit, seller, driver_id, currency, preceding)
+                    except RuleBroken as refusal:
+                        refusals.append(str(refusal))
+                        continue
+                    await unit.commit()
+                numbers += [] if number is None else [number]
+            if refusals:
+                waiting[f"{driver_id}/{currency}"] = "; ".join(refusals)
         return Issued(numbers=tuple(numbers), waiting=waiting)
 
     async def _with_bills(self, emsp_id: PartyId, start: datetime, end: datetime) -> list[tuple[str, str]]:
@@ -161,11 +167,18 @@ class RetailInvoicing:
 
         return sorted({(bill.driver_id, bill.currency) for bill in bills if concerns(bill)})
 
+    async def _to_credit(self, emsp_id: PartyId, driver_id: str, currency: str) -> list[str]:
+        """Return a driver's invoices of which something was withdrawn and not credited yet."""
+        async with self._ports.units.begin() as unit:
+            withdrawn = await _withdrawn(unit, emsp_id, driver_id, currency)
+        return sorted({documents.invoice_number for documents, _ in withdrawn})
+
     # Documents, each in the unit it is given
 
     async def _invoice(
         self, unit: UnitOfWork, seller: SellerRecord, driver_id: str, currency: str, month: str
-    ) -> list[str]:
+    ) -> str | None:
+        """Invoice what stands of a month; None: nothing does that is on no document yet. Raises `RuleBroken`."""
         start, end = span_of(month, seller.time_zone)
         of_driver = {"party_id": seller.party_id, "driver_id": driver_id, "currency": currency}
         seen = await unit.table(BILL).select(of_driver, since=("billed_at", start), before=("billed_at", end))
@@ -178,7 +191,7 @@ class RetailInvoicing:
             if is_new and not bill.credited_incl_e4:
                 standing.append(bill)
         if not standing:
-            return []
+            return None
         record = await self._document(unit, seller, standing, month=month, preceding=None)
         for bill in standing:
             await unit.table(INVOICED_BILL).insert(
@@ -186,27 +199,23 @@ class RetailInvoicing:
                     party_id=bill.party_id, bill_id=bill.bill_id, invoice_number=record.number, credit_number=None
                 )
             )
-        return [record.number]
+        return record.number
 
-    async def _credit(self, unit: UnitOfWork, seller: SellerRecord, driver_id: str, currency: str) -> list[str]:
-        of_driver = {"party_id": seller.party_id, "driver_id": driver_id, "currency": currency}
-        withdrawn: list[tuple[InvoicedBill, BillRecord]] = []
-        for bill in await every(unit, BILL, of_driver):
-            documents = await unit.table(INVOICED_BILL).get_for_update(bill.party_id, bill.bill_id)
-            if documents is not None and bill.credited_incl_e4 and documents.credit_number is None:
-                withdrawn.append((documents, bill))
-        numbers = []
-        withdrawn.sort(key=lambda each: (each[0].invoice_number, each[1].bill_id))
-        for number, group in groupby(withdrawn, key=lambda each: each[0].invoice_number):
-            taken_back = list(group)
-            invoice = await unit.table(RETAIL_INVOICE).get(seller.party_id, number)
-            assert invoice is not None, f"invoice {number} is gone"
-            bills = [bill for _, bill in taken_back]
-            record = await self._document(unit, seller, bills, month=invoice.month, preceding=number)
-            for documents, _ in taken_back:
-                await unit.table(INVOICED_BILL).put(replace(documents, credit_number=record.number))
-            numbers.append(record.number)
-        return numbers
+    async def _credit(
+        self, unit: UnitOfWork, seller: SellerRecord, driver_id: str, currency: str, number: str
+    ) -> str | None:
+        """Take back what was withdrawn of an invoice; None: somebody else just did. Raises `RuleBroken`."""
+        withdrawn = await _withdrawn(unit, seller.party_id, driver_id, currency)
+        taken_back = [each for each in withdrawn if each[0].invoice_number == number]
+        if not taken_back:
+            return None
+        invoice = await unit.table(RETAIL_INVOICE).get(seller.party_id, number)
+        assert invoice is not None, f"invoice {number} is gone"
+        bills = [bill for _, bill in taken_back]
+        record = await self._document(unit, seller, bills, month=invoice.month, preceding=number)
+        for documents, _ in taken_back:
+            await unit.table(INVOICED_BILL).put(replace(documents, credit_number=record.number))
+        return record.number
 
     async def _document(
         self,
@@ -308,6 +317,18 @@ class RetailInvoicing:
         return replace(row.invoice, buyer=replace(row.invoice.buyer, name=name))
 
 
+async def _withdrawn(
+    unit: UnitOfWork, emsp_id: PartyId, driver_id: str, currency: str
+) -> list[tuple[InvoicedBill, BillRecord]]:
+    """Return a driver's bills that were withdrawn after they were invoiced and are on no credit note yet, by id."""
+    found = []
+    for bill in await every(unit, BILL, {"party_id": emsp_id, "driver_id": driver_id, "currency": currency}):
+        documents = await unit.table(INVOICED_BILL).get_for_update(bill.party_id, bill.bill_id)
+        if documents is not None and bill.credited_incl_e4 and documents.credit_number is None:
+            found.append((documents, bill))
+    return sorted(found, key=lambda each: each[1].bill_id)
+
+
 def span_of(month: str, time_zone: str) -> tuple[datetime, datetime]:
     """Return when a month such as 2026-11 begins and ends. Raises `MalformedInput`."""
     zone = ZoneInfo(time_zone)
@@ -320,12 +341,23 @@ def span_of(month: str, time_zone: str) -> tuple[datetime, datetime]:
 
 
 def apportioned(total_cents: int, shares_e4: Sequence[int]) -> list[int]:
-    """Split cents by exact shares so that they add up: what is left goes to the largest parts of a cent first."""
+    """Split cents by exact shares so that they add up: what is left goes to the largest parts of a cent first.
+
+    What is too much is taken off the smallest parts first, and off no share that has nothing (EN 16931, BR-27).
+    """
+    assert shares_e4, f"{total_cents} cents have nobody to bear them"
     cents = [share // CENT_E4 for share in shares_e4]
     left = total_cents - sum(cents)
     by_rest = sorted(range(len(cents)), key=lambda at: (-(shares_e4[at] % CENT_E4), at))
-    for at in range(abs(left)):
-        cents[by_rest[at % len(cents)] if left > 0 else by_rest[-1 - at % len(cents)]] += 1 if left > 0 else -1
+    while left > 0:
+        for at in by_rest[:left]:
+            cents[at] += 1
+            left -= 1
+    while left < 0:
+        bearing = [at for at in reversed(by_rest) if cents[at] > 0 or total_cents < 0]
+        for at in bearing[:-left]:
+            cents[at] -= 1
+            left += 1
     return cents
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from emobility.domain.identifiers import PartyId
 from emobility.domain.retention import DocumentKind, RetentionTerms
 from emobility.ports.unit_of_work import UnitOfWork
+from services.driver_mobility.invoice_records import RETAIL_INVOICE
 from services.driver_mobility.pages import every
 from services.driver_mobility.records import (
     ACCOUNT,
@@ -26,6 +27,7 @@ from services.driver_mobility.records import (
     TOKEN,
     CDRState,
     Driver,
+    ErasureRecord,
     ErasureState,
     KeptDocuments,
     PaymentState,
@@ -62,20 +64,31 @@ class KeptOfDriver:
     kept: tuple[KeptDocuments, ...]
 
 
-async def documents_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, *, now: datetime) -> DriversDocuments:
-    """Count a driver's documents and say until when the law asks for them."""
+async def documents_of(
+    unit: UnitOfWork, terms: RetentionTerms, driver: Driver, *, now: datetime, erased: ErasureRecord | None = None
+) -> DriversDocuments:
+    """Count a driver's documents and say until when the law asks for them.
+
+    `erased`: their erasure, if it is over and counted anew. It deleted the rows of tokens, and names their keys; what
+    is unpaid or disputed had the time of one document to be settled, and is given no more.
+    """
     of_driver = {"party_id": driver.party_id, "driver_id": driver.driver_id}
     home = driver.party_id.country_code
     tokens = await every(unit, TOKEN, of_driver)
-    subjects = tuple(token.token_subject for token in tokens)
+    quotes = await every(unit, QUOTE, of_driver)
+    ended = () if erased is None else (*erased.restricted_subjects, *erased.destroyed_subjects)
+    seen = {token.token_subject for token in tokens} | {quote.token_subject for quote in quotes}
+    subjects = tuple(seen.union(ended))
     cdrs = await every(unit, CDRS, {"party_id": driver.party_id, "token_subject": subjects}) if subjects else []
     places = {(cdr.cpo_id, cdr.cdr_id): cdr.cdr.location.country for cdr in cdrs}
     bills = await every(unit, BILL, of_driver)
+    invoices = await every(unit, RETAIL_INVOICE, of_driver)
     orders = await every(unit, PAYMENT_ORDER, of_driver)
-    quotes = await every(unit, QUOTE, of_driver)
     of_bill = {bill.bill_id: (home, places.get((bill.cpo_id, bill.cdr_id), home)) for bill in bills}
+    of_invoice = {row.number: {home}.union(*(of_bill.get(bill_id, ()) for bill_id in row.bills)) for row in invoices}
     found = [
         *((DocumentKind.RETAIL_BILL, bill.billed_at, of_bill[bill.bill_id]) for bill in bills),
+        *((DocumentKind.RETAIL_INVOICE, row.issued_at, of_invoice[row.number]) for row in invoices),
         *((DocumentKind.PAYMENT, order.ordered_at, of_bill.get(order.bill_id or "", (home,))) for order in orders),
         *((DocumentKind.CDR, cdr.received_at, (home, cdr.cdr.location.country)) for cdr in cdrs),
         *(
@@ -96,7 +109,7 @@ async def documents_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, 
         RetentionDuty.UNPAID: is_unpaid,
         RetentionDuty.DISPUTED: any(cdr.state is CDRState.DISPUTED for cdr in cdrs),
     }
-    if duties[RetentionDuty.UNPAID] or duties[RetentionDuty.DISPUTED]:
+    if erased is None and (duties[RetentionDuty.UNPAID] or duties[RetentionDuty.DISPUTED]):
         # What will settle it, a payment or a credit, is a document of its own, of this year at the earliest.
         found.append((DocumentKind.PAYMENT, now, (home,)))
     return DriversDocuments(
@@ -107,39 +120,59 @@ async def documents_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, 
 
 
 async def retention_of(
-    unit: UnitOfWork, terms: RetentionTerms, emsp_id: PartyId, *, now: datetime
+    unit: UnitOfWork, terms: RetentionTerms, emsp_id: PartyId, *, now: datetime, offset: int, limit: int
 ) -> list[KeptOfDriver]:
-    """Return what is kept for whom, drivers with a contract first, then those who were erased."""
-    lines: list[KeptOfDriver] = []
-    erasures = await every(unit, ERASURE, {"party_id": emsp_id})
-    erased = {each.driver_id for each in erasures}
-    for driver in await every(unit, DRIVER, {"party_id": emsp_id}):
-        if driver.driver_id in erased:
-            continue
-        found = await documents_of(unit, terms, driver, now=now)
-        until = max((each.until for each in found.kept if each.until is not None), default=None)
-        lines.append(
-            KeptOfDriver(
-                driver_id=driver.driver_id,
-                state="CONTRACT",
-                until=until,
-                duties=found.duties,
-                kept=found.kept,
-            )
+    """Return what is kept for whom: drivers with a contract or whose evidence is closed, then those who are gone.
+
+    One whose erasure a crash cut short may stand twice until a sweep finished it. Fewer than `limit` are the last.
+    """
+    of_msp = {"party_id": emsp_id}
+    drivers = await unit.table(DRIVER).select(of_msp, offset=offset, limit=limit)
+    lines = [await _line_of(unit, terms, driver, now=now) for driver in drivers]
+    if len(drivers) < limit:
+        gone = await unit.table(ERASURE).select(
+            of_msp | {"state": (ErasureState.PENDING, ErasureState.ERASED)},
+            offset=max(0, offset - await unit.table(DRIVER).count(of_msp)),
+            limit=limit - len(drivers),
         )
-    for each in erasures:
-        is_gone = each.state is ErasureState.ERASED
-        kept = () if is_gone else each.kept
-        lines.append(
-            KeptOfDriver(
-                driver_id=each.driver_id,
-                state=each.state.value,
-                until=None if is_gone else each.restricted_until,
-                duties=() if is_gone else each.duties,
-                kept=kept,
-            )
-        )
+        lines += map(_line_of_erased, gone)
     return lines
+
+
+async def retention_of_driver(
+    unit: UnitOfWork, terms: RetentionTerms, emsp_id: PartyId, driver_id: str, *, now: datetime
+) -> list[KeptOfDriver]:
+    """Return what is kept of one driver; nothing, if there never was one."""
+    driver = await unit.table(DRIVER).get(emsp_id, driver_id)
+    if driver is not None:
+        return [await _line_of(unit, terms, driver, now=now)]
+    erasure = await unit.table(ERASURE).get(emsp_id, driver_id)
+    return [] if erasure is None else [_line_of_erased(erasure)]
+
+
+async def _line_of(unit: UnitOfWork, terms: RetentionTerms, driver: Driver, *, now: datetime) -> KeptOfDriver:
+    erasure = await unit.table(ERASURE).get(driver.party_id, driver.driver_id)
+    if erasure is not None:
+        return _line_of_erased(erasure)
+    found = await documents_of(unit, terms, driver, now=now)
+    return KeptOfDriver(
+        driver_id=driver.driver_id,
+        state="CONTRACT",
+        until=max((each.until for each in found.kept if each.until is not None), default=None),
+        duties=found.duties,
+        kept=found.kept,
+    )
+
+
+def _line_of_erased(erasure: ErasureRecord) -> KeptOfDriver:
+    is_gone = erasure.state is ErasureState.ERASED
+    return KeptOfDriver(
+        driver_id=erasure.driver_id,
+        state=erasure.state.value,
+        until=None if is_gone else erasure.restricted_until,
+        duties=() if is_gone else erasure.duties,
+        kept=() if is_gone else erasure.kept,
+    )
 
 
 def _added_up(

@@ -1,4 +1,4 @@
-"""A payment that failed blocks its driver's tokens, everywhere, until it is paid; paying unblocks them.
+"""A payment that failed blocks its driver's tokens, new ones too, until it is paid; paying unblocks them.
 
 Follows what payments came to (topic `retail`), and decides by the orders as they stand then, so what comes late or
 twice changes nothing. A token that its operator touched meanwhile is left as the operator wants it.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from emobility.domain.identifiers import PartyId
@@ -69,16 +70,18 @@ class UnpaidBlocks:
                 UnpaidBlock(party_id=emsp_id, driver_id=driver_id, token_subjects=subjects, blocked_at=now)
             )
             for token in tokens:
-                await self._tell(unit, token, correlation_id, is_valid=False)
+                await self._tell(unit, token, correlation_id, is_valid=False, at=now)
         elif block is not None and not has_failed and not any(map(_is_tried_again, orders)):
             await unit.table(UNPAID_BLOCK).delete(emsp_id, driver_id)
             for subject in block.token_subjects:
                 known = await unit.table(TOKEN).get_for_update(emsp_id, subject)
                 if known is not None and known.last_updated == block.blocked_at:
-                    await self._tell(unit, known, correlation_id, is_valid=True)
+                    await self._tell(unit, known, correlation_id, is_valid=True, at=self._ports.clock.now())
 
-    async def _tell(self, unit: UnitOfWork, token: DriverToken, correlation_id: str, *, is_valid: bool) -> None:
-        changed = replace(token, is_valid=is_valid, last_updated=self._ports.clock.now())
+    async def _tell(
+        self, unit: UnitOfWork, token: DriverToken, correlation_id: str, *, is_valid: bool, at: datetime
+    ) -> None:
+        changed = replace(token, is_valid=is_valid, last_updated=at)
         await unit.table(TOKEN).put(changed)
         await self._tokens.push_to_all(unit, self._deliveries, changed, correlation_id=correlation_id)
 

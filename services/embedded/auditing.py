@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -9,12 +10,16 @@ from typing import Any, Final
 from emobility.domain.errors import Unavailable
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.ports import Ports
+from emobility.ports.reconciliation import Period
 from emobility.runtime.settings import Settings
 from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from emobility.wiring import open_ports
 from services.audit.audit import audited
 from services.audit.command import tell
+from services.audit.period_report import PeriodReport, tell_period
+from services.audit.periodically import audited_period
 from services.audit.report import AuditReport
+from services.audit.sharing import Shared
 from services.embedded.opening import NoChainHere, opened, opened_chain
 
 ASKED_FOR: Final = "a quick one was asked for"
@@ -55,6 +60,27 @@ async def audit_installation(run_folder: Path, *, depth: Depth, json: bool, trut
     return tell(report, json=json)
 
 
+async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool) -> int:
+    """Audit a period of what an installation has stored and print what was found; return 0 when every rule holds.
+
+    Raises: as `audit_installation`.
+    """
+    async with opened(run_folder) as settings, open_ports(settings) as ports:
+        why_quick = ASKED_FOR
+        found: PeriodReport | None = None
+        if depth is not Depth.QUICK:
+            try:
+                async with opened_chain(run_folder, settings) as chain:
+                    found = await audited_period(ports, period, sharing=_sharing(settings), chain=chain)
+            except _NO_CHAIN as cause:
+                if depth is Depth.FULL:
+                    raise NoFullAudit(cause) from cause
+                why_quick = _first_line(cause)
+        if found is None:
+            found = await audited_period(ports, period, why_quick=why_quick)
+    return tell_period(found, json=json)
+
+
 async def _report(
     run_folder: Path, settings: Settings, ports: Ports, *, depth: Depth, truth: dict[str, Any] | None
 ) -> AuditReport:
@@ -70,6 +96,15 @@ async def _report(
             why_quick = _first_line(cause)
     report, _ = await audited(ports, truth, why_quick=why_quick)
     return report
+
+
+def _sharing(settings: Settings) -> Shared:
+    assert settings.database_url is not None, "ports were opened without a database"
+    return Shared(
+        dsn=settings.database_url,
+        master_key=settings.master_key_bytes,
+        processes=settings.audit_processes or len(os.sched_getaffinity(0)),
+    )
 
 
 def _first_line(cause: Exception) -> str:

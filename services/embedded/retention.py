@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -15,19 +17,26 @@ from services.embedded.operator import call, in_path, print_answer
 
 RECEIPTS_FOLDER: Final = "receipts"
 """Where a demo writes what it hands to drivers."""
+ROWS_AT_ONCE: Final = 100
+"""Of drivers or sales, in one call; no more than either answers."""
 
 
 def show_retention(*, party: str, driver_id: str | None, json: bool, run_folder: Path) -> int:
     """Print what an MSP keeps of its drivers and a CPO of its ad hoc sales."""
-    status, drivers = call(run_folder, "GET", f"/mobility/{in_path(party)}/retention")
-    sales_status, sales = call(run_folder, "GET", f"/operations/{in_path(party)}/ad-hoc/retention")
-    if httpx.codes.OK not in {status, sales_status}:
-        return print_answer(status, drivers)
+    path = f"/mobility/{in_path(party)}/retention"
+    if driver_id is None:
+        status, drivers = _all_pages(run_folder, path)
+        sales_status, sales = _all_pages(run_folder, f"/operations/{in_path(party)}/ad-hoc/retention")
+        if httpx.codes.OK not in {status, sales_status}:
+            return print_answer(status, drivers)
+    else:
+        status, drivers = call(run_folder, "GET", f"{path}?{urlencode({'driver': driver_id})}")
+        sales_status, sales = httpx.codes.OK, []
+        if status != httpx.codes.OK:
+            return print_answer(status, drivers)
     found = {
-        "drivers": [row for row in drivers if driver_id in {None, row["driver_id"]}]
-        if status == httpx.codes.OK
-        else [],
-        "ad_hoc_sales": sales if sales_status == httpx.codes.OK and driver_id is None else [],
+        "drivers": drivers if status == httpx.codes.OK else [],
+        "ad_hoc_sales": sales if sales_status == httpx.codes.OK else [],
     }
     if json:
         return print_answer(httpx.codes.OK, found)
@@ -58,6 +67,19 @@ def drop_receipts(folder: Path, *, party: str, driver_id: str) -> int:
             path.unlink()
             dropped += 1
     return dropped
+
+
+def _all_pages(run_folder: Path, path: str) -> tuple[int, Any]:
+    """Read a list to its end; return what is told instead, if a page is refused."""
+    rows: list[Any] = []
+    for offset in itertools.count(0, ROWS_AT_ONCE):
+        status, page = call(run_folder, "GET", f"{path}?{urlencode({'offset': offset, 'limit': ROWS_AT_ONCE})}")
+        if status != httpx.codes.OK:
+            return status, page
+        rows += page
+        if len(page) < ROWS_AT_ONCE:
+            break
+    return httpx.codes.OK, rows
 
 
 def _table(party: str, found: dict[str, Any]) -> Table:

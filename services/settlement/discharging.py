@@ -1,6 +1,7 @@
 """Tell the book what a bank moved: both parties sign that an obligation was paid, and it counts once.
 
-A book counts an agreement's discharges, and the number is signed along; so there is one at a time. For a party hosted
+A book counts an agreement's discharges, and the number is signed along; so there is one at a time, of no more than the
+book says is owed. For a party hosted
 here we sign what its own books say was paid; another looks at it and hands its signature in.
 """
 
@@ -24,7 +25,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
 from services.settlement.access import ChainAccess, DeployedBook
-from services.settlement.money_records import DISCHARGE, DischargeRecord, DischargeState
+from services.settlement.money_records import DISCHARGE, PAYOUT, DischargeRecord, DischargeState
 from services.settlement.records import (
     OPENING,
     PARTY,
@@ -38,6 +39,8 @@ from services.settlement.records import (
 )
 
 PASSED_OVER: Final = "another discharge took its number"
+REST: Final = "-rest"
+"""Ends the id of what a discharge left over, so that it comes after it."""
 
 
 class UnknownDischarge(RuleBroken):
@@ -84,10 +87,33 @@ class Discharging:
             # Nobody signed another for this number through us; by hand it may have been. Then ours is signed anew.
             anew = replace(row, number=None, by_cpo=None, by_msp=None, waiting=PASSED_OVER)
             return await self._put(row, anew)
+        if 0 < state.owed_e4 < row.amount_e4:
+            return await self._split(row, state.owed_e4)
         if row.amount_e4 > state.owed_e4:
             reason = f"the book says that {state.owed_e4} e4 are owed, and {row.amount_e4} e4 were paid"
             return await self._put(row, replace(row, waiting=reason))
         return await self._sign(row, opening, found, state)
+
+    async def _split(self, row: DischargeRecord, owed_e4: int) -> int:
+        """Leave in a discharge what the book says is owed; the rest waits as one of its own, until more is.
+
+        Whole it might wait for a statement that itself waits for cover, which the discharge would bring.
+        """
+        part = replace(row, amount_e4=owed_e4, number=None, by_cpo=None, by_msp=None, waiting=None)
+        async with self._ports.units.begin() as unit:
+            # Locked before its discharges, as where it is booked: a return withdraws both parts or sees them whole.
+            await unit.table(PAYOUT).get_for_update(row.cpo_id, row.end_to_end_id)
+            if await unit.table(DISCHARGE).get_for_update(row.cpo_id, row.discharge_id) != row:
+                return 0
+            rest_id = f"{row.discharge_id}{REST}"
+            while await unit.table(DISCHARGE).get(row.cpo_id, rest_id) is not None:
+                rest_id += REST
+            await unit.table(DISCHARGE).put(part)
+            await unit.table(DISCHARGE).insert(
+                replace(part, discharge_id=rest_id, amount_e4=row.amount_e4 - part.amount_e4)
+            )
+            await unit.commit()
+        return 1
 
     async def _sign(self, row: DischargeRecord, opening: Opening, found: DeployedBook, state: AgreementState) -> int:
         assert opening.book_agreement is not None

@@ -1,4 +1,4 @@
-"""What is open between a pair, for its two parties: accepted, owed, how old, and who bears it.
+"""What is open between a pair, for its two parties: accepted, owed, and how old.
 
 Reserved for charges that run is what the CPO's back office knows (`charging_operations/exposure`); here is the rest.
 """
@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, TypeVar
 
-from emobility.domain.banking.payout import CENT_E4
 from emobility.domain.exposure import aged, limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.money_records import (
-    GUARANTEE,
     PAYABLE,
     PAYOUT,
-    GuaranteeRecord,
     PayableRecord,
     PayoutRecord,
 )
-from services.settlement.records import AGREEMENT, LEAF, STATEMENT, PairAgreement, StatementState
+from services.settlement.records import AGREEMENT, LEAF, PARTY, STATEMENT, PairAgreement, StatementState
 
 R = TypeVar("R")
 SIDES: Final = ("cpo_id", "emsp_id")
@@ -38,7 +35,6 @@ class PairExposure:
         limit_e4: Most that may be open; None: the terms bound nothing.
         unsettled_e4: Accepted and in no final statement yet.
         owed_e4: In final statements and not paid; `ages` splits it by how long ago it was due.
-        guaranteed_e4: What guarantors bear today.
     """
 
     cpo_id: PartyId
@@ -50,7 +46,6 @@ class PairExposure:
     unsettled_e4: int
     owed_e4: int
     ages: dict[str, int]
-    guaranteed_e4: int
 
     def shown(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -67,7 +62,6 @@ class PairExposure:
             "open_e4": open_e4,
             "free_e4": None if self.limit_e4 is None else self.limit_e4 - open_e4,
             "owed_by_age_e4": self.ages,
-            "guaranteed_e4": self.guaranteed_e4,
         }
 
 
@@ -90,8 +84,9 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
     statements = await rows_of(unit, STATEMENT, where | {"state": waiting})
     payables = await rows_of(unit, PAYABLE, where)
     payouts = {each.end_to_end_id: each for each in await rows_of(unit, PAYOUT, where)}
-    guarantees = await rows_of(unit, GUARANTEE, {"cpo_id": pair.cpo_id, "emsp_id": pair.emsp_id})
-    ages = aged(_open_amounts(payables, payouts), today)
+    payee = await unit.table(PARTY).get(pair.cpo_id)
+    is_payee_here = payee is not None and payee.is_hosted
+    ages = aged(_open_amounts(payables, payouts, as_payee=is_payee_here), today)
     return PairExposure(
         cpo_id=pair.cpo_id,
         emsp_id=pair.emsp_id,
@@ -103,16 +98,17 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
         + sum(statement.due_e4 - statement.credit_e4 for statement in statements),
         owed_e4=sum(ages.values()),
         ages={age.value: amount for age, amount in ages.items()},
-        guaranteed_e4=sum(each.amount_e4 for each in guarantees if _bears(each, pair.terms.currency, today)),
     )
 
 
-def _open_amounts(payables: Iterable[PayableRecord], payouts: dict[str, PayoutRecord]) -> list[tuple[date, int]]:
+def _open_amounts(
+    payables: Iterable[PayableRecord], payouts: dict[str, PayoutRecord], *, as_payee: bool
+) -> list[tuple[date, int]]:
     """Return what is owed and since when; what was paid of a payment lowers its oldest statements first.
 
     The residue below a cent counts with its statement, so that the sum is what is owed to the last ten-thousandth.
     """
-    paid_e4 = {name: net_paid_e4(payout) for name, payout in payouts.items()}
+    paid_e4 = {name: payout.net_paid_e4(as_payee=as_payee) for name, payout in payouts.items()}
     found = []
     for each in payables:
         if each.is_prepaid:
@@ -126,15 +122,6 @@ def _open_amounts(payables: Iterable[PayableRecord], payouts: dict[str, PayoutRe
             open_e4 -= used_e4
         found.append((each.due_on, open_e4))
     return found
-
-
-def net_paid_e4(payout: PayoutRecord) -> int:
-    """Return what of a payment's charges is paid, as far as either bank knows, in ten-thousandths."""
-    return min(max(payout.arrived_cents, payout.sent_cents), payout.net_cents) * CENT_E4
-
-
-def _bears(guarantee: GuaranteeRecord, currency: str, today: date) -> bool:
-    return guarantee.currency == currency and today <= guarantee.valid_until
 
 
 async def rows_of(unit: UnitOfWork, spec: TableSpec[R], where: dict[str, Any]) -> list[R]:

@@ -6,6 +6,7 @@ is a credit note. Amounts are the payables': a bank pays what the document says,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,16 +106,12 @@ class Invoicing:
         waiting: dict[str, str] = {}
         for payable in await self._open(party_id):
             name = f"{payable.cpo_id}/{payable.agreement_id}/{payable.version}/{payable.sequence}"
-            async with self._ports.units.begin() as unit:
-                issuer, series = await _issuer(unit, payable)
-                if issuer != party_id:
-                    continue
-                try:
-                    numbers.append(await self._issue(unit, payable, issuer, series))
-                except RuleBroken as refusal:
-                    waiting[name] = str(refusal)
-                    continue
-                await unit.commit()
+            try:
+                number = await self._issue(payable, party_id)
+            except RuleBroken as refusal:
+                waiting[name] = str(refusal)
+                continue
+            numbers += [] if number is None else [number]
         return Issued(numbers=tuple(numbers), waiting=waiting)
 
     async def _open(self, party_id: PartyId) -> list[PayableRecord]:
@@ -127,21 +124,40 @@ class Invoicing:
                 )
         return [each for each in found if each.net_cents]
 
-    async def _issue(self, unit: UnitOfWork, seen: PayableRecord, issuer: PartyId, series: Series) -> str:
-        """Issue one document in this unit. Raises `RuleBroken` with what it waits for."""
-        key = seen.cpo_id, seen.agreement_id, seen.version, seen.sequence
+    async def _issue(self, payable: PayableRecord, party_id: PartyId) -> str | None:
+        """Issue one document; None: it is not this party's. Raises `RuleBroken` with what it waits for."""
+        async with self._ports.units.begin() as unit:
+            if (await _issuer(unit, payable))[0] != party_id:
+                return None
+            await _named_on(unit, payable)
+            statement = await unit.table(STATEMENT).get(*_key(payable))
+            assert statement is not None, f"payable {_key(payable)} has no statement"
+            leaves = await leaves_of(unit, statement)
+        # Of 100,000 CDRs it takes seconds: nobody is kept from the loop, nor from a row.
+        annex = await asyncio.to_thread(annex_of, statement, leaves)
+        async with self._ports.units.begin() as unit:
+            number = await self._numbered(unit, payable, party_id, statement, annex)
+            await unit.commit()
+        return number
+
+    async def _numbered(
+        self, unit: UnitOfWork, seen: PayableRecord, party_id: PartyId, annexed: StatementRecord, annex: Annex
+    ) -> str | None:
+        """Number and store a document with its annex in this unit. Raises `RuleBroken` with what it waits for."""
+        key = _key(seen)
         payable = await unit.table(PAYABLE).get_for_update(*key)
         assert payable is not None, f"payable {key} is gone"
         if payable.invoice_number is not None:
             raise NoSuchInvoice(f"{payable.invoice_number} is issued already")
-        if payable.tax_waits is not None:
-            raise NoSuchInvoice(payable.tax_waits)
+        issuer, series = await _issuer(unit, payable)
+        if issuer != party_id:
+            return None
+        seller, buyer, preceding = await _named_on(unit, payable)
         statement = await unit.table(STATEMENT).get(*key)
         assert statement is not None, f"payable {key} has no statement"
+        if statement.statement_hash != annexed.statement_hash:
+            raise AnnexDiffers(f"statement {name_of(statement)} was changed while its annex was made")
         now = self._ports.clock.now()
-        seller, buyer = await _company(unit, payable.cpo_id), await _company(unit, payable.emsp_id)
-        preceding = await _preceding(unit, payable) if payable.net_cents < 0 else None
-        annex = annex_of(statement, await leaves_of(unit, statement))
         if annex.total_e4 != payable.exact_e4:
             raise AssertionError(f"annex of {key} adds up to {annex.total_e4}, the statement to {payable.exact_e4}")
         pair = await unit.table(AGREEMENT).get(payable.cpo_id, payable.agreement_id)
@@ -198,7 +214,8 @@ class Invoicing:
             key = name.cpo_id, name.agreement_id, name.version, name.sequence
             statement = await unit.table(STATEMENT).get(*key)
             assert statement is not None, f"invoice {record.number} has no statement"
-            table = statement_csv(statement, await leaves_of(unit, statement))
+            leaves = await leaves_of(unit, statement)
+        table = await asyncio.to_thread(statement_csv, statement, leaves)
         if hashlib.sha256(table.encode()).hexdigest() != record.annex_sha256:
             raise AnnexDiffers(f"the CDRs of {record.number} were changed since it was issued")
         return table
@@ -289,6 +306,18 @@ async def _issuer(unit: UnitOfWork, payable: PayableRecord) -> tuple[PartyId, Se
     if agreed is not None and agreed.is_agreed:
         return payable.emsp_id, Series.SELF_BILLED
     return payable.cpo_id, Series.WHOLESALE
+
+
+def _key(payable: PayableRecord) -> tuple[PartyId, str, int, int]:
+    return payable.cpo_id, payable.agreement_id, payable.version, payable.sequence
+
+
+async def _named_on(unit: UnitOfWork, payable: PayableRecord) -> tuple[TradeParty, TradeParty, str | None]:
+    """Return seller, buyer and the invoice that a credit note takes back. Raises `RuleBroken`: it is not ready."""
+    if payable.tax_waits is not None:
+        raise NoSuchInvoice(payable.tax_waits)
+    seller, buyer = await _company(unit, payable.cpo_id), await _company(unit, payable.emsp_id)
+    return seller, buyer, await _preceding(unit, payable) if payable.net_cents < 0 else None
 
 
 async def _company(unit: UnitOfWork, party_id: PartyId) -> TradeParty:

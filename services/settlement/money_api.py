@@ -1,4 +1,4 @@
-"""Money by bank, over HTTP: accounts, mandates, guarantees, bank files, the work list, discharges, exposure."""
+"""Money by bank, over HTTP: accounts, mandates, bank files, the work list, discharges, exposure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from services.settlement.money_records import (
     BANK_ENTRY,
     BANK_EXPORT,
     DISCHARGE,
-    GUARANTEE,
     PAYABLE,
     PAYOUT,
     BankEntryRecord,
     BankExportRecord,
     BankFileKind,
     DischargeRecord,
-    GuaranteeRecord,
     PayableRecord,
     PayoutRecord,
 )
@@ -59,16 +57,6 @@ class MandateRequest(msgspec.Struct, frozen=True, kw_only=True):
     signed_on: date
     scheme: MandateScheme
     creditor_id: str
-
-
-class GuaranteeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """PUT /{party}/guarantees/{guarantee}, by the CPO that holds it."""
-
-    emsp: str
-    guarantor: str
-    currency: str
-    amount_e4: int
-    valid_until: date
 
 
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +99,6 @@ class MoneyAPI:
             ("GET", "/{party}/exposure", self.show_exposure),
             ("GET", "/{party}/payables", self.list_payables),
             ("GET", "/{party}/payouts", self.list_payouts),
-            ("PUT", "/{party}/guarantees/{guarantee}", self.put_guarantee),
             ("GET", f"{bank}/accounts", self.list_accounts),
             ("PUT", f"{bank}/accounts/{{currency}}", self.put_account),
             ("PUT", f"{bank}/mandates/{{cpo_id}}", self.put_mandate),
@@ -155,26 +142,6 @@ class MoneyAPI:
     async def list_payouts(self, _: Request, party_id: PartyId) -> Response:
         """List payments and what arrived of them."""
         return answer([_shown_payout(row) for row in await self._rows(PAYOUT, party_id, "made_at")])
-
-    async def put_guarantee(self, request: Request, party_id: PartyId) -> Response:
-        """Enter what a guarantor bears for an MSP."""
-        asked = await read_body(request, GuaranteeRequest)
-        if asked.amount_e4 <= 0:
-            raise NotUnderstood("a guarantee bears more than nothing")
-        row = GuaranteeRecord(
-            cpo_id=party_id,
-            guarantee_id=request.path_params["guarantee"],
-            emsp_id=party_of(asked.emsp),
-            guarantor=asked.guarantor[:TEXT_CHARACTERS_MAX],
-            currency=asked.currency,
-            amount_e4=asked.amount_e4,
-            valid_until=asked.valid_until,
-            entered_at=self._ports.clock.now(),
-        )
-        async with self._ports.units.begin() as unit:
-            await unit.table(GUARANTEE).put(row)
-            await unit.commit()
-        return Response(status_code=204)
 
     # The bank
 

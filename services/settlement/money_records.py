@@ -10,7 +10,7 @@ from typing import Final
 
 from emobility.domain.agreement import TaxRegime
 from emobility.domain.banking.matching import BankEntry, Outcome
-from emobility.domain.banking.payout import Payable
+from emobility.domain.banking.payout import CENT_E4, Payable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.stores import TableSpec
 from emobility.protocols.iso20022.pain import MandateScheme
@@ -39,20 +39,6 @@ class MandateRecord:
     scheme: MandateScheme
     creditor_id: str
     is_ended: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuaranteeRecord:
-    """What a guarantor bears for an MSP towards a CPO, in ten-thousandths of `currency`, until the end of a day."""
-
-    cpo_id: PartyId
-    guarantee_id: str
-    emsp_id: PartyId
-    guarantor: str
-    currency: str
-    amount_e4: int
-    valid_until: date
-    entered_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +94,7 @@ class PayoutRecord:
         arrived_cents: On the CPO's account, returns taken off.
         sent_cents: From the MSP's account, returns taken off.
         discharged_e4: Of the net, in discharges that both sides sign.
-        exported_in: Message of the bank file that it went out in.
+        exported_in: Message of the bank file that it went out in; None: in none, or it came back and goes out again.
     """
 
     cpo_id: PartyId
@@ -124,13 +110,20 @@ class PayoutRecord:
     arrived_cents: int = 0
     sent_cents: int = 0
     discharged_e4: int = 0
-    last_booked_at: datetime | None = None
     exported_in: str | None = None
 
     @property
     def cents(self) -> int:
         """What the bank is to move."""
         return self.net_cents + self.vat_cents
+
+    def net_paid_e4(self, *, as_payee: bool) -> int:
+        """Return what of the charges is paid as the payee's bank says, or the payer's: they come before the VAT.
+
+        Where the payee's books are here its bank decides, or a payer could pay by a file of its own alone.
+        """
+        moved_cents = self.arrived_cents if as_payee else self.sent_cents
+        return min(moved_cents, self.net_cents) * CENT_E4
 
 
 class BankFileKind(StrEnum):
@@ -158,7 +151,8 @@ class BankExportRecord:
 class BankEntryRecord:
     """An entry of a company's account, booked once, and what it is (`domain/banking/matching`).
 
-    `is_open`: it waits in the work list; `resolution` says what somebody made of it.
+    `end_to_end_id`: of the payment it belongs to; what the bank said is in `entry`. `is_open`: it waits in the work
+    list; `resolution` says what somebody made of it.
     """
 
     party_id: PartyId
@@ -212,7 +206,6 @@ class DischargeRecord:
 
 ACCOUNT: Final = TableSpec(name="settlement_bank_account", record=AccountRecord, key=("party_id", "currency"))
 MANDATE: Final = TableSpec(name="settlement_mandate", record=MandateRecord, key=("cpo_id", "emsp_id"))
-GUARANTEE: Final = TableSpec(name="settlement_guarantee", record=GuaranteeRecord, key=("cpo_id", "guarantee_id"))
 PAYABLE: Final = TableSpec(
     name="settlement_payable", record=PayableRecord, key=("cpo_id", "agreement_id", "version", "sequence")
 )

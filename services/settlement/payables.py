@@ -13,8 +13,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from emobility.domain.agreement import RoamingAgreement, SettlementMode, TaxRegime
+from emobility.domain.agreement import RoamingAgreement, TaxRegime
 from emobility.domain.banking.payout import end_to_end_id, in_cents
+from emobility.domain.exposure import PREPAID_MODES
 from emobility.domain.identifiers import Role
 from emobility.domain.tax import BuyerStatus, NoTaxRule, Supply, TaxDecision, tax_of
 from emobility.events.event import LoggedEvent
@@ -69,7 +70,7 @@ async def _take(unit: UnitOfWork, event: StatementFinal) -> None:
             carried_e4=carried_e4,
             net_cents=amount.cents,
             residue_e4=amount.residue_e4,
-            is_prepaid=opening.mode in {SettlementMode.PREFUNDED, SettlementMode.CONFIDENTIAL},
+            is_prepaid=opening.mode in PREPAID_MODES,
             vat_cents=0 if isinstance(tax, NoTaxRule) else vat_cents(amount.cents, tax.percent),
             regime=None if isinstance(tax, NoTaxRule) else tax.regime,
             vat_percent=Decimal(0) if isinstance(tax, NoTaxRule) else tax.percent,

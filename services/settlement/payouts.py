@@ -6,6 +6,7 @@ was owed falls by it (`PaymentBooked`) and is discharged on the chain (`discharg
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Final
 
 from emobility.domain.banking.account import BankAccount
 from emobility.domain.banking.matching import Awaited, BankEntry, Match, Outcome, match
-from emobility.domain.banking.payout import CENT_E4, payout_of
+from emobility.domain.banking.payout import payout_of
 from emobility.domain.errors import MalformedInput, RuleBroken
 from emobility.domain.identifiers import PartyId
 from emobility.events.banking import PaymentBooked
@@ -29,6 +30,7 @@ from emobility.protocols.iso20022.pain import (
     credit_transfers,
     direct_debits,
 )
+from services.settlement.exposure import rows_of
 from services.settlement.facts import fact
 from services.settlement.money_records import (
     ACCOUNT,
@@ -134,6 +136,7 @@ class Payouts:
         Raises:
             NoBankAccount: the company has none. Partners that have none are left out, and wait.
             NothingToPay: nobody's turn has come.
+            RecordExists: another file was made meanwhile, or is being made.
         """
         async with self._ports.units.begin() as unit:
             account = await _account(unit, party_id, currency)
@@ -155,7 +158,7 @@ class Payouts:
                 document=_document(kind, orders, account, message_id=message_id, made_at=now, on=on),
                 made_at=now,
             )
-            # Two exports at once would take the same number: the second one starts over.
+            # Two exports at once would take the same number: the second one is refused, and whoever asked asks again.
             await unit.table(BANK_EXPORT).insert(record)
             for payout in paid:
                 await unit.table(PAYOUT).put(replace(payout, exported_in=message_id))
@@ -178,7 +181,7 @@ class Payouts:
         orders, paid = list[BankOrder](), list[PayoutRecord]()
         for each in waiting:
             payout = await unit.table(PAYOUT).get_for_update(each.cpo_id, each.end_to_end_id)
-            if payout is None or payout.exported_in is not None or max(payout.arrived_cents, payout.sent_cents):
+            if payout is None or payout.exported_in is not None or _moved_cents(payout, kind):
                 continue
             order = await _order(unit, payout, kind)
             if order is not None and len(orders) < ORDERS_MAX:
@@ -224,7 +227,7 @@ class Payouts:
             UnreadableXML: it is no camt.053 or camt.054; nothing was booked.
             OtherAccount: it is about somebody else's account; nothing was booked.
         """
-        file = read_camt(document)
+        file = await asyncio.to_thread(read_camt, document)  # of 16 MiB it takes seconds
         async with self._ports.units.begin() as unit:
             own = {row.iban for row in await unit.table(ACCOUNT).select({"party_id": party_id})}
         if foreign := sorted({entry.iban for entry in file.entries} - own):
@@ -247,7 +250,7 @@ class Payouts:
         if await unit.table(BANK_ENTRY).get(party_id, entry.entry_id) is not None:
             return None
         payout = await self._payout_named(unit, party_id, entry.end_to_end_id)
-        found = match(entry, None if payout is None else _awaited(payout, party_id))
+        found = match(entry, None if payout is None else await _awaited(unit, payout, party_id, entry))
         record = BankEntryRecord(
             party_id=party_id,
             entry_id=entry.entry_id,
@@ -258,7 +261,7 @@ class Payouts:
             booked_cents=found.booked_cents,
             excess_cents=found.excess_cents,
             cpo_id=None if payout is None else payout.cpo_id,
-            end_to_end_id=entry.end_to_end_id,
+            end_to_end_id=entry.end_to_end_id if payout is None else payout.end_to_end_id,
             entry=entry,
             message_id=message_id,
             imported_at=self._ports.clock.now(),
@@ -278,7 +281,9 @@ class Payouts:
         for side in ("cpo_id", "emsp_id"):
             for found in await unit.table(PAYOUT).select({side: party_id, "end_to_end_id": name}):
                 return await unit.table(PAYOUT).get_for_update(found.cpo_id, found.end_to_end_id)
-            for last in await unit.table(PAYABLE).select({side: party_id, "end_to_end_id": name, "paid_by": None}):
+            for last in await unit.table(PAYABLE).select({side: party_id, "end_to_end_id": name}):
+                if last.paid_by is not None:  # its invoice bears its own name, from before the payment was made up
+                    return await unit.table(PAYOUT).get_for_update(last.cpo_id, last.paid_by)
                 of_agreement = await unit.table(PAYABLE).select(
                     {
                         "cpo_id": last.cpo_id,
@@ -298,28 +303,39 @@ class Payouts:
         is_payee = party_id == payout.cpo_id
         moved = "arrived_cents" if is_payee else "sent_cents"
         before = payout
-        payout = replace(payout, last_booked_at=now, **{moved: getattr(payout, moved) + found.booked_cents})
+        payout = replace(payout, **{moved: getattr(payout, moved) + found.booked_cents})
+        if found.outcome is Outcome.RETURNED and not getattr(payout, moved):
+            payout = await self._again(unit, party_id, payout)
         payee = await unit.table(PARTY).get(payout.cpo_id)
         is_payee_here = payee is not None and payee.is_hosted
         if is_payee or not is_payee_here:
-            paid_e4 = _net_paid_e4(payout, is_payee=is_payee) - _net_paid_e4(before, is_payee=is_payee)
+            paid_e4 = payout.net_paid_e4(as_payee=is_payee) - before.net_paid_e4(as_payee=is_payee)
             if paid_e4:
                 unit.emit(fact(_booked(payout, paid_e4, entry, now), party_id.code, entry.entry_id, at=now))
             payout = await self._discharged(unit, payout, entry, is_payee=is_payee)
         await unit.table(PAYOUT).put(payout)
 
+    async def _again(self, unit: UnitOfWork, party_id: PartyId, payout: PayoutRecord) -> PayoutRecord:
+        """Let what came back whole go out once more, where it went out in a file of the company whose bank says so."""
+        if payout.exported_in is None or await unit.table(BANK_EXPORT).get(party_id, payout.exported_in) is None:
+            return payout
+        return replace(payout, exported_in=None)
+
     async def _discharged(
         self, unit: UnitOfWork, payout: PayoutRecord, entry: BankEntry, *, is_payee: bool
     ) -> PayoutRecord:
         """Have the chain told what is paid, no more and no less; what it was told stays told, whatever comes back."""
-        paid_e4 = _net_paid_e4(payout, is_payee=is_payee)
-        unsigned = await unit.table(DISCHARGE).select(
-            {"cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id, "number": None}
+        paid_e4 = payout.net_paid_e4(as_payee=is_payee)
+        waiting = await unit.table(DISCHARGE).select(
+            {"cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id, "state": DischargeState.OPEN}
         )
-        for each in unsigned:
+        for each in waiting:
             if payout.discharged_e4 <= paid_e4:
                 break
-            await unit.table(DISCHARGE).remove(each.cpo_id, each.discharge_id)
+            # Whoever follows the chain may be signing and queueing it right now; then it is told.
+            is_open = {"state": DischargeState.OPEN}
+            if not await unit.table(DISCHARGE).delete(each.cpo_id, each.discharge_id, where=is_open):
+                continue
             payout = replace(payout, discharged_e4=payout.discharged_e4 - each.amount_e4)
         amount_e4 = paid_e4 - payout.discharged_e4
         if amount_e4 <= 0:
@@ -364,21 +380,31 @@ async def _refundable_for(unit: UnitOfWork, payout: PayoutRecord) -> timedelta:
     return REFUNDABLE[mandate.scheme]
 
 
-def _awaited(payout: PayoutRecord, party_id: PartyId) -> Awaited:
+async def _awaited(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId, entry: BankEntry) -> Awaited:
     is_payee = party_id == payout.cpo_id
     return Awaited(
         cents=payout.cents,
         moved_cents=payout.arrived_cents if is_payee else payout.sent_cents,
+        excess_cents=await _excess_cents(unit, payout, party_id) if entry.is_return else 0,
         currency=payout.currency,
         due_on=payout.due_on,
         is_payee=is_payee,
     )
 
 
-def _net_paid_e4(payout: PayoutRecord, *, is_payee: bool) -> int:
-    """Return what of the charges is paid: they come before the VAT."""
-    moved = payout.arrived_cents if is_payee else payout.sent_cents
-    return min(moved, payout.net_cents) * CENT_E4
+def _moved_cents(payout: PayoutRecord, kind: BankFileKind) -> int:
+    """Return what keeps a payment out of a bank file: what has moved, and who collects believes its own bank alone."""
+    if kind is BankFileKind.DIRECT_DEBITS:
+        return payout.arrived_cents
+    return max(payout.arrived_cents, payout.sent_cents)
+
+
+async def _excess_cents(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId) -> int:
+    """Return what moved on a company's account beyond a payment, less what of it was returned."""
+    of_payment = {"party_id": party_id, "cpo_id": payout.cpo_id, "end_to_end_id": payout.end_to_end_id}
+    beyond = (Outcome.OVERPAID, Outcome.DUPLICATE, Outcome.RETURNED)
+    rows = await rows_of(unit, BANK_ENTRY, of_payment | {"outcome": beyond})
+    return max(0, sum(-row.excess_cents if row.outcome is Outcome.RETURNED else row.excess_cents for row in rows))
 
 
 def _booked(payout: PayoutRecord, amount_e4: int, entry: BankEntry, now: datetime) -> PaymentBooked:

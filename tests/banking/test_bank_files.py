@@ -22,7 +22,7 @@ from emobility.protocols.iso20022.pain import (
     credit_transfers,
     direct_debits,
 )
-from emobility.protocols.xml import DEPTH_MAX, DOCUMENT_BYTES_MAX, UnreadableXML
+from emobility.protocols.xml import DEPTH_MAX, DOCUMENT_BYTES_MAX, UnreadableXML, text
 from tests.banking.bank_files import CAMT_053, CAMT_054, TNM, ZON, camt, entry
 
 AT: Final = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -127,6 +127,12 @@ def test_a_name_of_nothing_a_bank_writes_is_none() -> None:
     assert latin("— 東京 —", 70) == ""
 
 
+def test_what_no_document_may_hold_is_left_out() -> None:
+    said_so = text("Nm", "T\x00a\x1bn\ud800k\uffff\tN & M\n\U0001f50c")
+
+    assert etree.fromstring(said_so).text == "Tank\tN & M\n\U0001f50c"
+
+
 @pytest.mark.parametrize("namespace", [CAMT_053, CAMT_054])
 def test_booked_entries_are_read_and_pending_ones_left(namespace: str) -> None:
     entries = [
@@ -154,6 +160,29 @@ def test_the_same_entry_in_notification_and_statement_is_one() -> None:
     )
 
     assert said_once.entries[0].entry_id == said_again.entries[0].entry_id
+
+
+@pytest.mark.parametrize("reference", ["<AcctSvcrRef>B-1</AcctSvcrRef>", ""])
+def test_an_entrys_place_in_its_file_is_not_its_name(reference: str) -> None:
+    """A notification's first entry stands elsewhere in the statement, there named where its transaction is told."""
+    named = "<AcctSvcrRef>B-1</AcctSvcrRef>"
+    whole = entry("WR1", "27.78", reference="B-1")
+    notified = whole.replace("<Ntry>", "<Ntry><NtryRef>1</NtryRef>").replace(named, reference)
+    stated = whole.replace("<Ntry>", "<Ntry><NtryRef>7</NtryRef>").replace(named, "")
+    stated = stated.replace("<Refs>", f"<Refs>{reference}")
+
+    told, told_again = (
+        read_camt(camt([each], namespace=namespace)) for each, namespace in ((notified, CAMT_054), (stated, CAMT_053))
+    )
+
+    assert told.entries[0].entry_id == told_again.entries[0].entry_id
+
+
+@pytest.mark.parametrize(("said", "is_return"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_a_reversal_is_a_return(*, said: str, is_return: bool) -> None:
+    reversal = entry("WR1", "5.00", reference="B-1").replace("<Sts>", f"<RvslInd>{said}</RvslInd><Sts>")
+
+    assert read_camt(camt([reversal])).entries[0].is_return is is_return
 
 
 def test_a_bank_that_counts_anew_in_each_statement_loses_no_payment() -> None:
@@ -209,6 +238,10 @@ def test_entries_without_a_name_are_told_apart_and_known_again() -> None:
         b'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pain.001.001.09"/>',
         b'<!DOCTYPE x [<!ENTITY a "b">]>' + camt([entry("WR1", "1", reference="&a;")]).partition(b"?>")[2],
         b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><Document/>',
+        *(
+            f'<?xml version="1.0" encoding="{each}"?><Document/>'.encode()
+            for each in ("foo", "utf-7", "utf-32", "idna")
+        ),
         b"<a>" * (DEPTH_MAX + 1) + b"</a>" * (DEPTH_MAX + 1),
         b" " * (DOCUMENT_BYTES_MAX + 1),
         camt([entry("WR1", "1.005", reference="B")]),

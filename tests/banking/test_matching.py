@@ -113,12 +113,27 @@ def test_a_payment_of_a_name_that_nobody_awaits_waits_for_somebody() -> None:
     )
 )
 def test_whatever_comes_a_payment_is_never_more_than_itself(entries: list[tuple[int, Direction, bool]]) -> None:
-    moved = 0
+    moved, excess, held = 0, 0, 0
     for cents, direction, is_return in entries:
-        found = match(came(cents, direction=direction, is_return=is_return), replace(AWAITED, moved_cents=moved))
+        awaited = replace(AWAITED, moved_cents=moved, excess_cents=excess)
+        found = match(came(cents, direction=direction, is_return=is_return), awaited)
         assert abs(found.booked_cents) + found.excess_cents == cents
         moved += found.booked_cents
-        assert 0 <= moved <= AWAITED.cents
+        if found.outcome is Outcome.RETURNED:
+            held, excess = max(0, held - cents), max(0, excess - found.excess_cents)
+        elif found.outcome is not Outcome.UNKNOWN:
+            held, excess = held + cents, excess + found.excess_cents
+        assert (moved, excess) == (min(held, AWAITED.cents), max(0, held - AWAITED.cents))
+
+
+def test_a_payment_that_came_twice_and_once_back_is_paid() -> None:
+    back = came(2_778, direction=Direction.OUT, is_return=True)
+
+    found = match(back, replace(AWAITED, moved_cents=2_778, excess_cents=2_778))
+    more = match(replace(back, cents=3_000), replace(AWAITED, moved_cents=2_778, excess_cents=2_778))
+
+    assert (found.outcome, found.booked_cents, found.excess_cents) == (Outcome.RETURNED, 0, 2_778)
+    assert (more.outcome, more.booked_cents, more.excess_cents) == (Outcome.RETURNED, -222, 2_778)
 
 
 @pytest.mark.parametrize(

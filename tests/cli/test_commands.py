@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from services.audit.books import CONSUMER_GROUPS
+from services.cli.__main__ import app
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -81,6 +86,12 @@ def test_a_command_without_its_verb_shows_its_help(command: tuple[str, ...]) -> 
 
     assert "Usage: wattroam" in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_each_group_of_which_events_may_be_parked_is_named() -> None:
+    shown = CliRunner().invoke(app, ["parked", "list", "--help"], terminal_width=200).output
+
+    assert [group for group in CONSUMER_GROUPS if not re.search(rf"\b{group}\b(?!-)", shown)] == []
 
 
 @pytest.mark.long

@@ -38,6 +38,7 @@ OTHER_MSP = PartyId("NL-EMB")
 RFID = "04AABBCCDD11"
 UNUSED = "04EEFF001122"
 CONTRACT = "NL-EMA-C00001"
+SELLER = {"name": "EMA B.V.", "country": "NL", "vat_id": "NL004495445B01", "time_zone": "Europe/Amsterdam"}
 END_OF_RETENTION = datetime(2030, 1, 1, tzinfo=UTC)
 """Seven whole years after the end of 2022, when the world's charges are: the MSP and the place are Dutch."""
 
@@ -126,6 +127,42 @@ async def test_a_restriction_ends_with_the_destruction_of_keys_and_row(world: An
     with pytest.raises(SubjectErased):
         await world.ports.vault.evidence.open(driver.contract_id)
     assert len(await rows(world, BILL)) == 1
+
+
+async def test_an_invoice_after_the_erasure_moves_the_end_of_the_restriction(memory_world: Any) -> None:
+    world = memory_world
+    driver_id = await world.enrol()
+    cdr = await charged(world)
+    await world.call("PUT", f"/{MSP}/seller", SELLER)
+    first = await erase(world, driver_id)
+    world.clock.step_by(timedelta(days=366))
+    await world.call("POST", f"/{MSP}/invoices", {"month": "2022-03"})
+
+    world.clock.step_by(END_OF_RETENTION - world.clock.now() + timedelta(seconds=1))
+    await world.service.sweep()
+    (later,) = await world.call("GET", f"/{MSP}/erasures")
+    number = await world.ports.vault.evidence.open(cdr.token.contract_id)
+    world.clock.step_by(timedelta(days=366))
+    await world.service.sweep()
+    (over,) = await world.call("GET", f"/{MSP}/erasures")
+
+    assert datetime.fromisoformat(first["restricted_until"]) == END_OF_RETENTION
+    assert (later["state"], later["restricted_until"][:10], later["duties"]) == ("RESTRICTED", "2031-01-01", ["FISCAL"])
+    assert [(each["kind"], each["count"]) for each in later["kept"]] == [("RETAIL_INVOICE", 1)]
+    assert (number, over["state"]) == (CONTRACT, "ERASED")
+    with pytest.raises(SubjectErased):
+        await world.ports.vault.evidence.open(cdr.token.contract_id)
+
+
+async def test_an_unpaid_bill_lasts_no_longer_than_what_would_have_settled_it(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world)
+    await erase(memory_world, driver_id)
+
+    memory_world.clock.step_by(END_OF_RETENTION - memory_world.clock.now() + timedelta(seconds=1))
+    await memory_world.service.sweep()
+
+    assert [each.state for each in await rows(memory_world, ERASURE)] == [ErasureState.ERASED]
 
 
 async def test_a_credit_that_comes_after_the_erasure_is_still_booked(world: Any) -> None:
@@ -300,3 +337,29 @@ async def test_what_is_kept_is_shown_before_and_after_with_law_and_date(memory_w
 
     (over,) = await memory_world.call("GET", f"/{MSP}/retention")
     assert (over["state"], over["until"], over["kept"]) == ("ERASED", None, [])
+
+
+async def test_pages_of_what_is_kept_show_each_driver_once_and_one_can_be_asked_for(memory_world: Any) -> None:
+    world = memory_world
+    closed = await world.enrol()
+    await charged(world)
+    await erase(world, closed)
+    others = []
+    for number in range(3):
+        terms = {"name": "Eve", "contract_id": f"NL-EMA-C1000{number}", "plan_id": "plus"}
+        driver = await world.call("POST", f"/{MSP}/drivers", {**terms, "currency": "EUR", "credit_limit_e4": 0})
+        others.append(driver["driver_id"])
+    gone, *under_contract = others
+    await erase(world, gone)
+    path = f"/{MSP}/retention"
+
+    whole = await world.call("GET", path)
+    pages = [await world.call("GET", f"{path}?offset={offset}&limit=1") for offset in range(5)]
+    alone = [await world.call("GET", f"{path}?driver={each}") for each in (closed, gone, under_contract[0], "nobody")]
+
+    states = {row["driver_id"]: row["state"] for row in whole}
+    assert states == {closed: "RESTRICTED", gone: "ERASED"} | dict.fromkeys(under_contract, "CONTRACT")
+    assert pages == [*([row] for row in whole), []]
+    assert [row["driver_id"] for rows in alone for row in rows] == [closed, gone, under_contract[0]]
+    for wrong in ("offset=-1", "limit=x", f"limit={'9' * 10}"):
+        await world.call("GET", f"{path}?{wrong}", expect=422)

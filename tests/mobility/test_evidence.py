@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from emobility.adapters.payments.test_provider import SandboxCard
+from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.batch.hashing import commitment
-from emobility.domain.cdr import CDR, credit_of
+from emobility.domain.cdr import CDR, SignedMeterData, credit_of
 from emobility.domain.personal import SubjectErased
 from emobility.domain.receipt.document import canonical
 from emobility.events.cdr import CDRAccepted
 from emobility.events.codec import encode
 from services.driver_mobility.evidence import OpenedEvidence, opened
 from services.driver_mobility.records import BILL, CDRS, EVIDENCE, EvidenceKept
-from tests.mobility.conftest import CPO, MSP, World
+from tests.mobility.conftest import CPO, MSP, World, agreement, sign
 
 
-async def charged(world: World) -> CDR:
+async def charged(world: World, signed: SignedMeterData | None = None) -> CDR:
     await world.enrol(card=SandboxCard.GOOD.value)
     info = await world.cpo.authorize()
-    session, cdr = await world.cpo.charge("S1", reference=info.authorization_reference)
+    session, charge = await world.cpo.charge("S1", reference=info.authorization_reference)
+    cdr: CDR = replace(charge, signed_data=signed)
     await world.cpo.begin(session)
     await world.cpo.push_session(session)
     await world.cpo.post_cdr(cdr)
@@ -54,6 +58,23 @@ async def test_an_acceptance_commits_to_what_the_receipt_will_show(world: World)
     assert (evidence.record.bill_id, evidence.record.total_incl_e4) == (bill.bill_id, bill.total_incl_e4)
     assert evidence.record.import_wh == cdr.total_energy_import_wh
     assert evidence.salt != evidence.meter_salt
+
+
+@pytest.mark.parametrize("policy", [SignedMeterPolicy.VERIFIED_IF_PRESENT, SignedMeterPolicy.NOT_REQUIRED])
+async def test_of_signed_values_that_nobody_can_read_a_receipt_says_no_more_than_that_none_are_shown(
+    memory_world: World, policy: SignedMeterPolicy
+) -> None:
+    await sign(memory_world, agreement(version=2, signed_meter_policy=policy))
+    records = (await memory_world.ports.vault.seal("no record"),)
+    signed = SignedMeterData(encoding_method="OCMF", public_key="00", records=records)
+    cdr = await charged(memory_world, signed)
+    if policy is SignedMeterPolicy.VERIFIED_IF_PRESENT:
+        await memory_world.call("POST", f"/{MSP}/cdrs/{CPO}/S1/accept")
+
+    evidence = await opened(memory_world.ports.vault, await kept(memory_world, cdr.cdr_id))
+
+    assert evidence.record.meter is None
+    assert evidence.record.notes[-1].startswith("No signed meter values are shown; ")
 
 
 async def test_neither_event_nor_row_tells_the_record_and_the_record_tells_no_wholesale_amount(world: World) -> None:

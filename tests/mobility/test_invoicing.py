@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from emobility.adapters.memory import VirtualClock
 from emobility.adapters.payments.test_provider import SandboxCard
+from emobility.domain.banking.payout import in_cents
 from emobility.domain.cdr import CDR, credit_of
 from emobility.domain.invoicing.invoice import DocumentType, Invoice
 from emobility.events import codec
@@ -131,7 +133,28 @@ async def test_a_bill_that_the_table_would_tax_otherwise_waits(selling: World) -
     outcome = await run(selling)
 
     assert outcome["numbers"] == []
-    assert "bears" in outcome["waiting"][driver_id]
+    assert "bears" in outcome["waiting"][f"{driver_id}/EUR"]
+
+
+async def test_a_credit_note_that_can_not_be_made_holds_up_no_invoice(selling: World) -> None:
+    driver_id = await selling.enrol()
+    first = await charged(selling, "S1")
+    selling.clock.step_to(NEXT_MONTH)
+    await run(selling)
+    await withdrawn(selling, first)
+    await charged(selling, "S2")
+    async with selling.ports.units.begin() as unit:
+        (bill,) = [each for each in await unit.table(BILL).select() if each.credited_incl_e4]
+        lines = tuple(replace(line, vat_percent="9") for line in bill.lines)
+        await unit.table(BILL).put(replace(bill, lines=lines))
+        await unit.commit()
+    selling.clock.step_by(timedelta(days=31))
+
+    outcome = await run(selling, "2022-04")
+
+    assert outcome["numbers"] == ["NL-EMA-R2022-000002"]
+    assert [row.number for row in await documents(selling)] == ["NL-EMA-R2022-000001", "NL-EMA-R2022-000002"]
+    assert "bears" in outcome["waiting"][f"{driver_id}/EUR"]
 
 
 async def test_without_a_seller_and_for_no_month_there_is_no_invoice(memory_world: Any) -> None:
@@ -174,6 +197,41 @@ async def test_a_payment_that_failed_blocks_the_drivers_tokens_and_paying_unbloc
     assert (await memory_world.cpo.authorize()).allowed is AllowedType.ALLOWED
 
 
+async def test_paying_unblocks_tokens_though_time_passes_at_each_look_at_the_clock(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = VirtualClock.now
+
+    def passing(clock: VirtualClock) -> datetime:
+        clock.step_by(timedelta(microseconds=1))
+        return standing(clock)
+
+    monkeypatch.setattr(VirtualClock, "now", passing)
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world, "S1")
+    after_failure = await blocked(memory_world)
+    await memory_world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": SandboxCard.GOOD.value})
+    await memory_world.quiet()
+
+    assert after_failure == [False, False]
+    assert await blocked(memory_world) == [True, True]
+
+
+async def test_a_token_that_is_issued_while_a_payment_is_open_waits_for_it_with_the_others(memory_world: Any) -> None:
+    driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
+    await charged(memory_world, "S1")
+    memory_world.clock.step_by(timedelta(minutes=1))
+    await memory_world.call("POST", f"/{MSP}/drivers/{driver_id}/tokens", {"uid": "04FFFFFF"})
+    await memory_world.quiet()
+    entered = await blocked(memory_world), memory_world.cpo.tokens["04FFFFFF"].valid
+    await memory_world.call("PUT", f"/{MSP}/drivers/{driver_id}/card", {"number": SandboxCard.GOOD.value})
+    await memory_world.quiet()
+
+    assert entered == ([False, False, False], False)
+    assert await blocked(memory_world) == [True, True, True]
+    assert memory_world.cpo.tokens["04FFFFFF"].valid
+
+
 async def test_a_token_that_its_operator_blocked_stays_blocked(memory_world: Any) -> None:
     driver_id = await memory_world.enrol(card=SandboxCard.DECLINED.value)
     await charged(memory_world, "S1")
@@ -188,12 +246,14 @@ async def test_a_token_that_its_operator_blocked_stays_blocked(memory_world: Any
 
 
 @given(st.lists(st.integers(min_value=0, max_value=10**7), min_size=1, max_size=5), st.integers(-99, 99))
+@example([50_000, 0], -1)  # what was carried takes the last cent of a share, and there is none in the other
 def test_shares_add_up_to_the_cents_they_are_of(shares_e4: list[int], carried_e4: int) -> None:
-    total = (sum(shares_e4) + carried_e4) // 100
+    total = in_cents(sum(shares_e4), carried_e4=carried_e4).cents
 
     shares = apportioned(total, shares_e4)
 
     assert sum(shares) == total
+    assert min(shares) >= 0
     assert all(abs(cents - exact // 100) <= 2 for cents, exact in zip(shares, shares_e4, strict=True))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from emobility.domain.cdr import CDR
 from emobility.domain.money import Price
+from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.protocols.ocpi.v221 import write
-from tests.mobility.conftest import agreement, sign
+from services.driver_mobility.records import DISPUTE
+from tests.mobility.conftest import MSP, agreement, sign
 
 
 def dearer(cdr: CDR) -> CDR:
@@ -90,3 +92,35 @@ async def test_a_dispute_that_nobody_answers_in_the_time_agreed_stands(memory_wo
     assert stands == "not answered in time, so it is not owed: agreement NL-TNM/NL-EMA/TNM-EMA v2 §dispute_answer_h"
     assert (await world.cdr_states())["S1"] == "CREDITED", "an answer that comes late ends it all the same"
     assert await resolution() == "credited by S1-C"
+
+
+async def test_a_dispute_stands_in_its_time_behind_more_open_ones_than_one_look_takes(memory_world: Any) -> None:
+    world = memory_world
+    await sign(world, agreement(version=2, dispute_answer_h=48))
+    await disputed(world, dearer)
+    async with world.ports.units.begin() as unit:
+        (dispute,) = await unit.table(DISPUTE).select()
+        open_ones = [replace(dispute, cdr_id=f"A{number}", answer_by=None) for number in range(SELECT_ROWS_MAX)]
+        await unit.table(DISPUTE).put_all(open_ones)
+        await unit.commit()
+    world.clock.step_by(timedelta(hours=48, seconds=1))
+
+    ended = await world.service.checking.end_unanswered(MSP)
+
+    assert dispute.answer_by == dispute.disputed_at + timedelta(hours=48)
+    assert ended == 1
+
+
+async def test_the_time_of_a_dispute_that_was_raised_without_is_written_down_when_it_is_looked_at(world: Any) -> None:
+    await sign(world, agreement(version=2, dispute_answer_h=48))
+    await disputed(world, dearer)
+    async with world.ports.units.begin() as unit:
+        (dispute,) = await unit.table(DISPUTE).select()
+        await unit.table(DISPUTE).put(replace(dispute, answer_by=datetime(1970, 1, 1, tzinfo=UTC)))
+        await unit.commit()
+
+    ended = await world.service.checking.end_unanswered(MSP)
+
+    async with world.ports.units.begin() as unit:
+        assert await unit.table(DISPUTE).select() == [dispute]
+    assert ended == 0

@@ -11,7 +11,8 @@ import pytest
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import CDR, SignedMeterData, credit_of
 from emobility.domain.identifiers import PartyId
-from services.driver_mobility.records import USED_RECORD, UsedSignedRecord
+from emobility.protocols.ocmf import VerifiedCharge, verify_charge_alone
+from services.driver_mobility.records import METER_KEY, USED_RECORD, UsedSignedRecord
 from tests.mobility.conftest import agreement, sign
 from tests.ocmf.meter import Meter, value
 
@@ -20,12 +21,12 @@ CPO = PartyId("NL-TNM")
 METER = Meter()
 
 
-async def signed_by_the_meter(world: Any) -> SignedMeterData:
+async def signed_by_the_meter(world: Any, meter: Meter = METER) -> SignedMeterData:
     """The records of a charge of 10 kWh."""
-    records = METER.record(1, value("B", "100.000", 0)), METER.record(2, value("E", "110.000", 59))
+    records = meter.record(1, value("B", "100.000", 0)), meter.record(2, value("E", "110.000", 59))
     return SignedMeterData(
         encoding_method="OCMF",
-        public_key=METER.public_key,
+        public_key=meter.public_key,
         records=tuple([await world.ports.vault.seal(record) for record in records]),
     )
 
@@ -100,6 +101,25 @@ async def test_a_credit_and_a_replacement_of_the_session_bring_its_records_again
     assert (await world.account(driver_id))["billed_e4"] == 54_450
 
 
+async def test_a_cdr_that_is_accepted_has_its_signatures_verified_once(
+    memory_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(records: list[str], *, public_key_hex: str) -> VerifiedCharge:
+        asked.append(len(records))
+        return verify_charge_alone(records, public_key_hex=public_key_hex)
+
+    monkeypatch.setattr("services.driver_mobility.metering.verify_charge_alone", counted)
+    await memory_world.enrol()
+
+    await charged(memory_world, "S1", await signed_by_the_meter(memory_world))
+
+    async with memory_world.ports.units.begin() as unit:
+        used = await unit.table(USED_RECORD).select({"party_id": MSP})
+    assert (asked, len(used)) == ([2], 2)
+
+
 async def test_a_disputed_cdr_uses_no_record_up(memory_world: Any) -> None:
     await memory_world.enrol()
     signed = await signed_by_the_meter(memory_world)
@@ -153,5 +173,33 @@ async def test_a_key_proves_what_was_charged_from_its_moment_on(
     assert await memory_world.cdr_states() == {"S1": state}
 
 
+@pytest.mark.parametrize("is_by_operator", [False, True])
+async def test_the_key_known_before_the_first_dated_one_still_holds_for_what_was_charged_before(
+    memory_world: Any, is_by_operator: object
+) -> None:
+    await memory_world.enrol()
+    await sign(memory_world, agreement(version=2, signed_meter_policy=SignedMeterPolicy.VERIFIED_IF_PRESENT))
+    await charged(memory_world, "S0", await signed_by_the_meter(memory_world))
+    if is_by_operator:
+        async with memory_world.ports.units.begin() as unit:
+            (known,) = await unit.table(METER_KEY).select({"party_id": MSP})
+            await unit.table(METER_KEY).put(replace(known, is_by_operator=True))
+            await unit.commit()
+    other, at = Meter(serial="EM2"), memory_world.clock.now() + timedelta(hours=1)
+    body = {"public_key": Meter().public_key, "valid_from": at, "why": "replaced"}
+    await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", body)
+
+    await charged(memory_world, "S1", await signed_by_the_meter(memory_world, other))
+
+    reasons = [(each.cdr_id, each.reason) for each in memory_world.cpo.disputes]
+    assert reasons == [("S1", "METER_SIGNATURE_INVALID")]
+
+
 async def test_what_is_no_key_is_not_pinned(memory_world: Any) -> None:
     await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", {"public_key": "42"}, expect=422)
+
+
+async def test_a_key_is_not_pinned_from_a_moment_that_nobody_can_tell(memory_world: Any) -> None:
+    body = {"public_key": METER.public_key, "valid_from": "2022-03-27T10:00:00", "why": "replaced"}
+
+    await memory_world.call("PUT", f"/{MSP}/meter-keys/{CPO}/E1", body, expect=422)

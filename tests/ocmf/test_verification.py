@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emobility.protocols.ocmf import OCMFRefused, VerifiedCharge, mask, payload_hash, verify, verify_charge
+from emobility.protocols.ocmf import (
+    OCMFRefused,
+    VerifiedCharge,
+    VerifiedOCMF,
+    mask,
+    verify,
+    verify_charge,
+    verify_charge_alone,
+)
 from emobility.protocols.ocmf.refusals import OCMFRule
 from tests.ocmf.meter import Meter, value
 
@@ -231,15 +239,29 @@ def charge_of(body: str, tail: str) -> str:
     return f"{body}|{tail}"
 
 
+def test_each_signature_of_a_charge_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(record: str, public_key_hex: str) -> VerifiedOCMF:
+        asked.append(record)
+        return verify(record, public_key_hex)
+
+    monkeypatch.setattr("emobility.protocols.ocmf.charge.verify", counted)
+
+    records = charge()
+    verify_charge_alone(records, public_key_hex=METER.public_key)
+
+    assert asked == list(records)
+
+
 def test_a_masked_copy_hides_the_driver_and_keeps_every_number() -> None:
     record = charge()[0]
 
     masked = mask(record)
 
-    assert "04A1B2C3" not in masked.text
-    assert '"RV":1234.500' in masked.text
-    assert masked.payload_sha256 == payload_hash(record)
-    assert refused(lambda: verify(masked.text, METER.public_key)) == OCMFRule.MALFORMED
+    assert "04A1B2C3" not in masked
+    assert '"RV":1234.500' in masked
+    assert refused(lambda: verify(masked, METER.public_key)) == OCMFRule.MALFORMED
 
 
 @pytest.mark.parametrize("identification", ['04"A1|"', "\\", "é\u2028", "x" * 200])
@@ -247,7 +269,7 @@ def test_masking_hides_any_identification_or_refuses(identification: str) -> Non
     record = METER.record(1, value("B", "1.000", 0), ID=identification)
 
     try:
-        shown = mask(record).text
+        shown = mask(record)
     except OCMFRefused:
         return
     assert json.loads(shown.removeprefix("OCMF-MASKED|"))["ID"] == "***"

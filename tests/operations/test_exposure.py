@@ -10,7 +10,8 @@ import pytest
 
 from emobility.domain.agreement import SettlementMode
 from emobility.events.banking import PaymentBooked
-from emobility.events.event import Envelope
+from emobility.events.event import Envelope, Event, LoggedEvent
+from emobility.events.settlement import StatementFinal, StatementName
 from emobility.ports.authorizer import AuthorizationStatus
 from services.charging_operations.exposure import EXPOSURE, RESERVATION
 from services.charging_operations.records import AUTHORIZATION
@@ -34,8 +35,8 @@ async def shown(here: World) -> dict[str, Any]:
     return dict(found)
 
 
-async def paid(here: World, amount_e4: int) -> None:
-    event = PaymentBooked(
+def booked(amount_e4: int) -> PaymentBooked:
+    return PaymentBooked(
         cpo_id=CPO,
         emsp_id=EMSP,
         agreement_id="TNM-EMP",
@@ -47,10 +48,42 @@ async def paid(here: World, amount_e4: int) -> None:
         booked_on=date(2022, 3, 28),
         seen_at=START,
     )
+
+
+def logged(event: Event, event_id: str) -> LoggedEvent:
+    envelope = Envelope(event=event, event_id=event_id, correlation_id="c", recorded_at=START)
+    return LoggedEvent(topic=event.topic, partition=0, offset=0, envelope=envelope)
+
+
+async def told(here: World, event: Event, event_id: str) -> None:
     async with here.ports.units.begin() as unit:
-        unit.emit(Envelope(event=event, event_id=f"paid-{amount_e4}", correlation_id="c", recorded_at=START))
+        unit.emit(logged(event, event_id).envelope)
         await unit.commit()
     await here.settle()
+
+
+def final(*, version: int, due_e4: int, credit_e4: int = 0) -> StatementFinal:
+    return StatementFinal(
+        statement=StatementName(cpo_id=CPO, agreement_id="TNM-EMP", version=version, sequence=1),
+        emsp_id=EMSP,
+        currency="EUR",
+        statement_hash=bytes(32),
+        due_e4=due_e4,
+        credit_e4=credit_e4,
+        count=1,
+        chain_id=1,
+        book=bytes(20),
+        batch_id=bytes(32),
+        position=0,
+        transaction=bytes(32),
+        block_number=1,
+        block_hash=bytes(32),
+        final_at=START,
+    )
+
+
+async def paid(here: World, amount_e4: int) -> None:
+    await told(here, booked(amount_e4), f"paid-{amount_e4}")
 
 
 @pytest.mark.parametrize("mode", [SettlementMode.CREDIT_LINE, SettlementMode.GUARANTEE])
@@ -91,6 +124,37 @@ async def test_a_charge_is_reserved_until_it_is_billed_and_billed_until_it_is_pa
         assert await here.rows(RESERVATION) == []
 
 
+@pytest.mark.parametrize("mode", [SettlementMode.PREFUNDED, SettlementMode.CONFIDENTIAL])
+async def test_what_a_vault_pays_is_paid_when_its_statement_is_final(mode: SettlementMode) -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 0, mode)
+        await here.report(await here.started(card="04000001"), here.ended())
+        billed = await shown(here)
+        await told(here, final(version=2, due_e4=billed["billed_e4"] + 10_000, credit_e4=10_000), "final-1")
+
+        assert billed["billed_e4"] > 0
+        assert (await shown(here))["open_e4"] == 0
+
+
+async def test_what_is_owed_until_a_bank_pays_it_is_not_paid_by_its_statement() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4)
+        await here.report(await here.started(card="04000001"), here.ended())
+        billed = await shown(here)
+        await told(here, final(version=2, due_e4=billed["billed_e4"]), "final-1")
+
+        assert (await shown(here))["open_e4"] == billed["billed_e4"] > 0
+
+
+async def test_what_a_pair_settles_elsewhere_is_not_counted() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 0, SettlementMode.OFF_CHAIN)
+        await here.report(await here.started(card="04000001"), here.ended())
+
+        assert len(await here.cdrs()) == 1
+        assert (await shown(here))["open_e4"] == 0
+
+
 async def test_what_came_back_is_open_again() -> None:
     async with open_for_business() as here:
         await on_credit(here, 2 * ONE_CHARGE_E4)
@@ -99,6 +163,21 @@ async def test_what_came_back_is_open_again() -> None:
 
         (row,) = await here.rows(EXPOSURE)
         assert row.exposure.open_e4 == -150_000
+
+
+async def test_of_a_pairs_first_changes_none_is_lost_though_two_come_at_once() -> None:
+    async with open_for_business() as here:
+
+        async def follow(amount_e4: int) -> None:
+            async with here.ports.units.begin() as unit:
+                await here.operations.exposure.handle(unit, [logged(booked(amount_e4), f"paid-{amount_e4}")])
+                await asyncio.sleep(0)
+                await unit.commit()
+
+        await asyncio.gather(follow(100_000), follow(20_000))
+
+        (row,) = await here.rows(EXPOSURE)
+        assert row.exposure.paid_e4 == 120_000
 
 
 async def test_what_nobody_used_is_free_again() -> None:

@@ -146,6 +146,13 @@ async def test_what_is_no_table_is_refused_whole() -> None:
             assert (answer.status_code, words in answer.json()["detail"]) == (422, True), words
 
 
+async def test_a_table_of_meter_keys_that_is_no_utf_8_is_refused_whole() -> None:
+    async with open_for_business() as here:
+        answer = await here.api("POST", f"/{CPO}/imports/meter-keys", b"evse_uid;public_key\n\xff")
+
+        assert (answer.status_code, "byte 20" in answer.json()["detail"]) == (422, True)
+
+
 async def test_nothing_is_entered_for_a_party_that_is_not_here() -> None:
     async with open_for_business() as here:
         answer = await here.api("POST", f"/{EMSP}/imports/stations", (HEADER + line("A")).encode())

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from emobility.domain.agreement import SignedMeterPolicy
-from emobility.domain.cdr import ENERGY_ALONE
+from emobility.domain.cdr import CDR, ENERGY_ALONE
 from emobility.domain.meter import ReadingContext
 from services.charging_operations.ledger import Ledger
+from services.charging_operations.meter_keys import METER_KEYS
 from services.charging_operations.office import Limits
 from services.charging_operations.records import USED_RECORD
 from services.charging_operations.stations import StationTerms
@@ -154,25 +157,34 @@ def record_of(page: int, context: str, kwh: str, minute: int, clock: str) -> str
     return METER.record(page, value(context, kwh, 0, TM=f"{at} {clock}"))
 
 
+async def parked(here: World, clock: str, *, kwh: int = 6) -> None:
+    """An hour of charging and one of parking, the meter's clock standing as `clock` says at the begin and later."""
+    await here.authorize(transaction_id="1", ocpp_evse_id=1)
+    texts = (
+        record_of(1, "B", "1.000", 0, clock[0]),
+        record_of(2, "C", f"{kwh}.000", 60, clock[1]),
+        record_of(3, "E", f"{kwh}.000", 120, clock[1]),
+    )
+    begin, full, left = [
+        reading(START + timedelta(minutes=minute), import_wh, context, signed_record=await here.seal(text))
+        for minute, import_wh, context, text in (
+            (0, 1_000, ReadingContext.TRANSACTION_BEGIN, texts[0]),
+            (60, kwh * 1_000, ReadingContext.SAMPLE_PERIODIC, texts[1]),
+            (120, kwh * 1_000, ReadingContext.TRANSACTION_END, texts[2]),
+        )
+    ]
+    updated = replace(here.updated(seq_no=1, at=60, import_wh=kwh * 1_000), readings=(full,))
+    await here.report(await here.started(begin=begin, seq_no=0), updated, here.ended(seq_no=2, at=120, end=left))
+
+
+def bills_energy_alone(cdr: CDR) -> bool:
+    return (cdr.total_charging_s, cdr.total_parking_s) == (0, 0) and cdr.is_energy_alone
+
+
 @pytest.mark.parametrize(("clock", "parking_s"), [("SS", 3_600), ("IR", 3_600), ("II", 0), ("US", 0), ("SU", 0)])
 async def test_a_clock_that_is_not_synchronised_bills_energy_alone(clock: str, parking_s: int) -> None:
     async with signing_station() as here:
-        await here.authorize(transaction_id="1", ocpp_evse_id=1)
-        texts = (
-            record_of(1, "B", "1.000", 0, clock[0]),
-            record_of(2, "C", "6.000", 60, clock[1]),
-            record_of(3, "E", "6.000", 120, clock[1]),
-        )
-        begin, full, left = [
-            reading(START + timedelta(minutes=minute), import_wh, context, signed_record=await here.seal(text))
-            for minute, import_wh, context, text in (
-                (0, 1_000, ReadingContext.TRANSACTION_BEGIN, texts[0]),
-                (60, 6_000, ReadingContext.SAMPLE_PERIODIC, texts[1]),
-                (120, 6_000, ReadingContext.TRANSACTION_END, texts[2]),
-            )
-        ]
-        updated = replace(here.updated(seq_no=1, at=60, import_wh=6_000), readings=(full,))
-        await here.report(await here.started(begin=begin, seq_no=0), updated, here.ended(seq_no=2, at=120, end=left))
+        await parked(here, clock)
 
         (cdr,) = await here.issued()
         assert (cdr.total_energy_import_wh, cdr.total_parking_s) == (5_000, parking_s)
@@ -182,6 +194,68 @@ async def test_a_clock_that_is_not_synchronised_bills_energy_alone(clock: str, p
         kinds = {part["type"] for period in sent["charging_periods"] for part in period["dimensions"]}
         assert ("PARKING_TIME" in kinds) is (parking_s > 0)
         assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        {},
+        {"energy_import_wh": 4_000},
+        {"periods": [{"started_at": START, "energy_import_wh": 5_000, "charging_s": 3_600, "parking_s": 3_600}]},
+    ],
+    ids=["the reports", "less energy", "given periods"],
+)
+async def test_a_replacement_bills_no_time_that_the_meter_did_not_vouch_for(replacement: dict[str, Any]) -> None:
+    async with signing_station() as here:
+        await parked(here, "II")
+        (first,) = await here.issued()
+
+        body = {"reason": "wrong tariff", "replacement": replacement}
+        answer = await here.api("POST", f"/{CPO}/cdrs/{first.cdr_id}/credit", body)
+        await here.settle()
+
+        assert answer.status_code == 200, answer.text
+        assert bills_energy_alone((await here.issued())[-1])
+
+
+@pytest.mark.parametrize(("proven_wh", "shown"), [(None, 3), (5_000, 0)], ids=["all", "a part"])
+async def test_what_an_operator_bills_out_of_quarantine_is_what_the_meter_proves(
+    proven_wh: int | None, shown: int
+) -> None:
+    async with signing_station() as here:
+        await parked(here, "II", kwh=26)
+        (row,) = await here.quarantine()
+
+        answer = await bill(here, row.quarantine_id, proven_wh)
+
+        (cdr,) = await here.issued()
+        assert (answer.status_code, row.reasons) == (200, ("ENERGY_IMPLAUSIBLE",))
+        assert bills_energy_alone(cdr)
+        assert (len(cdr.signed_data.records) if cdr.signed_data else 0) == shown
+        assert {each.session_id for each in await here.rows(USED_RECORD)} == {cdr.session_id}
+
+
+async def test_time_that_was_not_billed_is_not_billed_later_because_the_records_are_no_longer_believed() -> None:
+    async with signing_station() as here:
+        await parked(here, "II")
+        other = {"public_key": Meter().public_key, "who": "Ann", "why": "misread", "valid_from": START}
+        assert (await here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", other)).status_code == 200
+        await here.report(here.updated(seq_no=3, at=30, import_wh=3_000))
+        (row,) = await here.quarantine()
+
+        await bill(here, row.quarantine_id)
+
+        last = (await here.issued())[-1]
+        assert row.reasons[0] == "LATE_EVENT_AFTER_CDR"
+        assert bills_energy_alone(last)
+        assert last.signed_data is None
+
+
+async def bill(here: World, quarantine_id: str, proven_wh: int | None = None) -> httpx.Response:
+    body = {"outcome": "BILL", "who": "anna", "why": "looked at the meter", "proven_import_wh": proven_wh}
+    answer = await here.api("POST", f"/{CPO}/quarantine/{quarantine_id}/resolve", body)
+    await here.settle()
+    return answer
 
 
 async def test_a_charge_that_healed_shows_what_the_meter_signed() -> None:
@@ -236,6 +310,35 @@ async def test_a_new_meter_signs_from_its_moment_on_and_the_old_one_proves_what_
         ]
 
 
+async def forget_history(here: World) -> None:
+    """The key stands with its station alone, as it did before histories were kept."""
+    async with here.ports.units.begin() as unit:
+        assert await unit.table(METER_KEYS).delete(CPO, f"{STATION}-1")
+        await unit.commit()
+
+
+@pytest.mark.parametrize("is_with_the_station", [False, True])
+async def test_the_key_known_before_a_history_was_kept_proves_what_was_charged_before_the_first_entry(
+    is_with_the_station: object,
+) -> None:
+    async with signing_station() as here:
+        await forget_history(here)
+        new = Meter(serial="EM2")
+        if is_with_the_station:
+            terms = StationTerms(location_id="LOC1", evses=(evse(1, key=new.public_key), evse(2)))
+            here.clock.step_by(timedelta(minutes=80))
+            assert (await here.api("PUT", f"/{CPO}/stations/{STATION}", terms)).status_code == 200
+            await here.settle()
+        else:
+            await replaced_meter(here, minute=80, key=new.public_key)
+
+        await charge(here, "1", *records())
+        await charge(here, "2", new.record(1, value("B", "1.000", 0)), new.record(2, value("E", "6.000", 59)), at=100)
+
+        keys = [cdr.signed_data.public_key for cdr in await here.issued() if cdr.signed_data]
+        assert keys == [METER.public_key, new.public_key]
+
+
 async def test_a_station_entered_again_does_not_bring_the_old_meters_key_back() -> None:
     async with signing_station() as here:
         new = Meter()
@@ -270,6 +373,30 @@ async def test_keys_come_out_of_a_table_each_row_by_itself_and_twice_as_once() -
         assert [each["line"] for each in first["refused"]] == [3, 4]
         history = (await here.api("GET", f"/{CPO}/meters/{STATION}-1/keys")).json()
         assert [each["public_key"] for each in history] == [METER.public_key, der.hex()]
+
+
+async def test_a_key_that_was_taken_back_comes_out_of_a_table_again() -> None:
+    async with signing_station() as here:
+        table = f"evse_uid,public_key\n{STATION}-1,{METER.public_key}\n"
+        wrong = {"public_key": Meter().public_key, "who": "Ann", "why": "misread"}
+        assert (await here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", wrong)).status_code == 200
+
+        reports = [(await here.api("POST", f"/{CPO}/imports/meter-keys", table.encode())).json() for _ in range(2)]
+        await charge(here, "1", *records())
+
+        assert [(each["taken"], each["unchanged"]) for each in reports] == [(1, 0), (0, 1)]
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
+async def test_a_key_from_a_moment_without_its_offset_is_refused_and_the_evse_goes_on() -> None:
+    async with signing_station() as here:
+        body = {"public_key": METER.public_key, "who": "Ann", "why": "replaced", "valid_from": "2022-03-27T10:00:00"}
+
+        answer = await here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", body)
+        await charge(here, "1", *records())
+
+        assert answer.status_code == 422
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
 
 
 async def test_what_is_no_key_is_refused_when_the_station_is_entered() -> None:

@@ -13,6 +13,7 @@ from emobility.domain.receipt.checking import verify_receipt
 from emobility.protocols.ocmf import payload_hash
 from services.audit.audit import audited
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE
+from services.driver_mobility.invoice_records import RETAIL_INVOICE
 from services.driver_mobility.records import CDRS, ERASURE, TOKEN, ErasureState
 from services.embedded.receipts import issue_and_verify
 from services.embedded.retention import drop_receipts
@@ -85,6 +86,7 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
 ) -> None:
     async with a_town(postgres_dsn, server_folder / "town") as town:
         await credit_what_is_final(town)
+        await invoice_the_month(town)
         await issue_and_verify(town.ports, town.chain, folder=town.folder / "receipts")
         driver, buyer, never = await canaries_of(town)
         report, books = await audited(town.ports, chain=town.chain)
@@ -140,6 +142,22 @@ async def credit_what_is_final(town: Town) -> None:
     assert [(each.party_id, each.net_e4) for each in after.parties] == [
         (each.party_id, each.net_e4) for each in before.parties
     ]
+
+
+async def invoice_the_month(town: Town) -> None:
+    """Invoice the drivers, and ask for their documents: the buyer's name stands on each."""
+    seller = {"name": "ZON B.V.", "country": "NL", "vat_id": "NL004495445B01", "time_zone": "Europe/Amsterdam"}
+    await town.api.call("PUT", f"/mobility/{ZON}/seller", seller)
+    town.clock.step_by(datetime(2022, 4, 1, tzinfo=UTC) - town.clock.now())
+    await town.rest()
+    issued = await town.api.call("POST", f"/mobility/{ZON}/invoices", {"month": "2022-03"})
+    async with town.ports.units.begin() as unit:
+        rows = await unit.table(RETAIL_INVOICE).select({"party_id": ZON})
+    assert ({row.number for row in rows}, issued["waiting"]) == ({*issued["numbers"]}, {})
+    assert "D0001" in {row.driver_id for row in rows}
+    for row in rows:
+        shown = await town.api.call("GET", f"/mobility/{ZON}/invoices/{row.number}")
+        assert shown["buyer"]["name"] == CANARY_NAME or row.driver_id != "D0001"
 
 
 async def is_over(town: Town) -> bool:

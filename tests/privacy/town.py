@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +57,7 @@ CANARY_EMAIL_CARD: Final = "4012888888881881"
 
 @dataclass(kw_only=True)
 class Town:
-    """It charged and is settled; `canaries` names each value that leads to a driver."""
+    """It charged and is settled."""
 
     ports: Ports
     clock: VirtualClock
@@ -71,7 +71,6 @@ class Town:
     chain_folder: Path
     report: SimulationReport
     sale_id: str
-    canaries: dict[str, str] = field(default_factory=dict)
 
     async def rest(self) -> None:
         """Wait until nothing moves and everything that was accepted is settled."""

@@ -138,7 +138,8 @@ async def test_a_struck_cdr_is_taken_off_the_next_statement_and_the_audit_agrees
     await here.follow()
     assert {each.corrected_e4 for each in await disputing.of_party(CPO)} == {-15_000, 15_000}
 
-    async with here.world.ports.units.begin() as unit:
-        await unit.table(DISPUTE).put(replace(dispute, corrected_e4=-1))
-        await unit.commit()
-    assert [each.rule for each in (await here.audit()).differences] == [RULE]
+    for wrong in ({"corrected_e4": -1}, {"state": DisputeState.OPEN}):
+        async with here.world.ports.units.begin() as unit:
+            await unit.table(DISPUTE).put(replace(dispute, **wrong))
+            await unit.commit()
+        assert [each.rule for each in (await here.audit()).differences] == [RULE]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,15 +17,18 @@ from emobility.domain.agreement import SettlementMode
 from emobility.domain.identifiers import PartyId
 from emobility.domain.invoicing.invoice import DocumentType, TradeParty, VATCategory
 from emobility.protocols.en16931.cii import cii_of
+from services.settlement import invoicing, payouts
 from services.settlement.invoice_records import INVOICE, InvoiceRecord
 from services.settlement.invoicing import AnnexDiffers, Invoicing, NoSuchInvoice, UnfitCompany
 from services.settlement.money_records import PAYABLE
-from services.settlement.records import LEAF
+from services.settlement.records import LEAF, STATEMENT
+from tests.banking.bank_files import entry
 from tests.invoicing.documents import judged
 from tests.settlement.bank_desk import Desk
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP
 
+DEADLINE_S = 5
 SELLER = TradeParty(name="Tulip Charging B.V.", city="Utrecht", country="NL", vat_id="NL 004495445.B01")
 BUYER = TradeParty(name="Zon B.V.", city="Delft", country="NL", vat_id="NL123456782B01")
 
@@ -71,6 +77,57 @@ async def test_an_invoice_is_its_statement_and_its_annex_adds_up_to_it(office: O
     assert sum(int(line["due_e4"]) - int(line["credit_e4"]) for line in lines) == invoice.annex.total_e4 == 25_109
     assert hashlib.sha256(annex.encode()).hexdigest() == invoice.annex.sha256
     assert (await office.export()).cents == invoice.payable_cents
+
+
+async def test_annexes_and_bank_files_are_worked_through_beside_the_loop(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    for module, name in ((invoicing, "statement_csv"), (payouts, "read_camt")):
+        monkeypatch.setattr(module, name, noting(threads, getattr(module, name)))
+    await office.charge("s1", 1_000_000)
+    await office.settle()
+
+    await office.invoicing.issue(CPO)
+    await office.invoicing.annex_csv((await office.issued())[0])
+    await office.arrives(entry("WR1", "1.00", reference="B-1"))
+
+    assert len(threads) == 3
+    assert threading.main_thread() not in threads
+
+
+def noting(threads: list[threading.Thread], work: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(*values: Any) -> Any:
+        threads.append(threading.current_thread())
+        return work(*values)
+
+    return noted
+
+
+async def test_an_annex_of_a_statement_that_was_changed_meanwhile_is_on_no_document(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.charge("s1", 1_000_000)
+    await office.settle()
+    units = office.here.world.ports.units
+
+    async def change() -> None:
+        async with units.begin() as unit:
+            (statement,) = await unit.table(STATEMENT).select()
+            await unit.table(STATEMENT).put(replace(statement, statement_hash=bytes(32)))
+            await unit.commit()
+
+    loop, made = asyncio.get_running_loop(), invoicing.annex_of
+
+    def meanwhile(*values: Any) -> Any:
+        asyncio.run_coroutine_threadsafe(change(), loop).result(DEADLINE_S)
+        return made(*values)
+
+    monkeypatch.setattr(invoicing, "annex_of", meanwhile)
+    outcome = await office.invoicing.issue(CPO)
+
+    assert outcome.numbers == ()
+    assert ["changed while" in why for why in outcome.waiting.values()] == [True]
 
 
 async def test_numbers_have_no_gap_whatever_fails_between_them(office: Office) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -114,9 +115,10 @@ async def test_each_entry_has_its_outcome_and_place(memory_desk: Desk) -> None:
             entry(name, "121.00", reference="B-3", on=DUE + timedelta(days=1)),
             entry(name, "121.00", reference="B-4", on=TODAY),
             entry(name, "121.00", reference="B-5", on=TODAY, way="DBIT", reason="AC04"),
-            entry(name, "121.00", reference="B-6", on=TODAY),
-            entry(None, "5.00", reference="B-7", on=TODAY),
-            entry(name, "5.00", reference="B-8", on=TODAY, currency="CHF"),
+            entry(name, "142.00", reference="B-6", on=TODAY, way="DBIT", reason="AC04"),
+            entry(name, "121.00", reference="B-7", on=TODAY),
+            entry(None, "5.00", reference="B-8", on=TODAY),
+            entry(name, "5.00", reference="B-9", on=TODAY, currency="CHF"),
         )
     ]
 
@@ -126,13 +128,19 @@ async def test_each_entry_has_its_outcome_and_place(memory_desk: Desk) -> None:
         "OVERPAID",
         "DUPLICATE",
         "RETURNED",
+        "RETURNED",
         "MATCHED",
         "UNKNOWN",
         "OTHER_CURRENCY",
     ]
     entries = {row.entry.reference: row for row in await desk.rows(BANK_ENTRY)}
-    assert [name for name, row in sorted(entries.items()) if not row.is_open] == ["B-6"]
+    assert [name for name, row in sorted(entries.items()) if not row.is_open] == ["B-7"]
     assert (entries["B-3"].booked_cents, entries["B-3"].excess_cents, entries["B-3"].is_late) == (10_000, 2_100, True)
+    assert [(entries[each].booked_cents, entries[each].excess_cents) for each in ("B-4", "B-5", "B-6")] == [
+        (0, 12_100),
+        (0, 12_100),  # the duplicate went back, and what was owed stays paid
+        (-12_100, 2_100),
+    ]
     assert (await desk.payout()).arrived_cents == 12_100
     assert await desk.booked() == [210_000, 790_000, -1_000_000, 1_000_000]
 
@@ -174,6 +182,26 @@ async def test_a_payment_that_the_payer_made_by_itself_is_recognised(memory_desk
         await desk.export()
 
 
+async def test_invoices_paid_by_their_own_references_are_recognised_in_one_payment(memory_desk: Desk) -> None:
+    desk = memory_desk
+    for name in ("s1", "s2"):
+        await desk.charge(name, 1_000_000)
+        await desk.settle()
+    first, second = sorted(await desk.rows(PAYABLE), key=lambda row: row.sequence)
+    await desk.export()
+
+    outcomes = [
+        await desk.arrives(entry(each.end_to_end_id, "121.00", reference=each.end_to_end_id[:9], on=TODAY))
+        for each in (first, second)
+    ]
+
+    assert outcomes == [{"PARTIAL": 1}, {"MATCHED": 1}]
+    assert (await desk.payout()).arrived_cents == 24_200
+    rows = await desk.rows(BANK_ENTRY)
+    assert {row.end_to_end_id for row in rows} == {second.end_to_end_id}
+    assert {row.entry.end_to_end_id for row in rows} == {first.end_to_end_id, second.end_to_end_id}
+
+
 async def test_what_was_credited_lowers_the_next_payment(memory_desk: Desk) -> None:
     desk = memory_desk
     await desk.charge("s1", 1_000_000)
@@ -209,6 +237,42 @@ async def test_ages_and_limits_show_what_is_open(memory_desk: Desk) -> None:
     assert exposure.ages["31-60"] == exposure.owed_e4 == 600_049
     assert (exposure.unsettled_e4, exposure.limit_e4) == (30_000, 10_000_000)
     assert exposure.shown()["free_e4"] == 10_000_000 - 630_049
+
+
+async def sent(desk: Desk, name: str, amount: str, reference: str, **changed: Any) -> dict[str, int]:
+    """Have the MSP's bank say that money left it, or with a reason that it came back."""
+    way = "CRDT" if "reason" in changed else "DBIT"
+    left = entry(name, amount, reference=reference, on=TODAY, way=way, **changed)
+    return (await desk.payouts.take_file(MSP, camt([left], iban=ZON.iban))).outcomes
+
+
+async def test_what_a_payer_says_it_sent_lowers_nothing_where_the_payee_keeps_its_books_here(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+
+    outcome = await sent(desk, name, "121.00", "Z-1")
+
+    assert outcome == {"MATCHED": 1}
+    assert (await desk.exposure()).owed_e4 == 1_000_000
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    assert (await desk.exposure()).owed_e4 == 0
+
+
+async def test_what_a_payer_says_it_sent_keeps_nobody_from_collecting(memory_desk: Desk) -> None:
+    desk = memory_desk
+    mandate = Mandate(mandate_id="M-1", signed_on=TODAY, scheme=MandateScheme.B2B, creditor_id="NL98ZZZ1")
+    await desk.payouts.enter_mandate(MSP, CPO, mandate)
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    (payable,) = await desk.rows(PAYABLE)
+    await sent(desk, payable.end_to_end_id, "121.00", "Z-1")
+
+    export = await desk.export(CPO, BankFileKind.DIRECT_DEBITS)
+
+    assert export.cents == 12_100
 
 
 async def test_a_prefunded_pair_owes_the_bank_no_more_than_the_tax() -> None:
@@ -266,6 +330,52 @@ async def test_a_collection_that_came_back_in_time_is_never_discharged(memory_de
     assert (await desk.exposure()).ages["61-90"] == 1_000_000
 
 
+async def test_of_a_payment_above_what_the_book_says_is_owed_the_rest_waits(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 600_000)
+    await desk.charge("s2", 400_000)
+    await desk.settle()
+    await desk.export()
+    await desk.charge("s2-back", -400_000)
+    await desk.settle()
+    owed = await desk.owed_on_chain()
+
+    await desk.arrives(entry((await desk.payout()).end_to_end_id, "121.00", reference="B-1", on=TODAY))
+    await desk.here.follow()
+
+    first, rest = sorted(await desk.rows(DISCHARGE), key=lambda row: row.discharge_id)
+    assert (owed, await desk.owed_on_chain()) == (600_000, 0)
+    assert (first.state, first.amount_e4) == (DischargeState.FINAL, 600_000)
+    assert (rest.state, rest.amount_e4, rest.number) == (DischargeState.OPEN, 400_000, None)
+    assert "0 e4 are owed" in (rest.waiting or "")
+    await desk.charge("s3", 500_000)
+    await desk.settle()
+    await desk.here.follow()
+    assert await desk.owed_on_chain() == 100_000
+    assert {row.state for row in await desk.rows(DISCHARGE)} == {DischargeState.FINAL}
+    assert (await desk.payout()).discharged_e4 == 1_000_000
+
+
+async def test_what_came_back_to_who_paid_it_goes_out_again(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    await desk.arrives(entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04"))
+    with pytest.raises(NothingToPay):
+        await desk.export()  # what the payee says makes nobody pay twice
+
+    await sent(desk, name, "121.00", "Z-1")
+    await sent(desk, name, "121.00", "Z-2", reason="AC04")
+
+    assert (await desk.export()).cents == 12_100
+    await sent(desk, name, "121.00", "Z-3", reason="AC04")  # the same, told again: the new file is under way
+    with pytest.raises(NothingToPay):
+        await desk.export()
+
+
 async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_desk: Desk) -> None:
     desk = memory_desk
     async with desk.here.world.ports.units.begin() as unit:
@@ -293,6 +403,56 @@ async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_de
 
     assert waiting.waiting == "the signature of NL-ZON"
     assert await desk.owed_on_chain() == 0
+
+
+async def signs_by_itself(desk: Desk) -> None:
+    """Have the MSP keep its key, so that its discharges get a number and wait."""
+    async with desk.here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(MSP)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
+        await unit.commit()
+
+
+async def test_what_came_back_while_its_discharge_waits_for_a_signature_is_not_discharged(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await signs_by_itself(desk)
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    await desk.here.follow()
+    (waiting,) = await desk.rows(DISCHARGE)
+
+    await desk.arrives(entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04"))
+
+    assert (waiting.state, waiting.number) == (DischargeState.OPEN, 0)
+    assert await desk.rows(DISCHARGE) == []
+    assert (await desk.payout()).discharged_e4 == 0
+
+
+async def test_a_discharge_that_is_queued_while_its_money_comes_back_stays(memory_desk: Desk) -> None:
+    desk = memory_desk
+    await desk.charge("s1", 1_000_000)
+    await desk.settle()
+    await desk.export()
+    name = (await desk.payout()).end_to_end_id
+    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    back = entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04")
+
+    async with desk.here.world.ports.units.begin() as unit:
+        (row,) = await unit.table(DISCHARGE).select()
+        await unit.table(DISCHARGE).put(replace(row, state=DischargeState.SENDING, number=0))
+        returning = asyncio.create_task(desk.arrives(back))
+        for _ in range(100):
+            await asyncio.sleep(0)  # turns of the loop, until the return waits for the row
+        await unit.commit()
+    await returning
+
+    (row,) = await desk.rows(DISCHARGE)
+    assert row.state is DischargeState.SENDING
+    assert (await desk.payout()).discharged_e4 == 1_000_000
 
 
 async def test_without_an_account_nothing_goes_out(memory_desk: Desk) -> None:

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock, open_memory
+from emobility.adapters.memory.reconciliation import MemoryReconciliation
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.postgres import open_postgres
+from emobility.adapters.postgres.reconciliation import PostgresReconciliation
 from emobility.adapters.signing import Ed25519Signer
 from emobility.domain.agreement import (
     RoamingAgreement,
@@ -178,6 +180,7 @@ async def open_world(dsn: str | None = None, *, seed: int = 1) -> AsyncIterator[
             http=MemoryHttp(),
             signer=Ed25519Signer(MASTER_KEY),
             payments=SandboxPayments(stores.units),
+            reconciliation=(MemoryReconciliation if dsn is None else PostgresReconciliation)(stores.units),
         )
         metrics = SettlementMetrics(Metrics())
         yield World(ports=ports, clock=clock, intake=Intake(ports, metrics), closing=Closing(ports, metrics))

@@ -199,6 +199,11 @@ class MemoryUnits:
         self._state = state
 
     @property
+    def state(self) -> MemoryState:
+        """What they change."""
+        return self._state
+
+    @property
     def commits(self) -> int:
         """How many units were committed."""
         return self._state.commits

@@ -53,10 +53,14 @@ class BankEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Awaited:
-    """A payment as its payee awaits it, or its payer sent it: `moved_cents` of `cents` were seen already."""
+    """A payment as its payee awaits it, or its payer sent it: `moved_cents` of `cents` were seen already.
+
+    `excess_cents` moved beyond it and did not come back yet.
+    """
 
     cents: int
     moved_cents: int
+    excess_cents: int = 0
     currency: str
     due_on: date
     is_payee: bool
@@ -74,7 +78,7 @@ class Outcome(StrEnum):
     DUPLICATE = "DUPLICATE"
     """Nothing was open any more."""
     RETURNED = "RETURNED"
-    """An earlier movement is undone; what it paid is open again."""
+    """An earlier movement is undone; what it paid is open again, but for what moved beyond the payment."""
     UNKNOWN = "UNKNOWN"
     """Nobody awaits a payment of this name, or in this direction."""
     OTHER_CURRENCY = "OTHER_CURRENCY"
@@ -104,7 +108,8 @@ def match(entry: BankEntry, awaited: Awaited | None) -> Match:
         return Match(outcome=Outcome.OTHER_CURRENCY, booked_cents=0, excess_cents=entry.cents)
     forth = Direction.IN if awaited.is_payee else Direction.OUT
     if entry.is_return and entry.direction is not forth:
-        undone = min(entry.cents, awaited.moved_cents)
+        # What moved beyond the payment goes back first: a payment that came twice and once back is paid.
+        undone = min(max(0, entry.cents - awaited.excess_cents), awaited.moved_cents)
         return Match(outcome=Outcome.RETURNED, booked_cents=-undone, excess_cents=entry.cents - undone)
     if entry.direction is not forth or entry.is_return:
         return Match(outcome=Outcome.UNKNOWN, booked_cents=0, excess_cents=entry.cents)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Final
 
 from emobility.domain.agreement import SignedMeterPolicy
-from emobility.domain.cdr import CDR, ENERGY_ALONE
+from emobility.domain.cdr import CDR
 from emobility.domain.tariff.priced import PricedLine, PricedSession, decimal_of
 from emobility.domain.tariff.tariff import TariffDimension
 
@@ -26,8 +26,8 @@ _WHAT: Final = {
 }
 _UNSIGNED: Final = {
     SignedMeterPolicy.REQUIRED: "No signed meter values are shown, though the companies' agreement asks for them.",
-    SignedMeterPolicy.VERIFIED_IF_PRESENT: "The meter signed nothing; the companies' agreement prefers signed values.",
-    SignedMeterPolicy.NOT_REQUIRED: "The meter signed nothing; the companies' agreement asks for no signed values.",
+    SignedMeterPolicy.VERIFIED_IF_PRESENT: "No signed meter values are shown; the companies' agreement prefers them.",
+    SignedMeterPolicy.NOT_REQUIRED: "No signed meter values are shown; the companies' agreement asks for none.",
     None: "No signed meter values are shown, and no agreement of the companies says whether there should be any.",
 }
 
@@ -54,7 +54,7 @@ def receipt_notes(priced: PricedSession, cdr: CDR) -> tuple[str, ...]:
     notes = [] if priced.lines else ["Nothing was charged for."]
     if priced.limit_excl is not None or priced.limit_incl is not None:
         notes.append("The tariff's minimum or maximum price decided the total.")
-    if cdr.remark is not None and ENERGY_ALONE in cdr.remark:
+    if cdr.is_energy_alone:
         notes.append("The meter's clock was not synchronised, so energy alone is charged and no time.")
     return tuple(notes)
 

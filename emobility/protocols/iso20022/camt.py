@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 from emobility.domain.banking.account import CENTS
@@ -128,10 +128,7 @@ def _part_of(detail: Element, currency: str) -> int:
 
 def _cents(said: str) -> int:
     said = said.strip()
-    try:
-        cents = Decimal(said).scaleb(2) if _AMOUNT.fullmatch(said) else None
-    except InvalidOperation:
-        cents = None
+    cents = Decimal(said).scaleb(2) if _AMOUNT.fullmatch(said) else None
     if cents is None or cents != cents.to_integral_value():
         raise UnreadableXML(f"{said[:30]!r} is no amount in cents")
     return int(cents)
@@ -157,7 +154,7 @@ def _reference_of(entry: Element, detail: Element | None, *, is_part: bool) -> s
     own = None
     if detail is not None:
         own = detail.said("Refs", "AcctSvcrRef") or detail.said("Refs", "TxId")
-    of_entry = entry.said("AcctSvcrRef") or entry.said("NtryRef")
+    of_entry = entry.said("AcctSvcrRef")  # not NtryRef: that is its place in the file (ISO 20022, camt.053)
     if not is_part:
         return of_entry or own
     # Parts of a sum: the sum's name alone would make them one. Without a name of its own a part has none.
@@ -165,7 +162,7 @@ def _reference_of(entry: Element, detail: Element | None, *, is_part: bool) -> s
 
 
 def _is_return(entry: Element, detail: Element | None) -> bool:
-    if entry.said("RvslInd") == "true":
+    if entry.said("RvslInd") in {"true", "1"}:  # both are true (XML Schema 2, 3.2.2)
         return True
     if detail is not None and detail.one("RtrInf") is not None:
         return True

@@ -8,13 +8,12 @@ around, and `showing` puts a charge's records into a receipt.
 from __future__ import annotations
 
 from emobility.protocols.ocmf.charge import VerifiedCharge, verify_charge, verify_charge_alone
-from emobility.protocols.ocmf.masking import MaskedOCMF, mask
+from emobility.protocols.ocmf.masking import mask
 from emobility.protocols.ocmf.record import VerifiedOCMF, VerifiedReading, payload_hash, verify
 from emobility.protocols.ocmf.refusals import OCMFRefused
 from emobility.protocols.ocmf.signature import meter_key
 
 __all__ = [
-    "MaskedOCMF",
     "OCMFRefused",
     "VerifiedCharge",
     "VerifiedOCMF",

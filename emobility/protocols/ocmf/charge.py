@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from emobility.protocols.ocmf.record import Direction, VerifiedOCMF, VerifiedReading, verify
+from emobility.protocols.ocmf.record import VerifiedOCMF, VerifiedReading, verify
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
 
 _MEASURED_TIME: Final = frozenset({("S", "S"), ("S", "R"), ("I", "R"), ("R", "R")})
@@ -48,15 +48,8 @@ def verify_charge(records: Sequence[str], *, public_key_hex: str, begin_wh: int,
         OCMFRefused: a record is not believed; begin or end is missing; they come from two meters; a page is missing
             between them; the register or the time fell; or the values differ from what OCPP reported.
     """
-    verified = {record.payload_sha256: record for record in (verify(text, public_key_hex) for text in records)}
-    pages = sorted(verified.values(), key=lambda record: (record.page_context, record.page))
-    _refuse_two_meters(pages)
-    _refuse_gap(pages)
-    readings = [reading for page in pages for reading in page.readings if reading.direction is Direction.IMPORT]
-    begin, end = _ends(readings)
-    _refuse_falling(readings)
-    _refuse_other_values(begin, end, begin_wh=begin_wh, end_wh=end_wh)
-    return VerifiedCharge(begin=begin, end=end, payload_hashes=tuple(page.payload_sha256 for page in pages))
+    verified = [verify(text, public_key_hex) for text in records]
+    return _charge_of(verified, begin_wh=begin_wh, end_wh=end_wh)
 
 
 def verify_charge_alone(records: Sequence[str], *, public_key_hex: str) -> VerifiedCharge:
@@ -65,13 +58,25 @@ def verify_charge_alone(records: Sequence[str], *, public_key_hex: str) -> Verif
     Raises:
         OCMFRefused: as `verify_charge`.
     """
-    readings = [reading for text in records for reading in verify(text, public_key_hex).readings]
-    return verify_charge(
-        records,
-        public_key_hex=public_key_hex,
+    verified = [verify(text, public_key_hex) for text in records]
+    readings = [reading for record in verified for reading in record.readings if reading.is_import]
+    return _charge_of(
+        verified,
         begin_wh=min((reading.energy_wh for reading in readings if reading.is_begin), default=0),
         end_wh=max((reading.energy_wh for reading in readings if reading.is_end), default=0),
     )
+
+
+def _charge_of(verified: Sequence[VerifiedOCMF], *, begin_wh: int, end_wh: int) -> VerifiedCharge:
+    once = {record.payload_sha256: record for record in verified}
+    pages = sorted(once.values(), key=lambda record: (record.page_context, record.page))
+    _refuse_two_meters(pages)
+    _refuse_gap(pages)
+    readings = [reading for page in pages for reading in page.readings if reading.is_import]
+    begin, end = _ends(readings)
+    _refuse_falling(readings)
+    _refuse_other_values(begin, end, begin_wh=begin_wh, end_wh=end_wh)
+    return VerifiedCharge(begin=begin, end=end, payload_hashes=tuple(page.payload_sha256 for page in pages))
 
 
 def _refuse_two_meters(pages: Sequence[VerifiedOCMF]) -> None:

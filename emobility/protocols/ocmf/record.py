@@ -71,6 +71,11 @@ class VerifiedReading:
     time_status: str
 
     @property
+    def is_import(self) -> bool:
+        """Whether its register counts what was drawn; a meter may sign what was fed in beside it."""
+        return self.direction is Direction.IMPORT
+
+    @property
     def is_begin(self) -> bool:
         """Whether it opens a transaction."""
         return self.context == "B"

@@ -6,15 +6,12 @@ Why masked copies carry neither signature nor bare hash: see `domain/receipt/doc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from emobility.domain.batch.hashing import commitment
 from emobility.domain.receipt.document import MaskedRecord, MeterShown
-from emobility.protocols.ocmf.masking import HIDDEN_FIELDS, MASK, mask
+from emobility.protocols.ocmf.masking import HIDDEN_FIELDS, MASK, MASKED_PREFIX, mask
 from emobility.protocols.ocmf.record import VerifiedReading, payload_of, stated_readings, strict_json
 from emobility.protocols.ocmf.refusals import OCMFRefused, OCMFRule
-
-MASKED_PREFIX: Final = "OCMF-MASKED|"
 
 
 def names_driver(record_text: str) -> bool:
@@ -37,7 +34,7 @@ def meter_shown(records: Sequence[str], *, public_key: str, salt: bytes) -> Mete
     if not any(names_driver(record) for record in records):
         return MeterShown(public_key=public_key, records=tuple(records))
     masked = tuple(
-        MaskedRecord(text=mask(record).text, commitment=commitment(payload_of(record).encode(), salt=salt).hex())
+        MaskedRecord(text=mask(record), commitment=commitment(payload_of(record).encode(), salt=salt).hex())
         for record in records
     )
     return MeterShown(public_key=public_key, masked=masked)
@@ -46,16 +43,16 @@ def meter_shown(records: Sequence[str], *, public_key: str, salt: bytes) -> Mete
 def is_opened(shown: MaskedRecord, original: str, *, salt: bytes) -> bool:
     """Tell whether a record is the original of a masked copy. Raises `OCMFRefused` when it is no record."""
     opened = commitment(payload_of(original).encode(), salt=salt).hex()
-    return (mask(original).text, opened) == (shown.text, shown.commitment)
+    return (mask(original), opened) == (shown.text, shown.commitment)
 
 
 def shown_wh(masked: Sequence[str]) -> int:
-    """Return the energy that masked copies state, in Wh; no signature vouches for it.
+    """Return the energy drawn that masked copies state, in Wh; no signature vouches for it.
 
     Raises:
         OCMFRefused: a text is no masked copy, still names the driver, or begin or end is missing.
     """
-    readings = [reading for text in masked for reading in _masked_readings(text)]
+    readings = [reading for text in masked for reading in _masked_readings(text) if reading.is_import]
     begins = [reading.energy_wh for reading in readings if reading.is_begin]
     ends = [reading.energy_wh for reading in readings if reading.is_end]
     if not begins or not ends:
