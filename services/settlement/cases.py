@@ -8,7 +8,6 @@ from typing import Final
 
 from emobility.domain.batch import contracts
 from emobility.domain.batch.disputes import Case, CaseStage, DisputeKind, case_query, read_case, taken_out_e4
-from emobility.domain.batch.leaf import Leaf
 from emobility.domain.identifiers import PartyId
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
@@ -61,9 +60,10 @@ class Cases:
 
 async def as_it_stands(unit: UnitOfWork, row: DisputeRecord, sight: Sight, *, now: datetime) -> DisputeRecord:
     """Return a dispute's row after a look at its case."""
-    row_of_leaf = None if row.cdr_id is None else await unit.table(LEAF).get(row.cpo_id, row.cdr_id)
-    leaf = None if row_of_leaf is None else leaf_in_tree(row_of_leaf)
-    if (ended := _ended(row, sight, leaf, now=now)) is not None:
+    if row.stated_e4 is None:
+        leaf = None if row.cdr_id is None else await unit.table(LEAF).get(row.cpo_id, row.cdr_id)
+        row = replace(row, stated_e4=sight.case.net_e4 if leaf is None else leaf_in_tree(leaf).net_e4)
+    if (ended := _ended(row, sight, now=now)) is not None:
         return ended
     is_asked = sight.case.stage is _ASKED.get(row.kind)
     waiting = None
@@ -82,16 +82,15 @@ async def as_it_stands(unit: UnitOfWork, row: DisputeRecord, sight: Sight, *, no
     )
 
 
-def _ended(row: DisputeRecord, sight: Sight, leaf: Leaf | None, *, now: datetime) -> DisputeRecord | None:
+def _ended(row: DisputeRecord, sight: Sight, *, now: datetime) -> DisputeRecord | None:
     """Return what became of a dispute that is over; None: it is not."""
     over = replace(row, deadline=None, turn_of=None, waiting=None, decided_at=row.decided_at or now)
     if row.kind is DisputeKind.WITHHELD and CaseStage.REVEALED <= sight.case.stage < CaseStage.STRUCK:
         return replace(over, state=DisputeState.ANSWERED, corrected_e4=None, bond_e4=sight.demand_bond_e4)
     if sight.case.stage not in DECIDED:
         return None
-    # What no leaf here explains, and a proof struck, was noted with its amount as it was heard.
-    known = leaf is not None or sight.case.claimant
-    corrected_e4 = taken_out_e4(sight.case, leaf) if known else row.corrected_e4
+    assert row.stated_e4 is not None
+    corrected_e4 = taken_out_e4(sight.case, stated_e4=row.stated_e4)
     return replace(over, state=DisputeState.DECIDED, corrected_e4=corrected_e4)
 
 

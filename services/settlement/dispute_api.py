@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from emobility.domain.batch.disputes import DisputeKind
+from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.meter import meter_commitment
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
@@ -20,6 +21,7 @@ from services.settlement.answering import Answering
 from services.settlement.api import NoChain, NotUnderstood, answer, hash_of, hex_bytes, party_of, read_body
 from services.settlement.dispute_records import AnswerPolicy, DisputePolicy, DisputeRecord
 from services.settlement.disputing import Contest, Disputing, GivenWord
+from services.settlement.given_leaves import ContestingGiven, GivenLeaf
 
 
 class WordRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +42,67 @@ class WordRequest(msgspec.Struct, frozen=True, kw_only=True):
         return GivenWord(deadline=self.deadline, signature=hex_bytes(self.signature))
 
 
-class DisputeRequest(WordRequest, frozen=True, kw_only=True):
-    """POST /{party}/disputes; `claimed_e4`: under PRICE what the CDR should cost, in ten-thousandths."""
+class LeafRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole evidence leaf that a partner stated; bytes as hex, energy in Wh."""
 
-    statement: str
-    cdr: str
+    kind: Literal["CHARGE", "CREDIT"]
+    cdr_key: str
+    import_wh: int
+    export_wh: int
+    commitment: str
+    meter: str
+
+
+class GivenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A leaf that these books lack (`given_leaves.GivenLeaf`); bytes as hex.
+
+    `leaf`: its hash or, under DUPLICATE, all of it.
+    """
+
+    opening: str
+    leaf: str | LeafRequest
+    due_e4: int
+    credit_e4: int
+    index: int
+    siblings: str
+
+    def given(self, evidence_hash: bytes) -> GivenLeaf:
+        """The leaf under its hash. Raises `NotUnderstood`."""
+        return GivenLeaf(
+            opening=hex_bytes(self.opening),
+            evidence_hash=evidence_hash,
+            due_e4=self.due_e4,
+            credit_e4=self.credit_e4,
+            index=self.index,
+            siblings=hex_bytes(self.siblings),
+        )
+
+    def whole(self, leaf: LeafRequest) -> Leaf:
+        """The leaf itself. Raises `MalformedInput`."""
+        return Leaf(
+            kind=LeafKind[leaf.kind],
+            cdr_key=hex_bytes(leaf.cdr_key),
+            import_wh=leaf.import_wh,
+            export_wh=leaf.export_wh,
+            commitment=hex_bytes(leaf.commitment),
+            meter=hex_bytes(leaf.meter),
+            due_e4=self.due_e4,
+            credit_e4=self.credit_e4,
+        )
+
+
+class DisputeRequest(WordRequest, frozen=True, kw_only=True):
+    """POST /{party}/disputes; `claimed_e4`: under PRICE what the CDR should cost, in ten-thousandths.
+
+    `given`: under WITHHELD and DUPLICATE the leaf that is contested; what `statement` and `cdr` name stands before the
+    duplicate.
+    """
+
     kind: DisputeKind
+    statement: str | None = None
+    cdr: str | None = None
     claimed_e4: int | None = None
+    given: GivenRequest | None = None
 
 
 class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +118,7 @@ class DisputeAPI:
     def __init__(self, access: Access, ports: Ports, chain: ChainAccess | None) -> None:
         self._access = access
         self._parts = None if chain is None else (Disputing(ports, chain), Answering(ports, chain))
+        self._given = None if chain is None else ContestingGiven(ports, chain, Disputing(ports, chain))
 
     def mount_on(self, app: FastAPI) -> None:
         """Add the routes."""
@@ -93,6 +150,10 @@ class DisputeAPI:
         asked = await read_body(request, DisputeRequest)
         if (asked.kind is DisputeKind.PRICE) != (asked.claimed_e4 is not None):
             raise NotUnderstood("a price that is contested names the one that is claimed, and nothing else does")
+        if asked.given is not None:
+            return answer(shown_dispute(await self._contest_given(party_id, asked, asked.given)), status=202)
+        if asked.statement is None or asked.cdr is None:
+            raise NotUnderstood("what is contested is a `cdr` of a `statement` here, or `given`")
         contest = Contest(
             statement_hash=hex_bytes(asked.statement),
             cdr_id=asked.cdr,
@@ -101,6 +162,25 @@ class DisputeAPI:
             word=asked.word,
         )
         return answer(shown_dispute(await disputing.contest(party_id, contest)), status=202)
+
+    async def _contest_given(self, party_id: PartyId, asked: DisputeRequest, given: GivenRequest) -> DisputeRecord:
+        assert self._given is not None, "who contests has a chain"
+        if asked.kind is DisputeKind.WITHHELD and isinstance(given.leaf, str):
+            return await self._given.demand(party_id, given.given(hex_bytes(given.leaf)), asked.word)
+        is_whole = isinstance(given.leaf, LeafRequest) and asked.statement is not None and asked.cdr is not None
+        if asked.kind is not DisputeKind.DUPLICATE or not is_whole:
+            raise NotUnderstood("WITHHELD gives a leaf's hash; DUPLICATE all of it, with what stands before it here")
+        assert isinstance(given.leaf, LeafRequest)
+        assert asked.statement is not None
+        assert asked.cdr is not None
+        leaf = given.whole(given.leaf)
+        return await self._given.duplicate(
+            party_id,
+            given.given(leaf.evidence_hash),
+            leaf,
+            statement_hash=hex_bytes(asked.statement),
+            cdr_id=asked.cdr,
+        )
 
     async def list_disputes(self, disputing: Disputing, _: Answering, __: Request, party_id: PartyId) -> Response:
         """List the disputes of a party's pairs, the newest first."""
@@ -151,6 +231,7 @@ def shown_dispute(row: DisputeRecord) -> dict[str, Any]:
         "cdr": row.cdr_id,
         "statement": None if row.statement_hash is None else row.statement_hash.hex(),
         "currency": row.currency,
+        "stated_e4": row.stated_e4,
         "claimed_e4": row.claimed_e4,
         "state": row.state.value,
         "says": row.says,

@@ -45,6 +45,7 @@ class DisputeRecord:
         party_id: Who contests; None: a proof decided it, and who showed that is not said.
         cdr_id: The CDR; None: no leaf of ours is in this case, though the pair is.
         statement_hash: The statement, likewise; `resolver`: the contract that decides.
+        stated_e4: What the statement says that it costs; None: it was contested before that was kept.
         claimed_e4: Under PRICE what it should cost, in ten-thousandths; below zero the CPO owes it.
         says: What is wrong and what follows, for people.
         deadline: While it is OPEN, when the turn of the other side or the arbiter ends.
@@ -73,6 +74,7 @@ class DisputeRecord:
     raised_at: datetime
     decided_at: datetime | None
     turn_of: PartyId | None = None
+    stated_e4: int | None = None
     bond_e4: int | None = None
 
 

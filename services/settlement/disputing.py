@@ -35,7 +35,7 @@ from emobility.domain.batch.disputes import (
     signature_call,
 )
 from emobility.domain.batch.leaf import Leaf
-from emobility.domain.batch.trees import StatementTrees
+from emobility.domain.batch.trees import Proof, StatementTrees
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
@@ -63,6 +63,7 @@ from services.settlement.records import (
     TransactionState,
 )
 
+NO_RESOLVER: Final = "this book has no resolver yet; on a chain of our own one is made now: ask again"
 WORD_COUNTS_FOR: Final = timedelta(days=7)
 """How long a word that we sign may wait for its block."""
 _Digest = Callable[[int, datetime], bytes]
@@ -155,7 +156,7 @@ class Disputing:
             grounds = await self._grounds(unit, party_id, contest)
             await unit.commit()
         if grounds is None:
-            raise NoResolver("this book has no resolver yet; on a chain of our own one is made now: ask again")
+            raise NoResolver(NO_RESOLVER)
         contested = await asyncio.to_thread(_contested, grounds)
         leaf = contested.placed.leaf
         calldata, energy = await self._call(party_id, contest, grounds, contested)
@@ -170,6 +171,7 @@ class Disputing:
             statement_hash=contest.statement_hash,
             currency=grounds.statement.currency,
             resolver=grounds.resolver.address,
+            stated_e4=leaf.net_e4,
             claimed_e4=contest.claimed_e4,
             state=DisputeState.SENDING,
             says=explained(contest.kind, leaf, energy=energy, currency=grounds.statement.currency),
@@ -179,20 +181,44 @@ class Disputing:
             raised_at=self._ports.clock.now(),
             decided_at=None,
         )
+        return await self.take(row, calldata)
+
+    async def take(self, row: DisputeRecord, calldata: bytes) -> DisputeRecord:
+        """Keep a dispute and queue the call that raises it, once. Raises `AlreadyContested`."""
         async with self._ports.units.begin() as unit:
             known = await unit.table(DISPUTE).get_for_update(row.case_id, row.kind)
             if known is not None:
                 if (known.party_id, known.claimed_e4) != (row.party_id, row.claimed_e4):
-                    raise AlreadyContested(f"CDR {contest.cdr_id} is contested by {known.party_id} as {known.kind}")
-                if known.state is DisputeState.SENDING and await self._renew(unit, known, contest.kind.value, calldata):
+                    raise AlreadyContested(f"{row.case_id.hex()} is contested by {known.party_id} as {known.kind}")
+                if known.state is DisputeState.SENDING and await self._renew(unit, known, row.kind.value, calldata):
                     known = replace(known, waiting=None)
                     await unit.table(DISPUTE).put(known)
                     await unit.commit()
                 return known
             await unit.table(DISPUTE).put(row)
-            await unit.table(TRANSACTION).put(self.call(row, contest.kind.value, calldata))
+            await unit.table(TRANSACTION).put(self.call(row, row.kind.value, calldata))
             await unit.commit()
         return row
+
+    async def earlier(self, party_id: PartyId, statement_hash: bytes, cdr_id: str) -> tuple[Contested, Proof]:
+        """Return a CDR of a final statement that a duplicate stands behind, with its proof in the evidence tree.
+
+        Raises:
+            UnknownStatement, NotFinal, NotInStatement, NoResolver: see there.
+        """
+        asked = Contest(statement_hash=statement_hash, cdr_id=cdr_id, kind=DisputeKind.DUPLICATE)
+        async with self._ports.units.begin() as unit:
+            grounds = await self._grounds(unit, party_id, asked)
+            await unit.commit()
+        if grounds is None:
+            raise NoResolver(NO_RESOLVER)
+
+        def proven() -> tuple[Contested, Proof]:
+            placed = _contested(grounds)
+            trees = StatementTrees([leaf_in_tree(leaf) for leaf in grounds.leaves])
+            return placed, trees.evidence_proof(placed.placed.proof.index)
+
+        return await asyncio.to_thread(proven)
 
     async def defend(self, party_id: PartyId, case_id: bytes, word: GivenWord | None = None) -> None:
         """Stand by an amount that the other party contests.
@@ -215,7 +241,7 @@ class Disputing:
         def digest(number: int, deadline: datetime) -> bytes:
             return defence_digest(resolver, case=case_id, party=number, deadline=deadline)
 
-        calldata = defend_call(case_id, await self._word(party_id, word, digest, resolver))
+        calldata = defend_call(case_id, await self.word(party_id, word, digest, resolver))
         await self._queue(row, "defence", calldata)
 
     async def of_party(self, party_id: PartyId) -> list[DisputeRecord]:
@@ -377,8 +403,8 @@ class Disputing:
             case DisputeKind.PRICE:
                 return await self._quarrel_call(party_id, contest, grounds, contested), None
             case _:
-                # Our rows hold each CDR once and whole; whoever has another's books builds those calls in the domain.
-                raise NotOnChain(f"{contest.kind} can't be shown from these books")
+                # Our rows hold each CDR once and whole: what a partner stated beyond them comes with `given_leaves`.
+                raise NotOnChain(f"{contest.kind} is about a leaf that these books lack: give it")
 
     async def _meter(self, grounds: _Grounds) -> OpenedMeter:
         if grounds.meter is None:
@@ -418,10 +444,10 @@ class Disputing:
                 grounds.resolver, case=contested.case_id, party=number, claimed_e4=claimed_e4, deadline=deadline
             )
 
-        word = await self._word(party_id, contest.word, digest, grounds.resolver)
+        word = await self.word(party_id, contest.word, digest, grounds.resolver)
         return quarrel_call(contested, claimed_e4=claimed_e4, word=word)
 
-    async def _word(self, party_id: PartyId, given: GivenWord | None, digest: _Digest, resolver: Resolver) -> Word:
+    async def word(self, party_id: PartyId, given: GivenWord | None, digest: _Digest, resolver: Resolver) -> Word:
         """Return a party's word: signed here, or as it came if the resolver will take it."""
         async with self._ports.units.begin() as unit:
             party = await unit.table(PARTY).get(party_id)

@@ -185,7 +185,7 @@ class Listening:
             found = await find_leaf(unit, pair, case_id, net_e4=net_e4)
             changed = 0
             for kind, (event, _) in told.items():
-                row = self._row(resolver, pair, sight.case, event, found)
+                row = self._row(resolver, pair, sight.case, event, found, stated_e4=net_e4)
                 known = await unit.table(DISPUTE).get_for_update(case_id, kind)
                 if known is None or _is_of_another(known, row):
                     changed += await self._note(unit, row, sight, is_new=True)
@@ -218,7 +218,14 @@ class Listening:
             _log.info("settlement_case_heard", **facts)
 
     def _row(
-        self, resolver: HeardRecord, pair: Pair, case: Case, told: CaseTold, found: FoundLeaf | None
+        self,
+        resolver: HeardRecord,
+        pair: Pair,
+        case: Case,
+        told: CaseTold,
+        found: FoundLeaf | None,
+        *,
+        stated_e4: int,
     ) -> DisputeRecord:
         is_by_word = told.kind in {DisputeKind.WITHHELD, DisputeKind.PRICE} and case.claimant != 0
         claimant: PartyId | None = None
@@ -237,9 +244,10 @@ class Listening:
             resolver=resolver.contract,
             claimed_e4=case.claimed_e4 if told.kind is DisputeKind.PRICE else None,
             state=DisputeState.OPEN,
-            says=_says(told.kind, case, found, resolver.currency),
+            says=_says(told.kind, stated_e4, found, resolver.currency),
+            stated_e4=stated_e4,
             deadline=None,
-            corrected_e4=told.added_e4,
+            corrected_e4=None,
             waiting=None,
             raised_at=self._ports.clock.now(),
             decided_at=None,
@@ -263,7 +271,7 @@ class Listening:
             found = None if pair is None else await find_leaf(unit, pair, row.case_id, net_e4=sight.case.net_e4)
             if found is None:
                 return 0
-            says = _says(row.kind, sight.case, found, row.currency)
+            says = _says(row.kind, sight.case.net_e4, found, row.currency)
             named = replace(row, cdr_id=found.leaf.cdr_id, statement_hash=found.statement.statement_hash, says=says)
             if not await put_if_same(unit, row, named):
                 return 0
@@ -291,8 +299,8 @@ def _is_of_another(known: DisputeRecord, row: DisputeRecord) -> bool:
     return known.state is DisputeState.SENDING and row.party_id is not None and known.party_id != row.party_id
 
 
-def _says(kind: DisputeKind, case: Case, found: FoundLeaf | None, currency: str) -> str:
+def _says(kind: DisputeKind, stated_e4: int, found: FoundLeaf | None, currency: str) -> str:
     if found is not None:
         return explained(kind, leaf_in_tree(found.leaf), currency=currency)
-    amount = f"{abs(decimal_from_e4(case.net_e4))} {currency}"
+    amount = f"{abs(decimal_from_e4(stated_e4))} {currency}"
     return f"No CDR of these books is in this case, though its pair is. At stake are {amount}."

@@ -97,7 +97,7 @@ class Accuser:
         its = await self.contested(cdr_id)
         number, until = self.here.numbers[by], self._until()
         word = await self.word(by, demand_digest(self._named(), case=its.case_id, party=number, deadline=until), until)
-        await self.send(demand_call(its, word))
+        await self.send(demand_call(its.opening, its.placed.hidden, word))
         return its.case_id
 
     async def reveal(self, cdr_id: str = "c1") -> None:

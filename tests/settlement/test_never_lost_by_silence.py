@@ -62,7 +62,7 @@ class Siege:
         number, until = self._here.numbers[MSP], (self._here.chain.clock.now() + 300 * DAY).replace(microsecond=0)
         digest = demand_digest(resolver, case=its.case_id, party=number, deadline=until)
         word: Word = await self._accuser.word(MSP, digest, until)
-        await self._sent(demand_call(its, word))
+        await self._sent(demand_call(its.opening, its.placed.hidden, word))
 
     async def end(self) -> None:
         await self._sent(lapse_call((await self._accuser.contested(self._chance.choice(CDRS))).case_id))

@@ -19,7 +19,7 @@ from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, meter_commitment
 from emobility.domain.batch.statement import BookedStatement, MalformedStatement, PairStatement
-from emobility.domain.batch.trees import Proof, StatementTrees
+from emobility.domain.batch.trees import MalformedProof, Proof, StatementTrees, SumNode, SumOutOfRange, proven_sum_root
 from emobility.domain.batch.typed_data import Verifier, digest_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.money import decimal_from_e4
@@ -97,6 +97,36 @@ class Resolver(Verifier):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenLeaf:
+    """A leaf of which no more is known than its hash and amounts, with its proof in a statement's sum tree."""
+
+    evidence_hash: bytes
+    due_e4: int
+    credit_e4: int
+    proof: Proof
+
+    @property
+    def net_e4(self) -> int:
+        """What the MSP owes for it; negative where the CPO does."""
+        return self.due_e4 - self.credit_e4
+
+    @property
+    def words(self) -> tuple[Any, ...]:
+        """As it stands in a call (`contracts.HIDDEN_LEAF`)."""
+        return (self.evidence_hash, self.due_e4, self.credit_e4, self.proof.index, self.proof.packed)
+
+    def require_in(self, statement: PairStatement) -> None:
+        """Raise `NothingWrong` unless the statement has this leaf at this place."""
+        root = SumNode(hash=statement.sum_root, due_e4=statement.due_e4, credit_e4=statement.credit_e4)
+        try:
+            proven = proven_sum_root(self.evidence_hash, self.proof, due_e4=self.due_e4, credit_e4=self.credit_e4)
+        except (MalformedProof, SumOutOfRange) as error:
+            raise NothingWrong(f"the leaf's proof leads nowhere: {error}") from error
+        if proven != root:
+            raise NothingWrong("the statement has no such leaf at this place")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedLeaf:
     """A leaf with its amounts, and its proof in a statement's sum tree."""
 
@@ -110,10 +140,12 @@ class PlacedLeaf:
         return (leaf_words(leaf), leaf.due_e4, leaf.credit_e4, self.proof.index, self.proof.packed)
 
     @property
-    def hidden_words(self) -> tuple[Any, ...]:
-        """The same for whoever knows no more than the leaf's hash (`contracts.HIDDEN_LEAF`)."""
+    def hidden(self) -> HiddenLeaf:
+        """The same for whoever knows no more than the leaf's hash."""
         leaf = self.leaf
-        return (leaf.evidence_hash, leaf.due_e4, leaf.credit_e4, self.proof.index, self.proof.packed)
+        return HiddenLeaf(
+            evidence_hash=leaf.evidence_hash, due_e4=leaf.due_e4, credit_e4=leaf.credit_e4, proof=self.proof
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +234,7 @@ def leaf_words(leaf: Leaf) -> tuple[Any, ...]:
     return (int(leaf.kind), leaf.cdr_key, leaf.import_wh, leaf.export_wh, leaf.commitment, leaf.meter)
 
 
-def case_id(statement: bytes, leaf: Leaf) -> bytes:
+def case_id(statement: bytes, leaf: Leaf | HiddenLeaf) -> bytes:
     """Return what a resolver calls the case of this leaf."""
     return keccak256(statement + leaf.evidence_hash)
 
@@ -367,9 +399,9 @@ def _require_committed(leaf: Leaf, record: MeterRecord, salt: bytes) -> None:
 # Words of parties
 
 
-def demand_call(contested: Contested, word: Word) -> bytes:
-    """Return the call that asks the other side to show a leaf."""
-    return contracts.DEMAND.call(contested.opening, contested.placed.hidden_words, word.words)
+def demand_call(opening: bytes, hidden: HiddenLeaf, word: Word) -> bytes:
+    """Return the call that asks the other side to show a leaf of the statement that `opening` opens."""
+    return contracts.DEMAND.call(opening, hidden.words, word.words)
 
 
 def reveal_call(statement: bytes, leaf: Leaf) -> bytes:
@@ -484,13 +516,12 @@ def read_told(topics: Sequence[bytes], data: bytes) -> CaseTold | None:
     return CaseTold(case_id=topics[1], kind=_TOLD[topics[0]])
 
 
-def taken_out_e4(case: Case, leaf: Leaf | None) -> int:
-    """Return what verdicts on a leaf added to what the MSP owes, in ten-thousandths; None: the leaf is not known."""
-    net_e4 = case.net_e4 if leaf is None else leaf.net_e4
-    return -net_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4
+def taken_out_e4(case: Case, *, stated_e4: int) -> int:
+    """Return what verdicts on a leaf, stated as this, added to what the MSP owes; in ten-thousandths."""
+    return -stated_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4
 
 
-def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = None, currency: str) -> str:
+def explained(kind: DisputeKind, leaf: Leaf | HiddenLeaf, *, energy: MeteredEnergy | None = None, currency: str) -> str:
     """Say what is wrong with a CDR, and what follows, to somebody who does not know the words."""
     amount = f"{abs(decimal_from_e4(leaf.net_e4))} {currency}"
     struck = f"Its {amount} are taken out of what the pair owes, with the next statement."
@@ -500,7 +531,7 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
         case DisputeKind.METER_SIGNATURE:
             return f"The meter's key did not sign the meter record that the CDR stands on. {struck}"
         case DisputeKind.METER_ENERGY:
-            return f"{_other_energy(leaf, energy)} {struck}"
+            return f"{_other_energy(leaf if isinstance(leaf, Leaf) else None, energy)} {struck}"
         case DisputeKind.CREDIT_OF_STRUCK:
             return f"The charge that it takes back was struck before, so it would be taken back twice. {struck}"
         case DisputeKind.WITHHELD:
@@ -514,9 +545,9 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
             )
 
 
-def _other_energy(leaf: Leaf, energy: MeteredEnergy | None) -> str:
+def _other_energy(leaf: Leaf | None, energy: MeteredEnergy | None) -> str:
     """Name each register of which the meter signed another value than the CDR says."""
-    if energy is None:
+    if energy is None or leaf is None:
         return "The meter signed other energy than the CDR says."
     registers = (("drawn", energy.import_wh, leaf.import_wh), ("fed in", energy.export_wh, leaf.export_wh))
     differing = [(name, signed, stated) for name, signed, stated in registers if signed not in {None, stated}]

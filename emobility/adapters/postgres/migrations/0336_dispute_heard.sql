@@ -4,6 +4,7 @@ ALTER TABLE settlement_dispute ALTER COLUMN party_id DROP NOT NULL;
 ALTER TABLE settlement_dispute ALTER COLUMN cdr_id DROP NOT NULL;
 ALTER TABLE settlement_dispute ALTER COLUMN statement_hash DROP NOT NULL;
 ALTER TABLE settlement_dispute ADD COLUMN turn_of TEXT;
+ALTER TABLE settlement_dispute ADD COLUMN stated_e4 BIGINT;
 ALTER TABLE settlement_dispute ADD COLUMN bond_e4 BIGINT;
 ALTER TABLE settlement_dispute ADD CONSTRAINT turn_of_a_party_of_the_pair CHECK (turn_of IN (cpo_id, emsp_id));
 ALTER TABLE settlement_dispute ADD CONSTRAINT a_cdr_stands_in_a_statement CHECK ((cdr_id IS NULL) = (statement_hash IS NULL));
