@@ -14,7 +14,17 @@ from typing import Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from emobility.domain.batch.disputes import ANSWER_WINDOW, RULING_WINDOW, CaseStage, DisputeKind, duplicate_call
+from emobility.domain.batch import contracts
+from emobility.domain.batch.disputes import (
+    ANSWER_WINDOW,
+    RULING_WINDOW,
+    CaseStage,
+    DisputeKind,
+    duplicate_call,
+    leaf_words,
+)
+from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch.meter import MeterCommitted
 from emobility.domain.batch.trees import StatementTrees
 from services.settlement.answering import Answering
 from services.settlement.closing import leaf_in_tree, leaves_of
@@ -89,6 +99,22 @@ async def test_a_leaf_that_is_demanded_is_shown_once_and_the_bond_is_seen(accuse
     assert await accuser.here.market.collateral_of(accuser.here.numbers[CPO]) == before + DEMAND_BOND_E4
     assert [each.state for each in await accuser.calls()] == [TransactionState.FINAL]
     assert (await accuser.here.audit()).differences == ()
+
+
+async def test_a_leaf_of_an_erased_driver_is_shown_for_it_names_nobody() -> None:
+    async with open_settling() as here:
+        salt = await here.world.ports.vault.seal("salt", identifier="driver")
+        meter = MeterCommitted(commitment=keccak256(b"record"), public_key="04", salt=salt)
+        accuser = await Accuser.over(here, replace(accepted(a_cdr("c1")), meter=meter))
+        await here.world.ports.vault.erase(salt.subject)
+        its = await accuser.contested("c1")
+        await accuser.demand()
+
+        await here.follow()
+
+        (call,) = await accuser.calls()
+        assert (await only(accuser)).state is DisputeState.ANSWERED
+        assert contracts.REVEAL.arguments(call.calldata) == (its.statement, leaf_words(its.placed.leaf))
 
 
 async def test_what_is_shown_by_somebody_else_is_not_sent_again(accuser: Accuser) -> None:
