@@ -92,9 +92,9 @@ class Accuser:
             placed=place_leaf(trees, trees.leaves.index(leaf)),
         )
 
-    async def demand(self, cdr_id: str = "c1", *, by: PartyId = MSP) -> bytes:
+    async def demand(self, cdr_id: str = "c1", *, by: PartyId = MSP, statement: StatementRecord | None = None) -> bytes:
         """Demand a leaf; return the case."""
-        its = await self.contested(cdr_id)
+        its = await self.contested(cdr_id, statement=statement)
         number, until = self.here.numbers[by], self._until()
         word = await self.word(by, demand_digest(self._named(), case=its.case_id, party=number, deadline=until), until)
         await self.send(demand_call(its.opening, its.placed.hidden, word))
