@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,7 @@ from tests.settlement.hidden import Hidden
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MSP
 
-pytestmark = [
-    pytest.mark.chain,
-    pytest.mark.skipif("WATTROAM_SOAK" not in os.environ, reason="takes 10 s: `make soak`"),
-]
+pytestmark = [pytest.mark.chain, pytest.mark.long]
 
 
 async def test_a_leaf_of_a_confidential_statement_is_shown_when_it_is_demanded(tmp_path: Path) -> None:
