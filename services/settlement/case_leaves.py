@@ -9,7 +9,7 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.disputes import Case, CaseTold, case_id
 from emobility.domain.batch.statement import AGREEMENT_BYTES
 from emobility.domain.identifiers import PartyId
-from emobility.ports.chain import ChainReader, Log
+from emobility.ports.chain import ChainReader, ChainUnavailable, Log
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.batching import key_of
@@ -53,6 +53,9 @@ async def sides_of(
 
     Of one that a proof alone decided its resolver keeps no parties; there the book tells right after whom it corrected.
     None: it corrected nobody, so nothing was at stake.
+
+    Raises:
+        ChainUnavailable: the chain does not answer.
     """
     if case.claimant:
         if not heard.is_confidential:
@@ -63,9 +66,10 @@ async def sides_of(
         return None
     told, log = struck
     receipt = await chain.receipt(log.transaction_hash)
-    after = [] if receipt is None else [each for each in receipt.logs if each.index > log.index]
-    for each in after:
-        if each.address != heard.book:
+    if receipt is None:
+        raise ChainUnavailable(f"the transaction of case {told.case_id.hex()} is not known there")
+    for each in receipt.logs:
+        if each.index < log.index or each.address != heard.book:
             continue
         if each.topics[0] == contracts.AGREEMENT_CORRECTED.topic:
             agreement, _ = contracts.AGREEMENT_CORRECTED.told(each.topics, each.data)

@@ -175,25 +175,38 @@ class Listening:
         sight = await self._cases.look(resolver.contract, case_id)
         if sight.case.stage is CaseStage.NONE:
             return 0
-        struck = next((each for each in told.values() if each[0].added_e4 is not None), None)
-        sides = await sides_of(self._chain, resolver, sight.case, struck)
         async with self._ports.units.begin() as unit:
-            pair = None if sides is None else await pair_of(unit, resolver, sides)
-            if pair is None:
-                return 0
-            net_e4 = sight.case.net_e4 if sight.case.claimant or struck is None else -(struck[0].added_e4 or 0)
-            found = await find_leaf(unit, pair, case_id, net_e4=net_e4)
-            changed = 0
-            for kind, (event, _) in told.items():
-                row = self._row(resolver, pair, sight.case, event, found, stated_e4=net_e4)
-                known = await unit.table(DISPUTE).get_for_update(case_id, kind)
-                if known is None or _is_of_another(known, row):
+            known = {row.kind: row for row in await unit.table(DISPUTE).select({"case_id": case_id})}
+        # What is being sent from here may turn out to have been raised by the other side before.
+        unsure = [kind for kind in told if kind not in known or known[kind].state is DisputeState.SENDING]
+        made = await self._rows(resolver, case_id, told, sight.case) if unsure else {}
+        changed = 0
+        async with self._ports.units.begin() as unit:
+            for kind in unsure:
+                row, there = made.get(kind), await unit.table(DISPUTE).get_for_update(case_id, kind)
+                if row is not None and (there is None or _is_of_another(there, row)):
                     changed += await self._note(unit, row, sight, is_new=True)
             for row in await unit.table(DISPUTE).select({"case_id": case_id}):
                 if row.state is not DisputeState.SENDING:  # else `disputing` looks at what it sent
                     changed += await self._note(unit, row, sight, is_new=False)
             await unit.commit()
         return changed
+
+    async def _rows(
+        self, resolver: HeardRecord, case_id: bytes, told: _Told, case: Case
+    ) -> dict[DisputeKind, DisputeRecord]:
+        """Return a row for each thing that was told of a case; none of a case that is nothing to us."""
+        struck = next((each for each in told.values() if each[0].added_e4 is not None), None)
+        sides = await sides_of(self._chain, resolver, case, struck)
+        async with self._ports.units.begin() as unit:
+            pair = None if sides is None else await pair_of(unit, resolver, sides)
+            if pair is None:
+                return {}
+            net_e4 = case.net_e4 if case.claimant or struck is None else -(struck[0].added_e4 or 0)
+            found = await find_leaf(unit, pair, case_id, net_e4=net_e4)
+        return {
+            kind: self._row(resolver, pair, case, event, found, stated_e4=net_e4) for kind, (event, _) in told.items()
+        }
 
     async def _note(self, unit: UnitOfWork, row: DisputeRecord, sight: Sight, *, is_new: bool) -> int:
         """Store how a dispute stands, with the call that answers it; tell whether anything changed."""

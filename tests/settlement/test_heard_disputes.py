@@ -85,20 +85,22 @@ async def test_on_a_real_chain_a_leaf_is_shown_and_an_amount_defended(tmp_path: 
         assert (await here.audit()).differences == ()
 
 
-async def test_a_leaf_that_is_demanded_is_shown_once_and_the_bond_is_seen(accuser: Accuser) -> None:
-    before = await accuser.here.market.collateral_of(accuser.here.numbers[CPO])
-    case = await accuser.demand()
+async def test_a_leaf_that_is_demanded_is_shown_once_and_the_bond_is_seen(dsn: str | None) -> None:
+    async with open_settling(dsn) as here:
+        accuser = await Accuser.over(here)
+        before = await here.market.collateral_of(here.numbers[CPO])
+        case = await accuser.demand()
 
-    await accuser.here.follow()
-    await accuser.here.follow()
+        await here.follow()
+        await here.follow()
 
-    row = await only(accuser)
-    assert (row.kind, row.party_id, row.cdr_id, row.state) == (DisputeKind.WITHHELD, MSP, "c1", DisputeState.ANSWERED)
-    assert (row.bond_e4, row.turn_of, row.corrected_e4) == (DEMAND_BOND_E4, None, None)
-    assert (await accuser.case(case)).stage is CaseStage.REVEALED
-    assert await accuser.here.market.collateral_of(accuser.here.numbers[CPO]) == before + DEMAND_BOND_E4
-    assert [each.state for each in await accuser.calls()] == [TransactionState.FINAL]
-    assert (await accuser.here.audit()).differences == ()
+        row = await only(accuser)
+        assert (row.kind, row.party_id, row.cdr_id) == (DisputeKind.WITHHELD, MSP, "c1")
+        assert (row.state, row.bond_e4, row.turn_of) == (DisputeState.ANSWERED, DEMAND_BOND_E4, None)
+        assert (await accuser.case(case)).stage is CaseStage.REVEALED
+        assert await here.market.collateral_of(here.numbers[CPO]) == before + DEMAND_BOND_E4
+        assert [each.state for each in await accuser.calls()] == [TransactionState.FINAL]
+        assert (await here.audit()).differences == ()
 
 
 async def test_a_leaf_of_an_erased_driver_is_shown_for_it_names_nobody() -> None:
