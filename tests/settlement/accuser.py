@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+import pytest
+
 from emobility.adapters.chain_signing import party_signer
 from emobility.domain.batch import contracts
 from emobility.domain.batch.disputes import (
@@ -19,6 +21,7 @@ from emobility.domain.batch.disputes import (
     demand_call,
     demand_digest,
     lapse_call,
+    leaf_words,
     place_leaf,
     quarrel_call,
     quarrel_digest,
@@ -28,6 +31,7 @@ from emobility.domain.batch.disputes import (
 from emobility.domain.batch.trees import StatementTrees
 from emobility.domain.identifiers import PartyId
 from emobility.events.cdr import CDRAccepted
+from emobility.ports.chain import CallReverted
 from services.settlement.closing import leaf_in_tree, leaves_of
 from services.settlement.dispute_openings import opened_statement
 from services.settlement.dispute_records import DISPUTE, DisputeRecord
@@ -122,6 +126,38 @@ class Accuser:
     async def lapse(self, case: bytes) -> None:
         """End a case whose deadline is over."""
         await self.send(lapse_call(case))
+
+    async def refusals(self) -> list[bytes]:
+        """What the resolver says to calls that it must refuse, by the errors' selectors; nothing of it is sent."""
+        its, other, until = await self.contested("c1"), await self.contested("c2"), self._until()
+        number, placed = self.here.numbers[MSP], its.placed
+        wrong = Word(party=number, deadline=until, signature=bytes(64))
+        unknown = replace(its, opening=its.opening[:-32] + bytes(32))
+        elsewhere = replace(its, placed=replace(placed, proof=replace(placed.proof, index=1 - placed.proof.index)))
+        digest = quarrel_digest(self._named(), case=its.case_id, party=number, claimed_e4=0, deadline=until)
+        word = await self.word(MSP, digest, until)
+        calls = [
+            demand_call(its.opening, placed.hidden, wrong),
+            demand_call(unknown.opening, placed.hidden, wrong),
+            demand_call(its.opening, elsewhere.placed.hidden, wrong),
+            reveal_call(its.statement, placed.leaf),
+            lapse_call(its.case_id),
+            quarrel_call(its, claimed_e4=1, word=word),
+            quarrel_call(its, claimed_e4=0, word=replace(word, party=self.here.numbers[CPO])),
+            contracts.QUARREL.call(its.opening, placed.words, placed.leaf.net_e4, word.words),
+            contracts.QUARREL.call(its.opening, placed.words, -1, word.words),
+            defend_call(its.case_id, word),
+            contracts.CONTEST_DUPLICATE.call(
+                its.opening, placed.words, its.opening, leaf_words(other.placed.leaf), 0, ()
+            ),
+        ]
+        return [await self._refusal(each) for each in calls]
+
+    async def _refusal(self, calldata: bytes) -> bytes:
+        chain = self.here.chain
+        with pytest.raises(CallReverted) as refusal:
+            await chain.chain.estimate_gas(chain.payer.address, self.resolver, calldata)
+        return refusal.value.data[:4]
 
     async def send(self, calldata: bytes) -> None:
         """Have a call of the resolver made."""

@@ -40,6 +40,8 @@ from tests.settlement.world import CPO, MSP, a_cdr, accepted
 
 OVER: Final = ANSWER_WINDOW + timedelta(hours=1)
 CLAIMED_E4: Final = 10_000
+REFUSALS: Final = 7
+"""Different ones that are compared."""
 UNITS_MAX: Final = 1_000
 EVERY: Final = 6
 """Of the units at whose beginning a process dies, unless time is plenty."""
@@ -68,6 +70,10 @@ def due_s(follower: Any, kind: DisputeKind) -> float:
 async def test_on_a_real_chain_a_leaf_is_shown_and_an_amount_defended(tmp_path: Path) -> None:
     async with an_anvil(tmp_path) as chain, open_settling(chain=chain) as here:
         accuser = await Accuser.over(here)
+        refused = await accuser.refusals()
+        assert len(set(refused)) >= REFUSALS
+        async with open_settling() as in_memory:
+            assert await (await Accuser.over(in_memory)).refusals() == refused
         await choose(here, defends=AnswerPolicy.AUTOMATIC)
         shown, defended = await accuser.demand("c1"), await accuser.quarrel("c2", claimed_e4=CLAIMED_E4)
 

@@ -1,8 +1,8 @@
 """The settlement contracts in Python, for a chain in memory (`Execute`): what settlement calls, rule for rule.
 
 They are made by the same creation code, take the same calls and signatures, and refuse with the same errors; a test
-sends the same random traffic to these and to the bytecode. Left out: withdrawals, passports, and disputes
-over meters' records, before an arbiter or in confidential books.
+sends the same random traffic to these and to the bytecode, another compares what resolvers refuse. Left out are
+withdrawals, passports, and disputes over meters' records, before an arbiter or in confidential books.
 """
 
 from __future__ import annotations
