@@ -26,6 +26,7 @@ from emobility.domain.batch.disputes import (
     quarrel_call,
     quarrel_digest,
     read_case,
+    read_open_opening,
     reveal_call,
 )
 from emobility.domain.batch.trees import StatementTrees
@@ -132,7 +133,8 @@ class Accuser:
         its, other, until = await self.contested("c1"), await self.contested("c2"), self._until()
         number, placed = self.here.numbers[MSP], its.placed
         wrong = Word(party=number, deadline=until, signature=bytes(64))
-        unknown = replace(its, opening=its.opening[:-32] + bytes(32))
+        _, (batch_id, *_) = read_open_opening(its.opening)
+        unknown = replace(its, opening=its.opening.replace(batch_id, bytes(32)))
         elsewhere = replace(its, placed=replace(placed, proof=replace(placed.proof, index=1 - placed.proof.index)))
         digest = quarrel_digest(self._named(), case=its.case_id, party=number, claimed_e4=0, deadline=until)
         word = await self.word(MSP, digest, until)

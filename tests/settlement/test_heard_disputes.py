@@ -40,7 +40,7 @@ from tests.settlement.world import CPO, MSP, a_cdr, accepted
 
 OVER: Final = ANSWER_WINDOW + timedelta(hours=1)
 CLAIMED_E4: Final = 10_000
-REFUSALS: Final = 7
+REFUSALS: Final = 6
 """Different ones that are compared."""
 UNITS_MAX: Final = 1_000
 EVERY: Final = 6
