@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-import psycopg
-
 from bench.settlement_books import Filling
 from bench.settlement_pairs import agreements
 from emobility.domain.cdr import credit_of
-from emobility.events.charging import CHARGING, TransactionEnded
-from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.reconciliation import Document, MeteredSession, Period, Reconciliation
-from emobility.ports.unit_of_work import UnitOfWork
-from services.audit.books import CPO_GROUP
 from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 from services.settlement.records import LEAF
 from tests.settlement.settling import Settling, open_settling
-from tests.settlement.world import T0
+from tests.settlement.world import T0, a_cdr, accepted, open_world
 
 SESSIONS = 24
-DEADLINE_S = 20.0
 Found = tuple[list[MeteredSession], list[Document]]
 
 
@@ -111,86 +103,19 @@ async def test_postgresql_joins_as_memory_does(postgres_dsn: str) -> None:
 
 
 async def test_a_moment_is_the_same_for_another_process_whatever_is_written_meanwhile(postgres_dsn: str) -> None:
-    async with filled(postgres_dsn) as here:
-        reconciliation, units = here.world.ports.reconciliation, here.world.ports.units
+    async with open_world(postgres_dsn) as world:
+        reconciliation = world.ports.reconciliation
         assert reconciliation is not None
+        await world.take(accepted(a_cdr("before")))
         async with reconciliation.moment() as first:
-            before = await first.unit.table(LEAF).count()
-            async with units.begin() as unit:
-                (leaf, *_) = await unit.table(LEAF).select()
-                await unit.table(LEAF).put(replace(leaf, cdr_id="later", accepted_at=T0))
-                await unit.commit()
+            assert await first.unit.table(LEAF).count() == 1
+            await world.take(accepted(a_cdr("later")))
 
             async with reconciliation.moment(first.name) as second:
                 seen = [await moment.unit.table(LEAF).count() for moment in (first, second)]
-                documents = [each async for batch in second.documents(Period()) for each in batch]
+                documents = [each.cdr_id async for batch in second.documents(Period()) for each in batch]
 
         async with reconciliation.moment() as later:
             now = await later.unit.table(LEAF).count()
 
-    assert seen == [before, before]
-    assert "later" not in {each.cdr_id for each in documents}
-    assert now == before + 1
-
-
-async def test_a_moment_says_what_a_group_handled_and_set_aside(postgres_dsn: str) -> None:
-    found = []
-    for dsn in (None, postgres_dsn):
-        async with open_settling(dsn) as here:
-            await Filling(here, agreements()[:1]).fill(3)
-            log, reconciliation = here.world.ports.event_log, here.world.ports.reconciliation
-            assert reconciliation is not None
-            await _consume_but(here, TransactionEnded)
-            first, *_ = [each.logged for each in await log.parked(CPO_GROUP)]
-            place = {"topic": CHARGING, "partition": first.partition, "offset": first.offset}
-            await log.discard_parked(CPO_GROUP, **place, who="ann", why="a test")
-            async with reconciliation.moment() as moment:
-                before = await moment.lag()
-                if dsn is not None:  # memory looks at now
-                    again = Envelope(event=first.envelope.event, event_id="again", correlation_id="c", recorded_at=T0)
-                    await log.append([again])
-                    assert await moment.lag() == before
-                assert await moment.parked(CPO_GROUP) == await log.parked(CPO_GROUP)
-                assert await moment.discarded(CPO_GROUP) == await log.discarded(CPO_GROUP)
-                handled = dict(await moment.handled(CPO_GROUP))
-                assert await moment.handled("nobody") == {}
-                aside = [(each.logged.offset, each.reason) for each in await moment.parked(CPO_GROUP)]
-                found.append((before[CPO_GROUP], handled, aside, await moment.has_log()))
-
-    assert found[0] == found[1]
-    assert found[0][0] == 0
-    assert sum(found[0][1].values()) == 6
-    assert len(found[0][2]) == 4  # of one station: the first that it refused is gone, the rest waits for it
-
-
-async def test_a_log_in_kafka_lies_elsewhere_whatever_its_outbox_holds(postgres_dsn: str) -> None:
-    async with open_settling(postgres_dsn) as here:
-        await Filling(here, agreements()[:1]).fill(1)
-        reconciliation = here.world.ports.reconciliation
-        assert reconciliation is not None
-        async with reconciliation.moment() as moment:
-            assert await moment.has_log()
-
-        with psycopg.connect(postgres_dsn) as connection:
-            connection.execute(
-                "INSERT INTO kafka_cursor (group_name, topic, partition, topic_id, next_offset)"
-                " VALUES ('g', 't', 0, 'i', 0)"
-            )
-        async with reconciliation.moment() as moment:
-            assert not await moment.has_log()
-
-
-async def _consume_but(here: Settling, refused: type[object]) -> None:
-    """Let the CPO's group come to the end of the log; some events it can't handle."""
-    log, stop = here.world.ports.event_log, asyncio.Event()
-
-    async def handle(_unit: UnitOfWork, events: Sequence[LoggedEvent]) -> None:
-        if any(isinstance(each.envelope.event, refused) for each in events):
-            raise ValueError("no station can send this")
-
-    consumer = asyncio.create_task(log.consume(CPO_GROUP, [CHARGING], handle, stop=stop))
-    async with asyncio.timeout(DEADLINE_S):
-        while (await log.lag()).get(CPO_GROUP) != 0:  # noqa: ASYNC110 - nobody sets an event for it
-            await asyncio.sleep(0.01)
-    stop.set()
-    await consumer
+    assert (seen, documents, now) == ([1, 1], ["before"], 2)
