@@ -139,6 +139,17 @@ class Metered(NamedTuple):
     export_wh: int
 
 
+class BillOfNothing(NamedTuple):
+    """A driver's bill under a CDR that its MSP has not. `total_e4`: with tax."""
+
+    party_id: str
+    bill_id: str
+    cpo_id: str
+    cdr_id: str
+    currency: str
+    total_e4: int
+
+
 class Moment(Protocol):
     """All rows as they were at one moment, whatever is written meanwhile."""
 
@@ -158,6 +169,9 @@ class Moment(Protocol):
 
     def charges(self, period: Period) -> AsyncIterator[Sequence[Charge]]:
         """Yield the sessions of a period, pair by pair."""
+
+    def bills_of_nothing(self) -> AsyncIterator[Sequence[BillOfNothing]]:
+        """Yield every bill without a CDR, whenever it was made."""
 
     async def has_log(self) -> bool:
         """Whether the event log lies beside these rows, so that `lag`, `handled` and `reports` can be read."""

@@ -18,6 +18,7 @@ from services.audit.chain_sight import look_at_chain
 from services.audit.confidential import check_party_nets
 from services.audit.handling import check_every_event_was_handled
 from services.audit.invoices import check_bank, check_invoices, check_payables
+from services.audit.leftovers import check_bills_of_nothing, check_quarantines, check_refused
 from services.audit.money_rows import gather_company_money
 from services.audit.period_report import PeriodReport
 from services.audit.reconciliation import circumstances, reconcile
@@ -32,11 +33,18 @@ LOGGED: Final = (CDR_TOPIC, CHARGING, SETTLEMENT)
 """Topics whose events the consumers of `CONSUMER_GROUPS` handle."""
 QUICK_LEAVES_OUT: Final = (
     "whether station reports make the transactions what they are: a full audit folds them again",
-    "whether CDRs and bills price again to what they state: a full audit does that",
-    "whether what is sealed is what leaves commit to: a full audit opens it",
+    "whether CDRs and bills price again to what they state, and tariffs have their hashes: a full audit does that",
+    "whether what is sealed is what leaves commit to, and evidence of each is kept: a full audit opens it",
+    "whether a session has one live CDR, and a credit, as CDR and leaf, mirrors its original: a full audit sees",
+    "whether the hub carried what both sides hold, and both tell the same of disputes: a full audit compares that",
+    "whether a bill goes to the right driver and back with its CDR, and none is of an ad hoc sale: a full audit sees",
 )
 LOG_ELSEWHERE: Final = "whether station reports make the transactions what they are: they lie in another log"
-NEVER_LOOKED_AT: Final = ("what drivers paid: `wattroam audit` without a period adds up their accounts and payments",)
+NEVER_LOOKED_AT: Final = (
+    "what drivers paid, their holds and invoices: `wattroam audit` without a period adds up accounts and payments",
+    "what ad hoc sales took, and their ledger: `wattroam audit` without a period compares them with their provider",
+    "tariff versions that no CDR names: `wattroam audit` without a period hashes each",
+)
 
 
 async def audited_period(
@@ -71,6 +79,7 @@ async def audited_period(
         async with ports.reconciliation.moment(moment.name) as beside:
             reconciled = await reconcile(moment, beside, period, books, known)
         checks = [*reconciled.checks, *_of_the_whole(books)]
+        checks += [await check(moment) for check in (check_quarantines, check_refused, check_bills_of_nothing)]
         not_looked_at: tuple[str, ...] = QUICK_LEAVES_OUT
         if sharing is not None:
             log = await _log_slices(ports, moment, books)

@@ -16,6 +16,7 @@ from emobility.events.event import LoggedEvent
 from emobility.ports.event_log import DiscardedEvent, ParkedEvent
 from emobility.ports.reconciliation import (
     BATCH_DOCUMENTS,
+    BillOfNothing,
     Charge,
     Document,
     Metered,
@@ -142,6 +143,14 @@ class MemoryMoment:
         every = [Charge(*name, sorted(found[name])) for name in sorted(found)]
         for start in range(0, len(every), BATCH_DOCUMENTS):
             yield every[start : start + BATCH_DOCUMENTS]
+
+    async def bills_of_nothing(self) -> AsyncIterator[Sequence[BillOfNothing]]:
+        """Yield every bill without a CDR; see the port."""
+        known = {(row.party_id.code, row.cpo_id.code, row.cdr_id) for row in self._rows("emsp_cdr")}
+        for row in self._rows("emsp_bill"):
+            name = row.party_id.code, row.cpo_id.code, row.cdr_id
+            if name not in known:
+                yield [BillOfNothing(name[0], row.bill_id, *name[1:], row.currency, row.total_incl_e4)]
 
     async def has_log(self) -> bool:
         """Whether the event log lies beside these rows."""

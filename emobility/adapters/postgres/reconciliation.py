@@ -17,6 +17,7 @@ from emobility.events.event import LoggedEvent
 from emobility.ports.event_log import DiscardedEvent, ParkedEvent
 from emobility.ports.reconciliation import (
     BATCH_DOCUMENTS,
+    BillOfNothing,
     Charge,
     Document,
     Metered,
@@ -166,6 +167,14 @@ FROM (
 GROUP BY cpo_id, emsp_id, session_id ORDER BY cpo_id, emsp_id, session_id
 """
 
+_BILLS_OF_NOTHING: Final = """
+SELECT party_id, bill_id, cpo_id, cdr_id, currency::text, total_incl_e4 FROM emsp_bill AS bill
+WHERE NOT EXISTS (
+    SELECT FROM emsp_cdr AS received
+    WHERE received.party_id = bill.party_id AND received.cpo_id = bill.cpo_id AND received.cdr_id = bill.cdr_id
+)
+"""
+
 _REPORTS: Final = """
 SELECT log_offset, envelope FROM event WHERE topic = %(topic)s AND partition = %(partition)s ORDER BY key, log_offset
 """
@@ -215,6 +224,11 @@ class PostgresMoment(PostgresUnit):
         """Yield the sessions of a period; see the port."""
         async for rows in self._stream(_CHARGES, _within(period)):
             yield [Charge._make(row) for row in rows]
+
+    async def bills_of_nothing(self) -> AsyncIterator[Sequence[BillOfNothing]]:
+        """Yield every bill without a CDR; see the port."""
+        async for rows in self._stream(_BILLS_OF_NOTHING, {}):
+            yield [BillOfNothing._make(row) for row in rows]
 
     async def has_log(self) -> bool:
         """Whether the event log lies beside these rows."""
