@@ -1,4 +1,4 @@
-"""What a moment says of the event log beside its rows: in PostgreSQL as in memory, and whatever is appended later."""
+"""What a moment says of the log beside its rows, and of bills: in PostgreSQL as in memory, whatever comes later."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import psycopg
 
 from bench.settlement_books import Filling
 from bench.settlement_pairs import agreements
+from emobility.domain.identifiers import PartyId
 from emobility.events.charging import CHARGING, TransactionEnded
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.unit_of_work import UnitOfWork
 from services.audit.books import CPO_GROUP
+from services.driver_mobility import records as emsp
+from services.driver_mobility.billing import bill_id_of
 from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import T0
 
@@ -48,6 +51,25 @@ async def test_a_moment_says_what_a_group_handled_and_set_aside(postgres_dsn: st
     assert found[0][0] == 0
     assert sum(found[0][1].values()) == 6
     assert len(found[0][2]) == 4  # of one station: the first that it refused is gone, the rest waits for it
+
+
+async def test_bills_without_a_cdr_are_found_in_postgresql_as_in_memory(postgres_dsn: str) -> None:
+    found = []
+    for dsn in (None, postgres_dsn):
+        async with open_settling(dsn) as here:
+            await Filling(here, agreements()[:1]).fill(2)
+            async with here.world.ports.units.begin() as unit:
+                received = await unit.table(emsp.CDRS).get(PartyId("NL-MAM"), PartyId("NL-CAC"), "s0000001")
+                assert received is not None
+                await unit.table(emsp.CDRS).delete(received.party_id, received.cpo_id, received.cdr_id)
+                await unit.commit()
+            reconciliation = here.world.ports.reconciliation
+            assert reconciliation is not None
+            async with reconciliation.moment() as moment:
+                found.append([each async for bills in moment.bills_of_nothing() for each in bills])
+
+    bill_id = bill_id_of(received.party_id, received.cpo_id, "s0000001")
+    assert found == [[("NL-MAM", bill_id, "NL-CAC", "s0000001", "EUR", 25_005)]] * 2
 
 
 async def test_a_log_in_kafka_lies_elsewhere_whatever_its_outbox_holds(postgres_dsn: str) -> None:
