@@ -18,10 +18,10 @@ from emobility.domain.batch.disputes import Case, CaseStage, CaseTold, DisputeKi
 from emobility.domain.errors import EmobilityError, MalformedInput, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4
-from emobility.ports.chain import Block, Log
+from emobility.ports.chain import STRETCH_BLOCKS, Block, Log
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from services.settlement.access import STRETCH_BLOCKS, ChainAccess
+from services.settlement.access import ChainAccess
 from services.settlement.answering import Answering
 from services.settlement.case_leaves import FoundLeaf, Pair, find_leaf, pair_of, sides_of
 from services.settlement.cases import Cases, Sight, as_it_stands, drop_moot, put_if_same, transaction_id
