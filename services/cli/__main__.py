@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.key_commands import key
+from services.cli.ledger_commands import ledger as ledger_app
 from services.cli.money_commands import bank, invoice
 from services.cli.ocpi_commands import ocpi
 from services.cli.settlement_commands import settlement
@@ -46,6 +47,7 @@ imports: Final = typer.Typer(
 )
 app.add_typer(imports, name="import")
 app.add_typer(key, name="key")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(bank, name="bank")
 app.add_typer(invoice, name="invoice")
 app.add_typer(ocpi, name="ocpi")
@@ -134,6 +136,19 @@ def up(
     except OptionsUnusable as error:
         raise typer.BadParameter(str(error)) from error
     sys.exit(serve(run_folder=run_folder, event_log=event_log.value, partner_ports=ports))
+
+
+@app.command()
+def lab(
+    *,
+    json: Json = False,
+    short: Annotated[bool, typer.Option("--short", help="Nine days and no street of stations.")] = False,
+    seed: Annotated[int, typer.Option(help="Draws everything.")] = 7,
+) -> None:
+    """Play a month of faults in five currencies, settled on a chain and on a ledger, and print the audits of both."""
+    from services.embedded.lab import run_lab
+
+    sys.exit(run_lab(seed=seed, short=short, json=json))
 
 
 @app.command()
@@ -251,12 +266,17 @@ def verify(
     rpc: Annotated[
         str | None, typer.Option(help="JSON-RPC endpoint of the chain: asks it whether the statement is final.")
     ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="File of the ledger (`wattroam ledger export`): carries it out and looks there.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check receipts of charges and say in plain words what each check proves; exit 1 when one is refused."""
     from services.cli.verifying import run_verify
 
-    sys.exit(run_verify(paths=files, rpc_url=rpc, json=json))
+    if rpc is not None and ledger is not None:
+        raise typer.BadParameter("--rpc and --ledger exclude each other")
+    sys.exit(run_verify(paths=files, rpc_url=rpc, ledger=ledger, json=json))
 
 
 @app.command()

@@ -298,7 +298,7 @@ class Playing(RuleBasedStateMachine):
         book, key = self.an_agreement(drawn, lambda each: each.owed_e4 != 0)
         agreement = self.books[book].agreements.get(key)
         owed, number = (agreement.owed_e4, agreement.discharges) if agreement else (0, 0)
-        amount = drawn.one([owed, owed // 2, owed // 2, owed + 1, owed - 1, 1, -1])
+        amount = drawn.usually(drawn.one([owed, owed // 2, owed // 2]), owed + 1, 1, -1)
         words = DischargeWords(key, drawn.usually(number, max(number - 1, 0)), amount)
         self.play(book, "discharge", key, amount, *self.signatures(drawn, book, key, words))
 
@@ -309,7 +309,7 @@ class Playing(RuleBasedStateMachine):
         owed = agreement.owed_e4 if agreement else 0
         later = sum(each.amount_e4 for at, each in agreement.charges.items() if at > sequence) if agreement else 0
         amount = max(0, drawn.one([owed - later, (owed - later) // 2, owed - later + 1, owed, 0]))
-        if agreement and sequence in agreement.charges and drawn.one([True, False]):
+        if agreement and sequence in agreement.charges and drawn.usually(True, False):
             self.come(drawn, agreement.charges[sequence].since + agreement.terms.payment_term_s)
         by = drawn.usually(SIGNERS[key.cpo], SIGNERS[key.msp], STRANGER)
         self.play(book, "call_guarantee", by, key, sequence, amount)
@@ -333,7 +333,8 @@ class Playing(RuleBasedStateMachine):
         drawn = Drawn(data)
         book, key = self.an_agreement(drawn, lambda each: each.corrected_e4 != 0)
         agreement = self.books[book].agreements.get(key)
-        if agreement and agreement.corrected_e4 and drawn.usually(True, False):
+        is_corrected = agreement is not None and agreement.corrected_e4 != 0
+        if drawn.usually(is_corrected, not is_corrected):
             self.play(book, "fund_correction", key)
         else:
             amount = drawn.usually(drawn.one([-60, 60, -400, 400, 1]), 2**62, -(2**62), 0)
@@ -384,7 +385,7 @@ class Playing(RuleBasedStateMachine):
             agreement=key,
             sequence=sequence,
             due_e4=drawn.one(AMOUNTS_E4),
-            credit_e4=drawn.usually(0, *AMOUNTS_E4),
+            credit_e4=drawn.one([0, 0, *AMOUNTS_E4]),
             count=drawn.usually(5, 0) if is_careless else 5,
             cdrs=self.stated,
         )
@@ -722,14 +723,14 @@ MUTANTS: Final[Sequence[type[Book | Vault]]] = (
     EitherSideSpeaksForBoth,
     ReservedForEver,
     CorrectedTwice,
-    DischargedTwice,
     ClosedInNameOnly,
-    FinalAfterTheEnd,
-    WithdrawnAtOnce,
     SilenceNeverCounts,
+    AnnouncedForEver,
     SequencesHaveGaps,
     OwedWithoutLimit,
-    AnnouncedForEver,
+    FinalAfterTheEnd,
+    WithdrawnAtOnce,
+    DischargedTwice,
     ChallengesHoldForEver,
     PaidOutOfReserves,
     DueAtOnce,
