@@ -404,7 +404,7 @@ async def driver_for_update(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) 
     """Return a driver and keep other decisions on their credit waiting. Raises `UnknownDriver`, `DriverErased`."""
     driver = await unit.table(DRIVER).get_for_update(emsp_id, driver_id)
     if driver is None:
-        raise UnknownDriver(driver_id)
+        raise UnknownDriver(f"{emsp_id} has no driver {driver_id}")
     await _refuse_erased(unit, driver)
     return driver
 

@@ -129,7 +129,7 @@ class RetailInvoicing:
         async with self._ports.units.begin() as unit:
             seller = await unit.table(SELLER).get(emsp_id)
         if seller is None:
-            raise NoSeller(f"{emsp_id} has not said how it stands on invoices")
+            raise NoSeller(f"{emsp_id} has not said how it stands on invoices (PUT /mobility/{emsp_id}/seller)")
         start, end = span_of(month, seller.time_zone)
         if self._ports.clock.now() < end:
             raise MonthNotOver(f"{month} is not over in {seller.time_zone}")
