@@ -37,7 +37,7 @@ from services.driver_mobility.records import CDRRecord as ReceivedCDR
 from services.driver_mobility.records import CDRState
 from tests.domain.test_cdr import ORIGINAL
 from tests.hub.two_offices import EMMA, TULIP, Office, TwoOffices, at, terms, two_offices
-from tests.hub.world import INTERNAL_TOKEN
+from tests.hub.world import HUB_ORIGIN, INTERNAL_TOKEN
 
 WEEK = timedelta(days=7)
 
@@ -252,6 +252,43 @@ async def test_a_record_is_changed_and_withdrawn_by_its_issuer() -> None:
         await here.quiet()
         (anew,) = await rows(here.msp)
         assert anew.state is ReconciliationState.AGREED, "its CDRs were set free"
+
+
+async def test_what_was_withdrawn_twice_while_nobody_could_be_reached_is_withdrawn_at_last() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await a_week_later(here)
+        (sent,) = await rows(here.cpo)
+        again = {"counterparty": EMMA, "since": sent.period_since, "until": sent.period_until}
+        named = f"/invoice-reconciliations/{EMMA}/{sent.record_id}"
+        here.cpo.http.cut(HUB_ORIGIN)
+
+        await here.cpo.api("DELETE", named)
+        await here.cpo.api("POST", "/invoice-reconciliations", again)
+        await here.cpo.api("DELETE", named)
+        here.cpo.http.mend(HUB_ORIGIN)
+        await here.quiet()
+
+        assert [each.state for each in await rows(here.cpo)] == [ReconciliationState.WITHDRAWN]
+        assert await rows(here.msp) == []
+
+
+async def test_what_the_other_has_no_more_counts_as_withdrawn_and_holds_up_nothing() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await a_week_later(here)
+        (sent,) = await rows(here.cpo)
+        again = {"counterparty": EMMA, "since": sent.period_since, "until": sent.period_until}
+        await post(here, wire(), method="DELETE", path=f"/NL/TUL/{sent.record_id}")  # its answer was lost
+
+        await here.cpo.api("DELETE", f"/invoice-reconciliations/{EMMA}/{sent.record_id}")
+        await here.cpo.api("POST", "/invoice-reconciliations", again)
+        await here.quiet()
+
+        (heard,) = await rows(here.msp)
+        assert heard.record_id == sent.record_id
 
 
 async def test_what_was_withdrawn_is_not_invoiced_again_by_itself() -> None:

@@ -339,7 +339,8 @@ class Reconciliations:
             object_key=f"invoice/{record.record_id}",
             body=body,
             correlation_id=self.ports.randomness.uuid(),
-            is_replaceable=method != "POST",
+            # POST and DELETE of one id go in turn, so none may take the place of an earlier one in the queue.
+            is_replaceable=False,
         )
 
     async def records(self, own: PartyId) -> list[ReconciliationShown]:
