@@ -388,6 +388,19 @@ async def test_a_key_that_was_taken_back_comes_out_of_a_table_again() -> None:
         assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
 
 
+async def test_the_same_table_again_takes_no_newer_meters_key_out_of_force() -> None:
+    async with signing_station() as here:
+        table = f"evse_uid,public_key\n{STATION}-1,{METER.public_key}\n"
+        new = Meter(serial="EM2")
+        await replaced_meter(here, minute=-1, key=new.public_key)
+
+        report = (await here.api("POST", f"/{CPO}/imports/meter-keys", table.encode())).json()
+        await charge(here, "1", new.record(1, value("B", "1.000", 0)), new.record(2, value("E", "6.000", 59)))
+
+        assert (report["taken"], report["unchanged"]) == (0, 1)
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
 async def test_a_key_from_a_moment_without_its_offset_is_refused_and_the_evse_goes_on() -> None:
     async with signing_station() as here:
         body = {"public_key": METER.public_key, "who": "Ann", "why": "replaced", "valid_from": "2022-03-27T10:00:00"}
