@@ -131,7 +131,8 @@ class MeterKeyAPI:
 
     async def _entries(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str) -> tuple[PinnedKey, ...]:
         """Return the history as it is locked. Raises `NotFound`."""
-        evse = await unit.table(EVSES).get(party_id, evse_uid)
+        # Before the history, which may not be there yet, and what is not there can't be locked.
+        evse = await unit.table(EVSES).get_for_update(party_id, evse_uid)
         if evse is None:
             raise NotFound(f"no EVSE {evse_uid}")
         known = await evse_at(unit, party_id, evse.charging_station_id, evse.ocpp_evse_id)
