@@ -61,11 +61,12 @@ class MeterKeyAPI:
 
     async def list_keys(self, request: Request, party_id: PartyId) -> Any:
         """Show the history of a meter's keys, in the order in which they were entered."""
+        evse_uid = request.path_params["evse_uid"]
         async with self.office.ports.units.begin() as unit:
-            known = await unit.table(METER_KEYS).get(party_id, request.path_params["evse_uid"])
-        if known is None:
-            raise NotFound(f"no key is known of the meter of {request.path_params['evse_uid']}")
-        return list(known.entries)
+            entries = await self._entries(unit, party_id, evse_uid)
+        if not entries:
+            raise NotFound(f"no key is known of the meter of {evse_uid}")
+        return list(entries)
 
     async def add_key(self, request: Request, party_id: PartyId) -> Any:
         """Pin another key, from a moment on; without one it takes back all that was entered before."""
