@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from emobility.adapters.memory import MemoryVault, SeededRandomness
+from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.token import TokenType, Whitelist
 from emobility.protocols.ocpi import v221, v230
@@ -24,14 +25,14 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.audit.ad_hoc import check_ledger
 from services.audit.books import gather_books
-from services.charging_operations import terminals
+from services.charging_operations import ad_hoc_sales, terminals
 from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_sales import START_WAIT
 from services.charging_operations.office import short_hash
 from services.charging_operations.records import CDRS, SESSION
 from services.charging_operations.tariffs import TariffTerms
-from services.charging_operations.terminal_advices import CONFIRMED_WITHIN
+from services.charging_operations.terminal_advices import CONFIRMED_WITHIN, settle_by_last_word
 from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
 from tests.operations.test_ad_hoc_receipts import half_an_hour_cheap
@@ -302,6 +303,28 @@ async def test_a_terminal_may_confirm_before_the_charge_is_over() -> None:
         after = await provider.sale()
         assert (before.state, after.state, after.failure) == (SaleState.RUNNING, SaleState.CAPTURED, None)
         assert (after.invoice_number, after.finished_at) == (1, here.clock.now())
+        await audited(here)
+
+
+async def test_an_outage_at_the_end_of_a_charge_quarantines_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    outages = [Unavailable("the vault is away")]
+
+    async def settled(*given: Any) -> AdHocSaleRecord:
+        if outages:
+            raise outages.pop()
+        return await settle_by_last_word(*given)
+
+    monkeypatch.setattr(ad_hoc_sales, "settle_by_last_word", settled)
+    async with open_terminal() as (shop, provider):
+        here = shop.here
+        assert await provider.start() == "ACCEPTED"
+        await here.report(await here.started("7", card=await provider.token()))
+        await provider.advise("2.98", "0.63")
+
+        await here.report(here.ended("7", at=60, import_wh=6_001))
+
+        assert outages == []
+        assert ((await provider.sale()).state, await here.quarantine()) == (SaleState.CAPTURED, [])
         await audited(here)
 
 
