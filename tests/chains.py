@@ -1,32 +1,37 @@
-"""Chains for tests: one in memory and a real one (anvil), alike but for what is behind them."""
+"""Chains for tests: one in memory and a real one (anvil), alike but for what is behind them; and ledgers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 import settlement_contracts
 from emobility.adapters.chain_signing import mnemonic_signer
+from emobility.adapters.cosigned_ledger.ledger import WrittenLedger, open_ledger
 from emobility.adapters.ethereum import open_ethereum
-from emobility.adapters.memory import SeededRandomness, VirtualClock
+from emobility.adapters.memory import SeededRandomness, VirtualClock, open_memory
 from emobility.adapters.memory.chain import FINALITY_BLOCKS, FakeChain
 from emobility.adapters.memory.contracts import settlement_contracts_in_python
+from emobility.adapters.postgres import open_postgres
 from emobility.adapters.system import SystemRandomness, SystemTimer
 from emobility.domain.batch.abi import encode
 from emobility.ports.chain import Chain, Fees, TransactionReceipt
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
+from emobility.ports.unit_of_work import Units
 from emobility.runtime.embedded_chain import EmbeddedChain
 
 T0: Final = datetime(2022, 3, 28, tzinfo=UTC)
 DEADLINE_S: Final = 30.0
 GAS_LIMIT: Final = 5_000_000
 KINDS: Final = ("fake", pytest.param("anvil", marks=pytest.mark.chain))
+LEDGERS: Final = ("ledger", "ledger in PostgreSQL")
+EVERY_KIND: Final = (*KINDS, *LEDGERS)
 MNEMONIC: Final = "test test test test test test test test test test test junk"
 
 
@@ -134,6 +139,35 @@ class FakeWorld(ChainWorld):
         self.fake.forget()
 
 
+class LedgerWorld(ChainWorld):
+    """A ledger whose operator is the first account; nothing on it waits, so nothing can be held."""
+
+    def __init__(self, ledger: WrittenLedger, units: Units, clock: VirtualClock) -> None:
+        self.mnemonic = MNEMONIC
+        self.clock = clock
+        self.ledger = ledger
+        self.units = units
+        self.chain = ledger
+
+    async def reopened(self) -> WrittenLedger:
+        """Open it as another process does: from rows alone."""
+        return await open_ledger(self.units, operator=self.payer, clock=self.clock, randomness=SeededRandomness(2))
+
+
+@asynccontextmanager
+async def a_ledger(dsn: str | None = None) -> AsyncIterator[LedgerWorld]:
+    """A ledger in memory, or over a database."""
+    clock, randomness = VirtualClock(T0), SeededRandomness(1)
+    async with AsyncExitStack() as stack:
+        opening: Any = open_memory(master_key=bytes(32), clock=clock, randomness=randomness)
+        if dsn is not None:
+            opening = open_postgres(dsn, master_key=bytes(32), clock=clock, randomness=randomness)
+        units = (await stack.enter_async_context(opening)).units
+        operator = mnemonic_signer(MNEMONIC, 0)
+        ledger = await open_ledger(units, operator=operator, clock=clock, randomness=randomness)
+        yield LedgerWorld(ledger, units, clock)
+
+
 class AnvilWorld(ChainWorld):
     def __init__(self, server: EmbeddedChain, clock: VirtualClock, chain: Chain, folder: Path) -> None:
         self.server = server
@@ -177,10 +211,14 @@ async def an_anvil(folder: Path, *, finality_blocks: int = FINALITY_BLOCKS) -> A
 
 
 @asynccontextmanager
-async def a_chain_world(kind: str, folder: Path) -> AsyncIterator[ChainWorld]:
-    """A `fake` chain or an `anvil`."""
+async def a_chain_world(kind: str, folder: Path, *, dsn: str | None = None) -> AsyncIterator[ChainWorld]:
+    """A `fake` chain, an `anvil`, or a `ledger`, in memory or over a database."""
     if kind == "fake":
         yield FakeWorld()
+        return
+    if kind.startswith("ledger"):
+        async with a_ledger(dsn) as ledger:
+            yield ledger
         return
     async with an_anvil(folder) as anvil:
         yield anvil

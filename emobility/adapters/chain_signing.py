@@ -82,6 +82,11 @@ def proposer_signer(master_key: bytes) -> LocalChainSigner:
     return _derived_signer(master_key, "proposer")
 
 
+def ledger_operator(master_key: bytes) -> LocalChainSigner:
+    """Return who keeps the installation's ledger: signs its entries, and administers the contracts in it."""
+    return _derived_signer(master_key, "ledger operator")
+
+
 def mnemonic_signer(mnemonic: str, index: int) -> LocalChainSigner:
     """Return account m/44'/60'/0'/0/`index` of BIP-39 words (BIP-32)."""
     seed = hashlib.pbkdf2_hmac("sha512", mnemonic.encode(), b"mnemonic", MNEMONIC_ROUNDS)

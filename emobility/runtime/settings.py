@@ -68,6 +68,7 @@ class Settings(BaseSettings):
         settlement_url: How our own processes reach the settlement.
         settlement_host: Address the settlement process listens on.
         settlement_port: Its port.
+        settlement_on: What is settled on: a `chain`, or a `ledger`, rows in our own database that parties countersign.
         chain_rpc_url: JSON-RPC endpoint of the chain that is settled on, or several with commas between, of which
             `chain_rpc_quorum` must say the same; None: accepted CDRs wait.
         chain_rpc_quorum: How many of several endpoints must agree on blocks, receipts and calls; more than half, which
@@ -148,6 +149,7 @@ class Settings(BaseSettings):
     settlement_url: str = "http://127.0.0.1:8081"
     settlement_host: str = "127.0.0.1"
     settlement_port: int = 8081
+    settlement_on: Literal["chain", "ledger"] = "chain"
     chain_rpc_url: str | None = Field(default=None, repr=False)  # URLs may hold keys
     chain_rpc_quorum: int | None = Field(default=None, ge=1, le=9)
     chain_final_blocks: int | None = Field(default=None, ge=0, le=10_000)

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from services.cli.key_commands import key
+from services.cli.ledger_commands import ledger as ledger_app
 from services.cli.money_commands import bank, invoice
 from services.cli.ocpi_commands import ocpi
 from services.cli.settlement_commands import settlement
@@ -46,6 +47,7 @@ imports: Final = typer.Typer(
 )
 app.add_typer(imports, name="import")
 app.add_typer(key, name="key")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(bank, name="bank")
 app.add_typer(invoice, name="invoice")
 app.add_typer(ocpi, name="ocpi")
@@ -137,6 +139,19 @@ def up(
 
 
 @app.command()
+def lab(
+    *,
+    json: Json = False,
+    short: Annotated[bool, typer.Option("--short", help="Nine days and no street of stations.")] = False,
+    seed: Annotated[int, typer.Option(help="Draws everything.")] = 7,
+) -> None:
+    """Play a month of faults in five currencies, settled on a chain and on a ledger, and print the audits of both."""
+    from services.embedded.lab import run_lab
+
+    sys.exit(run_lab(seed=seed, short=short, json=json))
+
+
+@app.command()
 def gateway() -> None:
     """Run the OCPP gateway alone; settings come from WATTROAM_* variables."""
     from charge_point_gateway.__main__ import main as run
@@ -217,6 +232,7 @@ def audit(
         datetime | None, typer.Option("--from", help="Only charges that ended then or later, UTC; with --to.")
     ] = None,
     before: Annotated[datetime | None, typer.Option("--to", help="Only charges that ended before then, UTC.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the auditor's page of the period there, as HTML.")] = None,
 ) -> None:
     """Recompute every conservation equation; exit 1 on any difference, each with its cause.
 
@@ -235,12 +251,12 @@ def audit(
     known = None if truth is None else read_truth(truth)
     logging.disable()  # what can't be reached is told in the end, once
     depth = Depth.QUICK if quick else Depth.FULL if full else Depth.AS_DEEP_AS_CAN_BE
-    if since is None and before is None:
+    if since is None and before is None and page is None:
         sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))
     if since is None or before is None or known is not None:
         raise typer.BadParameter("a period has --from and --to, and a simulator knows nothing of it")
     period = Period(since=since.replace(tzinfo=UTC), before=before.replace(tzinfo=UTC))
-    sys.exit(asyncio.run(audit_period(run_folder, period, depth=depth, json=json)))
+    sys.exit(asyncio.run(audit_period(run_folder, period, depth=depth, json=json, page=page)))
 
 
 @app.command()
@@ -250,12 +266,17 @@ def verify(
     rpc: Annotated[
         str | None, typer.Option(help="JSON-RPC endpoint of the chain: asks it whether the statement is final.")
     ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="File of the ledger (`wattroam ledger export`): carries it out and looks there.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check receipts of charges and say in plain words what each check proves; exit 1 when one is refused."""
     from services.cli.verifying import run_verify
 
-    sys.exit(run_verify(paths=files, rpc_url=rpc, json=json))
+    if rpc is not None and ledger is not None:
+        raise typer.BadParameter("--rpc and --ledger exclude each other")
+    sys.exit(run_verify(paths=files, rpc_url=rpc, ledger=ledger, json=json))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`wattroam verify`: check receipts from their files alone and, with an endpoint, against the chain they name.
+"""`wattroam verify`: check receipts from their files alone and, with an endpoint or a ledger, where they are settled.
 
 Needs no database, no secret and no installation: whoever holds a receipt can run it.
 """
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from emobility.adapters.cosigned_ledger.exported import open_exported
+from emobility.adapters.cosigned_ledger.ledger import ReplicaReader
 from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.errors import RuleBroken
@@ -22,10 +24,13 @@ from emobility.domain.receipt.ad_hoc import is_ad_hoc, verify_ad_hoc_receipt
 from emobility.domain.receipt.checking import Check, Finding, Verdict, verify_receipt
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.chain import ChainReader
+from emobility.protocols.ledger_receipts import verify_in_ledger
 from emobility.protocols.receipts import verify_on_chain
 
 REFUSED: Final = 1
-OFFLINE: Final = "Whether the statement is final only the chain can tell: name an endpoint with --rpc."
+OFFLINE: Final = (
+    "Whether the statement is final only the chain can tell: name an endpoint with --rpc, or a ledger with --ledger."
+)
 
 
 class NoReceipts(RuleBroken):
@@ -64,20 +69,22 @@ class Verified:
         }
 
 
-def run_verify(*, paths: Sequence[Path], rpc_url: str | None, json: bool) -> int:
+def run_verify(*, paths: Sequence[Path], rpc_url: str | None, json: bool, ledger: Path | None = None) -> int:
     """Check receipts and tell what each check proves; return 0 when none is refused, else 1.
 
     Raises:
         NoReceipts: a folder holds none.
         FileTooLarge: a file is larger than any receipt.
         ChainUnavailable: the endpoint does not answer.
+        MalformedLedgerFile: what is named as a ledger is none.
+        LedgerBroken: an entry of the ledger does not follow from those before it.
         OSError: a file can't be read.
     """
-    verified = asyncio.run(_verify(_files(paths), rpc_url))
+    verified = asyncio.run(_verify(_files(paths), rpc_url, ledger))
     if json:
         sys.stdout.write(json_module.dumps([each.as_json() for each in verified], indent=1) + "\n")
     else:
-        _tell(verified, is_online=rpc_url is not None)
+        _tell(verified, is_online=rpc_url is not None or ledger is not None)
     return 0 if all(each.is_accepted for each in verified) else REFUSED
 
 
@@ -91,9 +98,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-async def _verify(files: Sequence[Path], rpc_url: str | None) -> list[Verified]:
+async def _verify(files: Sequence[Path], rpc_url: str | None, ledger: Path | None) -> list[Verified]:
     async with AsyncExitStack() as stack:
-        chain = None if rpc_url is None else await stack.enter_async_context(open_ethereum(rpc_url))
+        chain: ChainReader | None = None if ledger is None else open_exported(ledger)
+        if rpc_url is not None:
+            chain = await stack.enter_async_context(open_ethereum(rpc_url))
         return [await _verified(path, chain) for path in files]
 
 
@@ -110,7 +119,12 @@ async def _verified(path: Path, chain: ChainReader | None) -> Verified:
     verification = verify_receipt(written, ReceiptProofs())
     findings = verification.findings
     if chain is not None and verification.receipt is not None and verification.is_accepted:
-        findings = (*findings, await verify_on_chain(verification.receipt, chain))
+        asked = (
+            verify_in_ledger(verification.receipt, chain)
+            if isinstance(chain, ReplicaReader)
+            else verify_on_chain(verification.receipt, chain)
+        )
+        findings = (*findings, await asked)
     return Verified(path=path, findings=findings)
 
 

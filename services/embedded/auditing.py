@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from emobility.adapters.cosigned_ledger.replica import LedgerBroken
 from emobility.domain.errors import Unavailable
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.ports import Ports
@@ -16,12 +18,14 @@ from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from emobility.wiring import open_ports
 from services.audit.audit import audited
 from services.audit.command import tell
+from services.audit.page import page_of
 from services.audit.period_report import PeriodReport, tell_period
 from services.audit.periodically import audited_period
-from services.audit.report import AuditReport
+from services.audit.report import AuditReport, Check, Difference
 from services.audit.sharing import Shared
-from services.embedded.opening import NoChainHere, opened, opened_chain
+from services.embedded.opening import NoChainHere, opened, opened_book
 
+LEDGER_RULE: Final = "each entry of the ledger follows from those before it"
 ASKED_FOR: Final = "a quick one was asked for"
 _NO_CHAIN: Final = (NoChainHere, ChainUnavailable, ComponentMissing, ServerFailed)
 
@@ -60,24 +64,41 @@ async def audit_installation(run_folder: Path, *, depth: Depth, json: bool, trut
     return tell(report, json=json)
 
 
-async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool) -> int:
+async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool, page: Path | None = None) -> int:
     """Audit a period of what an installation has stored and print what was found; return 0 when every rule holds.
 
-    Raises: as `audit_installation`.
+    Args:
+        run_folder: Where it lives, unless WATTROAM_DATABASE_URL names a database.
+        period: Of charges that ended in it.
+        depth: Whether to look at each document and the chain.
+        json: Whether machines read it.
+        page: Where the auditor's page is written, too.
+
+    Raises:
+        As `audit_installation`.
     """
     async with opened(run_folder) as settings, open_ports(settings) as ports:
         why_quick = ASKED_FOR
         found: PeriodReport | None = None
         if depth is not Depth.QUICK:
             try:
-                async with opened_chain(run_folder, settings) as chain:
+                async with opened_book(run_folder, settings, ports) as chain:
                     found = await audited_period(ports, period, sharing=_sharing(settings), chain=chain)
+            except LedgerBroken as broken:
+                quick = await audited_period(ports, period, why_quick=str(broken))
+                found = replace(quick, report=_with_broken(quick.report, broken))
             except _NO_CHAIN as cause:
                 if depth is Depth.FULL:
                     raise NoFullAudit(cause) from cause
                 why_quick = _first_line(cause)
         if found is None:
             found = await audited_period(ports, period, why_quick=why_quick)
+    return _told(found, json=json, page=page)
+
+
+def _told(found: PeriodReport, *, json: bool, page: Path | None) -> int:
+    if page is not None:
+        page.write_text(page_of(found))
     return tell_period(found, json=json)
 
 
@@ -87,15 +108,32 @@ async def _report(
     why_quick = ASKED_FOR
     if depth is not Depth.QUICK:
         try:
-            async with opened_chain(run_folder, settings) as chain:
+            async with opened_book(run_folder, settings, ports) as chain:
                 report, _ = await audited(ports, truth, chain=chain)
                 return report
+        except LedgerBroken as broken:
+            report, _ = await audited(ports, truth, why_quick=str(broken))
+            return _with_broken(report, broken)
         except _NO_CHAIN as cause:
             if depth is Depth.FULL:
                 raise NoFullAudit(cause) from cause
             why_quick = _first_line(cause)
     report, _ = await audited(ports, truth, why_quick=why_quick)
     return report
+
+
+def _with_broken(report: AuditReport, broken: LedgerBroken) -> AuditReport:
+    """Return a report that says that the ledger's rows are not what was written, too."""
+    difference = Difference(
+        rule=LEDGER_RULE,
+        scope=f"entry {broken.number}",
+        expected=1,
+        found=0,
+        unit="entries",
+        cause=f"{broken.reason}; nothing behind it was looked at",
+    )
+    check = Check(rule=LEDGER_RULE, compared=broken.number + 1, differences=(difference,))
+    return replace(report, checks=(*report.checks, check))
 
 
 def _sharing(settings: Settings) -> Shared:

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from emobility.adapters.cosigned_ledger.ledger import read_ledger
+from emobility.ports.chain import ChainReader
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import configure_logging
 from emobility.wiring import open_chain, open_ports
@@ -109,10 +111,15 @@ async def conclude(settings: Settings, *, truth: dict[str, Any], simulated: dict
     """Audit what a running system has stored against what the simulator knows."""
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
-        receipts, chain = ReceiptFigures(), None
-        if settings.chain_rpc_url is not None:
+        receipts = ReceiptFigures()
+        chain: ChainReader | None = None
+        if settings.settlement_on == "ledger":
+            await settle_everything(ports, settings)
+            chain = await read_ledger(ports.units)
+        elif settings.chain_rpc_url is not None:
             await settle_everything(ports, settings)
             chain = await stack.enter_async_context(open_chain(settings, settings.chain_rpc_url))
+        if chain is not None:
             receipts = await issue_and_verify(ports, chain, folder=settings.run_folder / RECEIPTS)
         settled = await settlement_ledger(ports.units)
         report, books = await audited(ports, truth, chain=chain, why_quick=NO_CHAIN)

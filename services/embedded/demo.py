@@ -19,7 +19,7 @@ from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.supervision import ServerFailed
 from services.embedded.opening import settings_of
 from services.embedded.progress import Progress
-from services.embedded.run_folder import Installation, discard
+from services.embedded.run_folder import SETTLEMENT_VARIABLE, Installation, discard
 from services.embedded.stack import Stack, running
 from simulator.planning import plan_scenario
 from simulator.report import REPORT_FILE, TRUTH_FILE
@@ -68,7 +68,7 @@ async def _on_servers(*, json: bool, keep: bool, event_log: str, seed: int, run_
     if run_folder is None:
         # A demo begins with an empty system; whoever wants to keep one names its folder.
         discard(folder)
-    installation = Installation.make(folder, event_log=event_log)
+    installation = Installation.make(folder, event_log=event_log, settlement_on=os.environ.get(SETTLEMENT_VARIABLE))
     clock_file = installation.folder / "clock"
     SteppedClock.create(clock_file, at=plan_scenario(seed).begins_at)
     stop = asyncio.Event()

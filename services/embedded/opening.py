@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from emobility.adapters.cosigned_ledger.ledger import read_ledger
 from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.system import SystemClock, SystemRandomness, SystemTimer
 from emobility.domain.errors import Unavailable
 from emobility.ports.chain import ChainReader
+from emobility.ports.ports import Ports
 from emobility.runtime.embedded_chain import EmbeddedChain
 from emobility.runtime.embedded_kafka import EmbeddedKafka
 from emobility.runtime.embedded_postgres import EmbeddedPostgres
@@ -99,6 +101,24 @@ async def opened_chain(run_folder: Path, settings: Settings) -> AsyncIterator[Ch
         chain = await stack.enter_async_context(open_chain(settings, rpc_url) if is_theirs else open_ethereum(rpc_url))
         await chain.chain_id()
         yield chain
+
+
+@asynccontextmanager
+async def opened_book(run_folder: Path, settings: Settings, ports: Ports) -> AsyncIterator[ChainReader]:
+    """Yield what the installation settles on, for reading: its ledger, or its chain as `opened_chain` does.
+
+    Raises:
+        LedgerBroken: an entry of the ledger does not follow from those before it.
+        NoChainHere, ComponentMissing, ServerFailed, ChainUnavailable: see there.
+    """
+    if settings.settlement_on == "chain":
+        async with opened_chain(run_folder, settings) as chain:
+            yield chain
+        return
+    ledger = await read_ledger(ports.units)
+    if ledger is None:
+        raise NoChainHere
+    yield ledger
 
 
 def settings_of(installation: Installation, *, clock_file: Path | None = None) -> Settings:

@@ -20,6 +20,7 @@ from emobility.runtime.folder_lock import FolderLock
 SECRET_BYTES: Final = 32
 INSTALLATION_FILE: Final = "installation.json"
 LOOPBACK: Final = "127.0.0.1"
+SETTLEMENT_VARIABLE: Final = "WATTROAM_SETTLEMENT_ON"
 SERVER_FOLDERS: Final = ("postgres", "kafka", "chain")
 
 
@@ -47,6 +48,14 @@ class OtherEventLog(RuleBroken):
         super().__init__(f"the events of {folder} live in {stored}, not in {asked}; name another folder for that")
 
 
+class OtherSettlement(RuleBroken):
+    """An installation settles where it began to."""
+
+    def __init__(self, folder: Path, *, stored: str, asked: str) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} settles on a {stored}, not on a {asked}; name another folder for that")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """What an installation needs to find itself again."""
@@ -63,27 +72,35 @@ class Installation:
     kafka_bootstrap: str | None = None
     chain_rpc_url: str | None = None
     chain_mnemonic: str | None = field(default=None, repr=False)
+    settlement_on: str = "chain"
     partner_origins: tuple[str, ...] = ()
     """Where parties to try the hub with are on this machine; not stored."""
 
     @classmethod
-    def open_or_make(cls, folder: Path, *, event_log: str) -> Self:
+    def open_or_make(cls, folder: Path, *, event_log: str, settlement_on: str | None = None) -> Self:
         """Return the folder's installation; make one, with fresh secrets and free ports, where there is none.
 
         Raises:
             OtherEventLog: the installation that is there keeps its events elsewhere.
+            OtherSettlement: it settles on something else than is asked for.
         """
         folder = folder.resolve()
         if (folder / INSTALLATION_FILE).exists():
             known = cls.open(folder)
             if known.event_log != event_log:
                 raise OtherEventLog(folder, stored=known.event_log, asked=event_log)
+            if settlement_on not in {None, known.settlement_on}:
+                raise OtherSettlement(folder, stored=known.settlement_on, asked=str(settlement_on))
             return known
-        return cls.make(folder, event_log=event_log)
+        return cls.make(folder, event_log=event_log, settlement_on=settlement_on)
 
     @classmethod
-    def make(cls, folder: Path, *, event_log: str) -> Self:
-        """Make an installation in a folder that holds none. Raises `InstallationExists`."""
+    def make(cls, folder: Path, *, event_log: str, settlement_on: str | None = None) -> Self:
+        """Make an installation in a folder that holds none; it settles on a `chain` unless a `ledger` is asked for.
+
+        Raises:
+            InstallationExists: it holds one.
+        """
         folder = folder.resolve()
         if (folder / INSTALLATION_FILE).exists():
             raise InstallationExists(folder)
@@ -99,6 +116,7 @@ class Installation:
             gateway_ocpp_port=ports[1],
             gateway_api_port=ports[2],
             settlement_port=ports[3],
+            settlement_on=settlement_on or "chain",
         )
         made.save()
         return made
@@ -168,6 +186,7 @@ class Installation:
             "MASTER_KEY": self.master_key,
             "RUN_FOLDER": str(self.folder),
             "SEED": str(seed),
+            "SETTLEMENT_ON": self.settlement_on,
             "EMBEDDED_ORIGINS": json.dumps(self.origins),
         }
         if self.database_url is not None:

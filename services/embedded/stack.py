@@ -100,6 +100,11 @@ async def _settle(
     clock = SystemClock() if clock_file is None else SteppedClock(clock_file)
     timer, randomness = SystemTimer(), SystemRandomness()
     folder = installation.folder / "chain"
+    if installation.settlement_on == "ledger":
+        await tree.launch(
+            _process(installation, "settlement", "services.settlement", installation.settlement_url, environment)
+        )
+        return installation
     try:
         anvil = find_foundry("anvil")  # before the tree is asked, which stops whole when a child fails
     except ComponentMissing as missing:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from emobility.runtime.process_tree import stopping_on_signals
 from emobility.runtime.settings import Settings
-from services.embedded.run_folder import LOOPBACK, Installation
+from services.embedded.run_folder import LOOPBACK, SETTLEMENT_VARIABLE, Installation
 from services.embedded.stack import running
 
 
@@ -22,7 +22,9 @@ def serve(*, run_folder: Path, event_log: str, partner_ports: Sequence[int] = ()
     Raises:
         EmobilityError: something can't be had, is in use, or keeps dying.
     """
-    installation = Installation.open_or_make(run_folder, event_log=event_log)
+    installation = Installation.open_or_make(
+        run_folder, event_log=event_log, settlement_on=os.environ.get(SETTLEMENT_VARIABLE)
+    )
     partners = tuple(f"http://{LOOPBACK}:{port}" for port in partner_ports)
     asyncio.run(_serve(replace(installation, partner_origins=partners)))
     return 0

@@ -10,6 +10,7 @@ from emobility.domain.batch.typed_data import Book
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Chain, Log
 from emobility.ports.chain_signer import ChainSigner, TransactionSigner
+from emobility.ports.cosigned_ledger import CosignedLedger
 from services.settlement.lease import LEASE_S
 from services.settlement.spending import Caps
 
@@ -47,6 +48,7 @@ class ChainAccess:
         caps: What each of them may spend.
         stuck_after_s: How long a transaction may wait before it is replaced by one that offers more.
         lease_s: How long the process that sends may be silent before another takes over.
+        ledger: `chain`, where it is a ledger that parties countersign.
     """
 
     chain: Chain
@@ -58,6 +60,7 @@ class ChainAccess:
     caps: Caps = field(default_factory=Caps)
     stuck_after_s: float = STUCK_AFTER_S
     lease_s: float = LEASE_S
+    ledger: CosignedLedger | None = None
 
     async def signers(self) -> Sequence[TransactionSigner]:
         """Return who may send, the oldest key first."""

@@ -86,6 +86,7 @@ class Adopting:
     closing: Closing
     metrics: SettlementMetrics
     _looked_for: set[tuple[PartyId, str, int]] = field(default_factory=set)
+    _final_openings: dict[bytes, tuple[int, tuple[OpenedAgreement, ...]]] = field(default_factory=dict)
     _has_caught_up: bool = False
     _looks_at_s: float = 0.0
 
@@ -150,11 +151,19 @@ class Adopting:
         return adopted
 
     async def _opened(self, deployed: DeployedBook) -> list[OpenedAgreement]:
-        """Return what was opened in a book, the newest first."""
-        head = (await self.access.chain.head()).number
-        topics = [contracts.AGREEMENT_OPENED.topic]
-        logs = await self.access.logs(deployed.book.address, topics, first=0, last=head)
-        return [read_opening(log.topics, log.data) for log in reversed(logs)]
+        """Return what was opened in a book, the newest first; blocks that are final are asked for once."""
+        address, chain = deployed.book.address, self.access.chain
+        final, head = (await chain.finalized()).number, (await chain.head()).number
+        first, known = self._final_openings.get(address, (0, ()))
+        if final >= first:
+            known = (*known, *await self._openings_in(address, first, final))
+            self._final_openings[address] = final + 1, known
+        newer = await self._openings_in(address, max(first, final + 1), head)
+        return [*reversed(newer), *reversed(known)]
+
+    async def _openings_in(self, book: bytes, first: int, last: int) -> list[OpenedAgreement]:
+        logs = await self.access.logs(book, [contracts.AGREEMENT_OPENED.topic], first=first, last=last)
+        return [read_opening(log.topics, log.data) for log in logs]
 
     async def _adopt_opening(self, opened: Sequence[OpenedAgreement], opening: Opening) -> int:
         agreement = next((each.agreement for each in opened if each.document == opening.document), None)

@@ -55,10 +55,10 @@ LEAVES_MAX: Final = 100_000
 PAIRS_AT_ONCE: Final = 3
 SEEN_WITHIN_S: Final = 10.0
 """How long an operator's word to close waits for the first look at the chain."""
-CHOICES_MAX: Final = 20_000
-"""Ways to leave out late CDRs that are added up when a statement is made again as it stands on the chain."""
-HASHED_MAX: Final = 4_000_000
-"""CDRs that are hashed for that, where sums alone don't tell."""
+SUMMED_MAX: Final = 1_000_000
+"""CDRs added up, over all ways to leave late ones out, when a statement is made again as it stands on the chain."""
+HASHED_MAX: Final = 100_000
+"""CDRs hashed for that, where sums alone don't tell. Both take the worker a second or so, within its lease."""
 SECOND: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger(__name__)
@@ -266,7 +266,8 @@ class Closing:
         if surplus < 0:
             return None
         over = tuple(map(operator.sub, _sums_of(waiting), (booked.due_e4, booked.credit_e4)))
-        choices = islice(combinations(range(len(waiting) - 1, -1, -1), surplus), CHOICES_MAX)
+        ways = combinations(range(len(waiting) - 1, -1, -1), surplus)
+        choices = islice(ways, max(1, SUMMED_MAX // max(1, surplus)))
         fitting = (choice for choice in choices if _sums_of([waiting[place] for place in choice]) == over)
         for left_out in map(set, islice(fitting, max(1, HASHED_MAX // booked.count))):
             rows = [row for place, row in enumerate(waiting) if place not in left_out]

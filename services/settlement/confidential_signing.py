@@ -217,8 +217,8 @@ class ConfidentialSigning:
 async def _open_net(
     unit: UnitOfWork, party_id: PartyId, batch_id: bytes
 ) -> tuple[PartyNetRecord, ConfidentialBatchRecord]:
+    batch = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch_id)  # first, as who abandons it does
     net = await unit.table(PARTY_NET).get_for_update(batch_id, party_id)
-    batch = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch_id)
     if net is None or batch is None or batch.state is ConfidentialBatchState.ABANDONED:
         raise UnknownNet(f"{party_id} has no net in a batch {batch_id.hex()}")
     if batch.state is not ConfidentialBatchState.COLLECTING and net.signature is None:

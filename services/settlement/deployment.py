@@ -111,8 +111,9 @@ class Deployment:
 class Deployer:
     """The administering account at work: its only sender."""
 
-    def __init__(self, chain: Chain, signer: ChainSigner, timer: Timer) -> None:
-        """Take the account; it must be able to pay fees."""
+    def __init__(self, chain: Chain, signer: ChainSigner, timer: Timer, *, mints: bool = True) -> None:
+        """Take the account; it must be able to pay fees. `mints`: it covers parties with play money."""
+        self._mints = mints
         self._chain = chain
         self._signer = signer
         self._timer = timer
@@ -235,7 +236,7 @@ class Deployer:
             at_least_e4: What each party, by number, shall have at least, in ten-thousandths of the currency.
         """
         missing = {party: amount - await self.collateral_of(into, party) for party, amount in at_least_e4.items()}
-        missing = {party: amount for party, amount in missing.items() if amount > 0}
+        missing = {party: amount for party, amount in missing.items() if amount > 0 and self._mints}
         if missing:
             total = sum(missing.values())
             await self._send(

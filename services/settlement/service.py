@@ -23,12 +23,14 @@ from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
 from services.settlement.adopting import Adopting
 from services.settlement.anchoring import Anchoring, take_requests
+from services.settlement.answering import Answering
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing, Thresholds
 from services.settlement.confidential import Confidential
 from services.settlement.confidential_api import ConfidentialAPI
 from services.settlement.confidential_signing import ConfidentialSigning
+from services.settlement.countersigning import Countersigning
 from services.settlement.crash_points import Reached
 from services.settlement.discharging import Discharging
 from services.settlement.dispute_api import DisputeAPI
@@ -38,6 +40,8 @@ from services.settlement.funding import Funding
 from services.settlement.intake import Intake
 from services.settlement.invoice_api import InvoiceAPI
 from services.settlement.lease import Fenced, Lease
+from services.settlement.ledger_api import LedgerAPI
+from services.settlement.listening import Listening
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
@@ -100,8 +104,10 @@ class Settlement:
         RegistryWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
-        DisputeAPI(guard, None if access is None else Disputing(ports, access)).mount_on(self.app)
+        DisputeAPI(guard, ports, access).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
+        if access is not None and access.ledger is not None:
+            LedgerAPI(guard, Countersigning(ports, access, access.ledger)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -162,9 +168,14 @@ class Follower:
         self._funding = Funding(ports, access)
         self._discharging = Discharging(ports, access)
         self._disputing = Disputing(ports, access)
+        self._answering = Answering(ports, access, metrics)
+        self._listening = Listening(ports, access, metrics, self._answering)
         self._openings = openings
         self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
-        self._resolving = None if openings is None else Resolving(ports, openings.books, openings.deployer)
+        self._countersigning = None if access.ledger is None else Countersigning(ports, access, access.ledger)
+        # The contracts in Python, which a ledger runs by, have no resolver of single CDRs.
+        deployer = None if openings is None or access.ledger is not None else openings.deployer
+        self._resolving = None if openings is None else Resolving(ports, openings.books, deployer)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
         self._rested: int | None = None
@@ -221,11 +232,14 @@ class Follower:
         steps += 0 if self._resolving is None else await self._resolving.advance()
         async with self._closing.under_way:
             steps += await self.batching.advance() + await self.confidential.advance()
-        steps += await self._discharging.advance() + await self._disputing.advance()
+        steps += await self._discharging.advance() + await self._listening.advance() + await self._disputing.advance()
+        steps += await self._answering.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
         is_busy = steps > 0 or moving > 0
+        if not is_busy and self._countersigning is not None:
+            await self._countersigning.advance()
         self._rested = None if is_busy else self._ports.units.commits
         return is_busy
 

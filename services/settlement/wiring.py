@@ -14,7 +14,14 @@ from starlette.routing import Mount
 
 from emobility.adapters.chain_keys.keystore import KeyRefused, Keystore, read_passphrase
 from emobility.adapters.chain_keys.web3signer import Web3Signer
-from emobility.adapters.chain_signing import mnemonic_signer, party_signer, proposer_signer, recovered_address
+from emobility.adapters.chain_signing import (
+    ledger_operator,
+    mnemonic_signer,
+    party_signer,
+    proposer_signer,
+    recovered_address,
+)
+from emobility.adapters.cosigned_ledger.ledger import WrittenLedger, open_ledger
 from emobility.adapters.ethereum import QuorumChain
 from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.ports.chain import Chain
@@ -54,8 +61,13 @@ async def run(settings: Settings) -> None:
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
-        chain = keys = None
-        if settings.chain_rpc_url is not None:
+        chain: Chain | None = None
+        keys = None
+        if settings.settlement_on == "ledger":
+            operator = ledger_operator(settings.master_key_bytes)
+            chain = await open_ledger(ports.units, operator=operator, clock=ports.clock, randomness=ports.randomness)
+            keys = await kept_keys(settings, stack)
+        elif settings.chain_rpc_url is not None:
             chain = await stack.enter_async_context(open_chain(settings, settings.chain_rpc_url))
             keys = await kept_keys(settings, stack)
         settlement = settlement_on(settings, ports, chain, keys)
@@ -121,8 +133,12 @@ def settlement_on(settings: Settings, ports: Ports, chain: Chain | None, keys: K
         ),
         stuck_after_s=settings.chain_stuck_after_s,
         lease_s=settings.settlement_lease_s,
+        ledger=chain if isinstance(chain, WrittenLedger) else None,
     )
     deployer = None
-    if words is not None:
+    if isinstance(chain, WrittenLedger):
+        mints = settings.environment != "production"
+        deployer = Deployer(chain, ledger_operator(key), ports.timer, mints=mints)
+    elif words is not None:
         deployer = Deployer(chain, mnemonic_signer(words.get_secret_value(), ADMINISTRATOR), ports.timer)
     return build(settings, ports, access, Openings(ports, access, books, deployer), reached=reached)

@@ -20,7 +20,7 @@ from emobility.domain.receipt.document import Receipt
 from emobility.domain.receipt.making import record_commitment, settled_place, unsigned_receipt
 from emobility.ports.chain import ChainUnavailable
 from emobility.protocols.receipts import verify_on_chain
-from tests.chains import KINDS, FakeWorld, a_chain_world
+from tests.chains import KINDS, LEDGERS, FakeWorld, a_chain_world
 from tests.domain.receipt.world import CDR_, PAIR_SECRET, SALT, a_record, neighbour
 from tests.settling import CPO, MSP, PARTIES, Pair, Settling, settling_on
 
@@ -59,8 +59,14 @@ class Charge:
         )
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=(*KINDS, LEDGERS[0]))
 async def settling(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Settling]:
+    async with a_chain_world(request.param, tmp_path / "chain") as world:
+        yield await settling_on(world)
+
+
+@pytest.fixture(params=KINDS)
+async def mined(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Settling]:
     async with a_chain_world(request.param, tmp_path / "chain") as world:
         yield await settling_on(world)
 
@@ -176,23 +182,23 @@ async def test_a_transaction_that_proposed_nothing_confirms_nothing(settling: Se
     assert (await verdict(settling, charge.receipt(sent.transaction_hash)))[0] is Verdict.REFUSED
 
 
-async def test_a_chain_that_lost_its_state_confirms_nothing(settling: Settling) -> None:
-    charge = Charge(settling, settling.pair(BookMode.PREFUNDED))
-    proposal = await settling.proposed(charge.batch)
+async def test_a_chain_that_lost_its_state_confirms_nothing(mined: Settling) -> None:
+    charge = Charge(mined, mined.pair(BookMode.PREFUNDED))
+    proposal = await mined.proposed(charge.batch)
 
-    await settling.world.restart_without_state()
+    await mined.world.restart_without_state()
 
-    assert (await verdict(settling, charge.receipt(proposal.transaction_hash)))[0] is Verdict.REFUSED
+    assert (await verdict(mined, charge.receipt(proposal.transaction_hash)))[0] is Verdict.REFUSED
 
 
-async def test_an_endpoint_that_is_down_confirms_and_refuses_nothing(settling: Settling) -> None:
-    charge = Charge(settling, settling.pair(BookMode.PREFUNDED))
-    proposal = await settling.proposed(charge.batch)
+async def test_an_endpoint_that_is_down_confirms_and_refuses_nothing(mined: Settling) -> None:
+    charge = Charge(mined, mined.pair(BookMode.PREFUNDED))
+    proposal = await mined.proposed(charge.batch)
 
-    await settling.world.stop()
+    await mined.world.stop()
 
     with pytest.raises(ChainUnavailable):
-        await verify_on_chain(charge.receipt(proposal.transaction_hash), settling.world.chain)
+        await verify_on_chain(charge.receipt(proposal.transaction_hash), mined.world.chain)
 
 
 async def test_a_block_that_may_still_go_confirms_nothing() -> None:

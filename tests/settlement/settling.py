@@ -40,7 +40,7 @@ from services.settlement.records import (
 )
 from services.settlement.service import Follower, Settlement, build
 from services.settlement.spending import Caps
-from tests.chains import ChainWorld, FakeWorld
+from tests.chains import ChainWorld, FakeWorld, LedgerWorld
 from tests.settlement.market import MASTER_KEY, Market, a_market
 from tests.settlement.world import World, open_world, signed
 
@@ -84,6 +84,7 @@ class Settling:
             stuck_after_s=self.stuck_after_s,
             caps=self.caps,
             successors=self.successors,
+            ledger=self.chain.ledger if isinstance(self.chain, LedgerWorld) else None,
         )
 
     @property

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 import pytest
 
+from emobility.adapters.cosigned_ledger.ledger import ReplicaReader, replica_of
 from emobility.adapters.receipt_proofs import ReceiptProofs
 from emobility.domain.receipt.checking import Check, Verdict, verify_receipt
 from emobility.domain.receipt.document import Receipt, canonical, signing_bytes
 from emobility.domain.receipt.making import record_commitment, unsigned_receipt
 from emobility.protocols.cdr_standing import Stage
+from emobility.protocols.ledger_receipts import verify_in_ledger
 from emobility.protocols.receipts import verify_on_chain
 from services.settlement.proving import Proving
+from tests.chains import ChainWorld, a_ledger
 from tests.domain.receipt.world import CDR_, SALT, SELLER, SIGNER, a_record
 from tests.settlement.hidden import CPO_2, PAIRS, Hidden
 from tests.settlement.settling import open_settling
@@ -43,9 +47,9 @@ class Charged:
         return msgspec.structs.replace(self.receipt, chain=msgspec.structs.replace(self.receipt.chain, sealed=opened))
 
 
-@pytest.fixture
-async def charged() -> AsyncIterator[Charged]:
-    async with open_settling() as here:
+@asynccontextmanager
+async def a_charge(chain: ChainWorld | None = None) -> AsyncIterator[Charged]:
+    async with open_settling(None, chain) as here:
         hidden = Hidden(here)
         await hidden.open()
         await here.world.take(
@@ -63,6 +67,22 @@ async def charged() -> AsyncIterator[Charged]:
         unsigned = unsigned_receipt(RECORD, salt=SALT, settled=standing.settled)
         signature = await SIGNER.sign(SELLER, signing_bytes(unsigned))
         yield Charged(hidden, msgspec.structs.replace(unsigned, signature=signature))
+
+
+@pytest.fixture
+async def charged() -> AsyncIterator[Charged]:
+    async with a_charge() as made:
+        yield made
+
+
+async def test_a_receipt_is_confirmed_by_a_ledger_once_a_company_countersigned() -> None:
+    async with a_ledger() as world, a_charge(world) as made:
+        found = await verify_in_ledger(made.receipt, world.ledger)
+        entries = [each.entry for each in world.ledger.replica.entries]
+        alone = await verify_in_ledger(made.receipt, ReplicaReader(replica_of(entries, [])))
+
+    assert (found.verdict, alone.verdict) == (Verdict.HOLDS, Verdict.UNPROVEN)
+    assert f"{CPO_2} countersigned entry {entries[-1].number}" in found.says
 
 
 async def test_a_receipt_is_confirmed_by_its_file_and_by_the_chain(charged: Charged) -> None:

@@ -1,4 +1,7 @@
-"""What settlement relies on in a chain, asked of the fake one and of a real one."""
+"""What settlement relies on in a chain, asked of the fake one, of a real one, and of ledgers.
+
+On a ledger nothing waits, costs or comes undone, so tests of that ask those alone which mine (`mined`).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,29 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import CallReverted, ChainUnavailable, TransactionNotTaken
 from emobility.protocols.eip1559 import created_address
-from tests.chains import KINDS, T0, ChainWorld, a_chain_world
+from tests.chains import EVERY_KIND, KINDS, LEDGERS, T0, ChainWorld, a_chain_world
 
 HOLDER: Final = b"\x11" * 20
 
 
+@pytest.fixture(params=EVERY_KIND)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def dsn(request: pytest.FixtureRequest, kind: str) -> str | None:
+    return str(request.getfixturevalue("postgres_dsn")) if kind == LEDGERS[1] else None
+
+
+@pytest.fixture
+async def world(kind: str, dsn: str | None, tmp_path: Path) -> AsyncIterator[ChainWorld]:
+    async with a_chain_world(kind, tmp_path / "chain", dsn=dsn) as made:
+        yield made
+
+
 @pytest.fixture(params=KINDS)
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ChainWorld]:
+async def mined(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ChainWorld]:
     async with a_chain_world(request.param, tmp_path / "chain") as made:
         yield made
 
@@ -46,10 +65,10 @@ async def test_blocks_follow_each_other_and_carry_business_time(world: ChainWorl
     assert await world.chain.block(head.number + 1) is None
 
 
-async def test_a_block_is_final_when_two_follow_it(world: ChainWorld) -> None:
-    await world.currency()
+async def test_a_block_is_final_when_two_follow_it(mined: ChainWorld) -> None:
+    await mined.currency()
 
-    assert (await world.chain.finalized()).number == (await world.chain.head()).number - 2
+    assert (await mined.chain.finalized()).number == (await mined.chain.head()).number - 2
 
 
 async def test_a_contract_is_made_where_its_maker_and_nonce_say(world: ChainWorld) -> None:
@@ -60,30 +79,30 @@ async def test_a_contract_is_made_where_its_maker_and_nonce_say(world: ChainWorl
     assert await world.chain.code(HOLDER) == b""
 
 
-async def test_a_transaction_waits_then_is_mined_then_final(world: ChainWorld) -> None:
-    currency, calldata = await world.currency(), contracts.MINT.call(HOLDER, 5)
+async def test_a_transaction_waits_then_is_mined_then_final(mined: ChainWorld) -> None:
+    currency, calldata = await mined.currency(), contracts.MINT.call(HOLDER, 5)
 
-    with world.held():
-        sent = await world.sent(currency, calldata)
-        waiting = await world.chain.transaction(sent)
-        no_receipt = await world.chain.receipt(sent)
-        nonces = [await world.chain.nonce(world.payer.address, with_waiting=each) for each in (False, True)]
-    receipt = await world.final(sent)
-    mined = await world.chain.transaction(sent)
+    with mined.held():
+        sent = await mined.sent(currency, calldata)
+        waiting = await mined.chain.transaction(sent)
+        no_receipt = await mined.chain.receipt(sent)
+        nonces = [await mined.chain.nonce(mined.payer.address, with_waiting=each) for each in (False, True)]
+    receipt = await mined.final(sent)
+    in_block = await mined.chain.transaction(sent)
 
     assert waiting is not None
-    assert mined is not None
-    assert (waiting.sender, waiting.to, waiting.nonce) == (world.payer.address, currency, 1)
+    assert in_block is not None
+    assert (waiting.sender, waiting.to, waiting.nonce) == (mined.payer.address, currency, 1)
     assert (waiting.calldata, waiting.block_hash, no_receipt) == (calldata, None, None)
     assert nonces == [1, 2]
-    assert mined.block_hash == receipt.block_hash
-    block = await world.chain.block(receipt.block_number)
+    assert in_block.block_hash == receipt.block_hash
+    block = await mined.chain.block(receipt.block_number)
     assert block is not None
     assert block.hash == receipt.block_hash
     assert receipt.has_succeeded
     assert receipt.gas_used > 21_000
     assert receipt.contract_address is None
-    assert await world.chain.nonce(world.payer.address, with_waiting=False) == 2
+    assert await mined.chain.nonce(mined.payer.address, with_waiting=False) == 2
 
 
 async def test_what_nobody_sent_is_unknown(world: ChainWorld) -> None:
@@ -167,26 +186,26 @@ async def test_what_is_estimated_is_enough(world: ChainWorld) -> None:
     )
 
 
-async def test_events_come_in_order_by_block_and_by_topic(world: ChainWorld) -> None:
-    currency = await world.currency()
-    with world.held():
-        sent = [await world.sent(currency, contracts.MINT.call(HOLDER, amount)) for amount in (1, 2)]
-        sent.append(await world.sent(currency, contracts.APPROVE.call(HOLDER, 3)))
-    receipts = [await world.final(each) for each in sent]
-    receipts.append(await world.final(await world.sent(currency, contracts.MINT.call(HOLDER, 4))))
+async def test_events_come_in_order_by_block_and_by_topic(mined: ChainWorld) -> None:
+    currency = await mined.currency()
+    with mined.held():
+        sent = [await mined.sent(currency, contracts.MINT.call(HOLDER, amount)) for amount in (1, 2)]
+        sent.append(await mined.sent(currency, contracts.APPROVE.call(HOLDER, 3)))
+    receipts = [await mined.final(each) for each in sent]
+    receipts.append(await mined.final(await mined.sent(currency, contracts.MINT.call(HOLDER, 4))))
 
-    head = await world.chain.head()
+    head = await mined.chain.head()
     to_holder = (contracts.TRANSFER.topic, None, HOLDER.rjust(32, b"\0"))
-    all_logs = await world.chain.logs(currency, (), from_block=receipts[0].block_number, to_block=head.number)
-    minted = await world.chain.logs(currency, to_holder, from_block=0, to_block=head.number)
-    last = await world.chain.logs(currency, to_holder, from_block=receipts[3].block_number, to_block=head.number)
+    all_logs = await mined.chain.logs(currency, (), from_block=receipts[0].block_number, to_block=head.number)
+    minted = await mined.chain.logs(currency, to_holder, from_block=0, to_block=head.number)
+    last = await mined.chain.logs(currency, to_holder, from_block=receipts[3].block_number, to_block=head.number)
 
     assert [log.transaction_hash for log in all_logs] == [receipt.transaction_hash for receipt in receipts]
     assert list(all_logs) == [log for receipt in receipts for log in receipt.logs]
     assert [log.index for log in all_logs] == [0, 1, 2, 0]
     assert [int.from_bytes(log.data, "big") for log in minted] == [1, 2, 4]
     assert [int.from_bytes(log.data, "big") for log in last] == [4]
-    assert await world.chain.logs(HOLDER, (), from_block=0, to_block=head.number) == []
+    assert await mined.chain.logs(HOLDER, (), from_block=0, to_block=head.number) == []
 
 
 async def test_a_transaction_s_hash_is_that_of_its_bytes(world: ChainWorld) -> None:
@@ -195,47 +214,47 @@ async def test_a_transaction_s_hash_is_that_of_its_bytes(world: ChainWorld) -> N
     assert await world.chain.send_raw(raw) == keccak256(raw)
 
 
-async def test_a_transaction_is_taken_once_while_it_waits_and_once_it_is_mined(world: ChainWorld) -> None:
-    currency = await world.currency()
-    raw = await world.signed(currency, contracts.MINT.call(HOLDER, 5))
+async def test_a_transaction_is_taken_once_while_it_waits_and_once_it_is_mined(mined: ChainWorld) -> None:
+    currency = await mined.currency()
+    raw = await mined.signed(currency, contracts.MINT.call(HOLDER, 5))
 
-    with world.held():
-        sent = await world.chain.send_raw(raw)
+    with mined.held():
+        sent = await mined.chain.send_raw(raw)
         with pytest.raises(TransactionNotTaken, match="already"):
-            await world.chain.send_raw(raw)
-    await world.final(sent)
+            await mined.chain.send_raw(raw)
+    await mined.final(sent)
     with pytest.raises(TransactionNotTaken, match="nonce too low"):
-        await world.chain.send_raw(raw)
+        await mined.chain.send_raw(raw)
 
-    assert contracts.TOKENS_OF.answer(await world.chain.call(currency, contracts.TOKENS_OF.call(HOLDER))) == (5,)
+    assert contracts.TOKENS_OF.answer(await mined.chain.call(currency, contracts.TOKENS_OF.call(HOLDER))) == (5,)
 
 
-async def test_a_transaction_that_waits_is_replaced_by_one_that_offers_more(world: ChainWorld) -> None:
-    currency = await world.currency()
+async def test_a_transaction_that_waits_is_replaced_by_one_that_offers_more(mined: ChainWorld) -> None:
+    currency = await mined.currency()
 
-    with world.held():
-        first = await world.sent(currency, contracts.MINT.call(HOLDER, 5))
+    with mined.held():
+        first = await mined.sent(currency, contracts.MINT.call(HOLDER, 5))
         with pytest.raises(TransactionNotTaken, match="underpriced"):
-            await world.chain.send_raw(await world.signed(currency, contracts.MINT.call(HOLDER, 6), nonce=1))
-        second = await world.chain.send_raw(
-            await world.signed(currency, contracts.MINT.call(HOLDER, 7), nonce=1, bid=113)
+            await mined.chain.send_raw(await mined.signed(currency, contracts.MINT.call(HOLDER, 6), nonce=1))
+        second = await mined.chain.send_raw(
+            await mined.signed(currency, contracts.MINT.call(HOLDER, 7), nonce=1, bid=113)
         )
-    await world.final(second)
+    await mined.final(second)
 
-    assert await world.chain.receipt(first) is None
-    assert contracts.TOKENS_OF.answer(await world.chain.call(currency, contracts.TOKENS_OF.call(HOLDER))) == (7,)
+    assert await mined.chain.receipt(first) is None
+    assert contracts.TOKENS_OF.answer(await mined.chain.call(currency, contracts.TOKENS_OF.call(HOLDER))) == (7,)
 
 
-async def test_a_transaction_beyond_a_gap_waits_until_the_gap_is_filled(world: ChainWorld) -> None:
-    later = await world.chain.send_raw(await world.signed(HOLDER, b"", nonce=1))
+async def test_a_transaction_beyond_a_gap_waits_until_the_gap_is_filled(mined: ChainWorld) -> None:
+    later = await mined.chain.send_raw(await mined.signed(HOLDER, b"", nonce=1))
 
-    waits = await world.chain.receipt(later)
-    next_nonce = await world.chain.nonce(world.payer.address, with_waiting=True)
-    await world.final(await world.chain.send_raw(await world.signed(HOLDER, b"", nonce=0)))
+    waits = await mined.chain.receipt(later)
+    next_nonce = await mined.chain.nonce(mined.payer.address, with_waiting=True)
+    await mined.final(await mined.chain.send_raw(await mined.signed(HOLDER, b"", nonce=0)))
 
     assert waits is None
     assert next_nonce == 0
-    assert (await world.final(later)).has_succeeded
+    assert (await mined.final(later)).has_succeeded
 
 
 async def test_a_transaction_for_another_chain_is_not_taken(world: ChainWorld) -> None:
@@ -251,39 +270,39 @@ async def test_bytes_that_are_no_transaction_are_not_taken(world: ChainWorld, ra
         await world.chain.send_raw(raw)
 
 
-async def test_a_chain_that_is_down_answers_nothing(world: ChainWorld) -> None:
-    raw = await world.signed(HOLDER, b"")
-    await world.stop()
+async def test_a_chain_that_is_down_answers_nothing(mined: ChainWorld) -> None:
+    raw = await mined.signed(HOLDER, b"")
+    await mined.stop()
 
     for asked in (
-        world.chain.chain_id(),
-        world.chain.genesis_hash(),
-        world.chain.head(),
-        world.chain.finalized(),
-        world.chain.block(0),
-        world.chain.code(HOLDER),
-        world.chain.call(HOLDER, b""),
-        world.chain.transaction(bytes(32)),
-        world.chain.receipt(bytes(32)),
-        world.chain.logs(HOLDER, (), from_block=0, to_block=0),
-        world.chain.nonce(HOLDER, with_waiting=True),
-        world.chain.estimate_gas(HOLDER, HOLDER, b""),
-        world.chain.fees(),
-        world.chain.send_raw(raw),
+        mined.chain.chain_id(),
+        mined.chain.genesis_hash(),
+        mined.chain.head(),
+        mined.chain.finalized(),
+        mined.chain.block(0),
+        mined.chain.code(HOLDER),
+        mined.chain.call(HOLDER, b""),
+        mined.chain.transaction(bytes(32)),
+        mined.chain.receipt(bytes(32)),
+        mined.chain.logs(HOLDER, (), from_block=0, to_block=0),
+        mined.chain.nonce(HOLDER, with_waiting=True),
+        mined.chain.estimate_gas(HOLDER, HOLDER, b""),
+        mined.chain.fees(),
+        mined.chain.send_raw(raw),
     ):
         with pytest.raises(ChainUnavailable):
             await asked
 
 
-async def test_a_chain_that_lost_its_state_has_another_genesis_and_knows_nothing(world: ChainWorld) -> None:
-    genesis, currency = await world.chain.genesis_hash(), await world.currency()
-    sent = await world.sent(currency, contracts.MINT.call(HOLDER, 5))
-    await world.final(sent)
+async def test_a_chain_that_lost_its_state_has_another_genesis_and_knows_nothing(mined: ChainWorld) -> None:
+    genesis, currency = await mined.chain.genesis_hash(), await mined.currency()
+    sent = await mined.sent(currency, contracts.MINT.call(HOLDER, 5))
+    await mined.final(sent)
 
-    await world.restart_without_state()
+    await mined.restart_without_state()
 
-    assert await world.chain.genesis_hash() != genesis
-    assert await world.chain.code(currency) == b""
-    assert await world.chain.transaction(sent) is None
-    assert await world.chain.receipt(sent) is None
-    assert await world.chain.nonce(world.payer.address, with_waiting=True) == 0
+    assert await mined.chain.genesis_hash() != genesis
+    assert await mined.chain.code(currency) == b""
+    assert await mined.chain.transaction(sent) is None
+    assert await mined.chain.receipt(sent) is None
+    assert await mined.chain.nonce(mined.payer.address, with_waiting=True) == 0

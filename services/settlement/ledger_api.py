@@ -1,0 +1,86 @@
+"""The HTTP API of the ledger: parties read all of it, and hand in their signatures of heads.
+
+What it shows is what a chain would show to everybody; here it is shown to parties that settle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from emobility.domain.cosigned_ledger import Countersignature, LedgerEntry
+from emobility.domain.identifiers import PartyId
+from emobility.runtime.access import Access
+from services.settlement.api import NotUnderstood, answer, hex_bytes, party_of, read_body
+from services.settlement.countersigning import Countersigning
+
+ENTRIES_MAX: Final = 1_000
+"""Entries of one answer; ask again from the last one's number on."""
+
+
+class CountersignatureRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /{party}/ledger/countersignature; bytes as hex."""
+
+    number: int
+    hash: str
+    signature: str
+
+
+class LedgerAPI:
+    """Routes of a settlement that keeps a ledger."""
+
+    def __init__(self, access: Access, countersigning: Countersigning) -> None:
+        self._access = access
+        self._countersigning = countersigning
+
+    def mount_on(self, app: FastAPI) -> None:
+        """Add the routes."""
+        for method, path, handler in (
+            ("GET", "/{party}/ledger/entries", self.list_entries),
+            ("GET", "/{party}/ledger/countersignatures", self.list_countersignatures),
+            ("POST", "/{party}/ledger/countersignature", self.countersign),
+        ):
+            app.add_api_route(path, self._guarded(handler), methods=[method])
+
+    def _guarded(
+        self, handler: Callable[[Request, PartyId], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            party_id = party_of(request.path_params["party"])
+            await self._access.party(request, party_id)
+            return await handler(request, party_id)
+
+        return guarded
+
+    async def list_entries(self, request: Request, _: PartyId) -> Response:
+        """Return entries from number `first` on, as they stand in an exported file."""
+        try:
+            first = int(request.query_params.get("first", "0"))
+        except ValueError:
+            first = -1
+        if first < 0:
+            raise NotUnderstood("first is the number of an entry")
+        found = await self._countersigning.ledger.entries(first=first, limit=ENTRIES_MAX)
+        return answer([shown(each) for each in found])
+
+    async def list_countersignatures(self, _request: Request, _: PartyId) -> Response:
+        """Return each signer's newest."""
+        return answer([shown(each) for each in await self._countersigning.ledger.countersignatures()])
+
+    async def countersign(self, request: Request, party_id: PartyId) -> Response:
+        """Take a party's signature of a head."""
+        asked = await read_body(request, CountersignatureRequest)
+        await self._countersigning.take(
+            party_id, number=asked.number, hash_=hex_bytes(asked.hash), signature=hex_bytes(asked.signature)
+        )
+        return Response(status_code=204)
+
+
+def shown(of: LedgerEntry | Countersignature) -> dict[str, object]:
+    """Return an entry or a countersignature with its bytes as hex."""
+    values = {name: getattr(of, name) for name in of.__dataclass_fields__}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
