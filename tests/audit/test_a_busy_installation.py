@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from bench.settlement_books import Filling
 from emobility.domain.meter import MeterReading
@@ -54,6 +54,15 @@ async def consumed(here: Settling, group: str, topic: str, handler: Handler) -> 
     await consumer
 
 
+async def discard_all(here: Settling, group: str) -> None:
+    log = here.world.ports.event_log
+    for each in await log.parked(group):
+        at = each.logged
+        await log.discard_parked(
+            group, topic=at.topic, partition=at.partition, offset=at.offset, who="ann", why="a test"
+        )
+
+
 async def append(here: Settling, *events: Event) -> None:
     await here.world.ports.event_log.append(
         [
@@ -78,7 +87,8 @@ async def test_station_reports_that_the_cpo_did_not_handle_are_in_no_transaction
         await consumed(here, CPO_GROUP, CHARGING, handle)
         (run, *_) = await rows_of(here)
         later = T0 + timedelta(minutes=1)
-        name = {"party_id": run.party_id, "charging_station_id": run.charging_station_id, "transaction_id": "later"}
+        name: dict[str, Any] = {"party_id": run.party_id, "charging_station_id": run.charging_station_id}
+        name["transaction_id"] = "later"
         started = TransactionStarted(
             **name,
             seq_no=0,
@@ -94,10 +104,7 @@ async def test_station_reports_that_the_cpo_did_not_handle_are_in_no_transaction
         await consumed(here, CPO_GROUP, CHARGING, refuse)
         parked = await audited(here)
 
-        log = here.world.ports.event_log
-        for each in await log.parked(CPO_GROUP):
-            place = {"topic": CHARGING, "partition": each.logged.partition, "offset": each.logged.offset}
-            await log.discard_parked(CPO_GROUP, **place, who="ann", why="a test")
+        await discard_all(here, CPO_GROUP)
         discarded = await audited(here)
 
     assert [broken(each) for each in (unread, parked, discarded)] == [{HANDLED}, {HANDLED}, set()]
@@ -146,10 +153,7 @@ async def test_an_accepted_cdr_whose_event_was_not_handled_is_not_lost() -> None
         await consumed(here, SETTLEMENT_GROUP, CDRS, refuse)
         parked = await audited(here)
 
-        log = here.world.ports.event_log
-        (letter,) = await log.parked(SETTLEMENT_GROUP)
-        place = {"topic": CDRS, "partition": letter.logged.partition, "offset": letter.logged.offset}
-        await log.discard_parked(SETTLEMENT_GROUP, **place, who="ann", why="a test")
+        await discard_all(here, SETTLEMENT_GROUP)
         discarded = await audited(here)
 
     assert [LEAVES in broken(each) for each in (lost, unread, parked, discarded)] == [True, False, False, False]

@@ -144,7 +144,8 @@ async def test_an_audit_asks_each_contract_in_stretches(here: Settling) -> None:
     await here.market.prepare(here.world.ports.units)
     await here.store_deployment()
     found = here.market.contracts
-    nowhere, one = bytes(20), {"chain_id": await here.chain.chain.chain_id(), "currency": "EUR"}
+    nowhere = bytes(20)
+    one: dict[str, Any] = {"chain_id": await here.chain.chain.chain_id(), "currency": "EUR"}
     async with here.world.ports.units.begin() as unit:
         resolver = ResolverRecord(**one, book=found.book, is_confidential=False, resolver=nowhere)
         await unit.table(RESOLVER).put(resolver)

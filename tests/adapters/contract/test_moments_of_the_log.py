@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -21,6 +21,8 @@ from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import T0
 
 DEADLINE_S: Final = 20.0
+CPO: Final = PartyId("NL-CAC")
+MSP: Final = PartyId("NL-MAM")
 
 
 async def test_a_moment_says_what_a_group_handled_and_set_aside(postgres_dsn: str) -> None:
@@ -32,7 +34,7 @@ async def test_a_moment_says_what_a_group_handled_and_set_aside(postgres_dsn: st
             assert reconciliation is not None
             await _consume_but(here, TransactionEnded)
             first, *_ = [each.logged for each in await log.parked(CPO_GROUP)]
-            place = {"topic": CHARGING, "partition": first.partition, "offset": first.offset}
+            place: dict[str, Any] = {"topic": CHARGING, "partition": first.partition, "offset": first.offset}
             await log.discard_parked(CPO_GROUP, **place, who="ann", why="a test")
             async with reconciliation.moment() as moment:
                 before = await moment.lag()
@@ -59,17 +61,15 @@ async def test_bills_without_a_cdr_are_found_in_postgresql_as_in_memory(postgres
         async with open_settling(dsn) as here:
             await Filling(here, agreements()[:1]).fill(2)
             async with here.world.ports.units.begin() as unit:
-                received = await unit.table(emsp.CDRS).get(PartyId("NL-MAM"), PartyId("NL-CAC"), "s0000001")
-                assert received is not None
-                await unit.table(emsp.CDRS).delete(received.party_id, received.cpo_id, received.cdr_id)
+                await unit.table(emsp.CDRS).delete(MSP, CPO, "s0000001")
                 await unit.commit()
             reconciliation = here.world.ports.reconciliation
             assert reconciliation is not None
             async with reconciliation.moment() as moment:
                 found.append([each async for bills in moment.bills_of_nothing() for each in bills])
 
-    bill_id = bill_id_of(received.party_id, received.cpo_id, "s0000001")
-    assert found == [[("NL-MAM", bill_id, "NL-CAC", "s0000001", "EUR", 25_005)]] * 2
+    bill_id = bill_id_of(MSP, CPO, "s0000001")
+    assert found == [[(MSP.code, bill_id, CPO.code, "s0000001", "EUR", 25_005)]] * 2
 
 
 async def test_a_log_in_kafka_lies_elsewhere_whatever_its_outbox_holds(postgres_dsn: str) -> None:
