@@ -70,8 +70,10 @@ def _unlike(books: Books, row: DisputeRecord, sight: CaseSight) -> Iterator[Diff
         cause = f"it is decided here, and {case.stage.name} there"
         yield Difference(rule=RULE, scope=scope, expected=0, found=1, unit="verdicts", cause=cause)
         return
-    leaf = next(leaf for leaf in books.settlement.leaves if (leaf.cpo_id, leaf.cdr_id) == (row.cpo_id, row.cdr_id))
-    there_e4 = taken_out_e4(case, leaf_in_tree(leaf))
+    leaves = [leaf for leaf in books.settlement.leaves if (leaf.cpo_id, leaf.cdr_id) == (row.cpo_id, row.cdr_id)]
+    stated_e4 = leaf_in_tree(leaves[0]).net_e4 if leaves else row.stated_e4
+    assert stated_e4 is not None, f"case {row.case_id.hex()} is decided here without an amount"
+    there_e4 = taken_out_e4(case, stated_e4=stated_e4)
     if there_e4 != row.corrected_e4:
         cause = "the resolver took out another amount"
         yield amount_difference(RULE, scope, (there_e4, row.corrected_e4 or 0), row.currency, cause)

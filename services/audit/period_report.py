@@ -128,4 +128,4 @@ def gap_sentence(before: Stage, stage: Stage, cause: Cause, gap: Gap, currency: 
     named = [each for each in gap.objects if each]
     more = f" and {gap.count - len(gap.objects):,} more" if gap.count > len(gap.objects) else ""
     whose = f": {', '.join(named)}{more}" if named else ""
-    return f"{before} less {stage}: {gap.count:,} x {energy}{money}: {cause.value}{whose}"
+    return f"{before} - {stage} = {energy}{money} ({gap.count:,}): {cause.value}{whose}"

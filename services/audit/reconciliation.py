@@ -255,7 +255,7 @@ class _Reconciling:
             self._compared[_RULES[Stage.CDR]] += each.sessions
             cause = claim_of(each)
             if cause is not None:
-                self._miss(Stage.CDR, cause, (key, figures), metered.less(claimed), each.name or "")
+                self._miss(Stage.CDR, cause, (key, figures), (metered, claimed), each.name or "")
 
     def take_documents(self, documents: Sequence[Document]) -> None:
         """Add documents at each stage, and compare it with the one before."""
@@ -286,7 +286,7 @@ class _Reconciling:
             ):
                 pair[1].add(stage, step.amounts)
                 if step.cause is not None:
-                    self._miss(stage, step.cause, pair, before.less(step.amounts), each.cdr_id)
+                    self._miss(stage, step.cause, pair, (before, step.amounts), each.cdr_id)
                 elif step.amounts != before:
                     raise AssertionError(f"{each}: {stage} is {step.amounts} after {before}, and nobody says why")
                 before = step.amounts
@@ -297,22 +297,26 @@ class _Reconciling:
         self._compared[_BILLED] += sum(each.received_by is not None and not each.is_credit for each in documents)
 
     def _miss(
-        self, stage: Stage, cause: Cause, pair: tuple[PairName, PairFigures], amounts: Amounts, name: str
+        self,
+        stage: Stage,
+        cause: Cause,
+        pair: tuple[PairName, PairFigures],
+        amounts: tuple[Amounts, Amounts],
+        name: str,
     ) -> None:
-        key, figures = pair
-        figures.miss(stage, cause, amounts, name)
+        """Count what a stage has otherwise than the one before it; what is a fault is told as a difference, too."""
+        (key, figures), (before, after) = pair, amounts
+        figures.miss(stage, cause, before.less(after), name)
         if cause not in FAULTS:
             return
-        scope = "/".join((*key, name))
-        parts = [
-            (amounts.documents, "documents"),
-            (amounts.import_wh, "Wh"),
-            (amounts.export_wh, "Wh export"),
-            (amounts.net_e4, f"e4 {key[2]}"),
-        ]
-        for amount, unit in [part for part in parts if part[0]] or parts[:1]:
+        units = ("documents", "Wh", "Wh export", f"e4 {key[2]}")
+        parts = [part for part in zip(before, after, units, strict=True) if part[0] != part[1]]
+        for expected, found, unit in parts or [(before.documents, after.documents, units[0])]:
+            scope = "/".join((*key, name))
             self._tell(
-                Difference(rule=_RULES[stage], scope=scope, expected=amount, found=0, unit=unit, cause=str(cause))
+                Difference(
+                    rule=_RULES[stage], scope=scope, expected=expected, found=found, unit=unit, cause=cause.value
+                )
             )
 
     def _unbilled(self, each: Document) -> None:

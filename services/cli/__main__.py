@@ -232,6 +232,7 @@ def audit(
         datetime | None, typer.Option("--from", help="Only charges that ended then or later, UTC; with --to.")
     ] = None,
     before: Annotated[datetime | None, typer.Option("--to", help="Only charges that ended before then, UTC.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the auditor's page of the period there, as HTML.")] = None,
 ) -> None:
     """Recompute every conservation equation; exit 1 on any difference, each with its cause.
 
@@ -250,12 +251,12 @@ def audit(
     known = None if truth is None else read_truth(truth)
     logging.disable()  # what can't be reached is told in the end, once
     depth = Depth.QUICK if quick else Depth.FULL if full else Depth.AS_DEEP_AS_CAN_BE
-    if since is None and before is None:
+    if since is None and before is None and page is None:
         sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))
     if since is None or before is None or known is not None:
         raise typer.BadParameter("a period has --from and --to, and a simulator knows nothing of it")
     period = Period(since=since.replace(tzinfo=UTC), before=before.replace(tzinfo=UTC))
-    sys.exit(asyncio.run(audit_period(run_folder, period, depth=depth, json=json)))
+    sys.exit(asyncio.run(audit_period(run_folder, period, depth=depth, json=json, page=page)))
 
 
 @app.command()

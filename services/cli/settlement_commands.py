@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 settlement: Final = typer.Typer(
-    help="Run the settlement alone, or tell what it could save.",
+    help="Run the settlement alone, or tell what is contested and what it could save.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -17,7 +17,7 @@ settlement: Final = typer.Typer(
 
 @settlement.callback()
 def run_settlement(context: typer.Context) -> None:
-    """Run the settlement alone, or tell what it could save."""
+    """Run the settlement alone, or tell what is contested and what it could save."""
     if context.invoked_subcommand is None:
         from services.settlement.__main__ import main as run
 
@@ -36,3 +36,18 @@ def settlement_netting(
     from services.embedded.netting import print_netting
 
     sys.exit(print_netting(json=json, run_folder=run_folder))
+
+
+@settlement.command("disputes")
+def settlement_disputes(
+    party: Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print rows for machines instead of a table.")] = False,
+    run_folder: Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")] = Path(
+        "run"
+    ),
+) -> None:
+    """Show which CDRs of final statements are contested, by whom, and what the party must answer until when."""
+    from services.embedded.disputes_shown import show_disputes
+
+    sys.exit(show_disputes(party=party, json=json, run_folder=run_folder))

@@ -18,6 +18,7 @@ from emobility.runtime.supervision import ComponentMissing, ServerFailed
 from emobility.wiring import open_ports
 from services.audit.audit import audited
 from services.audit.command import tell
+from services.audit.page import page_of
 from services.audit.period_report import PeriodReport, tell_period
 from services.audit.periodically import audited_period
 from services.audit.report import AuditReport, Check, Difference
@@ -63,10 +64,18 @@ async def audit_installation(run_folder: Path, *, depth: Depth, json: bool, trut
     return tell(report, json=json)
 
 
-async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool) -> int:
+async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: bool, page: Path | None = None) -> int:
     """Audit a period of what an installation has stored and print what was found; return 0 when every rule holds.
 
-    Raises: as `audit_installation`.
+    Args:
+        run_folder: Where it lives, unless WATTROAM_DATABASE_URL names a database.
+        period: Of charges that ended in it.
+        depth: Whether to look at each document and the chain.
+        json: Whether machines read it.
+        page: Where the auditor's page is written, too.
+
+    Raises:
+        As `audit_installation`.
     """
     async with opened(run_folder) as settings, open_ports(settings) as ports:
         why_quick = ASKED_FOR
@@ -84,6 +93,12 @@ async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: 
                 why_quick = _first_line(cause)
         if found is None:
             found = await audited_period(ports, period, why_quick=why_quick)
+    return _told(found, json=json, page=page)
+
+
+def _told(found: PeriodReport, *, json: bool, page: Path | None) -> int:
+    if page is not None:
+        page.write_text(page_of(found))
     return tell_period(found, json=json)
 
 

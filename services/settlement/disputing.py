@@ -23,7 +23,6 @@ from emobility.domain.batch.disputes import (
     NotOnChain,
     Resolver,
     Word,
-    case_query,
     credit_call,
     defence_digest,
     defend_call,
@@ -33,12 +32,10 @@ from emobility.domain.batch.disputes import (
     place_leaf,
     quarrel_call,
     quarrel_digest,
-    read_case,
     signature_call,
-    taken_out_e4,
 )
 from emobility.domain.batch.leaf import Leaf
-from emobility.domain.batch.trees import StatementTrees
+from emobility.domain.batch.trees import Proof, StatementTrees
 from emobility.domain.errors import RuleBroken, Unavailable
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
@@ -47,6 +44,7 @@ from emobility.protocols.ocmf.judged import is_signed, metered_energy
 from emobility.protocols.ocmf.showing import names_driver
 from services.settlement.acceptances import NotRegistered, SignatureNotOfParty, statement_of_party
 from services.settlement.access import ChainAccess
+from services.settlement.cases import ANSWERS, DECIDED, Cases, Sight, as_it_stands, put_if_same, transaction_id
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of
 from services.settlement.dispute_openings import OpenedStatement, opened_statement
 from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState, ResolverRecord
@@ -65,11 +63,11 @@ from services.settlement.records import (
     TransactionState,
 )
 
+NO_RESOLVER: Final = "this book has no resolver yet; on a chain of our own one is made now: ask again"
 WORD_COUNTS_FOR: Final = timedelta(days=7)
 """How long a word that we sign may wait for its block."""
 _Digest = Callable[[int, datetime], bytes]
 """What a party signs, by its number and the word's deadline."""
-_DECIDED: Final = frozenset({CaseStage.RULED, CaseStage.STRUCK})
 
 
 class NotFinal(RuleBroken):
@@ -141,6 +139,7 @@ class Disputing:
     def __init__(self, ports: Ports, access: ChainAccess) -> None:
         self._ports = ports
         self._access = access
+        self._cases = Cases(access)
 
     async def contest(self, party_id: PartyId, contest: Contest) -> DisputeRecord:
         """Queue the call that contests a CDR. The same again changes nothing but a call of which no bytes exist yet.
@@ -157,7 +156,7 @@ class Disputing:
             grounds = await self._grounds(unit, party_id, contest)
             await unit.commit()
         if grounds is None:
-            raise NoResolver("this book has no resolver yet; on a chain of our own one is made now: ask again")
+            raise NoResolver(NO_RESOLVER)
         contested = await asyncio.to_thread(_contested, grounds)
         leaf = contested.placed.leaf
         calldata, energy = await self._call(party_id, contest, grounds, contested)
@@ -172,6 +171,7 @@ class Disputing:
             statement_hash=contest.statement_hash,
             currency=grounds.statement.currency,
             resolver=grounds.resolver.address,
+            stated_e4=leaf.net_e4,
             claimed_e4=contest.claimed_e4,
             state=DisputeState.SENDING,
             says=explained(contest.kind, leaf, energy=energy, currency=grounds.statement.currency),
@@ -181,20 +181,44 @@ class Disputing:
             raised_at=self._ports.clock.now(),
             decided_at=None,
         )
+        return await self.take(row, calldata)
+
+    async def take(self, row: DisputeRecord, calldata: bytes) -> DisputeRecord:
+        """Keep a dispute and queue the call that raises it, once. Raises `AlreadyContested`."""
         async with self._ports.units.begin() as unit:
             known = await unit.table(DISPUTE).get_for_update(row.case_id, row.kind)
             if known is not None:
                 if (known.party_id, known.claimed_e4) != (row.party_id, row.claimed_e4):
-                    raise AlreadyContested(f"CDR {contest.cdr_id} is contested by {known.party_id} as {known.kind}")
-                if known.state is DisputeState.SENDING and await self._renew(unit, known, contest.kind.value, calldata):
+                    raise AlreadyContested(f"{row.case_id.hex()} is contested by {known.party_id} as {known.kind}")
+                if known.state is DisputeState.SENDING and await self._renew(unit, known, row.kind.value, calldata):
                     known = replace(known, waiting=None)
                     await unit.table(DISPUTE).put(known)
                     await unit.commit()
                 return known
             await unit.table(DISPUTE).put(row)
-            await unit.table(TRANSACTION).put(self._transaction(row, contest.kind.value, calldata))
+            await unit.table(TRANSACTION).put(self.call(row, row.kind.value, calldata))
             await unit.commit()
         return row
+
+    async def earlier(self, party_id: PartyId, statement_hash: bytes, cdr_id: str) -> tuple[Contested, Proof]:
+        """Return a CDR of a final statement that a duplicate stands behind, with its proof in the evidence tree.
+
+        Raises:
+            UnknownStatement, NotFinal, NotInStatement, NoResolver: see there.
+        """
+        asked = Contest(statement_hash=statement_hash, cdr_id=cdr_id, kind=DisputeKind.DUPLICATE)
+        async with self._ports.units.begin() as unit:
+            grounds = await self._grounds(unit, party_id, asked)
+            await unit.commit()
+        if grounds is None:
+            raise NoResolver(NO_RESOLVER)
+
+        def proven() -> tuple[Contested, Proof]:
+            placed = _contested(grounds)
+            trees = StatementTrees([leaf_in_tree(leaf) for leaf in grounds.leaves])
+            return placed, trees.evidence_proof(placed.placed.proof.index)
+
+        return await asyncio.to_thread(proven)
 
     async def defend(self, party_id: PartyId, case_id: bytes, word: GivenWord | None = None) -> None:
         """Stand by an amount that the other party contests.
@@ -217,7 +241,7 @@ class Disputing:
         def digest(number: int, deadline: datetime) -> bytes:
             return defence_digest(resolver, case=case_id, party=number, deadline=deadline)
 
-        calldata = defend_call(case_id, await self._word(party_id, word, digest, resolver))
+        calldata = defend_call(case_id, await self.word(party_id, word, digest, resolver))
         await self._queue(row, "defence", calldata)
 
     async def of_party(self, party_id: PartyId) -> list[DisputeRecord]:
@@ -257,70 +281,69 @@ class Disputing:
     async def _bring_on(self, row: DisputeRecord) -> int:
         if row.state is DisputeState.SENDING:
             async with self._ports.units.begin() as unit:
-                transaction = await unit.table(TRANSACTION).get(_transaction_id(row, row.kind.value))
+                transaction = await unit.table(TRANSACTION).get(transaction_id(row, row.kind.value))
             assert transaction is not None, f"dispute {row.case_id.hex()} is sent by nobody"
             if transaction.state is not TransactionState.FINAL:
                 if transaction.waiting is None:
                     return 0
                 # The resolver refuses: perhaps somebody else showed the same before.
-                case, _ = await self._case(row)
-                waits = replace(row, waiting=transaction.waiting)
-                return await (self._decide(row, case) if case.stage in _DECIDED else self._put(row, waits))
-        case, at_s = await self._case(row)
-        if case.stage in _DECIDED:
-            return await self._decide(row, case)
-        deadline = case.deadline if case.stage is not CaseStage.NONE else None
-        moved = await self._put(row, replace(row, state=DisputeState.OPEN, deadline=deadline, waiting=None))
-        if deadline is not None and at_s > int(deadline.timestamp()):
-            moved += await self._queue(row, f"lapse-{int(case.stage)}", lapse_call(row.case_id))
+                sight = await self._cases.look(row.resolver, row.case_id)
+                if sight.case.stage not in DECIDED:
+                    return await self._put(row, replace(row, waiting=transaction.waiting))
+                return await self._put_as_it_stands(row, sight)
+        sight = await self._cases.look(row.resolver, row.case_id)
+        moved = await self._put_as_it_stands(row, sight)
+        if sight.at_s > int(sight.case.deadline.timestamp()) and await self._may_lapse(row, sight.case):
+            moved += await self._queue(row, f"lapse-{int(sight.case.stage)}", lapse_call(row.case_id))
         return moved
 
-    async def _case(self, row: DisputeRecord) -> tuple[Case, int]:
-        """Return how a case stands for good, and the time there (unix seconds)."""
-        finalized = await self._access.chain.finalized()
-        asked = case_query(row.case_id)
-        returned = await self._access.chain.call(row.resolver, asked, at_block=finalized.number)
-        return read_case(returned), finalized.timestamp_s
+    async def _may_lapse(self, row: DisputeRecord, case: Case) -> bool:
+        """Tell whether the end of a deadline is to be told to the resolver: never against the side that is here alone.
 
-    async def _decide(self, row: DisputeRecord, case: Case) -> int:
+        A leaf that is on its way is shown first, for the resolver takes it until the case lapses.
+        """
+        if row.kind is DisputeKind.PRICE and case.stage is CaseStage.DEFENDED:
+            return True
+        if (row.kind, case.stage) not in {
+            (DisputeKind.WITHHELD, CaseStage.DEMANDED),
+            (DisputeKind.PRICE, CaseStage.QUARRELLED),
+        }:
+            return False
         async with self._ports.units.begin() as unit:
-            leaf = await unit.table(LEAF).get(row.cpo_id, row.cdr_id)
-        assert leaf is not None
-        decided = replace(
-            row,
-            state=DisputeState.DECIDED,
-            deadline=None,
-            corrected_e4=taken_out_e4(case, leaf_in_tree(leaf)),
-            waiting=None,
-            decided_at=self._ports.clock.now(),
-        )
-        return await self._put(row, decided)
+            claimant = None if row.party_id is None else await unit.table(PARTY).get(row.party_id)
+            shown = await unit.table(TRANSACTION).get(transaction_id(row, ANSWERS[DisputeKind.WITHHELD]))
+        is_shown = shown is not None and shown.state is not TransactionState.FINAL
+        return claimant is not None and claimant.is_hosted and not is_shown
+
+    async def _put_as_it_stands(self, row: DisputeRecord, sight: Sight) -> int:
+        async with self._ports.units.begin() as unit:
+            stands = await as_it_stands(unit, row, sight, now=self._ports.clock.now())
+        return await self._put(row, stands)
 
     async def _put(self, row: DisputeRecord, changed: DisputeRecord) -> int:
         if changed == row:
             return 0
         async with self._ports.units.begin() as unit:
-            if await unit.table(DISPUTE).get_for_update(row.case_id, row.kind) != row:
+            if not await put_if_same(unit, row, changed):
                 return 0
-            await unit.table(DISPUTE).put(changed)
             await unit.commit()
         return 1
 
     async def _queue(self, row: DisputeRecord, what: str, calldata: bytes) -> int:
         """Queue a call, once; one that is known is renewed."""
         async with self._ports.units.begin() as unit:
-            if await unit.table(TRANSACTION).get(_transaction_id(row, what)) is not None:
+            if await unit.table(TRANSACTION).get(transaction_id(row, what)) is not None:
                 renewed = await self._renew(unit, row, what, calldata)
                 await unit.commit()
                 return renewed
-            await unit.table(TRANSACTION).put(self._transaction(row, what, calldata))
+            await unit.table(TRANSACTION).put(self.call(row, what, calldata))
             await unit.commit()
         return 1
 
     @staticmethod
     async def _renew(unit: UnitOfWork, row: DisputeRecord, what: str, calldata: bytes) -> int:
         """Replace a call of which no bytes exist, for a word in it may have expired; return how many were."""
-        queued = await unit.table(TRANSACTION).get_for_update(_transaction_id(row, what))
+        queued = await unit.table(TRANSACTION).get_for_update(transaction_id(row, what))
         if queued is None or queued.state is not TransactionState.QUEUED or queued.calldata == calldata:
             return 0
         await unit.table(TRANSACTION).put(replace(queued, calldata=calldata, waiting=None))
@@ -380,8 +403,8 @@ class Disputing:
             case DisputeKind.PRICE:
                 return await self._quarrel_call(party_id, contest, grounds, contested), None
             case _:
-                # Our rows hold each CDR once and whole; whoever has another's books builds those calls in the domain.
-                raise NotOnChain(f"{contest.kind} can't be shown from these books")
+                # Our rows hold each CDR once and whole: what a partner stated beyond them comes with `given_leaves`.
+                raise NotOnChain(f"{contest.kind} is about a leaf that these books lack: give it")
 
     async def _meter(self, grounds: _Grounds) -> OpenedMeter:
         if grounds.meter is None:
@@ -399,8 +422,10 @@ class Disputing:
                 {"cpo_id": grounds.row.cpo_id, "cdr_id": grounds.original.cdr_id, "state": DisputeState.DECIDED}
             )
         for each in decided:
-            case, _ = await self._case(each)  # the chain knows why: somebody else may have shown another proof first
-            if case.takes_charge_back:
+            assert each.statement_hash is not None
+            # The chain knows why: somebody else may have shown another proof first.
+            sight = await self._cases.look(each.resolver, each.case_id)
+            if sight.case.takes_charge_back:
                 return credit_call(contested, statement=each.statement_hash, charge=leaf_in_tree(grounds.original))
         raise NothingKept(f"CDR {grounds.original.cdr_id} was not struck, or only as a duplicate")
 
@@ -419,10 +444,10 @@ class Disputing:
                 grounds.resolver, case=contested.case_id, party=number, claimed_e4=claimed_e4, deadline=deadline
             )
 
-        word = await self._word(party_id, contest.word, digest, grounds.resolver)
+        word = await self.word(party_id, contest.word, digest, grounds.resolver)
         return quarrel_call(contested, claimed_e4=claimed_e4, word=word)
 
-    async def _word(self, party_id: PartyId, given: GivenWord | None, digest: _Digest, resolver: Resolver) -> Word:
+    async def word(self, party_id: PartyId, given: GivenWord | None, digest: _Digest, resolver: Resolver) -> Word:
         """Return a party's word: signed here, or as it came if the resolver will take it."""
         async with self._ports.units.begin() as unit:
             party = await unit.table(PARTY).get(party_id)
@@ -453,9 +478,10 @@ class Disputing:
         if self._access.recovered_address(what, given.signature) != signer:
             raise SignatureNotOfParty(f"the key registered for {party_id} signed something else, or did not sign")
 
-    def _transaction(self, row: DisputeRecord, what: str, calldata: bytes) -> TransactionRecord:
+    def call(self, row: DisputeRecord, what: str, calldata: bytes) -> TransactionRecord:
+        """Return a call of the dispute's resolver that is to be queued."""
         return TransactionRecord(
-            transaction_id=_transaction_id(row, what),
+            transaction_id=transaction_id(row, what),
             kind=TransactionKind.DISPUTE,
             batch_id=row.case_id,
             chain_id=row.chain_id,
@@ -480,7 +506,3 @@ def _contested(grounds: _Grounds) -> Contested:
         sequence=statement.sequence,
         placed=place_leaf(trees, trees.leaves.index(leaf)),
     )
-
-
-def _transaction_id(row: DisputeRecord, what: str) -> str:
-    return f"dispute/{row.case_id.hex()}/{what}"

@@ -6,9 +6,13 @@ audit's business, not these figures'.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 
+from emobility.domain.batch.disputes import DisputeKind
 from emobility.runtime.telemetry import Metrics
+from services.settlement.dispute_records import DisputeRecord
 from services.settlement.records import LeafRecord, StatementRecord, StatementState
 
 
@@ -30,6 +34,26 @@ class SettlementMetrics:
         self._dissent = metrics.counter(
             "settlement_chain_dissent_total", "Endpoints that said otherwise than the quorum", ("endpoint", "question")
         )
+
+        self._heard = metrics.counter(
+            "settlement_disputes_heard_total",
+            "Cases that others raised, by kind and whether we hold the leaf",
+            ("kind", "leaf"),
+        )
+        self._due = metrics.gauge(
+            "settlement_disputes_due_seconds",
+            "Until silence loses what is asked of a party here; infinite: nothing",
+            ("kind",),
+        )
+
+    def heard_of(self, row: DisputeRecord) -> None:
+        """Somebody raised a case."""
+        self._heard.labels(row.kind.value, "unknown" if row.cdr_id is None else "known").inc()
+
+    def answers_due(self, left: Mapping[DisputeKind, timedelta | None]) -> None:
+        """The nearest deadline of each kind was looked at."""
+        for kind, until in left.items():
+            self._due.labels(kind.value).set(math.inf if until is None else until.total_seconds())
 
     def befell(self, what: str) -> None:
         """Something befell a transaction: a word of `sending`."""

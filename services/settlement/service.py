@@ -23,6 +23,7 @@ from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
 from services.settlement.adopting import Adopting
 from services.settlement.anchoring import Anchoring, take_requests
+from services.settlement.answering import Answering
 from services.settlement.api import API
 from services.settlement.batching import Batching
 from services.settlement.closing import Closing, Thresholds
@@ -40,6 +41,7 @@ from services.settlement.intake import Intake
 from services.settlement.invoice_api import InvoiceAPI
 from services.settlement.lease import Fenced, Lease
 from services.settlement.ledger_api import LedgerAPI
+from services.settlement.listening import Listening
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
@@ -102,7 +104,7 @@ class Settlement:
         RegistryWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
-        DisputeAPI(guard, None if access is None else Disputing(ports, access)).mount_on(self.app)
+        DisputeAPI(guard, ports, access).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         if access is not None and access.ledger is not None:
             LedgerAPI(guard, Countersigning(ports, access, access.ledger)).mount_on(self.app)
@@ -166,6 +168,8 @@ class Follower:
         self._funding = Funding(ports, access)
         self._discharging = Discharging(ports, access)
         self._disputing = Disputing(ports, access)
+        self._answering = Answering(ports, access, metrics)
+        self._listening = Listening(ports, access, metrics, self._answering)
         self._openings = openings
         self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
         self._countersigning = None if access.ledger is None else Countersigning(ports, access, access.ledger)
@@ -228,7 +232,8 @@ class Follower:
         steps += 0 if self._resolving is None else await self._resolving.advance()
         async with self._closing.under_way:
             steps += await self.batching.advance() + await self.confidential.advance()
-        steps += await self._discharging.advance() + await self._disputing.advance()
+        steps += await self._discharging.advance() + await self._listening.advance() + await self._disputing.advance()
+        steps += await self._answering.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})

@@ -119,19 +119,20 @@ async def plant(ports: Ports) -> dict[str, tuple[int, int, str]]:
         await unit.table(STATEMENT).put(replace(one, due_e4=one.due_e4 + 1))
         await unit.table(PAYABLE).delete(two.cpo_id, two.agreement_id, two.version, two.sequence)
         await unit.commit()
+    wh, due_e4 = run.metered_import_wh, more.due_e4
     return {
-        Cause.METERED_OTHERWISE: (1, 0, f"{run.charging_station_id}/{names[0]}"),
+        Cause.METERED_OTHERWISE: (wh + 1, wh, f"{run.charging_station_id}/{names[0]}"),
         Cause.UNBILLED: (7, 0, "ghost"),
-        Cause.CDR_OF_NOTHING: (-1, 0, names[2]),
-        Cause.NOT_ARRIVED: (1, 0, names[3]),
-        Cause.CDR_DIFFERS: (-1, 0, names[4]),
-        Cause.NEVER_ISSUED: (-1, 0, names[5]),
-        Cause.NO_LEAF: (1, 0, names[6]),
-        Cause.LEAF_DIFFERS: (-1, 0, names[7]),
+        Cause.CDR_OF_NOTHING: (0, gone.metered_import_wh, names[2]),
+        Cause.NOT_ARRIVED: (missing.cdr.total_cost.excl_e4, 0, names[3]),
+        Cause.CDR_DIFFERS: (dearer.total_cost.excl_e4 - 1, dearer.total_cost.excl_e4, names[4]),
+        Cause.NEVER_ISSUED: (0, never.cdr.total_cost.excl_e4, names[5]),
+        Cause.NO_LEAF: (lost.due_e4, 0, names[6]),
+        Cause.LEAF_DIFFERS: (due_e4, due_e4 + 1, names[7]),
         "its CDRs have another evidence root": (1, 0, forged.agreement_id),
         "its driver was never billed": (1, 0, names[9]),
         "due: the statement says otherwise than its CDRs": (one.due_e4, one.due_e4 + 1, one.agreement_id),
-        Cause.NOT_ASKED_FOR: (1, 0, ""),
+        Cause.NOT_ASKED_FOR: (1, 0, two.cpo_id.code),
         "it is final, and nobody is asked for it": (two.due_e4, 0, two.agreement_id),
     }
 

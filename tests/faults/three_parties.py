@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -83,7 +83,8 @@ class ThreeParties:
         status = next(each for each in self.tree.status() if each.name == name)
         assert status.pid is not None, f"{name} does not run"
         for each in (status.pid, *children_of(status.pid)):
-            os.kill(each, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # PostgreSQL's processes end by themselves when the first of them does
+                os.kill(each, signal.SIGKILL)
         self.killed.append(name)
         async with asyncio.timeout(BACK_WITHIN_S):
             while self.changes.count(f"{name} is back") < self.killed.count(name):  # noqa: ASYNC110 - told by sentences

@@ -9,13 +9,14 @@ from typing import TypeAlias
 
 import pytest
 
-from emobility.domain.batch.disputes import Case, DisputeKind, NothingWrong, NotOnChain, StruckFor
+from emobility.domain.batch.disputes import DisputeKind, NothingWrong, NotOnChain, StruckFor
 from emobility.domain.batch.meter import MeterCommitted, meter_commitment
 from emobility.domain.cdr import SignedMeterData
 from emobility.events.cdr import CDRAccepted
 from emobility.protocols.ocmf.committing import meter_record
 from services.audit.cases import RULE
-from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState, ResolverRecord
+from services.settlement.cases import Sight
+from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeState, ResolverRecord
 from services.settlement.disputing import Contest, Disputing, NoResolver, NothingKept
 from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
 from tests.chains import an_anvil
@@ -25,7 +26,7 @@ from tests.settlement.world import CPO, MSP, a_cdr, a_credit, accepted, terms
 
 pytestmark = pytest.mark.chain
 CREDIT_OF_STRUCK = DisputeKind.CREDIT_OF_STRUCK
-AskCase: TypeAlias = Callable[[DisputeRecord], Awaitable[tuple[Case, int]]]
+AskCase: TypeAlias = Callable[[bytes, bytes], Awaitable[Sight]]
 SALT = bytes(range(32))
 METER = Meter()
 HONEST = METER.record(1, value("B", "1.000", 0), value("E", "6.000", 9), ID="")
@@ -87,9 +88,9 @@ async def with_resolver(here: Settling) -> None:
 def struck_as_duplicate(ask: AskCase) -> AskCase:
     """Have the chain say that somebody showed another proof first."""
 
-    async def asked(row: DisputeRecord) -> tuple[Case, int]:
-        case, now_s = await ask(row)
-        return replace(case, struck_for=StruckFor.DUPLICATE), now_s
+    async def asked(resolver: bytes, case_id: bytes) -> Sight:
+        sight = await ask(resolver, case_id)
+        return replace(sight, case=replace(sight.case, struck_for=StruckFor.DUPLICATE))
 
     return asked
 
@@ -130,7 +131,7 @@ async def test_a_struck_cdr_is_taken_off_the_next_statement_and_the_audit_agrees
     with pytest.raises(NothingKept, match="was not struck"):
         await disputing.contest(CPO, twice["honest"])
     with monkeypatch.context() as patched:
-        patched.setattr(disputing, "_case", struck_as_duplicate(disputing._case))
+        patched.setattr(disputing._cases, "look", struck_as_duplicate(disputing._cases.look))
         with pytest.raises(NothingKept, match="as a duplicate"):
             await disputing.contest(CPO, twice["forged"])
     await disputing.contest(CPO, twice["forged"])

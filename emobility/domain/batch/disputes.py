@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from emobility.domain.batch import contracts
-from emobility.domain.batch.abi import encode
+from emobility.domain.batch.abi import decode, encode
 from emobility.domain.batch.confidential import Salts, SealedStatement
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.leaf import NO_METER, Leaf, LeafKind
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, meter_commitment
-from emobility.domain.batch.statement import PairStatement
-from emobility.domain.batch.trees import Proof, StatementTrees
+from emobility.domain.batch.statement import BookedStatement, MalformedStatement, PairStatement
+from emobility.domain.batch.trees import MalformedProof, Proof, StatementTrees, SumNode, SumOutOfRange, proven_sum_root
 from emobility.domain.batch.typed_data import Verifier, digest_of
 from emobility.domain.errors import RuleBroken
 from emobility.domain.money import decimal_from_e4
@@ -34,6 +34,8 @@ RULING_WINDOW: Final = timedelta(days=60)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPENED_STATEMENT: Final = f"({contracts.STATEMENT},{contracts.ROOTS},{contracts.PLACE})"
 """`SettlementDisputes.OpenedStatement`."""
+Place: TypeAlias = tuple[bytes, int, int, Sequence[bytes]]
+"""Where a statement stands (`contracts.PLACE`)."""
 _OPENED_CONFIDENTIAL: Final = (
     f"({contracts.SEALED_STATEMENT},{contracts.OPENED},{contracts.HIDDEN_PLACE},bytes32,bytes32,uint64,uint64)"
 )
@@ -95,6 +97,36 @@ class Resolver(Verifier):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenLeaf:
+    """A leaf of which no more is known than its hash and amounts, with its proof in a statement's sum tree."""
+
+    evidence_hash: bytes
+    due_e4: int
+    credit_e4: int
+    proof: Proof
+
+    @property
+    def net_e4(self) -> int:
+        """What the MSP owes for it; negative where the CPO does."""
+        return self.due_e4 - self.credit_e4
+
+    @property
+    def words(self) -> tuple[Any, ...]:
+        """As it stands in a call (`contracts.HIDDEN_LEAF`)."""
+        return (self.evidence_hash, self.due_e4, self.credit_e4, self.proof.index, self.proof.packed)
+
+    def require_in(self, statement: PairStatement) -> None:
+        """Raise `NothingWrong` unless the statement has this leaf at this place."""
+        root = SumNode(hash=statement.sum_root, due_e4=statement.due_e4, credit_e4=statement.credit_e4)
+        try:
+            proven = proven_sum_root(self.evidence_hash, self.proof, due_e4=self.due_e4, credit_e4=self.credit_e4)
+        except (MalformedProof, SumOutOfRange) as error:
+            raise NothingWrong(f"the leaf's proof leads nowhere: {error}") from error
+        if proven != root:
+            raise NothingWrong("the statement has no such leaf at this place")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedLeaf:
     """A leaf with its amounts, and its proof in a statement's sum tree."""
 
@@ -108,10 +140,12 @@ class PlacedLeaf:
         return (leaf_words(leaf), leaf.due_e4, leaf.credit_e4, self.proof.index, self.proof.packed)
 
     @property
-    def hidden_words(self) -> tuple[Any, ...]:
-        """The same for whoever knows no more than the leaf's hash (`contracts.HIDDEN_LEAF`)."""
+    def hidden(self) -> HiddenLeaf:
+        """The same for whoever knows no more than the leaf's hash."""
         leaf = self.leaf
-        return (leaf.evidence_hash, leaf.due_e4, leaf.credit_e4, self.proof.index, self.proof.packed)
+        return HiddenLeaf(
+            evidence_hash=leaf.evidence_hash, due_e4=leaf.due_e4, credit_e4=leaf.credit_e4, proof=self.proof
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +203,8 @@ class MeteredEnergy:
 class Case:
     """Where a case stands; amounts in ten-thousandths, below zero the CPO owes them.
 
-    `claimant` and `defendant`: numbers of the parties; `deadline`: when the turn of the other side or the arbiter ends;
-    `struck_for`: under STRUCK alone.
+    `claimant` and `defendant`: numbers of the parties, 0 where a proof alone struck it; `deadline`: when the turn
+    of the other side or the arbiter ends; `struck_for`: under STRUCK; `pair`: the agreement in an open book.
     """
 
     stage: CaseStage
@@ -178,6 +212,8 @@ class Case:
     deadline: datetime
     claimant: int
     defendant: int
+    is_by_msp: bool
+    pair: int
     net_e4: int
     claimed_e4: int
     corrected_e4: int
@@ -198,7 +234,7 @@ def leaf_words(leaf: Leaf) -> tuple[Any, ...]:
     return (int(leaf.kind), leaf.cdr_key, leaf.import_wh, leaf.export_wh, leaf.commitment, leaf.meter)
 
 
-def case_id(statement: bytes, leaf: Leaf) -> bytes:
+def case_id(statement: bytes, leaf: Leaf | HiddenLeaf) -> bytes:
     """Return what a resolver calls the case of this leaf."""
     return keccak256(statement + leaf.evidence_hash)
 
@@ -217,6 +253,25 @@ def open_opening(statement: PairStatement, *, batch_id: bytes, proof: Proof) -> 
         (batch_id, proof.index, proof.count, proof.siblings),
     )
     return encode(f"({_OPENED_STATEMENT})", (opened,))
+
+
+def read_open_opening(opening: bytes) -> tuple[PairStatement, Place]:
+    """Return the statement that an opening of an open book names, and its place. Raises `MalformedInput`."""
+    (((figures, roots), (evidence_root, sum_root), place),) = decode(f"({_OPENED_STATEMENT})", opening)
+    booked = BookedStatement.of_words(figures, roots)
+    statement = PairStatement(
+        agreement=booked.agreement,
+        evidence_root=evidence_root,
+        sum_root=sum_root,
+        due_e4=booked.due_e4,
+        credit_e4=booked.credit_e4,
+        count=booked.count,
+        sequence=booked.sequence,
+        period_end=booked.period_end,
+    )
+    if statement.roots != roots:
+        raise MalformedStatement("an opening has other roots than its statement")
+    return statement, place
 
 
 def confidential_opening(
@@ -344,9 +399,9 @@ def _require_committed(leaf: Leaf, record: MeterRecord, salt: bytes) -> None:
 # Words of parties
 
 
-def demand_call(contested: Contested, word: Word) -> bytes:
-    """Return the call that asks the other side to show a leaf."""
-    return contracts.DEMAND.call(contested.opening, contested.placed.hidden_words, word.words)
+def demand_call(opening: bytes, hidden: HiddenLeaf, word: Word) -> bytes:
+    """Return the call that asks the other side to show a leaf of the statement that `opening` opens."""
+    return contracts.DEMAND.call(opening, hidden.words, word.words)
 
 
 def reveal_call(statement: bytes, leaf: Leaf) -> bytes:
@@ -410,27 +465,63 @@ def case_query(case: bytes) -> bytes:
 
 def read_case(returned: bytes) -> Case:
     """Read the answer. Raises `MalformedCall`."""
-    ((stage, reason, deadline_s, claimant, defendant, _, _, net_e4, claimed_e4, corrected_e4),) = (
-        contracts.CASE_OF.answer(returned)
-    )
+    (words,) = contracts.CASE_OF.answer(returned)
+    stage, reason, deadline_s, claimant, defendant, is_by_msp, pair, net_e4, claimed_e4, corrected_e4 = words
     return Case(
         stage=CaseStage(stage),
         struck_for=StruckFor(reason),
         deadline=_EPOCH + timedelta(seconds=deadline_s),
         claimant=claimant,
         defendant=defendant,
+        is_by_msp=bool(is_by_msp),
+        pair=pair,
         net_e4=net_e4,
         claimed_e4=claimed_e4,
         corrected_e4=corrected_e4,
     )
 
 
-def taken_out_e4(case: Case, leaf: Leaf) -> int:
-    """Return what verdicts on a leaf added to what the MSP owes, in ten-thousandths."""
-    return -leaf.net_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseTold:
+    """What an event of a resolver tells. `added_e4`: under LeafStruck, what that adds to what the MSP owes."""
+
+    case_id: bytes
+    kind: DisputeKind
+    added_e4: int | None = None
 
 
-def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = None, currency: str) -> str:
+_TOLD: Final = {
+    contracts.LEAF_DEMANDED.topic: DisputeKind.WITHHELD,
+    contracts.LEAF_REVEALED.topic: DisputeKind.WITHHELD,
+    contracts.AMOUNT_QUARRELLED.topic: DisputeKind.PRICE,
+    contracts.AMOUNT_DEFENDED.topic: DisputeKind.PRICE,
+    contracts.AMOUNT_RULED.topic: DisputeKind.PRICE,
+}
+_STRUCK: Final = {
+    StruckFor.DUPLICATE: DisputeKind.DUPLICATE,
+    StruckFor.SIGNATURE: DisputeKind.METER_SIGNATURE,
+    StruckFor.ENERGY: DisputeKind.METER_ENERGY,
+    StruckFor.CREDIT: DisputeKind.CREDIT_OF_STRUCK,
+    StruckFor.WITHHELD: DisputeKind.WITHHELD,
+}
+
+
+def read_told(topics: Sequence[bytes], data: bytes) -> CaseTold | None:
+    """Read an event of a resolver; None: it is about no case. Raises `MalformedCall`."""
+    if topics and topics[0] == contracts.LEAF_STRUCK.topic:
+        case, reason, added_e4 = contracts.LEAF_STRUCK.told(topics, data)
+        return CaseTold(case_id=case, kind=_STRUCK[StruckFor(reason)], added_e4=added_e4)
+    if len(topics) < 2 or topics[0] not in _TOLD:
+        return None
+    return CaseTold(case_id=topics[1], kind=_TOLD[topics[0]])
+
+
+def taken_out_e4(case: Case, *, stated_e4: int) -> int:
+    """Return what verdicts on a leaf, stated as this, added to what the MSP owes; in ten-thousandths."""
+    return -stated_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4
+
+
+def explained(kind: DisputeKind, leaf: Leaf | HiddenLeaf, *, energy: MeteredEnergy | None = None, currency: str) -> str:
     """Say what is wrong with a CDR, and what follows, to somebody who does not know the words."""
     amount = f"{abs(decimal_from_e4(leaf.net_e4))} {currency}"
     struck = f"Its {amount} are taken out of what the pair owes, with the next statement."
@@ -440,7 +531,7 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
         case DisputeKind.METER_SIGNATURE:
             return f"The meter's key did not sign the meter record that the CDR stands on. {struck}"
         case DisputeKind.METER_ENERGY:
-            return f"{_other_energy(leaf, energy)} {struck}"
+            return f"{_other_energy(leaf if isinstance(leaf, Leaf) else None, energy)} {struck}"
         case DisputeKind.CREDIT_OF_STRUCK:
             return f"The charge that it takes back was struck before, so it would be taken back twice. {struck}"
         case DisputeKind.WITHHELD:
@@ -454,9 +545,9 @@ def explained(kind: DisputeKind, leaf: Leaf, *, energy: MeteredEnergy | None = N
             )
 
 
-def _other_energy(leaf: Leaf, energy: MeteredEnergy | None) -> str:
+def _other_energy(leaf: Leaf | None, energy: MeteredEnergy | None) -> str:
     """Name each register of which the meter signed another value than the CDR says."""
-    if energy is None:
+    if energy is None or leaf is None:
         return "The meter signed other energy than the CDR says."
     registers = (("drawn", energy.import_wh, leaf.import_wh), ("fed in", energy.export_wh, leaf.export_wh))
     differing = [(name, signed, stated) for name, signed, stated in registers if signed not in {None, stated}]

@@ -105,8 +105,8 @@ interface ISettlementBook {
     /// @notice Where a batch stands. Its pairs that are in neither `open` nor `void` are final.
     /// @param pairsHash What binds its statements; 0 if there is no such batch.
     /// @param open Pairs that are not final yet.
-    /// @param acceptedByCPO Open pairs that their CPO accepted.
-    /// @param acceptedByMSP Open pairs that their MSP accepted.
+    /// @param acceptedByCPO Pairs that their CPO accepted; means nothing of those that are not open.
+    /// @param acceptedByMSP Pairs that their MSP accepted, likewise.
     /// @param ripening Open pairs that count as accepted by both from `dueAt`, unless they are challenged.
     /// @param challenged Open pairs that wait for a verdict.
     /// @param void Pairs that were taken out.

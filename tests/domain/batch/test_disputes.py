@@ -73,7 +73,7 @@ def test_a_placed_leaf_proves_itself_in_the_sums() -> None:
 
     assert reached == trees.sum_root
     assert placed.words == (leaf_words(leaf), 120_000, 0, placed.proof.index, b"".join(placed.proof.siblings))
-    assert placed.hidden_words == (leaf.evidence_hash, *placed.words[1:])
+    assert placed.hidden.words == (leaf.evidence_hash, *placed.words[1:])
 
 
 def test_the_later_of_two_statements_loses_the_cdr() -> None:
@@ -170,13 +170,15 @@ def test_what_verdicts_took_out_is_the_whole_or_what_was_ruled() -> None:
         deadline=T0,
         claimant=2,
         defendant=1,
+        is_by_msp=True,
+        pair=7,
         net_e4=120_000,
         claimed_e4=1,
         corrected_e4=-7,
     )
 
-    assert taken_out_e4(ruled, charge()) == -7
-    assert taken_out_e4(replace(ruled, stage=CaseStage.STRUCK), charge()) == -120_000
+    assert taken_out_e4(ruled, stated_e4=120_000) == -7
+    assert taken_out_e4(replace(ruled, stage=CaseStage.STRUCK), stated_e4=120_000) == -120_000
 
 
 @pytest.mark.parametrize("stage", CaseStage)

@@ -1,7 +1,8 @@
 """The settlement contracts in Python, for a chain in memory (`Execute`): what settlement calls, rule for rule.
 
 They are made by the same creation code, take the same calls and signatures, and refuse with the same errors; a test
-sends the same random traffic to these and to the bytecode. Left out: withdrawals, disputes and passports.
+sends the same random traffic to these and to the bytecode, another compares what resolvers refuse. Left out are
+withdrawals, passports, and disputes over meters' records, before an arbiter or in confidential books.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from emobility.adapters.memory.contracts.anchor import AnchorModel
 from emobility.adapters.memory.contracts.book import BookModel
 from emobility.adapters.memory.contracts.confidential import ConfidentialBookModel
 from emobility.adapters.memory.contracts.contract import Contract, Frame
+from emobility.adapters.memory.contracts.disputes import ArbiterModel, DisputesModel, OnlyMade
 from emobility.adapters.memory.contracts.money import CurrencyModel, VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
 from emobility.domain.batch.abi import SELECTOR_BYTES, MalformedCall, decode, encode
@@ -67,4 +69,7 @@ _KINDS: Final[dict[str, type[Contract]]] = {
     "ConfidentialBook": ConfidentialBookModel,
     "RootAnchor": AnchorModel,
     "BatteryPassport": PassportModel,
+    "SettlementDisputes": DisputesModel,
+    "MeterEvidence": OnlyMade,
+    "RoleArbiter": ArbiterModel,
 }
