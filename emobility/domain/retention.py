@@ -77,7 +77,6 @@ RULES: Final = (
     RetentionRule(country="SE", alpha_3="SWE", years=7, law="bokföringslagen 7 kap. 2 §"),
 )
 LONGEST_YEARS: Final = max(rule.years for rule in RULES)
-SHORTEST_YEARS: Final = min(rule.years for rule in RULES)
 _BY_COUNTRY: Final = {name: rule for rule in RULES for name in (rule.country, rule.alpha_3)}
 
 
@@ -110,10 +109,9 @@ class RetentionTerms:
         rule = max(rules, key=lambda each: (each.years, each.country))
         return Kept(until=datetime(at.year + 1 + rule.years, 1, 1, tzinfo=UTC), rule=rule)
 
-    def vouchers_before(self, now: datetime) -> datetime:
-        """Return since when vouchers must be kept everywhere: of those made before, some may have to go by now."""
-        years = SHORTEST_YEARS if self.vouchers_years is None else self.vouchers_years
-        return datetime(now.year - years, 1, 1, tzinfo=UTC)
+    def vouchers_before(self, now: datetime, *, country: str) -> datetime:
+        """Return since when vouchers of a country must be kept; older ones must no more, unless another's law asks."""
+        return datetime(now.year - self._rule(country).years, 1, 1, tzinfo=UTC)
 
     def _rule(self, country: str) -> RetentionRule:
         known = _BY_COUNTRY.get(country) or RetentionRule(

@@ -64,7 +64,8 @@ async def audited_period(
     async with ports.reconciliation.moment() as moment:
         books = await _books(ports, moment)
         known = await circumstances(moment, ports.event_log, books.settlement)
-        reconciled = await reconcile(moment, period, books, known)
+        async with ports.reconciliation.moment(moment.name) as beside:
+            reconciled = await reconcile(moment, beside, period, books, known)
         checks = [*reconciled.checks, *_of_the_whole(books)]
         not_looked_at: tuple[str, ...] = QUICK_LEAVES_OUT
         if sharing is not None:

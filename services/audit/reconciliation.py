@@ -6,6 +6,7 @@ statement (`closing.LEAVES_MAX`), whatever the period. Of the settlement everyth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -149,26 +150,36 @@ async def circumstances(moment: Moment, event_log: EventLog, rows: SettlementRow
     )
 
 
-async def reconcile(moment: Moment, period: Period, books: Books, known: Circumstances) -> Reconciled:
+async def reconcile(moment: Moment, beside: Moment, period: Period, books: Books, known: Circumstances) -> Reconciled:
     """Stream a period's documents and add them up.
 
     Args:
         moment: Where they are.
+        beside: The same moment over another connection: what was metered is read while documents are joined.
         period: Of charges that ended in it.
         books: All that the settlement has, without leaves, and what companies pay and invoice.
         known: What must be known beside.
     """
     rows = books.settlement
     reconciling = _Reconciling(rows, known, _reached(books, known))
-    async for sessions in moment.sessions(period):
-        reconciling.take_sessions(sessions)
+    metering = asyncio.create_task(_take_sessions(reconciling, beside, period))
     statements = _Statements(moment, rows, period)
-    async for documents in moment.documents(period):
-        reconciling.take_documents(documents)
-        await statements.take(documents)
+    try:
+        async for documents in moment.documents(period):
+            reconciling.take_documents(documents)
+            await statements.take(documents)
+        await metering
+    finally:
+        metering.cancel()
+        await asyncio.wait([metering])
     reconciling.close()
     checks = (*reconciling.checks(), await statements.close())
     return Reconciled(period=period, pairs=dict(sorted(reconciling.pairs.items())), checks=checks)
+
+
+async def _take_sessions(reconciling: _Reconciling, moment: Moment, period: Period) -> None:
+    async for sessions in moment.sessions(period):
+        reconciling.take_sessions(sessions)
 
 
 def _reached(books: Books, known: Circumstances) -> dict[StatementName, Reached]:

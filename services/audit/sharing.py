@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -115,8 +118,21 @@ _SHARER: Final[list[_Sharer]] = []
 
 def _begin(dsn: str, master_key: bytes, moment: str) -> None:
     collect_rarely()
+    end_with_parent()
     loop = asyncio.new_event_loop()
     _SHARER.append(loop.run_until_complete(_opened(loop, dsn, master_key, moment)))
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it does, however that ends: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "nobody started this process"
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 async def _opened(loop: asyncio.AbstractEventLoop, dsn: str, master_key: bytes, name: str) -> _Sharer:

@@ -16,6 +16,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.retention import DocumentKind, Kept, RetentionTerms
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, OPEN, AdHocSaleRecord, SaleState
 from services.charging_operations.office import NotAllowedNow, NotFound, Office, short_hash
+from services.charging_operations.records import CPO
 
 UNPAID_KEPT: Final = timedelta(days=30)
 """A sale that took no money is no voucher; whoever asks what became of the hold asks within this time."""
@@ -72,33 +73,40 @@ class AdHocRetention:
         return [self._shown(row) for row in rows]
 
     async def sweep(self) -> None:
-        """Erase the sales whose time is over."""
+        """Erase the sales whose time is over, CPO by CPO: each has its own law."""
         now = self.office.now()
-        # Apart: paid sales stay for years, and would stand in front of those that go after a month.
-        for states, before in (
-            (_UNPAID, now - UNPAID_KEPT),
-            (_RECEIPTED, self.terms.vouchers_before(now)),
-        ):
-            for sale in await self._over(states, before):
-                await self._forget(sale)
-
-    async def _over(self, states: Sequence[SaleState], before: datetime) -> list[AdHocSaleRecord]:
-        """Return what of these sales, made before a moment, need not be kept any more: the oldest of it."""
-        now, found, looked_at = self.office.now(), list[AdHocSaleRecord](), 0
         async with self.office.ports.units.begin() as unit:
-            while len(found) < ERASED_AT_ONCE_MAX:
+            parties = [row.party_id for row in await unit.table(CPO).select()]
+        for party_id in parties:
+            # Apart: paid sales stay for years, and would stand in front of those that go after a month.
+            for states, before in (
+                (_UNPAID, now - UNPAID_KEPT),
+                (_RECEIPTED, self.terms.vouchers_before(now, country=party_id.country_code)),
+            ):
+                for sale in await self._over(party_id, states, before):
+                    await self._forget(sale)
+
+    async def _over(self, party_id: PartyId, states: Sequence[SaleState], before: datetime) -> list[AdHocSaleRecord]:
+        """Return what of a CPO's sales, made before a moment, need not be kept any more: the oldest of it."""
+        now, found = self.office.now(), list[AdHocSaleRecord]()
+        last: datetime | None = None
+        of_last = set[str]()
+        while len(found) < ERASED_AT_ONCE_MAX:
+            limit = ERASED_AT_ONCE_MAX + len(of_last)
+            async with self.office.ports.units.begin() as unit:
                 rows = await unit.table(AD_HOC_SALE).select(
-                    {"state": states, "erased_at": None},
+                    {"party_id": party_id, "state": states, "erased_at": None},
+                    since=None if last is None else ("made_at", last),
                     before=("made_at", before),
                     order_by=("made_at",),
-                    offset=looked_at,
-                    limit=ERASED_AT_ONCE_MAX,
+                    limit=limit,
                 )
-                # A country whose law asks for more years than another's must not hold up the other's.
-                found += [row for row in rows if self._until(row) <= now]
-                looked_at += len(rows)
-                if len(rows) < ERASED_AT_ONCE_MAX:
-                    break
+            # One that charged where the law asks for more years than the CPO's own must not hold up the others.
+            found += [row for row in rows if row.sale_id not in of_last and self._until(row) <= now]
+            if len(rows) < limit:
+                break
+            last = rows[-1].made_at
+            of_last = {row.sale_id for row in rows if row.made_at == last}
         return found[:ERASED_AT_ONCE_MAX]
 
     def _kept(self, sale: AdHocSaleRecord) -> Kept | None:

@@ -68,19 +68,24 @@ class CreditDesk:
             CreditOfACredit: it is a credit.
             NotUnderstood: no reason is given, or the replacement holds more energy than the CDR.
         """
-        original = await unit.table(CDRS).get_for_update(party_id, cdr_id)
-        if original is not None and original.session_id.startswith(NOT_AVAILABLE):
-            return await self._credit_expiry(unit, original, request, correlation_id=correlation_id), None
-        session = await unit.table(SESSION).get_for_update(party_id, original.session_id) if original else None
-        if original is None or session is None:
+        seen = await unit.table(CDRS).get(party_id, cdr_id)
+        if seen is not None and seen.session_id.startswith(NOT_AVAILABLE):
+            return await self._credit_expiry(unit, seen, request, correlation_id=correlation_id), None
+        session = await unit.table(SESSION).get(party_id, seen.session_id) if seen else None
+        if session is None:
             raise NotFound(f"no CDR {cdr_id}")
         if not request.reason.strip():
             raise NotUnderstood("a credit says why")
+        # In the order of a late report: transaction, session, CDRs. Neither waits for the other for ever.
         record = await unit.table(TRANSACTION).get_for_update(
             party_id, session.charging_station_id, session.transaction_id
         )
         if record is None:
             raise AssertionError(f"session {session.session_id} has no transaction")
+        session = await unit.table(SESSION).get_for_update(party_id, session.session_id)
+        original = await unit.table(CDRS).get_for_update(party_id, cdr_id)
+        assert session is not None, f"the session of CDR {cdr_id} is gone"
+        assert original is not None, f"CDR {cdr_id} is gone"
         periods = _replacing(request.replacement, original, session, record)
         credit = await self.cdrs.credit(
             unit, session, original, remark=request.reason[:255], correlation_id=correlation_id
@@ -114,11 +119,13 @@ class CreditDesk:
         return credit, issued
 
     async def _credit_expiry(
-        self, unit: UnitOfWork, original: CDRRecord, request: CreditRequest, *, correlation_id: str
+        self, unit: UnitOfWork, seen: CDRRecord, request: CreditRequest, *, correlation_id: str
     ) -> CDR:
         """Take back what a reservation that expired was billed: there is no session, no energy and no replacement."""
         if not request.reason.strip():
             raise NotUnderstood("a credit says why")
+        original = await unit.table(CDRS).get_for_update(seen.party_id, seen.cdr_id)
+        assert original is not None, f"CDR {seen.cdr_id} is gone"
         if request.replacement is not None:
             raise NotUnderstood("a reservation that expired is taken back whole: there is nothing to bill instead")
         credit = await self.cdrs.credit(

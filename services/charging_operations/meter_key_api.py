@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastapi import Request
@@ -60,17 +61,19 @@ class MeterKeyAPI:
 
     async def list_keys(self, request: Request, party_id: PartyId) -> Any:
         """Show the history of a meter's keys, in the order in which they were entered."""
+        evse_uid = request.path_params["evse_uid"]
         async with self.office.ports.units.begin() as unit:
-            known = await unit.table(METER_KEYS).get(party_id, request.path_params["evse_uid"])
-        if known is None:
-            raise NotFound(f"no key is known of the meter of {request.path_params['evse_uid']}")
-        return list(known.entries)
+            entries = await self._entries(unit, party_id, evse_uid)
+        if not entries:
+            raise NotFound(f"no key is known of the meter of {evse_uid}")
+        return list(entries)
 
     async def add_key(self, request: Request, party_id: PartyId) -> Any:
         """Pin another key, from a moment on; without one it takes back all that was entered before."""
-        new = await read_body(request, NewMeterKey)
+        new, evse_uid = await read_body(request, NewMeterKey), request.path_params["evse_uid"]
         async with self.office.ports.units.begin() as unit:
-            entries = await self._add(unit, party_id, request.path_params["evse_uid"], new)
+            entries = await self._entries(unit, party_id, evse_uid)
+            entries = await self._add(unit, party_id, evse_uid, entries, new)
             await unit.commit()
         return list(entries)
 
@@ -93,9 +96,10 @@ class MeterKeyAPI:
                     valid_from=_moment(row.get("valid_from", "")),
                 )
                 async with self.office.ports.units.begin() as unit:
-                    is_new = await self._is_new(unit, party_id, row["evse_uid"], new)
+                    entries = await self._entries(unit, party_id, row["evse_uid"])
+                    is_new = _is_new(entries, new)
                     if is_new:
-                        await self._add(unit, party_id, row["evse_uid"], new)
+                        await self._add(unit, party_id, row["evse_uid"], entries, new)
                     if not is_dry_run:
                         await unit.commit()
                 taken, unchanged = taken + is_new, unchanged + (not is_new)
@@ -110,16 +114,11 @@ class MeterKeyAPI:
             ignored_columns=tuple(name for name in columns if name not in (*COLUMNS, *_OPTIONAL)),
         )
 
-    async def _is_new(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> bool:
-        """Tell whether another key is in force at the row's moment; one that was taken back since may come again."""
-        key = one_form(new.public_key or "")
-        entries = await self._entries(unit, party_id, evse_uid)
-        return key_at(entries, new.valid_from or self.office.now()) != key
-
-    async def _add(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, new: NewMeterKey) -> tuple[PinnedKey, ...]:
+    async def _add(
+        self, unit: UnitOfWork, party_id: PartyId, evse_uid: str, entries: Sequence[PinnedKey], new: NewMeterKey
+    ) -> tuple[PinnedKey, ...]:
         if not new.who.strip() or not new.why.strip():
             raise NotUnderstood("a key is entered by somebody, for a reason")
-        entries = await self._entries(unit, party_id, evse_uid)
         entry = PinnedKey(
             public_key=None if new.public_key is None else one_form(new.public_key),
             valid_from=new.valid_from,
@@ -131,12 +130,22 @@ class MeterKeyAPI:
 
     async def _entries(self, unit: UnitOfWork, party_id: PartyId, evse_uid: str) -> tuple[PinnedKey, ...]:
         """Return the history as it is locked. Raises `NotFound`."""
-        evse = await unit.table(EVSES).get(party_id, evse_uid)
+        # Before the history, which may not be there yet, and what is not there can't be locked.
+        evse = await unit.table(EVSES).get_for_update(party_id, evse_uid)
         if evse is None:
             raise NotFound(f"no EVSE {evse_uid}")
         known = await evse_at(unit, party_id, evse.charging_station_id, evse.ocpp_evse_id)
         row = await unit.table(METER_KEYS).get_for_update(party_id, evse_uid)
         return entries_of(row, None if known is None else known.evse.meter_public_key, now=self.office.now())
+
+
+def _is_new(entries: Sequence[PinnedKey], new: NewMeterKey) -> bool:
+    """Tell whether another key is in force at the row's moment; one that was taken back since may come again.
+
+    A row without a moment is about the beginning: the key of a meter that was replaced since is no news.
+    """
+    at = new.valid_from or datetime.min.replace(tzinfo=UTC)
+    return key_at(entries, at) != one_form(new.public_key or "")
 
 
 def _moment(text: str) -> datetime | None:

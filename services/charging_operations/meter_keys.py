@@ -14,6 +14,7 @@ from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.ocmf import OCMFRefused, meter_key
 from services.charging_operations.office import NotUnderstood
+from services.charging_operations.records import EVSES
 
 WITH_THE_STATION: Final = "entered with the station"
 
@@ -49,11 +50,13 @@ async def note_station_keys(
 ) -> None:
     """Add to the histories what a station's terms say anew; entered again as they were they change nothing."""
     known_evses = {evse.evse_uid: evse for evse in before}
-    for evse in evses:
+    for evse in sorted(evses, key=lambda each: each.evse_uid):
         known = known_evses.get(evse.evse_uid)
         known_key = None if known is None else known.meter_public_key
         if evse.meter_public_key is None or known_key == evse.meter_public_key:
             continue
+        # Before the history, as `MeterKeyAPI` does: one that is not there yet can't be locked.
+        await unit.table(EVSES).get_for_update(party_id, evse.evse_uid)
         row = await unit.table(METER_KEYS).get_for_update(party_id, evse.evse_uid)
         entries = entries_of(row, known_key, now=now)
         entry = _with_the_station(evse.meter_public_key, valid_from=now if entries else None, now=now)

@@ -115,7 +115,11 @@ class QuarantineDesk:
             NotAllowedNow: it was resolved before, or there is nobody to bill.
             NotUnderstood: more is to be billed than waits, or nobody says who and why.
         """
-        row = await unit.table(QUARANTINE).get_for_update(party_id, quarantine_id)
+        row = await unit.table(QUARANTINE).get(party_id, quarantine_id)
+        if row is not None:
+            # The transaction first, as a late report that heals it does: neither waits for the other for ever.
+            await unit.table(TRANSACTION).get_for_update(party_id, row.charging_station_id, row.transaction_id)
+            row = await unit.table(QUARANTINE).get_for_update(party_id, quarantine_id)
         if row is None:
             raise NotFound(f"no quarantine {quarantine_id}")
         if row.state is not QuarantineState.OPEN:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import ENERGY_ALONE
 from emobility.domain.charging_periods import whole_second
-from emobility.domain.errors import EmobilityError
+from emobility.domain.errors import EmobilityError, Unavailable
 from emobility.domain.session import ChargingPeriod, SessionStatus
 from emobility.domain.transaction import Metered, Transaction, is_complete, metered_wh, session_id_of
 from emobility.domain.transaction_faults import Fault, FaultReason, faults, without_clock
@@ -275,6 +275,8 @@ class SessionDesk:
         if not verdict.faults:
             try:
                 await self.ad_hoc.close(unit, sale, record, verdict.proof)
+            except Unavailable:
+                raise  # an outage says nothing about the price, and the sale may be half closed in this unit
             except EmobilityError as error:
                 fault = Fault(reason=FaultReason.NO_TARIFF, detail=f"it can't be priced: {error}")
                 verdict = replace(verdict, faults=(fault,))

@@ -134,7 +134,6 @@ class StationDesk:
         )
         known_station = await unit.table(STATION).get(party_id, station_id)
         before = () if known_station is None else known_station.station.evses
-        await note_station_keys(unit, party_id, evses, before, now=now)
         station = ChargingStation(
             party_id=party_id, charging_station_id=station_id, location_id=terms.location_id, evses=evses
         )
@@ -148,6 +147,7 @@ class StationDesk:
                 last_updated=now,
             )
         )
+        await note_station_keys(unit, party_id, evses, before, now=now)
         for evse in terms.evses:
             known = await unit.table(EVSES).get_for_update(party_id, evse.evse_uid)
             await unit.table(EVSES).put(

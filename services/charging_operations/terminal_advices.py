@@ -27,6 +27,9 @@ from services.charging_operations.office import Office
 CONFIRMED_WITHIN: Final = timedelta(days=30)
 """A sale that its terminal's provider has not confirmed by then is not collected; a later word still counts."""
 
+ADVICES_OF_SALE_MAX: Final = 20
+"""Words of a provider about one charge: some tries to take the money, not a flood."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdviceRecord:
@@ -58,10 +61,23 @@ def is_captured(said: FinancialAdviceConfirmation) -> bool:
     return said.capture_status_code is not CaptureStatusCode.FAILED
 
 
-async def settle(
+async def settle_by_last_word(office: Office, unit: UnitOfWork, sale: AdHocSaleRecord) -> AdHocSaleRecord:
+    """Enter and return a sale as its provider's words leave it; without a word it goes on waiting.
+
+    Words come in any order, and each try to take the money has its own: what one took, the failure of another does not
+    undo. So the newest counts that took something, else the newest.
+    """
+    of_sale = {"party_id": sale.party_id, "sale_id": sale.sale_id}
+    rows = await unit.table(ADVICE).select(of_sale, order_by=("-last_updated",), limit=ADVICES_OF_SALE_MAX)
+    if not rows:
+        return sale
+    last = next((row for row in rows if row.status is not CaptureStatusCode.FAILED), rows[0])
+    return await _settle(office, unit, sale, await advice_of(office, last))
+
+
+async def _settle(
     office: Office, unit: UnitOfWork, sale: AdHocSaleRecord, said: FinancialAdviceConfirmation
 ) -> AdHocSaleRecord:
-    """Enter and return a sale as its provider's word leaves it."""
     why = None if said.capture_status_code is CaptureStatusCode.SUCCESS else said.capture_status_message or ""
     number = sale.invoice_number
     if is_captured(said) and number is None:
@@ -75,13 +91,6 @@ async def settle(
     )
     await unit.table(AD_HOC_SALE).put(settled)
     return settled
-
-
-async def settle_by_last_word(office: Office, unit: UnitOfWork, sale: AdHocSaleRecord) -> AdHocSaleRecord:
-    """Settle a sale that waits for its provider by what it said already; without a word it goes on waiting."""
-    of_sale = {"party_id": sale.party_id, "sale_id": sale.sale_id}
-    rows = await unit.table(ADVICE).select(of_sale, order_by=("-last_updated",), limit=1)
-    return await settle(office, unit, sale, await advice_of(office, rows[0])) if rows else sale
 
 
 async def end_unconfirmed(office: Office, unit: UnitOfWork, seen: AdHocSaleRecord) -> None:

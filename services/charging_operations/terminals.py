@@ -37,7 +37,14 @@ from services.charging_operations.ad_hoc_sales import SALE_ID_BYTES, START_WAIT,
 from services.charging_operations.cdrs import place_of
 from services.charging_operations.office import NotFound, Office
 from services.charging_operations.records import EVSES, CommandRecord, CommandState, EVSERecord
-from services.charging_operations.terminal_advices import ADVICE, AdviceRecord, advice_of, is_captured, settle
+from services.charging_operations.terminal_advices import (
+    ADVICE,
+    ADVICES_OF_SALE_MAX,
+    AdviceRecord,
+    advice_of,
+    is_captured,
+    settle_by_last_word,
+)
 
 TERMINALS_MAX: Final = 10_000
 """Terminals that one provider may have with one CPO."""
@@ -159,7 +166,8 @@ class TerminalDesk:
         """Book what was captured; said twice it is booked once, and a later word replaces an earlier one.
 
         Raises:
-            InvalidParameters: nothing was sold under its reference, or in another currency, or the id is another's.
+            InvalidParameters: nothing was sold under its reference, or in another currency, or the id is another's, or
+                too much was said of one charge.
         """
         sale = await self.sale_of(unit, call.own_party, call.caller, said.authorization_reference)
         if sale is None:
@@ -174,9 +182,10 @@ class TerminalDesk:
         if known is not None and known.last_updated > said.last_updated:
             return False
         if known is not None and known.content_hash == content_hash:
-            if sale.state is SaleState.CONFIRMING:
-                await settle(self.office, unit, sale, said)
             return False
+        of_sale = {"party_id": sale.party_id, "sale_id": sale.sale_id}
+        if known is None and await unit.table(ADVICE).count(of_sale) >= ADVICES_OF_SALE_MAX:
+            raise InvalidParameters(f"a charge has at most {ADVICES_OF_SALE_MAX} confirmations")
         taxes = sum((tax.amount for tax in said.total_costs.taxes), start=said.total_costs.before_taxes)
         amount_e4 = e4_from_decimal(taxes) if is_captured(said) else 0
         if amount_e4 < 0:
@@ -205,7 +214,7 @@ class TerminalDesk:
             at=self.office.now(),
         )
         if sale.state in (SaleState.CONFIRMING, SaleState.CAPTURED, SaleState.UNCOLLECTED):
-            await settle(self.office, unit, sale, said)
+            await settle_by_last_word(self.office, unit, sale)
         # Else the charge is not over, and is settled by it when it is, or nothing was due, which an audit tells.
         return known is None
 

@@ -167,7 +167,7 @@ class Driving:
 async def _driver(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) -> Driver:
     driver = await unit.table(DRIVER).get(emsp_id, driver_id)
     if driver is None:
-        raise UnknownDriver(driver_id)
+        raise UnknownDriver(f"{emsp_id} has no driver {driver_id}")
     return driver
 
 

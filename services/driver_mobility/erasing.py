@@ -113,7 +113,10 @@ class Erasing:
             return await retention_of_driver(unit, self._terms, emsp_id, driver_id, now=self._ports.clock.now())
 
     async def sweep(self, emsp_id: PartyId) -> None:
-        """Finish what a crash left, and destroy what need not be kept any longer."""
+        """Finish what a crash left, and destroy what need not be kept any longer.
+
+        Restrictions are counted anew first: what they name must be done for each MSP before `Vault.erase_due`.
+        """
         of_msp = {"party_id": emsp_id}
         async with self._ports.units.begin() as unit:
             table = unit.table(ERASURE)
@@ -124,7 +127,6 @@ class Erasing:
                 limit=SWEPT_AT_ONCE,
             )
         await deal_with_each([*pending, *over], self._finish, name=lambda each: f"erasure of {each.driver_id}")
-        await self._ports.vault.erase_due()
 
     async def _finish(self, record: ErasureRecord) -> bool:
         return await self._deal_with_keys(record) != record

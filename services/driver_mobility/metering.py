@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -66,7 +67,7 @@ async def signature_verdict(
     hashes = tuple(vault.subject_of(each) for each in charge.payload_hashes)
     verdict = await _verdict(unit, emsp_id, cdr, charge, pinned, hashes=hashes, retail=retail)
     if pinned is None and verdict is SignatureVerdict.KEY_NOT_PINNED:
-        await _pin_at_first_use(unit, emsp_id, cdr, cdr.signed_data.public_key)
+        await pin_at_first_use(unit, emsp_id, cdr, cdr.signed_data.public_key)
     return SignatureFinding(verdict=verdict, hashes=hashes)
 
 
@@ -162,9 +163,8 @@ async def _verified(vault: Vault, signed: SignedMeterData, pinned: MeterKey | No
     return verify_charge_alone(records, public_key_hex=public_key)
 
 
-async def _pin_at_first_use(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, public_key: str) -> None:
-    if await unit.table(METER_KEY).get(emsp_id, cdr.party_id, cdr.location.evse_uid) is not None:
-        return  # an operator said from when on there is one
+async def pin_at_first_use(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, public_key: str) -> None:
+    """Keep the key that came with a CDR, if the meter has none yet."""
     key = MeterKey(
         party_id=emsp_id,
         cpo_id=cdr.party_id,
@@ -172,4 +172,5 @@ async def _pin_at_first_use(unit: UnitOfWork, emsp_id: PartyId, cdr: CDR, public
         public_key=public_key,
         is_by_operator=False,
     )
-    await unit.table(METER_KEY).put(key)
+    with suppress(RecordExists):  # what an operator said, perhaps at this very moment, stands
+        await unit.table(METER_KEY).insert(key)

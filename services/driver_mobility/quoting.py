@@ -6,6 +6,7 @@ by its whitelist, made as soon as the session is seen. So every bill has a price
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,6 +22,7 @@ from emobility.domain.tariff.tariff import Tariff
 from emobility.domain.tariff.version import tariff_hash
 from emobility.ports.payments import Hold, PaymentDeclined, PaymentProviderUnavailable
 from emobility.ports.ports import Ports
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from services.driver_mobility.invoice_records import UNPAID_BLOCK
 from services.driver_mobility.payment_orders import order_release
@@ -404,7 +406,7 @@ async def driver_for_update(unit: UnitOfWork, emsp_id: PartyId, driver_id: str) 
     """Return a driver and keep other decisions on their credit waiting. Raises `UnknownDriver`, `DriverErased`."""
     driver = await unit.table(DRIVER).get_for_update(emsp_id, driver_id)
     if driver is None:
-        raise UnknownDriver(driver_id)
+        raise UnknownDriver(f"{emsp_id} has no driver {driver_id}")
     await _refuse_erased(unit, driver)
     return driver
 
@@ -419,6 +421,9 @@ async def account_for_update(unit: UnitOfWork, emsp_id: PartyId, driver_id: str,
     accounts = unit.table(ACCOUNT)
     account = await accounts.get_for_update(emsp_id, driver_id, currency)
     if account is None:
-        account = RetailAccount(party_id=emsp_id, driver_id=driver_id, currency=currency)
-        await accounts.put(account)
+        # A row that is not there can't be locked: whoever opens it second goes on with what the first one wrote.
+        with suppress(RecordExists):
+            await accounts.insert(RetailAccount(party_id=emsp_id, driver_id=driver_id, currency=currency))
+        account = await accounts.get_for_update(emsp_id, driver_id, currency)
+        assert account is not None, f"the account of {driver_id} in {currency} is gone"
     return account

@@ -8,6 +8,7 @@ gross sum of each rate. Whatever was billed is on exactly one invoice, or waits 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -33,6 +34,7 @@ from emobility.domain.personal import SubjectErased
 from emobility.domain.tax import TaxDecision, tax_to_driver
 from emobility.domain.vat_number import VATNumberForm, form_of, plain_vat_number
 from emobility.ports.ports import Ports
+from emobility.ports.stores import RecordExists
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.runtime.invoice_counter import next_number
 from services.driver_mobility.enrolment import require_hosted
@@ -129,7 +131,7 @@ class RetailInvoicing:
         async with self._ports.units.begin() as unit:
             seller = await unit.table(SELLER).get(emsp_id)
         if seller is None:
-            raise NoSeller(f"{emsp_id} has not said how it stands on invoices")
+            raise NoSeller(f"{emsp_id} has not said how it stands on invoices (PUT /mobility/{emsp_id}/seller)")
         start, end = span_of(month, seller.time_zone)
         if self._ports.clock.now() < end:
             raise MonthNotOver(f"{month} is not over in {seller.time_zone}")
@@ -232,7 +234,7 @@ class RetailInvoicing:
         if driver is None:
             raise NoSuchRetailInvoice(f"driver {driver_id} was erased")
         taxed = [await self._taxed(unit, seller, bill) for bill in bills]
-        account = await self._account(unit, seller.party_id, driver_id, currency)
+        account = await invoice_account_for_update(unit, seller.party_id, driver_id, currency)
         sign = 1 if preceding is None else -1
         exact_e4 = sign * sum(bill.total_incl_e4 for bill in bills)
         amount = in_cents(exact_e4, carried_e4=account.residue_e4)
@@ -274,10 +276,6 @@ class RetailInvoicing:
         await unit.table(RETAIL_INVOICE).insert(record)
         await unit.table(INVOICE_ACCOUNT).put(replace(account, residue_e4=amount.residue_e4))
         return record
-
-    async def _account(self, unit: UnitOfWork, emsp_id: PartyId, driver_id: str, currency: str) -> InvoiceAccount:
-        known = await unit.table(INVOICE_ACCOUNT).get_for_update(emsp_id, driver_id, currency)
-        return known or InvoiceAccount(party_id=emsp_id, driver_id=driver_id, currency=currency, residue_e4=0)
 
     async def _taxed(self, unit: UnitOfWork, seller: SellerRecord, bill: BillRecord) -> _Taxed:
         """Return a bill with its tax. Raises `TaxedOtherwise`, `NoTaxRule`."""
@@ -432,6 +430,23 @@ def _legal_notes(taxed: Iterable[_Taxed]) -> list[str]:
         + (f" Charged under the seller's registration in {country}." if tax.registration_needed else "")
         for country, tax in sorted(decisions.items())
     ]
+
+
+async def invoice_account_for_update(
+    unit: UnitOfWork, emsp_id: PartyId, driver_id: str, currency: str
+) -> InvoiceAccount:
+    """Return the part of a cent that a driver's last document left, opened when it is the first time."""
+    accounts = unit.table(INVOICE_ACCOUNT)
+    account = await accounts.get_for_update(emsp_id, driver_id, currency)
+    if account is None:
+        # As in `account_for_update`: whoever comes second carries on what the first one left.
+        with suppress(RecordExists):
+            await accounts.insert(
+                InvoiceAccount(party_id=emsp_id, driver_id=driver_id, currency=currency, residue_e4=0)
+            )
+        account = await accounts.get_for_update(emsp_id, driver_id, currency)
+        assert account is not None, f"the invoice account of {driver_id} in {currency} is gone"
+    return account
 
 
 async def _paid_cents(unit: UnitOfWork, bills: Iterable[BillRecord]) -> int:

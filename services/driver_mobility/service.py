@@ -145,6 +145,8 @@ class DriverMobility:
             await self.reconciliations.look_again(emsp_id)
             if waited or deemed or expired or silent:
                 _log.debug("swept", emsp=emsp_id.code, waited=waited, deemed=deemed, expired=expired, silent=silent)
+        # It knows no parties: only once the restrictions of every MSP have been counted anew.
+        await self._ports.vault.erase_due()
 
     async def _look_again(self, emsp_id: PartyId, cpo_id: PartyId, session_id: str) -> None:
         await self.checking.look_again(emsp_id, cpo_id, session_id)

@@ -14,6 +14,8 @@ from rich.table import Table
 
 from services.embedded.operator import IMPORT_TIMEOUT_S, REFUSED, call, in_path, print_answer
 
+PIPED_COLUMNS: Final = 160
+"""Width of a table that no terminal shows: no amount is broken in two."""
 KINDS: Final = {"pay": "pain.001.001.09", "collect": "pain.008.001.08"}
 
 
@@ -93,7 +95,11 @@ def show_owed(*, party: str, json: bool, run_folder: Path) -> int:
     status, rows = call(run_folder, "GET", f"{_settlement(party)}/exposure")
     if status != httpx.codes.OK or json:
         return print_answer(status, rows)
-    ages = list(rows[0]["owed_by_age_e4"]) if rows else []
+    if not rows:
+        _say(f"{party} has no agreement here")
+        return 0
+    # Only the ages in which something stands: all of them are too wide for a terminal.
+    ages = [age for age in rows[0]["owed_by_age_e4"] if any(row["owed_by_age_e4"][age] for row in rows)]
     columns = ("CPO", "MSP", "agreement", "not settled", "owed", *ages, "limit")
     lines = [
         (
@@ -161,7 +167,7 @@ def _table(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -
         table.add_column(column, overflow="fold")
     for line in lines:
         table.add_row(*line)
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_COLUMNS).print(table)
     return 0
 
 

@@ -131,7 +131,8 @@ def call(
     except NothingHere as nothing:
         return 0, {"error": str(nothing)}
     except httpx.TransportError as error:
-        return 0, {"error": f"nothing answers at {origin} ({error}); start it with `wattroam up`"}
+        start = f"start it with `wattroam up --run-folder {run_folder}`, or name the folder of one that serves"
+        return 0, {"error": f"nothing answers at {origin} ({error}); {start}"}
     if httpx.codes.is_success(answer.status_code) and "json" not in answer.headers.get("content-type", ""):
         return answer.status_code, answer.text
     try:

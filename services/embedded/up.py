@@ -42,6 +42,8 @@ async def _serve(installation: Installation) -> None:
                 port = os.environ.get("WATTROAM_GATEWAY_WSS_PORT", Settings.model_fields["gateway_wss_port"].default)
                 console.print(f"by TLS:    wss://{host}:{port}/ocpp/PARTY/STATION")
             console.print(f"live page: {installation.business_url}/")
-            console.print(f"operators: {installation.business_url}/operations/PARTY  (what there is: wattroam openapi)")
+            operators = f"{installation.business_url}/operations/PARTY, /mobility/PARTY and /hub"
+            console.print(f"operators: {operators}  (what there is: wattroam openapi)", soft_wrap=True)
+            console.print(f"books:     {installation.settlement_url}/settlement/PARTY", soft_wrap=True)
             console.print(f"token:     internal_token in {installation.folder}/installation.json", soft_wrap=True)
             await stack.tree.run(stop)

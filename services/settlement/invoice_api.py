@@ -73,7 +73,7 @@ class InvoiceAPI:
         async with self._ports.units.begin() as unit:
             row = await unit.table(COMPANY).get(party_id)
         if row is None:
-            raise NotHere(f"{party_id} has not said how it stands on invoices")
+            raise NotHere(f"{party_id} has not said how it stands on invoices (PUT /settlement/{party_id}/company)")
         return answer(row.company)
 
     async def put_company(self, request: Request, party_id: PartyId) -> Response:

@@ -323,7 +323,7 @@ async def _named_on(unit: UnitOfWork, payable: PayableRecord) -> tuple[TradePart
 async def _company(unit: UnitOfWork, party_id: PartyId) -> TradeParty:
     row = await unit.table(COMPANY).get(party_id)
     if row is None:
-        raise NoSuchInvoice(f"{party_id} has not said how it stands on invoices")
+        raise NoSuchInvoice(f"{party_id} has not said how it stands on invoices (PUT /settlement/{party_id}/company)")
     return row.company
 
 

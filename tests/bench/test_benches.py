@@ -15,6 +15,7 @@ from bench import (
     hub_memory,
     hub_route,
     pricing,
+    settlement_audit,
 )
 from bench.figure import Figure
 
@@ -103,3 +104,10 @@ async def test_memory_is_measured_per_message() -> None:
     [figure] = await hub_memory.measure(messages=50, warm_up=20)
 
     assert figure.name == hub_memory.FIGURES[0]
+
+
+@pytest.mark.long
+async def test_the_audit_is_measured_with_processes_that_share_it() -> None:
+    figures = await settlement_audit.measure(sessions=60, pairs=2)
+
+    assert_measured(figures, settlement_audit.FIGURES)

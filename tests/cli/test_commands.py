@@ -116,7 +116,7 @@ def test_an_installation_that_does_not_run_is_told_from_none(tmp_path: Path) -> 
 
     ended = wattroam("quarantine", "list", "NL-TUL", "--run-folder", str(tmp_path))
 
-    assert_one_clear_line(ended, "nothing answers at http://127.0.0.1:1", "wattroam up")
+    assert_one_clear_line(ended, "nothing answers at http://127.0.0.1:1", f"wattroam up --run-folder {tmp_path}`")
 
 
 def test_a_process_without_its_secrets_names_the_variable() -> None:

@@ -14,6 +14,7 @@ from emobility.domain.cdr import CDR, credit_of
 from emobility.domain.identifiers import PartyId
 from emobility.domain.invoice_reconciliation import LineVerdict
 from emobility.domain.money import Price
+from emobility.protocols.ocpi import invoice_reconciliation
 from emobility.protocols.ocpi.client import MissingAtPeer, PeerRefused
 from emobility.protocols.ocpi.invoice_reconciliation import (
     CDRS_TAKEN_MAX,
@@ -37,7 +38,7 @@ from services.driver_mobility.records import CDRRecord as ReceivedCDR
 from services.driver_mobility.records import CDRState
 from tests.domain.test_cdr import ORIGINAL
 from tests.hub.two_offices import EMMA, TULIP, Office, TwoOffices, at, terms, two_offices
-from tests.hub.world import INTERNAL_TOKEN
+from tests.hub.world import HUB_ORIGIN, INTERNAL_TOKEN
 
 WEEK = timedelta(days=7)
 
@@ -231,7 +232,7 @@ async def test_a_record_is_changed_and_withdrawn_by_its_issuer() -> None:
         await here.agreed(terms())
         await both(here, cdr("A", 100, 2))
         period = {"counterparty": EMMA, "since": at(1).isoformat(), "until": at(9).isoformat()}
-        here.clock.step_to(at(9))
+        here.clock.step_to(at(9.05))
         await here.cpo.api("POST", "/invoice-reconciliations", period)
         await here.quiet()
         await both(here, cdr("B", 50, 3))
@@ -252,6 +253,43 @@ async def test_a_record_is_changed_and_withdrawn_by_its_issuer() -> None:
         await here.quiet()
         (anew,) = await rows(here.msp)
         assert anew.state is ReconciliationState.AGREED, "its CDRs were set free"
+
+
+async def test_what_was_withdrawn_twice_while_nobody_could_be_reached_is_withdrawn_at_last() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await a_week_later(here)
+        (sent,) = await rows(here.cpo)
+        again = {"counterparty": EMMA, "since": sent.period_since, "until": sent.period_until}
+        named = f"/invoice-reconciliations/{EMMA}/{sent.record_id}"
+        here.cpo.http.cut(HUB_ORIGIN)
+
+        await here.cpo.api("DELETE", named)
+        await here.cpo.api("POST", "/invoice-reconciliations", again)
+        await here.cpo.api("DELETE", named)
+        here.cpo.http.mend(HUB_ORIGIN)
+        await here.quiet()
+
+        assert [each.state for each in await rows(here.cpo)] == [ReconciliationState.WITHDRAWN]
+        assert await rows(here.msp) == []
+
+
+async def test_what_the_other_has_no_more_counts_as_withdrawn_and_holds_up_nothing() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await a_week_later(here)
+        (sent,) = await rows(here.cpo)
+        again = {"counterparty": EMMA, "since": sent.period_since, "until": sent.period_until}
+        await post(here, wire(), method="DELETE", path=f"/NL/TUL/{sent.record_id}")  # its answer was lost
+
+        await here.cpo.api("DELETE", f"/invoice-reconciliations/{EMMA}/{sent.record_id}")
+        await here.cpo.api("POST", "/invoice-reconciliations", again)
+        await here.quiet()
+
+        (heard,) = await rows(here.msp)
+        assert heard.record_id == sent.record_id
 
 
 async def test_what_was_withdrawn_is_not_invoiced_again_by_itself() -> None:
@@ -288,6 +326,64 @@ async def test_a_period_that_would_leave_cdrs_without_an_invoice_is_refused() ->
         of_all = [await invoiced(1, 4), await invoiced(4, 8)]
 
         assert (refused, of_all) == (409, [201, 201])
+
+
+async def invoiced(here: TwoOffices, since: float, until: float) -> int:
+    period = {"counterparty": EMMA, "since": at(since).isoformat(), "until": at(until).isoformat()}
+    return int((await here.cpo.api("POST", "/invoice-reconciliations", period)).status)
+
+
+async def test_a_period_is_invoiced_once_all_that_was_issued_in_it_is_stored() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        here.clock.step_to(at(9))
+
+        at_once = await invoiced(here, 1, 9)
+        here.clock.step_by(cpo_invoicing.ISSUED_AFTER)
+
+        assert (at_once, await invoiced(here, 1, 9)) == (409, 201)
+
+
+async def test_an_invoiced_period_is_not_cut_short_unless_it_is_withdrawn() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        for day in (2, 6, 10):
+            await both(here, cdr(f"C{day}", 100, day))
+        here.clock.step_to(at(16))
+        before = [await invoiced(here, 1, 8), await invoiced(here, 8, 15)]
+
+        cut_short = await invoiced(here, 1, 5)
+        first, _ = sorted(await rows(here.cpo), key=lambda row: row.record_id)
+        await here.cpo.api("DELETE", f"/invoice-reconciliations/{EMMA}/{first.record_id}")
+
+        assert (before, cut_short) == ([201, 201], 409)
+        assert first.stated_e4 == 200
+        assert await invoiced(here, 1, 5) == 201
+
+
+async def test_a_period_that_has_fewer_cdrs_than_before_keeps_no_cdr_on_two_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(invoice_reconciliation, "CDRS_SENT_MAX", 2)
+    async with two_offices() as here:
+        await here.agreed(terms())
+        for name in ("A", "B", "C"):
+            await both(here, cdr(name, 100, 2))
+        here.clock.step_to(at(16))
+        await invoiced(here, 1, 8)
+        await here.quiet()
+        await both(here, cdr("A", 100, 9))
+
+        await invoiced(here, 1, 8)
+        await here.quiet()
+        await here.msp.service.reconciliations.look_again(EMMA)
+        await here.quiet()
+
+        standing = [row for row in await rows(here.cpo) if row.state is not ReconciliationState.WITHDRAWN]
+        assert [[line.cdr_id for line in row.lines] for row in standing] == [["B", "C"]]
+        (heard,) = await rows(here.msp)
+        assert set(verdicts(heard).values()) == {LineVerdict.ACCEPTED}
 
 
 async def test_an_msp_invoices_itself_in_reverse_billing() -> None:

@@ -18,6 +18,7 @@ from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import PeerFailed
 from emobility.protocols.ocpi.deliveries import DELIVERY
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi
+from services.driver_mobility.erasing import COUNTED_ANEW_WITHIN
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.records import (
     BILL,
@@ -152,6 +153,24 @@ async def test_an_invoice_after_the_erasure_moves_the_end_of_the_restriction(mem
     assert (number, over["state"]) == (CONTRACT, "ERASED")
     with pytest.raises(SubjectErased):
         await world.ports.vault.evidence.open(cdr.token.contract_id)
+
+
+async def test_another_msps_sweep_ends_no_restriction_before_it_is_counted_anew(memory_world: Any) -> None:
+    world = memory_world
+    driver_id = await world.enrol()
+    cdr = await charged(world)
+    await world.call("PUT", f"/{MSP}/seller", SELLER)
+    await erase(world, driver_id)
+    world.clock.step_by(timedelta(days=366))
+    await world.call("POST", f"/{MSP}/invoices", {"month": "2022-03"})
+    await world.call("PUT", "/NL-AAA", {"name": "Swept before"})
+
+    world.clock.step_by(END_OF_RETENTION - world.clock.now() + COUNTED_ANEW_WITHIN + timedelta(seconds=1))
+    await world.service.sweep()
+
+    (later,) = await world.call("GET", f"/{MSP}/erasures")
+    assert (later["state"], later["restricted_until"][:10]) == ("RESTRICTED", "2031-01-01")
+    assert await world.ports.vault.evidence.open(cdr.token.contract_id) == CONTRACT
 
 
 async def test_an_unpaid_bill_lasts_no_longer_than_what_would_have_settled_it(memory_world: Any) -> None:

@@ -11,7 +11,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
+from emobility.adapters.http_egress import GuardedHttpClient
 from emobility.domain.identifiers import PartyId, Role
 from emobility.ports.http import HttpResponse
 from emobility.protocols.ocpi.headers import authorization
@@ -20,7 +22,7 @@ from emobility.protocols.ocpi.registration import RegistrationRefused
 from emobility.protocols.ocpi.status import OCPIError
 from emobility.protocols.ocpi.v221 import Credentials, VersionDetails, read, write
 from roaming_hub.service import HUB
-from tests.hub.world import CPO, HUB_ORIGIN, MSP, START, Platform, World, bare_world, status_code
+from tests.hub.world import CPO, HUB_ORIGIN, MSP, START, Platform, World, bare_world, running, status_code, until
 
 VERSIONS = f"{HUB_ORIGIN}/hub/ocpi/versions"
 CREDENTIALS = f"{HUB_ORIGIN}/hub/ocpi/2.2.1/credentials"
@@ -558,3 +560,19 @@ async def test_the_mounts_do_not_mix_parties(world: World) -> None:
     )
 
     assert (own.status, other.status) == (200, 401)
+
+
+async def test_a_platform_that_may_not_be_called_any_more_holds_up_no_other(
+    world: World, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stranger.invited()
+    platform = await world.join(CPO, Role.CPO)
+    guard = GuardedHttpClient(configured_origins=[platform.origin])
+    monkeypatch.setattr(world.http, "allow_origin", guard.allow_origin)  # calls nobody, so nothing is to be closed
+
+    with capture_logs() as logs:
+        async with running(world.hub):
+            await world.invite(PartyId("FR-NEW"), Role.EMSP, "https://new.example/versions")
+            await until(lambda: bool(platform.heard), what="the others hear of a newcomer")
+
+    assert [(each["event"], each["peer"]) for each in logs if "peer" in each] == [("peer_not_called", STRANGER.code)]

@@ -10,10 +10,13 @@ import pytest
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import SubjectErased, SubjectRestricted
+from emobility.domain.retention import DocumentKind, RetentionTerms
 from services.charging_operations import ad_hoc_retention
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_retention import UNPAID_KEPT
 from services.charging_operations.ad_hoc_sales import START_WAIT
+from services.charging_operations.records import CPO as HOSTED
+from services.charging_operations.records import HostedCPO
 from tests.operations.ad_hoc_shop import Shop, audited, open_shop
 from tests.operations.world import CPO
 
@@ -116,6 +119,7 @@ async def test_a_paid_sale_that_is_kept_holds_up_no_other(is_unpaid: object, mon
         )
         other = other if is_unpaid else replace(other, party_id=PartyId("DK-TUL"))
         async with here.ports.units.begin() as unit:
+            await unit.table(HOSTED).put(HostedCPO(party_id=other.party_id, name="Tulip"))
             await unit.table(AD_HOC_SALE).put(other)
             await unit.commit()
 
@@ -124,6 +128,43 @@ async def test_a_paid_sale_that_is_kept_holds_up_no_other(is_unpaid: object, mon
 
         erased_now = {row.sale_id for row in await here.rows(AD_HOC_SALE) if row.erased_at is not None}
         assert erased_now == {other.sale_id}
+
+
+async def test_what_was_charged_under_a_longer_law_holds_up_no_sale_of_the_same_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ad_hoc_retention, "ERASED_AT_ONCE_MAX", 1)
+    async with open_shop() as shop:
+        here, paid = shop.here, await bought(shop)
+        async with here.ports.units.begin() as unit:
+            for number in range(2):
+                abroad = replace(
+                    paid,
+                    sale_id=f"{number}" * 32,
+                    token_subject=here.ports.vault.subject_of(f"abroad {number}"),
+                    location=replace(paid.location, country="BEL"),
+                )
+                await unit.table(AD_HOC_SALE).put(abroad)
+            await unit.commit()
+
+        here.clock.step_by(END_OF_RETENTION - here.clock.now())
+        await here.operations.ad_hoc_retention.sweep()
+
+        erased_now = {row.sale_id for row in await here.rows(AD_HOC_SALE) if row.erased_at is not None}
+        assert erased_now == {paid.sale_id}
+
+
+@pytest.mark.parametrize("years", [None, 3])
+@pytest.mark.parametrize("country", ["NO", "DE", "FR", "XX"])
+def test_the_sweep_looks_at_no_voucher_that_its_own_country_keeps(country: str, years: int | None) -> None:
+    terms, now = RetentionTerms(vouchers_years=years), datetime(2040, 5, 6, tzinfo=UTC)
+
+    before = terms.vouchers_before(now, country=country)
+
+    for at, is_over in ((before, False), (before - timedelta(microseconds=1), True)):
+        kept = terms.kept(DocumentKind.AD_HOC_RECEIPT, at, countries=[country])
+        assert kept is not None
+        assert (kept.until <= now) is is_over
 
 
 async def test_a_charge_under_way_is_not_erased() -> None:

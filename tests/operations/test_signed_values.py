@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +18,11 @@ from emobility.domain.agreement import SignedMeterPolicy
 from emobility.domain.cdr import CDR, ENERGY_ALONE
 from emobility.domain.meter import ReadingContext
 from services.charging_operations.ledger import Ledger
-from services.charging_operations.meter_keys import METER_KEYS
+from services.charging_operations.meter_keys import METER_KEYS, note_station_keys
 from services.charging_operations.office import Limits
 from services.charging_operations.records import USED_RECORD
 from services.charging_operations.stations import StationTerms
+from tests.adapters.postgres.waiting import until_waiting
 from tests.ocmf.meter import Meter, value
 from tests.operations.world import CPO, START, STATION, World, agreement, evse, open_for_business, reading
 
@@ -388,6 +390,19 @@ async def test_a_key_that_was_taken_back_comes_out_of_a_table_again() -> None:
         assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
 
 
+async def test_the_same_table_again_takes_no_newer_meters_key_out_of_force() -> None:
+    async with signing_station() as here:
+        table = f"evse_uid,public_key\n{STATION}-1,{METER.public_key}\n"
+        new = Meter(serial="EM2")
+        await replaced_meter(here, minute=-1, key=new.public_key)
+
+        report = (await here.api("POST", f"/{CPO}/imports/meter-keys", table.encode())).json()
+        await charge(here, "1", new.record(1, value("B", "1.000", 0)), new.record(2, value("E", "6.000", 59)))
+
+        assert (report["taken"], report["unchanged"]) == (0, 1)
+        assert await here.ledger() == Ledger(metered=5_000, cdr=5_000)
+
+
 async def test_a_key_from_a_moment_without_its_offset_is_refused_and_the_evse_goes_on() -> None:
     async with signing_station() as here:
         body = {"public_key": METER.public_key, "who": "Ann", "why": "replaced", "valid_from": "2022-03-27T10:00:00"}
@@ -406,3 +421,32 @@ async def test_what_is_no_key_is_refused_when_the_station_is_entered() -> None:
         answer = await here.api("PUT", f"/{CPO}/stations/{STATION}", terms)
 
         assert answer.status_code == 422
+
+
+@pytest.mark.postgres
+async def test_a_meters_first_key_entered_while_its_station_brings_one_loses_neither(postgres_dsn: str) -> None:
+    async with open_for_business(postgres_dsn) as here:
+        old, new = Meter(), Meter(serial="EM2")
+        body = {"public_key": new.public_key, "who": "Ann", "why": "replaced", "valid_from": START}
+        units: Any = here.ports.units
+        async with units.begin() as station, asyncio.timeout(20):
+            brought = [evse(1, key=old.public_key)]
+            await note_station_keys(station, CPO, brought, [evse(1)], now=here.clock.now())
+            waiting = asyncio.create_task(here.api("POST", f"/{CPO}/meters/{STATION}-1/keys", body))
+            await until_waiting(waiting, units._database)
+            await station.commit()
+            answer = await waiting
+
+        assert answer.status_code == 200, answer.text
+        assert [each["public_key"] for each in answer.json()] == [old.public_key, new.public_key]
+
+
+async def test_a_key_that_is_in_force_from_its_station_is_shown_before_a_history_is_kept() -> None:
+    async with signing_station() as here:
+        await forget_history(here)
+
+        shown = await here.api("GET", f"/{CPO}/meters/{STATION}-1/keys")
+        without = await here.api("GET", f"/{CPO}/meters/{STATION}-2/keys")
+
+        assert [each["public_key"] for each in shown.json()] == [METER.public_key]
+        assert without.status_code == 404

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from emobility.adapters.memory import MemoryVault, SeededRandomness
+from emobility.domain.errors import Unavailable
 from emobility.domain.identifiers import PartyId, Role
 from emobility.domain.token import TokenType, Whitelist
 from emobility.protocols.ocpi import v221, v230
@@ -24,13 +25,14 @@ from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
 from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID
 from services.audit.ad_hoc import check_ledger
 from services.audit.books import gather_books
+from services.charging_operations import ad_hoc_sales, terminals
 from services.charging_operations.ad_hoc_ledger import AD_HOC_ENTRY
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE, AdHocSaleRecord, SaleState
 from services.charging_operations.ad_hoc_sales import START_WAIT
 from services.charging_operations.office import short_hash
 from services.charging_operations.records import CDRS, SESSION
 from services.charging_operations.tariffs import TariffTerms
-from services.charging_operations.terminal_advices import CONFIRMED_WITHIN
+from services.charging_operations.terminal_advices import CONFIRMED_WITHIN, settle_by_last_word
 from services.charging_operations.terminals import TERMINAL, TerminalRecord
 from tests.operations.ad_hoc_shop import EVSE, Shop, audited, open_shop
 from tests.operations.test_ad_hoc_receipts import half_an_hour_cheap
@@ -304,18 +306,55 @@ async def test_a_terminal_may_confirm_before_the_charge_is_over() -> None:
         await audited(here)
 
 
-async def test_a_word_that_was_passed_over_counts_when_it_is_said_again() -> None:
+async def test_an_outage_at_the_end_of_a_charge_quarantines_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    outages = [Unavailable("the vault is away")]
+
+    async def settled(*given: Any) -> AdHocSaleRecord:
+        if outages:
+            raise outages.pop()
+        return await settle_by_last_word(*given)
+
+    monkeypatch.setattr(ad_hoc_sales, "settle_by_last_word", settled)
     async with open_terminal() as (shop, provider):
-        here, waiting = shop.here, await charged(shop.here, provider)
+        here = shop.here
+        assert await provider.start() == "ACCEPTED"
+        await here.report(await here.started("7", card=await provider.token()))
         await provider.advise("2.98", "0.63")
-        async with here.ports.units.begin() as unit:
-            await unit.table(AD_HOC_SALE).put(waiting)
-            await unit.commit()
 
-        status = await provider.advise("2.98", "0.63")
+        await here.report(here.ended("7", at=60, import_wh=6_001))
 
-        assert (status, (await provider.sale()).state) == (200, SaleState.CAPTURED)
-        assert len(await here.rows(AD_HOC_ENTRY)) == 1
+        assert outages == []
+        assert ((await provider.sale()).state, await here.quarantine()) == (SaleState.CAPTURED, [])
+        await audited(here)
+
+
+async def test_a_failed_try_that_is_told_late_undoes_no_later_one() -> None:
+    async with open_terminal() as (shop, provider):
+        here, _ = shop.here, await charged(shop.here, provider)
+        failed_at = here.clock.now()
+        here.clock.step_by(timedelta(minutes=1))
+        await provider.advise("2.98", "0.63", id="retry")
+        taken = await provider.sale()
+
+        await provider.advise("2.98", "0.63", "FAILED", id="first", last_updated=failed_at)
+
+        assert taken.state is SaleState.CAPTURED
+        assert await provider.sale() == taken
+        assert sum(entry.amount_e4 for entry in await here.rows(AD_HOC_ENTRY)) == 36_100
+        await audited(here)
+
+
+async def test_of_one_charge_a_bounded_number_of_words_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminals, "ADVICES_OF_SALE_MAX", 2)
+    async with open_terminal() as (shop, provider):
+        await charged(shop.here, provider)
+        for number in range(2):
+            await provider.advise("2.98", "0.63", "FAILED", id=f"try-{number}")
+
+        with pytest.raises(PeerRefused):
+            await provider.advise("2.98", "0.63", id="try-2")
+        assert await provider.advise("2.98", "0.63", id="try-1") == 200
+        assert (await provider.sale()).state is SaleState.CAPTURED
 
 
 async def test_a_sale_that_nobody_confirms_has_an_end_and_a_later_word_still_counts() -> None:

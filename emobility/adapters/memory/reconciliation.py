@@ -182,10 +182,9 @@ def _is_billed(each: MeteredSession) -> bool:
 
 
 def _place(each: Document) -> tuple[Any, ...]:
-    nowhere = each.sequence is None
-    leaf = (each.cpo_id, each.agreement_id) if each.leaf_of else (_NOWHERE, _NOWHERE)
-    place = (0, 0, 0) if nowhere else (each.version, each.sequence, each.place)
-    return *leaf, nowhere, *place, each.cpo_id, each.cdr_id
+    if each.sequence is None:
+        return _NOWHERE, each.cpo_id, each.cdr_id
+    return each.cpo_id, each.agreement_id, each.version, each.sequence, each.place, each.cdr_id
 
 
 def _document(

@@ -48,8 +48,16 @@ WITH issued AS (
         CASE WHEN credited_cdr_id IS NOT NULL THEN -energy_export_wh ELSE energy_export_wh END AS export_wh
     FROM emsp_cdr
     WHERE ended_at >= %(since)s AND ended_at < %(before)s
+), numbered AS (
+    -- To sort by one number is several times as fast as by what names a statement.
+    SELECT
+        cpo_id, agreement_id, version, sequence,
+        row_number() OVER (ORDER BY cpo_id, agreement_id, version, sequence) AS number
+    FROM settlement_statement
 ), booked AS (
-    SELECT * FROM settlement_leaf WHERE ended_at >= %(since)s AND ended_at < %(before)s
+    SELECT leaf.*, numbered.number FROM settlement_leaf AS leaf
+    LEFT JOIN numbered USING (cpo_id, agreement_id, version, sequence)
+    WHERE ended_at >= %(since)s AND ended_at < %(before)s
 ), billed AS (
     SELECT party_id, cpo_id, cdr_id, count(*) AS bills FROM emsp_bill GROUP BY party_id, cpo_id, cdr_id
 ), undelivered AS (
@@ -74,7 +82,7 @@ LEFT JOIN billed ON billed.party_id = received.emsp_id AND billed.cpo_id = recei
     AND billed.cdr_id = received.billed_cdr_id
 LEFT JOIN undelivered ON received.cdr_id IS NULL AND undelivered.own_party = issued.cpo_id
     AND undelivered.to_party = issued.emsp_id AND undelivered.object_key = 'session/' || issued.session_id
-ORDER BY booked.cpo_id, booked.agreement_id, booked.version, booked.sequence, booked.place, 1, 2
+ORDER BY booked.number, booked.place, 1, 2
 """
 
 _SESSIONS: Final = """

@@ -17,7 +17,7 @@ from emobility.domain.personal import SubjectErased
 from emobility.ports.http import ResponseTooLarge
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.client import OCPIClient, PeerInterface
+from emobility.protocols.ocpi.client import MissingAtPeer, OCPIClient, PeerInterface
 from emobility.protocols.ocpi.deliveries import (
     DELIVERY,
     REASON_CHARACTERS_MAX,
@@ -324,8 +324,10 @@ class _Channel:
             await self._departures.enter(entry)
             return True
         except EmobilityError as error:
-            await self._give_up(entry, _reason(error))
-            return True
+            # Taken away twice is as once: the answer to an earlier DELETE was lost.
+            if entry.method != "DELETE" or not isinstance(error, MissingAtPeer):
+                await self._give_up(entry, _reason(error))
+                return True
         except Exception as error:  # noqa: BLE001 - a fault of ours in one message must not end the others
             _log.error("delivery_failed", delivery_id=entry.delivery_id, exc_info=error)
             await self._give_up(entry, f"it can't be sent: {type(error).__name__}")

@@ -27,6 +27,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -37,7 +38,7 @@ from starlette.types import ASGIApp
 
 from emobility.domain.errors import EmobilityError, MalformedInput, RuleBroken
 from emobility.domain.identifiers import MalformedPartyId, PartyId, Role
-from emobility.ports.http import TIMEOUT_S
+from emobility.ports.http import TIMEOUT_S, EgressRefused
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
@@ -111,6 +112,8 @@ from emobility.protocols.ocpi.versions import (
     opposite,
     read_credentials,
 )
+
+_log = structlog.get_logger(__name__)
 
 _OF_CALLERS: Final = (INCOMING_TOKEN, PEER, PEER_ROLE)
 HUB_PEER_ID: Final = "hub"
@@ -333,7 +336,11 @@ class OCPIHost:
             for party in await self.parties(unit):
                 await ensure_own_key(unit, party, self.ports.signer, now=self.ports.clock.now())
                 for peer in await unit.table(PEER).select({"own_party": party}):
-                    self.ports.http.allow_origin(peer.origin)
+                    try:
+                        self.ports.http.allow_origin(peer.origin)
+                    except EgressRefused as error:
+                        # Rules of egress may have become stricter since it was invited; the others go on.
+                        _log.warning("peer_not_called", party=party, peer=peer.peer_id, reason=str(error))
             await unit.commit()
         await self._worker.run(stop)
 

@@ -10,6 +10,7 @@ in reverse billing the eMSP.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -256,9 +257,10 @@ class Reconciliations:
             raise NotAPeriod(f"a period has at most {PERIOD_MAX.days} days")
         async with self.ports.units.begin() as unit:
             owed = await self.books.owed(unit, own, other, since=since, until=until)
-            made = [
-                await self._issue(unit, record) for record in self._records(own, other, owed, since, until, invoice_id)
-            ]
+            records = list(self._records(own, other, owed, since, until, invoice_id))
+            if records:
+                await self._withdraw_others(unit, own, other, since, {each.record_id for each in records})
+            made = [await self._issue(unit, record) for record in records]
             await unit.commit()
         if not made:
             raise NothingToInvoice(f"no CDR of {own} and {other} was issued in that period")
@@ -315,17 +317,29 @@ class Reconciliations:
         )
         return record
 
+    async def _withdraw_others(
+        self, unit: UnitOfWork, own: PartyId, other: PartyId, since: datetime, needed: AbstractSet[str]
+    ) -> None:
+        """Take back what a period had when it had more CDRs, or they would be invoiced twice."""
+        of_period = {"party_id": own, "counterparty": other, "issued_by": own, "period_since": since}
+        for row in await unit.table(RECONCILIATION).select(of_period, order_by=("record_id",)):
+            if row.record_id not in needed and row.state is not ReconciliationState.WITHDRAWN:
+                await self._withdraw(unit, own, other, row.record_id)
+
     async def withdraw(self, own: PartyId, other: PartyId, record_id: str) -> None:
         """Take a record of ours back. Raises `NoSuchRecord`."""
         async with self.ports.units.begin() as unit:
-            known = await unit.table(RECONCILIATION).get_for_update(own, other, own, record_id)
-            if known is None or known.state is ReconciliationState.WITHDRAWN:
-                raise NoSuchRecord(f"{own} issued no {record_id} to {other}")
-            await unit.table(RECONCILIATION).put(
-                replace(known, state=ReconciliationState.WITHDRAWN, answers=(), answered_at=None)
-            )
-            await self._send(unit, known, method="DELETE", path=owner_path(own, record_id), body=None)
+            await self._withdraw(unit, own, other, record_id)
             await unit.commit()
+
+    async def _withdraw(self, unit: UnitOfWork, own: PartyId, other: PartyId, record_id: str) -> None:
+        known = await unit.table(RECONCILIATION).get_for_update(own, other, own, record_id)
+        if known is None or known.state is ReconciliationState.WITHDRAWN:
+            raise NoSuchRecord(f"{own} issued no {record_id} to {other}")
+        await unit.table(RECONCILIATION).put(
+            replace(known, state=ReconciliationState.WITHDRAWN, answers=(), answered_at=None)
+        )
+        await self._send(unit, known, method="DELETE", path=owner_path(own, record_id), body=None)
 
     async def _send(self, unit: UnitOfWork, record: ReconciliationRecord, *, method: str, path: str, body: Any) -> None:
         await self.deliveries.enqueue(
@@ -339,7 +353,8 @@ class Reconciliations:
             object_key=f"invoice/{record.record_id}",
             body=body,
             correlation_id=self.ports.randomness.uuid(),
-            is_replaceable=method != "POST",
+            # POST and DELETE of one id go in turn, so none may take the place of an earlier one in the queue.
+            is_replaceable=False,
         )
 
     async def records(self, own: PartyId) -> list[ReconciliationShown]:
@@ -358,6 +373,13 @@ class Reconciliations:
                 if found is not None:
                     return found
         raise NoSuchRecord(f"{own} and {other} have no {record_id}")
+
+    async def reaches_to(self, unit: UnitOfWork, own: PartyId, other: PartyId, since: datetime) -> datetime | None:
+        """Return the end of what stands invoiced to the other from a moment on."""
+        of_period = {"party_id": own, "counterparty": other, "issued_by": own, "period_since": since}
+        rows = await unit.table(RECONCILIATION).select(of_period)
+        ends = [row.period_until for row in rows if row.state is not ReconciliationState.WITHDRAWN]
+        return max((end for end in ends if end is not None), default=None)
 
     async def last_until(self, unit: UnitOfWork, own: PartyId, other: PartyId) -> datetime | None:
         """Return the end of the last period that was invoiced to the other."""

@@ -15,7 +15,7 @@ from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 from services.settlement.records import LEAF
 from tests.settlement.settling import Settling, open_settling
-from tests.settlement.world import T0
+from tests.settlement.world import T0, a_cdr, accepted, open_world
 
 SESSIONS = 24
 Found = tuple[list[MeteredSession], list[Document]]
@@ -103,23 +103,19 @@ async def test_postgresql_joins_as_memory_does(postgres_dsn: str) -> None:
 
 
 async def test_a_moment_is_the_same_for_another_process_whatever_is_written_meanwhile(postgres_dsn: str) -> None:
-    async with filled(postgres_dsn) as here:
-        reconciliation, units = here.world.ports.reconciliation, here.world.ports.units
+    async with open_world(postgres_dsn) as world:
+        reconciliation = world.ports.reconciliation
         assert reconciliation is not None
+        await world.take(accepted(a_cdr("before")))
         async with reconciliation.moment() as first:
-            before = await first.unit.table(LEAF).count()
-            async with units.begin() as unit:
-                (leaf, *_) = await unit.table(LEAF).select()
-                await unit.table(LEAF).put(replace(leaf, cdr_id="later", accepted_at=T0))
-                await unit.commit()
+            assert await first.unit.table(LEAF).count() == 1
+            await world.take(accepted(a_cdr("later")))
 
             async with reconciliation.moment(first.name) as second:
                 seen = [await moment.unit.table(LEAF).count() for moment in (first, second)]
-                documents = [each async for batch in second.documents(Period()) for each in batch]
+                documents = [each.cdr_id async for batch in second.documents(Period()) for each in batch]
 
         async with reconciliation.moment() as later:
             now = await later.unit.table(LEAF).count()
 
-    assert seen == [before, before]
-    assert "later" not in {each.cdr_id for each in documents}
-    assert now == before + 1
+    assert (seen, documents, now) == ([1, 1], ["before"], 2)
