@@ -45,11 +45,12 @@ class Countersigning:
         Raises:
             NotCountersigned: the party is not registered, it is another head than this ledger's, or another key signed.
         """
+        ledger_id = await self.ledger.chain_id()
         async with self._ports.units.begin() as unit:
             party = await unit.table(PARTY).get(party_id)
-            deployments = await unit.table(DEPLOYMENT).select()
-        if party is None or party.number is None or not deployments:
+            deployed = await unit.table(DEPLOYMENT).get(ledger_id)
+        if party is None or party.number is None or deployed is None:
             raise NotCountersigned(f"{party_id} is not registered in this ledger")
         asked = contracts.SIGNER_OF.call(party.number)
-        (signer,) = contracts.SIGNER_OF.answer(await self.ledger.call(deployments[0].deployment.registry, asked))
+        (signer,) = contracts.SIGNER_OF.answer(await self.ledger.call(deployed.deployment.registry, asked))
         await self.ledger.countersign(Countersignature(number=number, signer=signer, hash=hash_, signature=signature))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from emobility.adapters.cosigned_ledger.exported import (
     read_exported,
     read_heads,
 )
-from emobility.adapters.cosigned_ledger.ledger import LedgerRewritten, read_ledger
+from emobility.adapters.cosigned_ledger.ledger import LedgerRewritten, open_ledger, read_ledger
 from emobility.adapters.cosigned_ledger.records import LEDGER_ENTRY
 from emobility.adapters.cosigned_ledger.replica import LedgerBroken
+from emobility.adapters.memory import SeededRandomness
 from emobility.domain.batch import contracts
 from emobility.domain.cosigned_ledger import LEDGER_ID_FIRST, Countersignature, Head, LedgerEntry, head_digest
 from emobility.ports.chain import TransactionNotTaken
+from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.ports.cosigned_ledger import NotCountersigned
 from tests.chains import LedgerWorld, a_ledger
 
@@ -93,16 +95,41 @@ async def test_what_one_process_enters_the_other_sees(world: LedgerWorld) -> Non
     assert await other.head() == await world.chain.head()
 
 
-async def test_two_writers_never_write_the_same_place(world: LedgerWorld) -> None:
-    other, currency = await world.reopened(), await minted(world, 0)
-    calls = [await world.signed(currency, contracts.MINT.call(HOLDER, 1), by=world.account(n)) for n in range(4)]
+class Overtaken:
+    """The operator's key in a process that another one overtakes while it signs."""
 
-    await asyncio.gather(*(each.send_raw(raw) for each, raw in zip((world.ledger, other) * 2, calls, strict=True)))
+    def __init__(self, key: ChainSigner) -> None:
+        self._key = key
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    @property
+    def address(self) -> bytes:
+        return self._key.address
+
+    async def sign_transaction(self, transaction: UnsignedTransaction) -> bytes:
+        return await self._key.sign_transaction(transaction)
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        if (meanwhile := self.meanwhile) is not None:
+            self.meanwhile = None
+            await meanwhile()
+        return await self._key.sign_digest(digest)
+
+
+async def test_a_writer_that_is_overtaken_writes_behind_the_other(world: LedgerWorld) -> None:
+    currency, key = await minted(world, 0), Overtaken(world.payer)
+    other = await open_ledger(world.units, operator=key, clock=world.clock, randomness=SeededRandomness(2))
+    mine, theirs = [
+        await world.signed(currency, contracts.MINT.call(HOLDER, 1), by=world.account(number)) for number in range(2)
+    ]
+    key.meanwhile = partial(world.ledger.send_raw, theirs)
+
+    await other.send_raw(mine)
 
     stored = await rows(world)
-    assert [each.number for each in stored] == list(range(6))
+    assert [each.raw for each in stored[-2:]] == [theirs, mine]
     assert [each.parent_hash for each in stored[1:]] == [each.hash for each in stored[:-1]]
-    assert await (await world.reopened()).head() == await other.head()
+    assert await world.chain.head() == await other.head() == await (await world.reopened()).head()
 
 
 async def test_a_call_out_of_turn_or_entered_before_is_not_taken(here: LedgerWorld) -> None:

@@ -18,7 +18,7 @@ from emobility.adapters.cosigned_ledger.ledger import ReplicaReader
 from emobility.adapters.cosigned_ledger.replica import LedgerBroken, Replica
 from emobility.domain.batch.calls import read_proposal
 from emobility.domain.batch.typed_data import BookMode
-from emobility.domain.cosigned_ledger import Countersignature, Head, forked, head_digest, outcome_hash
+from emobility.domain.cosigned_ledger import Countersignature, Head, forked, head_digest, outcome_hash, rewritten
 from emobility.domain.receipt.checking import Verdict
 from emobility.domain.receipt.document import Receipt
 from emobility.ports.chain_signer import UnsignedTransaction
@@ -229,6 +229,16 @@ async def test_a_receipt_that_nobody_countersigned_is_the_operator_s_word(histor
     assert f"{MSP} countersigned entry {untouched.head.number}" in then.says
 
 
+async def test_a_countersignature_from_before_it_was_final_vouches_for_nothing(history: History) -> None:
+    entries = history.told.entries
+    early = await history.retold(lambda calls: calls, until=len(entries) - 2)
+    await countersigned(early, CPO, MSP)
+    for each in entries[-2:]:
+        early.enter(each.entry)
+
+    assert await history.verdict(early) is Verdict.UNPROVEN
+
+
 # What a kept head is worth
 
 
@@ -236,7 +246,9 @@ async def test_a_head_that_the_operator_did_not_sign_accuses_nobody(history: His
     made_up = replace(history.kept[0], hash=bytes(32))
 
     told = against(history.told, [made_up])
+    found = rewritten(made_up, history.told.heads(), operator=history.told.operator, recover=recovered_address)
 
+    assert found is None
     assert [("proves nothing" in line) for line in told] == [True]
 
 
