@@ -67,12 +67,28 @@ class Database:
     async def short_connection(self) -> AsyncIterator[Connection]:
         """Lend an autocommitting connection for a statement or two. Raises `DatabaseUnavailable`, `UnitConflict`."""
         with translated():
-            connection = await self.short.getconn()
+            connection = await taken_from(self.short)
             try:
                 # Not as the connection's own context, which commits: nothing here is in a transaction at its end.
                 yield connection
             finally:
                 await self.short.putconn(connection)
+
+
+async def taken_from(pool: AsyncConnectionPool[Connection]) -> Connection:
+    """Take a connection; who is cancelled as it is handed over gives it back and is cancelled.
+
+    The pool waits by `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes as its wait ends. Of
+    tasks that end together that is no rare moment: the one that fails gives its connection to the next.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    cancellations = task.cancelling()
+    connection = await pool.getconn()
+    if task.cancelling() > cancellations:
+        await pool.putconn(connection)
+        raise asyncio.CancelledError
+    return connection
 
 
 def connection_options(*, durable: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from emobility.adapters.consuming import Place, content_hash
 from emobility.adapters.postgres.appending import Appender, Emitted, SegmentMissing, with_bytes
 from emobility.adapters.postgres.at_once import AtOnce
-from emobility.adapters.postgres.connections import Connection, Database, translated
+from emobility.adapters.postgres.connections import Connection, Database, taken_from, translated
 from emobility.adapters.postgres.reference_rows import NOTIFY_REFERENCES, ReferenceRows, ReferenceTable
 from emobility.adapters.postgres.statements import TableStatements
 from emobility.adapters.postgres.tables import PostgresTable
@@ -77,7 +77,7 @@ class PostgresUnit:
         if self._connection is None:
             async with self._connecting:
                 if self._connection is None:
-                    self._connection = await self._connections.getconn()
+                    self._connection = await taken_from(self._connections)
         return self._connection
 
     async def close(self) -> None:
