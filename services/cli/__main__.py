@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from datetime import UTC, datetime
@@ -146,8 +147,10 @@ def lab(
     seed: Annotated[int, typer.Option(help="Draws everything.")] = 7,
 ) -> None:
     """Play a month of faults in five currencies, settled on a chain and on a ledger, and print the audits of both."""
+    from emobility.runtime.telemetry import configure_logging
     from services.embedded.lab import run_lab
 
+    configure_logging(process="lab", level=logging.CRITICAL)  # what befalls it is told at its end
     sys.exit(run_lab(seed=seed, short=short, json=json))
 
 

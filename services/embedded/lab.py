@@ -8,7 +8,6 @@ modes, banks, and companies that make trouble. Of both the auditor's page is pri
 from __future__ import annotations
 
 import json as json_module
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from rich.table import Table
 
 from emobility.adapters.memory import run_virtual
 from emobility.domain.money import decimal_from_e4
-from emobility.runtime.telemetry import configure_logging
 from services.audit.audit import audit
 from services.audit.command import print_report
 from services.audit.period_report import print_period
@@ -88,7 +86,6 @@ class Laboratory:
 
 def run_lab(*, seed: int, short: bool, json: bool) -> int:
     """Play and print; return 0 when every equation holds on both, else 1."""
-    configure_logging(process="lab", level=logging.CRITICAL)  # what befalls it is told below
     began = time.monotonic()
     with Progress() as progress:
         laboratory = played(seed, short=short, progress=progress.tell)
