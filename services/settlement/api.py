@@ -98,17 +98,7 @@ class API:
             ("POST", f"{statement}/acceptance", self.accept),
             ("GET", "/{party}/cdrs/{cpo_id}/{cdr_id:path}", self.show_cdr),
         ):
-            app.add_api_route(path, self._guarded(handler), methods=[method])
-
-    def _guarded(
-        self, handler: Callable[[Request, PartyId], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self._access.party(request, party_id)
-            return await handler(request, party_id)
-
-        return guarded
+            app.add_api_route(path, of_party(self._access, handler), methods=[method])
 
     async def show_backlog(self, request: Request) -> Response:
         """Say how much is under way."""
@@ -201,6 +191,19 @@ def hex_bytes(text: str) -> bytes:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
         raise NotUnderstood(f"{text[:HASH_DIGITS]!r} is not hexadecimal") from error
+
+
+def of_party(
+    access: Access, handler: Callable[[Request, PartyId], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return a route below `{party}` that answers that party itself, or our own processes, and nobody else."""
+
+    async def guarded(request: Request) -> Response:
+        party_id = party_of(request.path_params["party"])
+        await access.party(request, party_id)
+        return await handler(request, party_id)
+
+    return guarded
 
 
 def party_of(text: str) -> PartyId:

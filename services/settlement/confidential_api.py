@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from emobility.domain.identifiers import PartyId
 from emobility.runtime.access import Access
-from services.settlement.api import answer, hash_of, hex_bytes, party_of, read_body
+from services.settlement.api import answer, hash_of, hex_bytes, of_party, read_body
 from services.settlement.confidential_signing import ConfidentialSigning
 
 
@@ -36,17 +34,7 @@ class ConfidentialAPI:
             ("GET", "/{party}/confidential/nets", self.list_nets),
             ("POST", "/{party}/confidential/nets/{batch}/signature", self.sign_net),
         ):
-            app.add_api_route(path, self._guarded(handler), methods=[method])
-
-    def _guarded(
-        self, handler: Callable[[Request, PartyId], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self._access.party(request, party_id)
-            return await handler(request, party_id)
-
-        return guarded
+            app.add_api_route(path, of_party(self._access, handler), methods=[method])
 
     async def show_statement(self, request: Request, party_id: PartyId) -> Response:
         """Show a sealed statement with all that it is made of."""

@@ -18,7 +18,7 @@ from emobility.ports.ports import Ports
 from emobility.runtime.access import Access
 from services.settlement.access import ChainAccess
 from services.settlement.answering import Answering
-from services.settlement.api import NoChain, NotUnderstood, answer, hash_of, hex_bytes, party_of, read_body
+from services.settlement.api import NoChain, NotUnderstood, answer, hash_of, hex_bytes, of_party, party_of, read_body
 from services.settlement.dispute_records import AnswerPolicy, DisputePolicy, DisputeRecord
 from services.settlement.disputing import Contest, Disputing, GivenWord
 from services.settlement.given_leaves import ContestingGiven, GivenLeaf
@@ -136,14 +136,12 @@ class DisputeAPI:
     def _guarded(
         self, handler: Callable[[Disputing, Answering, Request, PartyId], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self._access.party(request, party_id)
+        async def with_parts(request: Request, party_id: PartyId) -> Response:
             if self._parts is None:
                 raise NoChain
             return await handler(*self._parts, request, party_id)
 
-        return guarded
+        return of_party(self._access, with_parts)
 
     async def contest(self, disputing: Disputing, _: Answering, request: Request, party_id: PartyId) -> Response:
         """Contest a CDR."""

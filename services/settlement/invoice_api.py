@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -15,12 +14,11 @@ from emobility.ports.ports import Ports
 from emobility.protocols.en16931.cii import cii_of
 from emobility.runtime.access import Access
 from emobility.runtime.invoice_page import invoice_page
-from services.settlement.api import ROWS_MAX, NotHere, NotUnderstood, answer, party_of, read_body
+from services.settlement.api import ROWS_MAX, NotHere, NotUnderstood, answer, of_party, party_of, read_body
 from services.settlement.exposure import SIDES
 from services.settlement.invoice_records import COMPANY, INVOICE, InvoiceRecord
 from services.settlement.invoicing import Invoicing, NoSuchInvoice
 
-Handler = Callable[[Request, PartyId], Awaitable[Response]]
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -58,15 +56,7 @@ class InvoiceAPI:
             ("GET", "/{party}/invoices/{number}/annex.csv", self.show_annex),
             ("GET", "/{party}/invoices/{number}", self.show),
         ):
-            app.add_api_route(path, self._guarded(handler), methods=[method])
-
-    def _guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self._access.party(request, party_id)
-            return await handler(request, party_id)
-
-        return guarded
+            app.add_api_route(path, of_party(self._access, handler), methods=[method])
 
     async def show_company(self, _: Request, party_id: PartyId) -> Response:
         """Show how the company stands on invoices."""

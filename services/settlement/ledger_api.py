@@ -5,7 +5,6 @@ What it shows is what a chain would show to everybody; here it is shown to parti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -15,7 +14,7 @@ from fastapi.responses import Response
 from emobility.domain.cosigned_ledger import Countersignature, LedgerEntry
 from emobility.domain.identifiers import PartyId
 from emobility.runtime.access import Access
-from services.settlement.api import NotUnderstood, answer, hex_bytes, party_of, read_body
+from services.settlement.api import NotUnderstood, answer, hex_bytes, of_party, read_body
 from services.settlement.countersigning import Countersigning
 
 ENTRIES_MAX: Final = 1_000
@@ -44,17 +43,7 @@ class LedgerAPI:
             ("GET", "/{party}/ledger/countersignatures", self.list_countersignatures),
             ("POST", "/{party}/ledger/countersignature", self.countersign),
         ):
-            app.add_api_route(path, self._guarded(handler), methods=[method])
-
-    def _guarded(
-        self, handler: Callable[[Request, PartyId], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self._access.party(request, party_id)
-            return await handler(request, party_id)
-
-        return guarded
+            app.add_api_route(path, of_party(self._access, handler), methods=[method])
 
     async def list_entries(self, request: Request, _: PartyId) -> Response:
         """Return entries from number `first` on, as they stand in an exported file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -16,7 +15,17 @@ from emobility.ports.ports import Ports
 from emobility.protocols.iso20022.pain import Mandate, MandateScheme
 from emobility.protocols.xml import DOCUMENT_BYTES_MAX
 from emobility.runtime.access import Access
-from services.settlement.api import ROWS_MAX, NoChain, NotHere, NotUnderstood, answer, hex_bytes, party_of, read_body
+from services.settlement.api import (
+    ROWS_MAX,
+    NoChain,
+    NotHere,
+    NotUnderstood,
+    answer,
+    hex_bytes,
+    of_party,
+    party_of,
+    read_body,
+)
 from services.settlement.discharging import Discharging
 from services.settlement.exposure import SIDES, exposures_of
 from services.settlement.money_records import (
@@ -38,8 +47,6 @@ from services.settlement.payouts import Payouts
 
 NEXT_BANK_DAY: Final = timedelta(days=1)
 TEXT_CHARACTERS_MAX: Final = 500
-
-Handler = Callable[[Request, PartyId], Awaitable[Response]]
 
 
 class AccountRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,15 +120,7 @@ class MoneyAPI:
             ("GET", "/{party}/discharges", self.list_discharges),
             ("POST", "/{party}/discharges/{discharge_id}/signature", self.sign_discharge),
         ):
-            app.add_api_route(path, self._guarded(handler), methods=[method])
-
-    def _guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await self._access.party(request, party_id)
-            return await handler(request, party_id)
-
-        return guarded
+            app.add_api_route(path, of_party(self._access, handler), methods=[method])
 
     # What is open
 
