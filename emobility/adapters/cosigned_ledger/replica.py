@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from emobility.adapters.chain_signing import recovered_address
-from emobility.adapters.memory.chain import Call, Execute, Outcome
 from emobility.adapters.memory.contracts import settlement_contracts_in_python
+from emobility.adapters.memory.machine import NOBODY, Execute, Machine, Outcome, code_of
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.cosigned_ledger import (
     Countersignature,
@@ -36,8 +36,6 @@ from emobility.ports.chain import (
 )
 from emobility.ports.chain_signer import UnsignedTransaction
 from emobility.protocols.eip1559 import MalformedTransaction, created_address, read_raw_transaction, signing_hash
-
-_NOBODY: Final = bytes(20)
 
 
 class LedgerBroken(MalformedInput):
@@ -63,7 +61,7 @@ class Entered:
     """An entry and what came of it. `replaced`: what stood in the contracts' storage before, where it wrote."""
 
     entry: LedgerEntry
-    sender: bytes = _NOBODY
+    sender: bytes = NOBODY
     transaction: UnsignedTransaction | None = None
     receipt: TransactionReceipt | None = None
     replaced: dict[Hashable, Any] = field(default_factory=dict)
@@ -87,7 +85,7 @@ class Replica:
         """Begin with entry 0. Raises `LedgerBroken`, `MalformedBeginning`."""
         self.operator: Final = operator_of(first.raw)
         self.ledger_id: Final = ledger_id(first.raw)
-        self._execute: Final = execute or settlement_contracts_in_python()
+        self._machine: Final = Machine(execute or settlement_contracts_in_python(), self.ledger_id)
         self._state: dict[Hashable, Any] = {}
         self._by_hash: dict[bytes, int] = {}
         self._entered: list[Entered] = []
@@ -128,9 +126,8 @@ class Replica:
         written: dict[Hashable, Any] = {}
         outcome: Outcome | None
         try:
-            outcome = self._run(
-                sent.sender, transaction.to, transaction.calldata, made=made, written=written, timestamp_s=timestamp_s
-            )
+            state, (to, calldata) = ChainMap(written, self._state), (transaction.to, transaction.calldata)
+            outcome = self._machine.carry_out(state, sent.sender, to, calldata, made=made, timestamp_s=timestamp_s)
         except CallReverted:
             outcome = None
             written = {}
@@ -179,7 +176,8 @@ class Replica:
     def estimate(self, sender: bytes, to: bytes | None, calldata: bytes, *, timestamp_s: int) -> None:
         """Try a call. Raises `CallReverted`."""
         made = created_address(sender, self.nonce(sender)) if to is None else None
-        self._run(sender, to, calldata, made=made, written={}, timestamp_s=max(timestamp_s, self.head.timestamp_s + 1))
+        timestamp_s = max(timestamp_s, self.head.timestamp_s + 1)
+        self._machine.carry_out(ChainMap({}, self._state), sender, to, calldata, made=made, timestamp_s=timestamp_s)
 
     # Countersignatures
 
@@ -231,7 +229,7 @@ class Replica:
 
     def code(self, address: bytes) -> bytes:
         """Return a contract's code; empty where there is none."""
-        return self._state.get(("code", address)) or b""
+        return code_of(address, self._state)
 
     def nonce(self, account: bytes) -> int:
         """Return how many calls of an account are entered."""
@@ -245,10 +243,7 @@ class Replica:
         # A later entry's record of what it replaced is what stood before it.
         later = (each.replaced for each in self._entered[number + 1 :])
         state = ChainMap[Hashable, Any]({}, *later, self._state)
-        if not state.get(("code", to)):
-            return b""
-        asked = self._a_call(_NOBODY, to, calldata, self._entered[number].entry.timestamp_s)
-        return self._execute(asked, state).returned
+        return self._machine.answer(state, to, calldata, timestamp_s=self._entered[number].entry.timestamp_s)
 
     def transaction(self, transaction_hash: bytes) -> ChainTransaction | None:
         """Return the call that was entered under this hash; None: there is none."""
@@ -304,38 +299,6 @@ class Replica:
         if transaction.nonce > self.nonce(sender):
             raise TransactionNotTaken("nonce too high: nothing waits on a ledger")
         return _Sent(sender=sender, transaction=transaction)
-
-    def _run(
-        self,
-        sender: bytes,
-        to: bytes | None,
-        calldata: bytes,
-        *,
-        made: bytes | None,
-        written: dict[Hashable, Any],
-        timestamp_s: int,
-    ) -> Outcome:
-        """Carry out a call of a contract (`to`) or one that makes a contract (`made`). Raises `CallReverted`."""
-        state = ChainMap(written, self._state)
-        if made is not None:
-            outcome = self._execute(self._a_call(sender, made, calldata, timestamp_s, is_creation=True), state)
-            state["code", made] = outcome.returned
-            return outcome
-        if to is None or not state.get(("code", to)):
-            return Outcome()
-        return self._execute(self._a_call(sender, to, calldata, timestamp_s), state)
-
-    def _a_call(
-        self, sender: bytes, to: bytes, calldata: bytes, timestamp_s: int, *, is_creation: bool = False
-    ) -> Call:
-        return Call(
-            sender=sender,
-            to=to,
-            calldata=calldata,
-            is_creation=is_creation,
-            chain_id=self.ledger_id,
-            timestamp_s=timestamp_s,
-        )
 
 
 def _receipt(entry: LedgerEntry, transaction_hash: bytes, draft: Draft) -> TransactionReceipt:

@@ -7,11 +7,12 @@ the way back: each block keeps what its writes replaced, for reorganisations and
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from emobility.adapters.chain_signing import recovered_address
+from emobility.adapters.memory.machine import Execute, Machine, code_of
 from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import (
     Block,
@@ -37,32 +38,6 @@ REPLACEMENT_PERCENT: Final = 10
 """By how much a transaction must outbid the one it replaces: the rule of geth's pool."""
 POOL_MAX: Final = 4_096
 _CHAIN_ID_FIRST: Final = 1_000_000_000
-State: TypeAlias = MutableMapping[Hashable, Any]
-"""What contracts store. Values are never changed in place, and None stands for nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What a contract is called with. `is_creation`: `to` is the address of the contract that `calldata` makes."""
-
-    sender: bytes
-    to: bytes
-    calldata: bytes
-    is_creation: bool
-    chain_id: int
-    timestamp_s: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of a call: the answer (of a creation: the code) and events, each contract, topics and data."""
-
-    returned: bytes = b""
-    logs: tuple[tuple[bytes, tuple[bytes, ...], bytes], ...] = ()
-
-
-Execute: TypeAlias = Callable[[Call, State], Outcome]
-"""Carries out a call. Raises `CallReverted`; then nothing that it wrote counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +95,7 @@ class FakeChain:
         self.finality_blocks: Final = finality_blocks
         self._clock = clock
         self._randomness = randomness
-        self._execute = execute
-        self._chain_id = drawn if chain_id is None else chain_id
+        self._machine = Machine(execute, drawn if chain_id is None else chain_id)
         self._begin()
 
     # Mishaps
@@ -162,7 +136,7 @@ class FakeChain:
     async def chain_id(self) -> int:
         """Return the chain's id."""
         self._require_up()
-        return self._chain_id
+        return self._machine.chain_id
 
     async def genesis_hash(self) -> bytes:
         """Return the hash of block 0."""
@@ -187,7 +161,7 @@ class FakeChain:
     async def code(self, address: bytes) -> bytes:
         """Return a contract's code; empty where there is none."""
         self._require_up()
-        return self._code(address, self._state)
+        return code_of(address, self._state)
 
     async def call(self, to: bytes, calldata: bytes, *, at_block: int | None = None) -> bytes:
         """Return what a contract answers, at a block or the head. Raises `CallReverted`."""
@@ -197,9 +171,7 @@ class FakeChain:
             raise ChainUnavailable(f"there is no block {number} yet")
         # A later block's record of what it replaced is what stood before it.
         state = ChainMap[Hashable, Any]({}, *(mined.replaced for mined in self._blocks[number + 1 :]), self._state)
-        if not self._code(to, state):
-            return b""
-        return self._execute(self._a_call(bytes(20), to, calldata, self._blocks[number].block), state).returned
+        return self._machine.answer(state, to, calldata, timestamp_s=self._blocks[number].block.timestamp_s)
 
     async def transaction(self, transaction_hash: bytes) -> ChainTransaction | None:
         """Return a transaction, waiting or mined; None when the chain does not know it."""
@@ -248,7 +220,8 @@ class FakeChain:
         """Return what a call would take. Raises `CallReverted`."""
         self._require_up()
         made = created_address(sender, self._nonce(sender)) if to is None else None
-        self._run(sender, to, calldata, made=made, written={}, block=self._head)
+        state = ChainMap({}, self._state)
+        self._machine.carry_out(state, sender, to, calldata, made=made, timestamp_s=self._head.timestamp_s)
         return _gas_of(calldata)
 
     async def fees(self) -> Fees:
@@ -293,9 +266,6 @@ class FakeChain:
     def _nonce(self, account: bytes) -> int:
         return self._state.get(("nonce", account)) or 0
 
-    def _code(self, address: bytes, state: State) -> bytes:
-        return state.get(("code", address)) or b""
-
     def _known(self) -> Iterator[tuple[_Sent, bytes | None]]:
         yield from ((sent, None) for sent in self._pool.values())
         yield from ((sent, mined.block.hash) for mined in reversed(self._blocks) for sent in mined.sent)
@@ -309,7 +279,7 @@ class FakeChain:
         sender, transaction = recovered_address(signing_hash(signed.transaction), signed.signature), signed.transaction
         if sender is None:
             raise TransactionNotTaken("invalid sender")
-        if transaction.chain_id != self._chain_id:
+        if transaction.chain_id != self._machine.chain_id:
             raise TransactionNotTaken("invalid chain id for signer")
         if transaction.nonce < self._nonce(sender):
             raise TransactionNotTaken("nonce too low")
@@ -364,8 +334,9 @@ class FakeChain:
         written: dict[Hashable, Any] = {}
         logs: tuple[tuple[bytes, tuple[bytes, ...], bytes], ...] = ()
         try:
-            logs = self._run(
-                sent.sender, transaction.to, transaction.calldata, made=made, written=written, block=block
+            state, (to, calldata) = ChainMap(written, self._state), (transaction.to, transaction.calldata)
+            logs = self._machine.carry_out(
+                state, sent.sender, to, calldata, made=made, timestamp_s=block.timestamp_s
             ).logs
             has_succeeded = True
         except CallReverted:
@@ -394,36 +365,6 @@ class FakeChain:
                 )
                 for place, (address, topics, data) in enumerate(logs)
             ),
-        )
-
-    def _run(
-        self,
-        sender: bytes,
-        to: bytes | None,
-        calldata: bytes,
-        *,
-        made: bytes | None,
-        written: dict[Hashable, Any],
-        block: Block,
-    ) -> Outcome:
-        """Carry out a transaction to a contract (`to`) or one that makes a contract (`made`)."""
-        state = ChainMap(written, self._state)
-        if made is not None:
-            outcome = self._execute(self._a_call(sender, made, calldata, block, is_creation=True), state)
-            state["code", made] = outcome.returned
-            return outcome
-        if to is None or not self._code(to, state):
-            return Outcome()
-        return self._execute(self._a_call(sender, to, calldata, block), state)
-
-    def _a_call(self, sender: bytes, to: bytes, calldata: bytes, block: Block, *, is_creation: bool = False) -> Call:
-        return Call(
-            sender=sender,
-            to=to,
-            calldata=calldata,
-            is_creation=is_creation,
-            chain_id=self._chain_id,
-            timestamp_s=block.timestamp_s,
         )
 
 

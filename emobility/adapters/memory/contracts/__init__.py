@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final
 
 import settlement_contracts
-from emobility.adapters.memory.chain import Call, Execute, Outcome, State
 from emobility.adapters.memory.contracts.anchor import AnchorModel
 from emobility.adapters.memory.contracts.book import BookModel
 from emobility.adapters.memory.contracts.confidential import ConfidentialBookModel
@@ -20,6 +19,7 @@ from emobility.adapters.memory.contracts.contract import Contract, Frame
 from emobility.adapters.memory.contracts.disputes import ArbiterModel, DisputesModel, OnlyMade
 from emobility.adapters.memory.contracts.money import CurrencyModel, VaultModel
 from emobility.adapters.memory.contracts.registry import RegistryModel
+from emobility.adapters.memory.machine import Call, Execute, Outcome, State
 from emobility.domain.batch.abi import SELECTOR_BYTES, MalformedCall, decode, encode
 from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import CallReverted

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NoReturn, TypeAlias
 
-from emobility.adapters.memory.chain import Call, State
+from emobility.adapters.memory.machine import Call, State
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import WORD, Function, encode
 from emobility.ports.chain import CallReverted
