@@ -211,16 +211,21 @@ async def accounts(here: Settling) -> list[AccountRecord]:
 # Gaps
 
 
-async def test_a_gap_before_what_waits_is_filled(here: Settling) -> None:
-    """Somebody else's transaction took a nonce and was dropped; ours behind it can't go."""
+async def a_gap(here: Settling) -> int:
+    """Have somebody else's transaction take a nonce and be dropped, with ours behind it; return the nonce."""
     fake = here.fake.fake
     fake.is_held = True
-    nonce = await fake.nonce(here.proposer.address, with_waiting=True)
+    nonce: int = await fake.nonce(here.proposer.address, with_waiting=True)
     await here.use_nonce(nonce)
     await close(here)
     await here.follow_steps(2)
     fake.drop_waiting()
     fake.is_held = False
+    return nonce
+
+
+async def test_a_gap_before_what_waits_is_filled(here: Settling) -> None:
+    nonce = await a_gap(here)
 
     await here.follow()
 
@@ -234,14 +239,7 @@ async def test_a_gap_of_the_old_key_is_filled_by_the_old_key(here: Settling) -> 
     """Its transactions behind the gap are not final before, and the new key waits for them."""
     new = mnemonic_signer(MNEMONIC, 5)
     here.successors = alone(new)
-    fake = here.fake.fake
-    fake.is_held = True
-    nonce = await fake.nonce(here.proposer.address, with_waiting=True)
-    await here.use_nonce(nonce)
-    await close(here)
-    await here.follow_steps(2)
-    fake.drop_waiting()
-    fake.is_held = False
+    await a_gap(here)
 
     await here.follow()
 
