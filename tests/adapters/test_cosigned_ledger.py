@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from emobility.adapters.cosigned_ledger.exported import (
     read_exported,
     read_heads,
 )
-from emobility.adapters.cosigned_ledger.ledger import LedgerRewritten, open_ledger, read_ledger
+from emobility.adapters.cosigned_ledger.ledger import LedgerRewritten, open_ledger, read_ledger, replayed
 from emobility.adapters.cosigned_ledger.records import LEDGER_ENTRY
 from emobility.adapters.cosigned_ledger.replica import LedgerBroken
 from emobility.adapters.memory import SeededRandomness
@@ -28,6 +29,7 @@ from emobility.domain.cosigned_ledger import LEDGER_ID_FIRST, Countersignature, 
 from emobility.ports.chain import TransactionNotTaken
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.ports.cosigned_ledger import NotCountersigned
+from emobility.ports.unit_of_work import UnitOfWork, Units
 from tests.chains import LedgerWorld, a_ledger
 
 HOLDER = b"\x11" * 20
@@ -229,6 +231,50 @@ async def test_a_countersignature_of_another_head_or_by_another_key_is_not_kept(
             await here.ledger.countersign(wrong)
 
     assert await here.ledger.countersignatures() == []
+
+
+class Interrupted:
+    """Units of a process in which something happens before one of them begins."""
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self.left = 0
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    def in_units(self, count: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        """Have it happen before the unit of this count, from now on."""
+        self.left, self.meanwhile = count, meanwhile
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[UnitOfWork]:
+        self.left -= 1
+        if not self.left and self.meanwhile is not None:
+            await self.meanwhile()
+        async with self._units.begin() as unit:
+            yield unit
+
+
+@pytest.mark.parametrize("place", range(1, 5))
+async def test_what_is_entered_and_countersigned_while_it_is_read_breaks_nothing(here: LedgerWorld, place: int) -> None:
+    currency, units = await minted(here, 1), Interrupted(here.units)
+    await here.ledger.countersign(await countersignature(here))
+    reader = await read_ledger(units)  # type: ignore[arg-type]  # all that it asks of them
+    assert reader is not None
+
+    async def meanwhile() -> None:
+        await here.sent(currency, contracts.MINT.call(HOLDER, 1))
+        await here.ledger.countersign(await countersignature(here))
+
+    units.in_units(place, meanwhile)
+    opened = await replayed(units)  # type: ignore[arg-type]  # as above
+    units.in_units(place, meanwhile)
+    asked = await reader.countersignatures()
+    units.in_units(place, meanwhile)
+    written = read_exported([line async for line in exported(reader)]).replica
+
+    assert opened is not None
+    assert {each.signer for each in (*asked, *written.countersignatures)} == {here.account(2).address}
+    assert written.entries[: len(opened.entries)] == opened.entries
 
 
 # Files

@@ -32,12 +32,13 @@ class MalformedLedgerFile(MalformedInput):
 
 async def exported(ledger: LedgerReader) -> AsyncIterator[str]:
     """Yield a ledger line by line."""
-    first = 0
+    # Asked for first, so that the entries that they are of stand in the file.
+    countersignatures, first = await ledger.countersignatures(), 0
     while page := await ledger.entries(first=first, limit=PAGE):
         for entry in page:
             yield _line(entry)
         first += len(page)
-    for countersignature in await ledger.countersignatures():
+    for countersignature in countersignatures:
         yield _line(countersignature)
 
 
