@@ -176,6 +176,21 @@ async def test_a_changed_row_is_found_by_whoever_opens_it(
     assert broken.value.number == 3
 
 
+@pytest.mark.parametrize(("by_s", "reason"), [(1, "another hash"), (-(10**12), "no beginning")])
+async def test_a_beginning_with_another_moment_is_found_by_whoever_opens_it(
+    here: LedgerWorld, by_s: int, reason: str
+) -> None:
+    (first,) = await rows(here)
+    async with here.units.begin() as unit:
+        await unit.table(LEDGER_ENTRY).put(replace(first, timestamp_s=first.timestamp_s + by_s))
+        await unit.commit()
+
+    with pytest.raises(LedgerBroken, match=reason) as broken:
+        await here.reopened()
+
+    assert broken.value.number == 0
+
+
 async def test_a_process_that_has_read_a_row_sees_that_it_went(here: LedgerWorld) -> None:
     await minted(here)
     async with here.units.begin() as unit:
@@ -190,7 +205,11 @@ async def test_the_database_lets_nobody_change_or_remove_an_entry_by_mistake(pos
     async with a_ledger(postgres_dsn) as world:
         await minted(world)
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        for words in ("UPDATE ledger_entry SET raw = ''", "DELETE FROM ledger_entry WHERE number = 2"):
+        for words in (
+            "UPDATE ledger_entry SET raw = ''",
+            "DELETE FROM ledger_entry WHERE number = 2",
+            "TRUNCATE ledger_entry",
+        ):
             with pytest.raises(psycopg.errors.RaiseException, match="never changed"):
                 connection.execute(words.encode())
 

@@ -90,8 +90,13 @@ class Replica:
         self._by_hash: dict[bytes, int] = {}
         self._entered: list[Entered] = []
         self._countersigned: dict[bytes, Countersignature] = {}
-        if first.number or first.parent_hash != bytes(32) or first.outcome != bytes(32):
+        nothing, timestamp_s = bytes(32), first.timestamp_s
+        if first.number or timestamp_s < 0 or first.parent_hash != nothing or first.outcome != nothing:
             raise LedgerBroken(first.number, "it is no beginning")
+        if first.hash != entry_hash(
+            number=0, parent_hash=nothing, timestamp_s=timestamp_s, raw=first.raw, outcome=nothing
+        ):
+            raise LedgerBroken(0, "it has another hash")
         self._refuse_unsigned(first)
         self._entered.append(Entered(entry=first))
 
