@@ -296,6 +296,23 @@ async def test_what_is_entered_and_countersigned_while_it_is_read_breaks_nothing
     assert written.entries[: len(opened.entries)] == opened.entries
 
 
+async def test_a_countersignature_that_could_not_be_stored_is_not_taken_for_given(here: LedgerWorld) -> None:
+    units = Interrupted(here.units)
+    ledger = await open_ledger(units, operator=here.payer, clock=here.clock, randomness=SeededRandomness(2))  # type: ignore[arg-type]  # as above
+
+    async def goes_down() -> None:
+        raise ConnectionError
+
+    given = await countersignature(here)
+    units.in_units(2, goes_down)
+    with pytest.raises(ConnectionError):
+        await ledger.countersign(given)
+
+    before = await ledger.countersignatures()
+    await ledger.countersign(given)
+    assert (before, await ledger.countersignatures()) == ([], [given])
+
+
 # Files
 
 

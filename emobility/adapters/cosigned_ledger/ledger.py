@@ -198,7 +198,7 @@ class WrittenLedger(StoredLedger):
         """Keep a party's signature of a head; twice is as once. Raises `NotCountersigned`."""
         replica = await self._replica()
         try:
-            replica.countersigned(countersignature)
+            replica.refuse_foreign(countersignature)
         except LedgerBroken as refusal:
             raise NotCountersigned(refusal.reason) from refusal
         async with self._units.begin() as unit:
@@ -206,6 +206,7 @@ class WrittenLedger(StoredLedger):
             if known is None or known.number < countersignature.number:
                 await unit.table(COUNTERSIGNATURE).put(countersignature)
                 await unit.commit()
+        replica.countersigned(countersignature)
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())

@@ -195,14 +195,18 @@ class Replica:
         known = self._countersigned.get(given.signer)
         if known == given:
             return
+        self.refuse_foreign(given)
+        if known is None or known.number < given.number:
+            self._countersigned[given.signer] = given
+
+    def refuse_foreign(self, given: Countersignature) -> None:
+        """Raise `LedgerBroken` where a signature's head is not one of this ledger, or it is not the signer's."""
         entry = self._entered[given.number].entry if 0 <= given.number < len(self._entered) else None
         if entry is None or entry.hash != given.hash:
             raise LedgerBroken(given.number, f"0x{given.signer.hex()} countersigned another one")
         digest = Head(ledger_id=self.ledger_id, number=given.number, hash=given.hash, signature=b"").digest
         if recovered_address(digest, given.signature) != given.signer:
             raise LedgerBroken(given.number, f"a countersignature is not that of 0x{given.signer.hex()}")
-        if known is None or known.number < given.number:
-            self._countersigned[given.signer] = given
 
     @property
     def countersignatures(self) -> list[Countersignature]:
