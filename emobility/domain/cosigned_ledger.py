@@ -152,12 +152,12 @@ def rewritten(kept: Head, shown: Sequence[Head], *, operator: bytes, recover: Re
     """Return how heads that the operator shows now go against one that was kept; None: they don't.
 
     Args:
-        kept: From the operator, or it proves nothing and is passed over.
+        kept: Of this ledger and from its operator, or it proves nothing and is passed over.
         shown: What it shows: every head from 0 on, in order.
         operator: Whose ledger it is.
         recover: Tells whose signature one is.
     """
-    if recover(kept.digest, kept.signature) != operator:
+    if kept.ledger_id != shown[0].ledger_id or recover(kept.digest, kept.signature) != operator:
         return None
     if kept.number >= len(shown):
         return Rewrite(kept=kept, shown=None)

@@ -56,11 +56,11 @@ def against(replica: Replica, kept: Sequence[Head]) -> list[str]:
     """Return, sentence by sentence, how a ledger goes against kept heads, and these against each other."""
     heads, told = replica.heads(), []
     for each in kept:
+        if each.ledger_id != replica.ledger_id:
+            told.append(f"a kept head is of ledger {each.ledger_id}, this is {replica.ledger_id}")
+            continue
         if recovered_address(each.digest, each.signature) != replica.operator:
-            if each.ledger_id == replica.ledger_id:
-                told.append(f"the kept head {each.number} is not signed by the ledger's operator; it proves nothing")
-            else:
-                told.append(f"a kept head is of ledger {each.ledger_id}, this is {replica.ledger_id}")
+            told.append(f"the kept head {each.number} is not signed by the ledger's operator; it proves nothing")
             continue
         found = rewritten(each, heads, operator=replica.operator, recover=recovered_address)
         if found is not None:

@@ -14,8 +14,9 @@ import pytest
 
 from emobility.adapters.chain_signing import recovered_address
 from emobility.adapters.cosigned_ledger.exported import exported
-from emobility.adapters.cosigned_ledger.ledger import ReplicaReader
+from emobility.adapters.cosigned_ledger.ledger import ReplicaReader, open_ledger
 from emobility.adapters.cosigned_ledger.replica import LedgerBroken, Replica
+from emobility.adapters.memory import SeededRandomness, open_memory
 from emobility.domain.batch.calls import read_proposal
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.cosigned_ledger import Countersignature, Head, forked, head_digest, outcome_hash, rewritten
@@ -250,6 +251,19 @@ async def test_a_head_that_the_operator_did_not_sign_accuses_nobody(history: His
 
     assert found is None
     assert [("proves nothing" in line) for line in told] == [True]
+
+
+async def test_a_head_of_another_ledger_of_the_same_operator_accuses_nobody(history: History) -> None:
+    clock, chance = history.world.clock, SeededRandomness(2)
+    async with open_memory(master_key=bytes(32), clock=clock, randomness=chance) as memory:
+        second = await open_ledger(memory.units, operator=history.world.payer, clock=clock, randomness=chance)
+    (foreign,) = second.replica.heads()
+
+    told = against(history.told, [foreign])
+    found = rewritten(foreign, history.told.heads(), operator=history.told.operator, recover=recovered_address)
+
+    assert found is None
+    assert told == [f"a kept head is of ledger {foreign.ledger_id}, this is {history.told.ledger_id}"]
 
 
 async def test_the_command_keeps_heads_and_says_what_goes_against_them(
