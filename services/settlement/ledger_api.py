@@ -17,8 +17,8 @@ from emobility.runtime.access import Access
 from services.settlement.api import NotUnderstood, answer, hex_bytes, of_party, read_body
 from services.settlement.countersigning import Countersigning
 
-ENTRIES_MAX: Final = 1_000
-"""Entries of one answer; ask again from the last one's number on."""
+ENTRIES_MAX: Final = 32
+"""Entries of one answer, each of up to 128 kB; ask again from the last one's number on."""
 
 
 class CountersignatureRequest(msgspec.Struct, frozen=True, kw_only=True):

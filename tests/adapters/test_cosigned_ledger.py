@@ -357,3 +357,17 @@ async def test_heads_are_kept_in_a_file_each_once(here: LedgerWorld, tmp_path: P
 
     assert read_heads(file) == heads
     assert read_heads(tmp_path / "none") == []
+
+
+async def test_a_file_that_is_full_of_heads_keeps_the_newest(
+    here: LedgerWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emobility.adapters.cosigned_ledger.exported.HEADS_MAX", 2)
+    file, heads = tmp_path / "heads", []
+    for _ in range(3):
+        await here.sent(HOLDER, b"")
+        heads.append(await head_of(here))
+        keep_head(file, heads[-1])
+
+    assert read_heads(file) == heads[-2:]
+    assert list(tmp_path.iterdir()) == [file]

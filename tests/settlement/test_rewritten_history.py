@@ -195,6 +195,25 @@ async def test_an_old_copy_is_shorter_than_a_kept_head_and_proven_once_it_is_wri
     assert proof_of(other)
 
 
+# An entry is dated ahead
+
+
+@pytest.mark.parametrize(
+    ("timestamp_s", "shown"), [(4_102_444_800, "2100-01-01 00:00:00 UTC"), (1 << 62, f"{1 << 62} s after 1970")]
+)
+async def test_an_entry_dated_ahead_is_seen_by_whoever_reads_when_it_was_entered_and_proven_by_nothing(
+    history: History, tmp_path: Path, capsys: pytest.CaptureFixture[str], timestamp_s: int, shown: str
+) -> None:
+    ahead = await history.retold(lambda calls: [*calls[:-1], replace(calls[-1], timestamp_s=timestamp_s)])
+    file = tmp_path / "ahead"
+    file.write_text("".join([f"{line}\n" async for line in exported(ReplicaReader(ahead))]))
+
+    code = run_check(file, kept=(), keep=None)
+
+    assert code == 0
+    assert f"by the operator's word it was entered at {shown}" in capsys.readouterr().out
+
+
 # Two histories for two parties
 
 

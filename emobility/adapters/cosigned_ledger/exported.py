@@ -79,10 +79,17 @@ def read_heads(path: Path) -> list[Head]:
 
 
 def keep_head(path: Path, head: Head) -> None:
-    """Add a head to a file, unless it is the last there."""
-    if head not in read_heads(path)[-1:]:
+    """Add a head to a file, unless it is the last there; at `HEADS_MAX` the oldest goes."""
+    heads = read_heads(path)
+    if head in heads[-1:]:
+        return
+    if len(heads) < HEADS_MAX:
         with path.open("a", encoding="utf-8") as file:
             file.write(_line(head) + "\n")
+        return
+    anew = path.with_name(f"{path.name}.new")  # so that a cut loses none of what was kept
+    anew.write_text("".join(f"{_line(each)}\n" for each in (*heads[1:], head)), encoding="utf-8")
+    anew.replace(path)
 
 
 def _lines(file: Any) -> Iterator[str]:
