@@ -157,7 +157,7 @@ async def played_month(
     Args:
         seed: Draws charges.
         book: Where it is settled.
-        days: How many; a short month has a week and a day.
+        days: How many; a short month has nine.
         sessions_per_day: Of each pair.
         progress: Told the day.
     """
