@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from emobility.adapters.cosigned_ledger.ledger import ReplicaReader, replica_of
-from emobility.domain.cosigned_ledger import Countersignature, Head, LedgerEntry
+from emobility.domain.cosigned_ledger import Countersignature, Head, LedgerEntry, words_of
 from emobility.domain.errors import MalformedInput
 from emobility.ports.cosigned_ledger import LedgerReader
 
@@ -111,8 +111,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _line(of: LedgerEntry | Countersignature | Head) -> str:
-    values = {name: getattr(of, name) for name in of.__dataclass_fields__}
-    return json.dumps({name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()})
+    return json.dumps(words_of(of))
 
 
 def _read(words: dict[str, Any], kind: type[T]) -> T:
