@@ -98,8 +98,8 @@ class FakeChain:
         """Forget the transactions that wait."""
         self._pool.clear()
 
-    def reorganise(self, depth: int, *, keep_transactions: bool = True) -> None:
-        """Undo the youngest blocks, even final ones; what comes next has other hashes.
+    def reorganise(self, depth: int, *, keep_transactions: bool = True) -> list[bytes]:
+        """Undo the youngest blocks, even final ones; what comes next has other hashes. Return their transactions'.
 
         Args:
             depth: How many blocks.
@@ -115,6 +115,7 @@ class FakeChain:
         for mined in undone if keep_transactions else ():
             for sent in mined.sent:
                 self._pool.setdefault((sent.sender, sent.transaction.nonce), sent)
+        return [sent.hash for mined in undone for sent in mined.sent]
 
     def forget(self) -> None:
         """Lose everything: another genesis under the same id."""
