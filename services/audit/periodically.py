@@ -22,7 +22,7 @@ from services.audit.leftovers import check_bills_of_nothing, check_quarantines, 
 from services.audit.money_rows import gather_company_money
 from services.audit.period_report import PeriodReport
 from services.audit.reconciliation import circumstances, reconcile
-from services.audit.report import AuditReport, Check
+from services.audit.report import AuditReport, Check, Pruned
 from services.audit.settlement_rows import gather_without_leaves
 from services.audit.sharing import Sharing
 from services.audit.slices import LogSlice, Slice, Unhandled, charge_slices, log_slices, whole_of
@@ -72,9 +72,11 @@ async def audited_period(
     """
     assert ports.reconciliation is not None, "nothing to reconcile with was opened"
     # Of a log that lies elsewhere no moment can be asked; what is handled after this is at worst called unread.
-    lag = await ports.event_log.lag()
+    lag, held = await ports.event_log.lag(), await ports.event_log.bounds(LOGGED)
+    gone: tuple[Pruned, ...] = ()
     async with ports.reconciliation.moment() as moment:
-        books = await _books(ports, moment, lag)
+        books = await _books(moment, lag)
+        books.logged_events = sum(each.events for each in held.values())
         known = await circumstances(moment, books)
         async with ports.reconciliation.moment(moment.name) as beside:
             reconciled = await reconcile(moment, beside, period, books, known)
@@ -84,6 +86,11 @@ async def audited_period(
         if sharing is not None:
             log = await _log_slices(ports, moment, books)
             not_looked_at = () if log is not None else (LOG_ELSEWHERE,)
+            gone = tuple(
+                Pruned(topic=CHARGING, partition=each.partition, events=each.bounds.first)
+                for each in log or ()
+                if each.bounds.first
+            )
             whole = await whole_of(moment, books.settlement, _unhandled(books))
             checks += await sharing.check(moment, whole, _slices(moment, period, log or []))
     why: str | None = why_quick
@@ -98,7 +105,10 @@ async def audited_period(
     return PeriodReport(
         reconciled=reconciled,
         report=AuditReport(
-            checks=tuple(each.closed() for each in checks), discarded=tuple(books.discarded), why_quick=why
+            checks=tuple(each.closed() for each in checks),
+            pruned=gone,
+            discarded=tuple(books.discarded),
+            why_quick=why,
         ),
         not_looked_at=(*not_looked_at, *NEVER_LOOKED_AT),
     )
@@ -128,11 +138,9 @@ def _unhandled(books: Books) -> Unhandled:
     )
 
 
-async def _books(ports: Ports, moment: Moment, lag: Mapping[str, int]) -> Books:
+async def _books(moment: Moment, lag: Mapping[str, int]) -> Books:
     """Gather what is read whole: nothing that grows with each charge. `lag` holds where the log lies elsewhere."""
     books = Books(lag=await moment.lag() if await moment.has_log() else lag)
-    held = await ports.event_log.bounds(LOGGED)
-    books.logged_events = sum(each.events for each in held.values())
     for group in CONSUMER_GROUPS:
         books.discarded += await moment.discarded(group)
         books.parked += await moment.parked(group)

@@ -20,6 +20,7 @@ from emobility.ports.reconciliation import Document, MeteredSession, Moment, Per
 from emobility.ports.stores import TableSpec
 from services.audit.books import MONEY_GROUP, SETTLEMENT_GROUP, Books
 from services.audit.report import DIFFERENCES_MAX, Check, Difference
+from services.audit.rows import all_rows
 from services.audit.settlement_rows import SettlementRows
 from services.audit.stages import (
     FAULTS,
@@ -430,10 +431,7 @@ class _Statements:
 
 async def _leaves_of(moment: Moment, statement: StatementRecord) -> list[LeafRecord]:
     where = {name: getattr(statement, name) for name in ("cpo_id", "agreement_id", "version", "sequence")}
-    rows: list[LeafRecord] = []
-    while page := await moment.unit.table(LEAF).select(where, order_by=("place",), offset=len(rows)):
-        rows += page
-    return rows
+    return sorted(await all_rows(moment.unit, LEAF, where), key=lambda leaf: leaf.place or 0)
 
 
 def _sides(statement: StatementRecord, opening: Opening | None) -> set[tuple[str | None, str | None]] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Final, TypeAlias
 
 from emobility.domain.identifiers import PartyId
@@ -248,11 +247,10 @@ async def _check_log(moment: Moment, part: LogSlice) -> Check:
     }
     folded: dict[StationName, dict[TransactionKey, Transaction]] = {}
     async for batch in moment.reports(part.partition):
-        for _, events in groupby(batch, key=lambda each: each.envelope.event.key):
-            for event in events:
-                name = _station_of(event)
-                if name is not None:
-                    _enter(folded.setdefault(name, {}), event, part)
+        for event in batch:
+            name = _station_of(event)
+            if name is not None:
+                _enter(folded.setdefault(name, {}), event, part)
         *ended, _ = folded or [("", "")]
         if len(ended) >= STATIONS_AT_ONCE:
             found.compare({name: folded.pop(name) for name in ended}, await moment.metered(ended))

@@ -111,14 +111,6 @@ class CDRsStillArriving(RuleBroken):
         super().__init__(f"CDRs of this period may still be stored: invoice it from {complete_at.isoformat()} on")
 
 
-class CutsShort(RuleBroken):
-    """A longer period with the same start is invoiced; what lies beyond this one would be on no invoice any more."""
-
-    def __init__(self, until: datetime) -> None:
-        self.until = until
-        super().__init__(f"from then on is invoiced until {until.isoformat()}: name all of it, or withdraw it first")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoicePeriod:
     """What to invoice an eMSP: CDRs issued from `since` until before `until`, under a number of one's own."""
@@ -159,14 +151,13 @@ class Invoicing:
         """Invoice a period that an operator names.
 
         Raises:
-            LeavesUninvoiced, CDRsStillArriving, CutsShort: CDRs would be on no invoice.
-            NotAPeriod, NothingToInvoice: as `Reconciliations.issue` does.
+            LeavesUninvoiced, CDRsStillArriving: CDRs would be on no invoice.
+            CutsShort, NotAPeriod, NothingToInvoice: as `Reconciliations.issue` does.
         """
         complete_at = asked.until + ISSUED_AFTER
         if asked.until <= self.office.now() < complete_at:
             raise CDRsStillArriving(complete_at)
         async with self.office.ports.units.begin() as unit:
-            reaches_to = await self.reconciliations.reaches_to(unit, own, asked.counterparty, asked.since)
             after = await self.reconciliations.last_until(unit, own, asked.counterparty)
             left = 0
             if after is None or after < asked.since:
@@ -175,8 +166,6 @@ class Invoicing:
                     since=None if after is None else ("last_updated", after),
                     before=("last_updated", asked.since),
                 )
-        if reaches_to is not None and reaches_to > asked.until:
-            raise CutsShort(reaches_to)
         if left:
             raise LeavesUninvoiced(left)
         return await self.reconciliations.issue(

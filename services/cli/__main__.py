@@ -243,7 +243,6 @@ def audit(
     Of a period: metered, in CDRs, accepted, settled, invoiced, paid, by pair, and what makes each differ.
     """
     import asyncio
-    import logging
 
     from emobility.ports.reconciliation import Period
     from services.audit.command import read_truth

@@ -87,21 +87,23 @@ async def audit_period(run_folder: Path, period: Period, *, depth: Depth, json: 
                         ports, period, sharing=_sharing(settings), chain=chain, needs_chain=depth is Depth.FULL
                     )
             except LedgerBroken as broken:
-                quick = await audited_period(ports, period, why_quick=str(broken))
-                found = replace(quick, report=_with_broken(quick.report, broken))
+                without = await audited_period(ports, period, sharing=_sharing(settings), why_quick=str(broken))
+                found = replace(without, report=_with_broken(without.report, broken))
             except _NO_CHAIN as cause:
                 if depth is Depth.FULL:
                     raise NoFullAudit(cause) from cause
                 why_quick = _first_line(cause)
         if found is None:
-            found = await audited_period(ports, period, why_quick=why_quick)
+            sharing = None if depth is Depth.QUICK else _sharing(settings)
+            found = await audited_period(ports, period, sharing=sharing, why_quick=why_quick)
     return _told(found, json=json, page=page)
 
 
 def _told(found: PeriodReport, *, json: bool, page: Path | None) -> int:
+    code = tell_period(found, json=json)
     if page is not None:
         page.write_text(page_of(found))
-    return tell_period(found, json=json)
+    return code
 
 
 async def _report(

@@ -27,6 +27,9 @@ def show_retention(*, party: str, driver_id: str | None, json: bool, run_folder:
     if driver_id is None:
         status, drivers = _all_pages(run_folder, path)
         sales_status, sales = _all_pages(run_folder, f"/operations/{in_path(party)}/ad-hoc/retention")
+        for told, rows in ((status, drivers), (sales_status, sales)):
+            if told not in {httpx.codes.OK, httpx.codes.NOT_FOUND}:
+                return print_answer(told, rows)
         if httpx.codes.OK not in {status, sales_status}:
             return print_answer(status, drivers)
     else:

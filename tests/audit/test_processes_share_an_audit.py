@@ -60,6 +60,7 @@ async def test_processes_find_what_one_finds_alone_and_the_command_tells_it(post
     assert "charges that ended from 2022-02-01 00:00 to before 2022-04-01 00:00 UTC" in told.stdout
     assert "neither signatures nor the chain were looked at: no chain is named" in " ".join(told.stdout.split())
     assert "what is metered is in CDRs: NL-CAC/" in " ".join(told.stdout.split())
+    assert LOG_RULE in " ".join(told.stdout.split())  # documents themselves are looked at without a chain, too
     assert "NL-CAC" in page.read_text()
 
 

@@ -403,6 +403,22 @@ async def test_an_msp_invoices_itself_in_reverse_billing() -> None:
         assert sent.issued_by == EMMA
 
 
+async def test_reverse_billing_leaves_no_cdr_on_no_invoice_either() -> None:
+    async with two_offices() as here:
+        await here.agreed(terms())
+        await both(here, cdr("A", 100, 2))
+        await both(here, cdr("B", 50, 6))
+        here.clock.step_to(at(9))
+        period = {"counterparty": TULIP, "since": at(1).isoformat(), "until": at(9).isoformat()}
+        await here.msp.api("POST", "/invoice-reconciliations", period)
+
+        shorter = await here.msp.api("POST", "/invoice-reconciliations", period | {"until": at(5).isoformat()})
+        await here.quiet()
+
+        (sent,) = await rows(here.msp)
+        assert (shorter.status, [line.cdr_id for line in sent.lines]) == (409, ["A", "B"])
+
+
 async def test_what_arrives_later_changes_the_answer_of_a_cpo_too() -> None:
     async with two_offices() as here:
         late = cdr("late", 10, 2)

@@ -356,13 +356,28 @@ async def test_of_a_payment_above_what_the_book_says_is_owed_the_rest_waits(memo
     assert (await desk.payout()).discharged_e4 == 1_000_000
 
 
-async def test_what_came_back_to_who_paid_it_goes_out_again(memory_desk: Desk) -> None:
-    desk = memory_desk
+async def paid(desk: Desk) -> str:
+    """Have one payment ordered and its money arrive; return its name."""
     await desk.charge("s1", 1_000_000)
     await desk.settle()
     await desk.export()
     name = (await desk.payout()).end_to_end_id
     await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    return name
+
+
+async def signs_by_itself(desk: Desk) -> None:
+    """Have the MSP keep its key, so that its discharges get a number and wait."""
+    async with desk.here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(MSP)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
+        await unit.commit()
+
+
+async def test_what_came_back_to_who_paid_it_goes_out_again(memory_desk: Desk) -> None:
+    desk = memory_desk
+    name = await paid(desk)
     await desk.arrives(entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04"))
     with pytest.raises(NothingToPay):
         await desk.export()  # what the payee says makes nobody pay twice
@@ -378,14 +393,9 @@ async def test_what_came_back_to_who_paid_it_goes_out_again(memory_desk: Desk) -
 
 async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_desk: Desk) -> None:
     desk = memory_desk
-    async with desk.here.world.ports.units.begin() as unit:
-        party = await unit.table(PARTY).get(MSP)
-        assert party is not None
     await desk.charge("s1", 1_000_000)
     await desk.settle()
-    async with desk.here.world.ports.units.begin() as unit:
-        await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
-        await unit.commit()
+    await signs_by_itself(desk)
     await desk.export()
     await desk.arrives(entry((await desk.payout()).end_to_end_id, "121.00", reference="B-1", on=TODAY))
     await desk.here.follow()
@@ -403,15 +413,6 @@ async def test_a_company_that_keeps_its_key_signs_its_discharge_itself(memory_de
 
     assert waiting.waiting == "the signature of NL-ZON"
     assert await desk.owed_on_chain() == 0
-
-
-async def signs_by_itself(desk: Desk) -> None:
-    """Have the MSP keep its key, so that its discharges get a number and wait."""
-    async with desk.here.world.ports.units.begin() as unit:
-        party = await unit.table(PARTY).get(MSP)
-        assert party is not None
-        await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
-        await unit.commit()
 
 
 async def test_what_came_back_while_its_discharge_waits_for_a_signature_is_not_discharged(memory_desk: Desk) -> None:
@@ -434,11 +435,7 @@ async def test_what_came_back_while_its_discharge_waits_for_a_signature_is_not_d
 
 async def test_a_discharge_that_is_queued_while_its_money_comes_back_stays(memory_desk: Desk) -> None:
     desk = memory_desk
-    await desk.charge("s1", 1_000_000)
-    await desk.settle()
-    await desk.export()
-    name = (await desk.payout()).end_to_end_id
-    await desk.arrives(entry(name, "121.00", reference="B-1", on=TODAY))
+    name = await paid(desk)
     back = entry(name, "121.00", reference="B-2", on=TODAY, way="DBIT", reason="AC04")
 
     async with desk.here.world.ports.units.begin() as unit:

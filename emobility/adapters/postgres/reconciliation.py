@@ -190,6 +190,7 @@ class PostgresMoment(PostgresUnit):
     """A unit that sees one moment; see `emobility.ports.reconciliation.Moment`."""
 
     name: str
+    _reads_newest = False
     _streams = 0
 
     @property

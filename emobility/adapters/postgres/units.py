@@ -40,6 +40,9 @@ INBOX_AGE: Final = timedelta(days=30)
 class PostgresUnit:
     """One transaction; see `emobility.ports.unit_of_work.UnitOfWork` and `ConsumingUnit`."""
 
+    _reads_newest = True
+    """False: it sees a moment of its own, so nothing that others read is served to it, or kept of it."""
+
     def __init__(self, units: PostgresUnits, connections: AsyncConnectionPool[Connection]) -> None:
         self._units = units
         self._connections = connections
@@ -118,7 +121,8 @@ class PostgresUnit:
     def table(self, spec: TableSpec[R]) -> PostgresTable[R]:
         """Return the rows of a table in this transaction."""
         statements = self._units.statements(spec)
-        reference = self._units.reference_rows.of(spec.name) if spec.is_reference else None
+        is_kept = spec.is_reference and self._reads_newest
+        reference = self._units.reference_rows.of(spec.name) if is_kept else None
 
         def changing() -> None:
             if spec.name in self._units.followers:

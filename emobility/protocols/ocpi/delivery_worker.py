@@ -324,8 +324,9 @@ class _Channel:
             await self._departures.enter(entry)
             return True
         except EmobilityError as error:
-            # Taken away twice is as once: the answer to an earlier DELETE was lost.
-            if entry.method != "DELETE" or not isinstance(error, MissingAtPeer):
+            # Taken away twice is as once: the answer to an earlier DELETE was lost. A 404 that is no OCPI says nothing.
+            is_gone = isinstance(error, MissingAtPeer) and error.status_code is not None
+            if entry.method != "DELETE" or not is_gone:
                 await self._give_up(entry, _reason(error))
                 return True
         except Exception as error:  # noqa: BLE001 - a fault of ours in one message must not end the others

@@ -57,6 +57,14 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
+class CutsShort(RuleBroken):
+    """A longer period with the same start is invoiced; what lies beyond this one would be on no invoice any more."""
+
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__(f"from then on is invoiced until {until.isoformat()}: name all of it, or withdraw it first")
+
+
 class NothingToInvoice(RuleBroken):
     """No CDR of the counterparty is of this period."""
 
@@ -249,6 +257,7 @@ class Reconciliations:
 
         Raises:
             NotAPeriod: it ends before it begins, lies ahead, or is too long.
+            CutsShort: CDRs that were invoiced for a longer one would be on no invoice.
             NothingToInvoice: it has no CDR.
         """
         if not since < until <= self.ports.clock.now():
@@ -256,6 +265,9 @@ class Reconciliations:
         if until - since > PERIOD_MAX:
             raise NotAPeriod(f"a period has at most {PERIOD_MAX.days} days")
         async with self.ports.units.begin() as unit:
+            reaches_to = await self._reaches_to(unit, own, other, since)
+            if reaches_to is not None and reaches_to > until:
+                raise CutsShort(reaches_to)
             owed = await self.books.owed(unit, own, other, since=since, until=until)
             records = list(self._records(own, other, owed, since, until, invoice_id))
             if records:
@@ -374,7 +386,7 @@ class Reconciliations:
                     return found
         raise NoSuchRecord(f"{own} and {other} have no {record_id}")
 
-    async def reaches_to(self, unit: UnitOfWork, own: PartyId, other: PartyId, since: datetime) -> datetime | None:
+    async def _reaches_to(self, unit: UnitOfWork, own: PartyId, other: PartyId, since: datetime) -> datetime | None:
         """Return the end of what stands invoiced to the other from a moment on."""
         of_period = {"party_id": own, "counterparty": other, "issued_by": own, "period_since": since}
         rows = await unit.table(RECONCILIATION).select(of_period)
