@@ -99,7 +99,9 @@ class FakeChain:
         self._pool.clear()
 
     def reorganise(self, depth: int, *, keep_transactions: bool = True) -> list[bytes]:
-        """Undo the youngest blocks, even final ones; what comes next has other hashes. Return their transactions'.
+        """Undo the youngest blocks, even final ones; return the hashes of their transactions.
+
+        Blocks that come next have other hashes.
 
         Args:
             depth: How many blocks.
