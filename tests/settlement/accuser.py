@@ -97,9 +97,16 @@ class Accuser:
             placed=place_leaf(trees, trees.leaves.index(leaf)),
         )
 
-    async def demand(self, cdr_id: str = "c1", *, by: PartyId = MSP, statement: StatementRecord | None = None) -> bytes:
-        """Demand a leaf; return the case."""
-        its = await self.contested(cdr_id, statement=statement)
+    async def demand(
+        self,
+        cdr_id: str = "c1",
+        *,
+        by: PartyId = MSP,
+        statement: StatementRecord | None = None,
+        its: Contested | None = None,
+    ) -> bytes:
+        """Demand a leaf; return the case. `its`: what it is about, if the rows don't say that any more."""
+        its = its or await self.contested(cdr_id, statement=statement)
         number, until = self.here.numbers[by], self._until()
         word = await self.word(by, demand_digest(self._named(), case=its.case_id, party=number, deadline=until), until)
         await self.send(demand_call(its.opening, its.placed.hidden, word))

@@ -79,6 +79,20 @@ async def test_a_leaf_that_these_books_lack_is_demanded_and_lost_by_the_other_si
 
 
 async def test_a_duplicate_that_a_partner_stated_is_struck(accuser: Accuser) -> None:
+    asked = await asked_as_duplicate(accuser)
+
+    other = await said(accuser, "POST", "/disputes", asked | {"cdr": "c2"})
+    answer = await said(accuser, "POST", "/disputes", asked)
+    await accuser.here.follow()
+
+    assert (other.status_code, other.json()["error"]) == (409, "NothingWrong")
+    assert answer.status_code == 202
+    row = await only(accuser)
+    assert (row.kind, row.state, row.corrected_e4) == (DisputeKind.DUPLICATE, DisputeState.DECIDED, -15_000)
+
+
+async def asked_as_duplicate(accuser: Accuser) -> dict[str, Any]:
+    """Have a partner state a CDR twice; return what is asked of its second leaf."""
     await stated_twice(accuser)
     await accuser.here.follow()
     its = await forget(accuser, "again")
@@ -92,16 +106,12 @@ async def test_a_duplicate_that_a_partner_stated_is_struck(accuser: Accuser) -> 
         "commitment": leaf.commitment.hex(),
         "meter": leaf.meter.hex(),
     }
-    asked = {"kind": "DUPLICATE", "statement": first.statement_hash.hex(), "given": given(its, leaf=whole)}
-
-    other = await said(accuser, "POST", "/disputes", asked | {"cdr": "c2"})
-    answer = await said(accuser, "POST", "/disputes", asked | {"cdr": "c1"})
-    await accuser.here.follow()
-
-    assert (other.status_code, other.json()["error"]) == (409, "NothingWrong")
-    assert answer.status_code == 202
-    row = await only(accuser)
-    assert (row.kind, row.state, row.corrected_e4) == (DisputeKind.DUPLICATE, DisputeState.DECIDED, -15_000)
+    return {
+        "kind": "DUPLICATE",
+        "statement": first.statement_hash.hex(),
+        "cdr": "c1",
+        "given": given(its, leaf=whole),
+    }
 
 
 @pytest.mark.parametrize(

@@ -272,15 +272,19 @@ async def stated_twice(accuser: Accuser) -> None:
     await accuser.let_go(here, MSP)
 
 
-async def test_what_a_proof_from_elsewhere_struck_is_known_here_with_its_amount(accuser: Accuser) -> None:
-    await stated_twice(accuser)
+async def duplicate(accuser: Accuser) -> bytes:
+    """Return the call that strikes what is `stated_twice`."""
     first, second = sorted(await accuser.here.world.statements(), key=lambda each: each.sequence)
     async with accuser.here.world.ports.units.begin() as unit:
         trees = StatementTrees([leaf_in_tree(each) for each in await leaves_of(unit, first)])
     earlier = await accuser.contested("c1", statement=first)
     later = await accuser.contested("again", statement=second)
-    proof = trees.evidence_proof(earlier.placed.proof.index)
-    await accuser.send(duplicate_call(later, earlier, evidence_proof=proof))
+    return duplicate_call(later, earlier, evidence_proof=trees.evidence_proof(earlier.placed.proof.index))
+
+
+async def test_what_a_proof_from_elsewhere_struck_is_known_here_with_its_amount(accuser: Accuser) -> None:
+    await stated_twice(accuser)
+    await accuser.send(await duplicate(accuser))
 
     await accuser.here.follow()
 
