@@ -12,7 +12,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
 from services.settlement.closing import leaf_in_tree
-from services.settlement.dispute_records import DISPUTE, DisputeRecord, DisputeState
+from services.settlement.dispute_records import DISPUTE, HEARD, RESOLVER, DisputeRecord, DisputeState
 from services.settlement.records import LEAF, TRANSACTION, TransactionState
 
 DECIDED: Final = frozenset({CaseStage.RULED, CaseStage.STRUCK})
@@ -115,6 +115,14 @@ async def drop_moot(unit: UnitOfWork, row: DisputeRecord) -> None:
     if row.state in {DisputeState.DECIDED, DisputeState.ANSWERED}:
         for what in _MOOT.get(row.kind, ()):
             await unit.table(TRANSACTION).remove(transaction_id(row, what), where={"state": TransactionState.QUEUED})
+
+
+async def book_resolved_by(unit: UnitOfWork, resolver: bytes) -> bytes | None:
+    """Return the book whose cases a contract resolves: one that we ask, or another of the book's that was heard of."""
+    if asked := await unit.table(RESOLVER).select({"resolver": resolver}):
+        return asked[0].book
+    heard = await unit.table(HEARD).select({"contract": resolver})
+    return heard[0].book if heard else None
 
 
 def transaction_id(row: DisputeRecord, what: str) -> str:

@@ -44,7 +44,16 @@ from emobility.protocols.ocmf.judged import is_signed, metered_energy
 from emobility.protocols.ocmf.showing import names_driver
 from services.settlement.acceptances import NotRegistered, SignatureNotOfParty, statement_of_party
 from services.settlement.access import ChainAccess
-from services.settlement.cases import ANSWERS, DECIDED, Cases, Sight, as_it_stands, put_if_same, transaction_id
+from services.settlement.cases import (
+    ANSWERS,
+    DECIDED,
+    Cases,
+    Sight,
+    as_it_stands,
+    book_resolved_by,
+    put_if_same,
+    transaction_id,
+)
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of
 from services.settlement.dispute_openings import OpenedStatement, opened_statement
 from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState, ResolverRecord
@@ -470,10 +479,10 @@ class Disputing:
         if given.deadline <= self._ports.clock.now():
             raise WordMissing(f"the deadline {given.deadline.isoformat()} is over: sign one that is not")
         async with self._ports.units.begin() as unit:
-            resolves = await unit.table(RESOLVER).select({"resolver": resolver.address})
-        assert resolves, f"resolver {resolver.address.hex()} resolves the cases of no book"
+            book = await book_resolved_by(unit, resolver.address)
+        assert book is not None, f"resolver {resolver.address.hex()} resolves the cases of no book"
         chain = self._access.chain
-        registry = read_registry(await chain.call(resolves[0].book, REGISTRY_QUERY))
+        registry = read_registry(await chain.call(book, REGISTRY_QUERY))
         (signer,) = contracts.SIGNER_OF.answer(await chain.call(registry, contracts.SIGNER_OF.call(number)))
         if self._access.recovered_address(what, given.signature) != signer:
             raise SignatureNotOfParty(f"the key registered for {party_id} signed something else, or did not sign")

@@ -20,6 +20,8 @@ from emobility.domain.batch.disputes import (
     RULING_WINDOW,
     CaseStage,
     DisputeKind,
+    Resolver,
+    defence_digest,
     duplicate_call,
     leaf_words,
 )
@@ -30,9 +32,9 @@ from services.settlement.answering import Answering
 from services.settlement.closing import leaf_in_tree, leaves_of
 from services.settlement.crash_points import CrashPoint
 from services.settlement.dispute_records import AnswerPolicy, DisputePolicy, DisputeRecord, DisputeState
-from services.settlement.disputing import UnknownDispute
+from services.settlement.disputing import Disputing, GivenWord, UnknownDispute
 from services.settlement.records import LEAF, PARTY, TransactionState
-from services.settlement.resolving import DEMAND_BOND_E4
+from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
 from tests.chains import an_anvil
 from tests.settlement.accuser import Accuser
 from tests.settlement.settling import Crashed, Settling, open_settling
@@ -221,6 +223,30 @@ async def test_a_case_of_strangers_is_nothing_to_us(accuser: Accuser) -> None:
     await accuser.here.follow()
 
     assert (await accuser.rows(), await accuser.calls()) == ([], [])
+
+
+async def test_a_party_defends_itself_in_the_second_resolver_of_a_book_too(accuser: Accuser) -> None:
+    here, deployed = accuser.here, accuser.here.market.contracts
+    await here.follow()
+    second = await here.market.deployer.deploy_resolver(
+        "SettlementDisputes",
+        book=deployed.book,
+        vault=deployed.vault,
+        demand_bond_e4=DEMAND_BOND_E4,
+        quarrel_bond_e4=QUARREL_BOND_E4,
+    )
+    accuser = Accuser(here, second)
+    case = await accuser.quarrel(claimed_e4=CLAIMED_E4)
+    await here.follow()
+
+    until = (here.world.clock.now() + timedelta(days=1)).replace(microsecond=0)
+    named = Resolver(chain_id=here.market.deployment.chain_id, address=second)
+    word = await accuser.word(CPO, defence_digest(named, case=case, party=here.numbers[CPO], deadline=until), until)
+    given = GivenWord(deadline=until, signature=word.signature)
+    await Disputing(here.world.ports, here.access).defend(CPO, case, given)
+    await here.follow()
+
+    assert (await accuser.case(case)).stage is CaseStage.DEFENDED
 
 
 async def test_a_case_without_a_leaf_is_shown_with_a_warning_and_answered_when_the_leaf_is_back(
