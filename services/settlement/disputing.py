@@ -44,6 +44,7 @@ from emobility.protocols.ocmf.judged import is_signed, metered_energy
 from emobility.protocols.ocmf.showing import names_driver
 from services.settlement.acceptances import NotRegistered, SignatureNotOfParty, statement_of_party
 from services.settlement.access import ChainAccess
+from services.settlement.case_leaves import struct_hash_of
 from services.settlement.cases import (
     ANSWERS,
     DECIDED,
@@ -62,6 +63,7 @@ from services.settlement.proving import UnknownCDR
 from services.settlement.records import (
     LEAF,
     PARTY,
+    STATEMENT,
     TRANSACTION,
     LeafRecord,
     SigningPolicy,
@@ -430,12 +432,15 @@ class Disputing:
             decided = await unit.table(DISPUTE).select(
                 {"cpo_id": grounds.row.cpo_id, "cdr_id": grounds.original.cdr_id, "state": DisputeState.DECIDED}
             )
+            its = grounds.original
+            stated = await unit.table(STATEMENT).get(its.cpo_id, its.agreement_id, its.version, its.sequence)
+            assert stated is not None, f"CDR {its.cdr_id} was struck, and stands in no statement"
+            statement = await struct_hash_of(unit, stated)
         for each in decided:
-            assert each.statement_hash is not None
             # The chain knows why: somebody else may have shown another proof first.
             sight = await self._cases.look(each.resolver, each.case_id)
             if sight.case.takes_charge_back:
-                return credit_call(contested, statement=each.statement_hash, charge=leaf_in_tree(grounds.original))
+                return credit_call(contested, statement=statement, charge=leaf_in_tree(grounds.original))
         raise NothingKept(f"CDR {grounds.original.cdr_id} was not struck, or only as a duplicate")
 
     async def _quarrel_call(
