@@ -24,7 +24,7 @@ _MOOT: Final = {
     DisputeKind.WITHHELD: ("reveal", f"lapse-{int(CaseStage.DEMANDED)}"),
     DisputeKind.PRICE: ("defence", f"lapse-{int(CaseStage.QUARRELLED)}", f"lapse-{int(CaseStage.DEFENDED)}"),
 }
-"""Transactions that nobody needs once the dispute is over."""
+"""Transactions that nobody needs once the dispute is over, beside the one that raises it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ async def put_if_same(unit: UnitOfWork, row: DisputeRecord, changed: DisputeReco
 async def drop_moot(unit: UnitOfWork, row: DisputeRecord) -> None:
     """Take back calls of which no bytes exist, once their dispute is over."""
     if row.state in {DisputeState.DECIDED, DisputeState.ANSWERED}:
-        for what in _MOOT.get(row.kind, ()):
+        for what in (row.kind.value, *_MOOT.get(row.kind, ())):
             await unit.table(TRANSACTION).remove(transaction_id(row, what), where={"state": TransactionState.QUEUED})
 
 

@@ -91,6 +91,19 @@ async def test_a_duplicate_that_a_partner_stated_is_struck(accuser: Accuser) -> 
     assert (row.kind, row.state, row.corrected_e4) == (DisputeKind.DUPLICATE, DisputeState.DECIDED, -15_000)
 
 
+async def test_a_proof_that_somebody_else_showed_before_is_not_tried_for_ever(accuser: Accuser) -> None:
+    asked = await asked_as_duplicate(accuser)
+    await said(accuser, "POST", "/disputes", asked)
+    (queued,) = await accuser.calls()
+    await accuser.send(queued.calldata)
+
+    for _ in range(2):  # refused, and looked at
+        await accuser.here.follow()
+
+    assert (await only(accuser)).state is DisputeState.DECIDED
+    assert await accuser.calls() == []
+
+
 async def asked_as_duplicate(accuser: Accuser) -> dict[str, Any]:
     """Have a partner state a CDR twice; return what is asked of its second leaf."""
     await stated_twice(accuser)
