@@ -259,7 +259,11 @@ class Disputing:
         """Return the disputes of a party's pairs, the newest first."""
         async with self._ports.units.begin() as unit:
             table = unit.table(DISPUTE)
-            rows = [row for side in ("cpo_id", "emsp_id") for row in await table.select({side: party_id})]
+            rows = [
+                row
+                for side in ("cpo_id", "emsp_id")
+                for row in await table.select({side: party_id}, order_by=("-raised_at",))
+            ]
         return sorted(rows, key=lambda row: (row.raised_at, row.case_id), reverse=True)
 
     async def meter_opening(self, party_id: PartyId, cpo_id: PartyId, cdr_id: str) -> OpenedMeter:
