@@ -301,9 +301,9 @@ class Disputing:
             if transaction.state is not TransactionState.FINAL:
                 if transaction.waiting is None:
                     return 0
-                # The resolver refuses: perhaps somebody else showed the same before.
+                # The resolver refuses: perhaps somebody else showed the same before, or the party itself raised it.
                 sight = await self._cases.look(row.resolver, row.case_id)
-                if sight.case.stage not in DECIDED:
+                if sight.case.stage not in DECIDED and not await self._is_raised(row, sight.case):
                     return await self._put(row, replace(row, waiting=transaction.waiting))
                 return await self._put_as_it_stands(row, sight)
         sight = await self._cases.look(row.resolver, row.case_id)
@@ -311,6 +311,18 @@ class Disputing:
         if sight.at_s > int(sight.case.deadline.timestamp()) and await self._may_lapse(row, sight.case):
             moved += await self._queue(row, f"lapse-{int(sight.case.stage)}", lapse_call(row.case_id))
         return moved
+
+    async def _is_raised(self, row: DisputeRecord, case: Case) -> bool:
+        """Tell whether the chain has a party's word already: said with another tool, or before rows were lost."""
+        assert row.party_id is not None, "what is sent from here is a party's"
+        async with self._ports.units.begin() as unit:
+            party = await unit.table(PARTY).get(row.party_id)
+        if party is None or party.number is None or party.number != case.claimant:
+            return False
+        if row.kind is DisputeKind.WITHHELD:
+            return case.stage in {CaseStage.DEMANDED, CaseStage.REVEALED}
+        is_quarrel = row.kind is DisputeKind.PRICE and case.stage in {CaseStage.QUARRELLED, CaseStage.DEFENDED}
+        return is_quarrel and case.claimed_e4 == row.claimed_e4
 
     async def _may_lapse(self, row: DisputeRecord, case: Case) -> bool:
         """Tell whether the end of a deadline is to be told to the resolver: never against the side that is here alone.

@@ -308,8 +308,9 @@ def _by_case(logs: Sequence[Log]) -> dict[bytes, dict[DisputeKind, tuple[CaseTol
 
 
 def _is_of_another(known: DisputeRecord, row: DisputeRecord) -> bool:
-    """Tell whether what we are about to raise was raised by the other side before."""
-    return known.state is DisputeState.SENDING and row.party_id is not None and known.party_id != row.party_id
+    """Tell whether what we are about to raise was raised before by the other side, or over another amount."""
+    is_same = (known.party_id, known.claimed_e4) == (row.party_id, row.claimed_e4)
+    return known.state is DisputeState.SENDING and row.party_id is not None and not is_same
 
 
 def _says(kind: DisputeKind, stated_e4: int, found: FoundLeaf | None, currency: str) -> str:

@@ -11,11 +11,11 @@ import pytest
 
 from emobility.domain.batch.disputes import CaseStage, Contested, DisputeKind
 from services.settlement.dispute_records import DisputeState
-from services.settlement.records import LEAF, STATEMENT
+from services.settlement.records import LEAF, STATEMENT, TransactionState
 from tests.settlement.accuser import Accuser
 from tests.settlement.settling import open_settling
 from tests.settlement.test_heard_disputes import OVER, only, stated_twice
-from tests.settlement.world import CPO
+from tests.settlement.world import CPO, MSP
 
 HEADERS: Final = {"Authorization": f"Bearer {'i' * 40}"}
 
@@ -76,6 +76,23 @@ async def test_a_leaf_that_these_books_lack_is_demanded_and_lost_by_the_other_si
     (shown,) = (await said(accuser, "GET", "/disputes")).json()
     assert (shown["state"], shown["corrected_e4"], shown["cdr"]) == ("DECIDED", -15_000, None)
     assert await accuser.corrected_e4() == -15_000
+
+
+async def test_a_demand_that_its_party_made_with_another_tool_is_followed_to_its_end(accuser: Accuser) -> None:
+    its = await forget(accuser, "c1")
+    await accuser.here.follow()
+    await said(accuser, "POST", "/disputes", {"kind": "WITHHELD", "given": given(its)})
+    await accuser.demand(by=CPO, its=its)
+
+    for _ in range(2):  # refused, and looked at
+        await accuser.here.follow()
+
+    row = await only(accuser)
+    assert (row.state, row.turn_of, row.waiting) == (DisputeState.OPEN, MSP, None)
+    accuser.later(OVER)
+    await accuser.here.follow()
+    assert ((await only(accuser)).state, await accuser.corrected_e4()) == (DisputeState.DECIDED, -15_000)
+    assert {each.state for each in await accuser.calls()} == {TransactionState.FINAL}
 
 
 async def test_a_duplicate_that_a_partner_stated_is_struck(accuser: Accuser) -> None:

@@ -32,8 +32,8 @@ from services.settlement.answering import Answering
 from services.settlement.closing import leaf_in_tree, leaves_of
 from services.settlement.crash_points import CrashPoint
 from services.settlement.dispute_records import AnswerPolicy, DisputePolicy, DisputeRecord, DisputeState
-from services.settlement.disputing import Disputing, GivenWord, UnknownDispute
-from services.settlement.records import LEAF, PARTY, TransactionState
+from services.settlement.disputing import Contest, Disputing, GivenWord, UnknownDispute
+from services.settlement.records import LEAF, PARTY, SigningPolicy, TransactionState
 from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
 from tests.chains import an_anvil
 from tests.settlement.accuser import Accuser
@@ -197,6 +197,30 @@ async def test_a_party_that_leaves_it_to_us_has_its_amounts_defended_once(accuse
     row = await only(accuser)
     assert (row.state, row.turn_of, len(await accuser.calls())) == (DisputeState.OPEN, None, 1)
     assert (await accuser.case(case)).stage is CaseStage.DEFENDED
+
+
+@pytest.mark.parametrize("ours_e4", [CLAIMED_E4, CLAIMED_E4 - 1])
+async def test_a_quarrel_that_its_party_raised_with_another_tool_is_followed_as_it_is_there(
+    accuser: Accuser, ours_e4: int
+) -> None:
+    here = accuser.here
+    await here.follow()
+    async with here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(MSP)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, is_hosted=True, signs=SigningPolicy.AUTOMATIC))
+        await unit.commit()
+    (statement,) = await here.world.statements()
+    contest = Contest(statement_hash=statement.statement_hash, cdr_id="c1", kind=DisputeKind.PRICE, claimed_e4=ours_e4)
+    await Disputing(here.world.ports, here.access).contest(MSP, contest)
+    await accuser.quarrel(claimed_e4=CLAIMED_E4)
+
+    for _ in range(2):  # refused, and looked at
+        await here.follow()
+
+    row = await only(accuser)
+    assert (row.party_id, row.state, row.turn_of) == (MSP, DisputeState.OPEN, CPO)
+    assert (row.claimed_e4, row.waiting) == (CLAIMED_E4, None)
 
 
 async def test_silence_of_the_other_side_is_told_to_the_resolver_and_the_arbiter_s_too(accuser: Accuser) -> None:
