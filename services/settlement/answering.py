@@ -63,7 +63,7 @@ class Answering:
             return [
                 (row, await policy_of(unit, row.turn_of))
                 for row in rows
-                if row.turn_of is not None and await _is_hosted(unit, row.turn_of)
+                if row.turn_of is not None and await is_hosted(unit, row.turn_of)
             ]
 
     def _warn(self, due: list[tuple[DisputeRecord, DisputePolicy]]) -> None:
@@ -99,7 +99,7 @@ class Answering:
 
     async def reveal(self, unit: UnitOfWork, row: DisputeRecord) -> bool:
         """Queue the call that shows a demanded leaf, if its party leaves that to us; tell whether it was."""
-        if row.kind is not DisputeKind.WITHHELD or row.turn_of is None or not await _is_hosted(unit, row.turn_of):
+        if row.kind is not DisputeKind.WITHHELD or row.turn_of is None or not await is_hosted(unit, row.turn_of):
             return False
         if (await policy_of(unit, row.turn_of)).reveals is not AnswerPolicy.AUTOMATIC:
             return False
@@ -173,6 +173,7 @@ async def policy_of(unit: UnitOfWork, party_id: PartyId) -> DisputePolicy:
     return await unit.table(POLICY).get(party_id) or DisputePolicy(party_id=party_id)
 
 
-async def _is_hosted(unit: UnitOfWork, party_id: PartyId) -> bool:
+async def is_hosted(unit: UnitOfWork, party_id: PartyId) -> bool:
+    """Tell whether a party's answers are ours to give."""
     party = await unit.table(PARTY).get(party_id)
     return party is not None and party.is_hosted

@@ -28,6 +28,7 @@ from emobility.domain.batch.disputes import (
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.meter import MeterCommitted
 from emobility.domain.batch.trees import StatementTrees
+from services.settlement import listening
 from services.settlement.answering import Answering
 from services.settlement.closing import leaf_in_tree, leaves_of
 from services.settlement.crash_points import CrashPoint
@@ -299,6 +300,33 @@ async def test_a_case_without_a_leaf_is_shown_with_a_warning_and_answered_when_t
     await accuser.here.follow()
     assert ((await only(accuser)).cdr_id, (await only(accuser)).state) == ("c1", DisputeState.ANSWERED)
     assert (await accuser.case(case)).stage is CaseStage.REVEALED
+
+
+async def test_a_leaf_that_is_asked_of_us_is_searched_before_those_that_we_ask_for(
+    accuser: Accuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SEARCHED_AGAIN_MAX", 1)
+    units = accuser.here.world.ports.units
+    first, second = sorted([await accuser.contested(each) for each in ("c1", "c2")], key=lambda its: its.case_id)
+    async with units.begin() as unit:
+        leaves = await unit.table(LEAF).select()
+        for leaf in leaves:
+            await unit.table(LEAF).put(replace(leaf, import_wh=leaf.import_wh + 1))
+        await unit.commit()
+    await accuser.demand(by=CPO, its=first)
+    await accuser.demand(its=second)
+    await accuser.here.follow()
+    async with units.begin() as unit:
+        for leaf in leaves:
+            await unit.table(LEAF).put(leaf)
+        await unit.commit()
+    accuser.here.fake.fake.mine(1)
+
+    await accuser.here.follow()
+
+    rows = {row.case_id: row for row in await accuser.rows()}
+    assert (rows[first.case_id].cdr_id, rows[first.case_id].turn_of) == (None, MSP)
+    assert rows[second.case_id].state is DisputeState.ANSWERED
 
 
 async def stated_twice(accuser: Accuser) -> None:
