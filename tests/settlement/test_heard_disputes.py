@@ -200,6 +200,44 @@ async def test_a_party_that_leaves_it_to_us_has_its_amounts_defended_once(accuse
     assert (await accuser.case(case)).stage is CaseStage.DEFENDED
 
 
+@pytest.mark.parametrize("why", ["its key is elsewhere", "its leaf is not here", "its collateral is too little"])
+async def test_a_party_that_leaves_it_to_us_is_warned_where_we_can_t_defend_it(accuser: Accuser, why: str) -> None:
+    here = accuser.here
+    await choose(here, defends=AnswerPolicy.AUTOMATIC)
+    case = await accuser.quarrel(claimed_e4=CLAIMED_E4)
+    async with here.world.ports.units.begin() as unit:
+        party, leaf = await unit.table(PARTY).get(CPO), await unit.table(LEAF).get(CPO, "c1")
+        assert party is not None
+        assert leaf is not None
+        if why == "its key is elsewhere":
+            await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
+        if why == "its leaf is not here":
+            await unit.table(LEAF).put(replace(leaf, import_wh=leaf.import_wh + 1))
+        await unit.commit()
+    if why == "its collateral is too little":
+        await accuser.drain(CPO)
+    follower = here.follower()
+
+    with capture_logs() as logs:
+        await here.follow(follower)
+        here.fake.fake.mine(1)
+        await here.follow(follower)
+
+    assert (await accuser.case(case)).stage is CaseStage.QUARRELLED
+    assert [each["case"] for each in logs if each["event"] == "settlement_answer_is_due"] == [case.hex()]
+
+
+async def test_a_party_that_we_answer_for_is_not_warned(accuser: Accuser) -> None:
+    await choose(accuser.here, defends=AnswerPolicy.AUTOMATIC)
+    await accuser.demand("c1")
+    await accuser.quarrel("c2", claimed_e4=CLAIMED_E4)
+
+    with capture_logs() as logs:
+        await accuser.here.follow()
+
+    assert "settlement_answer_is_due" not in {each["event"] for each in logs}
+
+
 @pytest.mark.parametrize("ours_e4", [CLAIMED_E4, CLAIMED_E4 - 1])
 async def test_a_quarrel_that_its_party_raised_with_another_tool_is_followed_as_it_is_there(
     accuser: Accuser, ours_e4: int
