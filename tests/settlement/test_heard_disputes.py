@@ -28,6 +28,7 @@ from emobility.domain.batch.disputes import (
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.meter import MeterCommitted
 from emobility.domain.batch.trees import StatementTrees
+from services.audit.cases import RULE
 from services.settlement import listening
 from services.settlement.answering import Answering
 from services.settlement.closing import leaf_in_tree, leaves_of
@@ -286,6 +287,24 @@ async def test_a_case_of_strangers_is_nothing_to_us(accuser: Accuser) -> None:
     await accuser.here.follow()
 
     assert (await accuser.rows(), await accuser.calls()) == ([], [])
+
+
+async def test_a_verdict_that_no_row_knows_is_a_difference_unless_it_is_between_strangers(accuser: Accuser) -> None:
+    await stated_twice(accuser)
+    await accuser.here.follow()
+    await accuser.send(await duplicate(accuser))
+    case = await accuser.quarrel("c2", claimed_e4=CLAIMED_E4)
+    accuser.later(OVER)
+    await accuser.lapse(case)
+    accuser.later(timedelta(0))
+
+    of_ours = await accuser.here.audit()
+    await accuser.let_go(accuser.here, CPO)
+    of_strangers = await accuser.here.audit()
+
+    unknown = [each for each in of_ours.differences if each.rule == RULE]
+    assert [each.cause for each in unknown] == ["nobody here knows the case"] * 2
+    assert [each for each in of_strangers.differences if each.rule == RULE] == []
 
 
 async def test_a_party_defends_itself_in_the_second_resolver_of_a_book_too(accuser: Accuser) -> None:
