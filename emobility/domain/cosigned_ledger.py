@@ -19,7 +19,6 @@ LEDGER_ID_FIRST: Final = 2**40
 """Ids below belong to chains. A ledger's follows from its beginning, so no signature fits two, or a chain."""
 ADDRESS_BYTES: Final = 20
 BEGINNING_BYTES: Final = ADDRESS_BYTES + HASH_BYTES
-SIGNATURE_BYTES: Final = 64
 _ENTRY: Final = b"wattroam ledger entry v1"
 _HEAD: Final = b"wattroam ledger head v1"
 _OUTCOME: Final = b"wattroam ledger outcome v1"
@@ -93,6 +92,12 @@ class Countersignature:
     signature: bytes
 
 
+def words_of(of: LedgerEntry | Countersignature | Head) -> dict[str, int | str]:
+    """Return how JSON shows it: its bytes as hex."""
+    values = {name: getattr(of, name) for name in of.__dataclass_fields__}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
 def beginning(operator: bytes, drawn: bytes) -> bytes:
     """Return what entry 0 says: whose ledger it is, and 32 bytes that make it another one than all others."""
     return operator + drawn
@@ -136,28 +141,24 @@ class Rewrite:
 
     Attributes:
         kept: The head that somebody kept.
-        shown: What the operator signed since in the same place; None: it shows no entry there at all.
+        shown: What the operator signed since in the same place: the two prove it to anybody. None: it shows no entry
+            there at all, which is a word against a word until it signs one.
     """
 
     kept: Head
     shown: Head | None
-
-    @property
-    def is_proof(self) -> bool:
-        """Whether the two heads alone convince anybody; else it is a word against a word until the operator signs."""
-        return self.shown is not None
 
 
 def rewritten(kept: Head, shown: Sequence[Head], *, operator: bytes, recover: Recover) -> Rewrite | None:
     """Return how heads that the operator shows now go against one that was kept; None: they don't.
 
     Args:
-        kept: From the operator, or it proves nothing and is passed over.
+        kept: Of this ledger and from its operator, or it proves nothing and is passed over.
         shown: What it shows: every head from 0 on, in order.
         operator: Whose ledger it is.
         recover: Tells whose signature one is.
     """
-    if recover(kept.digest, kept.signature) != operator:
+    if kept.ledger_id != shown[0].ledger_id or recover(kept.digest, kept.signature) != operator:
         return None
     if kept.number >= len(shown):
         return Rewrite(kept=kept, shown=None)

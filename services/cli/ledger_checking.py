@@ -7,7 +7,9 @@ can accuse an operator by a file that he wrote himself.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,7 @@ def run_check(file: Path, *, kept: Sequence[Path], keep: Path | None) -> int:
     write(f"ledger {replica.ledger_id} of 0x{replica.operator.hex()}\n")
     head = replica.head
     write(f"{head.number + 1} entries, each carried out; the newest, {head.number}, has hash 0x{head.hash.hex()}\n")
+    write(f"by the operator's word it was entered at {_moment(head.timestamp_s)}\n")
     digest = Head.of(replica.ledger_id, head).digest
     write(f"to countersign it, a party's account signs 0x{digest.hex()}\n")
     for each in replica.countersignatures:
@@ -54,20 +57,23 @@ def run_check(file: Path, *, kept: Sequence[Path], keep: Path | None) -> int:
 
 def against(replica: Replica, kept: Sequence[Head]) -> list[str]:
     """Return, sentence by sentence, how a ledger goes against kept heads, and these against each other."""
-    heads, told = replica.heads(), []
+    heads, told = replica.heads(), list[str]()
+    places: dict[tuple[int, int], list[Head]] = defaultdict(list)
     for each in kept:
+        places[each.ledger_id, each.number].append(each)
+        if each.ledger_id != replica.ledger_id:
+            told.append(f"a kept head is of ledger {each.ledger_id}, this is {replica.ledger_id}")
+            continue
         if recovered_address(each.digest, each.signature) != replica.operator:
-            if each.ledger_id == replica.ledger_id:
-                told.append(f"the kept head {each.number} is not signed by the ledger's operator; it proves nothing")
-            else:
-                told.append(f"a kept head is of ledger {each.ledger_id}, this is {replica.ledger_id}")
+            told.append(f"the kept head {each.number} is not signed by the ledger's operator; it proves nothing")
             continue
         found = rewritten(each, heads, operator=replica.operator, recover=recovered_address)
         if found is not None:
             told.append(sentence(found))
     told += [
         _proof(one, other)
-        for one, other in combinations(kept, 2)
+        for place in places.values()
+        for one, other in combinations(dict.fromkeys(place), 2)
         if forked(one, other, operator=replica.operator, recover=recovered_address)
     ]
     return list(dict.fromkeys(told))
@@ -80,6 +86,13 @@ def sentence(found: Rewrite) -> str:
             f"the operator signed entry {found.kept.number} as 0x{found.kept.hash.hex()} and now shows a shorter ledger"
         )
     return _proof(found.kept, found.shown)
+
+
+def _moment(timestamp_s: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(timestamp_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{timestamp_s} s after 1970, which no calendar has"
 
 
 def _proof(one: Head, other: Head) -> str:

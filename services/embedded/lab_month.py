@@ -66,7 +66,7 @@ from services.settlement.batching import statements_of
 from services.settlement.books import StoredBooks
 from services.settlement.closing import Closing, pair_statement
 from services.settlement.crash_points import CrashPoint
-from services.settlement.deployment import Deployer, Deployment
+from services.settlement.deployment import CHALLENGE_BOND_E4, CurrencyContracts, Deployer, Deployment
 from services.settlement.intake import Intake
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.money_records import PAYOUT, BankFileKind, PayoutRecord
@@ -157,7 +157,7 @@ async def played_month(
     Args:
         seed: Draws charges.
         book: Where it is settled.
-        days: How many; a short month has a week and a day.
+        days: How many; a short month has nine.
         sessions_per_day: Of each pair.
         progress: Told the day.
     """
@@ -344,33 +344,42 @@ class _Month:
     async def _lose_blocks(self) -> None:
         """Have a chain lose final blocks; a ledger has none to lose, so another process reads all of it instead."""
         if isinstance(self.chain, FakeChain):
-            self.chain.reorganise(BLOCKS_LOST, keep_transactions=False)
+            lost = self.chain.reorganise(BLOCKS_LOST, keep_transactions=False)
             await self.rest()
-            self._note(f"the chain loses {BLOCKS_LOST} final blocks", "the same bytes are sent again")
+            again = [each for each in lost if await self.chain.receipt(each) is not None]
+            self._note(
+                f"the chain loses {BLOCKS_LOST} final blocks",
+                f"of their {len(lost)} transactions {len(again)} are there again, in the same bytes",
+            )
         elif isinstance(self.chain, WrittenLedger):
-            again = await open_ledger(
+            other = await open_ledger(
                 self.ports.units, operator=self.admin, clock=self.clock, randomness=self.ports.randomness
             )
-            assert await again.head() == await self.chain.head()
+            assert await other.head() == await self.chain.head()
             self._note(
-                "another process opens the ledger", f"carried out {again.replica.head.number} entries, same head"
+                "another process opens the ledger", f"carried out {other.replica.head.number} entries, same head"
             )
 
     async def _fund(self) -> None:
         before = [each for each in await self.of(UNFUNDED) if each.state is StatementState.UNFUNDED]
-        async with self.ports.units.begin() as unit:
-            (row,) = await unit.table(DEPLOYMENT).select()
-            party = await unit.table(PARTY).get(UNFUNDED)
-        into = row.deployment.of("EUR")
-        assert into is not None
-        assert party is not None
-        assert party.number is not None
-        await self.deployer.deposit(into, {party.number: PLAY_MONEY_E4})
+        into, number = await self._registered(UNFUNDED)
+        await self.deployer.deposit(into, {number: PLAY_MONEY_E4})
         await self.rest()
         after = [each for each in await self.of(UNFUNDED) if each.state is StatementState.UNFUNDED]
         self._note(
             f"{UNFUNDED} pays cover in at last", f"statements without cover: {len(before)} before, {len(after)} after"
         )
+
+    async def _registered(self, party_id: PartyId) -> tuple[CurrencyContracts, int]:
+        """Return what settles euro, and a party's number there."""
+        async with self.ports.units.begin() as unit:
+            (row,) = await unit.table(DEPLOYMENT).select()
+            party = await unit.table(PARTY).get(party_id)
+        into = row.deployment.of("EUR")
+        assert into is not None
+        assert party is not None
+        assert party.number is not None
+        return into, party.number
 
     # Who makes trouble
 
@@ -413,11 +422,16 @@ class _Month:
         await self._call(self.key_of(HOSTILE), batch, contracts.CHALLENGE.call(*words))
         await self.rest()
         await self._call(self.admin, batch, contracts.GRANT_ROLE.call(contracts.RESOLVER_ROLE, self.admin.address))
+        staked = await self._registered(HOSTILE)
+        before_e4 = await self.deployer.collateral_of(*staked)
         await self._call(self.admin, batch, contracts.DECIDE_CHALLENGE.call(*words, False))
+        lost_e4 = before_e4 - await self.deployer.collateral_of(*staked)
         await self.rest()
+        (decided,) = [each for each in await self.of(HOSTILE) if each.statement_hash == statement.statement_hash]
+        bond = "its bond is lost" if lost_e4 == CHALLENGE_BOND_E4 else f"{lost_e4} ten-thousandths are lost"
         self._note(
             f"{HOSTILE} contests statement {statement.sequence} with a bond",
-            "the verdict goes against it; its bond is lost",
+            f"the verdict makes it {decided.state}; {bond}",
         )
 
     async def _call(self, signer: ChainSigner, batch: BatchRecord, calldata: bytes) -> None:
@@ -427,13 +441,15 @@ class _Month:
         transaction = UnsignedTransaction(
             chain_id=batch.chain_id, nonce=nonce, gas_limit=2 * gas, fees=fees, to=batch.book, calldata=calldata
         )
-        await self.chain.send_raw(await signer.sign_transaction(transaction))
+        receipt = await self.chain.receipt(await self.chain.send_raw(await signer.sign_transaction(transaction)))
+        assert receipt is not None
+        assert receipt.has_succeeded, receipt
 
     # Banks
 
     async def bank(self) -> None:
         """Have MSPs pay what is due by bank; the bank takes the first payment back, and it is paid again."""
-        payouts, returned = Payouts(self.ports), 0
+        payouts = Payouts(self.ports)
         for currency in CPOS:
             for msp in MSPS:
                 with suppress(NothingToPay):
@@ -444,13 +460,10 @@ class _Month:
             entries = [_entry(row, f"{place}-1", row.cents)]
             if place == 0:
                 entries += [_entry(row, f"{place}-2", row.cents, reason="AC04"), _entry(row, f"{place}-3", row.cents)]
-                returned += 1
-            await payouts.take_file(row.cpo_id, _camt(entries, account(row.cpo_id, row.currency).iban))
-        if returned:
-            self._note(
-                f"a bank returns the payment of {rows[0].emsp_id} to {rows[0].cpo_id}",
-                "owed again, and paid a second time",
-            )
+            taken = await payouts.take_file(row.cpo_id, _camt(entries, account(row.cpo_id, row.currency).iban))
+            if place == 0:
+                booked = ", ".join(f"{count} {outcome}" for outcome, count in sorted(taken.outcomes.items()))
+                self._note(f"a bank returns the payment of {row.emsp_id} to {row.cpo_id}", f"it books {booked}")
 
     # The end
 

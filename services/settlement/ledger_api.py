@@ -11,14 +11,14 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from emobility.domain.cosigned_ledger import Countersignature, LedgerEntry
+from emobility.domain.cosigned_ledger import words_of
 from emobility.domain.identifiers import PartyId
 from emobility.runtime.access import Access
 from services.settlement.api import NotUnderstood, answer, hex_bytes, of_party, read_body
 from services.settlement.countersigning import Countersigning
 
-ENTRIES_MAX: Final = 1_000
-"""Entries of one answer; ask again from the last one's number on."""
+ENTRIES_MAX: Final = 32
+"""Entries of one answer, each of up to 128 kB; ask again from the last one's number on."""
 
 
 class CountersignatureRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +54,11 @@ class LedgerAPI:
         if first < 0:
             raise NotUnderstood("first is the number of an entry")
         found = await self._countersigning.ledger.entries(first=first, limit=ENTRIES_MAX)
-        return answer([shown(each) for each in found])
+        return answer([words_of(each) for each in found])
 
     async def list_countersignatures(self, _request: Request, _: PartyId) -> Response:
         """Return each signer's newest."""
-        return answer([shown(each) for each in await self._countersigning.ledger.countersignatures()])
+        return answer([words_of(each) for each in await self._countersigning.ledger.countersignatures()])
 
     async def countersign(self, request: Request, party_id: PartyId) -> Response:
         """Take a party's signature of a head."""
@@ -67,9 +67,3 @@ class LedgerAPI:
             party_id, number=asked.number, hash_=hex_bytes(asked.hash), signature=hex_bytes(asked.signature)
         )
         return Response(status_code=204)
-
-
-def shown(of: LedgerEntry | Countersignature) -> dict[str, object]:
-    """Return an entry or a countersignature with its bytes as hex."""
-    values = {name: getattr(of, name) for name in of.__dataclass_fields__}
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}

@@ -22,7 +22,7 @@ from emobility.domain.party_claims import MODULE_BITS, module_bits, platform_has
 from emobility.ports.ports import Ports
 from emobility.runtime.access import Access
 from services.settlement.access import ChainAccess
-from services.settlement.api import NoChain, NotUnderstood, answer, party_of, read_body
+from services.settlement.api import NoChain, NotUnderstood, answer, of_party, read_body
 from services.settlement.books import StoredBooks
 from services.settlement.records import PARTY
 
@@ -62,12 +62,10 @@ class RegistryWords:
     def mount_on(self, app: FastAPI, guard: Access) -> None:
         """Add the route."""
 
-        async def calls(request: Request) -> Response:
-            party_id = party_of(request.path_params["party"])
-            await guard.party(request, party_id)
+        async def calls(request: Request, party_id: PartyId) -> Response:
             return answer(await self.say(party_id, await read_body(request, ClaimsRequest)))
 
-        app.add_api_route("/{party}/registry-calls", calls, methods=["POST"])
+        app.add_api_route("/{party}/registry-calls", of_party(guard, calls), methods=["POST"])
 
     async def say(self, party_id: PartyId, claims: ClaimsRequest) -> RegistryCalls:
         """Sign a party's claims.

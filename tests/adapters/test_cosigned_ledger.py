@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from emobility.adapters.cosigned_ledger.exported import (
     read_exported,
     read_heads,
 )
-from emobility.adapters.cosigned_ledger.ledger import LedgerRewritten, open_ledger, read_ledger
+from emobility.adapters.cosigned_ledger.ledger import LedgerRewritten, open_ledger, read_ledger, replayed
 from emobility.adapters.cosigned_ledger.records import LEDGER_ENTRY
 from emobility.adapters.cosigned_ledger.replica import LedgerBroken
 from emobility.adapters.memory import SeededRandomness
@@ -28,6 +29,7 @@ from emobility.domain.cosigned_ledger import LEDGER_ID_FIRST, Countersignature, 
 from emobility.ports.chain import TransactionNotTaken
 from emobility.ports.chain_signer import ChainSigner, UnsignedTransaction
 from emobility.ports.cosigned_ledger import NotCountersigned
+from emobility.ports.unit_of_work import UnitOfWork, Units
 from tests.chains import LedgerWorld, a_ledger
 
 HOLDER = b"\x11" * 20
@@ -174,6 +176,21 @@ async def test_a_changed_row_is_found_by_whoever_opens_it(
     assert broken.value.number == 3
 
 
+@pytest.mark.parametrize(("by_s", "reason"), [(1, "another hash"), (-(10**12), "no beginning")])
+async def test_a_beginning_with_another_moment_is_found_by_whoever_opens_it(
+    here: LedgerWorld, by_s: int, reason: str
+) -> None:
+    (first,) = await rows(here)
+    async with here.units.begin() as unit:
+        await unit.table(LEDGER_ENTRY).put(replace(first, timestamp_s=first.timestamp_s + by_s))
+        await unit.commit()
+
+    with pytest.raises(LedgerBroken, match=reason) as broken:
+        await here.reopened()
+
+    assert broken.value.number == 0
+
+
 async def test_a_process_that_has_read_a_row_sees_that_it_went(here: LedgerWorld) -> None:
     await minted(here)
     async with here.units.begin() as unit:
@@ -188,7 +205,11 @@ async def test_the_database_lets_nobody_change_or_remove_an_entry_by_mistake(pos
     async with a_ledger(postgres_dsn) as world:
         await minted(world)
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        for words in ("UPDATE ledger_entry SET raw = ''", "DELETE FROM ledger_entry WHERE number = 2"):
+        for words in (
+            "UPDATE ledger_entry SET raw = ''",
+            "DELETE FROM ledger_entry WHERE number = 2",
+            "TRUNCATE ledger_entry",
+        ):
             with pytest.raises(psycopg.errors.RaiseException, match="never changed"):
                 connection.execute(words.encode())
 
@@ -229,6 +250,67 @@ async def test_a_countersignature_of_another_head_or_by_another_key_is_not_kept(
             await here.ledger.countersign(wrong)
 
     assert await here.ledger.countersignatures() == []
+
+
+class Interrupted:
+    """Units of a process in which something happens before one of them begins."""
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self.left = 0
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    def in_units(self, count: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        """Have it happen before the unit of this count, from now on."""
+        self.left, self.meanwhile = count, meanwhile
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[UnitOfWork]:
+        self.left -= 1
+        if not self.left and self.meanwhile is not None:
+            await self.meanwhile()
+        async with self._units.begin() as unit:
+            yield unit
+
+
+@pytest.mark.parametrize("place", range(1, 5))
+async def test_what_is_entered_and_countersigned_while_it_is_read_breaks_nothing(here: LedgerWorld, place: int) -> None:
+    currency, units = await minted(here, 1), Interrupted(here.units)
+    await here.ledger.countersign(await countersignature(here))
+    reader = await read_ledger(units)  # type: ignore[arg-type]  # all that it asks of them
+    assert reader is not None
+
+    async def meanwhile() -> None:
+        await here.sent(currency, contracts.MINT.call(HOLDER, 1))
+        await here.ledger.countersign(await countersignature(here))
+
+    units.in_units(place, meanwhile)
+    opened = await replayed(units)  # type: ignore[arg-type]  # as above
+    units.in_units(place, meanwhile)
+    asked = await reader.countersignatures()
+    units.in_units(place, meanwhile)
+    written = read_exported([line async for line in exported(reader)]).replica
+
+    assert opened is not None
+    assert {each.signer for each in (*asked, *written.countersignatures)} == {here.account(2).address}
+    assert written.entries[: len(opened.entries)] == opened.entries
+
+
+async def test_a_countersignature_that_could_not_be_stored_is_not_taken_for_given(here: LedgerWorld) -> None:
+    units = Interrupted(here.units)
+    ledger = await open_ledger(units, operator=here.payer, clock=here.clock, randomness=SeededRandomness(2))  # type: ignore[arg-type]  # as above
+
+    async def goes_down() -> None:
+        raise ConnectionError
+
+    given = await countersignature(here)
+    units.in_units(2, goes_down)
+    with pytest.raises(ConnectionError):
+        await ledger.countersign(given)
+
+    before = await ledger.countersignatures()
+    await ledger.countersign(given)
+    assert (before, await ledger.countersignatures()) == ([], [given])
 
 
 # Files
@@ -275,3 +357,16 @@ async def test_heads_are_kept_in_a_file_each_once(here: LedgerWorld, tmp_path: P
 
     assert read_heads(file) == heads
     assert read_heads(tmp_path / "none") == []
+
+
+async def test_a_file_that_is_full_of_heads_keeps_the_newest(
+    here: LedgerWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emobility.adapters.cosigned_ledger.exported.HEADS_MAX", 2)
+    file, heads = tmp_path / "heads", []
+    for _ in range(3):
+        await here.sent(HOLDER, b"")
+        heads.append(await head_of(here))
+        keep_head(file, heads[-1])
+
+    assert read_heads(file) == heads[-2:]

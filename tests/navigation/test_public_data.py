@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, fromstring
 import msgspec
 import pytest
 
+from emobility.adapters.memory import run_virtual
 from emobility.domain.charging_station import EVSEStatus
 from emobility.domain.identifiers import Role
 from emobility.domain.tariff.tariff import TariffType
@@ -260,11 +261,15 @@ async def test_pages_hold_all_there_is_once(point: AccessPoint) -> None:
     assert (await point.locations("cpo=DE-XXX"))["total"] == 0
 
 
-async def test_who_asks_too_often_waits(point: AccessPoint) -> None:
-    answers = [await point.public("tariffs") for _ in range(int(CALLS_BURST) + 1)]
+def test_who_asks_too_often_waits() -> None:
+    async def scenario() -> None:
+        async with access_point(publishing([], [])) as point:
+            answers = [await point.public("tariffs") for _ in range(int(CALLS_BURST) + 1)]
 
-    assert {each.status for each in answers[:-1]} == {200}
-    assert (answers[-1].status, int(answers[-1].headers["retry-after"]) >= 1) == (429, True)
+        assert {each.status for each in answers[:-1]} == {200}
+        assert (answers[-1].status, int(answers[-1].headers["retry-after"]) >= 1) == (429, True)
+
+    run_virtual(scenario())  # a slow machine gives nobody more answers
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "offset=-1", "changed_since=yesterday", "cpo=" + "x" * 9])

@@ -28,6 +28,9 @@ from tests.settlement.world import CPO, MASTER_KEY, MSP, a_cdr, a_credit, accept
 
 OTHER_MSP = PartyId("NL-WIN")
 OUTSIDE = mnemonic_signer(MNEMONIC, 7)
+NOWHERE = b"\x11" * 20
+PAGE = 32
+"""Entries of one answer: each may have 128 kB."""
 ON_CREDIT = terms(CPO, OTHER_MSP, settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=100_000)
 
 
@@ -126,10 +129,14 @@ async def test_parties_read_the_ledger_and_hand_in_signatures_by_http() -> None:
         await month(here)
         await here.store_deployment()
         await here.follow()
+        for _ in range(PAGE):
+            await world.sent(NOWHERE, b"")
         app = here.service().app
         transport, token = httpx.ASGITransport(app=app), {"Authorization": f"Bearer {'i' * 40}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://s", headers=token) as client:
-            entries = (await client.get(f"/{MSP}/ledger/entries", params={"first": 1})).json()
+            pages, path = list[list[dict[str, Any]]](), f"/{MSP}/ledger/entries"
+            while page := (await client.get(path, params={"first": 1 + PAGE * len(pages)})).json():
+                pages.append(page)
             countersigned = (await client.get(f"/{MSP}/ledger/countersignatures")).json()
             mine = next(each for each in countersigned if each["signer"] == party_signer(MASTER_KEY, MSP).address.hex())
             asked = {name: mine[name] for name in ("number", "hash", "signature")}
@@ -137,7 +144,8 @@ async def test_parties_read_the_ledger_and_hand_in_signatures_by_http() -> None:
             refused = await client.get(f"/{MSP}/ledger/entries", params={"first": "-1"})
             unknown = await client.get(f"/{MSP}/ledger/entries", headers={"Authorization": "Bearer no"})
 
-    head = world.ledger.replica.head
+    head, entries = world.ledger.replica.head, [each for page in pages for each in page]
+    assert {len(page) for page in pages[:-1]} == {PAGE}
     assert [each["number"] for each in entries] == list(range(1, head.number + 1))
     assert entries[-1]["hash"] == head.hash.hex()
     assert [each.status_code for each in answers] == [204, 409]

@@ -14,8 +14,9 @@ import pytest
 
 from emobility.adapters.chain_signing import recovered_address
 from emobility.adapters.cosigned_ledger.exported import exported
-from emobility.adapters.cosigned_ledger.ledger import ReplicaReader
+from emobility.adapters.cosigned_ledger.ledger import ReplicaReader, open_ledger
 from emobility.adapters.cosigned_ledger.replica import LedgerBroken, Replica
+from emobility.adapters.memory import SeededRandomness, open_memory
 from emobility.domain.batch.calls import read_proposal
 from emobility.domain.batch.typed_data import BookMode
 from emobility.domain.cosigned_ledger import Countersignature, Head, forked, head_digest, outcome_hash, rewritten
@@ -194,6 +195,25 @@ async def test_an_old_copy_is_shorter_than_a_kept_head_and_proven_once_it_is_wri
     assert proof_of(other)
 
 
+# An entry is dated ahead
+
+
+@pytest.mark.parametrize(
+    ("timestamp_s", "shown"), [(4_102_444_800, "2100-01-01 00:00:00 UTC"), (1 << 62, f"{1 << 62} s after 1970")]
+)
+async def test_an_entry_dated_ahead_is_seen_by_whoever_reads_when_it_was_entered_and_proven_by_nothing(
+    history: History, tmp_path: Path, capsys: pytest.CaptureFixture[str], timestamp_s: int, shown: str
+) -> None:
+    ahead = await history.retold(lambda calls: [*calls[:-1], replace(calls[-1], timestamp_s=timestamp_s)])
+    file = tmp_path / "ahead"
+    file.write_text("".join([f"{line}\n" async for line in exported(ReplicaReader(ahead))]))
+
+    code = run_check(file, kept=(), keep=None)
+
+    assert code == 0
+    assert f"by the operator's word it was entered at {shown}" in capsys.readouterr().out
+
+
 # Two histories for two parties
 
 
@@ -250,6 +270,19 @@ async def test_a_head_that_the_operator_did_not_sign_accuses_nobody(history: His
 
     assert found is None
     assert [("proves nothing" in line) for line in told] == [True]
+
+
+async def test_a_head_of_another_ledger_of_the_same_operator_accuses_nobody(history: History) -> None:
+    clock, chance = history.world.clock, SeededRandomness(2)
+    async with open_memory(master_key=bytes(32), clock=clock, randomness=chance) as memory:
+        second = await open_ledger(memory.units, operator=history.world.payer, clock=clock, randomness=chance)
+    (foreign,) = second.replica.heads()
+
+    told = against(history.told, [foreign])
+    found = rewritten(foreign, history.told.heads(), operator=history.told.operator, recover=recovered_address)
+
+    assert found is None
+    assert told == [f"a kept head is of ledger {foreign.ledger_id}, this is {history.told.ledger_id}"]
 
 
 async def test_the_command_keeps_heads_and_says_what_goes_against_them(

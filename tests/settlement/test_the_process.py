@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -97,6 +97,14 @@ class Installed:
             return process.exit_code is not None or await self.close_once() > 0
 
         await self.until(is_closed_or_dead)
+
+    async def die_at(self, points: Sequence[CrashPoint]) -> None:
+        """Have each process find what the one before left, and die at the next point with it or a CDR of its own."""
+        for number, point in enumerate(points):
+            await self.tell(accepted(a_cdr(f"s{number}", 1_000 + number), at=NOW()))
+            dying = self.start(dies_at=point)
+            await self.close(dying)
+            await self.until(partial(has_ended, dying))
 
     async def close_once(self) -> int:
         """Return how many statements an operator's word closed; none when nobody answers."""
@@ -204,13 +212,8 @@ async def here(postgres_dsn: str, tmp_path: Path, free_port: int) -> AsyncIterat
 @pytest.mark.fault
 @pytest.mark.timeout(900 * ROUNDS)
 async def test_killed_at_every_point_it_settles_each_cdr_once(here: Installed) -> None:
-    """Each process finds what the one before left, and dies at another point with it, or with a CDR of its own."""
     points = [point for _ in range(ROUNDS) for point in CrashPoint]
-    for number, point in enumerate(points):
-        await here.tell(accepted(a_cdr(f"s{number}", 1_000 + number), at=NOW()))
-        dying = here.start(dies_at=point)
-        await here.close(dying)
-        await here.until(partial(has_ended, dying))
+    await here.die_at(points)
 
     here.start()
     await here.until(here.has_settled_everything)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,7 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.opening import PLAY_MONEY_E4
 from services.settlement.records import DEPLOYMENT, PARTY
 from tests.settlement.forked import ForkedSettlement
-from tests.settlement.test_the_process import INTERNAL, LEASE_S, NOW, Installed, has_ended
+from tests.settlement.test_the_process import INTERNAL, LEASE_S, NOW, Installed
 from tests.settlement.world import CPO, MASTER_KEY, MSP, a_cdr, a_credit, accepted, open_world, signed, terms
 
 POINTS: Final = (
@@ -88,11 +87,7 @@ async def here(postgres_dsn: str, tmp_path: Path, free_port: int) -> AsyncIterat
 @pytest.mark.fault
 @pytest.mark.timeout(900)
 async def test_killed_between_its_rows_and_the_ledger_it_settles_each_cdr_once(here: OnLedger) -> None:
-    for number, point in enumerate(POINTS):
-        await here.tell(accepted(a_cdr(f"s{number}", 1_000 + number), at=NOW()))
-        dying = here.start(dies_at=point)
-        await here.close(dying)
-        await here.until(partial(has_ended, dying))
+    await here.die_at(POINTS)
 
     here.start()
     await here.until(here.has_settled_everything)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from emobility.adapters.cosigned_ledger.ledger import ReplicaReader, replica_of
-from emobility.domain.cosigned_ledger import Countersignature, Head, LedgerEntry
+from emobility.domain.cosigned_ledger import Countersignature, Head, LedgerEntry, words_of
 from emobility.domain.errors import MalformedInput
 from emobility.ports.cosigned_ledger import LedgerReader
 
@@ -32,12 +32,13 @@ class MalformedLedgerFile(MalformedInput):
 
 async def exported(ledger: LedgerReader) -> AsyncIterator[str]:
     """Yield a ledger line by line."""
-    first = 0
+    # Asked for first, so that the entries that they are of stand in the file.
+    countersignatures, first = await ledger.countersignatures(), 0
     while page := await ledger.entries(first=first, limit=PAGE):
         for entry in page:
             yield _line(entry)
         first += len(page)
-    for countersignature in await ledger.countersignatures():
+    for countersignature in countersignatures:
         yield _line(countersignature)
 
 
@@ -78,10 +79,17 @@ def read_heads(path: Path) -> list[Head]:
 
 
 def keep_head(path: Path, head: Head) -> None:
-    """Add a head to a file, unless it is the last there."""
-    if head not in read_heads(path)[-1:]:
+    """Add a head to a file, unless it is the last there; at `HEADS_MAX` the oldest goes."""
+    heads = read_heads(path)
+    if head in heads[-1:]:
+        return
+    if len(heads) < HEADS_MAX:
         with path.open("a", encoding="utf-8") as file:
             file.write(_line(head) + "\n")
+        return
+    anew = path.with_name(f"{path.name}.new")  # so that a cut loses none of what was kept
+    anew.write_text("".join(f"{_line(each)}\n" for each in (*heads[1:], head)), encoding="utf-8")
+    anew.replace(path)
 
 
 def _lines(file: Any) -> Iterator[str]:
@@ -103,8 +111,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _line(of: LedgerEntry | Countersignature | Head) -> str:
-    values = {name: getattr(of, name) for name in of.__dataclass_fields__}
-    return json.dumps({name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()})
+    return json.dumps(words_of(of))
 
 
 def _read(words: dict[str, Any], kind: type[T]) -> T:

@@ -143,8 +143,10 @@ class StoredLedger(ReplicaReader):
 
     async def countersignatures(self) -> Sequence[Countersignature]:
         """Return each signer's newest; what others took meanwhile is read."""
+        # Before the entries, for of an entry that comes meanwhile a countersignature may come, too.
+        stored = await stored_countersignatures(self._units)
         replica = await self._replica()
-        for each in await stored_countersignatures(self._units):
+        for each in stored:
             replica.countersigned(each)
         return replica.countersignatures
 
@@ -196,7 +198,7 @@ class WrittenLedger(StoredLedger):
         """Keep a party's signature of a head; twice is as once. Raises `NotCountersigned`."""
         replica = await self._replica()
         try:
-            replica.countersigned(countersignature)
+            replica.refuse_foreign(countersignature)
         except LedgerBroken as refusal:
             raise NotCountersigned(refusal.reason) from refusal
         async with self._units.begin() as unit:
@@ -204,6 +206,7 @@ class WrittenLedger(StoredLedger):
             if known is None or known.number < countersignature.number:
                 await unit.table(COUNTERSIGNATURE).put(countersignature)
                 await unit.commit()
+        replica.countersigned(countersignature)
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())
@@ -244,10 +247,10 @@ async def read_ledger(units: Units) -> StoredLedger | None:
 
 async def replayed(units: Units) -> Replica | None:
     """Carry out what rows hold; None: nothing. Raises `LedgerBroken`."""
+    # First, so that none is of an entry that came after the entries were read.
+    countersignatures = await stored_countersignatures(units)
     entries = await stored_entries(units, first=0)
-    if not entries:
-        return None
-    return replica_of(entries, await stored_countersignatures(units))
+    return replica_of(entries, countersignatures) if entries else None
 
 
 def replica_of(entries: Sequence[LedgerEntry], countersignatures: Sequence[Countersignature]) -> Replica:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from emobility.adapters.chain_signing import recovered_address
 from emobility.adapters.memory.contracts import settlement_contracts_in_python
-from emobility.adapters.memory.machine import NOBODY, Execute, Machine, Outcome, code_of
-from emobility.domain.batch.hashing import keccak256
+from emobility.adapters.memory.machine import NOBODY, Machine, Outcome, Sent, code_of, read_call, topics_match
 from emobility.domain.cosigned_ledger import (
     Countersignature,
     Head,
@@ -35,7 +34,7 @@ from emobility.ports.chain import (
     TransactionReceipt,
 )
 from emobility.ports.chain_signer import UnsignedTransaction
-from emobility.protocols.eip1559 import MalformedTransaction, created_address, read_raw_transaction, signing_hash
+from emobility.protocols.eip1559 import created_address
 
 
 class LedgerBroken(MalformedInput):
@@ -48,12 +47,6 @@ class LedgerBroken(MalformedInput):
         self.number = number
         self.reason = reason
         super().__init__(f"entry {number} of the ledger is broken: {reason}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
-    sender: bytes
-    transaction: UnsignedTransaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +65,7 @@ class Draft:
     """An entry that nobody signed yet, and what it would do."""
 
     entry: LedgerEntry
-    sent: _Sent
+    sent: Sent
     written: dict[Hashable, Any]
     outcome: Outcome | None
     made: bytes | None
@@ -81,17 +74,22 @@ class Draft:
 class Replica:
     """Entries from the beginning on, the state that they lead to, and each state on the way."""
 
-    def __init__(self, first: LedgerEntry, *, execute: Execute | None = None) -> None:
+    def __init__(self, first: LedgerEntry) -> None:
         """Begin with entry 0. Raises `LedgerBroken`, `MalformedBeginning`."""
         self.operator: Final = operator_of(first.raw)
         self.ledger_id: Final = ledger_id(first.raw)
-        self._machine: Final = Machine(execute or settlement_contracts_in_python(), self.ledger_id)
+        self._machine: Final = Machine(settlement_contracts_in_python(), self.ledger_id)
         self._state: dict[Hashable, Any] = {}
         self._by_hash: dict[bytes, int] = {}
         self._entered: list[Entered] = []
         self._countersigned: dict[bytes, Countersignature] = {}
-        if first.number or first.parent_hash != bytes(32) or first.outcome != bytes(32):
+        nothing, timestamp_s = bytes(32), first.timestamp_s
+        if first.number or timestamp_s < 0 or first.parent_hash != nothing or first.outcome != nothing:
             raise LedgerBroken(first.number, "it is no beginning")
+        if first.hash != entry_hash(
+            number=0, parent_hash=nothing, timestamp_s=timestamp_s, raw=first.raw, outcome=nothing
+        ):
+            raise LedgerBroken(0, "it has another hash")
         self._refuse_unsigned(first)
         self._entered.append(Entered(entry=first))
 
@@ -150,25 +148,16 @@ class Replica:
     def conclude(self, draft: Draft, signature: bytes) -> None:
         """Take a draft of the present head in, with the operator's signature."""
         assert draft.entry.parent_hash == self.head.hash, (draft.entry.number, self.head.number)
-        entry = LedgerEntry(
-            number=draft.entry.number,
-            hash=draft.entry.hash,
-            parent_hash=draft.entry.parent_hash,
-            timestamp_s=draft.entry.timestamp_s,
-            raw=draft.entry.raw,
-            outcome=draft.entry.outcome,
-            signature=signature,
-        )
+        entry = replace(draft.entry, signature=signature)
         replaced = {key: self._state.get(key) for key in draft.written}
         self._state.update(draft.written)
-        transaction_hash = keccak256(entry.raw)
-        self._by_hash[transaction_hash] = entry.number
+        self._by_hash[draft.sent.hash] = entry.number
         self._entered.append(
             Entered(
                 entry=entry,
                 sender=draft.sent.sender,
                 transaction=draft.sent.transaction,
-                receipt=_receipt(entry, transaction_hash, draft),
+                receipt=_receipt(entry, draft),
                 replaced=replaced,
             )
         )
@@ -190,14 +179,18 @@ class Replica:
         known = self._countersigned.get(given.signer)
         if known == given:
             return
+        self.refuse_foreign(given)
+        if known is None or known.number < given.number:
+            self._countersigned[given.signer] = given
+
+    def refuse_foreign(self, given: Countersignature) -> None:
+        """Raise `LedgerBroken` where a signature's head is not one of this ledger, or it is not the signer's."""
         entry = self._entered[given.number].entry if 0 <= given.number < len(self._entered) else None
         if entry is None or entry.hash != given.hash:
             raise LedgerBroken(given.number, f"0x{given.signer.hex()} countersigned another one")
         digest = Head(ledger_id=self.ledger_id, number=given.number, hash=given.hash, signature=b"").digest
         if recovered_address(digest, given.signature) != given.signer:
             raise LedgerBroken(given.number, f"a countersignature is not that of 0x{given.signer.hex()}")
-        if known is None or known.number < given.number:
-            self._countersigned[given.signer] = given
 
     @property
     def countersignatures(self) -> list[Countersignature]:
@@ -272,9 +265,7 @@ class Replica:
             for entered in self._entered[first : last + 1]
             if entered.receipt is not None
             for log in entered.receipt.logs
-            if log.address == address
-            and len(log.topics) >= len(topics)
-            and all(want is None or want == topic for want, topic in zip(topics, log.topics, strict=False))
+            if log.address == address and topics_match(log.topics, topics)
         ]
 
     # Parts
@@ -283,25 +274,19 @@ class Replica:
         if recovered_address(Head.of(self.ledger_id, entry).digest, entry.signature) != self.operator:
             raise LedgerBroken(entry.number, "its operator did not sign it")
 
-    def _taken(self, raw: bytes) -> _Sent:
+    def _taken(self, raw: bytes) -> Sent:
         """Return a call that can be entered next. Raises `TransactionNotTaken` in the words of real nodes."""
-        try:
-            signed = read_raw_transaction(raw)
-        except MalformedTransaction as error:
-            raise TransactionNotTaken(f"rlp: {error}") from error
-        sender, transaction = recovered_address(signing_hash(signed.transaction), signed.signature), signed.transaction
-        if sender is None:
-            raise TransactionNotTaken("invalid sender")
-        if transaction.chain_id != self.ledger_id:
-            raise TransactionNotTaken("invalid chain id for signer")
-        if transaction.nonce < self.nonce(sender):
+        sent = read_call(raw, self.ledger_id)
+        nonce, next_nonce = sent.transaction.nonce, self.nonce(sent.sender)
+        if nonce < next_nonce:
             raise TransactionNotTaken("nonce too low")
-        if transaction.nonce > self.nonce(sender):
+        if nonce > next_nonce:
             raise TransactionNotTaken("nonce too high: nothing waits on a ledger")
-        return _Sent(sender=sender, transaction=transaction)
+        return sent
 
 
-def _receipt(entry: LedgerEntry, transaction_hash: bytes, draft: Draft) -> TransactionReceipt:
+def _receipt(entry: LedgerEntry, draft: Draft) -> TransactionReceipt:
+    transaction_hash = draft.sent.hash
     logs = () if draft.outcome is None else draft.outcome.logs
     return TransactionReceipt(
         transaction_hash=transaction_hash,

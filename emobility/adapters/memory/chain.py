@@ -11,8 +11,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from emobility.adapters.chain_signing import recovered_address
-from emobility.adapters.memory.machine import Execute, Machine, code_of
+from emobility.adapters.memory.machine import Execute, Machine, Sent, code_of, read_call, topics_match
 from emobility.domain.batch.hashing import keccak256
 from emobility.ports.chain import (
     Block,
@@ -24,9 +23,8 @@ from emobility.ports.chain import (
     TransactionNotTaken,
     TransactionReceipt,
 )
-from emobility.ports.chain_signer import UnsignedTransaction
 from emobility.ports.clock import Clock, Randomness
-from emobility.protocols.eip1559 import MalformedTransaction, created_address, read_raw_transaction, signing_hash
+from emobility.protocols.eip1559 import created_address
 
 FINALITY_BLOCKS: Final = 2
 """A block is final when this many follow it, as on the embedded chain."""
@@ -40,21 +38,12 @@ POOL_MAX: Final = 4_096
 _CHAIN_ID_FIRST: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
-    """A transaction that was handed over."""
-
-    hash: bytes
-    sender: bytes
-    transaction: UnsignedTransaction
-
-
 @dataclass(slots=True, kw_only=True)
 class _Mined:
     """A block, its transactions, and what its writes replaced."""
 
     block: Block
-    sent: list[_Sent] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
     receipts: dict[bytes, TransactionReceipt] = field(default_factory=dict)
     replaced: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -109,8 +98,8 @@ class FakeChain:
         """Forget the transactions that wait."""
         self._pool.clear()
 
-    def reorganise(self, depth: int, *, keep_transactions: bool = True) -> None:
-        """Undo the youngest blocks, even final ones; what comes next has other hashes.
+    def reorganise(self, depth: int, *, keep_transactions: bool = True) -> list[bytes]:
+        """Undo the youngest blocks, even final ones; what comes next has other hashes. Return their transactions'.
 
         Args:
             depth: How many blocks.
@@ -126,6 +115,7 @@ class FakeChain:
         for mined in undone if keep_transactions else ():
             for sent in mined.sent:
                 self._pool.setdefault((sent.sender, sent.transaction.nonce), sent)
+        return [sent.hash for mined in undone for sent in mined.sent]
 
     def forget(self) -> None:
         """Lose everything: another genesis under the same id."""
@@ -203,7 +193,7 @@ class FakeChain:
             for mined in self._blocks[from_block : to_block + 1]
             for receipt in mined.receipts.values()
             for log in receipt.logs
-            if log.address == address and _matches(log.topics, topics)
+            if log.address == address and topics_match(log.topics, topics)
         ]
 
     # Writing
@@ -246,7 +236,7 @@ class FakeChain:
     def _begin(self) -> None:
         self._fork = 0
         self._state: dict[Hashable, Any] = {}
-        self._pool: dict[tuple[bytes, int], _Sent] = {}
+        self._pool: dict[tuple[bytes, int], Sent] = {}
         genesis = Block(
             number=0,
             hash=keccak256(self._randomness.token_bytes(32)),
@@ -266,26 +256,18 @@ class FakeChain:
     def _nonce(self, account: bytes) -> int:
         return self._state.get(("nonce", account)) or 0
 
-    def _known(self) -> Iterator[tuple[_Sent, bytes | None]]:
+    def _known(self) -> Iterator[tuple[Sent, bytes | None]]:
         yield from ((sent, None) for sent in self._pool.values())
         yield from ((sent, mined.block.hash) for mined in reversed(self._blocks) for sent in mined.sent)
 
-    def _taken(self, raw: bytes) -> _Sent:
+    def _taken(self, raw: bytes) -> Sent:
         """Return a transaction that may wait. Raises `TransactionNotTaken` in the words of real nodes."""
-        try:
-            signed = read_raw_transaction(raw)
-        except MalformedTransaction as error:
-            raise TransactionNotTaken(f"rlp: {error}") from error
-        sender, transaction = recovered_address(signing_hash(signed.transaction), signed.signature), signed.transaction
-        if sender is None:
-            raise TransactionNotTaken("invalid sender")
-        if transaction.chain_id != self._machine.chain_id:
-            raise TransactionNotTaken("invalid chain id for signer")
+        sent = read_call(raw, self._machine.chain_id)
+        sender, transaction = sent.sender, sent.transaction
         if transaction.nonce < self._nonce(sender):
             raise TransactionNotTaken("nonce too low")
         if transaction.gas_limit < _gas_of(transaction.calldata):
             raise TransactionNotTaken("intrinsic gas too low")
-        sent = _Sent(hash=keccak256(raw), sender=sender, transaction=transaction)
         waiting = self._pool.get((sender, transaction.nonce))
         if waiting is not None and waiting.hash == sent.hash:
             raise TransactionNotTaken("already known")
@@ -318,7 +300,7 @@ class FakeChain:
             mined.receipts[sent.hash] = receipt
             log_index += len(receipt.logs)
 
-    def _take_executable(self) -> Iterator[_Sent]:
+    def _take_executable(self) -> Iterator[Sent]:
         """Take from the pool whatever has its sender's next nonce; what is behind a gap or offers too little waits."""
         for account in dict.fromkeys(account for account, _ in self._pool):
             nonce = self._nonce(account)
@@ -328,7 +310,7 @@ class FakeChain:
                 yield self._pool.pop((account, nonce))
                 nonce += 1
 
-    def _carry_out(self, sent: _Sent, mined: _Mined, log_index: int) -> TransactionReceipt:
+    def _carry_out(self, sent: Sent, mined: _Mined, log_index: int) -> TransactionReceipt:
         transaction, block = sent.transaction, mined.block
         made = created_address(sent.sender, transaction.nonce) if transaction.to is None else None
         written: dict[Hashable, Any] = {}
@@ -379,10 +361,4 @@ def _outbids(offer: Fees, other: Fees) -> bool:
             (offer.max_fee_per_gas, other.max_fee_per_gas),
             (offer.max_priority_fee_per_gas, other.max_priority_fee_per_gas),
         )
-    )
-
-
-def _matches(topics: Sequence[bytes], asked: Sequence[bytes | None]) -> bool:
-    return len(topics) >= len(asked) and all(
-        want is None or want == topic for want, topic in zip(asked, topics, strict=False)
     )

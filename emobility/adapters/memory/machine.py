@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable, Hashable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+from emobility.adapters.chain_signing import recovered_address
+from emobility.domain.batch.hashing import keccak256
+from emobility.ports.chain import TransactionNotTaken
+from emobility.ports.chain_signer import UnsignedTransaction
+from emobility.protocols.eip1559 import MalformedTransaction, read_raw_transaction, signing_hash
 
 NOBODY: Final = bytes(20)
 State: TypeAlias = MutableMapping[Hashable, Any]
 """What contracts store. Values are never changed in place, and None stands for nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A transaction that was handed over."""
+
+    hash: bytes
+    sender: bytes
+    transaction: UnsignedTransaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +92,24 @@ class Machine:
 def code_of(address: bytes, state: State) -> bytes:
     """Return a contract's code; empty where there is none."""
     return state.get(("code", address)) or b""
+
+
+def read_call(raw: bytes, chain_id: int) -> Sent:
+    """Read a signed transaction of this chain. Raises `TransactionNotTaken` in the words of real nodes."""
+    try:
+        signed = read_raw_transaction(raw)
+    except MalformedTransaction as error:
+        raise TransactionNotTaken(f"rlp: {error}") from error
+    sender = recovered_address(signing_hash(signed.transaction), signed.signature)
+    if sender is None:
+        raise TransactionNotTaken("invalid sender")
+    if signed.transaction.chain_id != chain_id:
+        raise TransactionNotTaken("invalid chain id for signer")
+    return Sent(hash=keccak256(raw), sender=sender, transaction=signed.transaction)
+
+
+def topics_match(topics: Sequence[bytes], asked: Sequence[bytes | None]) -> bool:
+    """Tell whether an event's topics begin with those that are asked for; None stands for any."""
+    return len(topics) >= len(asked) and all(
+        want is None or want == topic for want, topic in zip(asked, topics, strict=False)
+    )
