@@ -10,8 +10,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from emobility.domain.money import decimal_from_e4
 from services.embedded.operator import call, in_path, print_answer
+from services.embedded.screen import money
 
 NOTHING: Final = "-"
 
@@ -46,7 +46,7 @@ def show_disputes(*, party: str, json: bool, run_folder: Path) -> int:
 
 
 def _amount(amount_e4: int | None, currency: str) -> str:
-    return NOTHING if amount_e4 is None else f"{decimal_from_e4(amount_e4)} {currency}"
+    return NOTHING if amount_e4 is None else money(amount_e4, currency)
 
 
 def _moment(text: Any) -> str:

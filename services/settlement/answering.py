@@ -55,26 +55,30 @@ class Answering:
         self._warn(due)
         return sum([await self._answer(row) for row, _ in due])
 
-    async def _due(self) -> list[tuple[DisputeRecord, DisputePolicy]]:
-        """Return the disputes in which a party hosted here has its turn, with its policy."""
+    async def _due(self) -> list[tuple[DisputeRecord, bool]]:
+        """Return the disputes in which a party hosted here has its turn, and whether we answer."""
         async with self._ports.units.begin() as unit:
             where = {"state": DisputeState.OPEN, "kind": ASKED}
             rows = await unit.table(DISPUTE).select(where, order_by=("deadline",))
             return [
-                (row, await policy_of(unit, row.turn_of))
+                (row, await _is_ours(unit, row, row.turn_of))
                 for row in rows
-                if row.turn_of is not None and await _is_hosted(unit, row.turn_of)
+                if row.turn_of is not None and await is_hosted(unit, row.turn_of)
             ]
 
-    def _warn(self, due: list[tuple[DisputeRecord, DisputePolicy]]) -> None:
+    def _warn(self, due: list[tuple[DisputeRecord, bool]]) -> None:
         now = self._ports.clock.now()
         left: dict[DisputeKind, timedelta | None] = dict.fromkeys(ASKED)
-        for row, policy in due:
+        warned: set[tuple[bytes, DisputeKind]] = set()
+        for row, is_ours in due:
             assert row.deadline is not None, "who has its turn has it until a deadline"
             if left[row.kind] is None:
                 left[row.kind] = row.deadline - now
-            is_manual = policy.defends if row.kind is DisputeKind.PRICE else policy.reveals
-            if (row.case_id, row.kind) not in self._warned and is_manual is AnswerPolicy.MANUAL:
+            named = (row.case_id, row.kind)
+            if named in self._warned:
+                warned.add(named)
+            elif not is_ours or row.waiting is not None:
+                warned.add(named)
                 assert row.turn_of is not None
                 _log.warning(
                     "settlement_answer_is_due",
@@ -82,8 +86,9 @@ class Answering:
                     kind=row.kind.value,
                     case=row.case_id.hex(),
                     deadline=row.deadline.isoformat(),
+                    waiting=row.waiting,
                 )
-        self._warned = frozenset((row.case_id, row.kind) for row, _ in due)
+        self._warned = frozenset(warned)
         if self._metrics is not None:
             self._metrics.answers_due(left)
 
@@ -99,7 +104,7 @@ class Answering:
 
     async def reveal(self, unit: UnitOfWork, row: DisputeRecord) -> bool:
         """Queue the call that shows a demanded leaf, if its party leaves that to us; tell whether it was."""
-        if row.kind is not DisputeKind.WITHHELD or row.turn_of is None or not await _is_hosted(unit, row.turn_of):
+        if row.kind is not DisputeKind.WITHHELD or row.turn_of is None or not await is_hosted(unit, row.turn_of):
             return False
         if (await policy_of(unit, row.turn_of)).reveals is not AnswerPolicy.AUTOMATIC:
             return False
@@ -139,10 +144,9 @@ class Answering:
         """Defend an amount that our own books state, if its party leaves that to us and its key is here."""
         assert row.turn_of is not None
         async with self._ports.units.begin() as unit:
-            policy, party = await policy_of(unit, row.turn_of), await unit.table(PARTY).get(row.turn_of)
+            is_ours = await _is_ours(unit, row, row.turn_of)
             is_answered = await unit.table(TRANSACTION).get(transaction_id(row, ANSWERS[row.kind])) is not None
-        signs_here = party is not None and party.signs is SigningPolicy.AUTOMATIC
-        if is_answered or not signs_here or row.cdr_id is None or policy.defends is not AnswerPolicy.AUTOMATIC:
+        if is_answered or not is_ours:
             return 0
         if row.deadline is not None and row.deadline <= self._ports.clock.now():
             return 0
@@ -173,6 +177,17 @@ async def policy_of(unit: UnitOfWork, party_id: PartyId) -> DisputePolicy:
     return await unit.table(POLICY).get(party_id) or DisputePolicy(party_id=party_id)
 
 
-async def _is_hosted(unit: UnitOfWork, party_id: PartyId) -> bool:
+async def is_hosted(unit: UnitOfWork, party_id: PartyId) -> bool:
+    """Tell whether a party's answers are ours to give."""
     party = await unit.table(PARTY).get(party_id)
     return party is not None and party.is_hosted
+
+
+async def _is_ours(unit: UnitOfWork, row: DisputeRecord, party_id: PartyId) -> bool:
+    """Tell whether we answer for a party: it leaves that to us, the leaf is here, and so is the key where one signs."""
+    policy, party = await policy_of(unit, party_id), await unit.table(PARTY).get(party_id)
+    if row.cdr_id is None or party is None:
+        return False
+    if row.kind is DisputeKind.WITHHELD:
+        return policy.reveals is AnswerPolicy.AUTOMATIC
+    return policy.defends is AnswerPolicy.AUTOMATIC and party.signs is SigningPolicy.AUTOMATIC

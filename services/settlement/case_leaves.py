@@ -51,8 +51,8 @@ async def sides_of(
 ) -> Sides | None:
     """Return who a case is between.
 
-    Of one that a proof alone decided its resolver keeps no parties; there the book tells right after whom it corrected.
-    None: it corrected nobody, so nothing was at stake.
+    Of one that a proof alone decided its resolver keeps no parties; there the book tells right after whom it corrected,
+    before the resolver tells of anything else. None: it corrected nobody, so nothing was at stake.
 
     Raises:
         ChainUnavailable: the chain does not answer.
@@ -69,6 +69,8 @@ async def sides_of(
     if receipt is None:
         raise ChainUnavailable(f"the transaction of case {told.case_id.hex()} is not known there")
     for each in receipt.logs:
+        if each.address == heard.contract and each.index > log.index:
+            return None
         if each.index < log.index or each.address != heard.book:
             continue
         if each.topics[0] == contracts.AGREEMENT_CORRECTED.topic:

@@ -12,7 +12,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
 from services.settlement.closing import leaf_in_tree
-from services.settlement.dispute_records import DISPUTE, DisputeRecord, DisputeState
+from services.settlement.dispute_records import DISPUTE, HEARD, RESOLVER, DisputeRecord, DisputeState
 from services.settlement.records import LEAF, TRANSACTION, TransactionState
 
 DECIDED: Final = frozenset({CaseStage.RULED, CaseStage.STRUCK})
@@ -24,7 +24,7 @@ _MOOT: Final = {
     DisputeKind.WITHHELD: ("reveal", f"lapse-{int(CaseStage.DEMANDED)}"),
     DisputeKind.PRICE: ("defence", f"lapse-{int(CaseStage.QUARRELLED)}", f"lapse-{int(CaseStage.DEFENDED)}"),
 }
-"""Transactions that nobody needs once the dispute is over."""
+"""Transactions that nobody needs once the dispute is over, beside the one that raises it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +113,16 @@ async def put_if_same(unit: UnitOfWork, row: DisputeRecord, changed: DisputeReco
 async def drop_moot(unit: UnitOfWork, row: DisputeRecord) -> None:
     """Take back calls of which no bytes exist, once their dispute is over."""
     if row.state in {DisputeState.DECIDED, DisputeState.ANSWERED}:
-        for what in _MOOT.get(row.kind, ()):
+        for what in (row.kind.value, *_MOOT.get(row.kind, ())):
             await unit.table(TRANSACTION).remove(transaction_id(row, what), where={"state": TransactionState.QUEUED})
+
+
+async def book_resolved_by(unit: UnitOfWork, resolver: bytes) -> bytes | None:
+    """Return the book whose cases a contract resolves: one that we ask, or another of the book's that was heard of."""
+    if asked := await unit.table(RESOLVER).select({"resolver": resolver}):
+        return asked[0].book
+    heard = await unit.table(HEARD).select({"contract": resolver})
+    return heard[0].book if heard else None
 
 
 def transaction_id(row: DisputeRecord, what: str) -> str:

@@ -44,7 +44,17 @@ from emobility.protocols.ocmf.judged import is_signed, metered_energy
 from emobility.protocols.ocmf.showing import names_driver
 from services.settlement.acceptances import NotRegistered, SignatureNotOfParty, statement_of_party
 from services.settlement.access import ChainAccess
-from services.settlement.cases import ANSWERS, DECIDED, Cases, Sight, as_it_stands, put_if_same, transaction_id
+from services.settlement.case_leaves import struct_hash_of
+from services.settlement.cases import (
+    ANSWERS,
+    DECIDED,
+    Cases,
+    Sight,
+    as_it_stands,
+    book_resolved_by,
+    put_if_same,
+    transaction_id,
+)
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of
 from services.settlement.dispute_openings import OpenedStatement, opened_statement
 from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, DisputeState, ResolverRecord
@@ -53,6 +63,7 @@ from services.settlement.proving import UnknownCDR
 from services.settlement.records import (
     LEAF,
     PARTY,
+    STATEMENT,
     TRANSACTION,
     LeafRecord,
     SigningPolicy,
@@ -248,7 +259,11 @@ class Disputing:
         """Return the disputes of a party's pairs, the newest first."""
         async with self._ports.units.begin() as unit:
             table = unit.table(DISPUTE)
-            rows = [row for side in ("cpo_id", "emsp_id") for row in await table.select({side: party_id})]
+            rows = [
+                row
+                for side in ("cpo_id", "emsp_id")
+                for row in await table.select({side: party_id}, order_by=("-raised_at",))
+            ]
         return sorted(rows, key=lambda row: (row.raised_at, row.case_id), reverse=True)
 
     async def meter_opening(self, party_id: PartyId, cpo_id: PartyId, cdr_id: str) -> OpenedMeter:
@@ -286,9 +301,9 @@ class Disputing:
             if transaction.state is not TransactionState.FINAL:
                 if transaction.waiting is None:
                     return 0
-                # The resolver refuses: perhaps somebody else showed the same before.
+                # The resolver refuses: perhaps somebody else showed the same before, or the party itself raised it.
                 sight = await self._cases.look(row.resolver, row.case_id)
-                if sight.case.stage not in DECIDED:
+                if sight.case.stage not in DECIDED and not await self._is_raised(row, sight.case):
                     return await self._put(row, replace(row, waiting=transaction.waiting))
                 return await self._put_as_it_stands(row, sight)
         sight = await self._cases.look(row.resolver, row.case_id)
@@ -296,6 +311,18 @@ class Disputing:
         if sight.at_s > int(sight.case.deadline.timestamp()) and await self._may_lapse(row, sight.case):
             moved += await self._queue(row, f"lapse-{int(sight.case.stage)}", lapse_call(row.case_id))
         return moved
+
+    async def _is_raised(self, row: DisputeRecord, case: Case) -> bool:
+        """Tell whether the chain has a party's word already: said with another tool, or before rows were lost."""
+        assert row.party_id is not None, "what is sent from here is a party's"
+        async with self._ports.units.begin() as unit:
+            party = await unit.table(PARTY).get(row.party_id)
+        if party is None or party.number is None or party.number != case.claimant:
+            return False
+        if row.kind is DisputeKind.WITHHELD:
+            return case.stage in {CaseStage.DEMANDED, CaseStage.REVEALED}
+        is_quarrel = row.kind is DisputeKind.PRICE and case.stage in {CaseStage.QUARRELLED, CaseStage.DEFENDED}
+        return is_quarrel and case.claimed_e4 == row.claimed_e4
 
     async def _may_lapse(self, row: DisputeRecord, case: Case) -> bool:
         """Tell whether the end of a deadline is to be told to the resolver: never against the side that is here alone.
@@ -421,12 +448,15 @@ class Disputing:
             decided = await unit.table(DISPUTE).select(
                 {"cpo_id": grounds.row.cpo_id, "cdr_id": grounds.original.cdr_id, "state": DisputeState.DECIDED}
             )
+            its = grounds.original
+            stated = await unit.table(STATEMENT).get(its.cpo_id, its.agreement_id, its.version, its.sequence)
+            assert stated is not None, f"CDR {its.cdr_id} was struck, and stands in no statement"
+            statement = await struct_hash_of(unit, stated)
         for each in decided:
-            assert each.statement_hash is not None
             # The chain knows why: somebody else may have shown another proof first.
             sight = await self._cases.look(each.resolver, each.case_id)
             if sight.case.takes_charge_back:
-                return credit_call(contested, statement=each.statement_hash, charge=leaf_in_tree(grounds.original))
+                return credit_call(contested, statement=statement, charge=leaf_in_tree(grounds.original))
         raise NothingKept(f"CDR {grounds.original.cdr_id} was not struck, or only as a duplicate")
 
     async def _quarrel_call(
@@ -470,10 +500,10 @@ class Disputing:
         if given.deadline <= self._ports.clock.now():
             raise WordMissing(f"the deadline {given.deadline.isoformat()} is over: sign one that is not")
         async with self._ports.units.begin() as unit:
-            resolves = await unit.table(RESOLVER).select({"resolver": resolver.address})
-        assert resolves, f"resolver {resolver.address.hex()} resolves the cases of no book"
+            book = await book_resolved_by(unit, resolver.address)
+        assert book is not None, f"resolver {resolver.address.hex()} resolves the cases of no book"
         chain = self._access.chain
-        registry = read_registry(await chain.call(resolves[0].book, REGISTRY_QUERY))
+        registry = read_registry(await chain.call(book, REGISTRY_QUERY))
         (signer,) = contracts.SIGNER_OF.answer(await chain.call(registry, contracts.SIGNER_OF.call(number)))
         if self._access.recovered_address(what, given.signature) != signer:
             raise SignatureNotOfParty(f"the key registered for {party_id} signed something else, or did not sign")

@@ -22,7 +22,7 @@ from emobility.ports.chain import STRETCH_BLOCKS, Block, Log
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
-from services.settlement.answering import Answering
+from services.settlement.answering import Answering, is_hosted
 from services.settlement.case_leaves import FoundLeaf, Pair, find_leaf, pair_of, sides_of
 from services.settlement.cases import Cases, Sight, as_it_stands, drop_moot, put_if_same, transaction_id
 from services.settlement.closing import leaf_in_tree
@@ -267,10 +267,14 @@ class Listening:
         )
 
     async def _search_again(self) -> int:
-        """Look once more for leaves that were not found."""
+        """Look once more for leaves that are asked of a party here and were not found, the most urgent first."""
         async with self._ports.units.begin() as unit:
             where = {"cdr_id": None, "state": DisputeState.OPEN}
-            rows = await unit.table(DISPUTE).select(where, limit=SEARCHED_AGAIN_MAX)
+            asked = [row[0] for row in await unit.table(DISPUTE).distinct(("turn_of",), where)]
+            hosted = tuple([each for each in asked if each is not None and await is_hosted(unit, each)])
+            rows = await unit.table(DISPUTE).select(
+                where | {"turn_of": hosted}, order_by=("deadline",), limit=SEARCHED_AGAIN_MAX
+            )
         return sum([await self._search_leaf(row) for row in rows])
 
     async def _search_leaf(self, row: DisputeRecord) -> int:
@@ -308,8 +312,9 @@ def _by_case(logs: Sequence[Log]) -> dict[bytes, dict[DisputeKind, tuple[CaseTol
 
 
 def _is_of_another(known: DisputeRecord, row: DisputeRecord) -> bool:
-    """Tell whether what we are about to raise was raised by the other side before."""
-    return known.state is DisputeState.SENDING and row.party_id is not None and known.party_id != row.party_id
+    """Tell whether what we are about to raise was raised before by the other side, or over another amount."""
+    is_same = (known.party_id, known.claimed_e4) == (row.party_id, row.claimed_e4)
+    return known.state is DisputeState.SENDING and row.party_id is not None and not is_same
 
 
 def _says(kind: DisputeKind, stated_e4: int, found: FoundLeaf | None, currency: str) -> str:

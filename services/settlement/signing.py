@@ -20,8 +20,8 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.eip1559 import read_raw_transaction
 from services.settlement.access import ChainAccess
+from services.settlement.cases import book_resolved_by
 from services.settlement.crash_points import CrashPoint, Reached
-from services.settlement.dispute_records import RESOLVER
 from services.settlement.lease import Lease
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
@@ -93,7 +93,10 @@ class Signing:
         return chosen
 
     async def _may(self, signer: TransactionSigner, row: TransactionRecord) -> bool:
-        granted_by = await self._book_resolved_by(row.receiver) if row.kind is TransactionKind.DISPUTE else row.receiver
+        granted_by: bytes | None = row.receiver
+        if row.kind is TransactionKind.DISPUTE:
+            async with self.ports.units.begin() as unit:
+                granted_by = await book_resolved_by(unit, row.receiver)
         role = ROLES.get(row.kind, contracts.PROPOSER_ROLE)
         if granted_by is None:
             return False
@@ -105,12 +108,6 @@ class Signing:
                 return False
             self._granted.add(known)
         return True
-
-    async def _book_resolved_by(self, resolver: bytes) -> bytes | None:
-        """Return the book whose cases a contract resolves."""
-        async with self.ports.units.begin() as unit:
-            found = await unit.table(RESOLVER).select({"resolver": resolver})
-        return found[0].book if found else None
 
     async def _key_of(self, account: bytes) -> TransactionSigner | None:
         return next((each for each in await self.access.signers() if each.address == account), None)

@@ -44,6 +44,8 @@ from tests.settlement.settling import Settling
 from tests.settlement.world import CPO, MSP, a_cdr, accepted, terms
 
 WORD_COUNTS_FOR: Final = timedelta(days=365)
+NOBODY: Final = 99
+"""A party number that no party has."""
 
 
 @dataclass
@@ -97,9 +99,16 @@ class Accuser:
             placed=place_leaf(trees, trees.leaves.index(leaf)),
         )
 
-    async def demand(self, cdr_id: str = "c1", *, by: PartyId = MSP, statement: StatementRecord | None = None) -> bytes:
-        """Demand a leaf; return the case."""
-        its = await self.contested(cdr_id, statement=statement)
+    async def demand(
+        self,
+        cdr_id: str = "c1",
+        *,
+        by: PartyId = MSP,
+        statement: StatementRecord | None = None,
+        its: Contested | None = None,
+    ) -> bytes:
+        """Demand a leaf; return the case. `its`: what it is about, if the rows don't say that any more."""
+        its = its or await self.contested(cdr_id, statement=statement)
         number, until = self.here.numbers[by], self._until()
         word = await self.word(by, demand_digest(self._named(), case=its.case_id, party=number, deadline=until), until)
         await self.send(demand_call(its.opening, its.placed.hidden, word))
@@ -123,6 +132,15 @@ class Accuser:
         number, until = self.here.numbers[CPO], self._until()
         digest = defence_digest(self._named(), case=case, party=number, deadline=until)
         await self.send(defend_call(case, await self.word(CPO, digest, until)))
+
+    async def drain(self, party_id: PartyId) -> None:
+        """Leave a party no collateral for a bond."""
+        deployed, number = self.here.market.contracts, self.here.numbers[party_id]
+        granted = contracts.GRANT_ROLE.call(contracts.BOOK_ROLE, self.here.chain.payer.address)
+        await self.here.chain.final(await self.here.chain.sent(deployed.vault, granted))
+        left_e4 = await self.here.market.collateral_of(number)
+        moved = contracts.APPLY_NETS.call([number, NOBODY], [-left_e4, left_e4])
+        await self.here.chain.final(await self.here.chain.sent(deployed.vault, moved))
 
     async def lapse(self, case: bytes) -> None:
         """End a case whose deadline is over."""

@@ -11,11 +11,11 @@ import pytest
 
 from emobility.domain.batch.disputes import CaseStage, Contested, DisputeKind
 from services.settlement.dispute_records import DisputeState
-from services.settlement.records import LEAF, STATEMENT
+from services.settlement.records import LEAF, STATEMENT, TransactionState
 from tests.settlement.accuser import Accuser
 from tests.settlement.settling import open_settling
 from tests.settlement.test_heard_disputes import OVER, only, stated_twice
-from tests.settlement.world import CPO
+from tests.settlement.world import CPO, MSP
 
 HEADERS: Final = {"Authorization": f"Bearer {'i' * 40}"}
 
@@ -78,7 +78,51 @@ async def test_a_leaf_that_these_books_lack_is_demanded_and_lost_by_the_other_si
     assert await accuser.corrected_e4() == -15_000
 
 
+async def test_a_demand_that_its_party_made_with_another_tool_is_followed_to_its_end(accuser: Accuser) -> None:
+    its = await forget(accuser, "c1")
+    await accuser.here.follow()
+    await said(accuser, "POST", "/disputes", {"kind": "WITHHELD", "given": given(its)})
+    await accuser.demand(by=CPO, its=its)
+
+    for _ in range(2):  # refused, and looked at
+        await accuser.here.follow()
+
+    row = await only(accuser)
+    assert (row.state, row.turn_of, row.waiting) == (DisputeState.OPEN, MSP, None)
+    accuser.later(OVER)
+    await accuser.here.follow()
+    assert ((await only(accuser)).state, await accuser.corrected_e4()) == (DisputeState.DECIDED, -15_000)
+    assert {each.state for each in await accuser.calls()} == {TransactionState.FINAL}
+
+
 async def test_a_duplicate_that_a_partner_stated_is_struck(accuser: Accuser) -> None:
+    asked = await asked_as_duplicate(accuser)
+
+    other = await said(accuser, "POST", "/disputes", asked | {"cdr": "c2"})
+    answer = await said(accuser, "POST", "/disputes", asked)
+    await accuser.here.follow()
+
+    assert (other.status_code, other.json()["error"]) == (409, "NothingWrong")
+    assert answer.status_code == 202
+    row = await only(accuser)
+    assert (row.kind, row.state, row.corrected_e4) == (DisputeKind.DUPLICATE, DisputeState.DECIDED, -15_000)
+
+
+async def test_a_proof_that_somebody_else_showed_before_is_not_tried_for_ever(accuser: Accuser) -> None:
+    asked = await asked_as_duplicate(accuser)
+    await said(accuser, "POST", "/disputes", asked)
+    (queued,) = await accuser.calls()
+    await accuser.send(queued.calldata)
+
+    for _ in range(2):  # refused, and looked at
+        await accuser.here.follow()
+
+    assert (await only(accuser)).state is DisputeState.DECIDED
+    assert await accuser.calls() == []
+
+
+async def asked_as_duplicate(accuser: Accuser) -> dict[str, Any]:
+    """Have a partner state a CDR twice; return what is asked of its second leaf."""
     await stated_twice(accuser)
     await accuser.here.follow()
     its = await forget(accuser, "again")
@@ -92,16 +136,12 @@ async def test_a_duplicate_that_a_partner_stated_is_struck(accuser: Accuser) -> 
         "commitment": leaf.commitment.hex(),
         "meter": leaf.meter.hex(),
     }
-    asked = {"kind": "DUPLICATE", "statement": first.statement_hash.hex(), "given": given(its, leaf=whole)}
-
-    other = await said(accuser, "POST", "/disputes", asked | {"cdr": "c2"})
-    answer = await said(accuser, "POST", "/disputes", asked | {"cdr": "c1"})
-    await accuser.here.follow()
-
-    assert (other.status_code, other.json()["error"]) == (409, "NothingWrong")
-    assert answer.status_code == 202
-    row = await only(accuser)
-    assert (row.kind, row.state, row.corrected_e4) == (DisputeKind.DUPLICATE, DisputeState.DECIDED, -15_000)
+    return {
+        "kind": "DUPLICATE",
+        "statement": first.statement_hash.hex(),
+        "cdr": "c1",
+        "given": given(its, leaf=whole),
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,23 @@ from emobility.domain.batch.disputes import (
     RULING_WINDOW,
     CaseStage,
     DisputeKind,
+    Resolver,
+    defence_digest,
     duplicate_call,
     leaf_words,
 )
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.meter import MeterCommitted
 from emobility.domain.batch.trees import StatementTrees
+from services.audit.cases import RULE
+from services.settlement import listening
 from services.settlement.answering import Answering
 from services.settlement.closing import leaf_in_tree, leaves_of
 from services.settlement.crash_points import CrashPoint
 from services.settlement.dispute_records import AnswerPolicy, DisputePolicy, DisputeRecord, DisputeState
-from services.settlement.disputing import UnknownDispute
-from services.settlement.records import LEAF, PARTY, TransactionState
-from services.settlement.resolving import DEMAND_BOND_E4
+from services.settlement.disputing import Contest, Disputing, GivenWord, UnknownDispute
+from services.settlement.records import LEAF, PARTY, SigningPolicy, TransactionState
+from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
 from tests.chains import an_anvil
 from tests.settlement.accuser import Accuser
 from tests.settlement.settling import Crashed, Settling, open_settling
@@ -197,6 +201,68 @@ async def test_a_party_that_leaves_it_to_us_has_its_amounts_defended_once(accuse
     assert (await accuser.case(case)).stage is CaseStage.DEFENDED
 
 
+@pytest.mark.parametrize("why", ["its key is elsewhere", "its leaf is not here", "its collateral is too little"])
+async def test_a_party_that_leaves_it_to_us_is_warned_where_we_can_t_defend_it(accuser: Accuser, why: str) -> None:
+    here = accuser.here
+    await choose(here, defends=AnswerPolicy.AUTOMATIC)
+    case = await accuser.quarrel(claimed_e4=CLAIMED_E4)
+    async with here.world.ports.units.begin() as unit:
+        party, leaf = await unit.table(PARTY).get(CPO), await unit.table(LEAF).get(CPO, "c1")
+        assert party is not None
+        assert leaf is not None
+        if why == "its key is elsewhere":
+            await unit.table(PARTY).put(replace(party, signs=SigningPolicy.BY_API))
+        if why == "its leaf is not here":
+            await unit.table(LEAF).put(replace(leaf, import_wh=leaf.import_wh + 1))
+        await unit.commit()
+    if why == "its collateral is too little":
+        await accuser.drain(CPO)
+    follower = here.follower()
+
+    with capture_logs() as logs:
+        await here.follow(follower)
+        here.fake.fake.mine(1)
+        await here.follow(follower)
+
+    assert (await accuser.case(case)).stage is CaseStage.QUARRELLED
+    assert [each["case"] for each in logs if each["event"] == "settlement_answer_is_due"] == [case.hex()]
+
+
+async def test_a_party_that_we_answer_for_is_not_warned(accuser: Accuser) -> None:
+    await choose(accuser.here, defends=AnswerPolicy.AUTOMATIC)
+    await accuser.demand("c1")
+    await accuser.quarrel("c2", claimed_e4=CLAIMED_E4)
+
+    with capture_logs() as logs:
+        await accuser.here.follow()
+
+    assert "settlement_answer_is_due" not in {each["event"] for each in logs}
+
+
+@pytest.mark.parametrize("ours_e4", [CLAIMED_E4, CLAIMED_E4 - 1])
+async def test_a_quarrel_that_its_party_raised_with_another_tool_is_followed_as_it_is_there(
+    accuser: Accuser, ours_e4: int
+) -> None:
+    here = accuser.here
+    await here.follow()
+    async with here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(MSP)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, is_hosted=True, signs=SigningPolicy.AUTOMATIC))
+        await unit.commit()
+    (statement,) = await here.world.statements()
+    contest = Contest(statement_hash=statement.statement_hash, cdr_id="c1", kind=DisputeKind.PRICE, claimed_e4=ours_e4)
+    await Disputing(here.world.ports, here.access).contest(MSP, contest)
+    await accuser.quarrel(claimed_e4=CLAIMED_E4)
+
+    for _ in range(2):  # refused, and looked at
+        await here.follow()
+
+    row = await only(accuser)
+    assert (row.party_id, row.state, row.turn_of) == (MSP, DisputeState.OPEN, CPO)
+    assert (row.claimed_e4, row.waiting) == (CLAIMED_E4, None)
+
+
 async def test_silence_of_the_other_side_is_told_to_the_resolver_and_the_arbiter_s_too(accuser: Accuser) -> None:
     withheld = await accuser.demand("c1", by=CPO)  # by a party of ours, with another tool
     await choose(accuser.here, defends=AnswerPolicy.AUTOMATIC)
@@ -221,6 +287,48 @@ async def test_a_case_of_strangers_is_nothing_to_us(accuser: Accuser) -> None:
     await accuser.here.follow()
 
     assert (await accuser.rows(), await accuser.calls()) == ([], [])
+
+
+async def test_a_verdict_that_no_row_knows_is_a_difference_unless_it_is_between_strangers(accuser: Accuser) -> None:
+    await stated_twice(accuser)
+    await accuser.here.follow()
+    await accuser.send(await duplicate(accuser))
+    case = await accuser.quarrel("c2", claimed_e4=CLAIMED_E4)
+    accuser.later(OVER)
+    await accuser.lapse(case)
+    accuser.later(timedelta(0))
+
+    of_ours = await accuser.here.audit()
+    await accuser.let_go(accuser.here, CPO)
+    of_strangers = await accuser.here.audit()
+
+    unknown = [each for each in of_ours.differences if each.rule == RULE]
+    assert [each.cause for each in unknown] == ["nobody here knows the case"] * 2
+    assert [each for each in of_strangers.differences if each.rule == RULE] == []
+
+
+async def test_a_party_defends_itself_in_the_second_resolver_of_a_book_too(accuser: Accuser) -> None:
+    here, deployed = accuser.here, accuser.here.market.contracts
+    await here.follow()
+    second = await here.market.deployer.deploy_resolver(
+        "SettlementDisputes",
+        book=deployed.book,
+        vault=deployed.vault,
+        demand_bond_e4=DEMAND_BOND_E4,
+        quarrel_bond_e4=QUARREL_BOND_E4,
+    )
+    accuser = Accuser(here, second)
+    case = await accuser.quarrel(claimed_e4=CLAIMED_E4)
+    await here.follow()
+
+    until = (here.world.clock.now() + timedelta(days=1)).replace(microsecond=0)
+    named = Resolver(chain_id=here.market.deployment.chain_id, address=second)
+    word = await accuser.word(CPO, defence_digest(named, case=case, party=here.numbers[CPO], deadline=until), until)
+    given = GivenWord(deadline=until, signature=word.signature)
+    await Disputing(here.world.ports, here.access).defend(CPO, case, given)
+    await here.follow()
+
+    assert (await accuser.case(case)).stage is CaseStage.DEFENDED
 
 
 async def test_a_case_without_a_leaf_is_shown_with_a_warning_and_answered_when_the_leaf_is_back(
@@ -251,6 +359,33 @@ async def test_a_case_without_a_leaf_is_shown_with_a_warning_and_answered_when_t
     assert (await accuser.case(case)).stage is CaseStage.REVEALED
 
 
+async def test_a_leaf_that_is_asked_of_us_is_searched_before_those_that_we_ask_for(
+    accuser: Accuser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SEARCHED_AGAIN_MAX", 1)
+    units = accuser.here.world.ports.units
+    first, second = sorted([await accuser.contested(each) for each in ("c1", "c2")], key=lambda its: its.case_id)
+    async with units.begin() as unit:
+        leaves = await unit.table(LEAF).select()
+        for leaf in leaves:
+            await unit.table(LEAF).put(replace(leaf, import_wh=leaf.import_wh + 1))
+        await unit.commit()
+    await accuser.demand(by=CPO, its=first)
+    await accuser.demand(its=second)
+    await accuser.here.follow()
+    async with units.begin() as unit:
+        for leaf in leaves:
+            await unit.table(LEAF).put(leaf)
+        await unit.commit()
+    accuser.here.fake.fake.mine(1)
+
+    await accuser.here.follow()
+
+    rows = {row.case_id: row for row in await accuser.rows()}
+    assert (rows[first.case_id].cdr_id, rows[first.case_id].turn_of) == (None, MSP)
+    assert rows[second.case_id].state is DisputeState.ANSWERED
+
+
 async def stated_twice(accuser: Accuser) -> None:
     """Have a CDR stand in a second statement, too, under another id here."""
     here = accuser.here
@@ -272,15 +407,19 @@ async def stated_twice(accuser: Accuser) -> None:
     await accuser.let_go(here, MSP)
 
 
-async def test_what_a_proof_from_elsewhere_struck_is_known_here_with_its_amount(accuser: Accuser) -> None:
-    await stated_twice(accuser)
+async def duplicate(accuser: Accuser) -> bytes:
+    """Return the call that strikes what is `stated_twice`."""
     first, second = sorted(await accuser.here.world.statements(), key=lambda each: each.sequence)
     async with accuser.here.world.ports.units.begin() as unit:
         trees = StatementTrees([leaf_in_tree(each) for each in await leaves_of(unit, first)])
     earlier = await accuser.contested("c1", statement=first)
     later = await accuser.contested("again", statement=second)
-    proof = trees.evidence_proof(earlier.placed.proof.index)
-    await accuser.send(duplicate_call(later, earlier, evidence_proof=proof))
+    return duplicate_call(later, earlier, evidence_proof=trees.evidence_proof(earlier.placed.proof.index))
+
+
+async def test_what_a_proof_from_elsewhere_struck_is_known_here_with_its_amount(accuser: Accuser) -> None:
+    await stated_twice(accuser)
+    await accuser.send(await duplicate(accuser))
 
     await accuser.here.follow()
 

@@ -19,7 +19,7 @@ import settlement_contracts
 from emobility.adapters.chain_signing import LocalChainSigner
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function, encode
-from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch.hashing import bound, keccak256
 from emobility.domain.batch.statement import struct_hash_of
 from emobility.domain.batch.trees import HashTree
 from emobility.domain.batch.typed_data import (
@@ -348,9 +348,9 @@ def _digest(book: Book, words: Terms | AcceptanceWords | DischargeWords | Ending
     if isinstance(words, Terms):
         return agreement_digest(book, _terms(words))
     if isinstance(words, AcceptanceWords):
-        bound = keccak256(_tree(words.statements).root + len(words.statements).to_bytes(32, "big"))
+        pairs_hash = bound(_tree(words.statements).root, len(words.statements))
         batch_id, pairs = batch_hash(words.batch_id), bits(words.places)
-        return acceptance_digest(book, batch_id=batch_id, pairs_hash=bound, party=words.party, pairs=pairs)
+        return acceptance_digest(book, batch_id=batch_id, pairs_hash=pairs_hash, party=words.party, pairs=pairs)
     agreement = packed(words.agreement).to_bytes(8, "big")
     if isinstance(words, DischargeWords):
         return discharge_digest(book, agreement=agreement, number=words.number, amount_e4=words.amount_e4)

@@ -156,15 +156,13 @@ class Traders:
     async def acceptances(self, batch_id: bytes, statements: Sequence[Words]) -> tuple[Any, ...]:
         if not statements:
             return ()
-        bound = keccak256(
-            HashTree([struct_hash_of(*each) for each in statements]).root + len(statements).to_bytes(32, "big")
-        )
+        pairs_hash = bound(HashTree([struct_hash_of(*each) for each in statements]).root, len(statements))
         words = []
         for party_id in self.random.sample(PARTIES, self.random.choice([0, 1, 2, 3, 3, 3])):
             pairs = self.random.choice([*[(1 << len(statements)) - 1] * 4, self.random.getrandbits(256), 0])
             number = 77 if self.sometimes(0.01) else NUMBERS[party_id]
             digest = acceptance_digest(
-                self.settling.book, batch_id=batch_id, pairs_hash=bound, party=number, pairs=pairs
+                self.settling.book, batch_id=batch_id, pairs_hash=pairs_hash, party=number, pairs=pairs
             )
             signer = SIGNERS[self.random.choice(PARTIES)] if self.sometimes(0.03) else SIGNERS[party_id]
             signature = bytes(64) if self.sometimes(0.02) else await signer.sign_digest(digest)

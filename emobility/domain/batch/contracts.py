@@ -1,6 +1,7 @@
 """The functions, events and errors of the settlement contracts that Python calls, reads or models.
 
-A test holds each against the committed ABI.
+A test holds each against the committed ABI. An error that no line here uses is not unused: why a contract refuses a
+call is told to people by the names that stand here (`services/settlement/sending.error_name`).
 """
 
 from __future__ import annotations
@@ -216,17 +217,24 @@ NOT_IN_STATEMENT: Final = Function("DisputeResolverNotInStatement(bytes32)")
 NOT_STATED: Final = Function("DisputeResolverNotStated(bytes32)")
 TOO_LATE: Final = Function("DisputeResolverTooLate(uint256)")
 WRONG_STAGE: Final = Function("DisputeResolverWrongStage(bytes32,uint8)")
+NOTHING_WRONG: Final = Function("DisputeResolverNothingWrong(bytes32)")
+OTHER_RECORD: Final = Function("DisputeResolverOtherRecord(bytes32)")
 NO_DUPLICATE: Final = Function("DisputeResolverNoDuplicate(bytes32)")
 NO_WORD: Final = Function("DisputeResolverNoWord(uint32)")
 NOT_ITS_TURN: Final = Function("DisputeResolverNotItsTurn(uint32)")
 UNSUITABLE_AMOUNT: Final = Function("DisputeResolverUnsuitableAmount(int64)")
 PAST_DEADLINE: Final = Function("DisputeResolverDeadline(uint40)")
+NOT_ARBITER: Final = Function("DisputeResolverNotArbiter(address)")
 
 # MeterEvidence
 
 IS_SIGNED: Final = Function("isSigned(bytes)", "(bool)")
 ENERGY: Final = Function("energy(bytes)", "((bool,bool,uint64,uint64))")
 METER_COMMITMENT: Final = Function("commitment(bytes32,bytes)", "(bytes32)")
+UNKNOWN_CURVE: Final = Function("MeterEvidenceUnknownCurve(uint8)")
+NO_ENERGY: Final = Function("MeterEvidenceNoEnergy()")
+RECORD_CUT_SHORT: Final = Function("MeterRecordCutShort()")
+PAYLOAD_UNREADABLE: Final = Function("OCMFPayloadUnreadable(uint256)")
 
 # RootAnchor
 

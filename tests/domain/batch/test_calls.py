@@ -67,6 +67,8 @@ def in_type(parameter: dict[str, Any]) -> str:
 
 
 FUNCTIONS = {name: value for name, value in vars(contracts).items() if isinstance(value, Function)}
+OF_LIBRARIES = {"InvalidShortString", "StringTooLong", "ReentrancyGuardReentrantCall"}
+"""Errors of OpenZeppelin's that no call of a dispute meets."""
 IN_THE_ABI = {
     (entry["name"] + in_types(entry["inputs"]), in_types(entry.get("outputs", [])))
     for contract in CONTRACTS
@@ -80,6 +82,17 @@ def test_what_python_calls_is_in_a_contract_s_abi_with_these_types(name: str) ->
     function = FUNCTIONS[name]
 
     assert (function.signature, function.returns) in IN_THE_ABI
+
+
+@pytest.mark.parametrize("contract", ["SettlementDisputes", "ConfidentialDisputes", "MeterEvidence"])
+def test_every_reason_for_which_a_dispute_is_refused_has_a_name(contract: str) -> None:
+    refusals = {
+        entry["name"] + in_types(entry["inputs"])
+        for entry in settlement_contracts.abi(contract)
+        if entry["type"] == "error" and entry["name"] not in OF_LIBRARIES
+    }
+
+    assert refusals - {function.signature for function in FUNCTIONS.values()} == set()
 
 
 @given(proposal=PROPOSALS, acceptances=ACCEPTANCES)
