@@ -17,6 +17,7 @@ from typing import Final
 from emobility.domain.agreement import answer_due_at
 from emobility.domain.cdr_check import (
     ARRIVAL_FAULTS,
+    EVSE_SLACK,
     CDRDecision,
     CDRFault,
     CDRFinding,
@@ -56,8 +57,6 @@ from services.driver_mobility.sweeping import deal_with_each
 from services.driver_mobility.terms import known_tariffs, tariff_versions
 
 GROUP: Final = "driver_mobility"
-OVERLAP_LOOK_BACK: Final = timedelta(days=31)
-"""Earlier CDRs of a token are compared over this stretch; no charge is longer."""
 LAST_LOOK: Final = timedelta(hours=1)
 """How long before its dispute period ends a CDR that waits is disputed: some sweeps and the delivery fit in between."""
 NEVER_DEEMED: Final = frozenset(
@@ -184,19 +183,19 @@ class CDRChecking:
         return replace(verdict, decision=CDRDecision.DISPUTE, findings=findings, clause=clause), signed.hashes
 
     async def _earlier(self, unit: UnitOfWork, record: CDRRecord) -> list[EarlierCDR]:
-        """Return CDRs of the same session, of the same token or EVSE around that time, and a credit's original."""
+        """Return CDRs of the same session, of the same token or EVSE at that time, and a credit's original."""
         table = unit.table(CDRS)
         same_session = await table.select(
             {"party_id": record.party_id, "cpo_id": record.cpo_id, "session_id": record.session_id}
         )
         same_token = await table.select(
             {"party_id": record.party_id, "token_subject": record.token_subject},
-            since=("started_at", record.started_at - OVERLAP_LOOK_BACK),
+            since=("ended_at", record.started_at),
             before=("started_at", record.ended_at),
         )
         same_evse = await table.select(
             {"party_id": record.party_id, "cpo_id": record.cpo_id, "evse_uid": record.cdr.location.evse_uid},
-            since=("started_at", record.started_at - OVERLAP_LOOK_BACK),
+            since=("ended_at", record.started_at + EVSE_SLACK),
             before=("started_at", record.ended_at),
         )
         found = {(row.cpo_id, row.cdr_id): row for row in (*same_session, *same_token, *same_evse)}

@@ -664,6 +664,22 @@ async def test_two_drivers_at_one_evse_at_one_time_are_not_both_owed(memory_worl
     assert session.evse_uid == "E1"
 
 
+async def test_a_token_that_charges_is_nowhere_else_until_it_ends(memory_world: Any) -> None:
+    world = memory_world
+    await world.enrol()
+    first = await charged(world)
+    await world.cpo.post_cdr(first)
+    await world.quiet()
+    for name, started_at in (("S2", first.ended_at - timedelta(minutes=1)), ("S3", first.ended_at)):
+        _, each = await world.cpo.charge(name, reference=None, started_at=started_at, evse_uid="E2")
+        await world.cpo.post_cdr(each)
+    await world.quiet()
+
+    async with world.ports.units.begin() as unit:
+        found = {row.cdr_id: {each.fault for each in row.findings} for row in await unit.table(CDRS).select()}
+    assert [CDRFault.OVERLAPS_ANOTHER_CDR in found[name] for name in ("S1", "S2", "S3")] == [False, True, False]
+
+
 async def test_a_copy_with_other_content_is_refused_and_kept_apart(memory_world: Any) -> None:
     world = memory_world
     await world.enrol()
