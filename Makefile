@@ -41,8 +41,9 @@ bench: tools kafka $(STAMPS)/compiled ## Speed and memory against rivals in the 
 	@$(BIN)/wattroam bench $(BENCH_ARGS)
 
 soak: tools kafka geth ## What takes long, and the tests that kill processes, again and again (SOAK_ROUNDS=10)
+	@WATTROAM_SOAK=1 $(BIN)/python -m pytest -q -n $(TEST_WORKERS) -m deeper $(PYTEST_ARGS)
 	@for round in $$(seq $(or $(SOAK_ROUNDS),10)); do echo "round $$round"; \
-		WATTROAM_SOAK=1 WATTROAM_FAULT_SEED=$$round $(BIN)/python -m pytest -q -m "fault or long" $(PYTEST_ARGS) || exit 1; done
+		WATTROAM_SOAK=1 WATTROAM_FAULT_SEED=$$round $(BIN)/python -m pytest -q -m "(fault or long) and not deeper" $(PYTEST_ARGS) || exit 1; done
 
 fuzz: tools foundry ## Hostile frames (FUZZ_FRAMES=10000000), tampered meter records (FUZZ_TAMPERINGS=100000), property tests and contracts with many examples (FUZZ_EXAMPLES=5000)
 	@$(BIN)/python -m tests.gateway.frame_fuzz --frames $(or $(FUZZ_FRAMES),10000000)

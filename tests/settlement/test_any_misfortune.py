@@ -155,6 +155,7 @@ class Fate:
         return self._here.fake.fake
 
 
+@pytest.mark.deeper
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_each_cdr_is_settled_once_whatever_happens(seed: int) -> None:
     run_virtual(settle_through(seed))

@@ -404,6 +404,7 @@ async def dies_at(hidden: Hidden, died_at: int, monkeypatch: pytest.MonkeyPatch)
     return False
 
 
+@pytest.mark.deeper
 async def test_a_process_that_dies_between_any_two_steps_settles_each_statement_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -441,6 +441,7 @@ def dying(begin: Callable[[], Any], died_at: int) -> Callable[[], Any]:
     return begin_or_die
 
 
+@pytest.mark.deeper
 async def test_a_process_that_dies_between_any_two_steps_shows_a_leaf_once(monkeypatch: pytest.MonkeyPatch) -> None:
     crashes = 0
     for died_at in range(1, UNITS_MAX, 1 if "WATTROAM_SOAK" in os.environ else EVERY):

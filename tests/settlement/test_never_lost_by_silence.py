@@ -117,6 +117,7 @@ class Siege:
             await self._here.follow(self._follower)
 
 
+@pytest.mark.deeper
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_leaf_that_is_here_is_never_lost_by_silence(seed: int) -> None:
     run_virtual(besiege(seed))

@@ -166,6 +166,7 @@ async def assert_settled_once(here: Settling, cdrs: int) -> None:
     assert (report.differences, report.why_quick) == ((), None)
 
 
+@pytest.mark.deeper
 @pytest.mark.parametrize("seed", range(FAKE_SEEDS))
 def test_blocks_that_are_undone_before_they_are_final_change_no_settlement(seed: int) -> None:
     async def settle() -> None:
@@ -203,6 +204,7 @@ def test_one_deeper_than_finality_is_an_alarm_and_all_is_settled_again() -> None
     run_virtual(settle())
 
 
+@pytest.mark.deeper
 @pytest.mark.chain
 @pytest.mark.timeout(1_800 if IS_LONG else 180)
 async def test_blocks_that_anvil_undoes_change_no_settlement(tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ async def here(postgres_dsn: str, tmp_path: Path, free_port: int) -> AsyncIterat
         yield opened
 
 
+@pytest.mark.deeper
 @pytest.mark.chain
 @pytest.mark.fault
 @pytest.mark.timeout(900 * ROUNDS)

@@ -9,7 +9,7 @@ from services.audit.figures import figures_of
 from tests.journeys.per_session import session_lines
 from tests.journeys.runs import NEVER_NEEDED, SEED, SMALL, full_memory_run, memory_runs, twin_runs
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.deeper]
 
 
 def test_the_demo_played_twice_in_processes_that_hash_differently_gives_the_same_event_log() -> None:
