@@ -46,6 +46,19 @@ class SettlementMetrics:
             ("kind",),
         )
 
+        self._taken_out = metrics.gauge(
+            "settlement_taken_out", "What a verdict took out, and waits for its parties' word", ("what",)
+        )
+
+    def taken_out(self, *, statements: int, cdrs: int) -> None:
+        """What verdicts took out was looked at."""
+        self._taken_out.labels("statements").set(statements)
+        self._taken_out.labels("cdrs").set(cdrs)
+
+    def restated(self) -> None:
+        """A statement that a verdict took out was stated again."""
+        self._statements.labels("restated").inc()
+
     def heard_of(self, row: DisputeRecord) -> None:
         """Somebody raised a case."""
         self._heard.labels(row.kind.value, "unknown" if row.cdr_id is None else "known").inc()
