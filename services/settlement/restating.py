@@ -320,13 +320,16 @@ class Restating:
                 moves_up |= not its_rows
             line.append(_Numbered(was=behind, rows=its_rows, is_changed=is_changed))
         await _unbind(unit, leaving.values())
+        for each in line:
+            if each.is_changed:
+                await _unbind(unit, each.rows)
+                await unit.table(STATEMENT).remove(*key_of(each.was))
         last = statement.sequence - 1
         restated_as = None
         for each in line:
+            if each.is_changed and not each.rows:
+                continue
             if each.is_changed:
-                await unit.table(STATEMENT).remove(*key_of(each.was))
-                if not each.rows:
-                    continue
                 span = Span(start=each.was.period_start, end=each.was.period_end)
                 made = await self._closing.bind(unit, agreement, replace(opening, last_sequence=last), span, each.rows)
                 restated_as = made.statement_hash if each.was is statement else restated_as

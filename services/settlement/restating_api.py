@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -70,7 +72,7 @@ class RestatingAPI:
                 for row in await unit.table(HELD).select({side: party_id}, order_by=("-held_at",), limit=ROWS_MAX)
             ]
             rows.sort(key=lambda row: (row.held_at, row.cdr_id), reverse=True)
-            shown = [await _shown_held(unit, row) for row in rows[:ROWS_MAX]]
+            shown = await _shown_held(unit, rows[:ROWS_MAX])
         return answer(shown)
 
     async def release(self, request: Request, party_id: PartyId) -> Response:
@@ -90,28 +92,36 @@ def shown_voided(row: VoidedStatement) -> dict[str, Any]:
     }
 
 
-async def _shown_held(unit: UnitOfWork, row: HeldCDR) -> dict[str, Any]:
-    leaf = await unit.table(LEAF).get(row.cpo_id, row.cdr_id)
-    assert leaf is not None, f"CDR {row.cdr_id} is held and was never accepted"
-    taken_back = await unit.table(LEAF).select({"cpo_id": row.cpo_id, "credit_reference_id": row.cdr_id}, limit=1)
-    return {
-        "cdr": row.cdr_id,
-        "cpo": row.cpo_id.code,
-        "emsp": row.emsp_id.code,
-        "agreement": row.agreement_id,
-        "statement": row.statement_hash.hex(),
-        "kind": None if row.kind is None else row.kind.value,
-        "due_e4": leaf.due_e4,
-        "credit_e4": leaf.credit_e4,
-        "currency": leaf.currency,
-        "credited_by": taken_back[0].cdr_id if taken_back else None,
-        "waits_for": _waits_for(row, taken_back),
-        "held_at": row.held_at,
-    }
+async def _shown_held(unit: UnitOfWork, rows: Sequence[HeldCDR]) -> list[dict[str, Any]]:
+    ids: dict[PartyId, list[str]] = defaultdict(list)
+    for row in rows:
+        ids[row.cpo_id].append(row.cdr_id)
+    leaves: dict[tuple[PartyId, str], LeafRecord] = {}
+    credited_by: dict[tuple[PartyId, str | None], str] = {}
+    for cpo_id, of_cpo in ids.items():
+        for leaf in await unit.table(LEAF).select({"cpo_id": cpo_id, "cdr_id": tuple(of_cpo)}):
+            leaves[cpo_id, leaf.cdr_id] = leaf
+        for leaf in await unit.table(LEAF).select({"cpo_id": cpo_id, "credit_reference_id": tuple(of_cpo)}):
+            credited_by[cpo_id, leaf.credit_reference_id] = leaf.cdr_id
+    return [
+        {
+            "cdr": row.cdr_id,
+            "cpo": row.cpo_id.code,
+            "emsp": row.emsp_id.code,
+            "agreement": row.agreement_id,
+            "statement": row.statement_hash.hex(),
+            "kind": None if row.kind is None else row.kind.value,
+            "due_e4": leaves[row.cpo_id, row.cdr_id].due_e4,
+            "credit_e4": leaves[row.cpo_id, row.cdr_id].credit_e4,
+            "currency": leaves[row.cpo_id, row.cdr_id].currency,
+            "credited_by": credited_by.get((row.cpo_id, row.cdr_id)),
+            "waits_for": _waits_for(row, credited_by.get((row.cpo_id, row.cdr_id))),
+            "held_at": row.held_at,
+        }
+        for row in rows
+    ]
 
 
-def _waits_for(row: HeldCDR, taken_back: list[LeafRecord]) -> str | None:
-    """Say what a CDR waits for; None: for nothing, it is settled no more."""
-    if row.kind in ELSEWHERE or taken_back:
-        return None
-    return f"a credit, or the word of {row.cpo_id}"
+def _waits_for(row: HeldCDR, credited_by: str | None) -> str | None:
+    """Say what a CDR waits for; None: for nothing, no statement takes it any more."""
+    return None if row.kind in ELSEWHERE or credited_by else f"a credit, or the word of {row.cpo_id}"

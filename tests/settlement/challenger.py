@@ -166,9 +166,8 @@ class Challenger:
             receipt = await self.here.chain.chain.receipt(sent)
         else:
             receipt = await self.here.chain.final(sent)
-        if receipt is None:
-            raise ChainUnavailable("it waits")
-        assert receipt.has_succeeded
+        if receipt is None or not receipt.has_succeeded:
+            raise ChainUnavailable("the call waits, or was refused")
 
     async def paid_e4(self) -> int:
         """What the CPO got of statements, and of bonds that the MSP lost."""

@@ -50,6 +50,7 @@ C1, C2, C3 = a_cdr("c1", 1_000), a_cdr("c2", 20_000), a_cdr("c3", 300_000)
 HEADERS: Final = {"Authorization": f"Bearer {'i' * 40}"}
 SEEDS: Final = 25
 MOVES: Final = 40
+ROUNDS_MAX: Final = 60
 LOOKS: Final = 4
 FINALITY: Final = 8
 
@@ -474,7 +475,7 @@ class Fate:
         often = (self.take, self.close, self.step, self.step, self.pass_time, self.contest, self.contest)
         rare = (self.credit, self.say, self.release, self.restart, self.crash, self.reorganise)
         doing: Callable[[], Awaitable[None]] = self._chance.choice((*often, *rare))
-        with suppress(EmobilityError, AssertionError):
+        with suppress(EmobilityError):
             await doing()
 
     async def take(self) -> None:
@@ -488,7 +489,7 @@ class Fate:
 
     async def _book(self, cdr: CDR) -> None:
         self.documents.append(cdr)
-        await self.pair.take(cdr, unsigned=[cdr.cdr_id])
+        await self.pair.take(cdr, unsigned=[] if cdr.is_credit else [cdr.cdr_id])
 
     async def close(self) -> None:
         await self._here.world.closing.close_now()
@@ -546,17 +547,19 @@ class Fate:
 
     async def end(self) -> None:
         """Let the MSP be silent, and the CPO say what is asked of it, until nothing moves."""
-        for _ in range(60):
+        self.pair.is_hasty = self._here.fake.fake.is_held = False
+        self._here.fake.fake.mine(FINALITY)
+        for _ in range(ROUNDS_MAX):
             await self.say()
             with suppress(EmobilityError):
                 await self.close()
             self.pair.accuser.later(TIME_TO_SIGN)
-            await self._here.follow()
+            await self.pair.follow()
             for each in await self._here.world.statements():
                 if each.state is StatementState.CHALLENGED:
                     await self.pair.rule(each, is_upheld=False)
             self.pair.accuser.later(WINDOW + timedelta(minutes=15))
-            await self._here.follow()
+            await self.pair.follow()
             if {each.state for each in await self._here.world.statements()} <= {StatementState.FINAL}:
                 return
         raise AssertionError(

@@ -4,7 +4,7 @@ CREATE TABLE settlement_voided_statement (
     cpo_id TEXT NOT NULL,
     statement_hash BYTEA NOT NULL,
     emsp_id TEXT NOT NULL,
-    batch_id BYTEA NOT NULL,
+    batch_id BYTEA NOT NULL REFERENCES settlement_batch,
     kind TEXT,
     case_id BYTEA,
     restated_as BYTEA,
@@ -24,5 +24,10 @@ CREATE TABLE settlement_held_cdr (
     statement_hash BYTEA NOT NULL,
     kind TEXT,
     held_at TIMESTAMPTZ NOT NULL,
-    PRIMARY KEY (cpo_id, cdr_id)
+    PRIMARY KEY (cpo_id, cdr_id),
+    FOREIGN KEY (cpo_id, cdr_id) REFERENCES settlement_leaf
 );
+
+CREATE INDEX settlement_held_cdr_by_agreement ON settlement_held_cdr (cpo_id, agreement_id);
+CREATE INDEX settlement_leaf_by_original ON settlement_leaf (cpo_id, credit_reference_id)
+    WHERE credit_reference_id IS NOT NULL;
