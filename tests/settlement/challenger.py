@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from emobility.adapters.chain_signing import LocalChainSigner
 from emobility.domain.batch import contracts
 from emobility.domain.batch.disputes import Contested, signature_call
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, SignedPayload, meter_commitment
@@ -15,6 +14,7 @@ from emobility.domain.batch.statement import batch_tree
 from emobility.domain.cdr import CDR
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import ChainUnavailable
+from emobility.ports.chain_signer import ChainSigner
 from emobility.protocols.ocmf.judged import is_signed
 from services.settlement.batching import statements_of
 from services.settlement.closing import pair_statement
@@ -28,7 +28,8 @@ from tests.settlement.settling import Settling
 from tests.settlement.world import CPO, T0, accepted, terms
 
 HOSTILE: Final = PartyId("NL-HOS")
-KEY: Final = LocalChainSigner(b"\x12" * 32)
+OWN: Final = 4
+"""Which of the chain's accounts is its own."""
 TERMS: Final = terms(CPO, HOSTILE)
 TIME_TO_SIGN: Final = timedelta(hours=TERMS.dispute_period_h)
 WINDOW: Final = timedelta(seconds=ACCEPTANCE_WINDOW_S)
@@ -62,7 +63,9 @@ class Challenger:
         """Open the pair's agreement, and make the book's resolver."""
         here.chain.clock.step_by(here.world.clock.now() - here.chain.clock.now())
         await here.sign(TERMS, outside=HOSTILE)
-        here.numbers = await here.market.prepare(here.world.ports.units, keys={HOSTILE: KEY}, cover_e4=COVER_E4)
+        here.numbers = await here.market.prepare(
+            here.world.ports.units, keys={HOSTILE: here.chain.account(OWN)}, cover_e4=COVER_E4
+        )
         deployed = here.market.contracts
         resolver = b""
         if not isinstance(here.chain, LedgerWorld):
@@ -131,7 +134,9 @@ class Challenger:
     async def object_to(self, statement: StatementRecord) -> None:
         """Contest a statement that ripens."""
         words, place = await self.placed(statement)
-        await self.send(self.here.market.contracts.book, contracts.CHALLENGE.call(words, place), by=KEY)
+        await self.send(
+            self.here.market.contracts.book, contracts.CHALLENGE.call(words, place), by=self.here.chain.account(OWN)
+        )
 
     async def placed(self, statement: StatementRecord) -> tuple[Any, Any]:
         """Return a statement and its place as they stand in a call."""
@@ -158,7 +163,7 @@ class Challenger:
         words, place = await self.placed(statement)
         await self.send(book, contracts.DECIDE_CHALLENGE.call(words, place, is_upheld))
 
-    async def send(self, to: bytes, calldata: bytes, *, by: LocalChainSigner | None = None) -> None:
+    async def send(self, to: bytes, calldata: bytes, *, by: ChainSigner | None = None) -> None:
         sent = await self.here.chain.sent(to, calldata, by=by)
         if isinstance(self.here.chain, FakeWorld):
             fake = self.here.chain.fake
