@@ -26,6 +26,7 @@ from emobility.runtime.telemetry import Metrics
 from services.audit.whereabouts import TAKEN_OUT
 from services.settlement.adopting import LOOK_EVERY_S
 from services.settlement.crash_points import CrashPoint
+from services.settlement.exposure import exposures_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.proving import Proving
 from services.settlement.records import STATEMENT, StatementState
@@ -264,6 +265,8 @@ async def test_a_verdict_that_names_no_cdr_waits_for_the_cpo_s_word(pair: Challe
     await pair.follow()
     assert (await pair.statement()).waiting == WAITS_FOR_WORD
     await assert_audited(pair.here, waiting=(WAITS_FOR_WORD,))
+    (exposure,) = await exposures_of(pair.here.world.ports, CPO)
+    assert exposure.unsettled_e4 == 321_000
     says, named = restating(pair.here), statement.statement_hash
     with pytest.raises(NotTheCPO):
         await says.restate(HOSTILE, named, ["c1"])
@@ -361,12 +364,15 @@ async def test_nothing_is_stated_again_before_the_verdict_is_final_and_a_verdict
         await assert_audited(pair.here, waiting=(TAKEN_OUT,))
 
 
+@pytest.mark.parametrize("is_proposal_lost", [False, True])
 async def test_final_blocks_that_are_lost_with_the_verdict_restate_nothing_twice_and_the_audit_says_so(
-    pair: Challenger,
+    pair: Challenger, *, is_proposal_lost: bool
 ) -> None:
     await pair.state(C1, C2, C3, unsigned=["c2"])
+    fake = pair.here.fake.fake
+    before_proposal = await fake.head()
     statement = await pair.challenge()
-    fake, head = pair.here.fake.fake, await pair.here.chain.chain.head()
+    head = before_proposal if is_proposal_lost else await fake.head()
     await pair.prove("c2", statement)
     await pair.follow()
     before = await in_statements(pair.here)
