@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
+from emobility.domain.agreement import RoamingAgreement
 from emobility.domain.batch import contracts
 from emobility.domain.batch.disputes import Contested, signature_call
 from emobility.domain.batch.meter import MeterCurve, MeterRecord, SignedPayload, meter_commitment
@@ -59,12 +60,14 @@ class Challenger:
     is_hasty: bool = False
 
     @classmethod
-    async def of(cls, here: Settling) -> Challenger:
-        """Open the pair's agreement, and make the book's resolver."""
+    async def of(cls, here: Settling, *others: RoamingAgreement, without_cover: Iterable[PartyId] = ()) -> Challenger:
+        """Open the pair's agreement, and others between parties that sign by themselves; make the book's resolver."""
         here.chain.clock.step_by(here.world.clock.now() - here.chain.clock.now())
         await here.sign(TERMS, outside=HOSTILE)
+        await here.sign(*others)
+        keys: dict[PartyId, ChainSigner] = {HOSTILE: here.chain.account(OWN)}
         here.numbers = await here.market.prepare(
-            here.world.ports.units, keys={HOSTILE: here.chain.account(OWN)}, cover_e4=COVER_E4
+            here.world.ports.units, keys=keys, cover_e4=COVER_E4, without_cover=without_cover
         )
         deployed = here.market.contracts
         resolver = b""

@@ -29,7 +29,7 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.exposure import exposures_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.proving import Proving
-from services.settlement.records import STATEMENT, StatementState
+from services.settlement.records import PARTY, STATEMENT, SigningPolicy, StatementState
 from services.settlement.restating import (
     NUMBER_TAKEN,
     WAITS_FOR_WORD,
@@ -46,7 +46,7 @@ from tests.chains import FakeWorld, a_ledger, an_anvil
 from tests.settlement.challenger import HOSTILE, TIME_TO_SIGN, WINDOW, Challenger
 from tests.settlement.settling import Crashed, Settling, open_settling
 from tests.settlement.test_restored import backed_up
-from tests.settlement.world import CPO, a_cdr, a_credit
+from tests.settlement.world import CPO, MSP, a_cdr, a_credit, accepted, terms
 
 C1, C2, C3 = a_cdr("c1", 1_000), a_cdr("c2", 20_000), a_cdr("c3", 300_000)
 HEADERS: Final = {"Authorization": f"Bearer {'i' * 40}"}
@@ -107,7 +107,9 @@ async def test_the_rest_is_stated_again_under_the_number_that_is_free_and_settle
 
         await pair.follow()
 
-        again = await pair.statement()
+        again, follower = await pair.statement(), here.follower()
+        await here.follow(follower)
+        assert follower._metrics._taken_out.labels("cdrs")._value.get() == 1
         assert (again.state, again.count, again.due_e4) == (StatementState.CLOSED, 2, 301_000)
         assert await in_statements(here) == {1: {"c1", "c3"}}
         (row,) = await voided(here)
@@ -237,6 +239,42 @@ async def test_what_is_contested_again_is_taken_out_again(pair: Challenger) -> N
     assert await in_statements(pair.here) == {1: {"c3"}}
     assert await pair.paid_e4() == 300_000
     await assert_audited(pair.here, waiting=(TAKEN_OUT,))
+
+
+async def test_another_pair_of_the_same_batch_goes_on_though_its_calls_name_what_was_taken_out() -> None:
+    async with open_settling() as here:
+        other = terms(CPO, MSP)
+        pair = await Challenger.of(here, other, without_cover=[MSP])
+        await hosted(here, HOSTILE, is_hosted=True)
+        await here.world.take(accepted(a_cdr("m1", 7), agreement=other))
+        await pair.state(C1, C2, unsigned=["c2"])
+        with suppress(Crashed):
+            await here.follow(here.follower(dies_at=CrashPoint.BATCH_FORMED))
+        await hosted(here, HOSTILE, is_hosted=False)
+        await pair.follow()
+        await pair.wait(TIME_TO_SIGN)
+        (statement,) = [each for each in await here.world.statements() if each.emsp_id == HOSTILE]
+        await pair.object_to(statement)
+        await pair.prove("c2", statement)
+        await pair.follow()
+        (batch,) = [each for each in await here.batches() if each.batch_id == statement.batch_id]
+        assert len(batch.statements) == 2
+
+        await here.market.deposit(here.numbers[MSP], 7)
+        await pair.until_final()
+
+        assert {each.state for each in await here.world.statements()} == {StatementState.FINAL}
+        assert await pair.paid_e4() == 1_007
+        await assert_audited(here, waiting=(TAKEN_OUT,))
+
+
+async def hosted(here: Settling, party_id: PartyId, *, is_hosted: bool) -> None:
+    async with here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(party_id)
+        assert party is not None
+        signs = SigningPolicy.AUTOMATIC if is_hosted else SigningPolicy.BY_API
+        await unit.table(PARTY).put(replace(party, is_hosted=is_hosted, signs=signs))
+        await unit.commit()
 
 
 @pytest.mark.parametrize("kind", [DisputeKind.DUPLICATE, DisputeKind.CREDIT_OF_STRUCK])
