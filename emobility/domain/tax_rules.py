@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from emobility.domain.agreement import TaxRegime
+from emobility.domain.vat_rates import LOOKED_UP_FROM
 
 
 class BuyerStatus(StrEnum):
@@ -55,7 +56,7 @@ class HomeResaleRule:
     legal_reference: str
 
 
-def _reversed(country: str, legal_reference: str, *, since: date = AREA_SINCE[VatArea.EU]) -> HomeResaleRule:
+def _reversed(country: str, legal_reference: str, *, since: date = LOOKED_UP_FROM) -> HomeResaleRule:
     return HomeResaleRule(
         country=country,
         regime=TaxRegime.REVERSE_CHARGE,
@@ -65,7 +66,7 @@ def _reversed(country: str, legal_reference: str, *, since: date = AREA_SINCE[Va
     )
 
 
-def _charged(country: str, legal_reference: str, *, since: date = AREA_SINCE[VatArea.EU]) -> HomeResaleRule:
+def _charged(country: str, legal_reference: str, *, since: date = LOOKED_UP_FROM) -> HomeResaleRule:
     return HomeResaleRule(
         country=country, regime=TaxRegime.DOMESTIC, since=since, until=None, legal_reference=legal_reference
     )
@@ -87,7 +88,7 @@ HOME_RESALE_RULES: Final = (
     _reversed("IT", "IT DPR 633/1972 art. 17 (6) d-quater: electricity to a reseller", since=date(2015, 1, 1)),
     _reversed("LU", "LU TVA law art. 61 (3): electricity between taxable persons", since=date(2024, 1, 1)),
     _charged("NL", "Directive 2006/112/EC art. 38 and 193"),
-    _charged("NO", "NO merverdiavgiftsloven § 3-1, § 1-3 (1) b: electricity is goods", since=AREA_SINCE[VatArea.NO]),
+    _charged("NO", "NO merverdiavgiftsloven § 3-1, § 1-3 (1) b: electricity is goods"),
     _charged("PL", "PL ustawa o VAT art. 5 and 17; art. 145e reverses electricity at exchanges alone"),
     _charged("SE", "SE mervärdesskattelagen 16 kap.: at home it reverses no electricity"),
 )
