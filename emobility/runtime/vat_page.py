@@ -35,8 +35,8 @@ with a sentence that says what is missing: a driver gets no quote there, a state
 `python -m emobility.runtime.vat_page`.
 
 Charging is a supply of electricity, that is of goods, from CPO to MSP and from MSP to driver (CJEU C-282/22,
-C-60/23). The date that counts is the local one of the session's end for drivers, and the one a statement became final
-on between companies.
+C-60/23). The local date that counts is that of the start of a charge, as quoted, for drivers with a contract, that of
+its end for an ad hoc sale, and the one a statement became final on between companies.
 
 """
 _RATES: Final = """## Rates at public charge points
