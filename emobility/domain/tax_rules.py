@@ -78,7 +78,7 @@ HOME_RESALE_RULES: Final = (
     _charged("CH", "CH MWSTG art. 7 (2) and 18 (1)", since=AREA_SINCE[VatArea.CH]),
     _reversed("CZ", "CZ zákon 235/2004 § 92f, electricity to a trader", since=date(2016, 2, 1)),
     _reversed("DE", "DE UStG § 13b (2) no. 5 b, (5): electricity between resellers"),
-    _reversed("DK", "DK momsloven § 46 (1) no. 11: electricity to a reseller", since=date(2015, 7, 1)),
+    _reversed("DK", "DK momsloven § 46 (1) no. 11: electricity to a reseller"),
     _reversed(
         "FR", "FR CGI art. 283, 2 quinquies: electricity to a taxable reseller (BOI-RES-TVA-000232: charging stations)"
     ),

@@ -88,7 +88,7 @@ VAT_RATES: Final = (
         "20",
         LOOKED_UP_FROM,
         None,
-        "GB VATA 1994 s. 2; HMRC Brief 7 (2021): public charging is not domestic use, 5 % (TC09802 is under appeal)",
+        "GB VATA 1994 s. 2; HMRC VFUP3100: no domestic use at public charge points (TC09802, for 5 %, is under appeal)",
     ),
     _rate("GR", "6", date(2023, 10, 12), None, "GR AADE E.2060/2023: charging is electricity, CN 2716"),
     _rate(
