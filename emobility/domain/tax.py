@@ -169,7 +169,7 @@ def _at_home(country: str, on: date) -> TaxDecision:
                 return _by_the_buyer(country, rule.legal_reference)
             return _by_the_seller(vat_rate(country, on), rule.legal_reference)
         if rule.country == country and rule.until is not None and on >= rule.until:
-            raise NoTaxRule(f"{country} between resellers at home: the Directive's art. 199a ends before {rule.until}")
+            raise NoTaxRule(f"{country} between resellers at home: {country} law ends its rule before {rule.until}")
     why = HOME_RESALE_UNKNOWN.get(country, "no source says whether the reseller accounts for electricity (art. 199a)")
     raise NoTaxRule(f"{country} between resellers at home on {on}: {why}")
 

@@ -42,7 +42,8 @@ AREA_SINCE: Final = {
 }
 """From when on the rules below hold: the Directive, MWSTG art. 7 (2) and 45 (1) d, the end of the UK's membership."""
 ART_199A_UNTIL: Final = date(2027, 1, 1)
-"""Directive (EU) 2022/890: until the end of 2026 members may have resellers account for electricity at home."""
+"""Directive (EU) 2022/890: until the end of 2026 members may have resellers account for electricity at home. A law of a
+member that states no end of its own stands until it is changed, so its row has none either: look at each again then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,14 @@ class HomeResaleRule:
     legal_reference: str
 
 
-def _reversed(country: str, legal_reference: str, *, since: date = LOOKED_UP_FROM) -> HomeResaleRule:
+def _reversed(
+    country: str, legal_reference: str, *, since: date = LOOKED_UP_FROM, until: date | None = None
+) -> HomeResaleRule:
     return HomeResaleRule(
         country=country,
         regime=TaxRegime.REVERSE_CHARGE,
         since=since,
-        until=ART_199A_UNTIL,
+        until=until,
         legal_reference=legal_reference,
     )
 
@@ -85,7 +88,12 @@ HOME_RESALE_RULES: Final = (
     _charged("GR", "GR AADE E.2060/2023: 6 % from operator to provider, too", since=date(2023, 10, 12)),
     _charged("HU", "HU Áfa tv. § 138; of energy § 142 reverses gas alone"),
     _reversed("IE", "IE VATCA 2010 s. 16 (6): electricity to a taxable dealer", since=date(2016, 1, 1)),
-    _reversed("IT", "IT DPR 633/1972 art. 17 (6) d-quater: electricity to a reseller", since=date(2015, 1, 1)),
+    _reversed(
+        "IT",
+        "IT DPR 633/1972 art. 17 (6) d-quater and (8): electricity to a reseller, until the end of 2026",
+        since=date(2015, 1, 1),
+        until=ART_199A_UNTIL,
+    ),
     _reversed("LU", "LU TVA law art. 61 (3): electricity between taxable persons", since=date(2024, 1, 1)),
     _charged("NL", "Directive 2006/112/EC art. 38 and 193"),
     _charged("NO", "NO merverdiavgiftsloven § 3-1, § 1-3 (1) b: electricity is goods"),

@@ -52,8 +52,8 @@ _UNKNOWN: Final = """
 _HOME: Final = """
 ## CPO to MSP at home
 
-Some members have the reseller account for electricity at home, too; art. 199a of the Directive lets them until the
-end of 2026, and so does the table.
+Some members have the reseller account for electricity at home, too. Art. 199a of the Directive lets them until the
+end of 2026; a law that states no end of its own stands here until it is changed: look at it again for 2027.
 
 """
 _BORDER: Final = """
