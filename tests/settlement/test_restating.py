@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from emobility.adapters.memory import run_virtual
-from emobility.domain.batch.disputes import DisputeKind
+from emobility.domain.batch.disputes import DisputeKind, duplicate_call
+from emobility.domain.batch.trees import HashTree
 from emobility.domain.cdr import CDR
 from emobility.domain.errors import EmobilityError
 from emobility.domain.identifiers import PartyId
@@ -29,7 +30,7 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.exposure import exposures_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.proving import Proving
-from services.settlement.records import PARTY, STATEMENT, SigningPolicy, StatementState
+from services.settlement.records import LEAF, PARTY, STATEMENT, SigningPolicy, StatementState
 from services.settlement.restating import (
     NUMBER_TAKEN,
     WAITS_FOR_WORD,
@@ -275,6 +276,31 @@ async def hosted(here: Settling, party_id: PartyId, *, is_hosted: bool) -> None:
         signs = SigningPolicy.AUTOMATIC if is_hosted else SigningPolicy.BY_API
         await unit.table(PARTY).put(replace(party, is_hosted=is_hosted, signs=signs))
         await unit.commit()
+
+
+async def test_a_duplicate_is_taken_out_and_counts_where_it_stands_already(pair: Challenger) -> None:
+    first = await pair.state(C1)
+    await pair.until_final()
+    await pair.take(a_cdr("again", 1_000))
+    async with pair.here.world.ports.units.begin() as unit:
+        leaf, again = await unit.table(LEAF).get(CPO, "c1"), await unit.table(LEAF).get(CPO, "again")
+        assert leaf is not None
+        assert again is not None
+        await unit.table(LEAF).put(replace(again, cdr_key=leaf.cdr_key))
+        await unit.commit()
+    await pair.state(C3)
+    statement = await pair.challenge(2)
+    earlier = await pair.accuser.contested("c1", statement=await pair.statement(first.sequence))
+    later = await pair.accuser.contested("again", statement=statement)
+    proof = HashTree([earlier.placed.leaf.evidence_hash]).proof(0)
+
+    await pair.send(pair.accuser.resolver, duplicate_call(later, earlier, evidence_proof=proof))
+    await pair.until_final()
+
+    assert await in_statements(pair.here) == {1: {"c1"}, 2: {"c3"}}
+    assert [(each.cdr_id, each.kind) for each in await held(pair.here)] == [("again", DisputeKind.DUPLICATE)]
+    assert await pair.paid_e4() == 301_000
+    assert (await pair.here.audit()).waiting == ()
 
 
 @pytest.mark.parametrize("kind", [DisputeKind.DUPLICATE, DisputeKind.CREDIT_OF_STRUCK])
