@@ -440,7 +440,7 @@ async def test_a_new_key_does_nothing_at_all_before_the_book_knows_it(here: Sett
         rows = [
             replace(proposal, kind=kind, receiver=resolver if kind is TransactionKind.DISPUTE else book)
             for kind in TransactionKind
-            if kind not in {TransactionKind.ANCHOR, TransactionKind.FILL}
+            if kind not in {TransactionKind.ANCHOR, TransactionKind.FILL, TransactionKind.GUARANTEE}
         ]
         found = [await signing.signer_of(each) for each in rows]
         return [each.address for each in found if not isinstance(each, Waits)]
