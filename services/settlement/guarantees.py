@@ -27,6 +27,7 @@ from emobility.ports.chain import Block, CallReverted, Log
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
+from services.settlement.api import NotHere
 from services.settlement.deployment import Deployer
 from services.settlement.facts import fact
 from services.settlement.guarantee_money import GuaranteeKey, is_hosted, locked, standing
@@ -69,7 +70,7 @@ _PairKey = tuple[PartyId, str]
 _log = structlog.get_logger(__name__)
 
 
-class NoGuarantee(RuleBroken):
+class NoGuarantee(NotHere):
     """The party is the CPO of no such agreement that a guarantee covers."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,6 +325,31 @@ async def test_an_msp_is_warned_before(memory_desk: Guaranteed) -> None:
 
     assert nothing == float("inf")
     assert gauge._value.get() == timedelta(hours=16 + 24).total_seconds()  # it is 08:00, and not taken tomorrow
+
+
+async def test_over_http_each_side_sees_it_and_the_cpo_alone_calls(memory_desk: Guaranteed) -> None:
+    desk = memory_desk
+    await desk.owes("s1", 1_000_000)
+    transport = httpx.ASGITransport(app=desk.here.service().app)
+    token = {"Authorization": f"Bearer {'i' * 40}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://settlement", headers=token) as http:
+        policy = await http.put(f"/{CPO}/guarantee-policy", json={"calls": "BY_OPERATOR", "grace_d": 0})
+        refused = await http.put(f"/{CPO}/guarantee-policy", json={"grace_d": -1})
+        await desk.days_pass(15)
+        by_msp = await http.post(f"/{MSP}/guarantees/TUL-ZON-1/call")
+        by_cpo = await http.post(f"/{CPO}/guarantees/TUL-ZON-1/call")
+        again = await http.post(f"/{CPO}/guarantees/TUL-ZON-1/call")
+        await desk.follow()
+        (seen,) = (await http.get(f"/{MSP}/guarantees")).json()
+        others = await http.get("/NL-WIN/guarantees")
+        nobody = await http.get(f"/{MSP}/guarantees", headers={"Authorization": "Bearer x"})
+
+    assert (policy.json(), refused.status_code) == ({"calls": "BY_OPERATOR", "grace_d": 0}, 422)
+    assert [each.status_code for each in (by_msp, by_cpo, again)] == [404, 202, 409]
+    assert by_cpo.json()["amount_e4"] == 1_000_000
+    assert (seen["taken_e4"], seen["limit_e4"], seen["overdue_e4"]) == (1_000_000, LIMIT_E4 - 1_000_000, 0)
+    assert [each["amount_e4"] for each in seen["taken"]] == [1_000_000]
+    assert (others.json(), nobody.status_code) == ([], 401)
 
 
 async def test_on_a_ledger_it_is_called_likewise(tmp_path: Path) -> None:
