@@ -313,6 +313,24 @@ async def test_a_cpo_that_keeps_its_key_calls_by_itself(memory_desk: Guaranteed)
         await desk.guarantees.call(CPO, desk.agreement.agreement_id)
 
 
+async def test_an_msp_whose_cpo_keeps_its_books_elsewhere_pays_what_was_not_taken(memory_desk: Guaranteed) -> None:
+    desk = memory_desk
+    await desk.owes("s1", 1_000_000)
+    async with desk.here.world.ports.units.begin() as unit:
+        party = await unit.table(PARTY).get(CPO)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, is_hosted=False))
+        await unit.commit()
+    desk.pass_days(LATE_D)
+    await desk.call_with_another_tool(1, 900_000)
+
+    await desk.follow()
+
+    assert (await desk.export()).cents == 1_000 + 2_100
+    assert (await desk.exposure()).owed_e4 == 100_000
+    assert await desk.calls() == []
+
+
 async def test_an_msp_is_warned_before(memory_desk: Guaranteed) -> None:
     desk = memory_desk
     follower = desk.follower()
