@@ -92,7 +92,7 @@ def _shown(standing: GuaranteeStanding) -> dict[str, Any]:
         "overdue_e4": 0 if overdue is None else min(overdue.amount_e4, row.limit_e4),
         "overdue_since": None if overdue is None else overdue.due_on,
         "on_its_way": None if standing.on_its_way is None else _shown_call(standing.on_its_way),
-        "waits_for": row.waiting,
+        "waits_for": None if overdue is None else row.waiting,
         "taken": [_shown_taken(each) for each in standing.calls],
     }
 

@@ -8,6 +8,7 @@ is on a payment or waits for one::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from emobility.domain.banking.matching import Awaited, BankEntry, Match, match
@@ -34,7 +35,7 @@ async def put_against_payments(unit: UnitOfWork, key: GuaranteeKey) -> int:
     if guarantee is None or not guarantee.taken_e4:
         return 0
     payouts, is_payee_here = await _payouts(unit, key), await is_hosted(unit, key[0])
-    left = guarantee.taken_e4 // CENT_E4 - sum(each.taken_cents for each in payouts)
+    left = _left(guarantee, payouts)
     for each in sorted(payouts, key=lambda row: (row.due_on, row.made_at, row.end_to_end_id)):
         payout = await unit.table(PAYOUT).get_for_update(each.cpo_id, each.end_to_end_id)
         assert payout is not None, f"payment {each.end_to_end_id} is gone"
@@ -44,6 +45,20 @@ async def put_against_payments(unit: UnitOfWork, key: GuaranteeKey) -> int:
             await unit.table(PAYOUT).put(replace(payout, taken_cents=payout.taken_cents + part))
             left -= part
     return left
+
+
+async def waiting_cents(unit: UnitOfWork) -> dict[tuple[str, PartyId, PartyId], int]:
+    """Return what guarantees gave and no payment has, by currency, CPO and MSP."""
+    found = dict[tuple[str, PartyId, PartyId], int]()
+    for each in await unit.table(GUARANTEE).select():
+        pair = each.currency, each.cpo_id, each.emsp_id
+        left = _left(each, await _payouts(unit, (each.cpo_id, each.agreement_id, each.version)))
+        found[pair] = found.get(pair, 0) + left
+    return found
+
+
+def _left(guarantee: GuaranteeRecord, payouts: Sequence[PayoutRecord]) -> int:
+    return guarantee.taken_e4 // CENT_E4 - sum(each.taken_cents for each in payouts)
 
 
 async def standing(unit: UnitOfWork, key: GuaranteeKey) -> tuple[list[Charged], int]:

@@ -23,7 +23,7 @@ from emobility.domain.errors import RuleBroken
 from emobility.domain.guarantee import Overdue, next_due, overdue
 from emobility.domain.identifiers import PartyId
 from emobility.events.banking import GuaranteeCalled
-from emobility.ports.chain import Block, CallReverted, Log
+from emobility.ports.chain import Block, CallReverted, ChainUnavailable, Log
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
@@ -64,7 +64,7 @@ NO_COINS: Final = "insufficient funds"
 WARNED_BEFORE: Final = timedelta(days=7)
 """So long before a guarantee can be called an MSP here is warned in the log."""
 LOOK_AGAIN: Final = timedelta(minutes=1)
-"""Business time between two looks for what is overdue, while no block becomes final."""
+"""Business time between two looks for what is overdue: it becomes so by the day."""
 _PairKey = tuple[PartyId, str]
 
 _log = structlog.get_logger(__name__)
@@ -143,7 +143,7 @@ class Guarantees:
             return 0
         finalized = await self._chain.finalized()
         if finalized.hash != self._heard_to:
-            self._heard_to, self._heard, self._looked_at = finalized.hash, set(), None
+            self._heard_to, self._heard = finalized.hash, set()
         moved = 0
         for each in openings:
             if _key(each) not in self._heard:
@@ -181,8 +181,8 @@ class Guarantees:
             first=heard + 1,
             last=finalized.number,
         )
-        at = {number: await self._chain.block(number) for number in {each.block_number for each in logs}}
-        calls = [_told(opening, log, at[log.block_number], place) for log, place in _placed(logs)]
+        at = {number: await self._moment(number) for number in {each.block_number for each in logs}}
+        calls = [_told(opening, log, place, at[log.block_number]) for log, place in _placed(logs)]
         await self._note(opening, deployed, state, calls, finalized)
         return 1
 
@@ -196,6 +196,12 @@ class Guarantees:
         except CallReverted:
             return None
         return read_agreement(returned)
+
+    async def _moment(self, number: int) -> datetime:
+        block = await self._chain.block(number)
+        if block is None:
+            raise ChainUnavailable(f"an event was told in block {number}, which is not there")
+        return datetime.fromtimestamp(block.timestamp_s, UTC)
 
     async def _note(
         self,
@@ -362,7 +368,8 @@ class Guarantees:
                 return int(overdue_e4)
             await self._wait(opening, f"the book refuses: {error_name(refusal.data)}")
             return 0
-        raise AssertionError(f"a book gives {AMOUNT_E4_MAX} e4 out of a guarantee")
+        await self._wait(opening, "the chain says that the book gives more than any guarantee holds")
+        return 0
 
     async def _wait(self, opening: Opening, reason: str) -> None:
         async with self._ports.units.begin() as unit:
@@ -494,9 +501,8 @@ def _placed(logs: Collection[Log]) -> list[tuple[Log, int]]:
     return placed
 
 
-def _told(opening: Opening, log: Log, block: Block | None, place: int) -> GuaranteeCall:
+def _told(opening: Opening, log: Log, place: int, called_at: datetime) -> GuaranteeCall:
     _, amount_e4, _owed_e4 = contracts.GUARANTEE_CALLED.told(log.topics, log.data)
-    assert block is not None, f"an event was told in block {log.block_number}, which is not there"
     return GuaranteeCall(
         cpo_id=opening.cpo_id,
         call_id=f"{log.transaction_hash.hex()}-{place}",
@@ -506,5 +512,5 @@ def _told(opening: Opening, log: Log, block: Block | None, place: int) -> Guaran
         currency=opening.currency,
         amount_e4=amount_e4,
         transaction=log.transaction_hash,
-        called_at=datetime.fromtimestamp(block.timestamp_s, UTC),
+        called_at=called_at,
     )

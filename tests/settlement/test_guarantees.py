@@ -18,6 +18,7 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.guarantee_records import GUARANTEE_CALL, CallPolicy
 from services.settlement.guarantees import KeyElsewhere, NoGuarantee, NothingToTake
 from services.settlement.money_records import DISCHARGE, PAYABLE, PAYOUT, DischargeState
+from services.settlement.payment_netting import plans
 from services.settlement.payouts import NothingToPay
 from services.settlement.records import PARTY, SigningPolicy, TransactionState
 from tests.banking.bank_files import entry
@@ -163,7 +164,10 @@ async def test_a_payment_after_the_call_counts_for_its_statement_and_what_was_ta
     await desk.settle()
     await desk.here.follow()
 
+    async with desk.here.world.ports.units.begin() as unit:
+        (netting,) = await plans(unit)
     assert taken.taken_e4 == 2_500_000
+    assert [each.amount_e4 for each in netting.debts] == [63_000]
     assert outcomes == {"MATCHED": 1}
     assert (await desk.exposure()).owed_e4 == 300_000 - 2_500_000
     assert (await desk.export()).cents == 6_30  # the tax on 30.00 alone
