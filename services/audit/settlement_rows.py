@@ -13,6 +13,7 @@ from services.audit.confidential_rows import ConfidentialRows, gather_confidenti
 from services.audit.rows import all_rows
 from services.settlement.batching import key_of
 from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, ResolverRecord
+from services.settlement.guarantee_records import GUARANTEE, GuaranteeRecord
 from services.settlement.meter_records import METER_RECORD, MeterRecordKept
 from services.settlement.records import (
     ACCEPTANCE,
@@ -69,6 +70,7 @@ class SettlementRows:
     meter_records: list[MeterRecordKept] = field(default_factory=list)
     disputes: list[DisputeRecord] = field(default_factory=list)
     resolvers: list[ResolverRecord] = field(default_factory=list)
+    guarantees: list[GuaranteeRecord] = field(default_factory=list)
     voided: list[VoidedStatement] = field(default_factory=list)
     held: list[HeldCDR] = field(default_factory=list)
 
@@ -122,6 +124,7 @@ async def gather_without_leaves(unit: UnitOfWork) -> SettlementRows:
         confidential=await gather_confidential(unit),
         disputes=await all_rows(unit, DISPUTE),
         resolvers=await all_rows(unit, RESOLVER),
+        guarantees=await all_rows(unit, GUARANTEE),
         voided=await all_rows(unit, VOIDED),
         held=await all_rows(unit, HELD),
     )
@@ -146,6 +149,7 @@ async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
             meter_records=await all_rows(unit, METER_RECORD),
             disputes=await all_rows(unit, DISPUTE),
             resolvers=await all_rows(unit, RESOLVER),
+            guarantees=await all_rows(unit, GUARANTEE),
             voided=await all_rows(unit, VOIDED),
             held=await all_rows(unit, HELD),
         )

@@ -46,9 +46,18 @@ class SettlementMetrics:
             ("kind",),
         )
 
+        self._guarantee_due = metrics.gauge(
+            "settlement_guarantee_due_seconds",
+            "Until the first guarantee of an MSP here may be called; infinite: nothing is owed",
+        )
+        self._guarantee_due.set(math.inf)
         self._taken_out = metrics.gauge(
             "settlement_taken_out", "What a verdict took out, and waits for its parties' word", ("what",)
         )
+
+    def guarantee_due(self, left: timedelta | None) -> None:
+        """What MSPs here owe under a guarantee was looked at."""
+        self._guarantee_due.set(math.inf if left is None else left.total_seconds())
 
     def taken_out(self, *, statements: int, cdrs: int) -> None:
         """What verdicts took out was looked at."""
