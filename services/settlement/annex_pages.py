@@ -13,14 +13,15 @@ from emobility.domain.money import decimal_from_e4
 from emobility.runtime.invoice_pdf import AnnexTable, Column
 
 _COLUMNS: Final = (
-    Column(heading="CDR", width=132),
-    Column(heading="Place", width=68),
+    Column(heading="Place", width=28),
+    Column(heading="CDR", width=146),
     Column(heading="Ended, UTC", width=76),
-    Column(heading="Import, kWh", width=50, is_right=True),
-    Column(heading="Export, kWh", width=50, is_right=True),
-    Column(heading="Due", width=53, is_right=True),
-    Column(heading="Credit", width=54, is_right=True),
+    Column(heading="Import, kWh", width=54, is_right=True),
+    Column(heading="Export, kWh", width=54, is_right=True),
+    Column(heading="Due", width=62, is_right=True),
+    Column(heading="Credit", width=63, is_right=True),
 )
+"""Place: in the statement."""
 _MINUTES: Final = len("2026-11-30T12:00")
 
 
@@ -32,8 +33,8 @@ def annex_table(table: str) -> AnnexTable:
 def _lines(table: str) -> Iterator[tuple[str, ...]]:
     for line in csv.DictReader(io.StringIO(table, newline="")):
         yield (
-            line["cdr"],
             line["place"],
+            line["cdr"],
             line["ended_at"][:_MINUTES].replace("T", " "),
             _kwh(line["import_wh"]),
             _kwh(line["export_wh"]),

@@ -7,10 +7,12 @@ import io
 import os
 import pickle
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +47,7 @@ def annexed(document: Invoice, count: int) -> tuple[Invoice, AnnexTable]:
     """Give an invoice an annex of so many CDRs, and return both."""
     lines = [",".join(CSV_COLUMNS)]
     lines += [
-        f"NL-TNM,DE-AUS,A-1,1,NL*TNM*E{at:06},CDR-{at:08},S-{at},CHARGE,,2026-11-{at % 30 + 1:02}T08:15:59+00:00,"
+        f"NL-TNM,DE-AUS,A-1,1,{at},CDR-{at:08},S-{at},CHARGE,,2026-11-{at % 30 + 1:02}T08:15:59+00:00,"
         f"2026-11-30T00:00:00+00:00,{at + 12_345},0,{at + 30_000},0,EUR"
         for at in range(count)
     ]
@@ -77,13 +79,17 @@ def read(document: bytes) -> PdfReader:
     return PdfReader(io.BytesIO(document), strict=True)
 
 
+def root_of(document: bytes) -> Any:
+    return read(document).trailer["/Root"]
+
+
 def texts(document: bytes) -> list[str]:
     return [page.extract_text() for page in read(document).pages]
 
 
 def of_type(document: bytes, name: str) -> Any:
     """Return the one value of a Factur-X property in the metadata."""
-    (found,) = etree.fromstring(read(document).trailer["/Root"]["/Metadata"].get_data()).iter(f"{FX}{name}")
+    (found,) = etree.fromstring(root_of(document)["/Metadata"].get_data()).iter(f"{FX}{name}")
     return found.text
 
 
@@ -122,8 +128,7 @@ def test_what_it_carries_says_what_it_is() -> None:
     invoice, annex = annexed(REVERSED, 5)
     document = invoice_pdf(invoice, annex)
 
-    root = read(document).trailer["/Root"].get_object()
-    files = [each.get_object() for each in root["/AF"]]
+    files = [each.get_object() for each in root_of(document)["/AF"]]
 
     said = [(each["/UF"], each["/AFRelationship"], each["/EF"]["/F"]["/Subtype"]) for each in files]
     assert said == [
@@ -208,6 +213,23 @@ def test_a_large_annex_has_a_bounded_number_of_pages_and_is_attached_whole() -> 
     assert f"… and {2_500 - listed:,} more: all are in statement-0a.csv" in pages[-1]
     assert f"{sum(at + 30_000 for at in range(2_500)) / 10_000:,.4f}" in pages[-1]
     assert read(document).attachments["statement-0a.csv"] == [annex.csv]
+
+
+def test_a_letter_that_is_made_of_others_is_embedded_with_them_and_with_nothing_else() -> None:
+    face = made._typeface("Roboto-Regular")
+
+    drawn = outlines(face.reduced_to(face.glyphs_of("é")))
+
+    assert {*face.glyphs_of("ée")} < drawn
+    assert len(drawn) == 3  # and the accent
+
+
+def outlines(file: bytes) -> set[int]:
+    """Return the glyphs that a TrueType file has an outline of."""
+    tables = {tag: (start, length) for tag, _, start, length in struct.iter_unpack(">4sIII", file[12 : 12 + 16 * 6])}
+    start, length = tables[b"loca"]
+    starts = [at for (at,) in struct.iter_unpack(">I", file[start : start + length])]
+    return {glyph for glyph, (begin, end) in enumerate(pairwise(starts)) if end > begin}
 
 
 MAKE_AGAIN: Final = """

@@ -36,7 +36,7 @@ def find_jar() -> Path:
 
 def judged(files: Sequence[Path]) -> dict[str, list[str]]:
     """Return for each file, by name, which rules of PDF/A-3B it breaks."""
-    program = [find_java(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", find_jar(), PROGRAM]
+    program: list[str | Path] = [find_java(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", find_jar(), PROGRAM]
     ended = subprocess.run(
         [*program, "--flavour", "3b", "--format", "xml", *files],
         capture_output=True, text=True, check=False, timeout=TIMEOUT_S,

@@ -129,7 +129,8 @@ def _file_of(tables: dict[str, bytearray]) -> bytes:
 
 
 def _checksum(table: bytes | bytearray) -> int:
-    return sum(word for (word,) in iter_unpack(">I", table + bytes(-len(table) % 4))) % 2**32
+    words: Iterator[tuple[int]] = iter_unpack(">I", table + bytes(-len(table) % 4))
+    return sum(word for (word,) in words) % 2**32
 
 
 def _u16(table: bytes, at: int) -> int:
