@@ -26,6 +26,9 @@ from emobility.runtime.invoice_page import TITLES
 
 ANNEX_PAGES_MAX: Final = 20
 """Some 1,200 CDRs; nobody reads more on paper."""
+NAME_LINES_MAX: Final = 6
+ADDRESS_LINES_MAX: Final = 2
+"""Of each part of an address. A name that is longer is whole in the XML, and both parties still fit on the page."""
 _HERE: Final = Path(__file__).parent / "typefaces"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, A4_WIDTH - 56.0, A4_HEIGHT - 64.0, 64.0
 _MIDDLE: Final = 310.0
@@ -124,13 +127,11 @@ class _Sheet:
     def rule(self, *, width: float = 0.5, left: float = _LEFT, gray: float = _PALE) -> None:
         self.page.rule(left=left, right=_RIGHT, y=self.y, width=width, gray=gray)
 
-    def paragraph(
-        self, text: str, *, x: float = _LEFT, width: float = _RIGHT - _LEFT, size: float = _TEXT, gray: float = 0
-    ) -> None:
+    def paragraph(self, text: str, *, width: float = _RIGHT - _LEFT, size: float = _TEXT, gray: float = 0) -> None:
         """Write a text in as many lines as it takes."""
         for line in _wrapped(self.regular.drawable(text), self.regular, width=width, size=size):
             self.room_for(0)
-            self.write(line, x=x, size=size, gray=gray)
+            self.write(line, size=size, gray=gray)
             self.down(size * _LEADING)
 
     def number_pages(self, said: str) -> None:
@@ -170,11 +171,14 @@ def _write_parties(sheet: _Sheet, invoice: Invoice) -> None:
         sheet.y = top
         sheet.write(role, x=x, size=_SMALL, gray=_GRAY)
         sheet.down(14)
-        for line in _wrapped(sheet.bold.drawable(party.name), sheet.bold, width=width, size=11):
+        for line in _wrapped(sheet.bold.drawable(party.name), sheet.bold, width=width, size=11)[:NAME_LINES_MAX]:
             sheet.write(line, x=x, size=11, is_bold=True)
             sheet.down(11 * _LEADING)
-        for line in _address(party):
-            sheet.paragraph(line, x=x, width=width)
+        for said in _address(party):
+            face = sheet.regular
+            for line in _wrapped(face.drawable(said), face, width=width, size=_TEXT)[:ADDRESS_LINES_MAX]:
+                sheet.write(line, x=x)
+                sheet.down(_TEXT * _LEADING)
         lowest = min(lowest, sheet.y)
     sheet.y = lowest - 16
 
@@ -258,7 +262,6 @@ def _closing(invoice: Invoice) -> Iterator[str]:
 def _write_annex(sheet: _Sheet, invoice: Invoice, annex: Annex, table: AnnexTable) -> None:
     """List the annex from a new page on, until it ends or has its pages."""
     lines = table.lines()
-    left_off = 0
     line = next(lines, None)
     for _ in range(ANNEX_PAGES_MAX):
         if line is None:
@@ -267,14 +270,14 @@ def _write_annex(sheet: _Sheet, invoice: Invoice, annex: Annex, table: AnnexTabl
         sheet.write(f"Annex to {invoice.number}", size=12, is_bold=True)
         sheet.down(22)
         _write_columns(sheet, table.columns)
-        while line is not None and sheet.y > _BOTTOM + 2 * _TEXT * _LEADING:
+        while line is not None and sheet.y > _BOTTOM + 3 * _TEXT * _LEADING:
             _write_cells(sheet, table.columns, line)
             line = next(lines, None)
+    sheet.down(4)
     if line is not None:
         left_off = 1 + sum(1 for _ in lines)
-    if left_off:
         sheet.paragraph(f"… and {left_off:,} more: all are in {annex.reference}, which this file carries.")
-    sheet.down(6)
+        sheet.down(4)
     sheet.write(f"Sum, {invoice.currency}", x=_AMOUNTS, is_right=True, is_bold=True)
     sheet.write(f"{decimal_from_e4(annex.total_e4):,.4f}", x=_RIGHT, is_right=True, is_bold=True)
 

@@ -62,7 +62,7 @@ SELF_BILLED = replace(REVERSED, document_type=DocumentType.SELF_BILLED_INVOICE, 
 HARD_TEXTS = replace(
     DOMESTIC,
     seller=HARD,
-    buyer=replace(HARD, name=f"充電 🔌 e\u0301 {LONG_WORD}"),
+    buyer=replace(HARD, name=f"充電 🔌 e\u0301 {LONG_WORD * 30}", street=LONG_WORD, city=LONG_WORD * 9),
     lines=tuple(replace(line, note="bill-0123456789, " * 400) for line in DOMESTIC.lines),
     notes=(LONG_WORD, "a\tb\nc\x07\ud800", "Paid by card."),
 )
