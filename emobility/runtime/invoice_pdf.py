@@ -6,23 +6,27 @@ them; the annex is attached whole. Of the same invoice the same bytes.
 
 from __future__ import annotations
 
-import asyncio
+import io
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
-from starlette.responses import Response
+from reportlab import rl_config
+from reportlab.lib.pagesizes import A4
+from reportlab.pdfbase.pdfmetrics import registerFont
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
 
 from emobility.domain.invoicing.invoice import Annex, Invoice, TradeParty
 from emobility.domain.money import decimal_from_e4
+from emobility.protocols.en16931 import factur_x
 from emobility.protocols.en16931.cii import cii_of
-from emobility.protocols.en16931.factur_x import carried, extension
-from emobility.protocols.pdf_a3.document import A4_HEIGHT, A4_WIDTH, About, AttachedFile, Page, Pages, pdf_of
-from emobility.protocols.pdf_a3.typeface import Typeface
+from emobility.runtime.invoice_file import AnnexTable, Column
 from emobility.runtime.invoice_page import TITLES
+from emobility.runtime.pdf_a3 import PRODUCER, About, AttachedFile, pdf_a3_of
 
 ANNEX_PAGES_MAX: Final = 20
 """Some 1,200 CDRs; nobody reads more on paper."""
@@ -30,6 +34,11 @@ NAME_LINES_MAX: Final = 6
 ADDRESS_LINES_MAX: Final = 2
 """Of each part of an address. A name that is longer is whole in the XML, and both parties still fit on the page."""
 _HERE: Final = Path(__file__).parent / "typefaces"
+A4_WIDTH: Final[float] = A4[0]
+A4_HEIGHT: Final[float] = A4[1]
+"""In points, as all lengths here; `y` grows upwards from the lower edge."""
+REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+"""Stands for what the typeface lacks: PDF/A knows no missing glyph (ISO 19005-3, 6.2.11.8)."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, A4_WIDTH - 56.0, A4_HEIGHT - 64.0, 64.0
 _MIDDLE: Final = 310.0
 _AMOUNTS: Final = _RIGHT - 90
@@ -38,71 +47,56 @@ _GRAY, _PALE = 0.4, 0.75
 _TEXT, _SMALL, _CELL = 9.5, 8.0, 7.0
 _LEADING: Final = 1.4
 _DOTS: Final = "…"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """Of an annex's table; `width` in points."""
-
-    heading: str
-    width: float
-    is_right: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnnexTable:
-    """What an annex lists.
-
-    Attributes:
-        csv: The bytes whose hash the invoice names.
-        lines: Returns the cells under the columns, line by line, from the first on.
-    """
-
-    csv: bytes
-    columns: Sequence[Column]
-    lines: Callable[[], Iterator[Sequence[str]]]
-
-
-async def invoice_file(invoice: Invoice, annex: AnnexTable | None = None) -> Response:
-    """Return the document; of 100,000 CDRs it takes seconds, beside the loop."""
-    document = await asyncio.to_thread(invoice_pdf, invoice, annex)
-    headers = {"Cache-Control": "no-store", "Content-Disposition": f'inline; filename="{invoice.number}.pdf"'}
-    return Response(document, media_type="application/pdf", headers=headers)
+_REGULAR, _BOLD = "Roboto-Regular", "Roboto-Bold"
+_FACES: Final = {name: TTFont(name, str(_HERE / f"{name}.ttf"), asciiReadable=False) for name in (_REGULAR, _BOLD)}
+_ONE_AT_A_TIME: Final = Lock()
+"""A typeface of reportlab serves one document at a time."""
+for _face in _FACES.values():
+    registerFont(_face)
+rl_config.useA85 = 0  # or each stream is a quarter longer, as text
 
 
 def invoice_pdf(invoice: Invoice, annex: AnnexTable | None = None) -> bytes:
     """Return the document in bytes; `annex`: what `invoice.annex` is about."""
     sheet = _Sheet()
     _write_invoice(sheet, invoice)
-    files = [carried(cii_of(invoice))]
+    files = [_carried(cii_of(invoice))]
     if annex is not None and invoice.annex is not None:
         _write_annex(sheet, invoice, invoice.annex, annex)
         files.append(_annexed(invoice.annex, annex.csv))
     title = f"{TITLES[invoice.document_type]} {invoice.number}"
+    author = _drawable(invoice.seller.name, _REGULAR)
     sheet.number_pages(f"{title}, {invoice.seller.name}")
-    about = About(
-        title=title,
-        author=sheet.regular.drawable(invoice.seller.name),
-        day=invoice.issued_on,
-        language="en",
-        extension=extension(),
-    )
-    return pdf_of(sheet.pages, about=about, files=files, color_profile=(_HERE / "sRGB.icc").read_bytes())
+    metadata = factur_x.metadata(title=title, author=author, producer=PRODUCER, day=invoice.issued_on)
+    about = About(title=title, author=author, day=invoice.issued_on, metadata=metadata)
+    return pdf_a3_of(sheet.pdf(), about=about, files=files, color_profile=(_HERE / "sRGB.icc").read_bytes())
 
 
 class _Sheet:
     """Writes from the top down and goes to a new page when this one is full."""
 
     def __init__(self) -> None:
-        self.regular, self.bold = _typeface("Roboto-Regular"), _typeface("Roboto-Bold")
-        self.pages = Pages()
-        self._sheets: list[Page] = []
+        self._pages: list[list[Callable[[Canvas], None]]] = []
         self.turn()
 
     def turn(self) -> None:
-        self.page = self.pages.begun()
-        self._sheets.append(self.page)
+        self._pages.append([])
+        self._page = self._pages[-1]
         self.y = _TOP
+
+    def pdf(self) -> bytes:
+        file = io.BytesIO()
+        canvas = Canvas(
+            file, pagesize=A4, pageCompression=1, invariant=1, pdfVersion=(1, 7), initialFontName=_REGULAR, lang="en"
+        )
+        canvas.setViewerPreference("DisplayDocTitle", "true")
+        with _ONE_AT_A_TIME:
+            for page in self._pages:
+                for draw in page:
+                    draw(canvas)
+                canvas.showPage()
+            canvas.save()
+        return file.getvalue()
 
     def room_for(self, height: float) -> None:
         if self.y - height < _BOTTOM:
@@ -121,27 +115,40 @@ class _Sheet:
         is_right: bool = False,
         gray: float = 0,
     ) -> None:
-        face = self.bold if is_bold else self.regular
-        self.page.write(face.drawable(text), x=x, y=self.y, face=face, size=size, is_right=is_right, gray=gray)
+        face = _BOLD if is_bold else _REGULAR
+        shown, y = _drawable(text, face), self.y
+
+        def draw(canvas: Canvas) -> None:
+            canvas.setFont(face, size)
+            canvas.setFillGray(gray)
+            (canvas.drawRightString if is_right else canvas.drawString)(x, y, shown)
+
+        self._page.append(draw)
 
     def rule(self, *, width: float = 0.5, left: float = _LEFT, gray: float = _PALE) -> None:
-        self.page.rule(left=left, right=_RIGHT, y=self.y, width=width, gray=gray)
+        y = self.y
+
+        def draw(canvas: Canvas) -> None:
+            canvas.setLineWidth(width)
+            canvas.setStrokeGray(gray)
+            canvas.line(left, y, _RIGHT, y)
+
+        self._page.append(draw)
 
     def paragraph(self, text: str, *, width: float = _RIGHT - _LEFT, size: float = _TEXT, gray: float = 0) -> None:
         """Write a text in as many lines as it takes."""
-        for line in _wrapped(self.regular.drawable(text), self.regular, width=width, size=size):
+        for line in _wrapped(text, _REGULAR, width=width, size=size):
             self.room_for(0)
             self.write(line, size=size, gray=gray)
             self.down(size * _LEADING)
 
     def number_pages(self, said: str) -> None:
         """Write below each page whose it is, and how many there are."""
-        for number, page in enumerate(self._sheets, start=1):
-            self.page, self.y = page, _BOTTOM - 24
-            face, count = self.regular, f"Page {number} of {len(self._sheets)}"
-            room = _RIGHT - _LEFT - 80
-            self.write(_cut(face.drawable(said), face, width=room, size=_SMALL), size=_SMALL, gray=_GRAY)
-            self.write(count, x=_RIGHT, is_right=True, size=_SMALL, gray=_GRAY)
+        shown = _cut(said, _REGULAR, width=_RIGHT - _LEFT - 80, size=_SMALL)
+        for number, page in enumerate(self._pages, start=1):
+            self._page, self.y = page, _BOTTOM - 24
+            self.write(shown, size=_SMALL, gray=_GRAY)
+            self.write(f"Page {number} of {len(self._pages)}", x=_RIGHT, is_right=True, size=_SMALL, gray=_GRAY)
 
 
 def _write_invoice(sheet: _Sheet, invoice: Invoice) -> None:
@@ -171,12 +178,11 @@ def _write_parties(sheet: _Sheet, invoice: Invoice) -> None:
         sheet.y = top
         sheet.write(role, x=x, size=_SMALL, gray=_GRAY)
         sheet.down(14)
-        for line in _wrapped(sheet.bold.drawable(party.name), sheet.bold, width=width, size=11)[:NAME_LINES_MAX]:
+        for line in _wrapped(party.name, _BOLD, width=width, size=11)[:NAME_LINES_MAX]:
             sheet.write(line, x=x, size=11, is_bold=True)
             sheet.down(11 * _LEADING)
         for said in _address(party):
-            face = sheet.regular
-            for line in _wrapped(face.drawable(said), face, width=width, size=_TEXT)[:ADDRESS_LINES_MAX]:
+            for line in _wrapped(said, _REGULAR, width=width, size=_TEXT)[:ADDRESS_LINES_MAX]:
                 sheet.write(line, x=x)
                 sheet.down(_TEXT * _LEADING)
         lowest = min(lowest, sheet.y)
@@ -289,9 +295,8 @@ def _write_columns(sheet: _Sheet, columns: Sequence[Column]) -> None:
 
 
 def _write_cells(sheet: _Sheet, columns: Sequence[Column], cells: Sequence[str]) -> None:
-    face = sheet.regular
     for x, column, cell in zip(_edges(columns), columns, cells, strict=True):
-        shown = _cut(face.drawable(cell), face, width=column.width - 4, size=_CELL)
+        shown = _cut(cell, _REGULAR, width=column.width - 4, size=_CELL)
         sheet.write(shown, x=x, size=_CELL, is_right=column.is_right)
     sheet.down(_CELL * _LEADING + 1)
 
@@ -313,6 +318,16 @@ def _write_head(sheet: _Sheet, *places: tuple[float, str, bool], size: float = _
     sheet.down(size + 5)
 
 
+def _carried(xml: bytes) -> AttachedFile:
+    return AttachedFile(
+        name=factur_x.FILE_NAME,
+        content=xml,
+        media_type=factur_x.MEDIA_TYPE,
+        relationship=factur_x.RELATIONSHIP,
+        description=factur_x.DESCRIPTION,
+    )
+
+
 def _annexed(annex: Annex, csv: bytes) -> AttachedFile:
     return AttachedFile(
         name=annex.reference,
@@ -323,31 +338,38 @@ def _annexed(annex: Annex, csv: bytes) -> AttachedFile:
     )
 
 
-def _wrapped(text: str, face: Typeface, *, width: float, size: float) -> list[str]:
-    """Break a text into lines; a word that is longer than a line is broken, too."""
-    room = width * face.units / size
+def _drawable(text: str, face: str) -> str:
+    """Return a text as one line, with `REPLACEMENT` for each character that the typeface lacks."""
+    glyphs = _FACES[face].face.charToGlyph
+    composed = " ".join(unicodedata.normalize("NFC", text).split())
+    return "".join(each if ord(each) in glyphs else REPLACEMENT for each in composed)
+
+
+def _wrapped(text: str, face: str, *, width: float, size: float) -> list[str]:
+    """Break a text into drawable lines; a word that is longer than a line is broken, too."""
+    measured = _FACES[face].stringWidth
     lines = [""]
-    for word in text.split():
+    for word in _drawable(text, face).split():
         longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if face.width_of(longer) <= room:
+        if measured(longer, size) <= width:
             lines[-1] = longer
             continue
         if lines[-1]:
             lines.append("")
         for character in word:
-            if lines[-1] and face.width_of(lines[-1] + character) > room:
+            if lines[-1] and measured(lines[-1] + character, size) > width:
                 lines.append("")
             lines[-1] += character
     return lines
 
 
-def _cut(text: str, face: Typeface, *, width: float, size: float) -> str:
-    room = width * face.units / size
-    if face.width_of(text) <= room:
-        return text
-    while text and face.width_of(text + _DOTS) > room:
-        text = text[:-1]
-    return text + _DOTS
+def _cut(text: str, face: str, *, width: float, size: float) -> str:
+    measured, shown = _FACES[face].stringWidth, _drawable(text, face)
+    if measured(shown, size) <= width:
+        return shown
+    while shown and measured(shown + _DOTS, size) > width:
+        shown = shown[:-1]
+    return shown + _DOTS
 
 
 def _amount(cents: int) -> str:
@@ -356,8 +378,3 @@ def _amount(cents: int) -> str:
 
 def _percent(percent: Decimal) -> str:
     return f"{percent.normalize():f} %"
-
-
-@cache
-def _typeface(name: str) -> Typeface:
-    return Typeface(name, (_HERE / f"{name}.ttf").read_bytes())

@@ -14,8 +14,8 @@ from emobility.domain.invoicing.invoice import Invoice, TradeParty
 from emobility.ports.ports import Ports
 from emobility.protocols.en16931.cii import cii_of
 from emobility.runtime.access import Access
+from emobility.runtime.invoice_file import invoice_file
 from emobility.runtime.invoice_page import invoice_page
-from emobility.runtime.invoice_pdf import invoice_file
 from services.driver_mobility.api import answer, party_of, read_body
 from services.driver_mobility.invoice_records import RetailInvoiceRecord
 from services.driver_mobility.retail_invoicing import NoSuchRetailInvoice, RetailInvoicing

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from emobility.domain.money import decimal_from_e4
-from emobility.runtime.invoice_pdf import AnnexTable, Column
+from emobility.runtime.invoice_file import AnnexTable, Column
 
 _COLUMNS: Final = (
     Column(heading="Place", width=28),

@@ -13,8 +13,8 @@ from emobility.domain.invoicing.invoice import TradeParty
 from emobility.ports.ports import Ports
 from emobility.protocols.en16931.cii import cii_of
 from emobility.runtime.access import Access
+from emobility.runtime.invoice_file import invoice_file
 from emobility.runtime.invoice_page import invoice_page
-from emobility.runtime.invoice_pdf import invoice_file
 from services.settlement.annex_pages import annex_table
 from services.settlement.api import ROWS_MAX, NotHere, NotUnderstood, answer, of_party, party_of, read_body
 from services.settlement.exposure import SIDES
