@@ -226,7 +226,8 @@ class Sending:
         assert row.hash is not None
         for each in (row.hash, *(hash_ for hash_ in reversed(known) if hash_ != row.hash)):
             receipt = await self._chain.receipt(each)
-            if receipt is None:
+            # One of another nonce that a contract refused was signed anew since, and is no longer what is waited for.
+            if receipt is None or (each != row.hash and not receipt.has_succeeded):
                 continue
             self._reached(CrashPoint.BLOCK_SEEN)
             variant = known.get(each)
@@ -288,7 +289,7 @@ class Sending:
             final = await self._finality.note_anchor(row, receipt, finalized)
             self._reached(CrashPoint.FINALITY_NOTED)
             return final
-        if row.kind in {TransactionKind.DISCHARGE, TransactionKind.DISPUTE}:
+        if row.kind in {TransactionKind.DISCHARGE, TransactionKind.DISPUTE, TransactionKind.GUARANTEE}:
             return await self._finality.note_discharge(row, finalized)
         if row.kind is TransactionKind.SETTLE:
             self._reached(CrashPoint.FINALITY_SEEN)
