@@ -313,7 +313,7 @@ class Restating:
         line = [_Numbered(was=statement, rows=[row for row in rows if row.cdr_id not in leaving], is_changed=True)]
         changed = {row.sequence for row in taken_back}
         moves_up = not line[0].rows
-        for behind in await _behind(unit, statement):
+        for behind in await _behind(unit, statement, opening.last_sequence):
             its_rows: Sequence[LeafRecord] = ()
             if is_changed := moves_up or behind.sequence in changed:
                 its_rows = [row for row in await leaves_of(unit, behind) if row.cdr_id not in leaving]
@@ -389,12 +389,11 @@ class Restating:
         )
 
 
-async def _behind(unit: UnitOfWork, statement: StatementRecord) -> list[StatementRecord]:
+async def _behind(unit: UnitOfWork, statement: StatementRecord, last_sequence: int) -> list[StatementRecord]:
     """Return the statements that wait behind one for its number, which are in no batch yet."""
-    where = {"cpo_id": statement.cpo_id, "agreement_id": statement.agreement_id, "version": statement.version}
-    rows = await unit.table(STATEMENT).select(where, order_by=("sequence",))
+    *pair, sequence = key_of(statement)
     behind = [
-        await unit.table(STATEMENT).get_for_update(*key_of(row)) for row in rows if row.sequence > statement.sequence
+        await unit.table(STATEMENT).get_for_update(*pair, each) for each in range(sequence + 1, last_sequence + 1)
     ]
     for each in behind:
         if each is None or each.batch_id is not None or each.state is not StatementState.CLOSED:

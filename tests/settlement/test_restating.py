@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from emobility.adapters.memory import run_virtual
+from emobility.adapters.memory.tables import MemoryTable
 from emobility.domain.batch.disputes import DisputeKind, duplicate_call
 from emobility.domain.batch.trees import HashTree
 from emobility.domain.cdr import CDR
@@ -178,6 +179,24 @@ async def test_where_nothing_is_left_the_statements_behind_it_move_up(pair: Chal
     assert (await in_statements(pair.here))[3] == {"c4"}
     assert await pair.paid_e4() == 4_301_000
     await assert_audited(pair.here, waiting=(TAKEN_OUT,))
+
+
+async def test_more_statements_wait_behind_it_than_are_read_at_once(
+    pair: Challenger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.state(C1, C2)
+    statement = await pair.challenge()
+    await pair.state(C3)
+    await pair.state(a_cdr("c4", 4_000_000))
+    await pair.rule(statement)
+    await pair.follow()
+    with monkeypatch.context() as smaller:
+        smaller.setitem(MemoryTable.select.__kwdefaults__, "limit", 2)
+
+        await restating(pair.here).restate(CPO, statement.statement_hash, ["c2"])
+
+    await pair.state(a_cdr("c5", 50_000_000))
+    assert await in_statements(pair.here) == {1: {"c1"}, 2: {"c3"}, 3: {"c4"}, 4: {"c5"}}
 
 
 async def test_a_credit_of_what_was_taken_out_is_in_no_statement_either_and_of_the_two_nothing_is_owed(
