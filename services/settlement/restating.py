@@ -46,6 +46,7 @@ from services.settlement.windows import stage_of
 WAITS_FOR_WORD: Final = "its CPO's word: a verdict took it out and names no CDR"
 NUMBER_TAKEN: Final = "an operator: another statement of its pair became final under its number"
 WORDS_AWAITED: Final = frozenset({WAITS_FOR_WORD, NUMBER_TAKEN})
+PAYABLE_ALREADY: Final = "an operator: it was final, and payable, before the chain lost blocks"
 LEFT_OUT_MAX: Final = 1_000
 """Most CDRs that a word leaves out of a statement."""
 HELD_MAX: Final = 5_000
@@ -125,7 +126,8 @@ class Restating:
             void = await unit.table(STATEMENT).select({"state": StatementState.VOID}, order_by=("closed_at",))
             held = await unit.table(HELD).count()
         self._metrics.taken_out(statements=len(void), cdrs=held)
-        return sum([await self._take_up_if_it_can(each) for each in void if each.waiting not in WORDS_AWAITED])
+        at_rest = WORDS_AWAITED | {PAYABLE_ALREADY}
+        return sum([await self._take_up_if_it_can(each) for each in void if each.waiting not in at_rest])
 
     # Words
 
@@ -218,6 +220,8 @@ class Restating:
             # What was seen in a young block may have come undone with it.
             stage, waiting = stage_of(read_batch(await chain.call(batch.book, asked)), statement.position)
             return 0 if stage is StatementState.VOID else await self._take_back(statement, stage, waiting)
+        if statement.final_at is not None:  # its number has a payable, which a new statement would not change
+            return await self._wait(statement, PAYABLE_ALREADY)
         if statement.statement_hash not in self._verdicts:
             self._verdicts[statement.statement_hash] = await self._verdict(batch, statement, final)
         verdict = self._verdicts[statement.statement_hash]

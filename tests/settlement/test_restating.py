@@ -34,6 +34,7 @@ from services.settlement.proving import Proving
 from services.settlement.records import LEAF, PARTY, STATEMENT, SigningPolicy, StatementState
 from services.settlement.restating import (
     NUMBER_TAKEN,
+    PAYABLE_ALREADY,
     WAITS_FOR_WORD,
     CountsElsewhere,
     NotAmongItsCDRs,
@@ -468,6 +469,30 @@ async def test_final_blocks_that_are_lost_with_the_verdict_restate_nothing_twice
     assert len(await voided(pair.here)) == len(await held(pair.here)) == 1
     causes = [each.cause for each in (await pair.here.audit()).differences]
     assert causes == ["its number is another one's, and no verdict took it out"]
+
+
+async def test_what_was_final_and_payable_before_the_chain_lost_blocks_is_left_to_an_operator(
+    pair: Challenger,
+) -> None:
+    await pair.state(C1, C2, unsigned=["c2"])
+    fake = pair.here.fake.fake
+    before_proposal = await fake.head()
+    await pair.until_final()
+    was_final = await pair.statement()
+    fake.reorganise((await fake.head()).number - before_proposal.number, keep_transactions=False)
+    fake.mine(1)
+    await pair.follow()
+    await pair.object_to(await pair.statement())
+
+    await pair.prove("c2", was_final)
+    await pair.follow()
+
+    assert was_final.final_at is not None
+    assert await pair.statement() == replace(was_final, state=StatementState.VOID, waiting=PAYABLE_ALREADY)
+    with pytest.raises(NothingToRestate):
+        await restating(pair.here).restate(CPO, was_final.statement_hash, ["c2"])
+    assert await restating(pair.here).advance() == 0
+    assert len(await pair.here.world.told(StatementFinal)) == 1
 
 
 async def test_a_statement_that_another_one_overtook_is_left_to_an_operator(pair: Challenger) -> None:
