@@ -2,7 +2,8 @@
 
 A chain may break its promise (anvil killed, a copy restored): the hash of its genesis and of the last final block that
 we saw are stored. Where that block is gone, what was final goes back on its way with the bytes that are stored;
-statements stay what they are, and nobody is told twice. Another genesis is another chain: nothing is sent any more.
+statements stay what they are, and nobody is told twice. A batch whose CDRs were all stated anew does not go there again.
+Another genesis is another chain: nothing is sent any more.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.settlement.restating_records import VOIDED
 from services.settlement.windows import stage_of
 
 _log = structlog.get_logger(__name__)
@@ -293,7 +295,10 @@ class Finality:
         async with self._ports.units.begin() as unit:
             if await unit.table(TRANSACTION).get_for_update(row.transaction_id) != row:
                 return
-            await unit.table(TRANSACTION).put(sent)
+            if await _is_stated_anew(unit, row.batch_id):
+                await unit.table(TRANSACTION).remove(row.transaction_id)
+            else:
+                await unit.table(TRANSACTION).put(sent)
             await unit.commit()
 
     async def _see(self, unit: UnitOfWork, chain_id: int, finalized: Block, *, is_new: bool = False) -> None:
@@ -301,3 +306,9 @@ class Finality:
         known = await unit.table(CHAIN).get_for_update(chain_id)
         if known is not None and (is_new or finalized.number > known.final_number):
             await unit.table(CHAIN).put(replace(known, final_number=finalized.number, final_hash=finalized.hash))
+
+
+async def _is_stated_anew(unit: UnitOfWork, batch_id: bytes) -> bool:
+    """Tell whether verdicts took all statements out of a batch: without them it could become final as it was."""
+    of_batch = {"batch_id": batch_id}
+    return await unit.table(VOIDED).count(of_batch) > 0 and await unit.table(STATEMENT).count(of_batch) == 0

@@ -22,6 +22,7 @@ from emobility.domain.cdr import CDR
 from emobility.domain.errors import EmobilityError
 from emobility.domain.identifiers import PartyId
 from emobility.events.settlement import StatementClosed, StatementFinal
+from emobility.ports.chain import Block
 from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.cdr_standing import Stage
 from emobility.runtime.telemetry import Metrics
@@ -448,22 +449,24 @@ async def test_nothing_is_stated_again_before_the_verdict_is_final_and_a_verdict
         await assert_audited(pair.here, waiting=(TAKEN_OUT,))
 
 
-@pytest.mark.parametrize("is_proposal_lost", [False, True])
+async def lose_blocks(pair: Challenger, *, down_to: Block) -> None:
+    fake = pair.here.fake.fake
+    fake.reorganise((await fake.head()).number - down_to.number, keep_transactions=False)
+    fake.mine(3)
+    await pair.follow()
+
+
 async def test_final_blocks_that_are_lost_with_the_verdict_restate_nothing_twice_and_the_audit_says_so(
-    pair: Challenger, *, is_proposal_lost: bool
+    pair: Challenger,
 ) -> None:
     await pair.state(C1, C2, C3, unsigned=["c2"])
-    fake = pair.here.fake.fake
-    before_proposal = await fake.head()
     statement = await pair.challenge()
-    head = before_proposal if is_proposal_lost else await fake.head()
+    challenged = await pair.here.fake.fake.head()
     await pair.prove("c2", statement)
     await pair.follow()
     before = await in_statements(pair.here)
 
-    fake.reorganise((await fake.head()).number - head.number, keep_transactions=False)
-    fake.mine(3)
-    await pair.follow()
+    await lose_blocks(pair, down_to=challenged)
 
     assert await in_statements(pair.here) == before
     assert len(await voided(pair.here)) == len(await held(pair.here)) == 1
@@ -471,17 +474,40 @@ async def test_final_blocks_that_are_lost_with_the_verdict_restate_nothing_twice
     assert causes == ["its number is another one's, and no verdict took it out"]
 
 
+async def test_what_was_stated_anew_is_not_proposed_again_as_it_was_when_the_chain_lost_that(
+    pair: Challenger,
+) -> None:
+    pair.here.stuck_after_s = 0
+    await pair.state(C1, C2, C3, unsigned=["c2"])
+    before_proposal = await pair.here.fake.fake.head()
+    await pair.prove("c2", await pair.challenge())
+    await pair.follow()
+    await restating(pair.here).release(CPO, "c2")
+    await pair.here.world.closing.close_now()
+    await pair.until_final()
+    (taken_out,) = await voided(pair.here)
+    assert {each.state for each in await pair.here.world.statements()} == {StatementState.FINAL}
+
+    await lose_blocks(pair, down_to=before_proposal)
+    await pair.until_final()
+
+    batches = [log.topics[1] for log in await pair.here.proposed()]
+    assert (len(batches), batches.count(taken_out.batch_id)) == (2, 0)
+    assert {each.state for each in await pair.here.world.statements()} == {StatementState.FINAL}
+    assert await pair.paid_e4() == 321_000
+    assert len(await pair.here.world.told(StatementFinal)) == 2
+    causes = [each.cause for each in (await pair.here.audit()).differences]
+    assert causes == ["it is FINAL and has 0 proposals", "it is final here, and the book does not have it"]
+
+
 async def test_what_was_final_and_payable_before_the_chain_lost_blocks_is_left_to_an_operator(
     pair: Challenger,
 ) -> None:
     await pair.state(C1, C2, unsigned=["c2"])
-    fake = pair.here.fake.fake
-    before_proposal = await fake.head()
+    before_proposal = await pair.here.fake.fake.head()
     await pair.until_final()
     was_final = await pair.statement()
-    fake.reorganise((await fake.head()).number - before_proposal.number, keep_transactions=False)
-    fake.mine(1)
-    await pair.follow()
+    await lose_blocks(pair, down_to=before_proposal)
     await pair.object_to(await pair.statement())
 
     await pair.prove("c2", was_final)
