@@ -59,7 +59,7 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
-from services.settlement.restating import WORDS_AWAITED, Restating
+from services.settlement.restating import Restating, awaits_word
 
 LOOK_EVERY_S: Final = 2.0
 """Between two looks at the chain while something is missing."""
@@ -262,7 +262,7 @@ class Adopting:
         agreement = await unit.table(AGREEMENT).get_for_update(*key)
         freed: list[LeafRecord] = []
         taken_out = known
-        if known is not None and known.state is StatementState.VOID and known.waiting in WORDS_AWAITED:
+        if known is not None and awaits_word(known):
             freed = await self.restating.make_way(unit, known)  # its parties said by another statement what they hold
             known = await unit.table(STATEMENT).get_for_update(*key, opening.version, booked.sequence)
         newest = await unit.table(OPENING).get_for_update(*key, opening.version)

@@ -45,7 +45,9 @@ from services.settlement.windows import stage_of
 
 WAITS_FOR_WORD: Final = "its CPO's word: a verdict took it out and names no CDR"
 NUMBER_TAKEN: Final = "an operator: another statement of its pair became final under its number"
-WORDS_AWAITED: Final = frozenset({WAITS_FOR_WORD, NUMBER_TAKEN})
+CREDIT_STANDS: Final = "its CPO's word: a verdict took it out, and a credit that stays takes back "
+"""Followed by the CDR that the verdict names."""
+WORDS_AWAITED: Final = (WAITS_FOR_WORD, CREDIT_STANDS, NUMBER_TAKEN)
 PAYABLE_ALREADY: Final = "an operator: it was final, and payable, before the chain lost blocks"
 LEFT_OUT_MAX: Final = 1_000
 """Most CDRs that a word leaves out of a statement."""
@@ -73,7 +75,14 @@ class TooManyLeftOut(RuleBroken):
 
 
 class CreditStands(RuleBroken):
-    """A CDR can't be left out whose credit is in a statement that stays: of the two, only the credit would count."""
+    """A CDR whose credit is in a statement that stays is left out only if a verdict names it and its CPO says so.
+
+    Until it is let go into a statement again, of the two only the credit counts, which so must be the CPO's to pay.
+    """
+
+    def __init__(self, credit: LeafRecord) -> None:
+        self.cdr_id: Final = credit.credit_reference_id
+        super().__init__(f"{credit.cdr_id} takes {self.cdr_id} back, in a statement that stays")
 
 
 class NotHeld(RuleBroken):
@@ -126,8 +135,13 @@ class Restating:
             void = await unit.table(STATEMENT).select({"state": StatementState.VOID}, order_by=("closed_at",))
             held = await unit.table(HELD).count()
         self._metrics.taken_out(statements=len(void), cdrs=held)
-        at_rest = WORDS_AWAITED | {PAYABLE_ALREADY}
-        return sum([await self._take_up_if_it_can(each) for each in void if each.waiting not in at_rest])
+        return sum(
+            [
+                await self._take_up_if_it_can(each)
+                for each in void
+                if not _waits_for(each, *WORDS_AWAITED, PAYABLE_ALREADY)
+            ]
+        )
 
     # Words
 
@@ -150,7 +164,7 @@ class Restating:
             statement = await statement_of_party(unit, party_id, statement_hash)
             if party_id != statement.cpo_id:
                 raise NotTheCPO(f"{statement.cpo_id} states what {name_of(statement)} claims")
-            if (statement.state, statement.waiting) != (StatementState.VOID, WAITS_FOR_WORD):
+            if statement.state is not StatementState.VOID or not _waits_for(statement, WAITS_FOR_WORD, CREDIT_STANDS):
                 raise NothingToRestate(f"{name_of(statement)} is {statement.state}: {statement.waiting}")
             if len(without) > LEFT_OUT_MAX:
                 raise TooManyLeftOut(f"a word leaves out at most {LEFT_OUT_MAX} CDRs")
@@ -201,6 +215,8 @@ class Restating:
             return await self._take_up(statement)
         except Unavailable:
             raise
+        except CreditStands as error:
+            return await self._wait(statement, f"{CREDIT_STANDS}{error.cdr_id}")
         except EmobilityError as error:
             rule, name = type(error).__name__, str(name_of(statement))
             _log.error("settlement_not_restated", statement=name, rule=rule, reason=str(error))
@@ -313,6 +329,11 @@ class Restating:
             raise NothingToRestate(f"{name_of(statement)} has just moved")
         leaving = {row.cdr_id: row for row in rows if row.cdr_id in without or not without}
         taken_back = await self._credits_of(unit, statement, leaving)
+        standing = [row for row in taken_back if _stands(row, statement)]
+        for row in standing if without else ():  # else both count: what it takes back goes into the next statement
+            if statement.waiting != f"{CREDIT_STANDS}{row.credit_reference_id}" or row.due_e4 > row.credit_e4:
+                raise CreditStands(row)
+        taken_back = [row for row in taken_back if row not in standing]
         leaving |= {row.cdr_id: row for row in taken_back if row.sequence is not None}
         line = [_Numbered(was=statement, rows=[row for row in rows if row.cdr_id not in leaving], is_changed=True)]
         changed = {row.sequence for row in taken_back}
@@ -356,15 +377,11 @@ class Restating:
     async def _credits_of(
         self, unit: UnitOfWork, statement: StatementRecord, leaving: Collection[str]
     ) -> list[LeafRecord]:
-        """Return the credits of CDRs that leave a statement. Raises `CreditStands`."""
+        """Return the credits of CDRs that leave a statement."""
         ids, found = sorted(leaving), list[LeafRecord]()
         for start in range(0, len(ids), SELECT_ROWS_MAX):
             some = tuple(ids[start : start + SELECT_ROWS_MAX])
             found += await unit.table(LEAF).select({"cpo_id": statement.cpo_id, "credit_reference_id": some})
-        for row in found:
-            stands = row.sequence is not None and row.version != statement.version
-            if stands or (row.sequence or statement.sequence) < statement.sequence:
-                raise CreditStands(f"{row.cdr_id} takes {row.credit_reference_id} back, in a statement that stays")
         return found
 
     def _held(self, statement: StatementRecord, cdr_id: str, kind: DisputeKind | None) -> HeldCDR:
@@ -391,6 +408,22 @@ class Restating:
             restated_at=self._ports.clock.now(),
             statement=replace(statement, waiting=None),
         )
+
+
+def _waits_for(statement: StatementRecord, *what: str) -> bool:
+    return statement.waiting is not None and statement.waiting.startswith(what)
+
+
+def awaits_word(statement: StatementRecord) -> bool:
+    """Tell whether a statement that was taken out waits for somebody's word."""
+    return statement.state is StatementState.VOID and _waits_for(statement, *WORDS_AWAITED)
+
+
+def _stands(credit: LeafRecord, statement: StatementRecord) -> bool:
+    """Tell whether a credit is in a statement that is not stated anew with another one."""
+    if credit.sequence is None:
+        return False
+    return credit.version != statement.version or credit.sequence < statement.sequence
 
 
 async def _behind(unit: UnitOfWork, statement: StatementRecord, last_sequence: int) -> list[StatementRecord]:

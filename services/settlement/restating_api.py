@@ -97,12 +97,13 @@ async def _shown_held(unit: UnitOfWork, rows: Sequence[HeldCDR]) -> list[dict[st
     for row in rows:
         ids[row.cpo_id].append(row.cdr_id)
     leaves: dict[tuple[PartyId, str], LeafRecord] = {}
-    credited_by: dict[tuple[PartyId, str | None], str] = {}
+    credited_by: dict[tuple[PartyId, str | None], LeafRecord] = {}
     for cpo_id, of_cpo in ids.items():
         for leaf in await unit.table(LEAF).select({"cpo_id": cpo_id, "cdr_id": tuple(of_cpo)}):
             leaves[cpo_id, leaf.cdr_id] = leaf
         for leaf in await unit.table(LEAF).select({"cpo_id": cpo_id, "credit_reference_id": tuple(of_cpo)}):
-            credited_by[cpo_id, leaf.credit_reference_id] = leaf.cdr_id
+            credited_by[cpo_id, leaf.credit_reference_id] = leaf
+    credits_of = [credited_by.get((row.cpo_id, row.cdr_id)) for row in rows]
     return [
         {
             "cdr": row.cdr_id,
@@ -114,14 +115,18 @@ async def _shown_held(unit: UnitOfWork, rows: Sequence[HeldCDR]) -> list[dict[st
             "due_e4": leaves[row.cpo_id, row.cdr_id].due_e4,
             "credit_e4": leaves[row.cpo_id, row.cdr_id].credit_e4,
             "currency": leaves[row.cpo_id, row.cdr_id].currency,
-            "credited_by": credited_by.get((row.cpo_id, row.cdr_id)),
-            "waits_for": _waits_for(row, credited_by.get((row.cpo_id, row.cdr_id))),
+            "credited_by": None if credit is None else credit.cdr_id,
+            "waits_for": _waits_for(row, credit),
             "held_at": row.held_at,
         }
-        for row in rows
+        for row, credit in zip(rows, credits_of, strict=True)
     ]
 
 
-def _waits_for(row: HeldCDR, credited_by: str | None) -> str | None:
+def _waits_for(row: HeldCDR, credit: LeafRecord | None) -> str | None:
     """Say what a CDR waits for; None: for nothing, no statement takes it any more."""
-    return None if row.kind in ELSEWHERE or credited_by else f"a credit, or the word of {row.cpo_id}"
+    if row.kind in ELSEWHERE:
+        return None
+    if credit is None:
+        return f"a credit, or the word of {row.cpo_id}"
+    return None if credit.sequence is None else f"the word of {row.cpo_id}: the credit counts already"

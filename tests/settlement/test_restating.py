@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 
 from emobility.adapters.memory import run_virtual
 from emobility.adapters.memory.tables import MemoryTable
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch.disputes import DisputeKind, duplicate_call
 from emobility.domain.batch.trees import HashTree
 from emobility.domain.cdr import CDR
@@ -32,12 +34,14 @@ from services.settlement.crash_points import CrashPoint
 from services.settlement.exposure import exposures_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.proving import Proving
-from services.settlement.records import LEAF, PARTY, STATEMENT, SigningPolicy, StatementState
+from services.settlement.records import LEAF, PARTY, STATEMENT, SigningPolicy, StatementRecord, StatementState
 from services.settlement.restating import (
+    CREDIT_STANDS,
     NUMBER_TAKEN,
     PAYABLE_ALREADY,
     WAITS_FOR_WORD,
     CountsElsewhere,
+    CreditStands,
     NotAmongItsCDRs,
     NotHeld,
     NothingToRestate,
@@ -47,7 +51,7 @@ from services.settlement.restating import (
 from services.settlement.restating_records import HELD, VOIDED, HeldCDR, VoidedStatement
 from services.settlement.service import Follower
 from tests.chains import FakeWorld, a_ledger, an_anvil
-from tests.settlement.challenger import HOSTILE, TIME_TO_SIGN, WINDOW, Challenger
+from tests.settlement.challenger import HOSTILE, OWN, TERMS, TIME_TO_SIGN, WINDOW, Challenger
 from tests.settlement.settling import Crashed, Settling, open_settling
 from tests.settlement.test_restored import backed_up
 from tests.settlement.world import CPO, MSP, a_cdr, a_credit, accepted, terms
@@ -232,6 +236,74 @@ async def test_a_credit_that_is_all_of_the_statement_behind_it_leaves_no_gap(pai
     assert await in_statements(pair.here) == {1: {"c1"}, 2: {"c3"}}
     assert await pair.paid_e4() == 301_000
     await assert_audited(pair.here)
+
+
+async def credited_under_newer_terms(pair: Challenger, charge: CDR = C2) -> StatementRecord:
+    """Have a CDR contested whose credit is in a statement of newer terms; return the contested statement."""
+    await pair.state(C1, charge, C3, unsigned=["c2"])
+    contested = await pair.challenge()
+    newer = replace(TERMS, version=2, settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=10_000_000)
+    await pair.here.sign(newer, outside=HOSTILE)
+    await pair.here.market.prepare(
+        pair.here.world.ports.units, keys={HOSTILE: pair.here.chain.account(OWN)}, without_cover=[CPO, HOSTILE]
+    )
+    await pair.state(a_credit(charge))
+    return contested
+
+
+async def stated(here: Settling) -> dict[tuple[int | None, int], set[str]]:
+    found: defaultdict[tuple[int | None, int], set[str]] = defaultdict(set)
+    for leaf in await here.world.leaves():
+        if leaf.sequence is not None:
+            found[leaf.version, leaf.sequence].add(leaf.cdr_id)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        (["c2"], {(1, 1): {"c1", "c3"}, (2, 1): {"c2-C1"}, (2, 2): {"c2"}}),
+        ([], {(2, 1): {"c2-C1"}, (2, 2): {"c1", "c2", "c3"}}),
+    ],
+)
+async def test_what_was_proven_wrong_and_credited_under_newer_terms_waits_for_the_cpo_s_word(
+    pair: Challenger, without: list[str], expected: dict[tuple[int, int], set[str]]
+) -> None:
+    statement = await credited_under_newer_terms(pair)
+    await pair.prove("c2", statement)
+    await pair.follow()
+    (waiting,) = [each.waiting for each in await pair.here.world.statements() if each.version == 1]
+    assert waiting == f"{CREDIT_STANDS}c2"
+    without_a_chain = Restating(
+        pair.here.world.ports, None, pair.here.world.closing, SettlementMetrics(Metrics())
+    )  # who would take it up once more asks one
+    assert await without_a_chain.advance() == 0
+
+    await restating(pair.here).restate(CPO, statement.statement_hash, without)
+    if without:
+        (row,) = (await asked(pair.here, "GET", "/held-cdrs")).json()
+        assert (row["credited_by"], row["waits_for"]) == ("c2-C1", f"the word of {CPO}: the credit counts already")
+        await restating(pair.here).release(CPO, "c2")
+
+    await pair.here.world.closing.close_now()
+    await pair.until_final()
+    assert await stated(pair.here) == expected
+    assert {each.state for each in await pair.here.world.statements()} == {StatementState.FINAL}
+    assert sum(each.due_e4 - each.credit_e4 for each in await pair.here.world.statements()) == 301_000
+    causes = [each.cause for each in (await pair.here.audit()).differences]
+    assert causes == ["it stands in a statement before that of c2"]
+
+
+@pytest.mark.parametrize("cost_e4", [20_000, -20_000])
+async def test_a_credit_that_stays_is_not_left_to_count_alone_unless_a_proof_says_so_and_the_cpo_pays_it(
+    pair: Challenger, cost_e4: int
+) -> None:
+    statement = await credited_under_newer_terms(pair, a_cdr("c2", cost_e4))
+    await (pair.rule(statement) if cost_e4 > 0 else pair.prove("c2", statement))
+    await pair.follow()
+
+    with pytest.raises(CreditStands):
+        await restating(pair.here).restate(CPO, statement.statement_hash, ["c2"])
 
 
 async def test_the_cpo_s_word_puts_what_was_taken_out_into_the_next_statement(pair: Challenger) -> None:
