@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from emobility.domain.batch.disputes import DisputeKind
 from services.audit.books import Books
 from services.audit.report import Check, Difference
 from services.audit.settlement_rows import SettlementRows
@@ -105,13 +106,15 @@ class _Closed:
 
     def __init__(self, rows: SettlementRows) -> None:
         self._statements = rows.statements_by_key()
+        self._copied = {(each.cpo_id, each.cdr_id) for each in rows.held if each.kind is DisputeKind.DUPLICATE}
+        """CDRs that are stated as another copy."""
 
     def is_before(self, credit: LeafRecord, original: LeafRecord) -> bool:
         """Tell whether the credit is bound and its original is not, or only later."""
         if credit.version is None or credit.sequence is None:
             return False
         if original.version is None or original.sequence is None:
-            return True
+            return (original.cpo_id, original.cdr_id) not in self._copied
         if credit.version == original.version:
             return credit.sequence < original.sequence
         first, second = (

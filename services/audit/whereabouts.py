@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from emobility.domain.agreement import SettlementMode
+from emobility.domain.batch.disputes import DisputeKind
 from emobility.events.cdr import CDRAccepted
 from emobility.ports.event_log import ParkedEvent
 from services.audit.books import SETTLEMENT_GROUP, Books
@@ -158,8 +159,10 @@ class _Statements:
         held = self._held_cdrs.get((leaf.cpo_id, leaf.cdr_id))
         if held is not None and held.kind in ELSEWHERE:
             return Whereabouts(standing=Standing.NEVER, reason=f"a verdict took it out as {held.kind.value}")
-        charge = (leaf.cpo_id, leaf.credit_reference_id if leaf.is_credit else leaf.cdr_id)
-        if charge in self._held_cdrs and charge in self._credited:
+        charge = (leaf.cpo_id, (leaf.credit_reference_id or "") if leaf.is_credit else leaf.cdr_id)
+        taken_out = self._held_cdrs.get(charge)
+        # A duplicate counts in its copy, and so does its credit.
+        if taken_out is not None and taken_out.kind is not DisputeKind.DUPLICATE and charge in self._credited:
             return Whereabouts(standing=Standing.NEVER, reason=TAKEN_OUT_AND_CREDITED)
         return None if held is None else _waits(TAKEN_OUT)
 

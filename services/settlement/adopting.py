@@ -200,21 +200,28 @@ class Adopting:
         for log in await self.access.logs(book.address, [contracts.BATCH_PROPOSED.topic], first=since, last=head):
             sent = await self.access.chain.transaction(log.transaction_hash)
             try:
-                adopted += 0 if sent is None else await self._adopt(currency, deployed, log, sent)
+                adopted += 0 if sent is None else await self._adopt(currency, deployed, log, sent, held)
             except Missing as missing:
                 held |= missing.pairs
                 _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason=str(missing))
         return adopted
 
-    async def _adopt(self, currency: str, deployed: DeployedBook, log: Log, sent: ChainTransaction) -> int:
-        """Make a batch's rows of the call that proposed it. Raises `Missing`."""
+    async def _adopt(
+        self, currency: str, deployed: DeployedBook, log: Log, sent: ChainTransaction, held: set[PairKey]
+    ) -> int:
+        """Make a batch's rows of the call that proposed it; one that collects signatures here goes on there.
+
+        Raises:
+            Missing: it can't be made of our rows, or something before it of one of its pairs can't.
+        """
         try:
             proposal = read_proposal(sent.calldata)
             _, _, given = contracts.PROPOSE.arguments(sent.calldata)
         except MalformedInput:
             return 0  # another contract called the book, which we never do
         async with self.ports.units.begin() as unit:
-            if await unit.table(BATCH).get_for_update(proposal.batch_id) is not None:
+            known = await unit.table(BATCH).get_for_update(proposal.batch_id)
+            if known is not None and known.state is not BatchState.COLLECTING:
                 return 0
             openings = {
                 each.book_agreement: each
@@ -227,10 +234,13 @@ class Adopting:
             if not openings:
                 return 0  # somebody else's
             pairs = {(each.cpo_id, each.agreement_id) for each in openings.values()}
+            if pairs & held:
+                raise Missing(pairs, "what was proposed before it is not here")
             if len(openings) < len(proposal.statements):
                 raise Missing(pairs, "it has agreements that are not here")
             statements = [
-                await self._statement(unit, openings[each.agreement], each, pairs) for each in proposal.statements
+                await self._statement(unit, openings[each.agreement], each, pairs, known)
+                for each in proposal.statements
             ]
             batch = self._batch(deployed, proposal.batch_id, statements, pairs_hash(proposal.statements))
             await unit.table(BATCH).put(batch)
@@ -252,12 +262,18 @@ class Adopting:
         return 1
 
     async def _statement(
-        self, unit: UnitOfWork, opening: Opening, booked: BookedStatement, pairs: set[PairKey]
+        self,
+        unit: UnitOfWork,
+        opening: Opening,
+        booked: BookedStatement,
+        pairs: set[PairKey],
+        batch: BatchRecord | None,
     ) -> StatementRecord:
         """Return our row of a statement on the chain, made of the CDRs that wait. Raises `Missing`."""
         key = (opening.cpo_id, opening.agreement_id)
         known = await unit.table(STATEMENT).get_for_update(*key, opening.version, booked.sequence)
-        if known is not None and known.statement_hash == booked.struct_hash and known.batch_id is None:
+        its_batches = (None, None if batch is None else batch.batch_id)
+        if known is not None and known.statement_hash == booked.struct_hash and known.batch_id in its_batches:
             return known
         agreement = await unit.table(AGREEMENT).get_for_update(*key)
         freed: list[LeafRecord] = []

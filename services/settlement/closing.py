@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from emobility.domain.agreement import RoamingAgreement
+from emobility.domain.batch.disputes import DisputeKind
 from emobility.domain.batch.leaf import Leaf, LeafKind
 from emobility.domain.batch.period import period_at
 from emobility.domain.batch.statement import (
@@ -35,6 +36,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.exposure import rows_of
 from services.settlement.facts import fact
 from services.settlement.intake import PairKey, openings_of
 from services.settlement.metrics import SettlementMetrics
@@ -262,28 +264,22 @@ class Closing:
         More may wait than it was made of, such as what came late: then those are left out without which it is it.
         """
         end = booked.period_end
-        waiting = [each.row for each in await _closable(unit, agreement, opening.currency, before=end)]
-        surplus = len(waiting) - booked.count
-        if surplus < 0:
+        waiting, with_held = [
+            [each.row for each in await _closable(unit, agreement, opening.currency, before=end, with_held=with_held)]
+            for with_held in (False, True)
+        ]
+        rows = _as_booked(waiting, booked)
+        if rows is None and len(with_held) > len(waiting):  # some of it its CPO had let go
+            rows = _as_booked(with_held, booked)
+        if rows is None:
             return None
-        over = tuple(map(operator.sub, _sums_of(waiting), (booked.due_e4, booked.credit_e4)))
-        ways = combinations(range(len(waiting) - 1, -1, -1), surplus)
-        choices = islice(ways, max(1, SUMMED_MAX // max(1, surplus)))
-        fitting = (choice for choice in choices if _sums_of([waiting[place] for place in choice]) == over)
-        for left_out in map(set, islice(fitting, max(1, HASHED_MAX // booked.count))):
-            rows = [row for place, row in enumerate(waiting) if place not in left_out]
-            made = statement_of(
-                StatementTrees([leaf_in_tree(row) for row in rows]),
-                agreement=booked.agreement,
-                sequence=booked.sequence,
-                period_end=end,
-            )
-            if made.struct_hash == booked.struct_hash:
-                start = min(rows[0].accepted_at, end - SECOND).replace(microsecond=0)
-                if agreement.closed_until is not None:
-                    start = min(max(start, agreement.closed_until), end - SECOND)
-                return await self.bind(unit, agreement, opening, Span(start=start, end=end), rows)
-        return None
+        start = min(rows[0].accepted_at, end - SECOND).replace(microsecond=0)
+        if agreement.closed_until is not None:
+            start = min(max(start, agreement.closed_until), end - SECOND)
+        made = await self.bind(unit, agreement, opening, Span(start=start, end=end), rows)
+        for row in set(rows) - set(waiting):
+            await unit.table(HELD).remove(row.cpo_id, row.cdr_id)
+        return made
 
     async def _due(
         self,
@@ -390,6 +386,28 @@ class Closing:
         return fact(event, record.statement_hash.hex(), at=record.closed_at)
 
 
+def _as_booked(waiting: Sequence[LeafRecord], booked: BookedStatement) -> list[LeafRecord] | None:
+    """Return those of the CDRs that wait which make a statement that stands on the chain; None: none do."""
+    surplus = len(waiting) - booked.count
+    if surplus < 0:
+        return None
+    over = tuple(map(operator.sub, _sums_of(waiting), (booked.due_e4, booked.credit_e4)))
+    ways = combinations(range(len(waiting) - 1, -1, -1), surplus)
+    choices = islice(ways, max(1, SUMMED_MAX // max(1, surplus)))
+    fitting = (choice for choice in choices if _sums_of([waiting[place] for place in choice]) == over)
+    for left_out in map(set, islice(fitting, max(1, HASHED_MAX // booked.count))):
+        rows = [row for place, row in enumerate(waiting) if place not in left_out]
+        made = statement_of(
+            StatementTrees([leaf_in_tree(row) for row in rows]),
+            agreement=booked.agreement,
+            sequence=booked.sequence,
+            period_end=booked.period_end,
+        )
+        if made.struct_hash == booked.struct_hash:
+            return rows
+    return None
+
+
 def name_of(record: StatementRecord) -> StatementName:
     """Return what events call a statement."""
     return StatementName(
@@ -450,10 +468,12 @@ async def leaves_of(unit: UnitOfWork, record: StatementRecord) -> list[LeafRecor
     return rows
 
 
-async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *, before: datetime) -> list[Waiting]:
+async def _closable(
+    unit: UnitOfWork, agreement: PairAgreement, currency: str, *, before: datetime, with_held: bool = False
+) -> list[Waiting]:
     """Return unbatched CDRs that count before a moment, in that order: a credit never before its original.
 
-    Of more than a statement holds, at least one more than that.
+    Of more than a statement holds, at least one more than that. Without those that are held, unless told otherwise.
     """
     rows: list[LeafRecord] = []
     while len(rows) <= LEAVES_MAX:
@@ -467,7 +487,7 @@ async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *
         if len(page) < SELECT_ROWS_MAX:
             break
     of_pair = {"cpo_id": agreement.cpo_id, "agreement_id": agreement.agreement_id}
-    held = {each.cdr_id for each in await unit.table(HELD).select(of_pair)}
+    held = {} if with_held else {each.cdr_id: each.kind for each in await rows_of(unit, HELD, of_pair)}
     rows = [row for row in rows if row.cdr_id not in held]
     originals: dict[str | None, LeafRecord] = {row.cdr_id: row for row in rows if not row.is_credit}
     missing = tuple(
@@ -476,7 +496,8 @@ async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *
     for start in range(0, len(missing), SELECT_ROWS_MAX):
         ids = missing[start : start + SELECT_ROWS_MAX]
         for row in await unit.table(LEAF).select({"cpo_id": agreement.cpo_id, "cdr_id": ids}):
-            if row.sequence is not None:  # else it waits beyond what was read, and its credit with it
+            is_stated_as_copy = held.get(row.cdr_id) is DisputeKind.DUPLICATE
+            if row.sequence is not None or is_stated_as_copy:  # else it waits, and its credit with it
                 originals[row.cdr_id] = row
     waiting = [
         Waiting(row=row, counts_from=counts_from) for row in rows if (counts_from := _counts_from(row, originals))

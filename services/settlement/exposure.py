@@ -24,6 +24,7 @@ from services.settlement.money_records import (
     PayoutRecord,
 )
 from services.settlement.records import AGREEMENT, LEAF, OPENING, PARTY, STATEMENT, PairAgreement, StatementState
+from services.settlement.restating_records import ELSEWHERE, HELD
 
 R = TypeVar("R")
 SIDES: Final = ("cpo_id", "emsp_id")
@@ -35,7 +36,7 @@ class PairExposure:
 
     Attributes:
         limit_e4: Most that may be open; None: the terms bound nothing. What was taken of a guarantee lowers it.
-        unsettled_e4: Accepted and in no final statement yet.
+        unsettled_e4: Accepted and in no final statement yet; not what a verdict took out because it counts elsewhere.
         owed_e4: In final statements and not paid; `ages` splits it by how long ago it was due.
     """
 
@@ -81,7 +82,9 @@ async def exposures_of(ports: Ports, party_id: PartyId) -> list[PairExposure]:
 async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairExposure:
     assert pair.terms is not None
     where = {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id}
-    leaves = await rows_of(unit, LEAF, where | {"sequence": None})
+    elsewhere = {each.cdr_id for each in await rows_of(unit, HELD, where | {"kind": tuple(ELSEWHERE)})}
+    unbatched = await rows_of(unit, LEAF, where | {"sequence": None})
+    leaves = [each for each in unbatched if each.cdr_id not in elsewhere]
     waiting = tuple(each for each in StatementState if each is not StatementState.FINAL)
     statements = await rows_of(unit, STATEMENT, where | {"state": waiting})
     payables = await rows_of(unit, PAYABLE, where)

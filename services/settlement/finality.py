@@ -2,8 +2,8 @@
 
 A chain may break its promise (anvil killed, a copy restored): the hash of its genesis and of the last final block that
 we saw are stored. Where that block is gone, what was final goes back on its way with the bytes that are stored;
-statements stay what they are, and nobody is told twice. A batch whose CDRs were all stated anew does not go there again.
-Another genesis is another chain: nothing is sent any more.
+statements stay what they are, and nobody is told twice. A batch whose statements were all stated anew is not proposed
+again. Another genesis is another chain: nothing is sent any more.
 """
 
 from __future__ import annotations

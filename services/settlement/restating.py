@@ -52,7 +52,7 @@ PAYABLE_ALREADY: Final = "an operator: it was final, and payable, before the cha
 LEFT_OUT_MAX: Final = 1_000
 """Most CDRs that a word leaves out of a statement."""
 HELD_MAX: Final = 5_000
-"""Most CDRs of an agreement that are held when a word leaves out more: closing reads them at once."""
+"""Most CDRs of an agreement that are held when a word leaves out more: closing reads them each time."""
 ADDRESS_BYTES: Final = 20
 
 _log = structlog.get_logger(__name__)
@@ -176,6 +176,7 @@ class Restating:
                 raise TooManyLeftOut(f"{HELD_MAX} CDRs of the agreement are held already: credit or restate some")
             voided = await self._restate(unit, statement, rows, without=set(without), verdict=_Verdict())
             await unit.commit()
+        self._tell(voided, held=len(set(without)))
         self._reached(CrashPoint.STATEMENT_CLOSED)
         return voided
 
@@ -254,8 +255,9 @@ class Restating:
             }
             if not named:
                 raise NotAmongItsCDRs(f"no CDR of {name_of(statement)} is in case {verdict.case_id.hex()}")
-            await self._restate(unit, statement, rows, without=named, verdict=verdict)
+            voided = await self._restate(unit, statement, rows, without=named, verdict=verdict)
             await unit.commit()
+        self._tell(voided, held=len(named))
         del self._verdicts[statement.statement_hash]
         self._reached(CrashPoint.STATEMENT_CLOSED)
         return 1
@@ -328,12 +330,9 @@ class Restating:
         if await unit.table(STATEMENT).get_for_update(*key_of(statement)) != statement:
             raise NothingToRestate(f"{name_of(statement)} has just moved")
         leaving = {row.cdr_id: row for row in rows if row.cdr_id in without or not without}
-        taken_back = await self._credits_of(unit, statement, leaving)
-        standing = [row for row in taken_back if _stands(row, statement)]
-        for row in standing if without else ():  # else both count: what it takes back goes into the next statement
-            if statement.waiting != f"{CREDIT_STANDS}{row.credit_reference_id}" or row.due_e4 > row.credit_e4:
-                raise CreditStands(row)
-        taken_back = [row for row in taken_back if row not in standing]
+        # What is stated already, as another copy, can be taken back; else both wait, or go into the next statement.
+        is_stated = verdict.kind is DisputeKind.DUPLICATE
+        taken_back = [] if is_stated else await self._credits_of(unit, statement, leaving, are_held=bool(without))
         leaving |= {row.cdr_id: row for row in taken_back if row.sequence is not None}
         line = [_Numbered(was=statement, rows=[row for row in rows if row.cdr_id not in leaving], is_changed=True)]
         changed = {row.sequence for row in taken_back}
@@ -364,25 +363,31 @@ class Restating:
             await unit.table(HELD).put(self._held(statement, cdr_id, verdict.kind))
         voided = self._voided(statement, verdict, restated_as)
         await unit.table(VOIDED).put(voided)
+        return voided
+
+    def _tell(self, voided: VoidedStatement, *, held: int) -> None:
         self._metrics.restated()
         _log.warning(
             "settlement_statement_restated",
-            statement=str(name_of(statement)),
-            kind=None if verdict.kind is None else verdict.kind.value,
-            held=len(without),
-            restated_as=None if restated_as is None else restated_as.hex(),
+            statement=str(name_of(voided.statement)),
+            kind=None if voided.kind is None else voided.kind.value,
+            held=held,
+            restated_as=None if voided.restated_as is None else voided.restated_as.hex(),
         )
-        return voided
 
     async def _credits_of(
-        self, unit: UnitOfWork, statement: StatementRecord, leaving: Collection[str]
+        self, unit: UnitOfWork, statement: StatementRecord, leaving: Collection[str], *, are_held: bool
     ) -> list[LeafRecord]:
-        """Return the credits of CDRs that leave a statement."""
+        """Return the credits that leave with their CDRs, those of statements that stay not. Raises `CreditStands`."""
         ids, found = sorted(leaving), list[LeafRecord]()
         for start in range(0, len(ids), SELECT_ROWS_MAX):
             some = tuple(ids[start : start + SELECT_ROWS_MAX])
             found += await unit.table(LEAF).select({"cpo_id": statement.cpo_id, "credit_reference_id": some})
-        return found
+        for row in found if are_held else ():
+            is_said = statement.waiting == f"{CREDIT_STANDS}{row.credit_reference_id}" and row.due_e4 <= row.credit_e4
+            if _stands(row, statement) and not is_said:
+                raise CreditStands(row)
+        return [row for row in found if not _stands(row, statement)]
 
     def _held(self, statement: StatementRecord, cdr_id: str, kind: DisputeKind | None) -> HeldCDR:
         return HeldCDR(

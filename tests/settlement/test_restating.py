@@ -29,6 +29,7 @@ from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.cdr_standing import Stage
 from emobility.runtime.telemetry import Metrics
 from services.audit.whereabouts import TAKEN_OUT
+from services.settlement import closing, exposure
 from services.settlement.adopting import LOOK_EVERY_S
 from services.settlement.crash_points import CrashPoint
 from services.settlement.exposure import exposures_of
@@ -197,7 +198,7 @@ async def test_more_statements_wait_behind_it_than_are_read_at_once(
     await pair.rule(statement)
     await pair.follow()
     with monkeypatch.context() as smaller:
-        smaller.setitem(MemoryTable.select.__kwdefaults__, "limit", 2)
+        smaller.setitem(MemoryTable.select.__kwdefaults__ or {}, "limit", 2)
 
         await restating(pair.here).restate(CPO, statement.statement_hash, ["c2"])
 
@@ -371,7 +372,10 @@ async def hosted(here: Settling, party_id: PartyId, *, is_hosted: bool) -> None:
         await unit.commit()
 
 
-async def test_a_duplicate_is_taken_out_and_counts_where_it_stands_already(pair: Challenger) -> None:
+@pytest.mark.parametrize("is_credited_at_once", [True, False])
+async def test_a_duplicate_is_taken_out_and_counts_where_it_stands_already_and_so_does_its_credit(
+    pair: Challenger, *, is_credited_at_once: bool
+) -> None:
     first = await pair.state(C1)
     await pair.until_final()
     await pair.take(a_cdr("again", 1_000))
@@ -381,7 +385,8 @@ async def test_a_duplicate_is_taken_out_and_counts_where_it_stands_already(pair:
         assert again is not None
         await unit.table(LEAF).put(replace(again, cdr_key=leaf.cdr_key))
         await unit.commit()
-    await pair.state(C3)
+    credit = a_credit(a_cdr("again", 1_000))
+    await pair.state(C3, *([credit] if is_credited_at_once else []))
     statement = await pair.challenge(2)
     earlier = await pair.accuser.contested("c1", statement=await pair.statement(first.sequence))
     later = await pair.accuser.contested("again", statement=statement)
@@ -390,10 +395,43 @@ async def test_a_duplicate_is_taken_out_and_counts_where_it_stands_already(pair:
     await pair.send(pair.accuser.resolver, duplicate_call(later, earlier, evidence_proof=proof))
     await pair.until_final()
 
-    assert await in_statements(pair.here) == {1: {"c1"}, 2: {"c3"}}
     assert [(each.cdr_id, each.kind) for each in await held(pair.here)] == [("again", DisputeKind.DUPLICATE)]
-    assert await pair.paid_e4() == 301_000
-    assert (await pair.here.audit()).waiting == ()
+    if not is_credited_at_once:
+        assert await in_statements(pair.here) == {1: {"c1"}, 2: {"c3"}}
+        assert await pair.paid_e4() == 301_000
+        await pair.take(credit)
+        waiting = await pair.here.audit()
+        await pair.here.world.closing.close_now()
+        await pair.until_final()
+        assert [each.reason for each in waiting.waiting] == ["its period runs"]
+    expected = {1: {"c1"}, 2: {"c3", "again-C1"}} if is_credited_at_once else {1: {"c1"}, 2: {"c3"}, 3: {"again-C1"}}
+    assert await in_statements(pair.here) == expected
+    assert await pair.paid_e4() == 300_000
+    (open_now,) = await exposures_of(pair.here.world.ports, CPO)
+    assert open_now.unsettled_e4 == 0
+    report = await pair.here.audit()
+    assert report.waiting == ()
+    assert [each.cause for each in report.differences] == ["the pair's secret gives its CDR another key"]
+
+
+async def test_what_is_held_is_stated_by_nobody_even_if_it_is_more_than_is_read_at_once(
+    pair: Challenger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await proven_wrong(pair)
+    await pair.follow()
+    (row,) = await held(pair.here)
+    await pair.take(a_cdr("c4"), a_cdr("c5"))
+    async with pair.here.world.ports.units.begin() as unit:
+        await unit.table(HELD).put_all([replace(row, cdr_id=each) for each in ("c4", "c5")])
+        await unit.commit()
+    with monkeypatch.context() as smaller:
+        for module in (closing, exposure):
+            smaller.setattr(module, "SELECT_ROWS_MAX", 2)
+        smaller.setitem(MemoryTable.select.__kwdefaults__ or {}, "limit", 2)
+
+        await pair.here.world.closing.close_now()
+
+    assert await in_statements(pair.here) == {1: {"c1", "c3"}}
 
 
 @pytest.mark.parametrize("kind", [DisputeKind.DUPLICATE, DisputeKind.CREDIT_OF_STRUCK])
@@ -408,6 +446,8 @@ async def test_what_counts_elsewhere_is_stated_again_by_nobody_s_word(pair: Chal
     with pytest.raises(CountsElsewhere):
         await restating(pair.here).release(CPO, "c2")
 
+    (open_now,) = await exposures_of(pair.here.world.ports, CPO)
+    assert open_now.unsettled_e4 == 301_000
     await pair.until_final()
     await assert_audited(pair.here)
 
@@ -422,8 +462,8 @@ async def test_a_verdict_that_names_no_cdr_waits_for_the_cpo_s_word(pair: Challe
     await pair.follow()
     assert (await pair.statement()).waiting == WAITS_FOR_WORD
     await assert_audited(pair.here, waiting=(WAITS_FOR_WORD,))
-    (exposure,) = await exposures_of(pair.here.world.ports, CPO)
-    assert exposure.unsettled_e4 == 321_000
+    (open_now,) = await exposures_of(pair.here.world.ports, CPO)
+    assert open_now.unsettled_e4 == 321_000
     says, named = restating(pair.here), statement.statement_hash
     with pytest.raises(NotTheCPO):
         await says.restate(HOSTILE, named, ["c1"])
@@ -617,8 +657,12 @@ async def test_a_statement_that_another_one_overtook_is_left_to_an_operator(pair
         await says.restate(CPO, statement.statement_hash, ["c2"])
 
 
+@pytest.mark.parametrize("later", ["", "c2", "c4"])
 @pytest.mark.parametrize("by_word", [True, False])
-async def test_a_database_that_was_restored_adopts_what_was_stated_anew(pair: Challenger, *, by_word: bool) -> None:
+async def test_a_database_that_was_restored_adopts_what_was_stated_anew(
+    pair: Challenger, *, by_word: bool, later: str
+) -> None:
+    """`later`: what the statement after it has: nothing, what was held and let go, or another CDR."""
     await pair.state(C1, C2, C3, unsigned=["c2"])
     restore = backed_up(pair.here)
     statement = await pair.challenge()
@@ -629,21 +673,30 @@ async def test_a_database_that_was_restored_adopts_what_was_stated_anew(pair: Ch
     else:
         await pair.prove("c2", statement)
     await pair.until_final()
-    proposed = await pair.here.proposed()
+    if later == "c2":
+        await restating(pair.here).release(CPO, "c2")
+        await pair.here.world.closing.close_now()
+    again = accepted(a_cdr("c4", 4_000_000), agreement=TERMS, at=pair.here.world.clock.now())
+    if later == "c4":
+        await pair.here.world.take(again)
+        await pair.here.world.closing.close_now()
+    await pair.until_final()
+    proposed, paid_e4 = await pair.here.proposed(), await pair.paid_e4()
 
     restore()
+    if later == "c4":
+        await pair.here.world.take(again)  # the log brings it once more
     follower = pair.here.follower(closing=pair.here.world.closing)
     for _ in range(LOOKS):
         await pair.here.follow(follower)
         follower._adopting._looks_at_s -= LOOK_EVERY_S
         follower._rested = None
-    await pair.until_final()  # what is stated again by itself is found in the book when its time to be signed is over
 
     assert await pair.here.proposed() == proposed
-    assert await in_statements(pair.here) == {1: {"c1", "c3"}}
-    assert [each.cdr_id for each in await held(pair.here)] == ["c2"]
-    assert await pair.paid_e4() == 301_000
-    await assert_audited(pair.here, waiting=(TAKEN_OUT,))
+    assert await in_statements(pair.here) == {1: {"c1", "c3"}} | ({2: {later}} if later else {})
+    assert [each.cdr_id for each in await held(pair.here)] == ([] if later == "c2" else ["c2"])
+    assert await pair.paid_e4() == paid_e4
+    await assert_audited(pair.here, waiting=() if later == "c2" else (TAKEN_OUT,))
 
 
 class DyingUnits:
