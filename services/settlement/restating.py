@@ -25,9 +25,10 @@ from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.acceptances import statement_of_party
 from services.settlement.access import ChainAccess
-from services.settlement.batching import key_of
+from services.settlement.batching import key_of, proposal_id
 from services.settlement.closing import Closing, Span, leaf_in_tree, leaves_of, name_of
 from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.dispute_records import HEARD
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     AGREEMENT,
@@ -35,6 +36,7 @@ from services.settlement.records import (
     LEAF,
     OPENING,
     STATEMENT,
+    TRANSACTION,
     BatchRecord,
     LeafRecord,
     StatementRecord,
@@ -53,7 +55,6 @@ LEFT_OUT_MAX: Final = 1_000
 """Most CDRs that a word leaves out of a statement."""
 HELD_MAX: Final = 5_000
 """Most CDRs of an agreement that are held when a word leaves out more: closing reads them each time."""
-ADDRESS_BYTES: Final = 20
 
 _log = structlog.get_logger(__name__)
 
@@ -128,6 +129,8 @@ class Restating:
         self._reached = reached
         self._verdicts: dict[bytes, _Verdict] = {}
         """What took statements out that wait for something else: whoever told it need not be looked for again."""
+        self._void_at: dict[bytes, int] = {}
+        """The final block in which a statement was first seen void, until it is known what took it out."""
 
     async def advance(self) -> int:
         """State again what can be by itself; return how much moved. Raises `ChainUnavailable`."""
@@ -235,13 +238,15 @@ class Restating:
         booked = read_batch(await chain.call(batch.book, asked, at_block=final.number))
         if not booked.void_pairs >> statement.position & 1:
             # What was seen in a young block may have come undone with it.
+            self._forget(statement)
             stage, waiting = stage_of(read_batch(await chain.call(batch.book, asked)), statement.position)
             return 0 if stage is StatementState.VOID else await self._take_back(statement, stage, waiting)
         if statement.final_at is not None:  # its number has a payable, which a new statement would not change
             return await self._wait(statement, PAYABLE_ALREADY)
-        if statement.statement_hash not in self._verdicts:
-            self._verdicts[statement.statement_hash] = await self._verdict(batch, statement, final)
-        verdict = self._verdicts[statement.statement_hash]
+        verdict = self._verdicts.get(statement.statement_hash) or await self._verdict(batch, statement, final)
+        if verdict is None:
+            return 0
+        self._verdicts[statement.statement_hash] = verdict
         if verdict.case_id is None:
             is_taken = await self._is_number_taken(batch, statement, final)
             return await self._wait(statement, NUMBER_TAKEN if is_taken else WAITS_FOR_WORD)
@@ -258,24 +263,35 @@ class Restating:
             voided = await self._restate(unit, statement, rows, without=named, verdict=verdict)
             await unit.commit()
         self._tell(voided, held=len(named))
-        del self._verdicts[statement.statement_hash]
+        self._forget(statement)
         self._reached(CrashPoint.STATEMENT_CLOSED)
         return 1
 
-    async def _verdict(self, batch: BatchRecord, statement: StatementRecord, final: Block) -> _Verdict:
-        """Return what took a statement out: whoever ever resolved the book's cases may have told."""
+    async def _verdict(self, batch: BatchRecord, statement: StatementRecord, final: Block) -> _Verdict | None:
+        """Return what took a statement out since it was proposed: whoever ever resolved the book's cases may have told.
+
+        None: who these are was not heard up to the block in which it was void (`listening`).
+        """
         assert self._access is not None
-        granted = [contracts.ROLE_GRANTED.topic, contracts.RESOLVER_ROLE]
-        resolvers = {
-            log.topics[2][-ADDRESS_BYTES:]: None
-            for log in await self._access.logs(batch.book, granted, first=0, last=final.number)
-        }
+        void_at = self._void_at.setdefault(statement.statement_hash, final.number)
+        async with self._ports.units.begin() as unit:
+            proposal = await unit.table(TRANSACTION).get(proposal_id(batch.batch_id))
+            heard = await unit.table(HEARD).select({"chain_id": batch.chain_id, "book": batch.book})
+        if not any(each.contract == batch.book and each.last_number >= void_at for each in heard):
+            return None
+        first = 0 if proposal is None else proposal.block_number or 0
         topics = [contracts.STATEMENT_VOIDED.topic, statement.statement_hash]
-        for resolver in resolvers:
-            if logs := await self._access.logs(resolver, topics, first=0, last=final.number):
+        for resolver in heard:
+            if resolver.contract != batch.book and (
+                logs := await self._access.logs(resolver.contract, topics, first=first, last=final.number)
+            ):
                 case, kind = read_voided(logs[-1].topics, logs[-1].data)
                 return _Verdict(kind=kind, case_id=case)
         return _Verdict()
+
+    def _forget(self, statement: StatementRecord) -> None:
+        self._verdicts.pop(statement.statement_hash, None)
+        self._void_at.pop(statement.statement_hash, None)
 
     async def _is_number_taken(self, batch: BatchRecord, statement: StatementRecord, final: Block) -> bool:
         """Tell whether no verdict took a statement out, but another one of its pair that overtook it."""

@@ -240,10 +240,11 @@ class Follower:
         steps += 0 if self._openings is None else await self._openings.advance()
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         steps += 0 if self._resolving is None else await self._resolving.advance()
+        steps += await self._listening.advance()  # who may have told what verdicts took out, before that is asked
         async with self._closing.under_way:
             steps += await self._restating.advance()
             steps += await self.batching.advance() + await self.confidential.advance()
-        steps += await self._discharging.advance() + await self._listening.advance() + await self._disputing.advance()
+        steps += await self._discharging.advance() + await self._disputing.advance()
         steps += await self._answering.advance() + await self._guarantees.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:

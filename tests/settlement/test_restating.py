@@ -32,10 +32,11 @@ from services.audit.whereabouts import TAKEN_OUT
 from services.settlement import closing, exposure
 from services.settlement.adopting import LOOK_EVERY_S
 from services.settlement.crash_points import CrashPoint
+from services.settlement.dispute_records import HEARD
 from services.settlement.exposure import exposures_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.proving import Proving
-from services.settlement.records import LEAF, PARTY, STATEMENT, SigningPolicy, StatementRecord, StatementState
+from services.settlement.records import BATCH, LEAF, PARTY, STATEMENT, SigningPolicy, StatementRecord, StatementState
 from services.settlement.restating import (
     CREDIT_STANDS,
     NUMBER_TAKEN,
@@ -478,6 +479,49 @@ async def test_a_verdict_that_names_no_cdr_waits_for_the_cpo_s_word(pair: Challe
     assert await in_statements(pair.here) == {1: {"c2", "c3"}}
     assert await pair.paid_e4() == 320_000
     await assert_audited(pair.here, waiting=(TAKEN_OUT,))
+
+
+async def test_that_a_verdict_names_no_cdr_is_known_only_once_it_is_heard_who_may_tell(pair: Challenger) -> None:
+    await proven_wrong(pair)
+    says, here = restating(pair.here), pair.here
+    async with here.world.ports.units.begin() as unit:
+        (statement,) = await unit.table(STATEMENT).select()
+        void = replace(statement, state=StatementState.VOID, waiting="its parties")
+        await unit.table(STATEMENT).put(void)
+        heard = await unit.table(HEARD).select()
+        for each in heard:
+            await unit.table(HEARD).remove(each.chain_id, each.contract)
+        await unit.commit()
+
+    assert await says.advance() == 0
+    assert await pair.statement() == void
+
+    here.fake.fake.mine(3)
+    await pair.follow()
+    assert [each.kind for each in await voided(here)] == [DisputeKind.METER_SIGNATURE]
+
+
+async def test_proofs_are_looked_for_since_the_proposal(pair: Challenger, monkeypatch: pytest.MonkeyPatch) -> None:
+    await proven_wrong(pair)
+    await pair.follow()
+    (row,) = await voided(pair.here)
+    proposal = next(each for each in await pair.here.transactions() if each.batch_id == row.batch_id)
+    logs_of, looked_from = pair.here.fake.fake.logs, list[int]()
+
+    async def logs(contract: bytes, topics: Any, *, from_block: int, to_block: int) -> Any:
+        looked_from.append(from_block)
+        return await logs_of(contract, topics, from_block=from_block, to_block=to_block)
+
+    async with pair.here.world.ports.units.begin() as unit:
+        batch = await unit.table(BATCH).get(row.batch_id)
+    assert batch is not None
+    monkeypatch.setattr(pair.here.fake.fake, "logs", logs)
+
+    verdict = await restating(pair.here)._verdict(batch, row.statement, await pair.here.fake.fake.finalized())
+
+    assert verdict is not None
+    assert verdict.case_id == row.case_id
+    assert set(looked_from) == {proposal.block_number}
 
 
 async def test_as_it_was_it_goes_into_the_next_statement_for_the_book_knows_these_words_as_void(
