@@ -88,6 +88,7 @@ class Deployment:
     Attributes:
         genesis_hash: Of the chain, so that one that lost its state is not taken for this one.
         code_hash: Over the code of all contracts, in the order of the fields.
+        since_block: What they tell stands in later blocks.
     """
 
     chain_id: int
@@ -97,6 +98,7 @@ class Deployment:
     passport: bytes
     currencies: tuple[CurrencyContracts, ...]
     code_hash: bytes
+    since_block: int = 0
 
     def of(self, currency: str) -> CurrencyContracts | None:
         """Return what settles a currency; None: nothing does."""
@@ -408,8 +410,13 @@ async def recognise(chain: ChainReader, deployment: Deployment) -> None:
         raise DeploymentGone("it is on another chain")
     if await chain.genesis_hash() != deployment.genesis_hash:
         raise DeploymentGone("the chain has lost its state")
-    if await _code_hash(chain, _addresses(deployment)) != deployment.code_hash:
+    if await code_hash_of(chain, deployment) != deployment.code_hash:
         raise DeploymentGone("a contract is not there, or it is another one")
+
+
+async def code_hash_of(chain: ChainReader, deployment: Deployment) -> bytes:
+    """Return the hash over the code that a chain holds at a deployment's addresses. Raises `ChainUnavailable`."""
+    return await _code_hash(chain, _addresses(deployment))
 
 
 async def _code_hash(chain: ChainReader, addresses: Sequence[bytes]) -> bytes:

@@ -288,7 +288,7 @@ class Sending:
             final = await self._finality.note_anchor(row, receipt, finalized)
             self._reached(CrashPoint.FINALITY_NOTED)
             return final
-        if row.kind in {TransactionKind.DISCHARGE, TransactionKind.DISPUTE}:
+        if row.kind in {TransactionKind.OPEN, TransactionKind.DISCHARGE, TransactionKind.DISPUTE}:
             return await self._finality.note_discharge(row, finalized)
         if row.kind is TransactionKind.SETTLE:
             self._reached(CrashPoint.FINALITY_SEEN)

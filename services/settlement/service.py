@@ -22,6 +22,7 @@ from emobility.runtime.telemetry import Metrics, health_routes
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
 from services.settlement.adopting import Adopting
+from services.settlement.agreement_words import AgreementWords
 from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.answering import Answering
 from services.settlement.api import API
@@ -51,6 +52,7 @@ from services.settlement.records import (
     OPENING,
     TRANSACTION,
 )
+from services.settlement.registering import Registering
 from services.settlement.registry_words import RegistryWords
 from services.settlement.resolving import Resolving
 from services.settlement.sending import Sending
@@ -102,6 +104,8 @@ class Settlement:
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
         RegistryWords(ports, access).mount_on(self.app, guard)
+        Registering(ports, access, None if openings is None else openings.issuers).mount_on(self.app, guard)
+        AgreementWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
         DisputeAPI(guard, ports, access).mount_on(self.app)
