@@ -16,6 +16,7 @@ import msgspec
 import settlement_contracts
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import MalformedCall
+from emobility.domain.batch.hashing import keccak256
 from emobility.domain.errors import RuleBroken
 from emobility.ports.chain import CallReverted, Chain, ChainUnavailable, Fees, TransactionNotTaken
 from emobility.ports.chain_signer import TransactionSigner, UnsignedTransaction
@@ -160,7 +161,7 @@ class Founding:
                 return await self._chain.send_raw(raw)
             except TransactionNotTaken as refusal:
                 if "underpriced" not in refusal.reason.lower():
-                    return contracts.keccak256(raw)  # known, or in a block by now
+                    return keccak256(raw)  # known, or in a block by now
                 transaction = replace(transaction, fees=_more(transaction.fees))
         raise StepCannotBe(f"the node takes no offer for {step.title}")
 

@@ -16,6 +16,7 @@ import msgspec
 
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import encode
+from emobility.domain.batch.hashing import keccak256
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import MalformedPartyId, PartyId
 from emobility.protocols.eip1559 import created_address
@@ -283,7 +284,7 @@ def account_of(text: str) -> bytes:
 
 def checksummed(digits: str) -> str:
     """Return 40 lower-case hex digits with the capitals of EIP-55."""
-    told = contracts.keccak256(digits.encode()).hex()
+    told = keccak256(digits.encode()).hex()
     return "".join(each.upper() if int(nibble, 16) > 7 else each for each, nibble in zip(digits, told, strict=False))
 
 
@@ -359,5 +360,5 @@ def _arguments(
             return encode("(bytes3,address,address,address)", (code, registry, vault, admin))
         case _:
             book = into.book if contract == "SettlementDisputes" else into.confidential_book
-            words = (bytes_of(book), evidence, arbiter, DEMAND_BOND_E4, QUARREL_BOND_E4)
-            return encode("(address,address,address,uint64,uint64)", words)
+            given = (bytes_of(book), evidence, arbiter, DEMAND_BOND_E4, QUARREL_BOND_E4)
+            return encode("(address,address,address,uint64,uint64)", given)

@@ -26,6 +26,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import TransactionNotTaken
 from emobility.ports.ports import Ports
 from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
 from emobility.protocols.eip1559 import read_raw_transaction, signing_hash
 from emobility.runtime.access import Access
 from services.settlement.acceptances import SignatureNotOfParty
@@ -323,6 +324,12 @@ class Registering:
 
     def _now(self) -> datetime:
         return self._ports.clock.now().replace(microsecond=0)
+
+
+async def registrations_under_way(unit: UnitOfWork) -> int:
+    """Count the registrations that are on their way to the chain."""
+    rows = await unit.table(REGISTRATION).select({"waiting": None})
+    return sum(each.raw is not None for each in rows)
 
 
 async def number_at(access: ChainAccess, deployment: Deployment, party_id: PartyId, block: int) -> int:

@@ -52,7 +52,7 @@ from services.settlement.records import (
     OPENING,
     TRANSACTION,
 )
-from services.settlement.registering import Registering
+from services.settlement.registering import Registering, registrations_under_way
 from services.settlement.registry_words import RegistryWords
 from services.settlement.resolving import Resolving
 from services.settlement.sending import Sending
@@ -241,6 +241,7 @@ class Follower:
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
+            moving += await registrations_under_way(unit)
         is_busy = steps > 0 or moving > 0
         if not is_busy and self._countersigning is not None:
             await self._countersigning.advance()

@@ -52,8 +52,6 @@ async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was
     manifest, deployer = theirs.manifest, theirs.keys["deployer"].address
     assert made == {"deployment": json.loads(msgspec.json.encode(manifest)), "holds": True, "wrong": [], "also": []}
     assert manifest.currencies[0].token == hex_of(theirs.token)
-    again = await asyncio.to_thread(theirs.deploy)
-    assert again == made
     for each in (manifest.registry, manifest.currencies[0].vault, manifest.currencies[0].book):
         asked = contracts.HAS_ROLE.call(contracts.ADMIN_ROLE, deployer)
         assert contracts.HAS_ROLE.answer(await theirs.world.chain.call(bytes_of(each), asked)) == (False,)
@@ -100,15 +98,12 @@ async def test_what_was_cut_goes_on_where_it_was(theirs: Consortium) -> None:
         except Cut:
             continue
 
+    assert await founding.found(made) == made
     assert await inspect(theirs.world.chain, made) == Inspection()
     sent = await theirs.world.chain.nonce(signer.address, with_waiting=True) - made.first_nonce
     assert sent == len(steps_of(made)) < len(told)
 
-
-async def test_an_account_that_sent_something_else_meanwhile_is_told(theirs: Consortium) -> None:
-    signer = theirs.keys["deployer"]
-    charter = charter_of(signer.address, tokens=(), currencies=("EUR",), admin=None, proposer=None, issuers=())
-    founding = Founding(theirs.world.chain, signer, SystemTimer(), lambda *_: None)
+    # An account that sends something else meanwhile is told.
     plan = await founding.planned(charter, None)
     await theirs.send(signer, theirs.token, contracts.APPROVE.call(theirs.token, 1))
 

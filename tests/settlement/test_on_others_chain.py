@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -22,10 +21,13 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.typed_data import Registry, acceptance_digest, registration_digest
 from emobility.events.event import Envelope, Event
 from emobility.events.settlement import StatementFinal
-from emobility.runtime.child_process import ChildProcess
+from emobility.runtime.settings import Settings
 from services.settlement.batching import book_of
+from services.settlement.deployment import DeploymentGone
 from services.settlement.records import BATCH, PARTY, STATEMENT, StatementState
+from services.settlement.wiring import run
 from tests.settlement.consortium import Consortium, a_consortium, command
+from tests.settlement.forked import ForkedSettlement
 from tests.settlement.world import CPO, MASTER_KEY, MSP, T0, World, a_cdr, accepted, open_world, signed, terms
 
 pytestmark = [pytest.mark.chain, pytest.mark.fault]
@@ -46,7 +48,7 @@ class Joined:
     world: World
     dsn: str
     port: int
-    processes: list[ChildProcess] = field(default_factory=list)
+    processes: list[ForkedSettlement] = field(default_factory=list)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -64,12 +66,28 @@ class Joined:
         }
         return {f"WATTROAM_{name}": value for name, value in given.items()}
 
-    def start(self, **more: str) -> ChildProcess:
-        argv = [sys.executable, "-m", "services.cli", "settlement"]
+    def start(self) -> ForkedSettlement:
         log = self.theirs.folder / f"settlement-{len(self.processes)}.log"
-        process = ChildProcess.spawn("settlement", argv, log=log, env=os.environ | self.variables | more)
-        self.processes.append(process)
-        return process
+        self.processes.append(ForkedSettlement(log, self.variables))
+        return self.processes[-1]
+
+    async def refuses(self, **changes: str) -> None:
+        """Start with a manifest that names something else: it ends before it serves."""
+        other = self.theirs.folder / "other.json"
+        other.write_text(json.dumps(json.loads(self.theirs.file.read_text()) | changes))
+        with self.set_up() as patch:
+            patch.setenv("WATTROAM_CHAIN_DEPLOYMENT", str(other))
+            settings = Settings()
+        with pytest.raises(DeploymentGone):
+            await run(settings)
+
+    @contextmanager
+    def set_up(self) -> Iterator[pytest.MonkeyPatch]:
+        """Have this process's environment be that of the settlement."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.variables.items():
+                patch.setenv(name, value)
+            yield patch
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Ask the settlement; None while it does not answer."""
@@ -92,11 +110,6 @@ class Joined:
         except TimeoutError:
             pytest.fail(self.processes[-1].last_lines())
         return found
-
-    async def ended(self, process: ChildProcess) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while process.exit_code is None:  # noqa: ASYNC110 - another process tells nobody
-                await asyncio.sleep(POLL_S)
 
     async def tell(self, *events: Event) -> None:
         name = SystemRandomness().uuid
@@ -135,9 +148,7 @@ class Joined:
 
     def command(self, *arguments: str) -> str:
         """Run `wattroam chain` as the operator does, who has the process's settings."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.variables.items():
-                patch.setenv(name, value)
+        with self.set_up():
             return command("chain", *arguments)
 
     async def open_agreement(self) -> None:
@@ -213,6 +224,8 @@ async def joined(postgres_dsn: str, tmp_path: Path, free_port: int) -> AsyncIter
 
 
 async def test_parties_agreement_and_a_cdr_become_final_and_the_audit_agrees(joined: Joined) -> None:
+    await joined.refuses(genesis_hash=f"0x{'1' * 64}")
+    await joined.refuses(anchor=joined.theirs.manifest.registry)
     process = joined.start()
     await joined.tell(signed(terms(), holder=CPO))
     await joined.until(partial(joined.ask, "GET", f"/{MSP}/agreements"))
@@ -225,39 +238,18 @@ async def test_parties_agreement_and_a_cdr_become_final_and_the_audit_agrees(joi
         return (await joined.ask("POST", "/internal/close", {}))["closed"]
 
     await joined.until(is_closed)
-    await joined.accept_statement()
-    await joined.until(partial(joined.is_in, StatementState.UNFUNDED))
     (shown,) = json.loads(await asyncio.to_thread(joined.command, "agreements", MSP.code))
     assert (shown["cover"]["needed_e4"], shown["cover"]["missing_e4"]) == (COST_E4, COST_E4)
     await joined.deposit(shown["cover"])
+    await joined.accept_statement()
     await joined.until(partial(joined.is_in, StatementState.FINAL))
 
     assert len(await joined.world.told(StatementFinal)) == 1
     assert [await joined.collateral_of(number) for number in (1, 2)] == [COST_E4, 0]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in joined.variables.items():
-            patch.setenv(name, value)
+    with joined.set_up():
         report = json.loads(await asyncio.to_thread(command, "audit", "--full", "--json"))
     assert (report["differences"], report["full"]) == ([], True)
     assert process.exit_code is None
     told = process.last_lines()
     secrets = {"canary-passphrase-91c4", MASTER_KEY.hex(), INTERNAL}
     assert not [each for each in secrets if each in told]
-
-
-async def test_another_chain_or_other_contracts_end_the_process_with_a_sentence(joined: Joined) -> None:
-    theirs = json.loads(joined.theirs.file.read_text())
-    other = joined.theirs.folder / "other.json"
-
-    for changed, sentence in (
-        ({"chain_id": theirs["chain_id"] + 1}, "it is on another chain"),
-        ({"genesis_hash": f"0x{'1' * 64}"}, "the chain has lost its state"),
-        ({"anchor": theirs["registry"]}, "a contract is not there, or it is another one"),
-        ({"code_hash": None}, "the deployment was cut short"),
-    ):
-        other.write_text(json.dumps(theirs | changed))
-        process = joined.start(WATTROAM_CHAIN_DEPLOYMENT=str(other))
-        await joined.ended(process)
-        assert process.exit_code == 2
-        (line,) = process.last_lines().strip().splitlines()[-1:]
-        assert sentence in line
