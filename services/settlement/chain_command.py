@@ -149,7 +149,11 @@ def run_vouch(
     )
     of_party = {each.party_id: each for each in requests.registrations}
     for party_id in signed:
-        sys.stderr.write(f"you vouch until {until:%Y-%m-%d} that {of_party[party_id.code].signer} is {party_id}\n")
+        asked = of_party[party_id.code]
+        sys.stderr.write(
+            f"you vouch until {until:%Y-%m-%d} that {asked.signer} signs for {party_id}, which is paid out to "
+            f"{asked.payout}\n"
+        )
     _print({"transactions": [f"0x{each.hex()}" for each in signed.values()]})
     return 0
 

@@ -17,12 +17,14 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import Function, MalformedCall
 from emobility.domain.batch.hashing import keccak256
 from emobility.domain.batch.typed_data import DOMAIN_VERSION, domain_separator_of
-from emobility.ports.chain import CallReverted, ChainReader, logs_between
+from emobility.ports.chain import CallReverted, ChainReader, Log, logs_between
+from emobility.protocols.eip1559 import created_address
 from services.settlement.deployment import code_hash_of
 from services.settlement.manifest import Granted, Manifest, Placed, administered, bytes_of, granted, hex_of, placed
 
 PUSH32: Final = 0x7F
 WORD: Final = 32
+ADDRESS_BYTES: Final = 20
 BEGINNING: Final = bytes.fromhex("6080604052")
 """Of every contract's code, after the constructor: it sets its memory up."""
 _CONSTRUCTOR_DATA_BYTES: Final = {"MeterEvidence": 160}
@@ -30,6 +32,8 @@ _CONSTRUCTOR_DATA_BYTES: Final = {"MeterEvidence": 160}
 _DOMAINS: Final = {"SettlementDisputes": "DisputeResolver", "ConfidentialDisputes": "DisputeResolver"}
 """Names of EIP-712 domains, where they are not the contract's."""
 TOKEN_DECIMALS_MIN: Final = 4
+TOKEN_DECIMALS_MAX: Final = 18
+"""Of the tokens that a vault takes."""
 _ASKED: Final = {
     "CollateralVault": (contracts.TOKEN, contracts.REGISTRY),
     "SettlementBook": (contracts.REGISTRY, contracts.VAULT, contracts.CURRENCY, contracts.WINDOW_S, contracts.BOND_E4),
@@ -127,8 +131,9 @@ async def _expected(chain: ChainReader, manifest: Manifest, at: Placed) -> set[b
     if into is not None:
         found.add(bytes_of(into.vault).rjust(WORD, b"\0"))
         if at.contract == "CollateralVault":
-            (decimals,) = contracts.DECIMALS.answer(await chain.call(bytes_of(into.token), contracts.DECIMALS.call()))
-            found.add((10 ** (int(decimals) - TOKEN_DECIMALS_MIN)).to_bytes(WORD, "big"))
+            decimals = await _say(chain, bytes_of(into.token), contracts.DECIMALS)
+            if isinstance(decimals, int) and TOKEN_DECIMALS_MIN <= decimals <= TOKEN_DECIMALS_MAX:
+                found.add((10 ** (decimals - TOKEN_DECIMALS_MIN)).to_bytes(WORD, "big"))
     domain = _DOMAINS.get(at.contract, at.contract)
     name, version = domain.encode(), DOMAIN_VERSION.encode()
     return found | {
@@ -188,10 +193,15 @@ async def _roles(chain: ChainReader, manifest: Manifest, found: Inspection) -> N
     for each in should:
         if not await _holds(chain, each.where.address, each.role, each.holder):
             found.wrong.append(f"{hex_of(each.holder)} lacks {each.name} of {each.where.title}")
-    last = (await chain.finalized()).number
     for where in administered(manifest):
         known = {(each.role, each.holder): each.name for each in should if each.where.address == where.address}
-        for role, account in await _ever_granted(chain, manifest, where, last):
+        logs = await _grants(chain, manifest, where)
+        if not logs or not await _is_making(chain, manifest, where, logs[0]):
+            found.wrong.append(
+                f"{where.title} was not made by {manifest.deployer} after block {manifest.first_block}, as the file "
+                "says: roles that were granted before are not seen"
+            )
+        for role, account in dict.fromkeys((log.topics[1], log.topics[2][-ADDRESS_BYTES:]) for log in logs):
             if (role, account) in known or not await _holds(chain, where.address, role, account):
                 continue
             name = _role_name(role, should)
@@ -199,12 +209,21 @@ async def _roles(chain: ChainReader, manifest: Manifest, found: Inspection) -> N
             (found.wrong if name in _MOVES_MONEY else found.also).append(line)
 
 
-async def _ever_granted(
-    chain: ChainReader, manifest: Manifest, where: Placed, last: int
-) -> Sequence[tuple[bytes, bytes]]:
+async def _grants(chain: ChainReader, manifest: Manifest, where: Placed) -> Sequence[Log]:
     topics: list[bytes | None] = [contracts.ROLE_GRANTED.topic]
-    logs = await logs_between(chain, where.address, topics, first=manifest.first_block, last=last)
-    return list(dict.fromkeys((log.topics[1], log.topics[2][-20:]) for log in logs))
+    head = (await chain.head()).number
+    return await logs_between(chain, where.address, topics, first=manifest.first_block, last=head)
+
+
+async def _is_making(chain: ChainReader, manifest: Manifest, where: Placed, first: Log) -> bool:
+    """Tell whether a contract told this when it was made: a constructor grants the first role, so nothing is older."""
+    sent = await chain.transaction(first.transaction_hash)
+    return (
+        sent is not None
+        and sent.to is None
+        and created_address(sent.sender, sent.nonce) == where.address
+        and sent.sender == bytes_of(manifest.deployer)
+    )
 
 
 async def _holds(chain: ChainReader, contract: bytes, role: bytes, account: bytes) -> bool:

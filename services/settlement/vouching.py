@@ -53,7 +53,7 @@ async def vouched(
     for each in requests.registrations:
         party_id = PartyId(each.party_id)
         nonce = first_nonce if first_nonce is not None else _nonce(each, account)
-        if each.is_vouched_for or nonce is None or (parties and party_id not in parties):
+        if (each.is_vouched_for and each.waiting is None) or nonce is None or (parties and party_id not in parties):
             continue
         transaction = UnsignedTransaction(
             chain_id=requests.chain_id,

@@ -71,6 +71,7 @@ async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was
         "chain_id": manifest.chain_id + 1,
         "proposer": hex_of(stranger),
         "code_hash": hex_of(bytes(32)),
+        "first_block": manifest.block,
     }
     for name, value in others.items():
         found = await inspect(theirs.world.chain, msgspec.structs.replace(manifest, **{name: value}))

@@ -299,7 +299,7 @@ async def test_a_key_that_stands_in_the_book_already_is_taken_over_or_left(
 
 def manifest_of(here: Settling) -> Manifest:
     deployment = here.market.deployment
-    shared = dict.fromkeys(("deployer", "admin", "proposer", "evidence", "arbiter"), f"0x{'5' * 40}")
+    nobody = f"0x{'5' * 40}"
     return Manifest(
         chain_id=deployment.chain_id,
         genesis_hash=hex_of(deployment.genesis_hash),
@@ -324,7 +324,11 @@ def manifest_of(here: Settling) -> Manifest:
             )
             for each in deployment.currencies
         ),
-        **shared,
+        deployer=nobody,
+        admin=nobody,
+        proposer=nobody,
+        evidence=nobody,
+        arbiter=nobody,
     )
 
 
