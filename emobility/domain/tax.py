@@ -1,12 +1,16 @@
 """Value added tax of a charge: a decision table as data, with its legal references; what it lacks is refused.
 
 The supply is one of electricity, that is of goods, on both legs: CPO to MSP and MSP to driver (CJEU C-282/22 and
-C-60/23, Directive 2006/112/EC art. 14 and 15). Hence
+C-60/23, Directive 2006/112/EC art. 14 and 15). In the EU hence
 
 - CPO to MSP: the MSP buys to resell, so the place is where the MSP is established (art. 38). Across a border the MSP
   accounts for the tax (art. 195); some countries ask the same at home between resellers (art. 199a).
 - Anyone to a driver: the place is where the electricity is consumed, at the EVSE (art. 39), at that country's rate.
   A seller from abroad charges it under its registration there, unless the driver's business is identified there too.
+
+Great Britain kept these rules (SI 2004/3148, VATA 1994 s. 9A). Switzerland has the place where the buyer's business is,
+be it a reseller or not, and the charge point for private drivers (MWSTG art. 7 (2)). Norway has rules for goods alone.
+Northern Ireland, under both tax laws, is left out: its charge points are taken for Great Britain's, its VAT ids not.
 
 The table is what its rows say and no tax advice; a row carries its source so that somebody can check it.
 """
@@ -16,20 +20,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from enum import StrEnum
-from typing import Final
 
 from emobility.domain.agreement import TaxRegime
+from emobility.domain.countries import ALPHA_2
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import Role
-
-
-class BuyerStatus(StrEnum):
-    """What the buyer is to the tax authority."""
-
-    BUSINESS = "BUSINESS"
-    """Holds a VAT id, which the seller has checked."""
-    CONSUMER = "CONSUMER"
+from emobility.domain.tax_rules import (
+    AREA_SINCE,
+    AREAS,
+    BORDER_RESALE_RULES,
+    CONSUMPTION_RULES,
+    CONSUMPTION_UNKNOWN,
+    HOME_RESALE_RULES,
+    HOME_RESALE_UNKNOWN,
+    BuyerStatus,
+    VatArea,
+)
+from emobility.domain.vat_rates import UNKNOWN_RATES, VAT_RATES, VatRate
 
 
 class NoTaxRule(RuleBroken):
@@ -82,127 +89,12 @@ class TaxDecision:
     registration_needed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VatRate:
-    """Rate of electricity for charging in a country; `until` is the first day it no longer holds."""
-
-    country: str
-    percent: Decimal
-    since: date
-    until: date | None
-    legal_reference: str
-
-
-def _rate(country: str, percent: str, since: date, until: date | None, legal_reference: str) -> VatRate:
-    return VatRate(country=country, percent=Decimal(percent), since=since, until=until, legal_reference=legal_reference)
-
-
-VAT_RATES: Final = (
-    _rate("AT", "20", date(1995, 1, 1), None, "AT UStG 1994 § 10 (1)"),
-    _rate("BE", "21", date(1996, 1, 1), None, "BE KB nr. 20 of 20 July 1970 art. 1"),
-    _rate("DE", "19", date(2007, 1, 1), date(2020, 7, 1), "DE UStG § 12 (1)"),
-    _rate("DE", "16", date(2020, 7, 1), date(2021, 1, 1), "DE UStG § 28 (1), second half of 2020"),
-    _rate("DE", "19", date(2021, 1, 1), None, "DE UStG § 12 (1)"),
-    _rate("FR", "20", date(2014, 1, 1), None, "FR CGI art. 278"),
-    _rate("LU", "8", date(2015, 1, 1), date(2023, 1, 1), "LU TVA law art. 40, annex A (electricity)"),
-    _rate("LU", "7", date(2023, 1, 1), date(2024, 1, 1), "LU law of 26 October 2022 (electricity, 2023)"),
-    _rate("LU", "8", date(2024, 1, 1), None, "LU TVA law art. 40, annex A (electricity)"),
-    _rate("NL", "21", date(2012, 10, 1), None, "NL Wet OB 1968 art. 9 (1)"),
-)
-
-
-ALPHA_2: Final = {"AUT": "AT", "BEL": "BE", "DEU": "DE", "FRA": "FR", "LUX": "LU", "NLD": "NL"}
-"""ISO 3166 alpha-3 (OCPI) to alpha-2 (tax table), for the countries that `VAT_RATES` knows."""
-
-
-class _Border(StrEnum):
-    """Where the two parties are, seen from the country whose tax it is."""
-
-    SAME = "SAME"
-    """Seller and buyer are of one country."""
-    DIFFERENT = "DIFFERENT"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResaleRule:
-    """A supply to an MSP that resells. `country` None: any country of `VAT_RATES`; a named one is looked at first."""
-
-    border: _Border
-    country: str | None
-    regime: TaxRegime
-    legal_reference: str
-
-
-RESALE_RULES: Final = (
-    ResaleRule(
-        border=_Border.DIFFERENT,
-        country=None,
-        regime=TaxRegime.REVERSE_CHARGE,
-        legal_reference="Directive 2006/112/EC art. 38 and 195",
-    ),
-    ResaleRule(
-        border=_Border.SAME,
-        country="DE",
-        regime=TaxRegime.REVERSE_CHARGE,
-        legal_reference="DE UStG § 13b (2) no. 5 b, (5): electricity between resellers",
-    ),
-    ResaleRule(
-        border=_Border.SAME,
-        country="FR",
-        regime=TaxRegime.REVERSE_CHARGE,
-        legal_reference="FR CGI art. 283, 2 quinquies: electricity to a taxable reseller",
-    ),
-    ResaleRule(
-        border=_Border.SAME,
-        country="AT",
-        regime=TaxRegime.REVERSE_CHARGE,
-        legal_reference="AT UStBBKV § 2: electricity to a taxable dealer",
-    ),
-    ResaleRule(
-        border=_Border.SAME,
-        country=None,
-        regime=TaxRegime.DOMESTIC,
-        legal_reference="Directive 2006/112/EC art. 38 and 193",
-    ),
-)
-"""First match wins."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumptionRule:
-    """A supply to a driver, whose tax is that of the EVSE's country. None in a column: either."""
-
-    seller_is_local: bool | None
-    buyer_status: BuyerStatus | None
-    buyer_is_local: bool | None
-    regime: TaxRegime
-    legal_reference: str
-
-
-CONSUMPTION_RULES: Final = (
-    ConsumptionRule(
-        seller_is_local=True,
-        buyer_status=None,
-        buyer_is_local=None,
-        regime=TaxRegime.DOMESTIC,
-        legal_reference="Directive 2006/112/EC art. 39 and 193",
-    ),
-    ConsumptionRule(
-        seller_is_local=False,
-        buyer_status=BuyerStatus.BUSINESS,
-        buyer_is_local=True,
-        regime=TaxRegime.REVERSE_CHARGE,
-        legal_reference="Directive 2006/112/EC art. 39 and 195",
-    ),
-    ConsumptionRule(
-        seller_is_local=False,
-        buyer_status=None,
-        buyer_is_local=None,
-        regime=TaxRegime.DOMESTIC,
-        legal_reference="Directive 2006/112/EC art. 39 and 193, seller registered at the place of consumption",
-    ),
-)
-"""First match wins."""
+def area_of(country: str, on: date) -> VatArea:
+    """Return whose law on electricity across borders a country is under on a day. Raises `NoTaxRule`."""
+    area = AREAS.get(country)
+    if area is None or on < AREA_SINCE[area]:
+        raise NoTaxRule(f"nobody looked up the law of {country!r} on {on}")
+    return area
 
 
 def vat_rate(country: str, on: date) -> VatRate:
@@ -210,15 +102,23 @@ def vat_rate(country: str, on: date) -> VatRate:
     for rate in VAT_RATES:
         if rate.country == country and rate.since <= on and (rate.until is None or on < rate.until):
             return rate
+    for gap in UNKNOWN_RATES:
+        if gap.country == country and gap.since <= on and (gap.until is None or on < gap.until):
+            raise NoTaxRule(f"no rate of {country!r} is known for {on}: {gap.why}")
     raise NoTaxRule(f"no rate of {country!r} is known for {on}")
+
+
+def is_outside_scope(*, seller_country: str, buyer_country: str) -> bool:
+    """Whether what a buyer of another country accounts for is no VAT of the EU, and the seller's bill none at all."""
+    return seller_country != buyer_country and AREAS.get(buyer_country) is not VatArea.EU
 
 
 def tax_of(supply: Supply) -> TaxDecision:
     """Decide how a supply is taxed. Raises `NoTaxRule`."""
     if supply.seller_role not in {Role.CPO, Role.EMSP}:
         raise NoTaxRule(f"a party in the role {supply.seller_role} sells no charging")
-    # A country without a rate is one whose rules nobody has looked up, even where the bill would bear no tax.
-    vat_rate(supply.seller_country, supply.on)
+    # A seller of a country whose rules nobody has looked up may owe a tax at home, even where the bill would bear none.
+    area_of(supply.seller_country, supply.on)
     if supply.buyer_role is None:
         return _to_driver(supply)
     if supply.buyer_role is not Role.EMSP or supply.seller_role is not Role.CPO:
@@ -250,36 +150,57 @@ def tax_to_driver(*, seller_role: Role, seller_country: str, country: str, on: d
 def _to_reseller(supply: Supply) -> TaxDecision:
     if supply.buyer_status is not BuyerStatus.BUSINESS:
         raise NoTaxRule("an MSP without a VAT id is no reseller")
-    rate = vat_rate(supply.buyer_country, supply.on)
-    border = _Border.SAME if supply.seller_country == supply.buyer_country else _Border.DIFFERENT
-    for rule in RESALE_RULES:
-        if rule.border is border and rule.country in {None, supply.buyer_country}:
-            return _decision(rule.regime, rule.legal_reference, rate)
-    raise NoTaxRule(f"{supply.seller_country} to {supply.buyer_country} between resellers")
+    if supply.seller_country == supply.buyer_country:
+        return _at_home(supply.buyer_country, supply.on)
+    seller, buyer = area_of(supply.seller_country, supply.on), area_of(supply.buyer_country, supply.on)
+    for rule in BORDER_RESALE_RULES:
+        if (rule.seller, rule.buyer) == (seller, buyer):
+            return _by_the_buyer(supply.buyer_country, rule.legal_reference)
+    raise NoTaxRule(
+        f"{supply.seller_country} to {supply.buyer_country} between resellers: "
+        "no source says whether Norway taxes electricity that a reseller sells or buys across its border"
+    )
+
+
+def _at_home(country: str, on: date) -> TaxDecision:
+    for rule in HOME_RESALE_RULES:
+        if rule.country == country and rule.since <= on and (rule.until is None or on < rule.until):
+            if rule.regime is TaxRegime.REVERSE_CHARGE:
+                return _by_the_buyer(country, rule.legal_reference)
+            return _by_the_seller(vat_rate(country, on), rule.legal_reference)
+        if rule.country == country and rule.until is not None and on >= rule.until:
+            raise NoTaxRule(f"{country} between resellers at home: {country} law ends its rule before {rule.until}")
+    why = HOME_RESALE_UNKNOWN.get(country, "no source says whether the reseller accounts for electricity (art. 199a)")
+    raise NoTaxRule(f"{country} between resellers at home on {on}: {why}")
 
 
 def _to_driver(supply: Supply) -> TaxDecision:
-    rate = vat_rate(supply.evse_country, supply.on)
-    seller_is_local = supply.seller_country == supply.evse_country
-    buyer_is_local = supply.buyer_country == supply.evse_country
+    country = supply.evse_country
+    area, rate = area_of(country, supply.on), vat_rate(country, supply.on)
+    seller_is_local = supply.seller_country == country
+    buyer_is_local = supply.buyer_country == country
     for rule in CONSUMPTION_RULES:
         if (
-            rule.seller_is_local in {None, seller_is_local}
+            rule.area is area
+            and rule.seller_is_local in {None, seller_is_local}
             and rule.buyer_status in {None, supply.buyer_status}
             and rule.buyer_is_local in {None, buyer_is_local}
         ):
-            is_registered_abroad = not seller_is_local and rule.regime is TaxRegime.DOMESTIC
-            return _decision(rule.regime, rule.legal_reference, rate, registration_needed=is_registered_abroad)
-    raise NoTaxRule(f"{supply.seller_country} to a driver at an EVSE in {supply.evse_country}")
+            if rule.regime is TaxRegime.REVERSE_CHARGE:
+                return _by_the_buyer(country, rule.legal_reference)
+            return _by_the_seller(rate, rule.legal_reference, registration_needed=not seller_is_local)
+    raise NoTaxRule(f"{supply.seller_country} to a driver at an EVSE in {country}: {CONSUMPTION_UNKNOWN[area]}")
 
 
-def _decision(
-    regime: TaxRegime, legal_reference: str, rate: VatRate, *, registration_needed: bool = False
-) -> TaxDecision:
-    if regime is TaxRegime.REVERSE_CHARGE:
-        return TaxDecision(regime=regime, country=rate.country, percent=Decimal(0), legal_reference=legal_reference)
+def _by_the_buyer(country: str, legal_reference: str) -> TaxDecision:
     return TaxDecision(
-        regime=regime,
+        regime=TaxRegime.REVERSE_CHARGE, country=country, percent=Decimal(0), legal_reference=legal_reference
+    )
+
+
+def _by_the_seller(rate: VatRate, legal_reference: str, *, registration_needed: bool = False) -> TaxDecision:
+    return TaxDecision(
+        regime=TaxRegime.DOMESTIC,
         country=rate.country,
         percent=rate.percent,
         legal_reference=f"{legal_reference}; {rate.legal_reference}",

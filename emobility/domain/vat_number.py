@@ -1,7 +1,8 @@
-"""VAT identification numbers of the EU and Northern Ireland: their form, and their check digits where they have any.
+"""VAT identification numbers of the EU, Great Britain, Northern Ireland, Norway and Switzerland: form and check digits.
 
-Forms: European Commission, VIES, "VAT identification number structure". Check digits: as the countries' tax offices
-document them. A number that passes is well formed; only a register knows whether it was given to somebody.
+Forms: European Commission, VIES, "VAT identification number structure"; CHE-123.456.789 MWST (TVA, IVA), UIDV art. 5;
+NO 123456789 MVA, Brønnøysundregistrene. Check digits: as the countries' offices document them. A number that passes is
+well formed; only a register knows whether it was given to somebody.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def _sum(text: str, weights: Sequence[int]) -> int:
     return sum(weight * digit for weight, digit in zip(weights, _digits(text), strict=False))
 
 
-def _weighted(*weights: int, modulus: int, is_one_of: tuple[int, ...] = (0,)) -> Callable[[str], bool]:
-    """The weighted sum of all digits has a remainder of `is_one_of`."""
-    return lambda body: _sum(body, weights) % modulus in is_one_of
+def _weighted(*weights: int, modulus: int) -> Callable[[str], bool]:
+    """The weighted sum of all digits has no remainder."""
+    return lambda body: _sum(body, weights) % modulus == 0
 
 
 def _luhn(body: str) -> bool:
@@ -102,6 +103,11 @@ def _bulgarian(body: str) -> bool:
     if check == 10:
         check = _sum(body[:8], range(3, 11)) % 11 % 10
     return check == int(body[8])
+
+
+def _british(body: str) -> bool:
+    """Since 2009 numbers are given whose sum is 55 more; departments (GD) and health authorities (HA) have no check."""
+    return not body[0].isdigit() or _sum(body, (8, 7, 6, 5, 4, 3, 2, 10, 1)) % 97 in (0, 42)
 
 
 def _cypriot(body: str) -> bool:
@@ -190,6 +196,14 @@ def _slovene(body: str) -> bool:
     return check != 11 and check % 10 == int(body[7])
 
 
+def _swiss(body: str) -> bool:
+    return _sum(body[1:10], (5, 4, 3, 2, 7, 6, 5, 4, 1)) % 11 == 0
+
+
+def _norwegian(body: str) -> bool:
+    return _sum(body[:9], (3, 2, 7, 6, 5, 4, 3, 2, 1)) % 11 == 0
+
+
 def _swedish(body: str) -> bool:
     return _luhn(body[:10])
 
@@ -198,6 +212,7 @@ VAT_NUMBER_RULES: Final[dict[str, VATNumberRule]] = {
     "AT": VATNumberRule(r"U\d{8}", _austrian),
     "BE": VATNumberRule(r"[01]\d{9}", _belgian),
     "BG": VATNumberRule(r"\d{9,10}", _bulgarian),
+    "CH": VATNumberRule(r"E\d{9}(MWST|TVA|IVA)", _swiss),
     "CY": VATNumberRule(r"(?!12)\d{8}[A-Z]", _cypriot),
     "CZ": VATNumberRule(r"[0-8]\d{7}|\d{9,10}", _czech),
     "DE": VATNumberRule(r"[1-9]\d{8}", _iso_7064_mod_11_10),
@@ -207,6 +222,7 @@ VAT_NUMBER_RULES: Final[dict[str, VATNumberRule]] = {
     "ES": VATNumberRule(r"(\d{8}|[XYZKLM]\d{7})[A-Z]|[ABCDEFGHJNPQRSUVW]\d{7}[0-9A-J]", _spanish),
     "FI": VATNumberRule(r"\d{8}", _weighted(7, 9, 10, 5, 8, 4, 2, 1, modulus=11)),
     "FR": VATNumberRule(r"[0-9A-HJ-NP-Z]{2}\d{9}", _french),
+    "GB": VATNumberRule(r"\d{9}(\d{3})?|GD[0-4]\d\d|HA[5-9]\d\d", _british),
     "HR": VATNumberRule(r"\d{11}", _iso_7064_mod_11_10),
     "HU": VATNumberRule(r"\d{8}", _weighted(9, 7, 3, 1, 9, 7, 3, 1, modulus=10)),
     "IE": VATNumberRule(r"\d{7}[A-W][A-I]?|\d[A-Z+*]\d{5}[A-W]", _irish),
@@ -216,12 +232,15 @@ VAT_NUMBER_RULES: Final[dict[str, VATNumberRule]] = {
     "LV": VATNumberRule(r"\d{11}", _latvian),
     "MT": VATNumberRule(r"[1-9]\d{7}", _weighted(3, 4, 6, 7, 8, 9, 10, 1, modulus=37)),
     "NL": VATNumberRule(r"\d{9}B(?!00)\d{2}", _dutch),
+    "NO": VATNumberRule(r"\d{9}MVA", _norwegian),
     "PL": VATNumberRule(r"\d{10}", _polish),
     "PT": VATNumberRule(r"[1-9]\d{8}", _portuguese),
     "RO": VATNumberRule(r"[1-9]\d{1,9}", _romanian),
     "SE": VATNumberRule(r"\d{10}01", _swedish),
     "SI": VATNumberRule(r"[1-9]\d{7}", _slovene),
     "SK": VATNumberRule(r"[1-9]\d[2-47-9]\d{7}", _weighted(*(10**at % 11 for at in range(9, -1, -1)), modulus=11)),
-    "XI": VATNumberRule(r"\d{9}(\d{3})?", _weighted(8, 7, 6, 5, 4, 3, 2, 10, 1, modulus=97, is_one_of=(0, 42))),
+    "XI": VATNumberRule(r"\d{9}(\d{3})?", _british),
 }
 """By prefix."""
+NOT_IN_VIES: Final = ("CH", "GB", "NO")
+"""Prefixes of numbers that the Commission's register does not have."""

@@ -1,7 +1,7 @@
 """VAT numbers that drivers give at stations (OCPP 2.1, C23): judged by form, and by a register where there is one.
 
-The verdict says what it rests on: `Registered`, `NotRegistered`, `FormOnly` (no register is configured), `RegisterAway`
-(its form is right and the register did not answer), or what is wrong with the form (`VATNumberForm`).
+The verdict says what it rests on: `Registered`, `NotRegistered`, `FormOnly` (no register here has such numbers),
+`RegisterAway` (its form is right and the register did not answer), or what is wrong with the form (`VATNumberForm`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from emobility.domain.identifiers import PartyId
 from emobility.domain.personal import Sealed, SubjectErased
-from emobility.domain.vat_number import VATNumberForm, form_of, plain_vat_number
+from emobility.domain.vat_number import NOT_IN_VIES, VATNumberForm, form_of, plain_vat_number
 from emobility.ports.station_questions import VATNumberAnswer, VATNumberQuestion
 from emobility.ports.stores import TableSpec
 from emobility.ports.vat_register import RegisterUnavailable, VATRegister
@@ -86,7 +86,7 @@ class VATNumberDesk:
         form = form_of(number)
         if form is not VATNumberForm.WELL_FORMED:
             return VATNumberAnswer(is_valid=False, reason_code=form.value)
-        if self.register is None:
+        if self.register is None or number.startswith(NOT_IN_VIES):
             return VATNumberAnswer(is_valid=True, reason_code="FormOnly")
         try:
             found = await self.register.look_up(number)

@@ -424,11 +424,11 @@ def _invoice(
 
 def _legal_notes(taxed: Iterable[_Taxed]) -> list[str]:
     """Say whose tax it is and by which rule; charged abroad, it is under the registration there."""
-    decisions = {each.tax.country: each.tax for each in taxed}
+    decisions = {(each.tax.country, each.tax.percent): each.tax for each in taxed}
     return [
-        f"VAT of {country}, {tax.percent} %: {tax.legal_reference}."
+        f"VAT of {country}, {percent} %: {tax.legal_reference}."
         + (f" Charged under the seller's registration in {country}." if tax.registration_needed else "")
-        for country, tax in sorted(decisions.items())
+        for (country, percent), tax in sorted(decisions.items())
     ]
 
 

@@ -6,18 +6,33 @@ import asyncio
 import json as json_module
 import logging
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from emobility.domain.errors import RuleBroken
 from emobility.domain.identifiers import PartyId
+from emobility.ports.stores import TableSpec
+from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.peers import PEER_ROLE
 from emobility.runtime.access import PARTY_API_TOKENS, Access, PartyApiToken, TokenRole
 from emobility.wiring import open_ports
+from services.charging_operations.records import CPO
+from services.driver_mobility.records import MSP
 from services.embedded.opening import opened
+from services.settlement.records import PARTY
 
 ID_CHARACTERS: Final = 12
 """Of a token's hash: its name for people, which opens nothing."""
+
+
+class UnknownParty(RuleBroken):
+    """A token is for a party that is hosted or dealt with here: of a code that was mistyped nobody would hear."""
+
+    def __init__(self, *, party_id: PartyId, known: Collection[PartyId]) -> None:
+        names = ", ".join(sorted(each.code for each in known)) or "none yet"
+        super().__init__(f"{party_id} is no party here; there is {names}")
 
 
 class UnknownToken(RuleBroken):
@@ -30,7 +45,7 @@ class UnknownToken(RuleBroken):
 
 
 def issue_token(*, party: str, purpose: str, role: TokenRole, json: bool, run_folder: Path) -> int:
-    """Make a token and print it; it can't be shown again. Raises what `prune_log` raises."""
+    """Make a token and print it; it can't be shown again. Raises `UnknownParty`, what `prune_log` raises."""
     token = _run(_issue(PartyId(party), purpose, role, run_folder))
     document = {"party_id": PartyId(party).code, "purpose": purpose, "role": role.value, "token": token}
     _tell(json_module.dumps(document) if json else token)
@@ -71,11 +86,20 @@ async def _issue(party_id: PartyId, purpose: str, role: TokenRole, run_folder: P
     async with opened(run_folder) as settings, open_ports(settings) as ports:
         access = Access(settings.internal_token, units=ports.units, master_key=settings.master_key_bytes)
         async with ports.units.begin() as unit:
+            known = await _parties(unit)
+            if party_id not in known:
+                raise UnknownParty(party_id=party_id, known=known)
             token = await access.issue(
                 unit, party_id, purpose=purpose, role=role, randomness=ports.randomness, now=ports.clock.now()
             )
             await unit.commit()
         return token
+
+
+async def _parties(unit: UnitOfWork) -> set[PartyId]:
+    """Return whoever is hosted here, is a partner over OCPI, or has an agreement that is settled here."""
+    tables: tuple[TableSpec[Any], ...] = (CPO, MSP, PARTY, PEER_ROLE)
+    return {row.party_id for table in tables for row in await unit.table(table).select()}
 
 
 async def _tokens(party_id: PartyId, run_folder: Path) -> list[PartyApiToken]:

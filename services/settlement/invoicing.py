@@ -30,6 +30,7 @@ from emobility.domain.invoicing.invoice import (
 from emobility.domain.invoicing.numbering import Series
 from emobility.domain.invoicing.rules import refuse_unfit
 from emobility.domain.money import decimal_from_e4
+from emobility.domain.tax import is_outside_scope
 from emobility.domain.vat_number import VATNumberForm, form_of, plain_vat_number
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
@@ -47,8 +48,8 @@ from services.settlement.invoice_records import (
 from services.settlement.money_records import ACCOUNT, PAYABLE, PayableRecord
 from services.settlement.records import AGREEMENT, STATEMENT, LeafRecord, StatementRecord
 
-REVERSE_CHARGE_WORDS: Final = "Reverse charge"
-"""What an invoice must say (Directive 2006/112/EC art. 226 (11a))."""
+WHY_NO_VAT: Final = {VATCategory.REVERSE_CHARGE: "Reverse charge", VATCategory.NOT_SUBJECT: "Not subject to VAT"}
+"""What an invoice must say (Directive 2006/112/EC art. 226 (11a); EN 16931, BR-O-10)."""
 
 
 class NoSuchInvoice(RuleBroken):
@@ -246,14 +247,15 @@ def _invoice(
     iban: str | None,
 ) -> Invoice:
     is_credit, net_cents, tax_cents = payable.net_cents < 0, abs(payable.net_cents), abs(payable.vat_cents)
-    is_reversed = payable.regime is TaxRegime.REVERSE_CHARGE
-    category = VATCategory.REVERSE_CHARGE if is_reversed else VATCategory.STANDARD
+    category = _category(payable, seller, buyer)
+    if category is VATCategory.NOT_SUBJECT:  # Such a document names no VAT numbers (BR-O-02).
+        seller, buyer = replace(seller, vat_id=None), replace(buyer, vat_id=None)
     group = VATBreakdown(
         category=category,
         percent=payable.vat_percent,
         taxable_cents=net_cents,
         tax_cents=tax_cents,
-        reason=f"{REVERSE_CHARGE_WORDS}: {payable.legal_reference}" if is_reversed else None,
+        reason=f"{WHY_NO_VAT[category]}: {payable.legal_reference}" if category in WHY_NO_VAT else None,
     )
     line = InvoiceLine(
         line_id="1",
@@ -293,6 +295,13 @@ def _invoice(
         remittance=None if is_credit else payable.paid_by or payable.end_to_end_id,
         iban=None if is_credit else iban,
     )
+
+
+def _category(payable: PayableRecord, seller: TradeParty, buyer: TradeParty) -> VATCategory:
+    if payable.regime is not TaxRegime.REVERSE_CHARGE:
+        return VATCategory.STANDARD
+    is_outside = is_outside_scope(seller_country=seller.country, buyer_country=buyer.country)
+    return VATCategory.NOT_SUBJECT if is_outside else VATCategory.REVERSE_CHARGE
 
 
 def _type_of(*, is_credit: bool, is_self_billed: bool) -> DocumentType:

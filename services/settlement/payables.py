@@ -17,7 +17,8 @@ from emobility.domain.agreement import RoamingAgreement, TaxRegime
 from emobility.domain.banking.payout import end_to_end_id, in_cents
 from emobility.domain.exposure import PREPAID_MODES
 from emobility.domain.identifiers import Role
-from emobility.domain.tax import BuyerStatus, NoTaxRule, Supply, TaxDecision, tax_of
+from emobility.domain.tax import NoTaxRule, Supply, TaxDecision, tax_of
+from emobility.domain.tax_rules import BuyerStatus
 from emobility.events.event import LoggedEvent
 from emobility.events.settlement import SETTLEMENT, StatementFinal
 from emobility.ports.ports import Ports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
@@ -66,6 +67,19 @@ REVERSED: Final = Invoice(
     annex=Annex(reference="cdrs.csv", description="Charges", sha256="ab" * 32, total_e4=277_800),
     remittance="WR0001",
     iban="NL91ABNA0417164300",
+)
+NOT_SUBJECT: Final = replace(
+    REVERSED,
+    number="NL-TNM-W2026-000003",
+    seller=replace(SELLER, vat_id=None),
+    buyer=TradeParty(name="Alpenstrom AG", city="Chur", country="CH", registration="CHE-109.322.551"),
+    lines=(replace(REVERSED.lines[0], category=VATCategory.NOT_SUBJECT),),
+    breakdown=(replace(REVERSED.breakdown[0], category=VATCategory.NOT_SUBJECT, reason="Not subject to VAT: art. 38"),),
+)
+FROM_ABROAD: Final = replace(
+    REVERSED,
+    number="CH-ALP-W2026-000001",
+    seller=TradeParty(name="Alpenstrom AG", city="Chur", country="CH", vat_id="CHE109322551MWST"),
 )
 DOMESTIC: Final = Invoice(
     number="NL-TNM-W2026-000002",

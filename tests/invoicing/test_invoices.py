@@ -12,13 +12,15 @@ from emobility.domain.invoicing.invoice import DocumentType, Invoice
 from emobility.domain.invoicing.numbering import Series, invoice_number
 from emobility.domain.invoicing.rules import RULES, InvoiceUnfit, broken_rules, refuse_unfit
 from emobility.protocols.en16931.cii import cii_of
-from tests.invoicing.documents import DOMESTIC, REVERSED, judged
+from tests.invoicing.documents import DOMESTIC, FROM_ABROAD, NOT_SUBJECT, REVERSED, judged
 
 CREDIT = replace(REVERSED, document_type=DocumentType.CREDIT_NOTE, preceding="NL-TNM-W2026-000001")
 SELF_BILLED = replace(REVERSED, document_type=DocumentType.SELF_BILLED_INVOICE)
 
 
-@pytest.mark.parametrize("document", [REVERSED, DOMESTIC, CREDIT, SELF_BILLED], ids=lambda each: each.number)
+@pytest.mark.parametrize(
+    "document", [REVERSED, DOMESTIC, CREDIT, SELF_BILLED, NOT_SUBJECT, FROM_ABROAD], ids=lambda each: each.number
+)
 def test_a_document_keeps_all_rules_of_the_standard(document: Invoice) -> None:
     assert broken_rules(document) == ()
     assert judged(cii_of(document)) == []
@@ -68,6 +70,11 @@ def changed(document: Invoice, part: str, **values: Any) -> Invoice:
         ("BR-AE-05", changed(REVERSED, "breakdown", percent=Decimal(21))),
         ("BR-AE-09", changed(REVERSED, "breakdown", tax_cents=1)),
         ("BR-AE-10", changed(REVERSED, "breakdown", reason=None)),
+        ("BR-O-02", replace(NOT_SUBJECT, buyer=replace(NOT_SUBJECT.buyer, vat_id="CHE109322551MWST"))),
+        ("BR-O-05", changed(NOT_SUBJECT, "breakdown", percent=Decimal(21))),
+        ("BR-O-09", changed(NOT_SUBJECT, "breakdown", tax_cents=1)),
+        ("BR-O-10", changed(NOT_SUBJECT, "breakdown", reason=None)),
+        ("BR-O-11", replace(NOT_SUBJECT, breakdown=(*NOT_SUBJECT.breakdown, *REVERSED.breakdown))),
     ],
 )
 def test_a_broken_rule_keeps_a_document_from_leaving(rule: str, document: Invoice) -> None:
@@ -82,6 +89,12 @@ def test_each_rule_is_broken_by_a_test() -> None:
     tried = {case[0] for mark in marks for case in mark.args[1]}
 
     assert tried == {rule.name for rule in RULES}
+
+
+def test_what_is_not_subject_to_vat_states_no_rate() -> None:
+    assert b"RateApplicablePercent" not in cii_of(NOT_SUBJECT)
+    assert b"VATEX-EU-O" in cii_of(NOT_SUBJECT)
+    assert any("BR-O-02" in each for each in judged(cii_of(replace(NOT_SUBJECT, seller=REVERSED.seller))))
 
 
 def test_texts_are_escaped() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from emobility.events import codec
 from emobility.protocols.en16931.cii import cii_of
 from emobility.protocols.ocpi.v221 import AllowedType
 from services.driver_mobility.invoice_records import RETAIL_INVOICE, UNPAID_BLOCK, RetailInvoiceRecord
-from services.driver_mobility.records import BILL, TOKEN
+from services.driver_mobility.records import BILL, CDRS, TOKEN
 from services.driver_mobility.retail_invoicing import apportioned, net_cents_of
 from tests.invoicing.documents import judged
 from tests.mobility.conftest import MSP, RFID, T0, World
@@ -134,6 +134,27 @@ async def test_a_bill_that_the_table_would_tax_otherwise_waits(selling: World) -
 
     assert outcome["numbers"] == []
     assert "bears" in outcome["waiting"][f"{driver_id}/EUR"]
+
+
+async def test_two_rates_of_one_country_are_both_named(selling: World) -> None:
+    await selling.enrol()
+    await charged(selling, "S1")
+    await charged(selling, "S2")
+    async with selling.ports.units.begin() as unit:
+        bill = (await unit.table(BILL).select())[0]
+        row = await unit.table(CDRS).get(bill.party_id, bill.cpo_id, bill.cdr_id)
+        assert row is not None
+        await unit.table(CDRS).put(replace(row, started_at=datetime(2022, 7, 1, tzinfo=UTC)))
+        await unit.table(BILL).put(replace(bill, lines=tuple(replace(line, vat_percent="9") for line in bill.lines)))
+        await unit.commit()
+    selling.clock.step_to(NEXT_MONTH)
+
+    (number,) = (await run(selling))["numbers"]
+
+    document = await invoice(selling, number)
+    assert [group.percent for group in document.breakdown] == [Decimal(21), Decimal(9)]
+    assert [note.partition(":")[0] for note in document.notes[:2]] == ["VAT of NL, 9 %", "VAT of NL, 21 %"]
+    assert judged(cii_of(document)) == []
 
 
 async def test_a_credit_note_that_can_not_be_made_holds_up_no_invoice(selling: World) -> None:

@@ -192,6 +192,15 @@ async def test_a_register_says_whether_a_number_was_given_and_to_whom() -> None:
     assert malformed["status"] == "Rejected"
 
 
+async def test_a_number_that_the_register_does_not_have_is_judged_by_its_form() -> None:
+    async with connected(vat_register_url=f"{VIES}/rest-api") as talk:
+        asked = register_of(talk, [{"valid": False}])
+        answer = await talk.tell("VatNumberValidation", {"vatNumber": "CHE-109.322.551 MWST"})
+
+    assert asked == []
+    assert (answer["status"], answer["statusInfo"]) == ("Accepted", {"reasonCode": "FormOnly"})
+
+
 @pytest.mark.parametrize("told", [503, {"errors": "MS_UNAVAILABLE"}, "no object"])
 async def test_a_register_that_is_away_leaves_the_form_to_decide(told: Any) -> None:
     async with connected(vat_register_url=f"{VIES}/rest-api") as talk:

@@ -200,10 +200,34 @@ async def test_across_a_border_the_buyer_accounts_for_the_tax() -> None:
         assert judged(cii_of(row.invoice)) == []
 
 
-async def test_a_country_that_the_tax_table_lacks_gets_no_invoice_and_is_paid_net() -> None:
+async def test_out_of_the_union_no_vat_is_due_and_the_document_names_no_vat_number() -> None:
+    async with open_settling() as here:
+        office, abroad = Office(here), PartyId("CH-ALP")
+        await office.open(emsp_id=abroad)
+        await office.enter_both()
+        await office.invoicing.enter_company(
+            abroad, replace(BUYER, country="CH", vat_id="CHE-109.322.551 MWST", registration="CHE-109.322.551")
+        )
+        await office.charge("s1", 1_000_000)
+        await office.settle()
+
+        nameless = await office.invoicing.issue(CPO)
+        await office.invoicing.enter_company(CPO, replace(SELLER, registration="30123456"))
+        await office.invoicing.issue(CPO)
+
+        (row,) = await office.issued()
+        (group,) = row.invoice.breakdown
+        assert ["BR-CO-26" in why for why in nameless.waiting.values()] == [True]
+        assert (group.category, row.invoice.gross_cents) == (VATCategory.NOT_SUBJECT, 10_000)
+        assert group.reason == ("Not subject to VAT: Directive 2006/112/EC art. 38; CH MWSTG art. 7 (2) and 45 (1) d")
+        assert (row.invoice.seller.vat_id, row.invoice.buyer.vat_id) == (None, None)
+        assert judged(cii_of(row.invoice)) == []
+
+
+async def test_a_pair_that_the_tax_table_lacks_gets_no_invoice_and_is_paid_net() -> None:
     async with open_settling() as here:
         office = Office(here)
-        await office.open(emsp_id=PartyId("GB-AUS"))
+        await office.open(emsp_id=PartyId("NO-AUS"))
         await office.enter_both()
         await office.charge("s1", 1_000_000)
         await office.settle()

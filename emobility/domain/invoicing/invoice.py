@@ -15,6 +15,8 @@ from typing import Final
 
 VAT_REVERSED: Final = "VATEX-EU-AE"
 """BT-121, code list VATEX of the CEF: reverse charge."""
+NOT_SUBJECT_TO_VAT: Final = "VATEX-EU-O"
+"""BT-121: not subject to VAT."""
 
 
 class DocumentType(StrEnum):
@@ -37,6 +39,8 @@ class VATCategory(StrEnum):
 
     STANDARD = "S"
     REVERSE_CHARGE = "AE"
+    NOT_SUBJECT = "O"
+    """Supplied where no VAT of the EU is: the buyer accounts for its own country's tax, if any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,5 +97,13 @@ RULES: Final = (
     Rule("BR-AE-05", lambda doc: all(group.percent == 0 for group in _of(doc, VATCategory.REVERSE_CHARGE))),
     Rule("BR-AE-09", lambda doc: all(group.tax_cents == 0 for group in _of(doc, VATCategory.REVERSE_CHARGE))),
     Rule("BR-AE-10", lambda doc: all(bool(group.reason) for group in _of(doc, VATCategory.REVERSE_CHARGE))),
+    Rule(
+        "BR-O-02",
+        lambda doc: not _of(doc, VATCategory.NOT_SUBJECT) or (doc.seller.vat_id is None and doc.buyer.vat_id is None),
+    ),
+    Rule("BR-O-05", lambda doc: all(group.percent == 0 for group in _of(doc, VATCategory.NOT_SUBJECT))),
+    Rule("BR-O-09", lambda doc: all(group.tax_cents == 0 for group in _of(doc, VATCategory.NOT_SUBJECT))),
+    Rule("BR-O-10", lambda doc: all(bool(group.reason) for group in _of(doc, VATCategory.NOT_SUBJECT))),
+    Rule("BR-O-11", lambda doc: not _of(doc, VATCategory.NOT_SUBJECT) or len(doc.breakdown) == 1),
 )
 """Of the invoices that we make; the standard has some hundred more, about parts that ours don't have."""

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Final
 
 from emobility.domain.invoicing.invoice import (
+    NOT_SUBJECT_TO_VAT,
     VAT_REVERSED,
     Annex,
     Invoice,
@@ -31,6 +32,7 @@ CREDIT_TRANSFER: Final = "30"
 """UNTDID 4461."""
 SUPPORTING_DOCUMENT: Final = "916"
 """UNTDID 1001: beside the invoice."""
+WHY_NO_VAT: Final = {VATCategory.REVERSE_CHARGE: VAT_REVERSED, VATCategory.NOT_SUBJECT: NOT_SUBJECT_TO_VAT}
 
 
 def cii_of(invoice: Invoice) -> bytes:
@@ -79,7 +81,7 @@ def _line(line: InvoiceLine) -> str:
                 "ram:ApplicableTradeTax",
                 text("ram:TypeCode", "VAT"),
                 text("ram:CategoryCode", line.category.value),
-                text("ram:RateApplicablePercent", _percent(line.percent)),
+                text("ram:RateApplicablePercent", _percent(line)),
             ),
             written(
                 "ram:SpecifiedTradeSettlementLineMonetarySummation",
@@ -151,7 +153,6 @@ def _settlement(invoice: Invoice) -> str:
 
 
 def _tax(group: VATBreakdown) -> str:
-    is_reversed = group.category is VATCategory.REVERSE_CHARGE
     return written(
         "ram:ApplicableTradeTax",
         text("ram:CalculatedAmount", _amount(group.tax_cents)),
@@ -159,8 +160,8 @@ def _tax(group: VATBreakdown) -> str:
         text("ram:ExemptionReason", group.reason),
         text("ram:BasisAmount", _amount(group.taxable_cents)),
         text("ram:CategoryCode", group.category.value),
-        text("ram:ExemptionReasonCode", VAT_REVERSED if is_reversed else None),
-        text("ram:RateApplicablePercent", _percent(group.percent)),
+        text("ram:ExemptionReasonCode", WHY_NO_VAT.get(group.category)),
+        text("ram:RateApplicablePercent", _percent(group)),
     )
 
 
@@ -176,5 +177,6 @@ def _amount(cents: int) -> str:
     return f"{Decimal(cents).scaleb(-2):.2f}"
 
 
-def _percent(percent: Decimal) -> str:
-    return f"{percent:.2f}"
+def _percent(taxed: InvoiceLine | VATBreakdown) -> str | None:
+    """What is not subject to VAT has no rate, not even 0 (BR-O-05, BR-48)."""
+    return None if taxed.category is VATCategory.NOT_SUBJECT else f"{taxed.percent:.2f}"
