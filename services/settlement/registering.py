@@ -197,7 +197,10 @@ class Registering:
         """Return what waits for an issuer, or for the chain. Raises `NoChain`, `ChainUnavailable`."""
         access, deployment = await self._here()
         async with self._ports.units.begin() as unit:
-            rows = await unit.table(REGISTRATION).select(order_by=("party_id",), limit=REQUESTS_MAX)
+            asked = await unit.table(REGISTRATION).select(order_by=("party_id",), limit=REQUESTS_MAX)
+            parties = await unit.table(PARTY).select({"party_id": tuple(each.party_id for each in asked)})
+        registered = {each.party_id for each in parties if each.number is not None}
+        rows = [each for each in asked if each.party_id not in registered]
         fees = await access.chain.fees()
         issuers = {
             country: tuple(

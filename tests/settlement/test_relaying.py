@@ -178,6 +178,18 @@ async def test_a_nonce_that_the_issuer_used_for_something_else_is_told_and_vouch
     assert party.number == 1
 
 
+async def test_an_issuer_may_send_by_itself(relayed: Relayed) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    (raw,) = await relayed.vouched()
+    await relayed.here.chain.chain.send_raw(raw)
+    await relayed.follow()
+
+    assert (await relayed.registering.requests()).registrations == ()
+    assert (await relayed.opening()).waiting == "the registration of NL-ZON"
+
+
 async def test_a_registration_that_may_still_go_gives_no_number(relayed: Relayed) -> None:
     await relayed.here.sign(terms())
     await relayed.follow()
