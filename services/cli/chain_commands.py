@@ -29,6 +29,9 @@ RunFolder = Annotated[
     typer.Option(help="Installation on this machine; not looked at where WATTROAM_DATABASE_URL is set."),
 ]
 Party = Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")]
+Deployment = Annotated[
+    Path, typer.Option(envvar="WATTROAM_CHAIN_DEPLOYMENT", help="What `wattroam chain deploy` wrote.")
+]
 FinalBlocks = Annotated[
     int | None,
     typer.Option(
@@ -88,9 +91,7 @@ def chain_deploy(
 @chain.command("check")
 def chain_check(
     rpc: RPC,
-    deployment: Annotated[
-        Path, typer.Option(envvar="WATTROAM_CHAIN_DEPLOYMENT", help="What `wattroam chain deploy` wrote.")
-    ] = Path("deployment.json"),
+    deployment: Deployment = Path("deployment.json"),
     *,
     final_blocks: FinalBlocks = None,
     json: Json = False,
@@ -169,3 +170,34 @@ def chain_agreements(party: Party, *, run_folder: RunFolder = Path("run")) -> No
     from services.embedded.chain_desk import show_agreements
 
     sys.exit(show_agreements(party=party, run_folder=run_folder))
+
+
+@chain.command("deposit")
+def chain_deposit(
+    party: Party,
+    rpc: RPC,
+    keystore: Folder,
+    currency: Annotated[str, typer.Option(help="ISO 4217, as in EUR.")],
+    up_to: Annotated[str, typer.Option(help="What the party shall have free, as in 150.00; the rest is paid in.")],
+    *,
+    deployment: Deployment = Path("deployment.json"),
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFD = None,
+    final_blocks: FinalBlocks = None,
+) -> None:
+    """Pay cover in for a party out of the tokens of the key's account; said twice, it is paid once."""
+    from services.settlement.chain_command import run_deposit
+
+    sys.exit(
+        run_deposit(
+            rpc_url=rpc,
+            final_blocks=final_blocks,
+            keystore=keystore,
+            passphrase_file=passphrase_file,
+            passphrase_fd=passphrase_fd,
+            deployment=deployment,
+            party=party,
+            currency=currency,
+            up_to=up_to,
+        )
+    )

@@ -1,4 +1,4 @@
-"""What `wattroam chain deploy`, `check` and `vouch` do. They need no database and no installation."""
+"""What `wattroam chain deploy`, `check`, `vouch` and `deposit` do. They need no database and no installation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,12 @@ import msgspec
 from emobility.adapters.chain_keys.keystore import KeyRefused, key_files, open_key, read_passphrase
 from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.system import SystemClock, SystemTimer
+from emobility.domain.batch import contracts
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
+from emobility.domain.money import decimal_from_e4, e4_from_decimal
 from emobility.ports.chain_signer import TransactionSigner
+from services.settlement.deployment import Deployer, recognise
 from services.settlement.founding import Founding
 from services.settlement.inspecting import Inspection, inspect
 from services.settlement.manifest import (
@@ -34,6 +38,7 @@ from services.settlement.registering import RegistrationRequests
 from services.settlement.vouching import vouched
 
 FILE_BYTES_MAX: Final = 10_000_000
+AMOUNT_E4_MAX: Final = 2**64
 REFUSED: Final = 1
 
 
@@ -156,6 +161,59 @@ def run_vouch(
         )
     _print({"transactions": [f"0x{each.hex()}" for each in signed.values()]})
     return 0
+
+
+def run_deposit(
+    *,
+    rpc_url: str,
+    final_blocks: int | None,
+    keystore: Path,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    deployment: Path,
+    party: str,
+    currency: str,
+    up_to: str,
+) -> int:
+    """Pay cover in for a party, out of the tokens of a keystore's account; return 0.
+
+    Raises:
+        KeyRefused: the key can't be opened.
+        ManifestRefused, OptionRefused: the file or an option is not understood.
+        DeploymentGone: the contracts are not there.
+        TokensShort: the account has less.
+        ChainUnavailable: the endpoint does not answer.
+    """
+    given, party_id, amount_e4 = read_manifest(deployment).deployment, PartyId(party), _amount_e4(up_to)
+    into = given.of(currency)
+    if into is None:
+        raise OptionRefused(f"{deployment} settles no {currency}")
+    signer = opened_key(keystore, passphrase_file, passphrase_fd)
+
+    async def pay() -> int:
+        async with open_ethereum(rpc_url, final_blocks=final_blocks) as chain:
+            await recognise(chain, given)
+            codes = party_id.country_code.encode(), party_id.party_id.encode()
+            asked = contracts.NUMBER_OF.call(*codes)
+            (number,) = contracts.NUMBER_OF.answer(await chain.call(given.registry, asked))
+            if not number:
+                raise OptionRefused(f"{party_id} is not registered")
+            return await Deployer(chain, signer, SystemTimer(), mints=False).pay_in(into, number, up_to_e4=amount_e4)
+
+    paid_e4 = asyncio.run(pay())
+    sys.stdout.write(f"{decimal_from_e4(paid_e4)} {currency} paid in; {party_id} has {up_to} free or more\n")
+    return 0
+
+
+def _amount_e4(text: str) -> int:
+    try:
+        amount = Decimal(text)
+        amount_e4 = e4_from_decimal(amount) if amount.is_finite() else 0
+    except ArithmeticError:
+        amount_e4 = 0
+    if not 0 < amount_e4 < AMOUNT_E4_MAX or decimal_from_e4(amount_e4) != amount:
+        raise OptionRefused(f"{text[:40]!r} is no amount, as in 150.00")
+    return amount_e4
 
 
 def opened_key(keystore: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> TransactionSigner:

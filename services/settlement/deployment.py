@@ -63,6 +63,10 @@ class DeploymentGone(RuleBroken):
     """The chain does not hold what was deployed on it: another chain, one that lost its state, or other code."""
 
 
+class TokensShort(RuleBroken):
+    """An account has less of a token than it should pay in."""
+
+
 class StepRefused(RuleBroken):
     """A transaction was mined and refused, though it had been estimated."""
 
@@ -248,6 +252,31 @@ class Deployer:
             await self._send(
                 *((into.vault, contracts.DEPOSIT.call(party, amount)) for party, amount in missing.items())
             )
+
+    async def pay_in(self, into: CurrencyContracts, party: int, *, up_to_e4: int) -> int:
+        """Bring what a party has free up to an amount, out of the account's own tokens; return how much that took.
+
+        Args:
+            into: The currency.
+            party: Its number.
+            up_to_e4: In ten-thousandths of the currency. So a call that was cut is made again without paying twice.
+
+        Raises:
+            TokensShort: the account has less.
+        """
+        (free,) = contracts.FREE_OF.answer(await self._chain.call(into.vault, contracts.FREE_OF.call(party)))
+        (units,) = contracts.UNITS_PER_E4.answer(await self._chain.call(into.vault, contracts.UNITS_PER_E4.call()))
+        missing = max(up_to_e4 * int(units) - int(free), 0)
+        asked = contracts.TOKENS_OF.call(self._signer.address)
+        (held,) = contracts.TOKENS_OF.answer(await self._chain.call(into.token, asked))
+        if missing > held:
+            raise TokensShort(
+                f"0x{self._signer.address.hex()} holds {held} units of the token, and {missing} are needed"
+            )
+        if missing:
+            await self._send((into.token, contracts.APPROVE.call(into.vault, missing)))
+            await self._send((into.vault, contracts.DEPOSIT.call(party, missing)))
+        return missing // int(units)
 
     async def collateral_of(self, where: CurrencyContracts, party: int) -> int:
         """Return a party's collateral, in ten-thousandths of the currency."""

@@ -103,7 +103,7 @@ async def a_consortium(folder: Path) -> AsyncIterator[Consortium]:
             (folder / "passphrase").write_text(PASSPHRASE)
             (folder / "passphrase").chmod(0o600)
             keys = {}
-            for name in ("deployer", "proposer", "issuer"):
+            for name in ("deployer", "proposer", "issuer", "holder"):
                 path = new_key(folder / name, PASSPHRASE.encode(), randomness=SystemRandomness(), scrypt_n=CHEAP_N)
                 keys[name] = open_key(path, PASSPHRASE.encode())
                 await server._call("anvil_setBalance", f"0x{keys[name].address.hex()}", hex(WEI))

@@ -35,7 +35,7 @@ DEADLINE_S: Final = 60.0
 POLL_S: Final = 0.1
 INTERNAL: Final = "i" * 40
 MSP_KEY: Final = LocalChainSigner(b"\x22" * 32)
-"""The MSP keeps its key itself, and its account holds the currency."""
+"""The MSP keeps its key itself; it signs, and sends nothing."""
 COST_E4: Final = 15_000
 PAYOUT: Final = f"0x{'7' * 40}"
 
@@ -166,12 +166,10 @@ class Joined:
         (shown,) = await self.ask("GET", f"/{MSP}/agreements")
         return bool(shown["is_open"])
 
-    async def deposit(self, cover: dict[str, Any]) -> None:
-        """Have the MSP's own account deposit what is missing of its own tokens."""
-        token, vault = bytes.fromhex(cover["token"][2:]), bytes.fromhex(cover["vault"][2:])
-        units = int(cover["missing_in_token_units"])
-        await self.theirs.send(MSP_KEY, token, contracts.APPROVE.call(vault, units))
-        await self.theirs.send(MSP_KEY, vault, contracts.DEPOSIT.call(cover["party_number"], units))
+    async def deposit(self, amount: str) -> str:
+        """Have an account of the MSP's pay in what is missing of its own tokens."""
+        arguments = ("deposit", MSP.code, *self.theirs.keystore("holder"), "--currency", "EUR", "--up-to", amount)
+        return await asyncio.to_thread(self.command, *arguments)
 
     async def accept_statement(self) -> None:
         """Have the MSP sign its statement, once it is in a batch."""
@@ -215,8 +213,8 @@ class Joined:
 async def joined(postgres_dsn: str, tmp_path: Path, free_port: int) -> AsyncIterator[Joined]:
     async with a_consortium(tmp_path) as theirs, open_world(postgres_dsn) as world:
         await asyncio.to_thread(theirs.deploy)
-        await theirs.world.server._call("anvil_setBalance", f"0x{MSP_KEY.address.hex()}", hex(10**20))
-        await theirs.send(theirs.world.payer, theirs.token, contracts.MINT.call(MSP_KEY.address, 10**9))
+        holder = theirs.keys["holder"].address
+        await theirs.send(theirs.world.payer, theirs.token, contracts.MINT.call(holder, 10**5))
         found = Joined(theirs, world, postgres_dsn, free_port)
         yield found
         for process in found.processes:
@@ -240,7 +238,8 @@ async def test_parties_agreement_and_a_cdr_become_final_and_the_audit_agrees(joi
     await joined.until(is_closed)
     (shown,) = json.loads(await asyncio.to_thread(joined.command, "agreements", MSP.code))
     assert (shown["cover"]["needed_e4"], shown["cover"]["missing_e4"]) == (COST_E4, COST_E4)
-    await joined.deposit(shown["cover"])
+    assert await joined.deposit("1.5") == "1.5000 EUR paid in; NL-ZON has 1.5 free or more\n"
+    assert await joined.deposit("1.5") == "0.0000 EUR paid in; NL-ZON has 1.5 free or more\n"
     await joined.accept_statement()
     await joined.until(partial(joined.is_in, StatementState.FINAL))
 
@@ -250,6 +249,7 @@ async def test_parties_agreement_and_a_cdr_become_final_and_the_audit_agrees(joi
         report = json.loads(await asyncio.to_thread(command, "audit", "--full", "--json"))
     assert (report["differences"], report["full"]) == ([], True)
     assert process.exit_code is None
-    told = process.last_lines()
+    told = (joined.theirs.folder / "settlement-0.log").read_text()
+    assert "settlement_lease_taken" in told
     secrets = {"canary-passphrase-91c4", MASTER_KEY.hex(), INTERNAL}
     assert not [each for each in secrets if each in told]

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from emobility.adapters.chain_signing import LocalChainSigner, party_signer
+from emobility.adapters.memory import LoopTimer
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.domain.batch.typed_data import Registry, registration_digest
@@ -21,7 +22,7 @@ from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
 from services.settlement.agreement_words import AgreementWords
 from services.settlement.api import NotHere, NotUnderstood
 from services.settlement.books import StoredBooks
-from services.settlement.deployment import DeploymentGone
+from services.settlement.deployment import Deployer, DeploymentGone, TokensShort
 from services.settlement.given_deployment import GivenDeployment, OtherDeployment
 from services.settlement.manifest import CurrencyAt, Manifest, hex_of
 from services.settlement.metrics import SettlementMetrics
@@ -304,6 +305,21 @@ async def test_a_key_that_stands_in_the_book_already_is_taken_over_or_left(
     assert anew.number == (0 if is_same_document else 1)
     assert (anew.book_agreement == opened.book_agreement) is is_same_document
     assert len(await relayed.sent()) == (1 if is_same_document else 2)
+
+
+async def test_cover_is_paid_in_up_to_an_amount_and_no_further_than_the_account_can(relayed: Relayed) -> None:
+    here = relayed.here
+    await here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    holder = here.chain.account(6)
+    deployer = Deployer(here.chain.chain, holder, LoopTimer(), mints=False)
+    await relayed.send(here.market.contracts.token, contracts.MINT.call(holder.address, 500))
+
+    assert [await deployer.pay_in(here.market.contracts, 2, up_to_e4=each) for each in (300, 300, 500)] == [300, 0, 200]
+    with pytest.raises(TokensShort, match="holds 0 units"):
+        await deployer.pay_in(here.market.contracts, 2, up_to_e4=501)
+    assert await here.market.collateral_of(2) == 500
 
 
 # What was given
