@@ -21,7 +21,7 @@ from emobility.domain.batch import contracts
 from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4, e4_from_decimal
-from emobility.ports.chain_signer import TransactionSigner
+from emobility.ports.chain_signer import ChainSigner
 from services.settlement.deployment import Deployer, recognise
 from services.settlement.founding import Founding
 from services.settlement.inspecting import Inspection, inspect
@@ -216,7 +216,7 @@ def _amount_e4(text: str) -> int:
     return amount_e4
 
 
-def opened_key(keystore: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> TransactionSigner:
+def opened_key(keystore: Path, passphrase_file: Path | None, passphrase_fd: int | None) -> ChainSigner:
     """Open a keystore's first key. Raises `KeyRefused`."""
     if (passphrase_file is None) == (passphrase_fd is None):
         raise KeyRefused("name the passphrase by --passphrase-file or --passphrase-fd")

@@ -61,10 +61,13 @@ class Openings:
         self._registering = Registering(ports, access)
         self._confidential = ConfidentialOpenings(ports, access, deployer, cover_e4=PLAY_MONEY_E4)
 
-    async def advance(self) -> int:
-        """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
+    async def recognise(self) -> None:
+        """Make sure that the chain holds the contracts that were given. Raises what `GivenDeployment.taken` does."""
         if self._given is not None:
             await self._given.taken()
+
+    async def advance(self) -> int:
+        """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
         moved = 0 if self.deployer is not None else await self._registering.advance()
         async with self._ports.units.begin() as unit:
             found = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))

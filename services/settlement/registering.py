@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -337,7 +337,7 @@ async def registrations_under_way(unit: UnitOfWork) -> int:
 
 async def number_at(access: ChainAccess, deployment: Deployment, party_id: PartyId, block: int) -> int:
     """Return a party's number in the registry of a block; 0: it has none. Raises `ChainUnavailable`."""
-    asked: Any = contracts.NUMBER_OF.call(party_id.country_code.encode(), party_id.party_id.encode())
+    asked = contracts.NUMBER_OF.call(party_id.country_code.encode(), party_id.party_id.encode())
     returned = await access.chain.call(deployment.registry, asked, at_block=block)
     return int(contracts.NUMBER_OF.answer(returned)[0])
 

@@ -224,6 +224,8 @@ class Follower:
             return False
         if self._rested is not None:
             self._rested += self.lease.commits - beats  # a beat of the lease is nothing to look at
+        if self._openings is not None:
+            await self._openings.recognise()  # before another chain is taken for ours
         now_s = self._ports.timer.monotonic_s()
         if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
             await self._finality.watch()

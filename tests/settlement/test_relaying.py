@@ -16,6 +16,7 @@ from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.domain.batch.typed_data import Registry, registration_digest
 from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import ChainUnavailable
 from emobility.ports.chain_signer import ChainSigner
 from emobility.runtime.telemetry import Metrics
 from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
@@ -377,6 +378,22 @@ async def test_a_deployment_is_taken_once_it_is_seen_and_another_never(here: Set
     here.fake.fake.is_down = True
     with pytest.raises(OtherDeployment):
         await GivenDeployment(ports, chain, msgspec.structs.replace(manifest, anchor=manifest.registry)).taken()
+
+
+async def test_another_chain_that_comes_up_later_leaves_no_trace(here: Settling) -> None:
+    await here.sign(terms())
+    ports, books = here.world.ports, StoredBooks(here.world.ports.units)
+    other = msgspec.structs.replace(manifest_of(here), chain_id=1)
+    openings = Openings(ports, here.access, books, None, GivenDeployment(ports, here.chain.chain, other))
+    follower = Follower(ports, here.access, SettlementMetrics(Metrics()), lambda _: None, openings)
+
+    for is_down, told in ((True, ChainUnavailable), (False, DeploymentGone), (False, DeploymentGone)):
+        here.fake.fake.is_down = is_down
+        with pytest.raises(told):
+            await follower.step()
+
+    async with ports.units.begin() as unit:
+        assert [await unit.table(each).count() for each in (CHAIN, DEPLOYMENT)] == [0, 0]
 
 
 @pytest.fixture
