@@ -14,7 +14,8 @@ from emobility.adapters.chain_signing import LocalChainSigner, party_signer
 from emobility.adapters.memory import LoopTimer
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
-from emobility.domain.batch.typed_data import Registry, registration_digest
+from emobility.domain.batch.calls import open_agreement_call
+from emobility.domain.batch.typed_data import Registry, agreement_digest, agreement_key, registration_digest
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.chain_signer import ChainSigner
@@ -27,7 +28,7 @@ from services.settlement.deployment import Deployer, DeploymentGone, TokensShort
 from services.settlement.given_deployment import GivenDeployment, OtherDeployment
 from services.settlement.manifest import CurrencyAt, Manifest, hex_of
 from services.settlement.metrics import SettlementMetrics
-from services.settlement.opening import Openings
+from services.settlement.opening import Openings, book_terms
 from services.settlement.records import CHAIN, DEPLOYMENT, OPENING, PARTY, TRANSACTION, Opening, TransactionKind
 from services.settlement.registering import (
     REGISTRATION,
@@ -308,6 +309,33 @@ async def test_a_key_that_stands_in_the_book_already_is_taken_over_or_left(
     assert len(await relayed.sent()) == (1 if is_same_document else 2)
 
 
+async def test_an_agreement_that_may_still_go_is_not_open(relayed: Relayed) -> None:
+    """Anybody may send what both signed; it counts from a final block."""
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    anew = replace(await relayed.opening(), number=1, book_agreement=None, document=b"\2" * 32)
+    assert anew.deadline is not None
+    async with relayed.units.begin() as unit:
+        await unit.table(OPENING).put(anew)
+        await unit.commit()
+        parties = {each.party_id: each for each in await unit.table(PARTY).select()}
+    book, named = relayed.here.market.deployment.book("EUR"), book_terms(anew, parties, deadline=anew.deadline)
+    assert book is not None
+    by_cpo, by_msp = [
+        await party_signer(MASTER_KEY, each).sign_digest(agreement_digest(book, named)) for each in (CPO, MSP)
+    ]
+    await relayed.here.chain.sent(book.address, open_agreement_call(named, by_cpo=by_cpo, by_msp=by_msp))
+
+    await relayed.openings.advance()
+    assert (await relayed.opening()).book_agreement is None
+    relayed.here.fake.fake.mine(3)
+    await relayed.openings.advance()
+
+    assert (await relayed.opening()).book_agreement == agreement_key(named)
+    assert await relayed.sent() == [TransactionKind.OPEN]
+
+
 async def test_cover_is_paid_in_up_to_an_amount_and_no_further_than_the_account_can(relayed: Relayed) -> None:
     here = relayed.here
     await here.sign(terms())
@@ -393,7 +421,8 @@ async def test_another_chain_that_comes_up_later_leaves_no_trace(here: Settling)
             await follower.step()
 
     async with ports.units.begin() as unit:
-        assert [await unit.table(each).count() for each in (CHAIN, DEPLOYMENT)] == [0, 0]
+        assert await unit.table(CHAIN).count() == 0
+        assert await unit.table(DEPLOYMENT).count() == 0
 
 
 @pytest.fixture
