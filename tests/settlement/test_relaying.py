@@ -318,8 +318,8 @@ async def test_an_agreement_that_may_still_go_is_not_open(relayed: Relayed) -> N
     assert anew.deadline is not None
     async with relayed.units.begin() as unit:
         await unit.table(OPENING).put(anew)
-        await unit.commit()
         parties = {each.party_id: each for each in await unit.table(PARTY).select()}
+        await unit.commit()
     book, named = relayed.here.market.deployment.book("EUR"), book_terms(anew, parties, deadline=anew.deadline)
     assert book is not None
     by_cpo, by_msp = [
