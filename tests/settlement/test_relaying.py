@@ -325,7 +325,9 @@ async def test_an_agreement_that_may_still_go_is_not_open(relayed: Relayed) -> N
     by_cpo, by_msp = [
         await party_signer(MASTER_KEY, each).sign_digest(agreement_digest(book, named)) for each in (CPO, MSP)
     ]
+    relayed.here.fake.fake.is_held = True
     await relayed.here.chain.sent(book.address, open_agreement_call(named, by_cpo=by_cpo, by_msp=by_msp))
+    relayed.here.fake.fake.mine(1)
 
     await relayed.openings.advance()
     assert (await relayed.opening()).book_agreement is None
