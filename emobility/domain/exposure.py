@@ -27,6 +27,28 @@ def limit_e4_of(agreement: RoamingAgreement) -> int | None:
     return agreement.credit_limit_e4 if agreement.settlement_mode in BOUNDED_MODES else None
 
 
+def opened_under(agreement: RoamingAgreement, versions: Iterable[RoamingAgreement]) -> int:
+    """Return the version under which a book opened an agreement: the first since the book's part of the terms changed.
+
+    What was taken of a guarantee was taken under that; terms with another limit are opened, and reserved, anew.
+    """
+    before = [
+        each for each in versions if each.agreement_id == agreement.agreement_id and each.version < agreement.version
+    ]
+    opened = agreement.version
+    for each in sorted(before, key=lambda one: one.version, reverse=True):
+        if _book_terms(each) != _book_terms(agreement):
+            break
+        opened = each.version
+    return opened
+
+
+def _book_terms(agreement: RoamingAgreement) -> tuple[str, SettlementMode, int, int]:
+    is_guaranteed = agreement.settlement_mode is SettlementMode.GUARANTEE
+    term_d = agreement.payment_terms_d if is_guaranteed else 0
+    return agreement.currency, agreement.settlement_mode, limit_e4_of(agreement) or 0, term_d
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """What is open between a pair in one currency, in ten-thousandths. `billed_e4` less `paid_e4` is both what is

@@ -1,4 +1,4 @@
-"""Facts about money between companies that a bank moved. Key: the agreement, as of its statements."""
+"""Facts about money between companies beyond the book's statements. Key: the agreement, as of its statements."""
 
 from __future__ import annotations
 
@@ -30,6 +30,36 @@ class PaymentBooked(Event):
     end_to_end_id: str
     entry_id: str
     booked_on: date
+    seen_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The agreement."""
+        return self.agreement_id
+
+
+@catalogued
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuaranteeCalled(Event):
+    """What an MSP did not pay in time was taken out of its guarantee: debt and limit are lower by it, for good.
+
+    `amount_e4` counts against statements, in ten-thousandths, without VAT; `version`: of the terms under which the book
+    opened the agreement; `limit_e4`: what is left of the guarantee.
+    """
+
+    wire_name: ClassVar[str] = "settlement.guarantee_called.v1"
+    topic: ClassVar[str] = SETTLEMENT
+    cpo_id: PartyId
+    emsp_id: PartyId
+    agreement_id: str
+    version: int
+    currency: str
+    amount_e4: int
+    limit_e4: int
+    chain_id: int
+    book: bytes
+    transaction: bytes
+    called_at: datetime
     seen_at: datetime
 
     @property

@@ -15,7 +15,7 @@ class SignerUnavailable(Unavailable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsignedTransaction:
-    """A transaction as its sender means it. It moves no coins: settlement's money is a token.
+    """A transaction as its sender means it. Settlement's money is a token: coins only pay for gas.
 
     Attributes:
         chain_id: On another chain its signature means nothing.
@@ -24,6 +24,7 @@ class UnsignedTransaction:
         fees: What is offered for gas.
         to: The contract, 20 bytes; None makes one.
         calldata: The call, or the creation code with its arguments.
+        coins_wei: What another account gets to pay for its gas, from whoever administers a chain of its own.
     """
 
     chain_id: int
@@ -32,6 +33,7 @@ class UnsignedTransaction:
     fees: Fees
     to: bytes | None
     calldata: bytes
+    coins_wei: int = 0
 
 
 class TransactionSigner(Protocol):

@@ -26,7 +26,7 @@ Item: TypeAlias = "bytes | Sequence[Item]"
 
 
 class MalformedTransaction(MalformedInput):
-    """A raw transaction is of type 2, in canonical RLP, without coins and without an access list."""
+    """A raw transaction is of type 2, in canonical RLP, without an access list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +63,8 @@ def read_raw_transaction(raw: bytes) -> SignedTransaction:
         raise MalformedTransaction(f"it has not {_FIELDS} fields")
     chain_id, nonce, priority_fee, fee, gas_limit, to, value, calldata, access_list, parity, r, s = fields
     words = (chain_id, nonce, priority_fee, fee, gas_limit, to, value, calldata, parity, r, s)
-    if any(not isinstance(word, bytes) for word in words) or value or access_list:
-        raise MalformedTransaction("it moves coins, has an access list, or a field is of another kind")
+    if any(not isinstance(word, bytes) for word in words) or access_list:
+        raise MalformedTransaction("it has an access list, or a field is of another kind")
     vs = _read_number(parity) << _S_BITS | _read_number(s)
     signed = SignedTransaction(
         transaction=UnsignedTransaction(
@@ -74,6 +74,7 @@ def read_raw_transaction(raw: bytes) -> SignedTransaction:
             fees=Fees(max_fee_per_gas=_read_number(fee), max_priority_fee_per_gas=_read_number(priority_fee)),
             to=_read_address(to),
             calldata=bytes(calldata),  # type: ignore[arg-type]  # bytes, as was seen above
+            coins_wei=_read_number(value),
         ),
         signature=_word(_read_number(r)) + _word(vs),
     )
@@ -110,7 +111,7 @@ def _fields(transaction: UnsignedTransaction) -> tuple[Item, ...]:
         *map(_number, (transaction.chain_id, transaction.nonce)),
         *map(_number, (fees.max_priority_fee_per_gas, fees.max_fee_per_gas, transaction.gas_limit)),
         transaction.to or b"",
-        b"",  # coins
+        _number(transaction.coins_wei),
         transaction.calldata,
         (),  # access list
     )

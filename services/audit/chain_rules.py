@@ -200,6 +200,7 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
     for book in sight.books.values():
         for each in final_statements(rows, book):
             final[book.currency, each.agreement].append(each)
+    taken = {(each.cpo_id, each.agreement_id, each.version): each.taken_e4 for each in rows.guarantees}
     for opening in opened:
         book, agreement = sight.books[opening.currency], opening.book_agreement or b""
         scope = f"{opening.cpo_id}/{opening.agreement_id}/{opening.version}"
@@ -207,8 +208,11 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
         if state is None:
             found.append(_difference(rule, scope, "it is not open in the book", "agreements"))
             continue
+        called_e4 = book.called_e4.get(agreement, 0)
         terms = (numbers.get(opening.cpo_id), numbers.get(opening.emsp_id), *_book_terms(opening))
-        if terms != (state.cpo, state.msp, state.mode, state.credit_limit_e4):
+        # What ended releases what is not owed.
+        limit_e4 = opening.credit_limit_e4 if state.has_ended else state.credit_limit_e4 + called_e4
+        if terms != (state.cpo, state.msp, state.mode, limit_e4):
             found.append(_difference(rule, scope, "parties, mode or limit are others in the book", "agreements"))
         statements = final[book.currency, agreement]
         last = max((each.sequence for each in statements), default=0)
@@ -221,6 +225,10 @@ def check_agreements(books: Books, sight: ChainSight) -> Check:
             )
         owed_e4 = sum(each.net_e4 for each in statements) + book.corrected_e4.get(agreement, 0)
         owed_e4 -= book.discharged_e4.get(agreement, 0)
+        taken_e4 = taken.get((opening.cpo_id, opening.agreement_id, opening.version), 0)
+        if taken_e4 != called_e4:
+            cause = "another amount was taken of the guarantee in the book"
+            found.append(amount_difference(rule, scope, (taken_e4, called_e4), opening.currency, cause))
         expected_e4 = 0 if state.mode is BookMode.PREFUNDED else owed_e4
         if expected_e4 != state.owed_e4:
             cause = "final statements less what was paid by bank is not what the book says is owed"

@@ -61,6 +61,7 @@ class BookSight:
         agreements: Where each agreement stands that is open; also of others whose statements were proposed here.
         corrected_e4: Verdicts that were met beside statements, by agreement, in ten-thousandths.
         discharged_e4: What was paid by bank or out of a guarantee, by agreement, in ten-thousandths.
+        called_e4: What of that came out of a guarantee, whose limit is lower by it.
         taken: What parties got out of others' reserves, less what was taken of theirs.
         units_per_e4: Smallest units of the token in a ten-thousandth.
         tokens_held: What the token says that the vault has.
@@ -72,6 +73,7 @@ class BookSight:
     agreements: dict[bytes, AgreementState]
     corrected_e4: dict[bytes, int]
     discharged_e4: dict[bytes, int]
+    called_e4: dict[bytes, int]
     taken: dict[int, int]
     deposited: dict[int, int]
     withdrawn: dict[int, int]
@@ -185,8 +187,10 @@ class _Reader:
         discharged: dict[bytes, int] = defaultdict(int)
         for agreement, _number, amount_e4, _owed_e4 in await self._told(at.book, contracts.OBLIGATION_DISCHARGED):
             discharged[_key(agreement)] += amount_e4
+        called: dict[bytes, int] = defaultdict(int)
         for agreement, amount_e4, _owed_e4 in await self._told(at.book, contracts.GUARANTEE_CALLED):
             discharged[_key(agreement)] += amount_e4
+            called[_key(agreement)] += amount_e4
         corrected: dict[bytes, int] = defaultdict(int)
         for agreement, amount_e4 in await self._told(at.book, contracts.CORRECTION_MET):
             corrected[_key(agreement)] += amount_e4
@@ -214,6 +218,7 @@ class _Reader:
             agreements=agreements,
             corrected_e4=dict(corrected),
             discharged_e4=dict(discharged),
+            called_e4=dict(called),
             taken=dict(taken),
             deposited=deposited,
             withdrawn=withdrawn,

@@ -18,6 +18,7 @@ from services.driver_mobility.invoice_records import (
     InvoicedBill,
     RetailInvoiceRecord,
 )
+from services.settlement.guarantee_records import GUARANTEE_CALL, GuaranteeCall
 from services.settlement.invoice_records import INVOICE, InvoiceRecord
 from services.settlement.money_records import (
     BANK_ENTRY,
@@ -40,6 +41,7 @@ class MoneyRows:
     payouts: list[PayoutRecord] = field(default_factory=list)
     entries: list[BankEntryRecord] = field(default_factory=list)
     discharges: list[DischargeRecord] = field(default_factory=list)
+    guarantee_calls: list[GuaranteeCall] = field(default_factory=list)
     invoices: list[InvoiceRecord] = field(default_factory=list)
     retail_invoices: list[RetailInvoiceRecord] = field(default_factory=list)
     invoiced_bills: list[InvoicedBill] = field(default_factory=list)
@@ -65,6 +67,7 @@ async def gather_company_money(unit: UnitOfWork) -> MoneyRows:
         discharges=await all_rows(unit, DISCHARGE),
         entries=await all_rows(unit, BANK_ENTRY),
         payouts=await all_rows(unit, PAYOUT),
+        guarantee_calls=await all_rows(unit, GUARANTEE_CALL),
         invoices=await all_rows(unit, INVOICE),
         payables=await all_rows(unit, PAYABLE),
         counters=[row for row in counters if row.series is not Series.RETAIL],
@@ -77,6 +80,7 @@ async def gather_money(unit: UnitOfWork) -> MoneyRows:
         discharges=await all_rows(unit, DISCHARGE),
         entries=await all_rows(unit, BANK_ENTRY),
         payouts=await all_rows(unit, PAYOUT),
+        guarantee_calls=await all_rows(unit, GUARANTEE_CALL),
         invoices=await all_rows(unit, INVOICE),
         payables=await all_rows(unit, PAYABLE),
         invoice_accounts=await all_rows(unit, INVOICE_ACCOUNT),

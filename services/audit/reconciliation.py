@@ -223,9 +223,9 @@ def _unpaid(row: PayableRecord, payouts: Mapping[tuple[str, str], PayoutRecord])
     payout = payouts.get((row.cpo_id.code, row.paid_by))
     if payout is None:
         return Cause.PAYMENT_GONE
-    if payout.arrived_cents >= payout.cents:
-        return None
-    if payout.arrived_cents:
+    if payout.arrived_cents >= payout.bank_cents:
+        return None  # the rest came out of the guarantee
+    if payout.arrived_cents or payout.taken_cents:
         return Cause.PARTLY_PAID
     if payout.sent_cents:
         return Cause.SENT

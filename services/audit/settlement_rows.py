@@ -13,6 +13,7 @@ from services.audit.confidential_rows import ConfidentialRows, gather_confidenti
 from services.audit.rows import all_rows
 from services.settlement.batching import key_of
 from services.settlement.dispute_records import DISPUTE, RESOLVER, DisputeRecord, ResolverRecord
+from services.settlement.guarantee_records import GUARANTEE, GuaranteeRecord
 from services.settlement.meter_records import METER_RECORD, MeterRecordKept
 from services.settlement.records import (
     ACCEPTANCE,
@@ -68,6 +69,7 @@ class SettlementRows:
     meter_records: list[MeterRecordKept] = field(default_factory=list)
     disputes: list[DisputeRecord] = field(default_factory=list)
     resolvers: list[ResolverRecord] = field(default_factory=list)
+    guarantees: list[GuaranteeRecord] = field(default_factory=list)
 
     @property
     def since_block(self) -> int:
@@ -123,6 +125,7 @@ async def gather_without_leaves(unit: UnitOfWork) -> SettlementRows:
         confidential=await gather_confidential(unit),
         disputes=await all_rows(unit, DISPUTE),
         resolvers=await all_rows(unit, RESOLVER),
+        guarantees=await all_rows(unit, GUARANTEE),
     )
 
 
@@ -145,6 +148,7 @@ async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
             meter_records=await all_rows(unit, METER_RECORD),
             disputes=await all_rows(unit, DISPUTE),
             resolvers=await all_rows(unit, RESOLVER),
+            guarantees=await all_rows(unit, GUARANTEE),
         )
         moved = rows.transactions != await all_rows(unit, TRANSACTION) or rows.batches != await all_rows(unit, BATCH)
         if not moved and rows.statements == await all_rows(unit, STATEMENT):

@@ -2,8 +2,9 @@
 
 Where the two agreed on a credit line or a guarantee, nobody is let in whose charge might pass the limit; the pair's row
 is locked from the look to the reservation, so two at once can't both take the last of it. What was let in goes on. The
-numbers follow the log (`CDRIssued`, `PaymentBooked`, and `StatementFinal` where a vault pays); what a pair settles
-elsewhere is not counted. A reservation ends with its session's CDR, or when no charge came of it.
+numbers follow the log (`CDRIssued`, `PaymentBooked`, `GuaranteeCalled`, which lowers the limit, too, and
+`StatementFinal` where a vault pays); what a pair settles elsewhere is not counted. A reservation ends with its
+session's CDR, or when no charge came of it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Final
 
 from emobility.domain.agreement import NoAgreementInForce, RoamingAgreement, SettlementMode, agreement_in_force
 from emobility.domain.authorization import CREDIT_LINE_EXCEEDED
-from emobility.domain.exposure import BOUNDED_MODES, PREPAID_MODES, Exposure, limit_e4_of
+from emobility.domain.exposure import BOUNDED_MODES, PREPAID_MODES, Exposure, limit_e4_of, opened_under
 from emobility.domain.identifiers import PartyId
-from emobility.events.banking import PaymentBooked
+from emobility.events.banking import GuaranteeCalled, PaymentBooked
 from emobility.events.cdr import CDRS, CDRIssued
 from emobility.events.event import LoggedEvent
 from emobility.events.settlement import SETTLEMENT, StatementFinal
@@ -77,6 +78,20 @@ class ShownExposure:
     is_suspended: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledGuarantee:
+    """What was taken of a guarantee, in ten-thousandths; `version`: of the terms under which it was given."""
+
+    party_id: PartyId
+    emsp_id: PartyId
+    agreement_id: str
+    version: int
+    amount_e4: int
+
+
+CALLED: Final = TableSpec(
+    name="cpo_guarantee_called", record=CalledGuarantee, key=("party_id", "emsp_id", "agreement_id", "version")
+)
 EXPOSURE: Final = TableSpec(name="cpo_exposure", record=ExposureRecord, key=("party_id", "emsp_id", "currency"))
 RESERVATION: Final = TableSpec(
     name="cpo_exposure_reservation", record=ExposureReservation, key=("party_id", "authorization_id")
@@ -97,7 +112,7 @@ class ExposureDesk:
         if agreement is None:
             return record
         row = await self._locked(unit, record.party_id, agreement.emsp_id, agreement.currency)
-        exposure, limit_e4 = row.exposure, agreement.credit_limit_e4
+        exposure, limit_e4 = row.exposure, agreement.credit_limit_e4 - await self._called_e4(unit, agreement)
         if not exposure.bears(exposure.estimate_e4, limit_e4):
             exposure = await self._without_lapsed(unit, row)
         if exposure.bears(exposure.estimate_e4, limit_e4):
@@ -138,6 +153,15 @@ class ExposureDesk:
         except NoAgreementInForce:
             return None
         return agreement if agreement.settlement_mode in BOUNDED_MODES else None
+
+    async def _called_e4(self, unit: UnitOfWork, agreement: RoamingAgreement) -> int:
+        """Return what of an agreement's limit is gone for good."""
+        if agreement.settlement_mode is not SettlementMode.GUARANTEE:
+            return 0
+        versions = await signed_with(unit, agreement.cpo_id, agreement.emsp_id)
+        key = agreement.cpo_id, agreement.emsp_id, agreement.agreement_id, opened_under(agreement, versions)
+        called = await unit.table(CALLED).get(*key)
+        return 0 if called is None else called.amount_e4
 
     async def _locked(self, unit: UnitOfWork, party_id: PartyId, emsp_id: PartyId, currency: str) -> ExposureRecord:
         key = party_id, emsp_id, currency
@@ -197,6 +221,9 @@ class ExposureDesk:
                 billed.setdefault(event.cpo_id, []).append(event.cdr.session_id)
             elif isinstance(event, PaymentBooked):
                 step, key = Exposure(paid_e4=event.amount_e4), (event.cpo_id, event.emsp_id, event.currency)
+            elif isinstance(event, GuaranteeCalled):
+                step, key = Exposure(paid_e4=event.amount_e4), (event.cpo_id, event.emsp_id, event.currency)
+                await _lower_limit(unit, event)
             elif isinstance(event, StatementFinal) and await _moves_in_the_vault(unit, event):
                 step = Exposure(paid_e4=event.due_e4 - event.credit_e4)
                 key = event.statement.cpo_id, event.emsp_id, event.currency
@@ -231,8 +258,28 @@ class ExposureDesk:
         async with self.office.ports.units.begin() as unit:
             rows = await unit.table(EXPOSURE).select({"party_id": party_id})
             agreements = await signed_agreements(unit, party_id)
-        found = [_shown(row, agreements) for row in rows]
+            found = []
+            for row in rows:
+                newest = _newest(row, agreements)
+                found.append(_shown(row, newest, 0 if newest is None else await self._called_e4(unit, newest)))
         return sorted(found, key=lambda each: (each.free_e4 is None, each.free_e4 or 0))
+
+
+async def _lower_limit(unit: UnitOfWork, event: GuaranteeCalled) -> None:
+    # Settlement calls an agreement otherwise where another MSP's has its name.
+    key = event.cpo_id, event.emsp_id, event.agreement_id.removesuffix(f"@{event.emsp_id}"), event.version
+    known = await unit.table(CALLED).get_for_update(*key)
+    before_e4 = 0 if known is None else known.amount_e4
+    cpo_id, emsp_id, agreement_id, version = key
+    await unit.table(CALLED).put(
+        CalledGuarantee(
+            party_id=cpo_id,
+            emsp_id=emsp_id,
+            agreement_id=agreement_id,
+            version=version,
+            amount_e4=before_e4 + event.amount_e4,
+        )
+    )
 
 
 def _is_settled_elsewhere(event: CDRIssued, terms: Sequence[RoamingAgreement]) -> bool:
@@ -255,10 +302,14 @@ async def _moves_in_the_vault(unit: UnitOfWork, event: StatementFinal) -> bool:
     return any(row.agreement.settlement_mode in PREPAID_MODES for row in rows)
 
 
-def _shown(row: ExposureRecord, agreements: Sequence[RoamingAgreement]) -> ShownExposure:
+def _newest(row: ExposureRecord, agreements: Sequence[RoamingAgreement]) -> RoamingAgreement | None:
     of_pair = [each for each in agreements if (each.emsp_id, each.currency) == (row.emsp_id, row.currency)]
-    newest = max(of_pair, key=lambda each: (each.valid_from, each.version), default=None)
+    return max(of_pair, key=lambda each: (each.valid_from, each.version), default=None)
+
+
+def _shown(row: ExposureRecord, newest: RoamingAgreement | None, called_e4: int) -> ShownExposure:
     limit_e4 = None if newest is None else limit_e4_of(newest)
+    limit_e4 = None if limit_e4 is None else limit_e4 - called_e4
     exposure = row.exposure
     return ShownExposure(
         emsp_id=row.emsp_id,

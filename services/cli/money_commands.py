@@ -126,6 +126,46 @@ def bank_owed(party: Party, *, json: Json = False, run_folder: RunFolder = RUN_F
     sys.exit(show_owed(party=party, json=json, run_folder=run_folder))
 
 
+@bank.command("guarantees")
+def bank_guarantees(party: Party, *, json: Json = False, run_folder: RunFolder = RUN_FOLDER) -> None:
+    """Show what may be taken out of guarantees and since when, what was taken, and what is left."""
+    from services.embedded.bank_desk import show_guarantees
+
+    sys.exit(show_guarantees(party=party, json=json, run_folder=run_folder))
+
+
+@bank.command("call")
+def bank_call(
+    party: Party,
+    agreement: Annotated[str, typer.Argument(help="As `wattroam bank guarantees` names it, without its version.")],
+    *,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Take what is overdue beyond the grace out of the MSP's guarantee, as the CPO."""
+    from services.embedded.bank_desk import call_guarantee
+
+    sys.exit(call_guarantee(party=party, agreement=agreement, json=json, run_folder=run_folder))
+
+
+@bank.command("guarantee-policy")
+def bank_guarantee_policy(
+    party: Party,
+    *,
+    automatic: Annotated[
+        bool | None, typer.Option("--automatic/--by-operator", help="Whether guarantees are called without asking.")
+    ] = None,
+    grace: Annotated[
+        int | None, typer.Option(help="Days that a payment may be late before any of it is taken.")
+    ] = None,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """Show, or choose, when a CPO takes what is overdue out of guarantees."""
+    from services.embedded.bank_desk import choose_guarantee_policy
+
+    sys.exit(choose_guarantee_policy(party=party, is_automatic=automatic, grace_d=grace, run_folder=run_folder))
+
+
 @invoice.command("issue")
 def invoice_issue(
     party: Party,

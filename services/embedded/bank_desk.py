@@ -116,6 +116,70 @@ def show_owed(*, party: str, json: bool, run_folder: Path) -> int:
     return _table(f"open between {party} and its partners", columns, lines)
 
 
+def show_guarantees(*, party: str, json: bool, run_folder: Path) -> int:
+    """Print what may be taken out of guarantees and since when, and what was."""
+    status, rows = call(run_folder, "GET", f"{_settlement(party)}/guarantees")
+    if status != httpx.codes.OK or json:
+        return print_answer(status, rows)
+    if not rows:
+        _say(f"{party} has no agreement under a guarantee here")
+        return 0
+    columns = ("CPO", "MSP", "agreement", "left", "taken", "may be taken", "due since", "from", "by", "under way")
+    lines = [
+        (
+            row["cpo"],
+            row["emsp"],
+            f"{row['agreement']} v{row['version']}",
+            f"{_exact(row['limit_e4'])} {row['currency']}",
+            _exact(row["taken_e4"]),
+            _exact(row["overdue_e4"]),
+            row["overdue_since"] or "",
+            row["callable_from"] or "",
+            "itself" if row["calls"] == "AUTOMATIC" else "operator",
+            _under_way(row),
+        )
+        for row in rows
+    ]
+    return _table(f"guarantees between {party} and its partners", columns, lines)
+
+
+def _under_way(row: dict[str, Any]) -> str:
+    on_its_way = row["on_its_way"]
+    if on_its_way is None:
+        return row["waits_for"] or ""
+    waits = f", waits: {on_its_way['waits_for']}" if on_its_way["waits_for"] else ""
+    return f"{_exact(on_its_way['amount_e4'])} {on_its_way['state']}{waits}"
+
+
+def call_guarantee(*, party: str, agreement: str, json: bool, run_folder: Path) -> int:
+    """Take what is overdue out of a guarantee."""
+    path = f"{_settlement(party)}/guarantees/{in_path(agreement)}/call"
+    status, queued = call(run_folder, "POST", path)
+    if not httpx.codes.is_success(status) or json:
+        return print_answer(status, queued)
+    _say(f"{_exact(queued['amount_e4'])} is taken, what is overdue through statement {queued['through']}")
+    return 0
+
+
+def choose_guarantee_policy(*, party: str, is_automatic: bool | None, grace_d: int | None, run_folder: Path) -> int:
+    """Say who calls guarantees and when; what is not named stays."""
+    path = f"{_settlement(party)}/guarantee-policy"
+    status, policy = call(run_folder, "GET", path)
+    if not httpx.codes.is_success(status):
+        return print_answer(status, policy)
+    if is_automatic is not None:
+        policy["calls"] = "AUTOMATIC" if is_automatic else "BY_OPERATOR"
+    if grace_d is not None:
+        policy["grace_d"] = grace_d
+    if is_automatic is not None or grace_d is not None:
+        status, policy = call(run_folder, "PUT", path, policy)
+        if not httpx.codes.is_success(status):
+            return print_answer(status, policy)
+    who = "by itself" if policy["calls"] == "AUTOMATIC" else "by its operator's word"
+    _say(f"{party} takes what is more than {policy['grace_d']} days late {who}")
+    return 0
+
+
 def issue_invoices(*, party: str, month: str | None, run_folder: Path) -> int:
     """Issue documents; exit 1 when something waits."""
     if month is None:

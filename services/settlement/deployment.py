@@ -51,6 +51,8 @@ ATTESTED_FOR: Final = timedelta(days=3650)
 """How long ids are vouched for on a chain of our own; elsewhere an issuer decides."""
 GAS_HEADROOM_PERCENT: Final = 25
 """Others change the state between an estimate and its transaction."""
+GAS_COINS_WEI: Final = 10**17
+"""What an account gets at once to pay for gas: a tenth of a coin, some hundred calls at 10 gwei."""
 FINAL_TIMEOUT_S: Final = 120.0
 POLL_S: Final = 0.05
 SENT_TOGETHER_MAX: Final = 64
@@ -338,6 +340,10 @@ class Deployer:
         )
         return resolver
 
+    async def provide(self, account: bytes) -> None:
+        """Give an account what it pays for gas with; it must be able to pay for a transaction of its own."""
+        await self._send((account, b""), coins_wei=GAS_COINS_WEI)
+
     # Looking
 
     async def _number_of(self, deployment: Deployment, party_id: PartyId) -> int:
@@ -374,8 +380,8 @@ class Deployer:
         )
         return [receipt.contract_address for receipt in receipts if receipt.contract_address is not None]
 
-    async def _send(self, *calls: _Call) -> list[TransactionReceipt]:
-        """Send calls that don't build on each other; return when all are final.
+    async def _send(self, *calls: _Call, coins_wei: int = 0) -> list[TransactionReceipt]:
+        """Send calls that don't build on each other; return when all are final. Each receiver gets so many coins.
 
         Raises:
             CallReverted: a contract refuses one; none was sent.
@@ -383,14 +389,14 @@ class Deployer:
         """
         receipts: list[TransactionReceipt] = []
         for start in range(0, len(calls), SENT_TOGETHER_MAX):
-            raws = await self._signed(calls[start : start + SENT_TOGETHER_MAX])
+            raws = await self._signed(calls[start : start + SENT_TOGETHER_MAX], coins_wei)
             for raw in raws:
                 with suppress(ChainUnavailable):  # it may have arrived; if not, it is handed over again
                     await self._chain.send_raw(raw)
             receipts.extend([await self._final(raw) for raw in raws])
         return receipts
 
-    async def _signed(self, calls: Sequence[_Call]) -> list[bytes]:
+    async def _signed(self, calls: Sequence[_Call], coins_wei: int) -> list[bytes]:
         account, chain_id, fees = self._signer.address, await self._chain.chain_id(), await self._chain.fees()
         estimates = [await self._chain.estimate_gas(account, to, calldata) for to, calldata in calls]
         first = await self._chain.nonce(account, with_waiting=True)
@@ -403,6 +409,7 @@ class Deployer:
                     fees=fees,
                     to=to,
                     calldata=calldata,
+                    coins_wei=coins_wei,
                 )
             )
             for place, ((to, calldata), estimate) in enumerate(zip(calls, estimates, strict=True))

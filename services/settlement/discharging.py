@@ -37,6 +37,7 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.settlement.sending import error_name
 
 PASSED_OVER: Final = "another discharge took its number"
 REST: Final = "-rest"
@@ -174,7 +175,24 @@ class Discharging:
         if log is not None:
             anew = replace(row, state=DischargeState.OPEN, number=None, by_cpo=None, by_msp=None, waiting=PASSED_OVER)
             return await self._put(row, anew)
+        if error_name(contracts.DISCHARGE_EXCEEDS_OWED.selector) in transaction.waiting:
+            return await self._reopen(row, transaction)
         return await self._put(row, replace(row, waiting=transaction.waiting))
+
+    async def _reopen(self, row: DischargeRecord, transaction: TransactionRecord) -> int:
+        """Take back a call of more than is owed by now, as when a guarantee paid meanwhile: it is split, or waits."""
+        anew = replace(
+            row, state=DischargeState.OPEN, number=None, by_cpo=None, by_msp=None, waiting=transaction.waiting
+        )
+        async with self._ports.units.begin() as unit:
+            if await unit.table(DISCHARGE).get_for_update(row.cpo_id, row.discharge_id) != row:
+                return 0
+            queued = {"state": TransactionState.QUEUED}
+            if not await unit.table(TRANSACTION).delete(transaction.transaction_id, where=queued):
+                return 0
+            await unit.table(DISCHARGE).put(anew)
+            await unit.commit()
+        return 1
 
     async def take(self, party_id: PartyId, discharge_id: str, signature: bytes) -> None:
         """Take a party's own signature.

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, TypeVar
 
+from emobility.domain.banking.payout import CENT_E4
 from emobility.domain.exposure import aged, limit_e4_of
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX, TableSpec
 from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.guarantee_records import GUARANTEE, GuaranteeRecord
 from services.settlement.money_records import (
     PAYABLE,
     PAYOUT,
     PayableRecord,
     PayoutRecord,
 )
-from services.settlement.records import AGREEMENT, LEAF, PARTY, STATEMENT, PairAgreement, StatementState
+from services.settlement.records import AGREEMENT, LEAF, OPENING, PARTY, STATEMENT, PairAgreement, StatementState
 
 R = TypeVar("R")
 SIDES: Final = ("cpo_id", "emsp_id")
@@ -32,7 +34,7 @@ class PairExposure:
     """An agreement's open amounts, in ten-thousandths of `currency`, without VAT.
 
     Attributes:
-        limit_e4: Most that may be open; None: the terms bound nothing.
+        limit_e4: Most that may be open; None: the terms bound nothing. What was taken of a guarantee lowers it.
         unsettled_e4: Accepted and in no final statement yet.
         owed_e4: In final statements and not paid; `ages` splits it by how long ago it was due.
     """
@@ -86,19 +88,35 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
     payouts = {each.end_to_end_id: each for each in await rows_of(unit, PAYOUT, where)}
     payee = await unit.table(PARTY).get(pair.cpo_id)
     is_payee_here = payee is not None and payee.is_hosted
-    ages = aged(_open_amounts(payables, payouts, as_payee=is_payee_here), today)
+    guarantees = await rows_of(unit, GUARANTEE, where)
+    waiting_e4 = sum(each.taken_e4 for each in guarantees) - CENT_E4 * sum(
+        each.taken_cents for each in payouts.values()
+    )
+    # What was taken and is on no payment yet lowers the next one.
+    ages = aged([*_open_amounts(payables, payouts, as_payee=is_payee_here), (today, -waiting_e4)], today)
     return PairExposure(
         cpo_id=pair.cpo_id,
         emsp_id=pair.emsp_id,
         agreement_id=pair.agreement_id,
         currency=pair.terms.currency,
         mode=pair.terms.settlement_mode.value,
-        limit_e4=limit_e4_of(pair.terms),
+        limit_e4=await _limit_e4(unit, pair, guarantees),
         unsettled_e4=sum(leaf.due_e4 - leaf.credit_e4 for leaf in leaves)
         + sum(statement.due_e4 - statement.credit_e4 for statement in statements),
         owed_e4=sum(ages.values()),
         ages={age.value: amount for age, amount in ages.items()},
     )
+
+
+async def _limit_e4(unit: UnitOfWork, pair: PairAgreement, guarantees: Iterable[GuaranteeRecord]) -> int | None:
+    """Return what bounds an agreement: what its newest terms say, less what was taken under them."""
+    assert pair.terms is not None
+    limit_e4 = limit_e4_of(pair.terms)
+    if limit_e4 is None:
+        return None
+    openings = await rows_of(unit, OPENING, {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id})
+    newest = max((each.version for each in openings), default=None)
+    return limit_e4 - sum(each.taken_e4 for each in guarantees if each.version == newest)
 
 
 def _open_amounts(
@@ -108,7 +126,9 @@ def _open_amounts(
 
     The residue below a cent counts with its statement, so that the sum is what is owed to the last ten-thousandth.
     """
-    paid_e4 = {name: payout.net_paid_e4(as_payee=as_payee) for name, payout in payouts.items()}
+    paid_e4 = {
+        name: payout.net_paid_e4(as_payee=as_payee) + payout.taken_cents * CENT_E4 for name, payout in payouts.items()
+    }
     found = []
     for each in payables:
         if each.is_prepaid:

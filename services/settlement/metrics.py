@@ -46,6 +46,16 @@ class SettlementMetrics:
             ("kind",),
         )
 
+        self._guarantee_due = metrics.gauge(
+            "settlement_guarantee_due_seconds",
+            "Until the first guarantee of an MSP here may be called; infinite: nothing is owed",
+        )
+        self._guarantee_due.set(math.inf)
+
+    def guarantee_due(self, left: timedelta | None) -> None:
+        """What MSPs here owe under a guarantee was looked at."""
+        self._guarantee_due.set(math.inf if left is None else left.total_seconds())
+
     def heard_of(self, row: DisputeRecord) -> None:
         """Somebody raised a case."""
         self._heard.labels(row.kind.value, "unknown" if row.cdr_id is None else "known").inc()

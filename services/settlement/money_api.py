@@ -285,6 +285,7 @@ def _shown_payout(row: PayoutRecord) -> dict[str, Any]:
         "sent_cents": row.sent_cents,
         "arrived_cents": row.arrived_cents,
         "discharged_e4": row.discharged_e4,
+        "taken_cents": row.taken_cents,
         "file": row.exported_in,
     }
 

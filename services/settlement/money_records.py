@@ -94,6 +94,7 @@ class PayoutRecord:
         arrived_cents: On the CPO's account, returns taken off.
         sent_cents: From the MSP's account, returns taken off.
         discharged_e4: Of the net, in discharges that both sides sign.
+        taken_cents: Of the net, taken out of the guarantee; a bank need not move it any more.
         exported_in: Message of the bank file that it went out in; None: in none, or it came back and goes out again.
     """
 
@@ -111,19 +112,25 @@ class PayoutRecord:
     sent_cents: int = 0
     discharged_e4: int = 0
     exported_in: str | None = None
+    taken_cents: int = 0
 
     @property
     def cents(self) -> int:
-        """What the bank is to move."""
+        """All that is to be paid."""
         return self.net_cents + self.vat_cents
 
+    @property
+    def bank_cents(self) -> int:
+        """What of it the bank is to move."""
+        return self.cents - self.taken_cents
+
     def net_paid_e4(self, *, as_payee: bool) -> int:
-        """Return what of the charges is paid as the payee's bank says, or the payer's: they come before the VAT.
+        """Return what of the charges a bank paid, as the payee's says, or the payer's: they come before the VAT.
 
         Where the payee's books are here its bank decides, or a payer could pay by a file of its own alone.
         """
         moved_cents = self.arrived_cents if as_payee else self.sent_cents
-        return min(moved_cents, self.net_cents) * CENT_E4
+        return min(moved_cents, self.net_cents - self.taken_cents) * CENT_E4
 
 
 class BankFileKind(StrEnum):

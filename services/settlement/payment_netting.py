@@ -12,6 +12,7 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.netting import Debt, NettingPlan, PartyShare, netted
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from services.settlement.guarantee_money import waiting_cents
 from services.settlement.money_records import PAYABLE, PayableRecord
 
 CENT_E4: Final = 100
@@ -20,8 +21,13 @@ CENT_E4: Final = 100
 async def plans(unit: UnitOfWork) -> list[NettingPlan]:
     """Return one plan for each currency in which something is due."""
     due: dict[str, dict[tuple[PartyId, PartyId], int]] = defaultdict(lambda: defaultdict(int))
+    taken_cents = await waiting_cents(unit)
     for each in await _due(unit):
-        due[each.currency][each.cpo_id, each.emsp_id] += (each.payable.net_cents + each.vat_cents) * CENT_E4
+        pair, net_cents = (each.currency, each.cpo_id, each.emsp_id), each.payable.net_cents
+        # What a guarantee gave and no payment has yet pays for charges, not for their tax.
+        part = min(max(net_cents, 0), taken_cents.get(pair, 0))
+        taken_cents[pair] = taken_cents.get(pair, 0) - part
+        due[each.currency][each.cpo_id, each.emsp_id] += (net_cents - part + each.vat_cents) * CENT_E4
     return [netted(_debts(pairs, currency), currency=currency) for currency, pairs in sorted(due.items())]
 
 

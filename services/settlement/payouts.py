@@ -32,6 +32,8 @@ from emobility.protocols.iso20022.pain import (
 )
 from services.settlement.exposure import rows_of
 from services.settlement.facts import fact
+from services.settlement.guarantee_money import is_hosted, locked, match_crossing, put_against_payments
+from services.settlement.guarantee_records import GuaranteeRecord
 from services.settlement.money_records import (
     ACCOUNT,
     BANK_ENTRY,
@@ -50,7 +52,6 @@ from services.settlement.money_records import (
     PayableRecord,
     PayoutRecord,
 )
-from services.settlement.records import PARTY
 
 ENTRIES_PER_UNIT: Final = 200
 """A file is entered in short units; cut short, it is read again from the start, and nothing is booked twice."""
@@ -191,11 +192,13 @@ class Payouts:
 
     async def _made(self, unit: UnitOfWork, payables: Sequence[PayableRecord]) -> PayoutRecord | None:
         """Make one payment of an agreement's statements, if they come to one; they are in no other from then on."""
-        locked = [
+        if payables:
+            await locked(unit, (payables[0].cpo_id, payables[0].agreement_id, payables[0].version))
+        rows = [
             await unit.table(PAYABLE).get_for_update(each.cpo_id, each.agreement_id, each.version, each.sequence)
             for each in payables
         ]
-        still_open = [each for each in locked if each is not None and each.paid_by is None]
+        still_open = [each for each in rows if each is not None and each.paid_by is None]
         payout = payout_of([each.payable for each in still_open]) if still_open else None
         if payout is None:
             return None
@@ -216,7 +219,19 @@ class Payouts:
         await unit.table(PAYOUT).insert(record)
         for each in still_open:
             await unit.table(PAYABLE).put(replace(each, paid_by=payout.end_to_end_id))
-        return record
+        await put_against_payments(unit, (record.cpo_id, record.agreement_id, record.version))
+        return await unit.table(PAYOUT).get_for_update(record.cpo_id, record.end_to_end_id)
+
+    async def take_of_guarantee(self, unit: UnitOfWork, row: GuaranteeRecord) -> None:
+        """Put what a guarantee gave against payments; where those are too few, against one of all that is overdue."""
+        key = row.cpo_id, row.agreement_id, row.version
+        if not await put_against_payments(unit, key):
+            return
+        today = self._ports.clock.now().date()
+        where = {"cpo_id": row.cpo_id, "agreement_id": row.agreement_id, "version": row.version, "paid_by": None}
+        payables = await unit.table(PAYABLE).select(where, order_by=("sequence",))
+        last = max((each.sequence for each in payables if each.due_on < today), default=0)
+        await self._made(unit, [each for each in payables if each.sequence <= last])
 
     # In
 
@@ -250,7 +265,10 @@ class Payouts:
         if await unit.table(BANK_ENTRY).get(party_id, entry.entry_id) is not None:
             return None
         payout = await self._payout_named(unit, party_id, entry.end_to_end_id)
-        found = match(entry, None if payout is None else await _awaited(unit, payout, party_id, entry))
+        if payout is None:
+            found = match(entry, None)
+        else:
+            found = match_crossing(entry, await _awaited(unit, payout, party_id, entry), payout.taken_cents)
         record = BankEntryRecord(
             party_id=party_id,
             entry_id=entry.entry_id,
@@ -280,8 +298,10 @@ class Payouts:
             return None
         for side in ("cpo_id", "emsp_id"):
             for found in await unit.table(PAYOUT).select({side: party_id, "end_to_end_id": name}):
+                await locked(unit, (found.cpo_id, found.agreement_id, found.version))
                 return await unit.table(PAYOUT).get_for_update(found.cpo_id, found.end_to_end_id)
             for last in await unit.table(PAYABLE).select({side: party_id, "end_to_end_id": name}):
+                await locked(unit, (last.cpo_id, last.agreement_id, last.version))
                 if last.paid_by is not None:  # its invoice bears its own name, from before the payment was made up
                     return await unit.table(PAYOUT).get_for_update(last.cpo_id, last.paid_by)
                 of_agreement = await unit.table(PAYABLE).select(
@@ -306,14 +326,16 @@ class Payouts:
         payout = replace(payout, **{moved: getattr(payout, moved) + found.booked_cents})
         if found.outcome is Outcome.RETURNED and not getattr(payout, moved):
             payout = await self._again(unit, party_id, payout)
-        payee = await unit.table(PARTY).get(payout.cpo_id)
-        is_payee_here = payee is not None and payee.is_hosted
-        if is_payee or not is_payee_here:
+        if is_payee or not await is_hosted(unit, payout.cpo_id):
+            # What arrived for a payment that a guarantee paid meanwhile pays it; what was taken is for the next ones.
+            crossed = max(0, getattr(payout, moved) - payout.bank_cents)
+            payout = replace(payout, taken_cents=payout.taken_cents - crossed)
             paid_e4 = payout.net_paid_e4(as_payee=is_payee) - before.net_paid_e4(as_payee=is_payee)
             if paid_e4:
                 unit.emit(fact(_booked(payout, paid_e4, entry, now), party_id.code, entry.entry_id, at=now))
             payout = await self._discharged(unit, payout, entry, is_payee=is_payee)
         await unit.table(PAYOUT).put(payout)
+        await put_against_payments(unit, (payout.cpo_id, payout.agreement_id, payout.version))
 
     async def _again(self, unit: UnitOfWork, party_id: PartyId, payout: PayoutRecord) -> PayoutRecord:
         """Let what came back whole go out once more, where it went out in a file of the company whose bank says so."""
@@ -383,7 +405,7 @@ async def _refundable_for(unit: UnitOfWork, payout: PayoutRecord) -> timedelta:
 async def _awaited(unit: UnitOfWork, payout: PayoutRecord, party_id: PartyId, entry: BankEntry) -> Awaited:
     is_payee = party_id == payout.cpo_id
     return Awaited(
-        cents=payout.cents,
+        cents=payout.bank_cents,
         moved_cents=payout.arrived_cents if is_payee else payout.sent_cents,
         excess_cents=await _excess_cents(unit, payout, party_id) if entry.is_return else 0,
         currency=payout.currency,
@@ -444,11 +466,11 @@ async def _order(unit: UnitOfWork, payout: PayoutRecord, kind: BankFileKind) -> 
         )
     is_debit = kind is BankFileKind.DIRECT_DEBITS
     partner = await _account(unit, payout.emsp_id if is_debit else payout.cpo_id, payout.currency)
-    if is_debit != (mandate is not None) or partner is None:
+    if is_debit != (mandate is not None) or partner is None or not payout.bank_cents:
         return None
     return BankOrder(
         end_to_end_id=payout.end_to_end_id,
-        cents=payout.cents,
+        cents=payout.bank_cents,
         partner=partner,
         remittance=f"{payout.cpo_id} {payout.agreement_id} {payout.end_to_end_id}",
         mandate=mandate,

@@ -227,6 +227,9 @@ class TransactionKind(StrEnum):
     """Record a root that somebody asked for (`anchoring`); its `batch_id` names the root."""
     DISPUTE = "DISPUTE"
     """Contest a CDR, or bring its case on (`disputing`); its `batch_id` names the case."""
+    GUARANTEE = "GUARANTEE"
+    """Take what is overdue out of a guarantee (`guarantees`), sent by its CPO's own account; its `batch_id` names the
+    agreement."""
     FILL = "FILL"
     """Do nothing, to oneself: it takes a nonce that nothing else will, so that those behind it can go."""
 

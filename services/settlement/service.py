@@ -38,6 +38,8 @@ from services.settlement.dispute_api import DisputeAPI
 from services.settlement.disputing import Disputing
 from services.settlement.finality import Finality
 from services.settlement.funding import Funding
+from services.settlement.guarantee_api import GuaranteeAPI
+from services.settlement.guarantees import Guarantees
 from services.settlement.intake import Intake
 from services.settlement.invoice_api import InvoiceAPI
 from services.settlement.lease import Fenced, Lease
@@ -107,6 +109,7 @@ class Settlement:
         Registering(ports, access, None if openings is None else openings.issuers).mount_on(self.app, guard)
         AgreementWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
+        GuaranteeAPI(guard, None if access is None else Guarantees(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
         DisputeAPI(guard, ports, access).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
@@ -179,6 +182,7 @@ class Follower:
         self._countersigning = None if access.ledger is None else Countersigning(ports, access, access.ledger)
         # The contracts in Python, which a ledger runs by, have no resolver of single CDRs.
         deployer = None if openings is None or access.ledger is not None else openings.deployer
+        self._guarantees = Guarantees(ports, access, metrics, deployer=deployer, held=lambda: self._closing.held)
         self._resolving = None if openings is None else Resolving(ports, openings.books, deployer)
         self._anchoring = None if openings is None else Anchoring(ports, access, openings.books, openings.deployer)
         self._watched_at_s: float | None = None
@@ -239,7 +243,7 @@ class Follower:
         async with self._closing.under_way:
             steps += await self.batching.advance() + await self.confidential.advance()
         steps += await self._discharging.advance() + await self._listening.advance() + await self._disputing.advance()
-        steps += await self._answering.advance()
+        steps += await self._answering.advance() + await self._guarantees.advance()
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})

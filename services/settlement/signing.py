@@ -26,9 +26,11 @@ from services.settlement.lease import Lease
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     ACCOUNT,
+    PARTY,
     TRANSACTION,
     VARIANT,
     AccountRecord,
+    SigningPolicy,
     TransactionKind,
     TransactionRecord,
     TransactionState,
@@ -74,9 +76,10 @@ class Signing:
     async def signer_of(self, row: TransactionRecord) -> TransactionSigner | Waits:
         """Return who signs a queued transaction: the newest key that may, once the others' transactions are final.
 
-        A gap is filled by the key whose nonce it is: its transactions wait for that, and do not become final before.
+        A gap is filled by the key whose nonce it is: its transactions wait for that, and do not become final before. A
+        guarantee is called by the party's own account, for the book lets nobody else.
         """
-        if row.kind is TransactionKind.FILL:
+        if row.kind in {TransactionKind.FILL, TransactionKind.GUARANTEE}:
             return await self._key_of(row.account) or Waits(reason="its key is not here any more")
         signers = await self.access.signers()
         chosen = signers[0]
@@ -110,7 +113,13 @@ class Signing:
         return True
 
     async def _key_of(self, account: bytes) -> TransactionSigner | None:
-        return next((each for each in await self.access.signers() if each.address == account), None)
+        """Return who signs for an account, one that sends for all or a party's own; None: its key is not here."""
+        senders = [each for each in await self.access.signers() if each.address == account]
+        if senders:
+            return senders[0]
+        async with self.ports.units.begin() as unit:
+            hosted = await unit.table(PARTY).select({"is_hosted": True, "signs": SigningPolicy.AUTOMATIC})
+        return next((key for each in hosted if (key := self.access.signer_of(each.party_id)).address == account), None)
 
     # A nonce and bytes
 

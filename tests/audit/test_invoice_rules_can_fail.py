@@ -92,6 +92,7 @@ def test_sound_books_break_no_rule(books: Books) -> None:
         (lambda b: changed(b.money.payouts, arrived_cents=1), check_bank, "the CPO's bank do not add up"),
         (lambda b: changed(b.money.payouts, sent_cents=1), check_bank, "the MSP's bank do not add up"),
         (lambda b: changed(b.money.payouts, discharged_e4=1), check_bank, "its discharges do not add up"),
+        (lambda b: changed(b.money.payouts, taken_cents=1), check_bank, "more than was taken of the guarantee"),
         (lambda b: changed(b.money.entries, excess_cents=1), check_bank, "the entry is not all booked"),
         (lambda b: changed(b.money.invoices, gross_cents=1), check_invoices, "not what its statement comes to"),
         (lambda b: b.money.invoices.pop(), check_invoices, "the document is gone"),

@@ -696,6 +696,23 @@ def test_an_agreement_that_the_book_has_otherwise_is_found(
     assert set(found) <= ({AGREEMENTS, VAULT} if "cpo" in changes else {AGREEMENTS})
 
 
+def test_a_guarantee_that_was_called_and_not_heard_of_is_found(books: Books, sight: ChainSight) -> None:
+    opening = books.settlement.openings[0]
+    assert opening.book_agreement is not None
+    state = book_of(sight).agreements[opening.book_agreement]
+    lower = replace(state, credit_limit_e4=state.credit_limit_e4 - 1, owed_e4=state.owed_e4 - 1)
+    changed = {
+        "agreements": book_of(sight).agreements | {opening.book_agreement: lower},
+        "called_e4": {opening.book_agreement: 1},
+        "discharged_e4": {opening.book_agreement: 1},
+    }
+
+    found = found_in(books, with_book(sight, **changed))
+
+    assert found[AGREEMENTS].cause.startswith("another amount was taken of the guarantee")
+    assert found[AGREEMENTS].found == 1
+
+
 def test_an_agreement_that_is_not_open_is_found(books: Books, sight: ChainSight) -> None:
     found = found_in(books, with_book(sight, agreements={}))
 

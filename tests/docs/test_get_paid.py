@@ -19,19 +19,21 @@ from typer.testing import CliRunner
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.network import free_port
 from services.cli.__main__ import app
+from services.settlement.guarantee_records import CallPolicy
 from services.settlement.invoicing import Invoicing
 from tests.banking.bank_files import camt, entry
 from tests.invoicing.documents import SELLER
 from tests.settlement.bank_desk import TODAY, Desk
+from tests.settlement.guaranteed import Guaranteed
 from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import CPO, MSP
 
 PAGE: Final = (Path(__file__).parents[2] / "docs/how-to/get-paid.md").read_text()
 
 
-def told() -> list[tuple[list[str], str]]:
+def told(about: str = "") -> list[tuple[list[str], str]]:
     """The page's commands, each with what it says that they print."""
-    found = re.search(r"<!-- run by tests/docs/test_get_paid.py -->\n```\n(.*?)```", PAGE, re.DOTALL)
+    found = re.search(rf"<!-- run by tests/docs/test_get_paid.py{about} -->\n```\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     steps = re.split(r"^\$ wattroam ", found[1], flags=re.MULTILINE)[1:]
     return [(shlex.split(command), output) for command, _, output in (step.partition("\n") for step in steps)]
@@ -88,3 +90,22 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path, monkeypatch
 
         assert (tmp_path / "pay.xml").read_text().count("<CdtTrfTxInf>") == 1
         assert (await desk.exposure()).owed_e4 == await desk.owed_on_chain() == 9
+
+
+async def test_a_guarantee_is_called_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_settling() as here:
+        desk = await Guaranteed.over(here, calls=CallPolicy.BY_OPERATOR)
+        await desk.owes("s1", 277_849)
+        desk.pass_days(7)
+        await desk.owes("s2", 150_060)
+        await desk.days_pass(15)
+        async with serving(here, tmp_path):
+            for command, output in told(": a guarantee"):
+                arguments = [*command, "--run-folder", str(tmp_path)]
+                ended = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+                assert ended.stdout == output, ended.stderr
+                await desk.follow()
+
+        assert (await desk.state()).owed_e4 == 150_109
+        assert (await desk.guarantees.policy(CPO)).calls is CallPolicy.AUTOMATIC

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from emobility.domain.agreement import SettlementMode
-from emobility.events.banking import PaymentBooked
+from emobility.events.banking import GuaranteeCalled, PaymentBooked
 from emobility.events.event import Envelope, Event, LoggedEvent
 from emobility.events.settlement import StatementFinal, StatementName
 from emobility.ports.authorizer import AuthorizationStatus
@@ -216,3 +217,56 @@ async def test_an_msp_beyond_its_line_can_not_start_charges_by_command() -> None
         assert result == "REJECTED"
         assert here.gateway.commands == []
         assert [row.reason for row in await here.rows(AUTHORIZATION) if not row.is_accepted] == ["CREDIT_LINE_EXCEEDED"]
+
+
+def called(amount_e4: int, *, version: int = 2, name: str = "TNM-EMP") -> GuaranteeCalled:
+    return GuaranteeCalled(
+        cpo_id=CPO,
+        emsp_id=EMSP,
+        agreement_id=name,
+        version=version,
+        currency="EUR",
+        amount_e4=amount_e4,
+        limit_e4=0,
+        chain_id=1,
+        book=bytes(20),
+        transaction=bytes(32),
+        called_at=START,
+        seen_at=START,
+    )
+
+
+@pytest.mark.parametrize("name", ["TNM-EMP", f"TNM-EMP@{EMSP}"])
+async def test_a_guarantee_that_was_called_bears_less(name: str) -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4, SettlementMode.GUARANTEE)
+        await here.report(await here.started(card="04000001"), here.ended())
+        billed_e4 = (await shown(here))["billed_e4"]
+
+        await told(here, called(billed_e4, name=name), "called")
+        bears_one = await shown(here)
+        await told(here, called(ONE_CHARGE_E4 - billed_e4 + 1, name=name), "called again")
+        await paid(here, billed_e4 - ONE_CHARGE_E4 - 1)  # and as much is billed meanwhile
+
+        assert bears_one["open_e4"] == 0
+        assert (bears_one["limit_e4"], bears_one["is_suspended"]) == (2 * ONE_CHARGE_E4 - billed_e4, False)
+        assert (await shown(here))["limit_e4"] == ONE_CHARGE_E4 - 1
+        assert (await here.authorize("04000002")).status is AuthorizationStatus.NO_CREDIT
+
+
+async def test_a_new_guarantee_bears_all_of_its_limit() -> None:
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4, SettlementMode.GUARANTEE)
+        await told(here, called(2 * ONE_CHARGE_E4), "called")
+        same = agreement(
+            version=3,
+            valid_from=START - timedelta(hours=2),
+            settlement_mode=SettlementMode.GUARANTEE,
+            credit_limit_e4=2 * ONE_CHARGE_E4,
+        )
+        await here.sign(same)
+        still_gone = await shown(here)
+        await here.sign(replace(same, version=4, valid_from=START - timedelta(hours=1), credit_limit_e4=400_000))
+
+        assert still_gone["limit_e4"] == 0
+        assert (await shown(here))["limit_e4"] == 400_000

@@ -26,6 +26,7 @@ from services.settlement.records import (
     AccountRecord,
     StatementState,
     TransactionKind,
+    TransactionRecord,
     TransactionState,
     VariantRecord,
 )
@@ -33,7 +34,7 @@ from services.settlement.signing import Waits
 from services.settlement.spending import GWEI, Caps
 from tests.chains import MNEMONIC
 from tests.settlement.settling import Settling, open_settling
-from tests.settlement.world import a_cdr, accepted, terms
+from tests.settlement.world import T0, a_cdr, accepted, terms
 
 HOUR: Final = timedelta(hours=1)
 
@@ -61,6 +62,48 @@ async def variants(here: Settling) -> list[VariantRecord]:
 async def assert_settled_once(here: Settling, count: int = 1) -> None:
     assert [each.state for each in await here.world.statements()] == [StatementState.FINAL] * count
     assert len(await here.world.told(StatementFinal)) == len(await here.proposed()) == count
+
+
+async def test_what_was_refused_in_a_block_is_waited_for_under_its_new_nonce(here: Settling) -> None:
+    chain, book = here.chain.chain, here.market.contracts.book
+    failed = await here.chain.signed(book, contracts.FUND_CORRECTION.call(1), by=here.proposer)
+    await chain.send_raw(failed)
+    anew = await here.chain.signed(book, contracts.FUND_CORRECTION.call(1), by=here.proposer)
+    here.fake.fake.is_held = True
+    await chain.send_raw(anew)
+    row = TransactionRecord(
+        transaction_id="discharge/1",
+        kind=TransactionKind.DISCHARGE,
+        batch_id=bytes(8),
+        chain_id=await chain.chain_id(),
+        account=here.proposer.address,
+        receiver=book,
+        calldata=contracts.FUND_CORRECTION.call(1),
+        state=TransactionState.SENT,
+        nonce=1,
+        raw=anew,
+        hash=keccak256(anew),
+        queued_at=T0,
+    )
+    variant = VariantRecord(
+        hash=keccak256(failed),
+        transaction_id=row.transaction_id,
+        chain_id=row.chain_id,
+        account=row.account,
+        nonce=0,
+        raw=failed,
+        fence=1,
+        signed_at=T0,
+    )
+    async with here.world.ports.units.begin() as unit:
+        await unit.table(TRANSACTION).put(row)
+        await unit.table(VARIANT).put(variant)
+        await unit.commit()
+
+    await here.follow_steps(2)
+
+    (found,) = await here.transactions()
+    assert (found.state, found.hash, len(await variants(here))) == (TransactionState.SENT, row.hash, 1)
 
 
 # Stuck
@@ -397,7 +440,7 @@ async def test_a_new_key_does_nothing_at_all_before_the_book_knows_it(here: Sett
         rows = [
             replace(proposal, kind=kind, receiver=resolver if kind is TransactionKind.DISPUTE else book)
             for kind in TransactionKind
-            if kind not in {TransactionKind.ANCHOR, TransactionKind.FILL}
+            if kind not in {TransactionKind.ANCHOR, TransactionKind.FILL, TransactionKind.GUARANTEE}
         ]
         found = [await signing.signer_of(each) for each in rows]
         return [each.address for each in found if not isinstance(each, Waits)]
@@ -406,8 +449,8 @@ async def test_a_new_key_does_nothing_at_all_before_the_book_knows_it(here: Sett
     granted = contracts.GRANT_ROLE.call(contracts.PROPOSER_ROLE, new.address)
     await here.chain.final(await here.chain.sent(book, granted))
 
-    assert before == [here.proposer.address] * 7
-    assert await senders() == [new.address] * 7
+    assert before == [here.proposer.address] * 8
+    assert await senders() == [new.address] * 8
 
 
 async def test_a_new_key_takes_over_when_it_may_and_the_old_one_s_transactions_are_final(here: Settling) -> None:

@@ -130,6 +130,11 @@ def discharge_call(agreement: bytes, amount_e4: int, *, by_cpo: bytes, by_msp: b
     return contracts.DISCHARGE.call(key_number(agreement), amount_e4, *map(contracts.signature_words, (by_cpo, by_msp)))
 
 
+def guarantee_call(agreement: bytes, sequence: int, amount_e4: int) -> bytes:
+    """Return the call by which a CPO takes what is overdue through a statement; only its own account may send it."""
+    return contracts.CALL_GUARANTEE.call(key_number(agreement), sequence, amount_e4)
+
+
 def open_agreement_call(terms: AgreementTerms, *, by_cpo: bytes, by_msp: bytes) -> bytes:
     """Return the call that opens an agreement, with both parties' compact signatures of `agreement_digest`."""
     return contracts.OPEN_AGREEMENT.call(terms.words, *map(contracts.signature_words, (by_cpo, by_msp)))
