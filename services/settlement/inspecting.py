@@ -20,7 +20,17 @@ from emobility.domain.batch.typed_data import DOMAIN_VERSION, domain_separator_o
 from emobility.ports.chain import CallReverted, ChainReader, Log, logs_between
 from emobility.protocols.eip1559 import created_address
 from services.settlement.deployment import code_hash_of
-from services.settlement.manifest import Granted, Manifest, Placed, administered, bytes_of, granted, hex_of, placed
+from services.settlement.manifest import (
+    Granted,
+    Manifest,
+    Placed,
+    administered,
+    bytes_of,
+    granted,
+    hex_of,
+    is_as_planned,
+    placed,
+)
 
 PUSH32: Final = 0x7F
 WORD: Final = 32
@@ -63,6 +73,9 @@ async def inspect(chain: ChainReader, manifest: Manifest) -> Inspection:
         found.wrong.append(
             f"the chain's genesis is {hex_of(genesis)}, not {manifest.genesis_hash}: it is another chain"
         )
+        return found
+    if not is_as_planned(manifest):
+        found.wrong.append("an address in the file is not where its deployer's transactions put the contract")
         return found
     for each in placed(manifest):
         found.wrong.extend(await _code(chain, manifest, each))

@@ -189,6 +189,25 @@ def planned(
     )
 
 
+def is_as_planned(manifest: Manifest) -> bool:
+    """Tell whether every address is where the deployer's transactions put it."""
+    charter = Charter(
+        admin=bytes_of(manifest.admin),
+        proposer=bytes_of(manifest.proposer),
+        issuers={country: [bytes_of(each) for each in accounts] for country, accounts in manifest.issuers.items()},
+        tokens={each.currency: None if each.is_token_made else bytes_of(each.token) for each in manifest.currencies},
+    )
+    plan = planned(
+        charter,
+        chain_id=manifest.chain_id,
+        genesis_hash=bytes_of(manifest.genesis_hash),
+        deployer=bytes_of(manifest.deployer),
+        first_nonce=manifest.first_nonce,
+        first_block=manifest.first_block,
+    )
+    return msgspec.structs.replace(manifest, block=None, code_hash=None) == plan
+
+
 def placed(manifest: Manifest) -> list[Placed]:
     """Return the contracts that are made, in the order of their nonces; who makes them administers them at first."""
     at = {each.currency: each for each in manifest.currencies}

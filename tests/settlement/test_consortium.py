@@ -13,6 +13,7 @@ import pytest
 
 from emobility.adapters.system import SystemTimer
 from emobility.domain.batch import contracts
+from emobility.ports.chain import ChainReader
 from services.settlement.chain_command import charter_of
 from services.settlement.founding import Founding, OtherFounding, steps_of
 from services.settlement.inspecting import Inspection, built_code, immutables, inspect
@@ -33,6 +34,23 @@ pytestmark = pytest.mark.chain
 
 class Cut(BaseException):
     """The command ended here."""
+
+
+class Saying:
+    """A chain on which a contract names another registry, as one would that was made with its words in other places."""
+
+    def __init__(self, chain: ChainReader, contract: bytes, registry: bytes) -> None:
+        self._chain = chain
+        self._contract = contract
+        self._registry = registry
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chain, name)
+
+    async def call(self, to: bytes, calldata: bytes, *, at_block: int | None = None) -> bytes:
+        if to == self._contract and calldata == contracts.REGISTRY.call():
+            return self._registry.rjust(32, b"\0")
+        return await self._chain.call(to, calldata, at_block=at_block)
 
 
 @pytest.fixture
@@ -64,10 +82,14 @@ async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was
         "proposer": hex_of(stranger),
         "code_hash": hex_of(bytes(32)),
         "first_block": manifest.block,
+        "currencies": (msgspec.structs.replace(euro, disputes=euro.book),),
     }
     for name, value in others.items():
         found = await inspect(theirs.world.chain, msgspec.structs.replace(manifest, **{name: value}))
         assert found.wrong, name
+
+    said = (await inspect(Saying(theirs.world.chain, bytes_of(euro.vault), bytes_of(euro.book)), manifest)).wrong
+    assert said == [f"CollateralVault EUR at {euro.vault} says of its registry: {euro.book}, not {manifest.registry}"]
 
     await theirs.grant(bytes_of(euro.book), contracts.PROPOSER_ROLE, stranger)
     assert (await check(theirs, exits=0))["also"] == [
@@ -100,6 +122,7 @@ async def test_what_was_cut_goes_on_where_it_was(theirs: Consortium) -> None:
         except Cut:
             continue
 
+    founding = Founding(theirs.world.chain, signer, SystemTimer(), lambda *_: None)
     assert await founding.found(made) == made
     assert await inspect(theirs.world.chain, made) == Inspection()
     sent = await theirs.world.chain.nonce(signer.address, with_waiting=True) - made.first_nonce
