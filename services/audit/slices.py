@@ -206,6 +206,7 @@ async def _books(moment: Moment, whole: Whole, part: ChargeSlice) -> Books:
         agreements=[each for each in whole.settlement.agreements if (each.cpo_id, each.emsp_id) == (cpo_id, emsp_id)],
         openings=whole.settlement.openings,
         statements=[each for each in whole.settlement.statements if (each.cpo_id, each.emsp_id) == (cpo_id, emsp_id)],
+        held=whole.settlement.held,
         leaves=await all_rows(unit, LEAF, {"cpo_id": cpo_id, "emsp_id": emsp_id, **of_cdrs}),
         meter_records=await all_rows(unit, METER_RECORD, {"cpo_id": cpo_id, **of_cdrs}),
     )

@@ -56,6 +56,7 @@ class Cause(StrEnum):
     DISCARDED = "somebody discarded its event"
     OFF_CHAIN = "its parties settle elsewhere, by their agreement"
     UNBOUND = "it stands in no statement yet"
+    TAKEN_OUT = "a verdict took it out of its statement, and it waits for its parties"
     CLOSED = "its statement is closed and not proposed yet"
     PROPOSED = "its statement is on its way into the chain"
     RIPENING = "its statement ripens: one side has signed"

@@ -17,12 +17,15 @@ from services.audit.books import SETTLEMENT_GROUP, Books
 from services.audit.settlement_rows import CDRName, SettlementRows, statement_of
 from services.driver_mobility.records import CDRRecord, CDRState
 from services.settlement.records import LeafRecord, StatementRecord, StatementState
+from services.settlement.restating_records import ELSEWHERE
 
 UNDECIDED: Final = {
     CDRState.RECEIVED: "the MSP has not looked at it yet",
     CDRState.WAITING: "the MSP waits for what it overtook",
     CDRState.DISPUTED: "the MSP disputes it",
 }
+TAKEN_OUT: Final = "a verdict took it out of its statement: it waits for a credit, or its CPO's word"
+TAKEN_OUT_AND_CREDITED: Final = "a verdict took it out of its statement, and it is credited: of the two nothing is owed"
 WITHDRAWN: Final = "credited before it was accepted: of the two nothing is owed"
 
 
@@ -126,6 +129,10 @@ class _Statements:
 
     def __init__(self, rows: SettlementRows) -> None:
         self._statements = rows.statements_by_key()
+        self._held_cdrs = {(each.cpo_id, each.cdr_id): each for each in rows.held}
+        self._credited = {
+            (leaf.cpo_id, leaf.credit_reference_id) for leaf in rows.leaves if leaf.is_credit and leaf.sequence is None
+        }
         self._leaves = {(leaf.cpo_id, leaf.cdr_id) for leaf in rows.leaves}
         self._signed = {(each.cpo_id, each.agreement_id) for each in rows.agreements if each.terms is not None}
         by_version = sorted(rows.openings, key=lambda each: each.version)
@@ -138,13 +145,23 @@ class _Statements:
         if key is None and self._is_off_chain(leaf):
             return Whereabouts(standing=Standing.OFF_CHAIN, reason="its parties settle elsewhere, by their agreement")
         if key is None:
-            return _waits(self._unbatched(leaf))
+            return self._taken_out(leaf) or _waits(self._unbatched(leaf))
         statement = self._statements.get(key)
         if statement is None:
             return Whereabouts(standing=Standing.LOST, reason="the statement that it stands in is gone")
         if statement.state is StatementState.FINAL:
             return Whereabouts(standing=Standing.SETTLED)
         return _waits(statement.waiting or self._on_its_way(statement))
+
+    def _taken_out(self, leaf: LeafRecord) -> Whereabouts | None:
+        """Say what became of a CDR that a verdict took out, or of its credit; None: none did."""
+        held = self._held_cdrs.get((leaf.cpo_id, leaf.cdr_id))
+        if held is not None and held.kind in ELSEWHERE:
+            return Whereabouts(standing=Standing.NEVER, reason=f"a verdict took it out as {held.kind.value}")
+        charge = (leaf.cpo_id, leaf.credit_reference_id if leaf.is_credit else leaf.cdr_id)
+        if charge in self._held_cdrs and charge in self._credited:
+            return Whereabouts(standing=Standing.NEVER, reason=TAKEN_OUT_AND_CREDITED)
+        return None if held is None else _waits(TAKEN_OUT)
 
     def _is_off_chain(self, leaf: LeafRecord) -> bool:
         opening = self._openings.get((leaf.cpo_id, leaf.agreement_id, leaf.currency))

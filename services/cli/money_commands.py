@@ -38,6 +38,7 @@ class DocumentForm(StrEnum):
 
     XML = "xml"
     HTML = "html"
+    PDF = "pdf"
     ANNEX = "annex"
 
 
@@ -201,12 +202,14 @@ def invoice_show(
     number: str,
     *,
     form: Annotated[
-        DocumentForm, typer.Option("--as", help="xml: EN 16931 (CII); annex: its CDRs.")
+        DocumentForm,
+        typer.Option("--as", help="xml: EN 16931 (CII); pdf: Factur-X, with the XML and the annex in it; annex: CDRs."),
     ] = DocumentForm.XML,
     drivers: Annotated[bool, typer.Option("--drivers", help="One to a driver.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
     run_folder: RunFolder = RUN_FOLDER,
 ) -> None:
-    """Print a document, or its annex."""
+    """Hand out a document, or its annex."""
     from services.embedded.bank_desk import show_invoice
 
-    sys.exit(show_invoice(party=party, number=number, form=form.value, drivers=drivers, run_folder=run_folder))
+    sys.exit(show_invoice(party=party, number=number, form=form.value, drivers=drivers, out=out, run_folder=run_folder))

@@ -51,3 +51,18 @@ def settlement_disputes(
     from services.embedded.disputes_shown import show_disputes
 
     sys.exit(show_disputes(party=party, json=json, run_folder=run_folder))
+
+
+@settlement.command("taken-out")
+def settlement_taken_out(
+    party: Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print rows for machines instead of a table.")] = False,
+    run_folder: Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")] = Path(
+        "run"
+    ),
+) -> None:
+    """Show what verdicts took out of the party's statements before these were final, and whose word it waits for."""
+    from services.embedded.taken_out_shown import show_taken_out
+
+    sys.exit(show_taken_out(party=party, json=json, run_folder=run_folder))

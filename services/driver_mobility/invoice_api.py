@@ -1,4 +1,4 @@
-"""Drivers' invoices over HTTP: how the MSP stands on them, a month's run, and each document as JSON, XML and page."""
+"""Drivers' invoices over HTTP: how the MSP stands on them, a month's run, and each document in four forms."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from emobility.domain.invoicing.invoice import Invoice, TradeParty
 from emobility.ports.ports import Ports
 from emobility.protocols.en16931.cii import cii_of
 from emobility.runtime.access import Access
+from emobility.runtime.invoice_file import invoice_file
 from emobility.runtime.invoice_page import invoice_page
 from services.driver_mobility.api import answer, party_of, read_body
 from services.driver_mobility.invoice_records import RetailInvoiceRecord
@@ -57,6 +58,7 @@ class RetailInvoiceAPI:
             ("GET", "/{party}/drivers/{driver_id}/invoices", self.list_of_driver),
             ("GET", "/{party}/invoices/{number}.xml", self.show_xml),
             ("GET", "/{party}/invoices/{number}.html", self.show_page),
+            ("GET", "/{party}/invoices/{number}.pdf", self.show_pdf),
             ("GET", "/{party}/invoices/{number}", self.show),
         ):
             app.add_api_route(path, self._guarded(handler), methods=[method])
@@ -105,6 +107,10 @@ class RetailInvoiceAPI:
     async def show_page(self, request: Request, emsp_id: PartyId) -> Response:
         """Show a document to people."""
         return invoice_page(await self._document(request, emsp_id))
+
+    async def show_pdf(self, request: Request, emsp_id: PartyId) -> Response:
+        """Hand a document out for people and machines in one (Factur-X)."""
+        return await invoice_file(await self._document(request, emsp_id))
 
     async def _document(self, request: Request, emsp_id: PartyId) -> Invoice:
         return await self._invoicing.document(emsp_id, request.path_params["number"])

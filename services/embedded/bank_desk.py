@@ -207,13 +207,24 @@ def list_invoices(*, party: str, drivers: bool, json: bool, run_folder: Path) ->
     return _table(f"documents of {party}", columns, lines)
 
 
-def show_invoice(*, party: str, number: str, form: str, drivers: bool, run_folder: Path) -> int:
-    """Print a document as it is handed out."""
+def show_invoice(*, party: str, number: str, form: str, drivers: bool, out: Path | None, run_folder: Path) -> int:
+    """Print a document as it is handed out, or write it to a file."""
+    if form == "pdf" and out is None and sys.stdout.isatty():
+        return print_answer(0, {"error": "a PDF is nothing for a terminal: say where to write it, as in --out it.pdf"})
     ending = "/annex.csv" if form == "annex" else f".{form}"
-    status, document = call(run_folder, "GET", f"{_books(party, drivers=drivers)}/invoices/{in_path(number)}{ending}")
+    path = f"{_books(party, drivers=drivers)}/invoices/{in_path(number)}{ending}"
+    status, document = call(run_folder, "GET", path, timeout_s=IMPORT_TIMEOUT_S)
     if not httpx.codes.is_success(status):
         return print_answer(status, document)
-    sys.stdout.write(document)
+    content = document if isinstance(document, bytes) else document.encode()
+    if out is None:
+        sys.stdout.buffer.write(content)
+        return 0
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        return print_answer(0, {"error": f"can't write {out}: {error.strerror}"})
+    _say(f"{number} is in {out}")
     return 0
 
 

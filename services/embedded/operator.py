@@ -115,7 +115,10 @@ def import_file(*, party: str, what: str, file: Path, query: dict[str, str], jso
 def call(
     run_folder: Path, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, Any]:
-    """Call the running installation; a body of bytes goes as it is, any other as JSON. An answer is JSON or a text."""
+    """Call the running installation; a body of bytes goes as it is, any other as JSON.
+
+    An answer is JSON, a text, or of a PDF its bytes.
+    """
     content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
     try:
         installation = Installation.open(run_folder)
@@ -133,8 +136,9 @@ def call(
     except httpx.TransportError as error:
         start = f"start it with `wattroam up --run-folder {run_folder}`, or name the folder of one that serves"
         return 0, {"error": f"nothing answers at {origin} ({error}); {start}"}
-    if httpx.codes.is_success(answer.status_code) and "json" not in answer.headers.get("content-type", ""):
-        return answer.status_code, answer.text
+    kind = answer.headers.get("content-type", "")
+    if httpx.codes.is_success(answer.status_code) and "json" not in kind:
+        return answer.status_code, answer.content if kind == "application/pdf" else answer.text
     try:
         return answer.status_code, answer.json()
     except ValueError:

@@ -29,7 +29,7 @@ from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.batching import PAIRS_BYTES, proposal_id
-from services.settlement.closing import Closing, name_of
+from services.settlement.closing import Closing, leaves_of, name_of
 from services.settlement.confidential_batches import nets_of
 from services.settlement.confidential_records import (
     CONFIDENTIAL_BATCH,
@@ -51,6 +51,7 @@ from services.settlement.records import (
     AcceptanceRecord,
     BatchRecord,
     BatchState,
+    LeafRecord,
     Opening,
     StatementRecord,
     StatementState,
@@ -58,6 +59,7 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
+from services.settlement.restating import WORDS_AWAITED, Restating
 
 LOOK_EVERY_S: Final = 2.0
 """Between two looks at the chain while something is missing."""
@@ -85,6 +87,7 @@ class Adopting:
     access: ChainAccess
     closing: Closing
     metrics: SettlementMetrics
+    restating: Restating
     _looked_for: set[tuple[PartyId, str, int]] = field(default_factory=set)
     _final_openings: dict[bytes, tuple[int, tuple[OpenedAgreement, ...]]] = field(default_factory=dict)
     _has_caught_up: bool = False
@@ -257,6 +260,11 @@ class Adopting:
         if known is not None and known.statement_hash == booked.struct_hash and known.batch_id is None:
             return known
         agreement = await unit.table(AGREEMENT).get_for_update(*key)
+        freed: list[LeafRecord] = []
+        taken_out = known
+        if known is not None and known.state is StatementState.VOID and known.waiting in WORDS_AWAITED:
+            freed = await self.restating.make_way(unit, known)  # its parties said by another statement what they hold
+            known = await unit.table(STATEMENT).get_for_update(*key, opening.version, booked.sequence)
         newest = await unit.table(OPENING).get_for_update(*key, opening.version)
         name = f"statement {booked.sequence} of {key[0]}/{key[1]}"
         if known is not None or agreement is None or newest is None or newest.last_sequence != booked.sequence - 1:
@@ -264,6 +272,9 @@ class Adopting:
         made = await self.closing.adopt(unit, agreement, newest, booked)
         if made is None:
             raise Missing(pairs, f"{name} has CDRs that are not here")
+        if taken_out is not None:
+            stated = {row.cdr_id for row in await leaves_of(unit, made)}
+            await self.restating.hold(unit, taken_out, [row for row in freed if row.cdr_id not in stated])
         return made
 
     def _batch(

@@ -42,6 +42,7 @@ from services.settlement.records import (
     TransactionKind,
     TransactionRecord,
 )
+from services.settlement.restating_records import VOIDED
 from services.settlement.windows import may_go_with_one_signature
 
 PAIRS_BYTES: Final = 32
@@ -275,8 +276,10 @@ def pairs_of(statements: Sequence[StatementRecord]) -> dict[PartyId, int]:
 
 
 async def statements_of(unit: UnitOfWork, batch: BatchRecord) -> list[StatementRecord]:
-    """Return a batch's statements by position."""
-    return await unit.table(STATEMENT).select({"batch_id": batch.batch_id}, order_by=("position",))
+    """Return a batch's statements by position, with those that a verdict took out, which its calls go on naming."""
+    rows = await unit.table(STATEMENT).select({"batch_id": batch.batch_id})
+    rows += [each.statement for each in await unit.table(VOIDED).select({"batch_id": batch.batch_id})]
+    return sorted(rows, key=lambda each: each.position or 0)
 
 
 def key_of(record: StatementRecord) -> tuple[PartyId, str, int, int]:

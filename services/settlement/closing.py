@@ -49,6 +49,7 @@ from services.settlement.records import (
     StatementRecord,
     StatementState,
 )
+from services.settlement.restating_records import HELD
 
 LEAVES_MAX: Final = 100_000
 """Most CDRs in one statement; what is more goes into the next, closed at once."""
@@ -248,7 +249,7 @@ class Closing:
                     continue
                 due = await self._due(unit, agreement, agreement.terms, opening.currency, at_once=at_once)
                 if due is not None:
-                    await self._bind(unit, agreement, opening, *due)
+                    await self.bind(unit, agreement, opening, *due)
                     await unit.commit()
                     return True
         return False
@@ -281,7 +282,7 @@ class Closing:
                 start = min(rows[0].accepted_at, end - SECOND).replace(microsecond=0)
                 if agreement.closed_until is not None:
                     start = min(max(start, agreement.closed_until), end - SECOND)
-                return await self._bind(unit, agreement, opening, Span(start=start, end=end), rows)
+                return await self.bind(unit, agreement, opening, Span(start=start, end=end), rows)
         return None
 
     async def _due(
@@ -314,7 +315,7 @@ class Closing:
         rows = [each.row for each in waiting if each.counts_from < end]
         return Span(start=min(start, end - SECOND), end=end), rows
 
-    async def _bind(
+    async def bind(
         self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, due: Sequence[LeafRecord]
     ) -> StatementRecord:
         """Make the statement of these CDRs, or of the first `LEAVES_MAX`, all in this unit."""
@@ -465,6 +466,9 @@ async def _closable(unit: UnitOfWork, agreement: PairAgreement, currency: str, *
         rows += page
         if len(page) < SELECT_ROWS_MAX:
             break
+    of_pair = {"cpo_id": agreement.cpo_id, "agreement_id": agreement.agreement_id}
+    held = {each.cdr_id for each in await unit.table(HELD).select(of_pair)}
+    rows = [row for row in rows if row.cdr_id not in held]
     originals: dict[str | None, LeafRecord] = {row.cdr_id: row for row in rows if not row.is_credit}
     missing = tuple(
         {row.credit_reference_id: None for row in rows if row.is_credit and row.credit_reference_id not in originals}

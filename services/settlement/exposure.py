@@ -82,7 +82,7 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
     assert pair.terms is not None
     where = {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id}
     leaves = await rows_of(unit, LEAF, where | {"sequence": None})
-    waiting = (StatementState.CLOSED, StatementState.PROPOSED, StatementState.UNFUNDED)
+    waiting = tuple(each for each in StatementState if each is not StatementState.FINAL)
     statements = await rows_of(unit, STATEMENT, where | {"state": waiting})
     payables = await rows_of(unit, PAYABLE, where)
     payouts = {each.end_to_end_id: each for each in await rows_of(unit, PAYOUT, where)}

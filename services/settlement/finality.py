@@ -24,7 +24,6 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement import confidential_finality
 from services.settlement.access import ChainAccess
 from services.settlement.anchoring import ANCHOR, AnchorRecord, AnchorState
-from services.settlement.batching import statements_of
 from services.settlement.closing import name_of
 from services.settlement.facts import fact
 from services.settlement.final_fact import statement_final
@@ -84,7 +83,7 @@ class Finality:
                 await unit.table(BATCH).put(batch)
                 if not was_final:
                     unit.emit(self._proposed(batch, receipt))
-            for statement in await statements_of(unit, batch):
+            for statement in await unit.table(STATEMENT).select({"batch_id": batch.batch_id}, order_by=("position",)):
                 await self._note_statement(unit, batch, statement, booked, receipt)
             await self._see(unit, row.chain_id, finalized)
             await unit.commit()

@@ -1,4 +1,4 @@
-"""Invoices between companies over HTTP: how a company stands on them, issuing, and each document in four forms."""
+"""Invoices between companies over HTTP: how a company stands on them, issuing, and each document in five forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from emobility.domain.invoicing.invoice import TradeParty
 from emobility.ports.ports import Ports
 from emobility.protocols.en16931.cii import cii_of
 from emobility.runtime.access import Access
+from emobility.runtime.invoice_file import invoice_file
 from emobility.runtime.invoice_page import invoice_page
+from services.settlement.annex_pages import annex_table
 from services.settlement.api import ROWS_MAX, NotHere, NotUnderstood, answer, of_party, party_of, read_body
 from services.settlement.exposure import SIDES
 from services.settlement.invoice_records import COMPANY, INVOICE, InvoiceRecord
@@ -53,6 +55,7 @@ class InvoiceAPI:
             ("POST", "/{party}/invoices", self.issue),
             ("GET", "/{party}/invoices/{number}.xml", self.show_xml),
             ("GET", "/{party}/invoices/{number}.html", self.show_page),
+            ("GET", "/{party}/invoices/{number}.pdf", self.show_pdf),
             ("GET", "/{party}/invoices/{number}/annex.csv", self.show_annex),
             ("GET", "/{party}/invoices/{number}", self.show),
         ):
@@ -114,6 +117,11 @@ class InvoiceAPI:
     async def show_page(self, request: Request, party_id: PartyId) -> Response:
         """Show a document to people."""
         return invoice_page((await self._document(request, party_id)).invoice)
+
+    async def show_pdf(self, request: Request, party_id: PartyId) -> Response:
+        """Hand a document out for people and machines in one (Factur-X), its CDRs with it."""
+        row = await self._document(request, party_id)
+        return await invoice_file(row.invoice, annex_table(await self._invoicing.annex_csv(row)))
 
     async def show_annex(self, request: Request, party_id: PartyId) -> Response:
         """Hand out the CDRs of a document: the bytes whose hash it names."""

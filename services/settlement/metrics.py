@@ -51,10 +51,22 @@ class SettlementMetrics:
             "Until the first guarantee of an MSP here may be called; infinite: nothing is owed",
         )
         self._guarantee_due.set(math.inf)
+        self._taken_out = metrics.gauge(
+            "settlement_taken_out", "What a verdict took out, and waits for its parties' word", ("what",)
+        )
 
     def guarantee_due(self, left: timedelta | None) -> None:
         """What MSPs here owe under a guarantee was looked at."""
         self._guarantee_due.set(math.inf if left is None else left.total_seconds())
+
+    def taken_out(self, *, statements: int, cdrs: int) -> None:
+        """What verdicts took out was looked at."""
+        self._taken_out.labels("statements").set(statements)
+        self._taken_out.labels("cdrs").set(cdrs)
+
+    def restated(self) -> None:
+        """A statement that a verdict took out was stated again."""
+        self._statements.labels("restated").inc()
 
     def heard_of(self, row: DisputeRecord) -> None:
         """Somebody raised a case."""

@@ -35,6 +35,7 @@ from services.settlement.records import (
     StatementState,
     TransactionState,
 )
+from services.settlement.restating_records import HELD
 
 TREES_KEPT_MAX: Final = 8
 """Trees that are kept, of at most `closing.LEAVES_MAX` CDRs each: 6.4 MB each then."""
@@ -64,7 +65,8 @@ class Proving:
             if leaf is None or party_id not in {leaf.cpo_id, leaf.emsp_id}:
                 raise UnknownCDR(f"{party_id} has no CDR {cpo_id}/{cdr_id} here")
             if leaf.sequence is None:
-                return CDRStanding(stage=Stage.COLLECTED)
+                held = await unit.table(HELD).get(cpo_id, cdr_id)
+                return CDRStanding(stage=Stage.COLLECTED if held is None else Stage.VOID)
             key = (leaf.cpo_id, leaf.agreement_id, leaf.version, leaf.sequence)
             statement = await unit.table(STATEMENT).get(*key)
             assert statement is not None

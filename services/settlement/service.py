@@ -57,6 +57,8 @@ from services.settlement.records import (
 from services.settlement.registering import Registering, registrations_under_way
 from services.settlement.registry_words import RegistryWords
 from services.settlement.resolving import Resolving
+from services.settlement.restating import Restating
+from services.settlement.restating_api import RestatingAPI
 from services.settlement.sending import Sending
 
 SERVICE: Final = "settlement"
@@ -112,6 +114,7 @@ class Settlement:
         GuaranteeAPI(guard, None if access is None else Guarantees(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
         DisputeAPI(guard, ports, access).mount_on(self.app)
+        RestatingAPI(guard, ports, Restating(ports, access, self.closing, metrics, reached)).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
         if access is not None and access.ledger is not None:
             LedgerAPI(guard, Countersigning(ports, access, access.ledger)).mount_on(self.app)
@@ -178,7 +181,10 @@ class Follower:
         self._answering = Answering(ports, access, metrics)
         self._listening = Listening(ports, access, metrics, self._answering)
         self._openings = openings
-        self._adopting = Adopting(ports=ports, access=access, closing=self._closing, metrics=metrics)
+        self._restating = Restating(ports, access, self._closing, metrics, reached)
+        self._adopting = Adopting(
+            ports=ports, access=access, closing=self._closing, metrics=metrics, restating=self._restating
+        )
         self._countersigning = None if access.ledger is None else Countersigning(ports, access, access.ledger)
         # The contracts in Python, which a ledger runs by, have no resolver of single CDRs.
         deployer = None if openings is None or access.ledger is not None else openings.deployer
@@ -241,6 +247,7 @@ class Follower:
         steps += 0 if self._anchoring is None else await self._anchoring.advance()
         steps += 0 if self._resolving is None else await self._resolving.advance()
         async with self._closing.under_way:
+            steps += await self._restating.advance()
             steps += await self.batching.advance() + await self.confidential.advance()
         steps += await self._discharging.advance() + await self._listening.advance() + await self._disputing.advance()
         steps += await self._answering.advance() + await self._guarantees.advance()

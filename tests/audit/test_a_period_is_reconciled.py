@@ -26,6 +26,7 @@ from services.charging_operations import records as cpo
 from services.driver_mobility import records as emsp
 from services.settlement.money_records import PAYABLE
 from services.settlement.records import LEAF, STATEMENT
+from services.settlement.restating_records import HELD, HeldCDR
 from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import T0
 
@@ -232,3 +233,27 @@ async def test_machines_read_each_gap_with_its_cause_and_its_documents() -> None
     assert [each["cause"] for each in read["differences"]] == [Cause.LEAF_OF_NOTHING.value] * 3
     assert (read["clean"], read["full"]) == (False, False)
     assert read["not_looked_at"] == [*QUICK_LEAVES_OUT, *NEVER_LOOKED_AT]
+
+
+async def test_what_a_verdict_took_out_waits_and_is_no_fault() -> None:
+    async with settled(FEW) as here:
+        ports = here.world.ports
+        async with ports.units.begin() as unit:
+            (leaf, *_) = await unit.table(LEAF).select()
+            await unit.table(LEAF).put(replace(leaf, version=None, sequence=None, place=None))
+            held = HeldCDR(
+                cpo_id=leaf.cpo_id,
+                cdr_id=leaf.cdr_id,
+                emsp_id=leaf.emsp_id,
+                agreement_id=leaf.agreement_id,
+                statement_hash=bytes(32),
+                kind=None,
+                held_at=T0,
+            )
+            await unit.table(HELD).put(held)
+            await unit.commit()
+        found = await audited_period(ports, Period())
+
+    (gap,) = [gap for pair in found.as_json()["pairs"] for gap in pair["gaps"] if gap["cause"] == "TAKEN_OUT"]
+    assert (gap["from"], gap["to"], gap["is_fault"]) == ("accepted", "settled", False)
+    assert gap["objects"] == [leaf.cdr_id]

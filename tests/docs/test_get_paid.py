@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import facturx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from typer.testing import CliRunner
 
+from emobility.protocols.en16931.cii import cii_of
 from emobility.runtime.http_server import serve_app
 from emobility.runtime.network import free_port
 from services.cli.__main__ import app
@@ -88,6 +90,9 @@ async def test_the_commands_print_what_the_page_says(tmp_path: Path, monkeypatch
                 assert ended.stdout == output, ended.stderr
             await here.follow()
 
+        issued = await invoicing.document(CPO, "NL-TUL-W2022-000001")
+        in_pdf = facturx.get_xml_from_pdf((tmp_path / "invoice.pdf").read_bytes())
+        assert in_pdf == ("factur-x.xml", cii_of(issued.invoice))
         assert (tmp_path / "pay.xml").read_text().count("<CdtTrfTxInf>") == 1
         assert (await desk.exposure()).owed_e4 == await desk.owed_on_chain() == 9
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
+import facturx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from services.driver_mobility.invoice_records import RETAIL_INVOICE, UNPAID_BLOC
 from services.driver_mobility.records import BILL, CDRS, TOKEN
 from services.driver_mobility.retail_invoicing import apportioned, net_cents_of
 from tests.invoicing.documents import judged
-from tests.mobility.conftest import MSP, RFID, T0, World
+from tests.mobility.conftest import BASE, INTERNAL, MSP, RFID, T0, World
 
 SELLER = {"name": "EMA B.V.", "country": "NL", "vat_id": "NL004495445B01", "time_zone": "Europe/Amsterdam"}
 NEXT_MONTH = T0 + timedelta(days=6)
@@ -88,6 +89,14 @@ async def test_a_months_bills_are_one_invoice_with_the_drivers_name_and_the_tax_
     assert judged(cii_of(document)) == []
     page = await selling.call("GET", f"/{MSP}/invoices/NL-EMA-R2022-000001.html")
     assert "Ada &lt;b&gt;Lovelace&lt;/b&gt;" in page
+    pdf = await selling.http.request(
+        "GET",
+        f"{BASE}/mobility/{MSP}/invoices/NL-EMA-R2022-000001.pdf",
+        headers={"Authorization": f"Bearer {INTERNAL}"},
+        body=b"",
+    )
+    assert pdf.headers["content-type"] == "application/pdf"
+    assert facturx.get_xml_from_pdf(pdf.body) == ("factur-x.xml", cii_of(document))
     (mine,) = await selling.call("GET", f"/{MSP}/drivers/{driver_id}/invoices")
     assert mine["gross_cents"] == document.gross_cents
 

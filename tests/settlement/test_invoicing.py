@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
+from pypdf import PdfReader
 
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.identifiers import PartyId
 from emobility.domain.invoicing.invoice import DocumentType, TradeParty, VATCategory
 from emobility.protocols.en16931.cii import cii_of
+from emobility.runtime import invoice_pdf
 from services.settlement import invoicing, payouts
 from services.settlement.invoice_records import INVOICE, InvoiceRecord
 from services.settlement.invoicing import AnnexDiffers, Invoicing, NoSuchInvoice, UnfitCompany
@@ -265,6 +268,36 @@ async def test_an_annex_whose_charges_were_changed_is_not_handed_out(office: Off
 
     with pytest.raises(AnnexDiffers):
         await office.invoicing.annex_csv(row)
+
+
+async def test_a_pdf_with_its_charges_is_made_beside_the_loop_for_its_two_parties_while_they_are_what_it_says(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(invoice_pdf, "invoice_pdf", noting(threads, invoice_pdf.invoice_pdf))
+    await office.charge("s1", 1_000_000)
+    await office.settle()
+    (number,) = (await office.invoicing.issue(CPO)).numbers
+
+    transport = httpx.ASGITransport(app=office.here.service().app)
+    headers = {"Authorization": f"Bearer {'i' * 40}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://settlement", headers=headers) as http:
+        pdf, csv = [await http.get(f"/{MSP}/invoices/{number}{form}") for form in (".pdf", "/annex.csv")]
+        of_others = await http.get(f"/DE-AUS/invoices/{number}.pdf")
+        (leaf,) = await office.rows(LEAF)
+        async with office.here.world.ports.units.begin() as unit:
+            await unit.table(LEAF).put(replace(leaf, due_e4=1))
+            await unit.commit()
+        changed = await http.get(f"/{CPO}/invoices/{number}.pdf")
+
+    (annex,) = [
+        each for name, each in PdfReader(io.BytesIO(pdf.content)).attachments.items() if name.startswith("statement-")
+    ]
+    assert annex == [csv.content]
+    assert (of_others.status_code, changed.status_code) == (404, 409)
+    assert changed.json()["error"] == "AnnexDiffers"
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads
 
 
 async def test_a_document_is_its_two_parties_own(office: Office) -> None:

@@ -214,6 +214,7 @@ AMOUNT_QUARRELLED: Final = Function("AmountQuarrelled(bytes32,uint32,int64,int64
 AMOUNT_DEFENDED: Final = Function("AmountDefended(bytes32,uint40)")
 AMOUNT_RULED: Final = Function("AmountRuled(bytes32,int64,uint32)")
 LEAF_STRUCK: Final = Function("LeafStruck(bytes32,uint8,int64)")
+STATEMENT_VOIDED: Final = Function("StatementVoided(bytes32,bytes32,uint8)")
 NOT_IN_STATEMENT: Final = Function("DisputeResolverNotInStatement(bytes32)")
 NOT_STATED: Final = Function("DisputeResolverNotStated(bytes32)")
 TOO_LATE: Final = Function("DisputeResolverTooLate(uint256)")

@@ -516,6 +516,12 @@ def read_told(topics: Sequence[bytes], data: bytes) -> CaseTold | None:
     return CaseTold(case_id=topics[1], kind=_TOLD[topics[0]])
 
 
+def read_voided(topics: Sequence[bytes], data: bytes) -> tuple[bytes, DisputeKind]:
+    """Read a resolver's event that a proof took a statement out; return case and ground. Raises `MalformedCall`."""
+    _, case, reason = contracts.STATEMENT_VOIDED.told(topics, data)
+    return case, _STRUCK[StruckFor(reason)]
+
+
 def taken_out_e4(case: Case, *, stated_e4: int) -> int:
     """Return what verdicts on a leaf, stated as this, added to what the MSP owes; in ten-thousandths."""
     return -stated_e4 if case.stage is CaseStage.STRUCK else case.corrected_e4

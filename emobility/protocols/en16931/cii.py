@@ -1,7 +1,7 @@
 """Write an invoice as UN/CEFACT Cross Industry Invoice D22B, profile EN 16931 of Factur-X 1.0.
 
-The XML alone, as XRechnung and most portals take it; no PDF/A-3 is made around it. Element names and their order are
-those of the schema; which business term goes where stands in CEN/TS 16931-3-3.
+The XML alone, as XRechnung and most portals take it; `factur_x` says how a PDF carries it. Element names and their
+order are those of the schema; which business term goes where stands in CEN/TS 16931-3-3.
 """
 
 from __future__ import annotations

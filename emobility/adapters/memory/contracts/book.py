@@ -488,6 +488,11 @@ class BookModel(Pausable):
         batch = self._batch(place[0])
         return _is_at(batch, statement, place) and batch.is_final(place[1])
 
+    def is_statement_stated(self, statement: _Statement, place: _Place) -> bool:
+        """Whether this very statement is final at this place, or on its way there."""
+        batch = self._batch(place[0])
+        return _is_at(batch, statement, place) and not batch.void_pairs >> place[1] & 1
+
     def agreement_id(self, words: tuple[Any, ...]) -> bytes:
         """Return the id of an agreement with these terms."""
         return agreement_id(_terms(words))

@@ -1,4 +1,7 @@
-"""`SettlementDisputes.sol` in Python: demands, quarrels, duplicates and silence; no meters' records, no rulings."""
+"""`SettlementDisputes.sol` in Python: demands, quarrels, duplicates, meters' signatures and silence; no rulings.
+
+A proof against a statement that is challenged takes it out, as there.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,9 @@ from emobility.domain.batch.disputes import (
     read_open_opening,
     seconds_of,
 )
-from emobility.domain.batch.hashing import keccak256
+from emobility.domain.batch.hashing import METER_PREFIX, commitment, keccak256
 from emobility.domain.batch.leaf import LeafKind, evidence_hash
+from emobility.domain.batch.meter import MeterCurve, MeterRecord, SignedPayload
 from emobility.domain.batch.statement import MalformedStatement, PairStatement
 from emobility.domain.batch.trees import (
     SUM_NODE_BYTES,
@@ -41,6 +45,7 @@ from emobility.domain.batch.trees import (
     proven_sum_root,
 )
 from emobility.ports.chain import CallReverted
+from emobility.protocols.ocmf.judged import is_signed
 
 _Leaf: TypeAlias = tuple[int, bytes, int, int, bytes, bytes]
 _Placed: TypeAlias = tuple[Any, int, int, int, bytes]
@@ -78,7 +83,7 @@ class _Case:
 
 
 class DisputesModel(Contract):
-    """Quarrels over the CDRs of an open book's final statements."""
+    """Quarrels over the CDRs of an open book's statements."""
 
     takes = "(address,address,address,uint64,uint64)"
     functions: ClassVar = {
@@ -88,6 +93,7 @@ class DisputesModel(Contract):
         contracts.DEFEND: "defend",
         contracts.LAPSE: "lapse",
         contracts.CONTEST_DUPLICATE: "contest_duplicate",
+        contracts.CONTEST_SIGNATURE: "contest_signature",
         contracts.CASE_OF: "case_of",
         contracts.DEMAND_BOND_E4: "demand_bond_e4",
         contracts.QUARREL_BOND_E4: "quarrel_bond_e4",
@@ -123,15 +129,33 @@ class DisputesModel(Contract):
         if not is_in_it:
             self._refuse(contracts.NOT_IN_STATEMENT, earlier.struct_hash)
         is_one = contested[0][1] == other[1] and _parties(statement) == _parties(earlier)
-        if not is_one or not _order(earlier) < _order(statement):
+        if not is_one or not self._is_final(other_opening) or not _order(earlier) < _order(statement):
             self._refuse(contracts.NO_DUPLICATE, case_id)
+        self._strike(opening, case_id, contested, StruckFor.DUPLICATE)
+
+    def contest_signature(self, opening: bytes, contested: _Placed, salt: bytes, record: bytes) -> None:
+        """Strike what its meter did not sign."""
+        _, case_id = self._placed(opening, contested, _hash(contested[0]))
+        committed = commitment(record, salt=salt, prefix=METER_PREFIX)
+        if contested[0][0] != LeafKind.CHARGE or contested[0][5] != committed:
+            self._refuse(contracts.OTHER_RECORD, case_id)
+        if is_signed(_unpacked(record)):
+            self._refuse(contracts.NOTHING_WRONG, case_id)
+        self._strike(opening, case_id, contested, StruckFor.SIGNATURE)
+
+    def _strike(self, opening: bytes, case_id: bytes, contested: _Placed, reason: StruckFor) -> None:
+        statement, place = read_open_opening(opening)
+        if not self._is_final(opening):
+            self._tell(contracts.STATEMENT_VOIDED, statement.struct_hash, case_id, int(reason), indexed=2)
+            self._book.decide_challenge((statement.figures, statement.roots), place, True)
+            return
         case = self._case(case_id)
         if case.stage is CaseStage.STRUCK:
             self._refuse(contracts.WRONG_STAGE, case_id, int(case.stage))
-        self._write("case", case_id, value=replace(case, stage=CaseStage.STRUCK, reason=StruckFor.DUPLICATE))
+        self._write("case", case_id, value=replace(case, stage=CaseStage.STRUCK, reason=reason))
         self._release_bonds(case)
         added_e4 = -(contested[1] - contested[2]) - case.corrected_e4
-        self._tell(contracts.LEAF_STRUCK, case_id, int(StruckFor.DUPLICATE), added_e4, indexed=1)
+        self._tell(contracts.LEAF_STRUCK, case_id, int(reason), added_e4, indexed=1)
         self._book.correct(key_number(statement.agreement), added_e4)
 
     # Demands
@@ -140,7 +164,7 @@ class DisputesModel(Contract):
         """Ask to be shown a leaf."""
         statement, case_id = self._placed(opening, hidden, hidden[0])
         case = self._case(case_id)
-        if case.stage is not CaseStage.NONE:
+        if case.stage is not CaseStage.NONE or not self._is_final(opening):
             self._refuse(contracts.WRONG_STAGE, case_id, int(case.stage))
         party, until = word[0], moment(word[1])
         self._require_word(word, demand_digest(self._named, case=case_id, party=party, deadline=until))
@@ -165,7 +189,7 @@ class DisputesModel(Contract):
         """Contest an amount."""
         statement, case_id = self._placed(opening, contested, _hash(contested[0]))
         case, net_e4, party = self._case(case_id), contested[1] - contested[2], word[0]
-        if case.stage not in {CaseStage.NONE, CaseStage.REVEALED}:
+        if case.stage not in {CaseStage.NONE, CaseStage.REVEALED} or not self._is_final(opening):
             self._refuse(contracts.WRONG_STAGE, case_id, int(case.stage))
         cpo, msp = _parties(statement)
         if party != (msp if net_e4 > 0 else cpo):
@@ -265,13 +289,17 @@ class DisputesModel(Contract):
         if case.stage is CaseStage.DEFENDED:
             self._vault.release(case.defendant, self.quarrel_bond_e4())
 
+    def _is_final(self, opening: bytes) -> bool:
+        statement, place = read_open_opening(opening)
+        return self._book.is_statement_final((statement.figures, statement.roots), place)
+
     def _stated(self, opening: bytes) -> PairStatement:
-        """Return a statement that is final; of others nothing is contested here."""
+        """Return a statement that is final or open; of others nothing is contested here."""
         try:
             statement, place = read_open_opening(opening)
         except (MalformedCall, MalformedStatement):
             raise CallReverted(b"") from None
-        if not self._book.is_statement_final((statement.figures, statement.roots), place):
+        if not self._book.is_statement_stated((statement.figures, statement.roots), place):
             self._refuse(contracts.NOT_STATED, statement.struct_hash)
         return statement
 
@@ -313,6 +341,14 @@ class DisputesModel(Contract):
     @property
     def _vault(self) -> VaultModel:
         return VaultModel(self._at, address=self._book.vault(), sender=self._address)
+
+
+def _unpacked(record: bytes) -> MeterRecord:
+    """Read a meter's record with one payload (`MeterRecord.packed`)."""
+    key_end = 2 + record[1]
+    payload_end = key_end + 4 + int.from_bytes(record[key_end : key_end + 4], "big")
+    signed = SignedPayload(payload=record[key_end + 4 : payload_end], signature=record[payload_end + 1 :])
+    return MeterRecord(curve=MeterCurve(record[0]), public_key=record[2:key_end], signed=(signed,))
 
 
 def _hash(leaf: _Leaf) -> bytes:
