@@ -87,6 +87,8 @@ class Settings(BaseSettings):
         chain_signer_url: A Web3Signer that keeps the keys instead, https or on loopback.
         chain_signer_addresses: Accounts of its keys, 0x and 40 hex digits, in the order in which they take over.
         chain_signer_ca_file: Authority of its certificate, PEM; None: the system's.
+        chain_deployment: File of a consortium's contracts (`wattroam chain deploy`) on a chain that others administer;
+            None: on a chain of our own they are made, elsewhere an operator has entered them in the database.
         chain_mnemonic: BIP-39 words of a chain of our own: account 0 deploys and administers, account 1 proposes.
         party_registry: Address of the `PartyRegistry` at `chain_rpc_url`, 0x and 40 hex digits; the hub then lets no
             party play a role that it does not back. None: the hub's operator vouches for parties by inviting them.
@@ -163,6 +165,7 @@ class Settings(BaseSettings):
     chain_signer_url: str | None = None
     chain_signer_addresses: tuple[str, ...] = ()
     chain_signer_ca_file: Path | None = None
+    chain_deployment: Path | None = None
     chain_mnemonic: SecretStr | None = None
     party_registry: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
     settlement_lease_s: float = Field(default=6, ge=0.1, le=600)
@@ -243,6 +246,16 @@ class Settings(BaseSettings):
     def _registry_has_a_chain(self) -> Self:
         if self.party_registry is not None and self.chain_rpc_url is None:
             raise ValueError("WATTROAM_PARTY_REGISTRY needs WATTROAM_CHAIN_RPC_URL")
+        return self
+
+    @model_validator(mode="after")
+    def _deployment_is_on_a_chain_of_others(self) -> Self:
+        if self.chain_deployment is None:
+            return self
+        if self.chain_rpc_url is None or (self.chain_keystore is None and self.chain_signer_url is None):
+            raise ValueError("WATTROAM_CHAIN_DEPLOYMENT needs WATTROAM_CHAIN_RPC_URL, and _KEYSTORE or _SIGNER_URL")
+        if self.settlement_on == "ledger":
+            raise ValueError("WATTROAM_CHAIN_DEPLOYMENT is not for WATTROAM_SETTLEMENT_ON=ledger")
         return self
 
     @model_validator(mode="after")

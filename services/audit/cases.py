@@ -37,7 +37,9 @@ async def look_at_cases(chain: ChainReader, at: Block, rows: SettlementRows) -> 
         cases[dispute.case_id] = read_case(returned)
     for resolver in [_as_heard(each, each.resolver, at) for each in rows.resolvers if each.resolver is not None]:
         for verdict in VERDICTS:
-            for log in await logs_between(chain, resolver.contract, [verdict.topic], first=0, last=at.number):
+            for log in await logs_between(
+                chain, resolver.contract, [verdict.topic], first=rows.since_block, last=at.number
+            ):
                 verdicts.setdefault(log.topics[1], (resolver, []))[1].append(log)
     # Others may share a book, and what is decided between them is nothing to us.
     decided = [

@@ -129,7 +129,7 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
         confidential = await look_at_confidential(chain, at, rows)
         cases = await look_at_cases(chain, at, rows)
         for deployment in deployments:
-            reader = _Reader(chain, at)
+            reader = _Reader(chain, at, since=rows.since_block)
             signers, numbers = await reader.parties(deployment.registry)
             for each in deployment.currencies:
                 found[each.currency] = await reader.book(each, rows, also=set(_moved(confidential, each.currency)))
@@ -150,9 +150,10 @@ async def look_at_chain(chain: ChainReader, books: Books) -> ChainSight:
 class _Reader:
     """Asks contracts as they stood in a block."""
 
-    def __init__(self, chain: ChainReader, at: Block) -> None:
+    def __init__(self, chain: ChainReader, at: Block, *, since: int) -> None:
         self._chain = chain
         self._at = at
+        self._since = since
 
     async def parties(self, registry: bytes) -> tuple[dict[int, frozenset[bytes]], dict[int, PartyId]]:
         """Return who may ever have signed for each number, and whose number it is."""
@@ -262,7 +263,7 @@ class _Reader:
         return [event.told(log.topics, log.data) for log in await self._logs(contract, event)]
 
     async def _logs(self, contract: bytes, event: Function) -> list[Log]:
-        return await logs_between(self._chain, contract, [event.topic], first=0, last=self._at.number)
+        return await logs_between(self._chain, contract, [event.topic], first=self._since, last=self._at.number)
 
 
 def _key(agreement: int) -> bytes:

@@ -77,12 +77,14 @@ class ConfidentialSight:
 
 async def look_at_confidential(chain: ChainReader, at: Block, rows: SettlementRows) -> dict[str, ConfidentialSight]:
     """Read what the confidential books say, by currency. Raises `ChainUnavailable`."""
-    return {each.currency: await _sight(chain, at, each.book) for each in rows.confidential.books}
+    return {
+        each.currency: await _sight(chain, at, each.book, since=rows.since_block) for each in rows.confidential.books
+    }
 
 
-async def _sight(chain: ChainReader, at: Block, book: bytes) -> ConfidentialSight:
+async def _sight(chain: ChainReader, at: Block, book: bytes, *, since: int) -> ConfidentialSight:
     settled = {}
-    for log in await _logs(chain, at, book, contracts.BATCH_SETTLED):
+    for log in await _logs(chain, at, book, contracts.BATCH_SETTLED, since=since):
         batch_id, _, _ = contracts.BATCH_SETTLED.told(log.topics, log.data)
         answer = await chain.call(book, contracts.HIDDEN_BATCH.call(batch_id), at_block=at.number)
         (record,) = contracts.HIDDEN_BATCH.answer(answer)
@@ -93,7 +95,7 @@ async def _sight(chain: ChainReader, at: Block, book: bytes) -> ConfidentialSigh
             nets_e4=await _nets(chain, book, log.transaction_hash),
         )
     corrected: dict[int, int] = defaultdict(int)
-    for log in await _logs(chain, at, book, contracts.NET_CORRECTED):
+    for log in await _logs(chain, at, book, contracts.NET_CORRECTED, since=since):
         payer, payee, amount_e4 = contracts.NET_CORRECTED.told(log.topics, log.data)
         corrected[payer] -= amount_e4
         corrected[payee] += amount_e4
@@ -111,8 +113,8 @@ async def _nets(chain: ChainReader, book: bytes, transaction_hash: bytes) -> dic
     return {party: net_e4 for party, net_e4, _ in nets}
 
 
-async def _logs(chain: ChainReader, at: Block, book: bytes, event: Function) -> list[Log]:
-    return await logs_between(chain, book, [event.topic], first=0, last=at.number)
+async def _logs(chain: ChainReader, at: Block, book: bytes, event: Function, *, since: int) -> list[Log]:
+    return await logs_between(chain, book, [event.topic], first=since, last=at.number)
 
 
 # In rows

@@ -74,6 +74,11 @@ class SettlementRows:
     voided: list[VoidedStatement] = field(default_factory=list)
     held: list[HeldCDR] = field(default_factory=list)
 
+    @property
+    def since_block(self) -> int:
+        """Return a block before all that our contracts ever told."""
+        return min((each.deployment.since_block for each in self.deployments), default=0)
+
     def statements_by_key(self) -> dict[StatementKey, StatementRecord]:
         """Return the statements by their keys."""
         return {key_of(each): each for each in self.statements}

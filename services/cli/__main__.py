@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from services.cli.chain_commands import chain
 from services.cli.key_commands import key
 from services.cli.ledger_commands import ledger as ledger_app
 from services.cli.money_commands import bank, invoice
@@ -47,6 +48,7 @@ imports: Final = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(imports, name="import")
+app.add_typer(chain, name="chain")
 app.add_typer(key, name="key")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(bank, name="bank")

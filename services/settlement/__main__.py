@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import uvloop
 
+from emobility.domain.errors import EmobilityError
 from emobility.runtime.settings import Settings
 from emobility.runtime.telemetry import configure_logging
 from services.settlement.wiring import run
@@ -16,4 +19,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EmobilityError as error:  # `wattroam settlement` has words of its own
+        sys.exit(f"settlement: {error}")

@@ -20,11 +20,12 @@ STUCK_AFTER_S: Final = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedBook:
-    """A currency's book and the contracts beside it."""
+    """A currency's book and the contracts beside it. `since_block`: what they tell stands in later blocks."""
 
     book: Book
     registry: bytes
     vault: bytes
+    since_block: int = 0
 
 
 class Books(Protocol):

@@ -157,7 +157,7 @@ class Adopting:
         """Return what was opened in a book, the newest first; blocks that are final are asked for once."""
         address, chain = deployed.book.address, self.access.chain
         final, head = (await chain.finalized()).number, (await chain.head()).number
-        first, known = self._final_openings.get(address, (0, ()))
+        first, known = self._final_openings.get(address, (deployed.since_block, ()))
         if final >= first:
             known = (*known, *await self._openings_in(address, first, final))
             self._final_openings[address] = final + 1, known

@@ -29,4 +29,6 @@ class StoredBooks:
         found, book = (None, None) if deployment is None else (deployment.of(currency), deployment.book(currency))
         if deployment is None or found is None or book is None:
             return None
-        return DeployedBook(book=book, registry=deployment.registry, vault=found.vault)
+        return DeployedBook(
+            book=book, registry=deployment.registry, vault=found.vault, since_block=deployment.since_block
+        )

@@ -65,6 +65,10 @@ class DeploymentGone(RuleBroken):
     """The chain does not hold what was deployed on it: another chain, one that lost its state, or other code."""
 
 
+class TokensShort(RuleBroken):
+    """An account has less of a token than it should pay in."""
+
+
 class StepRefused(RuleBroken):
     """A transaction was mined and refused, though it had been estimated."""
 
@@ -90,6 +94,7 @@ class Deployment:
     Attributes:
         genesis_hash: Of the chain, so that one that lost its state is not taken for this one.
         code_hash: Over the code of all contracts, in the order of the fields.
+        since_block: What they tell stands in later blocks.
     """
 
     chain_id: int
@@ -99,6 +104,7 @@ class Deployment:
     passport: bytes
     currencies: tuple[CurrencyContracts, ...]
     code_hash: bytes
+    since_block: int = 0
 
     def of(self, currency: str) -> CurrencyContracts | None:
         """Return what settles a currency; None: nothing does."""
@@ -248,6 +254,31 @@ class Deployer:
             await self._send(
                 *((into.vault, contracts.DEPOSIT.call(party, amount)) for party, amount in missing.items())
             )
+
+    async def pay_in(self, into: CurrencyContracts, party: int, *, up_to_e4: int) -> int:
+        """Bring what a party has free up to an amount, out of the account's own tokens; return how much that took.
+
+        Args:
+            into: The currency.
+            party: Its number.
+            up_to_e4: In ten-thousandths of the currency. So a call that was cut is made again without paying twice.
+
+        Raises:
+            TokensShort: the account has less.
+        """
+        (free,) = contracts.FREE_OF.answer(await self._chain.call(into.vault, contracts.FREE_OF.call(party)))
+        (units,) = contracts.UNITS_PER_E4.answer(await self._chain.call(into.vault, contracts.UNITS_PER_E4.call()))
+        missing = max(up_to_e4 * int(units) - int(free), 0)
+        asked = contracts.TOKENS_OF.call(self._signer.address)
+        (held,) = contracts.TOKENS_OF.answer(await self._chain.call(into.token, asked))
+        if missing > held:
+            raise TokensShort(
+                f"0x{self._signer.address.hex()} holds {held} units of the token, and {missing} are needed"
+            )
+        if missing:
+            await self._send((into.token, contracts.APPROVE.call(into.vault, missing)))
+            await self._send((into.vault, contracts.DEPOSIT.call(party, missing)))
+        return missing // int(units)
 
     async def collateral_of(self, where: CurrencyContracts, party: int) -> int:
         """Return a party's collateral, in ten-thousandths of the currency."""
@@ -415,8 +446,13 @@ async def recognise(chain: ChainReader, deployment: Deployment) -> None:
         raise DeploymentGone("it is on another chain")
     if await chain.genesis_hash() != deployment.genesis_hash:
         raise DeploymentGone("the chain has lost its state")
-    if await _code_hash(chain, _addresses(deployment)) != deployment.code_hash:
+    if await code_hash_of(chain, deployment) != deployment.code_hash:
         raise DeploymentGone("a contract is not there, or it is another one")
+
+
+async def code_hash_of(chain: ChainReader, deployment: Deployment) -> bytes:
+    """Return the hash over the code that a chain holds at a deployment's addresses. Raises `ChainUnavailable`."""
+    return await _code_hash(chain, _addresses(deployment))
 
 
 async def _code_hash(chain: ChainReader, addresses: Sequence[bytes]) -> bytes:

@@ -1,12 +1,13 @@
 """Bring parties and agreements into the contracts: numbers, cover in play money, agreements with both signatures.
 
-On a chain of our own we deploy and administer; elsewhere an operator does, and what we need is looked up. What waits
-for it says so. Nothing here holds up taking CDRs in; they wait for their agreement to be open.
+On a chain of our own we deploy and administer; elsewhere others do: registrations wait for their country's issuer, and
+both signatures are relayed. What waits says for what. Nothing here holds up taking CDRs in; they wait for their
+agreement to be open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,7 +22,10 @@ from services.settlement.access import ChainAccess
 from services.settlement.books import StoredBooks
 from services.settlement.confidential_opening import ConfidentialOpenings
 from services.settlement.deployment import CurrencyContracts, Deployer, Deployment
+from services.settlement.given_deployment import GivenDeployment
 from services.settlement.records import DEPLOYMENT, OPENING, PARTY, DeploymentRecord, Opening, SettledParty
+from services.settlement.registering import Registering, number_at
+from services.settlement.relaying import Relaying
 from services.settlement.sending import error_name
 
 VALID_FOR: Final = timedelta(days=90)
@@ -39,27 +43,44 @@ BOOK_MODES: Final = {
 class Openings:
     """Opens what is not open yet; one `advance` after the other."""
 
-    def __init__(self, ports: Ports, access: ChainAccess, books: StoredBooks, deployer: Deployer | None) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        access: ChainAccess,
+        books: StoredBooks,
+        deployer: Deployer | None,
+        given: GivenDeployment | None = None,
+    ) -> None:
+        """Take `deployer` on a chain of our own; `given`: contracts on another one, once they are recognised."""
+        self._given = given
         self._ports = ports
         self._access = access
         self.books = books
         self.deployer = deployer
+        self._relaying = Relaying(ports, access)
+        self._registering = Registering(ports, access)
         self._confidential = ConfidentialOpenings(ports, access, deployer, cover_e4=PLAY_MONEY_E4)
+
+    async def recognise(self) -> None:
+        """Make sure that the chain holds the contracts that were given. Raises what `GivenDeployment.taken` does."""
+        if self._given is not None:
+            await self._given.taken()
 
     async def advance(self) -> int:
         """Register parties and open agreements; return how many. Raises `ChainUnavailable`, `DeploymentGone`."""
+        moved = 0 if self.deployer is not None else await self._registering.advance()
         async with self._ports.units.begin() as unit:
             found = await unit.table(OPENING).select({"book_agreement": None}, order_by=("cpo_id", "agreement_id"))
         unopened = [each for each in found if each.mode is not SettlementMode.OFF_CHAIN]
         if not unopened:
-            return 0
+            return moved
         deployment = await self._deployment({each.currency for each in unopened})
         if deployment is None:
             return await self._wait(unopened, "no contracts are known on this chain")
         parties = await self._parties(deployment, unopened)
         hidden = [each for each in unopened if each.mode is SettlementMode.CONFIDENTIAL]
         shown = [each for each in unopened if each not in hidden]
-        opened = sum([await self._open_in(deployment, each, shown, parties) for each in _currencies(shown)])
+        opened = moved + sum([await self._open_in(deployment, each, shown, parties) for each in _currencies(shown)])
         return opened + await self._confidential.advance(deployment, hidden, parties)
 
     async def _deployment(self, currencies: set[str]) -> Deployment | None:
@@ -95,7 +116,14 @@ class Openings:
             await unit.commit()
         return {each.party_id: replace(each, number=found.get(each.party_id, each.number)) for each in parties}
 
+    @property
+    def issuers(self) -> Mapping[str, Sequence[bytes]]:
+        """Who vouches for parties on a chain that others administer, by country, as the deployment names them."""
+        return {} if self._given is None else self._given.issuers
+
     async def _registered(self, deployment: Deployment, party_id: PartyId) -> int:
+        if self.deployer is None:
+            return await number_at(self._access, deployment, party_id, (await self._access.chain.finalized()).number)
         codes = party_id.country_code.encode(), party_id.party_id.encode()
         answer = await self._access.chain.call(deployment.registry, contracts.NUMBER_OF.call(*codes))
         return int(contracts.NUMBER_OF.answer(answer)[0])
@@ -111,15 +139,30 @@ class Openings:
             return await self._wait(of_currency, f"no book settles {currency}")
         ready = []
         for each in of_currency:
-            reason = _refusal(each, parties)
+            reason = _refusal(each, parties, relays=self.deployer is None)
             if reason is None:
                 ready.append(await self._with_deadline(each))
             else:
                 await self._wait([each], reason)
-        if self.deployer is None or not ready:
-            return await self._wait(ready, "an operator opens agreements on this chain")
+        if self.deployer is None:
+            return sum([await self._relay(deployment, into, each, parties) for each in ready])
+        if not ready:
+            return 0
         await self._cover(into, ready, parties)
         return sum([await self._open(self.deployer, deployment, each, parties) for each in ready])
+
+    async def _relay(
+        self,
+        deployment: Deployment,
+        into: CurrencyContracts,
+        opening: Opening,
+        parties: dict[PartyId, SettledParty],
+    ) -> int:
+        book = deployment.book(opening.currency)
+        assert book is not None
+        assert opening.deadline is not None
+        terms = book_terms(opening, parties, deadline=opening.deadline)
+        return await self._relaying.bring_on(into, book, opening, terms, parties)
 
     async def _with_deadline(self, opening: Opening) -> Opening:
         """Store until when it can be opened, and its number, before anybody signs: both are part of what is signed."""
@@ -203,14 +246,14 @@ def book_terms(opening: Opening, parties: dict[PartyId, SettledParty], *, deadli
     )
 
 
-def _refusal(opening: Opening, parties: dict[PartyId, SettledParty]) -> str | None:
-    """Return why we can't open an agreement."""
+def _refusal(opening: Opening, parties: dict[PartyId, SettledParty], *, relays: bool) -> str | None:
+    """Return why we can't open an agreement. `relays`: signatures of others can come in."""
     if opening.mode not in BOOK_MODES:
         return f"no book settles by {opening.mode}"
     both = [parties[each] for each in (opening.cpo_id, opening.emsp_id)]
     if absent := [str(each.party_id) for each in both if each.number is None]:
         return f"the registration of {' and '.join(absent)}"
-    if outside := [str(each.party_id) for each in both if not each.is_hosted]:
+    if outside := [str(each.party_id) for each in both if not each.is_hosted and not relays]:
         return f"the signature of {' and '.join(outside)} under the agreement"
     return None
 

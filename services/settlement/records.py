@@ -217,6 +217,8 @@ class TransactionKind(StrEnum):
     """Try again to make final what lacked cover, or a signature until the window ended."""
     ACCEPT = "ACCEPT"
     """Add a signature that came after the proposal."""
+    OPEN = "OPEN"
+    """Open an agreement that both signed (`agreement_words`), on a chain that others administer."""
     DISCHARGE = "DISCHARGE"
     """Tell a book what a bank moved (`discharging`); its `batch_id` names the agreement there."""
     SETTLE = "SETTLE"

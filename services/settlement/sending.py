@@ -36,6 +36,10 @@ from services.settlement.signing import Signing, Waits, nonce_of_filler, variant
 FEE_WORDS: Final = ("underpriced", "fee", "known")
 """What a node says of an offer that is too low, or of bytes that wait with it already. Only then is more offered."""
 
+_FOUND_BY_THEIR_DESK: Final = frozenset(
+    (TransactionKind.OPEN, TransactionKind.DISCHARGE, TransactionKind.DISPUTE, TransactionKind.GUARANTEE)
+)
+"""What came of these is noted by whoever queued them."""
 _DONE_BEFORE: Final = (contracts.BATCH_EXISTS, contracts.HIDDEN_BATCH_EXISTS, contracts.ANCHOR_EXISTS)
 """Refusals that say that a call was made before."""
 
@@ -289,7 +293,7 @@ class Sending:
             final = await self._finality.note_anchor(row, receipt, finalized)
             self._reached(CrashPoint.FINALITY_NOTED)
             return final
-        if row.kind in {TransactionKind.DISCHARGE, TransactionKind.DISPUTE, TransactionKind.GUARANTEE}:
+        if row.kind in _FOUND_BY_THEIR_DESK:
             return await self._finality.note_discharge(row, finalized)
         if row.kind is TransactionKind.SETTLE:
             self._reached(CrashPoint.FINALITY_SEEN)

@@ -22,6 +22,7 @@ from emobility.runtime.telemetry import Metrics, health_routes
 from services.settlement.acceptances import Acceptances
 from services.settlement.access import ChainAccess
 from services.settlement.adopting import Adopting
+from services.settlement.agreement_words import AgreementWords
 from services.settlement.anchoring import Anchoring, take_requests
 from services.settlement.answering import Answering
 from services.settlement.api import API
@@ -53,6 +54,7 @@ from services.settlement.records import (
     OPENING,
     TRANSACTION,
 )
+from services.settlement.registering import Registering, registrations_under_way
 from services.settlement.registry_words import RegistryWords
 from services.settlement.resolving import Resolving
 from services.settlement.restating import Restating
@@ -106,6 +108,8 @@ class Settlement:
         self.app.router.routes += health_routes(self.metrics)
         acceptances = None if access is None else Acceptances(ports, access)
         RegistryWords(ports, access).mount_on(self.app, guard)
+        Registering(ports, access, None if openings is None else openings.issuers).mount_on(self.app, guard)
+        AgreementWords(ports, access).mount_on(self.app, guard)
         MoneyAPI(ports, guard, None if access is None else Discharging(ports, access)).mount_on(self.app)
         GuaranteeAPI(guard, None if access is None else Guarantees(ports, access)).mount_on(self.app)
         InvoiceAPI(ports, guard).mount_on(self.app)
@@ -230,6 +234,8 @@ class Follower:
             return False
         if self._rested is not None:
             self._rested += self.lease.commits - beats  # a beat of the lease is nothing to look at
+        if self._openings is not None:
+            await self._openings.recognise()  # before another chain is taken for ours
         now_s = self._ports.timer.monotonic_s()
         if self._watched_at_s is None or now_s - self._watched_at_s >= WATCH_S:
             await self._finality.watch()
@@ -249,6 +255,7 @@ class Follower:
         steps += await self._sending.advance() + await self._funding.advance()
         async with self._ports.units.begin() as unit:
             moving = await unit.table(TRANSACTION).count({"state": IN_FLIGHT, "waiting": None})
+            moving += await registrations_under_way(unit)
         is_busy = steps > 0 or moving > 0
         if not is_busy and self._countersigning is not None:
             await self._countersigning.advance()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,7 @@ from emobility.adapters.chain_signing import (
 from emobility.adapters.cosigned_ledger.ledger import WrittenLedger, open_ledger
 from emobility.adapters.ethereum import QuorumChain
 from emobility.adapters.http_egress import GuardedHttpClient
-from emobility.ports.chain import Chain
+from emobility.ports.chain import Chain, ChainUnavailable
 from emobility.ports.chain_signer import TransactionSigner
 from emobility.ports.ports import Ports
 from emobility.runtime.garbage import collect_rarely
@@ -36,6 +36,8 @@ from services.settlement.access import ChainAccess
 from services.settlement.books import StoredBooks
 from services.settlement.crash_points import CrashPoint, dying_at
 from services.settlement.deployment import Deployer
+from services.settlement.given_deployment import GivenDeployment
+from services.settlement.manifest import read_manifest
 from services.settlement.opening import Openings
 from services.settlement.service import SERVICE, Settlement, build
 from services.settlement.spending import Caps
@@ -57,7 +59,12 @@ class KeptKeys:
 
 
 async def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        KeyRefused: a key can't be used.
+        ManifestRefused, DeploymentGone, OtherDeployment: the contracts that settings name are not there, or not ours.
+    """
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(open_ports(settings))
@@ -70,7 +77,12 @@ async def run(settings: Settings) -> None:
         elif settings.chain_rpc_url is not None:
             chain = await stack.enter_async_context(open_chain(settings, settings.chain_rpc_url))
             keys = await kept_keys(settings, stack)
-        settlement = settlement_on(settings, ports, chain, keys)
+        given = None
+        if chain is not None and settings.chain_deployment is not None:
+            given = GivenDeployment(ports, chain, read_manifest(settings.chain_deployment))
+            with suppress(ChainUnavailable):  # then it is looked at as soon as it answers
+                await given.taken()
+        settlement = settlement_on(settings, ports, chain, keys, given)
         if isinstance(chain, QuorumChain):
             chain.on_dissent = settlement.counted.dissented
         app = Starlette(routes=[Mount(f"/{SERVICE}", app=settlement.app), Mount("/", app=settlement.app)])
@@ -110,7 +122,13 @@ async def kept_keys(settings: Settings, stack: AsyncExitStack) -> KeptKeys | Non
     return KeptKeys(first=signers[0], all=the_same)
 
 
-def settlement_on(settings: Settings, ports: Ports, chain: Chain | None, keys: KeptKeys | None = None) -> Settlement:
+def settlement_on(
+    settings: Settings,
+    ports: Ports,
+    chain: Chain | None,
+    keys: KeptKeys | None = None,
+    given: GivenDeployment | None = None,
+) -> Settlement:
     """Put the service together on a chain; None: CDRs are taken in, and wait."""
     point = settings.settlement_crash_point
     reached = dying_at(None if point is None else CrashPoint(point))
@@ -141,4 +159,4 @@ def settlement_on(settings: Settings, ports: Ports, chain: Chain | None, keys: K
         deployer = Deployer(chain, ledger_operator(key), ports.timer, mints=mints)
     elif words is not None:
         deployer = Deployer(chain, mnemonic_signer(words.get_secret_value(), ADMINISTRATOR), ports.timer)
-    return build(settings, ports, access, Openings(ports, access, books, deployer), reached=reached)
+    return build(settings, ports, access, Openings(ports, access, books, deployer, given), reached=reached)

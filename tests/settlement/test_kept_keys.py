@@ -77,6 +77,8 @@ async def test_a_web3signer_s_accounts_take_over_in_their_order() -> None:
         ({"chain_keystore": "keys", "chain_passphrase_fd": 3, "chain_mnemonic": "test"}, "one of them keeps the keys"),
         ({"chain_rpc_url": "http://a,http://b", "chain_rpc_quorum": 1}, "WATTROAM_CHAIN_RPC_QUORUM"),
         ({"chain_rpc_url": "http://a", "chain_rpc_quorum": 2}, "WATTROAM_CHAIN_RPC_QUORUM"),
+        ({"chain_deployment": "d.json", "chain_rpc_url": "http://a"}, "WATTROAM_CHAIN_DEPLOYMENT"),
+        ({"chain_deployment": "d.json", "chain_rpc_url": "http://a", "chain_mnemonic": "test"}, "or _SIGNER_URL"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(given: dict[str, Any], variable: str) -> None:

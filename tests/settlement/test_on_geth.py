@@ -7,8 +7,12 @@ from typing import Final
 
 import pytest
 
+from emobility.adapters.system import SystemTimer
 from emobility.events.settlement import StatementFinal
 from emobility.protocols.eip1559 import read_raw_transaction
+from services.settlement.chain_command import charter_of
+from services.settlement.founding import Founding
+from services.settlement.inspecting import Inspection, inspect
 from services.settlement.records import VARIANT, StatementState, TransactionState
 from services.settlement.service import POLL_S
 from tests.settlement.geth import GethWorld, a_geth
@@ -55,6 +59,18 @@ async def test_statements_and_their_credits_become_final_on_geth(tmp_path: Path)
             assert len(await here.world.statements()) == number + 1
 
         await assert_settled(here, 3, 4_000)
+
+
+async def test_a_consortium_s_contracts_are_made_on_geth_and_found_to_be_our_build(tmp_path: Path) -> None:
+    async with a_geth(tmp_path, block_s=1) as world:
+        account, told = world.payer, list[int]()
+        charter = charter_of(account.address, tokens=(), currencies=("EUR",), admin=None, proposer=None, issuers=())
+        founding = Founding(world.chain, account, SystemTimer(), lambda done, _of, _title: told.append(done))
+
+        made = await founding.found(await founding.planned(charter, None))
+
+        assert await inspect(world.chain, made) == Inspection()
+        assert told == list(range(len(told)))
 
 
 async def test_geth_s_pool_takes_the_offer_that_replaces_a_waiting_one(tmp_path: Path) -> None:

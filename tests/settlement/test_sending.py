@@ -449,8 +449,8 @@ async def test_a_new_key_does_nothing_at_all_before_the_book_knows_it(here: Sett
     granted = contracts.GRANT_ROLE.call(contracts.PROPOSER_ROLE, new.address)
     await here.chain.final(await here.chain.sent(book, granted))
 
-    assert before == [here.proposer.address] * 6
-    assert await senders() == [new.address] * 6
+    assert before == [here.proposer.address] * 7
+    assert await senders() == [new.address] * 7
 
 
 async def test_a_new_key_takes_over_when_it_may_and_the_old_one_s_transactions_are_final(here: Settling) -> None:

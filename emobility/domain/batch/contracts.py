@@ -37,6 +37,7 @@ ANCHOR_ROLE: Final = keccak256(b"ANCHOR_ROLE")
 ARBITER_ROLE: Final = keccak256(b"ARBITER_ROLE")
 ROLE_GRANTED: Final = Function("RoleGranted(bytes32,address,address)")
 GRANT_ROLE: Final = Function("grantRole(bytes32,address)")
+RENOUNCE_ROLE: Final = Function("renounceRole(bytes32,address)")
 HAS_ROLE: Final = Function("hasRole(bytes32,address)", "(bool)")
 NOT_IN_ROLE: Final = Function("AccessControlUnauthorizedAccount(address,bytes32)")
 

@@ -85,13 +85,7 @@ class Verifier:
     @property
     def domain_separator(self) -> bytes:
         """What makes signatures for this contract useless elsewhere."""
-        return keccak256(
-            _DOMAIN_HASH
-            + keccak256(self.name.encode())
-            + keccak256(DOMAIN_VERSION.encode())
-            + _uint(self.chain_id, 256)
-            + _address(self.address)
-        )
+        return domain_separator_of(self.name, chain_id=self.chain_id, address=self.address)
 
 
 class Book(Verifier):
@@ -317,6 +311,17 @@ def _succession(  # noqa: PLR0917 - the words of the type
 ) -> bytes:
     words = _uint(number, 32) + _address(signer) + _uint(nonce, 32) + _uint(_seconds(deadline), 64)
     return digest_of(registry, keccak256(kind + words))
+
+
+def domain_separator_of(name: str, *, chain_id: int, address: bytes) -> bytes:
+    """Return what makes signatures for a contract, by its name in the domain, useless elsewhere."""
+    return keccak256(
+        _DOMAIN_HASH
+        + keccak256(name.encode())
+        + keccak256(DOMAIN_VERSION.encode())
+        + _uint(chain_id, 256)
+        + _address(address)
+    )
 
 
 def digest_of(verifier: Verifier, struct_hash: bytes) -> bytes:

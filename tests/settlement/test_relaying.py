@@ -1,0 +1,433 @@
+"""Where others administer the contracts: registrations wait for an issuer, agreements for signatures and cover."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from emobility.adapters.chain_signing import LocalChainSigner, party_signer
+from emobility.adapters.memory import LoopTimer
+from emobility.domain.agreement import SettlementMode
+from emobility.domain.batch import contracts
+from emobility.domain.batch.calls import open_agreement_call
+from emobility.domain.batch.typed_data import Registry, agreement_digest, agreement_key, registration_digest
+from emobility.domain.identifiers import PartyId
+from emobility.ports.chain import ChainUnavailable
+from emobility.ports.chain_signer import ChainSigner
+from emobility.runtime.telemetry import Metrics
+from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
+from services.settlement.agreement_words import AgreementWords
+from services.settlement.api import NotHere, NotUnderstood
+from services.settlement.books import StoredBooks
+from services.settlement.deployment import Deployer, DeploymentGone, TokensShort
+from services.settlement.given_deployment import GivenDeployment, OtherDeployment
+from services.settlement.manifest import CurrencyAt, Manifest, hex_of
+from services.settlement.metrics import SettlementMetrics
+from services.settlement.opening import Openings, book_terms
+from services.settlement.records import CHAIN, DEPLOYMENT, OPENING, PARTY, TRANSACTION, Opening, TransactionKind
+from services.settlement.registering import (
+    REGISTRATION,
+    ConsentRequest,
+    NotToBeRegistered,
+    NotVouchedFor,
+    Registering,
+)
+from services.settlement.service import Follower
+from services.settlement.vouching import ConsentForged, NothingToVouchFor, vouched
+from tests.settlement.settling import Settling, open_settling
+from tests.settlement.world import CPO, MASTER_KEY, MSP, T0, terms
+
+ISSUER: Final = 2
+"""Which of the chain's accounts vouches for Dutch parties."""
+PAYOUT: Final = f"0x{'7' * 40}"
+OWN_KEY: Final = LocalChainSigner(b"\x22" * 32)
+LIMIT_E4: Final = 70_000
+
+
+class Relayed:
+    """A settlement that administers nothing."""
+
+    def __init__(self, here: Settling) -> None:
+        self.here = here
+        self.units = here.world.ports.units
+        books = StoredBooks(self.units)
+        self.access = replace(here.access, books=books)
+        self.issuer = here.chain.account(ISSUER)
+        self.registering = Registering(here.world.ports, self.access, {"NL": [self.issuer.address]})
+        self.words = AgreementWords(here.world.ports, self.access)
+        self.openings = Openings(here.world.ports, self.access, books, None)
+
+    async def follow(self) -> None:
+        """Follow until nothing moves, and once more when that is final."""
+        ports = self.here.world.ports
+        for _ in range(2):
+            follower = Follower(ports, self.access, SettlementMetrics(Metrics()), lambda _: None, self.openings)
+            await self.here.follow(follower)
+            self.here.fake.fake.mine(3)
+
+    async def send(self, to: bytes, call: bytes, *, by: ChainSigner | None = None) -> None:
+        await self.here.chain.final(await self.here.chain.sent(to, call, by=by))
+
+    async def vouched(self, *parties: PartyId, by: ChainSigner | None = None, nonce: int | None = None) -> list[bytes]:
+        until = self.here.world.clock.now() + timedelta(days=365)
+        requests = await self.registering.requests()
+        found = await vouched(requests, by or self.issuer, parties=parties, until=until, first_nonce=nonce)
+        return list(found.values())
+
+    async def register(self) -> None:
+        for party in (CPO, MSP):
+            await self.registering.ask(party, ConsentRequest(payout=PAYOUT))
+        await self.registering.take(await self.vouched())
+        await self.follow()
+
+    async def opening(self) -> Opening:
+        async with self.units.begin() as unit:
+            (found,) = await unit.table(OPENING).select()
+        return found
+
+    async def sent(self) -> Sequence[TransactionKind]:
+        async with self.units.begin() as unit:
+            return [each.kind for each in await unit.table(TRANSACTION).select()]
+
+
+@pytest.fixture
+async def relayed() -> AsyncIterator[Relayed]:
+    async with open_settling() as here:
+        await here.store_deployment()
+        found = Relayed(here)
+        grant = contracts.GRANT_ROLE.call(contracts.issuer_role("NL"), found.issuer.address)
+        await found.send(here.market.deployment.registry, grant)
+        yield found
+
+
+async def test_hosted_parties_are_registered_and_their_guarantee_opens_once_covered(
+    relayed: Relayed,
+) -> None:
+    here = relayed.here
+    await here.sign(terms(settlement_mode=SettlementMode.GUARANTEE, credit_limit_e4=LIMIT_E4))
+    await relayed.follow()
+    assert (await relayed.opening()).waiting == "the registration of NL-TUL and NL-ZON"
+
+    await relayed.register()
+    assert (await relayed.opening()).waiting == f"cover of NL-ZON: {LIMIT_E4} e4 EUR more"
+    (shown,) = await relayed.words.shown(MSP)
+    assert (shown["cover"]["missing_e4"], shown["cover"]["party_number"]) == (LIMIT_E4, 2)
+    assert (await relayed.words.shown(CPO))[0]["cover"]["missing_e4"] == 0
+    await here.market.deposit(2, LIMIT_E4)
+    await relayed.follow()
+
+    state, (reserved,) = await here.in_the_book(await relayed.opening())
+    assert (state.credit_limit_e4, reserved, await relayed.sent()) == (LIMIT_E4, LIMIT_E4, [TransactionKind.OPEN])
+    assert (await relayed.registering.requests()).registrations == ()
+    party = await here.chain.chain.call(here.market.deployment.registry, contracts.PARTY.call(1))
+    assert contracts.PARTY.answer(party)[0][3:] == (party_signer(MASTER_KEY, CPO).address, bytes.fromhex(PAYOUT[2:]))
+
+
+async def test_only_what_was_consented_to_and_an_issuer_sends_is_relayed(relayed: Relayed) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    stranger = relayed.here.chain.account(5)
+
+    (by_stranger,) = await relayed.vouched(by=stranger, nonce=0)
+    (before,) = await relayed.vouched()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=f"0x{'8' * 40}"))
+    for raw, why in ((by_stranger, "does not wait"), (before, "does not wait")):
+        with pytest.raises(NotVouchedFor, match=why):
+            await relayed.registering.take([raw])
+    (again,) = await relayed.vouched(by=stranger, nonce=0)
+    with pytest.raises(NotVouchedFor, match="is no issuer of NL"):
+        await relayed.registering.take([again])
+    with pytest.raises(NothingToVouchFor):
+        await relayed.vouched(by=stranger)
+    with pytest.raises(NothingToVouchFor, match="NL-ZON"):
+        await relayed.vouched(MSP)
+    other = await relayed.here.chain.signed(relayed.here.market.contracts.token, b"", by=relayed.issuer)
+    with pytest.raises(NotVouchedFor, match="not for the registry"):
+        await relayed.registering.take([other])
+
+    await relayed.registering.take(await relayed.vouched())
+    with pytest.raises(NotToBeRegistered, match="on its way"):
+        await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    await relayed.follow()
+    with pytest.raises(NotToBeRegistered):
+        await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+
+
+async def test_a_nonce_that_the_issuer_used_for_something_else_is_told_and_vouched_for_anew(relayed: Relayed) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    raws = await relayed.vouched()
+    token = relayed.here.market.contracts.token
+    await relayed.send(token, contracts.APPROVE.call(token, 1), by=relayed.issuer)
+
+    await relayed.registering.take(raws)
+    await relayed.follow()
+    (shown,) = (await relayed.registering.requests()).registrations
+    assert shown.waiting == "another transaction of the issuer took its nonce: vouch again"
+    await relayed.registering.take(await relayed.vouched())
+    await relayed.follow()
+
+    async with relayed.units.begin() as unit:
+        assert await unit.table(REGISTRATION).count() == 0
+        party = await unit.table(PARTY).get(CPO)
+    assert party is not None
+    assert party.number == 1
+
+
+async def test_an_issuer_may_send_by_itself(relayed: Relayed) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    (raw,) = await relayed.vouched()
+    await relayed.here.chain.chain.send_raw(raw)
+    await relayed.follow()
+
+    assert (await relayed.registering.requests()).registrations == ()
+    assert (await relayed.opening()).waiting == "the registration of NL-ZON"
+
+
+async def test_a_registration_that_may_still_go_gives_no_number(relayed: Relayed) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    await relayed.registering.take(await relayed.vouched())
+    relayed.here.fake.fake.is_held = True
+    await relayed.openings.advance()
+    relayed.here.fake.fake.is_held = False
+    relayed.here.fake.fake.mine(1)
+
+    await relayed.openings.advance()
+
+    async with relayed.units.begin() as unit:
+        party = await unit.table(PARTY).get(CPO)
+    assert party is not None
+    assert party.number is None
+
+
+async def test_a_party_that_keeps_its_key_consents_and_signs_by_itself(relayed: Relayed) -> None:
+    here = relayed.here
+    await here.sign(terms(), outside=MSP)
+    await relayed.follow()
+    deadline = T0 + timedelta(days=30)
+    registry = Registry(chain_id=here.market.deployment.chain_id, address=here.market.deployment.registry)
+    digest = registration_digest(
+        registry, party_id=MSP, signer=OWN_KEY.address, payout=OWN_KEY.address, deadline=deadline
+    )
+    consent = (await OWN_KEY.sign_digest(digest)).hex()
+    given = {"payout": hex_of(OWN_KEY.address), "signer": hex_of(OWN_KEY.address), "deadline": deadline}
+    with pytest.raises(NotUnderstood, match="keeps its own key"):
+        await relayed.registering.ask(MSP, ConsentRequest(payout=PAYOUT))
+    with pytest.raises(NotUnderstood, match="signed for here"):
+        await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT, consent=consent))
+    forged: dict[str, Any] = given | {"payout": PAYOUT, "consent": consent}
+    with pytest.raises(SignatureNotOfParty):
+        await relayed.registering.ask(MSP, ConsentRequest(**forged))
+    await relayed.registering.ask(MSP, ConsentRequest(**(given | {"consent": consent})))  # type: ignore[arg-type]
+    requests = await relayed.registering.requests()
+    tampered = replace_registration(requests, payout=PAYOUT)
+    with pytest.raises(ConsentForged):
+        await vouched(tampered, relayed.issuer, parties=(), until=deadline, first_nonce=None)
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    await relayed.registering.take(await relayed.vouched())
+    await relayed.follow()
+
+    assert (await relayed.opening()).waiting == "the signature of NL-ZON under the agreement"
+    (shown,) = await relayed.words.shown(MSP)
+    named = bytes.fromhex(shown["sign"]["digest"])
+    right, wrong = await OWN_KEY.sign_digest(named), await relayed.issuer.sign_digest(named)
+    with pytest.raises(SignatureNotOfParty):
+        await relayed.words.take(MSP, named, wrong)
+    with pytest.raises(NotHere):
+        await relayed.words.take(MSP, bytes(32), right)
+    await relayed.words.take(MSP, named, right)
+    await relayed.words.take(MSP, named, right)
+    await relayed.follow()
+
+    assert (await relayed.opening()).book_agreement is not None
+    with pytest.raises(NotHere):
+        await relayed.words.take(MSP, named, right)
+
+
+def replace_registration(requests: Any, **changes: Any) -> Any:
+    (one,) = requests.registrations
+    return msgspec.structs.replace(requests, registrations=(msgspec.structs.replace(one, **changes),))
+
+
+async def test_two_signatures_of_one_party_under_the_same_terms_are_refused(relayed: Relayed) -> None:
+    """A signer that draws its nonces gives another each time; which of them counts must not be open."""
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    opened = await relayed.opening()
+    async with relayed.units.begin() as unit:
+        await unit.table(OPENING).put(replace(opened, number=1, book_agreement=None))
+        await unit.commit()
+    (shown,) = await relayed.words.shown(CPO)
+    named = bytes.fromhex(shown["sign"]["digest"])
+    signature = await party_signer(MASTER_KEY, CPO).sign_digest(named)
+    await relayed.words.take(CPO, named, signature)
+    relayed.words._access = replace(  # as if this, too, were its signer's
+        relayed.access, recovered_address=lambda *_: party_signer(MASTER_KEY, CPO).address
+    )
+
+    with pytest.raises(AlreadyAccepted):
+        await relayed.words.take(CPO, named, bytes(64))
+
+
+@pytest.mark.parametrize("is_same_document", [True, False])
+async def test_a_key_that_stands_in_the_book_already_is_taken_over_or_left(
+    relayed: Relayed, *, is_same_document: bool
+) -> None:
+    """Under another deadline the same document is the same agreement; another document takes the next number."""
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    opened = await relayed.opening()
+    document = opened.document if is_same_document else b"\1" * 32
+    forgotten = replace(opened, deadline=None, book_agreement=None, document=document)
+    async with relayed.units.begin() as unit:
+        await unit.table(OPENING).put(forgotten)
+        await unit.commit()
+    relayed.here.world.clock.step_by(timedelta(days=1))
+    relayed.openings = Openings(relayed.here.world.ports, relayed.access, StoredBooks(relayed.units), None)
+
+    for _ in range(3):
+        await relayed.openings.advance()
+    await relayed.follow()
+
+    anew = await relayed.opening()
+    assert anew.waiting is None
+    assert anew.number == (0 if is_same_document else 1)
+    assert (anew.book_agreement == opened.book_agreement) is is_same_document
+    assert len(await relayed.sent()) == (1 if is_same_document else 2)
+
+
+async def test_an_agreement_that_may_still_go_is_not_open(relayed: Relayed) -> None:
+    """Anybody may send what both signed; it counts from a final block."""
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    anew = replace(await relayed.opening(), number=1, book_agreement=None, document=b"\2" * 32)
+    assert anew.deadline is not None
+    async with relayed.units.begin() as unit:
+        await unit.table(OPENING).put(anew)
+        parties = {each.party_id: each for each in await unit.table(PARTY).select()}
+        await unit.commit()
+    book, named = relayed.here.market.deployment.book("EUR"), book_terms(anew, parties, deadline=anew.deadline)
+    assert book is not None
+    by_cpo, by_msp = [
+        await party_signer(MASTER_KEY, each).sign_digest(agreement_digest(book, named)) for each in (CPO, MSP)
+    ]
+    relayed.here.fake.fake.is_held = True
+    await relayed.here.chain.sent(book.address, open_agreement_call(named, by_cpo=by_cpo, by_msp=by_msp))
+    relayed.here.fake.fake.mine(1)
+
+    await relayed.openings.advance()
+    assert (await relayed.opening()).book_agreement is None
+    relayed.here.fake.fake.mine(3)
+    await relayed.openings.advance()
+
+    assert (await relayed.opening()).book_agreement == agreement_key(named)
+    assert await relayed.sent() == [TransactionKind.OPEN]
+
+
+async def test_cover_is_paid_in_up_to_an_amount_and_no_further_than_the_account_can(relayed: Relayed) -> None:
+    here = relayed.here
+    await here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    holder = here.chain.account(6)
+    deployer = Deployer(here.chain.chain, holder, LoopTimer(), mints=False)
+    await relayed.send(here.market.contracts.token, contracts.MINT.call(holder.address, 500))
+
+    assert [await deployer.pay_in(here.market.contracts, 2, up_to_e4=each) for each in (300, 300, 500)] == [300, 0, 200]
+    with pytest.raises(TokensShort, match="holds 0 units"):
+        await deployer.pay_in(here.market.contracts, 2, up_to_e4=501)
+    assert await here.market.collateral_of(2) == 500
+
+
+# What was given
+
+
+def manifest_of(here: Settling) -> Manifest:
+    deployment = here.market.deployment
+    nobody = f"0x{'5' * 40}"
+    return Manifest(
+        chain_id=deployment.chain_id,
+        genesis_hash=hex_of(deployment.genesis_hash),
+        first_nonce=0,
+        first_block=0,
+        block=1,
+        code_hash=hex_of(deployment.code_hash),
+        issuers={},
+        registry=hex_of(deployment.registry),
+        anchor=hex_of(deployment.anchor),
+        passport=hex_of(deployment.passport),
+        currencies=tuple(
+            CurrencyAt(
+                currency=each.currency,
+                is_token_made=False,
+                token=hex_of(each.token),
+                vault=hex_of(each.vault),
+                book=hex_of(each.book),
+                confidential_book=f"0x{'a' * 40}",
+                disputes=f"0x{'b' * 40}",
+                confidential_disputes=f"0x{'c' * 40}",
+            )
+            for each in deployment.currencies
+        ),
+        deployer=nobody,
+        admin=nobody,
+        proposer=nobody,
+        evidence=nobody,
+        arbiter=nobody,
+    )
+
+
+async def test_a_deployment_is_taken_once_it_is_seen_and_another_never(here: Settling) -> None:
+    ports, chain, manifest = here.world.ports, here.chain.chain, manifest_of(here)
+    for change in ({"chain_id": 1}, {"genesis_hash": hex_of(bytes(32))}, {"code_hash": hex_of(bytes(32))}):
+        with pytest.raises(DeploymentGone, match="WATTROAM_CHAIN_DEPLOYMENT"):
+            await GivenDeployment(ports, chain, msgspec.structs.replace(manifest, **change)).taken()
+    async with ports.units.begin() as unit:
+        assert await unit.table(DEPLOYMENT).count() == 0
+
+    for _ in range(2):
+        taken = await GivenDeployment(ports, chain, manifest).taken()
+    assert taken == here.market.deployment
+    async with ports.units.begin() as unit:
+        (seen,) = await unit.table(CHAIN).select()
+    assert (seen.genesis_hash, seen.looked_to) == (taken.genesis_hash, 0)
+    here.fake.fake.is_down = True
+    with pytest.raises(OtherDeployment):
+        await GivenDeployment(ports, chain, msgspec.structs.replace(manifest, anchor=manifest.registry)).taken()
+
+
+async def test_another_chain_that_comes_up_later_leaves_no_trace(here: Settling) -> None:
+    await here.sign(terms())
+    ports, books = here.world.ports, StoredBooks(here.world.ports.units)
+    other = msgspec.structs.replace(manifest_of(here), chain_id=1)
+    openings = Openings(ports, here.access, books, None, GivenDeployment(ports, here.chain.chain, other))
+    follower = Follower(ports, here.access, SettlementMetrics(Metrics()), lambda _: None, openings)
+
+    for is_down, told in ((True, ChainUnavailable), (False, DeploymentGone), (False, DeploymentGone)):
+        here.fake.fake.is_down = is_down
+        with pytest.raises(told):
+            await follower.step()
+
+    async with ports.units.begin() as unit:
+        assert await unit.table(CHAIN).count() == 0
+        assert await unit.table(DEPLOYMENT).count() == 0
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Settling]:
+    async with open_settling() as found:
+        yield found
