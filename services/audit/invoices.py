@@ -106,20 +106,17 @@ def check_bank(books: Books) -> Check:
 
 
 def _taken_without_call(rule: str, books: Books) -> Iterator[Difference]:
-    """Find payments that were lowered by more than their guarantee gave; what it gave and no payment has waits."""
-    given_e4, currencies = defaultdict[tuple[str, str, int], int](int), dict[tuple[str, str, int], str]()
-    taken_e4 = defaultdict[tuple[str, str, int], int](int)
+    """Find payments that were lowered by more than guarantees of their agreement gave; what no payment has waits."""
+    given_e4, taken_e4 = defaultdict[tuple[str, str, str], int](int), defaultdict[tuple[str, str, str], int](int)
     for call in books.money.guarantee_calls:
-        given_e4[call.cpo_id.code, call.agreement_id, call.version] += call.amount_e4
+        given_e4[call.cpo_id.code, call.agreement_id, call.currency] += call.amount_e4
     for payout in books.money.payouts:
-        key = payout.cpo_id.code, payout.agreement_id, payout.version
-        taken_e4[key] += payout.taken_cents * CENT_E4
-        currencies[key] = payout.currency
+        taken_e4[payout.cpo_id.code, payout.agreement_id, payout.currency] += payout.taken_cents * CENT_E4
     for key in sorted(taken_e4):
         if taken_e4[key] > given_e4[key]:
             cause = "payments were lowered by more than was taken of the guarantee"
-            scope, amounts = "/".join(map(str, key)), (given_e4[key], taken_e4[key])
-            yield amount_difference(rule, scope, amounts, currencies[key], cause)
+            amounts = given_e4[key], taken_e4[key]
+            yield amount_difference(rule, "/".join(key[:2]), amounts, key[2], cause)
 
 
 @dataclass(slots=True, kw_only=True)

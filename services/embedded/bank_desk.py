@@ -157,7 +157,8 @@ def call_guarantee(*, party: str, agreement: str, json: bool, run_folder: Path) 
     status, queued = call(run_folder, "POST", path)
     if not httpx.codes.is_success(status) or json:
         return print_answer(status, queued)
-    _say(f"{_exact(queued['amount_e4'])} is taken, what is overdue through statement {queued['through']}")
+    taken = f"{_exact(queued['amount_e4'])} of {agreement} v{queued['version']}"
+    _say(f"{taken} is being taken, what is overdue through statement {queued['through']}")
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from emobility.domain.banking.payout import CENT_E4
 from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import (
     REGISTRY_QUERY,
@@ -21,10 +22,13 @@ from emobility.domain.batch.calls import (
 )
 from emobility.domain.batch.typed_data import discharge_digest
 from emobility.domain.errors import RuleBroken
+from emobility.domain.exposure import BOUNDED_MODES
 from emobility.domain.identifiers import PartyId
 from emobility.ports.ports import Ports
 from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
 from services.settlement.access import ChainAccess, DeployedBook
+from services.settlement.exposure import rows_of
+from services.settlement.guarantee_records import GUARANTEE
 from services.settlement.money_records import DISCHARGE, PAYOUT, DischargeRecord, DischargeState
 from services.settlement.records import (
     OPENING,
@@ -91,9 +95,29 @@ class Discharging:
         if 0 < state.owed_e4 < row.amount_e4:
             return await self._split(row, state.owed_e4)
         if row.amount_e4 > state.owed_e4:
+            if (newer := await self._newer_that_owes(row, found)) is not None:
+                anew = replace(row, version=newer, number=None, by_cpo=None, by_msp=None, waiting=None)
+                return await self._put(row, anew)
             reason = f"the book says that {state.owed_e4} e4 are owed, and {row.amount_e4} e4 were paid"
             return await self._put(row, replace(row, waiting=reason))
         return await self._sign(row, opening, found, state)
+
+    async def _newer_that_owes(self, row: DischargeRecord, found: DeployedBook) -> int | None:
+        """Return under which newer terms a payment lowers what is owed, where a guarantee paid the same; or None."""
+        where = {"cpo_id": row.cpo_id, "agreement_id": row.agreement_id, "currency": row.currency}
+        async with self._ports.units.begin() as unit:
+            guarantee = await unit.table(GUARANTEE).get(row.cpo_id, row.agreement_id, row.version)
+            payouts = await rows_of(unit, PAYOUT, where | {"version": row.version})
+            openings = await rows_of(unit, OPENING, where | {"mode": tuple(BOUNDED_MODES)})
+        taken_e4 = 0 if guarantee is None else guarantee.taken_e4
+        if row.amount_e4 > taken_e4 - CENT_E4 * sum(each.taken_cents for each in payouts):
+            return None
+        for each in openings:
+            if each.version > row.version and each.book_agreement is not None:
+                asked = agreement_query(each.book_agreement)
+                if read_agreement(await self._access.chain.call(found.book.address, asked)).owed_e4 > 0:
+                    return each.version
+        return None
 
     async def _split(self, row: DischargeRecord, owed_e4: int) -> int:
         """Leave in a discharge what the book says is owed; the rest waits as one of its own, until more is.

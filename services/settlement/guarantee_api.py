@@ -58,7 +58,8 @@ class GuaranteeAPI:
 
     async def call(self, guarantees: Guarantees, request: Request, party_id: PartyId) -> Response:
         """Take what is overdue."""
-        return answer(_shown_call(await guarantees.call(party_id, request.path_params["agreement"])), status=202)
+        version, queued = await guarantees.call(party_id, request.path_params["agreement"])
+        return answer({"version": version, **_shown_call(queued)}, status=202)
 
     async def show_policy(self, guarantees: Guarantees, _: Request, party_id: PartyId) -> Response:
         """Say when the party takes what is overdue."""

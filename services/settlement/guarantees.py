@@ -23,12 +23,13 @@ from emobility.domain.errors import RuleBroken
 from emobility.domain.guarantee import Overdue, next_due, overdue
 from emobility.domain.identifiers import PartyId
 from emobility.events.banking import GuaranteeCalled
-from emobility.ports.chain import Block, CallReverted, ChainUnavailable, Log
+from emobility.ports.chain import STRETCH_BLOCKS, Block, CallReverted, ChainUnavailable, Log
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.api import NotHere
 from services.settlement.deployment import Deployer
+from services.settlement.exposure import rows_of
 from services.settlement.facts import fact
 from services.settlement.guarantee_money import GuaranteeKey, is_hosted, locked, standing
 from services.settlement.guarantee_records import (
@@ -53,10 +54,12 @@ from services.settlement.records import (
     TransactionRecord,
     TransactionState,
 )
-from services.settlement.sending import error_name
+from services.settlement.sending import REFUSES, error_name
 
 UNHEARD: Final = -1
 """Before the first block."""
+AT_ONCE_D: Final = -1
+"""The grace of a CPO that calls with its own tool: its book asks for none, and gives on the due date already."""
 AMOUNT_E4_MAX: Final = (1 << 64) - 1
 """No guarantee holds it: the book refuses it and says how much is overdue."""
 NO_COINS: Final = "insufficient funds"
@@ -137,7 +140,7 @@ class Guarantees:
     async def advance(self) -> int:
         """Hear what was taken, then take what is overdue; return how much moved. Raises `ChainUnavailable`."""
         async with self._ports.units.begin() as unit:
-            found = await unit.table(OPENING).select({"mode": SettlementMode.GUARANTEE}, order_by=OPENING.key)
+            found = await rows_of(unit, OPENING, {"mode": SettlementMode.GUARANTEE})
         openings = [each for each in found if each.book_agreement is not None]
         if not openings:
             return 0
@@ -147,8 +150,10 @@ class Guarantees:
         moved = 0
         for each in openings:
             if _key(each) not in self._heard:
-                moved += await self._hear(each, finalized)
-                self._heard.add(_key(each))
+                heard, has_caught_up = await self._hear(each, finalized)
+                moved += heard
+                if has_caught_up:
+                    self._heard.add(_key(each))
             moved += await self._follow(each)
         now = self._ports.clock.now()
         if self._looked_at is None or now - self._looked_at >= LOOK_AGAIN:
@@ -159,32 +164,44 @@ class Guarantees:
 
     # Hearing
 
-    async def _hear(self, opening: Opening, finalized: Block) -> int:
-        """Note what final blocks say was taken since they were last heard; return how much changed."""
+    async def _hear(self, opening: Opening, finalized: Block) -> tuple[int, bool]:
+        """Note what the next final blocks say was taken; return how much changed, and whether those were the last."""
         deployed = await self._access.books.book_of(opening.currency)
         state = None if deployed is None else await self._state(deployed, opening, finalized)
         if deployed is None or state is None:
-            return 0
+            return 0, True
         async with self._ports.units.begin() as unit:
             known = await unit.table(GUARANTEE).get(*_key(opening))
-        heard = UNHEARD if known is None else known.heard_number
-        if known is not None:
-            if known.limit_e4 == state.credit_limit_e4:
-                return 0  # each call lowers it
-            block = await self._chain.block(known.heard_number)
-            is_there = block is not None and block.hash == known.heard_hash
-            heard = known.heard_number if is_there else UNHEARD
+        row = known or _new(opening)
+        first = row.heard_number + 1
+        if row.limit_e4 == state.credit_limit_e4:  # each call lowers it
+            if known is not None and finalized.number - first < STRETCH_BLOCKS:
+                return 0, True
+            first = finalized.number
+        elif known is not None:
+            block = await self._chain.block(row.heard_number)
+            if block is None or block.hash != row.heard_hash:
+                first = 0
+        first = min(first, finalized.number)
+        end = await self._chain.block(min(first + STRETCH_BLOCKS - 1, finalized.number))
+        if end is None:
+            return 0, False
         assert opening.book_agreement is not None
-        logs = await self._access.logs(
-            deployed.book.address,
-            [contracts.GUARANTEE_CALLED.topic, opening.book_agreement.rjust(32, b"\0")],
-            first=heard + 1,
-            last=finalized.number,
-        )
+        topics = [contracts.GUARANTEE_CALLED.topic, opening.book_agreement.rjust(32, b"\0")]
+        logs = await self._chain.logs(deployed.book.address, topics, from_block=first, to_block=end.number)
         at = {number: await self._moment(number) for number in {each.block_number for each in logs}}
         calls = [_told(opening, log, place, at[log.block_number]) for log, place in _placed(logs)]
-        await self._note(opening, deployed, state, calls, finalized)
-        return 1
+        gone = await self._gone(opening) if calls else []
+        is_last = end.number == finalized.number
+        await self._note(opening, deployed, state, calls, gone=gone, end=end, is_last=is_last)
+        return 1, is_last
+
+    async def _gone(self, opening: Opening) -> list[GuaranteeCall]:
+        """Return the calls that were heard and whose transactions are in no block any more."""
+        where = {"cpo_id": opening.cpo_id, "agreement_id": opening.agreement_id, "version": opening.version}
+        async with self._ports.units.begin() as unit:
+            known = await rows_of(unit, GUARANTEE_CALL, where)
+        return [each for each in known if await self._chain.receipt(each.transaction) is None]
 
     async def _state(self, deployed: DeployedBook, opening: Opening, at: Block) -> AgreementState | None:
         """Return where an agreement stands; None: a chain that lost blocks may lack it."""
@@ -209,20 +226,36 @@ class Guarantees:
         deployed: DeployedBook,
         state: AgreementState,
         calls: list[GuaranteeCall],
-        finalized: Block,
+        *,
+        gone: list[GuaranteeCall],
+        end: Block,
+        is_last: bool,
     ) -> None:
+        """Store what was heard up to a block. What was gone with its block and signed anew counts, and is told, once.
+
+        It is known by this: with it more would be taken than the book says is gone of the limit. That a node has no
+        receipt alone says little, for some forget old ones.
+        """
         now = self._ports.clock.now()
         async with self._ports.units.begin() as unit:
             row = await locked(unit, _key(opening)) or _new(opening)
             known = await unit.table(GUARANTEE_CALL).insert_all(calls)
             new = [each for each in calls if each.call_id not in {one.call_id for one in known}]
+            taken_e4 = row.taken_e4 + sum(each.amount_e4 for each in new)
+            by_book_e4 = opening.credit_limit_e4 - state.credit_limit_e4
+            for each in gone:
+                anew = next((one for one in new if one.amount_e4 == each.amount_e4), None)
+                if anew is not None and taken_e4 - each.amount_e4 >= by_book_e4:
+                    await unit.table(GUARANTEE_CALL).delete(each.cpo_id, each.call_id)
+                    new.remove(anew)
+                    taken_e4 -= each.amount_e4
             row = replace(
                 row,
-                limit_e4=state.credit_limit_e4,
-                taken_e4=row.taken_e4 + sum(each.amount_e4 for each in new),
-                heard_number=finalized.number,
-                heard_hash=finalized.hash,
-                waiting=None,
+                limit_e4=state.credit_limit_e4 if is_last else row.limit_e4,
+                taken_e4=taken_e4,
+                heard_number=end.number,
+                heard_hash=end.hash,
+                waiting=None if new else row.waiting,
             )
             await unit.table(GUARANTEE).put(row)
             for each in new:
@@ -249,21 +282,36 @@ class Guarantees:
     # Calling
 
     async def _follow(self, opening: Opening) -> int:
-        """Drop a call that the book refuses, for there is nothing to take; give an account coins that it lacks."""
+        """Drop a call that waits where the book refuses it or less is overdue by now; give an account coins it lacks.
+
+        Nothing is lost by that: what is still overdue is called anew.
+        """
         async with self._ports.units.begin() as unit:
             row = await _on_its_way(unit, opening)
-        if row is None or row.waiting is None:
-            return 0
-        if row.state is TransactionState.QUEUED and error_name(contracts.CALL_EXCEEDS_OVERDUE.selector) in row.waiting:
-            async with self._ports.units.begin() as unit:
-                queued = {"state": TransactionState.QUEUED}
-                is_gone = await unit.table(TRANSACTION).delete(row.transaction_id, where=queued)
+            if row is None:
+                return 0
+            is_moot = row.state is TransactionState.QUEUED and await self._is_moot(unit, opening, row)
+            if is_moot:
+                await unit.table(TRANSACTION).remove(row.transaction_id, where={"state": TransactionState.QUEUED})
                 await unit.commit()
-            return int(is_gone)
-        if self._deployer is not None and NO_COINS in row.waiting.lower():
+        waiting = row.waiting or ""
+        if is_moot and waiting.startswith(REFUSES):
+            await self._wait(opening, waiting)
+        if not is_moot and self._deployer is not None and NO_COINS in waiting.lower():
             await self._deployer.provide(row.account)
             return 1
-        return 0
+        return int(is_moot)
+
+    async def _is_moot(self, unit: UnitOfWork, opening: Opening, queued: TransactionRecord) -> bool:
+        """Tell whether the book refuses a call, or less than it takes is overdue by now."""
+        if (queued.waiting or "").startswith(REFUSES):
+            return True
+        known = await unit.table(GUARANTEE).get(*_key(opening))
+        if known is not None and known.taken_e4 > opening.credit_limit_e4 - known.limit_e4:
+            return False  # it was lost with its block, and counts all the while
+        due = await self._overdue(unit, opening, await policy_of(unit, opening.cpo_id))
+        _, _, amount_e4 = contracts.CALL_GUARANTEE.arguments(queued.calldata)
+        return due is None or due.amount_e4 < amount_e4
 
     async def _call_by_itself(self, opening: Opening) -> int:
         if (opening.cpo_id, opening.agreement_id) in self._held():
@@ -288,8 +336,10 @@ class Guarantees:
         if self._deployer is not None and (await self._chain.head()).timestamp_s < callable_at.timestamp():
             await self._deployer.provide(self._access.signer_of(opening.cpo_id).address)
 
-    async def call(self, party_id: PartyId, agreement_id: str) -> TransactionRecord:
-        """Take what is overdue, by the CPO's operator's word.
+    async def call(self, party_id: PartyId, agreement_id: str) -> tuple[int, TransactionRecord]:
+        """Take what is overdue, by the CPO's operator's word; return of which version's guarantee, and the call.
+
+        Where several versions have one it is the oldest that gives something: asked again, the next.
 
         Raises:
             NoGuarantee: the party is the CPO of no such agreement.
@@ -311,9 +361,10 @@ class Guarantees:
             if found_overdue is not None:
                 queued = await self._queue(opening, found_overdue)
                 if queued is not None:
-                    return queued
+                    return opening.version, queued
         raise NothingToTake(
-            f"nothing of {agreement_id} is overdue by more than {policy.grace_d} days that the book would give"
+            f"nothing of {agreement_id} is overdue by more than {policy.grace_d} days that the book would give,"
+            " or something is on its way already"
         )
 
     async def _overdue(self, unit: UnitOfWork, opening: Opening, policy: GuaranteePolicy) -> Overdue | None:
@@ -328,17 +379,22 @@ class Guarantees:
         assert opening.book_agreement is not None
         sender = self._access.signer_of(opening.cpo_id).address
         by_book_e4 = await self._by_book(deployed, opening, found.sequence, sender)
-        amount_e4 = min(found.amount_e4, by_book_e4) // CENT_E4 * CENT_E4
-        if amount_e4 <= 0:
+        if by_book_e4 <= 0 or await self._has_unknown_waiting(deployed, opening, sender):
             return None
+        state = await self._state(deployed, opening, await self._chain.head())
         async with self._ports.units.begin() as unit:
             row = await locked(unit, _key(opening))
-            if row is None or await _on_its_way(unit, opening) is not None:
+            if row is None or state is None or row.limit_e4 != state.credit_limit_e4:
+                return None  # something was taken that is not heard yet
+            again = await self._overdue(unit, opening, await policy_of(unit, opening.cpo_id))
+            if again is None or again.sequence != found.sequence or await _on_its_way(unit, opening) is not None:
                 return None
-            of_agreement = {"kind": TransactionKind.GUARANTEE, "batch_id": opening.book_agreement}
-            number = await unit.table(TRANSACTION).count(of_agreement)
+            amount_e4 = min(again.amount_e4, by_book_e4, state.credit_limit_e4) // CENT_E4 * CENT_E4
+            if amount_e4 <= 0:
+                return None
+            name = f"{opening.cpo_id}/{opening.agreement_id}/{opening.version}"
             queued = TransactionRecord(
-                transaction_id=f"guarantee/{opening.cpo_id}/{opening.agreement_id}/{opening.version}/{number}",
+                transaction_id=f"guarantee/{name}/{self._ports.randomness.uuid()}",
                 kind=TransactionKind.GUARANTEE,
                 batch_id=opening.book_agreement,
                 chain_id=deployed.book.chain_id,
@@ -347,7 +403,7 @@ class Guarantees:
                 calldata=guarantee_call(opening.book_agreement, found.sequence, amount_e4),
                 queued_at=self._ports.clock.now(),
             )
-            await unit.table(TRANSACTION).put(queued)
+            await unit.table(TRANSACTION).insert(queued)
             await unit.table(GUARANTEE).put(replace(row, waiting=None))
             await unit.commit()
         return queued
@@ -355,8 +411,7 @@ class Guarantees:
     async def _by_book(self, deployed: DeployedBook, opening: Opening, sequence: int, sender: bytes) -> int:
         """Return what the book would give, by asking for more than there is; what keeps it from that is noted.
 
-        It answers for its youngest block. What stands there since the final one can only lower it: a debt that is
-        younger than that is not overdue.
+        It answers for its youngest block, and so for calls that our books have not heard; of those `_queue` takes care.
         """
         assert opening.book_agreement is not None
         asked = guarantee_call(opening.book_agreement, sequence, AMOUNT_E4_MAX)
@@ -366,10 +421,21 @@ class Guarantees:
             if refusal.data.startswith(contracts.CALL_EXCEEDS_OVERDUE.selector):
                 _, _, overdue_e4 = contracts.CALL_EXCEEDS_OVERDUE.arguments(refusal.data)
                 return int(overdue_e4)
-            await self._wait(opening, f"the book refuses: {error_name(refusal.data)}")
+            await self._wait(opening, f"{REFUSES}{error_name(refusal.data)}")
             return 0
         await self._wait(opening, "the chain says that the book gives more than any guarantee holds")
         return 0
+
+    async def _has_unknown_waiting(self, deployed: DeployedBook, opening: Opening, sender: bytes) -> bool:
+        """Tell whether the account has something on its way that is in no row, perhaps a call that rows forgot."""
+        mined = await self._chain.nonce(sender, with_waiting=False)
+        waiting = range(mined, await self._chain.nonce(sender, with_waiting=True))
+        of_account = {"chain_id": deployed.book.chain_id, "account": sender, "nonce": tuple(waiting)}
+        async with self._ports.units.begin() as unit:
+            is_known = not waiting or await unit.table(TRANSACTION).count(of_account) == len(waiting)
+        if not is_known:
+            await self._wait(opening, "a transaction of the CPO's account that did not go out from here")
+        return not is_known
 
     async def _wait(self, opening: Opening, reason: str) -> None:
         async with self._ports.units.begin() as unit:
@@ -392,7 +458,7 @@ class Guarantees:
                 due_on = next_due(statements, paid_e4=paid_e4)
                 if due_on is None:
                     continue
-                on = callable_from(due_on, await policy_of(unit, each.cpo_id))
+                on = callable_from(due_on, await _known_policy(unit, each.cpo_id))
                 left = _midnight(on) - now
                 nearest = left if nearest is None else min(nearest, left)
                 if left > WARNED_BEFORE:
@@ -422,7 +488,7 @@ class Guarantees:
         key = row.cpo_id, row.agreement_id, row.version
         opening = await unit.table(OPENING).get(*key)
         assert opening is not None, f"a guarantee stands without the opening {key}"
-        policy = await policy_of(unit, row.cpo_id)
+        policy = await _known_policy(unit, row.cpo_id)
         statements, paid_e4 = await standing(unit, key)
         due_on = next_due(statements, paid_e4=paid_e4)
         where: dict[str, Any] = {"cpo_id": row.cpo_id, "agreement_id": row.agreement_id, "version": row.version}
@@ -460,6 +526,13 @@ def _midnight(day: date) -> datetime:
 async def policy_of(unit: UnitOfWork, party_id: PartyId) -> GuaranteePolicy:
     """Return when a CPO wants what is overdue taken."""
     return await unit.table(GUARANTEE_POLICY).get(party_id) or GuaranteePolicy(party_id=party_id)
+
+
+async def _known_policy(unit: UnitOfWork, party_id: PartyId) -> GuaranteePolicy:
+    """Return when a CPO may take what is overdue, for its partners: of one that signs elsewhere we know no grace."""
+    if await _signs_here(unit, party_id):
+        return await policy_of(unit, party_id)
+    return GuaranteePolicy(party_id=party_id, grace_d=AT_ONCE_D)
 
 
 async def _signs_here(unit: UnitOfWork, party_id: PartyId) -> bool:

@@ -23,10 +23,10 @@ async def plans(unit: UnitOfWork) -> list[NettingPlan]:
     due: dict[str, dict[tuple[PartyId, PartyId], int]] = defaultdict(lambda: defaultdict(int))
     taken_cents = await waiting_cents(unit)
     for each in await _due(unit):
-        pair, net_cents = (each.currency, each.cpo_id, each.emsp_id), each.payable.net_cents
+        agreement, net_cents = (each.currency, each.cpo_id, each.agreement_id), each.payable.net_cents
         # What a guarantee gave and no payment has yet pays for charges, not for their tax.
-        part = min(max(net_cents, 0), taken_cents.get(pair, 0))
-        taken_cents[pair] = taken_cents.get(pair, 0) - part
+        part = min(max(net_cents, 0), taken_cents.get(agreement, 0))
+        taken_cents[agreement] = taken_cents.get(agreement, 0) - part
         due[each.currency][each.cpo_id, each.emsp_id] += (net_cents - part + each.vat_cents) * CENT_E4
     return [netted(_debts(pairs, currency), currency=currency) for currency, pairs in sorted(due.items())]
 

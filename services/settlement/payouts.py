@@ -219,17 +219,17 @@ class Payouts:
         await unit.table(PAYOUT).insert(record)
         for each in still_open:
             await unit.table(PAYABLE).put(replace(each, paid_by=payout.end_to_end_id))
-        await put_against_payments(unit, (record.cpo_id, record.agreement_id, record.version))
+        await put_against_payments(unit, (record.cpo_id, record.agreement_id, record.version), record.currency)
         return await unit.table(PAYOUT).get_for_update(record.cpo_id, record.end_to_end_id)
 
     async def take_of_guarantee(self, unit: UnitOfWork, row: GuaranteeRecord) -> None:
         """Put what a guarantee gave against payments; where those are too few, against one of all that is overdue."""
         key = row.cpo_id, row.agreement_id, row.version
-        if not await put_against_payments(unit, key):
+        if not await put_against_payments(unit, key, row.currency):
             return
         today = self._ports.clock.now().date()
         where = {"cpo_id": row.cpo_id, "agreement_id": row.agreement_id, "version": row.version, "paid_by": None}
-        payables = await unit.table(PAYABLE).select(where, order_by=("sequence",))
+        payables = await rows_of(unit, PAYABLE, where)
         last = max((each.sequence for each in payables if each.due_on < today), default=0)
         await self._made(unit, [each for each in payables if each.sequence <= last])
 
@@ -335,7 +335,7 @@ class Payouts:
                 unit.emit(fact(_booked(payout, paid_e4, entry, now), party_id.code, entry.entry_id, at=now))
             payout = await self._discharged(unit, payout, entry, is_payee=is_payee)
         await unit.table(PAYOUT).put(payout)
-        await put_against_payments(unit, (payout.cpo_id, payout.agreement_id, payout.version))
+        await put_against_payments(unit, (payout.cpo_id, payout.agreement_id, payout.version), payout.currency)
 
     async def _again(self, unit: UnitOfWork, party_id: PartyId, payout: PayoutRecord) -> PayoutRecord:
         """Let what came back whole go out once more, where it went out in a file of the company whose bank says so."""

@@ -36,6 +36,8 @@ from services.settlement.signing import Signing, Waits, nonce_of_filler, variant
 FEE_WORDS: Final = ("underpriced", "fee", "known")
 """What a node says of an offer that is too low, or of bytes that wait with it already. Only then is more offered."""
 
+REFUSES: Final = "the book refuses: "
+"""Begins what a call waits for that a contract refuses; its error follows."""
 _FOUND_BY_THEIR_DESK: Final = frozenset(
     (TransactionKind.OPEN, TransactionKind.DISCHARGE, TransactionKind.DISPUTE, TransactionKind.GUARANTEE)
 )
@@ -157,7 +159,7 @@ class Sending:
         """A call that can't succeed is not sent: what it should do is done already, or it waits with the reason."""
         if refusal.data[:4] in {each.selector for each in _DONE_BEFORE}:
             return await self._adopt(row)
-        reason = f"the book refuses: {error_name(refusal.data)}"
+        reason = f"{REFUSES}{error_name(refusal.data)}"
         if reason != row.waiting:
             _log.warning("settlement_call_refused", transaction=row.transaction_id, reason=reason)
             await self._put(row, replace(row, waiting=reason))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from emobility.adapters.chain_signing import party_signer
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch.calls import AgreementState, agreement_query, guarantee_call, read_agreement
+from emobility.domain.identifiers import PartyId
 from emobility.events.banking import GuaranteeCalled
 from services.settlement.crash_points import CrashPoint
 from services.settlement.guarantee_records import GUARANTEE, CallPolicy, GuaranteePolicy, GuaranteeRecord
 from services.settlement.guarantees import Guarantees, GuaranteeStanding
-from services.settlement.records import OPENING, TransactionKind, TransactionRecord
+from services.settlement.records import OPENING, PARTY, SigningPolicy, TransactionKind, TransactionRecord
 from services.settlement.service import Follower
 from tests.chains import LedgerWorld
 from tests.settlement.bank_desk import Desk
@@ -63,9 +65,29 @@ class Guaranteed(Desk):
 
     async def state(self) -> AgreementState:
         """Return what the book says at the end of the chain."""
-        (opening,) = await self.rows(OPENING)
-        book = self.here.market.contracts.book
-        return read_agreement(await self.here.chain.chain.call(book, agreement_query(opening.book_agreement)))
+        (state,) = await self.states()
+        return state
+
+    async def states(self) -> list[AgreementState]:
+        """Return it of each version that was opened."""
+        chain, book = self.here.chain.chain, self.here.market.contracts.book
+        asked = [agreement_query(opening.book_agreement) for opening in await self.rows(OPENING)]
+        return [read_agreement(await chain.call(book, each)) for each in asked]
+
+    async def renew(self, limit_e4: int) -> None:
+        """Have both sign the agreement anew, with another limit."""
+        self.agreement = replace(self.agreement, version=self.agreement.version + 1, credit_limit_e4=limit_e4)
+        await self.here.sign(self.agreement)
+        await self.here.market.prepare(self.here.world.ports.units)
+
+    async def sign_by_themselves(self, party_id: PartyId, *, is_so: bool = True) -> None:
+        """Have a party keep its key from now on, or leave it here."""
+        async with self.here.world.ports.units.begin() as unit:
+            party = await unit.table(PARTY).get(party_id)
+            assert party is not None
+            signs = SigningPolicy.BY_API if is_so else SigningPolicy.AUTOMATIC
+            await unit.table(PARTY).put(replace(party, signs=signs))
+            await unit.commit()
 
     async def row(self) -> GuaranteeRecord:
         (row,) = await self.rows(GUARANTEE)
@@ -84,7 +106,7 @@ class Guaranteed(Desk):
 
     async def call_with_another_tool(self, sequence: int, amount_e4: int) -> bool:
         """Call as the CPO's own tool does; tell whether the book gave it."""
-        (opening,) = await self.rows(OPENING)
+        opening = (await self.rows(OPENING))[-1]
         call = guarantee_call(opening.book_agreement, sequence, amount_e4)
         chain = self.here.chain
         sent = await chain.sent(self.here.market.contracts.book, call, by=party_signer(MASTER_KEY, CPO))
