@@ -128,7 +128,9 @@ def chain_vouch(
     registrations: Annotated[Path, typer.Argument(help="What `wattroam chain registrations --json` printed.")],
     keystore: Folder,
     *,
-    party: Annotated[list[str] | None, typer.Option(help="For these alone, as in NL-TUL; may be named again.")] = None,
+    party: Annotated[
+        list[str] | None, typer.Option(help="For these alone, as in NL-TUL, and anew; may be named again.")
+    ] = None,
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long you vouch for the ids.")] = 365,
     nonce: Annotated[
         int | None, typer.Option(min=0, help="Of your account's next transaction, where the file does not know it.")

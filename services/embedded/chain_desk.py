@@ -14,7 +14,7 @@ from rich.table import Table
 
 from emobility.runtime.settings import Settings
 from services.embedded.opening import DATABASE_VARIABLE
-from services.embedded.operator import SETTLEMENT, TIMEOUT_S, call, in_path, print_answer
+from services.embedded.operator import SETTLEMENT, call, call_at, in_path, print_answer
 
 REGISTRATIONS: Final = f"{SETTLEMENT}internal/registrations"
 
@@ -63,11 +63,5 @@ def _call(run_folder: Path, method: str, path: str, body: Any = None) -> tuple[i
     if DATABASE_VARIABLE not in os.environ:
         return call(run_folder, method, path, body)
     settings = Settings()
-    url = settings.settlement_url + path.removeprefix(SETTLEMENT.rstrip("/"))
-    headers = {"authorization": f"Bearer {settings.internal_token.get_secret_value()}"}
-    content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
-    try:
-        answer = httpx.request(method, url, headers=headers, timeout=TIMEOUT_S, trust_env=False, **content)
-    except httpx.TransportError as error:
-        return 0, {"error": f"nothing answers at {settings.settlement_url} (WATTROAM_SETTLEMENT_URL): {error}"}
-    return answer.status_code, answer.json() if answer.content else {}
+    token, elsewhere = settings.internal_token.get_secret_value(), "see WATTROAM_SETTLEMENT_URL"
+    return call_at(settings.settlement_url, token, method, path, body, otherwise=elsewhere)

@@ -115,27 +115,44 @@ def import_file(*, party: str, what: str, file: Path, query: dict[str, str], jso
 def call(
     run_folder: Path, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, Any]:
-    """Call the running installation; a body of bytes goes as it is, any other as JSON.
+    """Call the running installation; see `call_at`."""
+    try:
+        installation = Installation.open(run_folder)
+    except NothingHere as nothing:
+        return 0, {"error": str(nothing)}
+    origin = installation.settlement_url if path.startswith(SETTLEMENT) else installation.business_url
+    start = f"start it with `wattroam up --run-folder {run_folder}`, or name the folder of one that serves"
+    token = installation.internal_token
+    return call_at(origin, token, method, path, body, otherwise=start, timeout_s=timeout_s)
 
-    An answer is JSON, a text, or of a PDF its bytes.
+
+def call_at(
+    origin: str,
+    token: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    otherwise: str,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[int, Any]:
+    """Call a process of ours; a body of bytes goes as it is, any other as JSON.
+
+    An answer is JSON, a text, or of a PDF its bytes; its status is 0 where nothing answers, and says what to do
+    `otherwise`.
     """
     content: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
     try:
-        installation = Installation.open(run_folder)
-        origin = installation.settlement_url if path.startswith(SETTLEMENT) else installation.business_url
         answer = httpx.request(
             method,
             f"{origin}{path}",
-            headers={"authorization": f"Bearer {installation.internal_token}"},
+            headers={"authorization": f"Bearer {token}"},
             timeout=timeout_s,
             trust_env=False,
             **content,
         )
-    except NothingHere as nothing:
-        return 0, {"error": str(nothing)}
     except httpx.TransportError as error:
-        start = f"start it with `wattroam up --run-folder {run_folder}`, or name the folder of one that serves"
-        return 0, {"error": f"nothing answers at {origin} ({error}); {start}"}
+        return 0, {"error": f"nothing answers at {origin} ({error}); {otherwise}"}
     kind = answer.headers.get("content-type", "")
     if httpx.codes.is_success(answer.status_code) and "json" not in kind:
         return answer.status_code, answer.content if kind == "application/pdf" else answer.text

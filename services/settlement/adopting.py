@@ -38,7 +38,7 @@ from services.settlement.confidential_records import (
 )
 from services.settlement.intake import PairKey
 from services.settlement.metrics import SettlementMetrics
-from services.settlement.opening import BOOK_MODES
+from services.settlement.opening import BOOK_MODES, DAY_S
 from services.settlement.records import (
     ACCEPTANCE,
     AGREEMENT,
@@ -169,7 +169,9 @@ class Adopting:
         return [read_opening(log.topics, log.data) for log in logs]
 
     async def _adopt_opening(self, opened: Sequence[OpenedAgreement], opening: Opening) -> int:
-        agreement = next((each.agreement for each in opened if each.document == opening.document), None)
+        term_s = opening.payment_terms_d * DAY_S
+        wanted = opening.document, BOOK_MODES[opening.mode], opening.credit_limit_e4, term_s
+        agreement = next((each.agreement for each in opened if each.terms == wanted), None)
         if agreement is None:
             return 0
         async with self.ports.units.begin() as unit:

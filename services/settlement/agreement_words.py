@@ -24,8 +24,16 @@ from services.settlement.api import NoChain, NotHere, answer, hash_of, hex_bytes
 from services.settlement.books import StoredBooks
 from services.settlement.deployment import CurrencyContracts
 from services.settlement.opening import BOOK_MODES, book_terms
-from services.settlement.records import OPENING, PARTY, STATEMENT, Opening, StatementState
-from services.settlement.relaying import AGREEMENT_WORD, AgreementWord, free_of
+from services.settlement.records import (
+    OPENING,
+    PARTY,
+    STATEMENT,
+    TRANSACTION,
+    Opening,
+    StatementState,
+    TransactionState,
+)
+from services.settlement.relaying import AGREEMENT_WORD, AgreementWord, free_of, opening_transaction_id
 
 SIGNATURE_DIGITS: Final = 128
 _WAITING: Final = (StatementState.CLOSED, StatementState.PROPOSED, StatementState.RIPENING, StatementState.UNFUNDED)
@@ -124,7 +132,7 @@ class AgreementWords:
             NoChain: there is none.
             NotHere: it has nothing of this digest to sign: other terms, or they are open already.
             SignatureNotOfParty: its registered key signed something else.
-            AlreadyAccepted: it gave another signature before.
+            AlreadyAccepted: the same key gave another signature before.
         """
         access = self._chain()
         for opening in await self._openings(party_id):
@@ -145,11 +153,16 @@ class AgreementWords:
             raise SignatureNotOfParty(f"the key registered for {party_id} signed something else, or did not sign")
         word = AgreementWord(digest=digest, party_id=party_id, signature=signature, given_at=self._ports.clock.now())
         async with self._ports.units.begin() as unit:
-            known = await unit.table(AGREEMENT_WORD).get(digest, party_id)
-            if known is not None and known.signature != signature:
-                raise AlreadyAccepted(f"{party_id} signed this agreement")
+            known = await unit.table(AGREEMENT_WORD).get_for_update(digest, party_id)
             if known is None:
                 await unit.table(AGREEMENT_WORD).insert(word)
+            elif known.signature != signature:
+                if access.recovered_address(digest, known.signature) == signer:
+                    raise AlreadyAccepted(f"{party_id} signed this agreement")
+                # It has another key since, and the book asks for that one's word. A call with the old is made anew.
+                await unit.table(AGREEMENT_WORD).put(word)
+            queued = {"state": TransactionState.QUEUED}
+            await unit.table(TRANSACTION).delete(opening_transaction_id(terms), where=queued)
             await unit.commit()
 
     def _chain(self) -> ChainAccess:

@@ -214,13 +214,13 @@ def party_of(text: str) -> PartyId:
         raise HTTPException(status_code=404, detail="no such party") from error
 
 
-async def read_body(request: Request, kind: type[T]) -> T:
+async def read_body(request: Request, kind: type[T], *, bytes_max: int = BODY_BYTES_MAX) -> T:
     """Read a JSON body. Raises `NotUnderstood`."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise NotUnderstood(f"a body has at most {BODY_BYTES_MAX} bytes")
+        if len(body) > bytes_max:
+            raise NotUnderstood(f"a body has at most {bytes_max} bytes")
     try:
         return codec.decode(body or b"{}", kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -138,7 +138,7 @@ def run_vouch(
     Raises:
         KeyRefused: the key can't be opened.
         OptionRefused: the file is not what `wattroam chain registrations --json` prints.
-        NothingToVouchFor, ConsentForged: see `vouching`.
+        NothingToVouchFor, ConsentForged, RequestsNotTrusted: see `vouching`.
         OSError: the file can't be read.
     """
     with registrations.open("rb") as file:
@@ -152,14 +152,16 @@ def run_vouch(
     signed = asyncio.run(
         vouched(requests, signer, parties=[PartyId(each) for each in parties], until=until, first_nonce=nonce)
     )
-    of_party = {each.party_id: each for each in requests.registrations}
-    for party_id in signed:
-        asked = of_party[party_id.code]
+    sys.stderr.write(
+        f"chain {requests.chain_id}, registry {requests.registry}, at most "
+        f"{requests.gas * requests.max_fee_per_gas} wei for each\n"
+    )
+    for party_id, each in signed.items():
         sys.stderr.write(
-            f"you vouch until {until:%Y-%m-%d} that {asked.signer} signs for {party_id}, which is paid out to "
-            f"{asked.payout}\n"
+            f"you vouch until {until:%Y-%m-%d} that {each.asked.signer} signs for {party_id}, which is paid out to "
+            f"{each.asked.payout}\n"
         )
-    _print({"transactions": [f"0x{each.hex()}" for each in signed.values()]})
+    _print({"transactions": [f"0x{each.raw.hex()}" for each in signed.values()]})
     return 0
 
 

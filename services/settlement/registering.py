@@ -34,6 +34,7 @@ from services.settlement.access import ChainAccess
 from services.settlement.api import NoChain, NotUnderstood, answer, hex_bytes, of_party, read_body
 from services.settlement.books import StoredBooks
 from services.settlement.deployment import Deployment
+from services.settlement.manifest import account_of
 from services.settlement.records import PARTY, SettledParty, SigningPolicy
 
 VALID_FOR: Final = timedelta(days=90)
@@ -43,6 +44,8 @@ REGISTRATION_GAS: Final = 400_000
 FEE_HEADROOM: Final = 4
 """An issuer may sign days later, when gas costs more: so many times what it costs now may be offered."""
 REQUESTS_MAX: Final = 1_000
+VOUCHED_BYTES_MAX: Final = REQUESTS_MAX * 1_000
+"""Of a body with so many transactions: each has some 800 hex digits."""
 Account = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
 
 
@@ -150,7 +153,7 @@ class Registering:
 
         async def take(request: Request) -> Response:
             await guard.internal(request)
-            asked = await read_body(request, VouchedRequest)
+            asked = await read_body(request, VouchedRequest, bytes_max=VOUCHED_BYTES_MAX)
             return answer({"relayed": await self.take([hex_bytes(each) for each in asked.transactions])})
 
         app.add_api_route("/{party}/registration", of_party(guard, ask), methods=["POST"])
@@ -164,6 +167,7 @@ class Registering:
             NoChain: there is none, or no contracts are known on it.
             NotToBeRegistered: see there.
             NotUnderstood: something is missing, or too much.
+            ManifestRefused: an account has a digit wrong, or is nobody's.
             SignatureNotOfParty: the consent is not by the signer that it names.
         """
         access, deployment = await self._here()
@@ -171,7 +175,7 @@ class Registering:
             party = await unit.table(PARTY).get(party_id)
         if party is None or party.number is not None:
             raise NotToBeRegistered(f"{party_id} takes part in no agreement here, or is registered")
-        payout = hex_bytes(asked.payout)
+        payout = account_of(asked.payout)
         if _signs_here(party):
             if (asked.signer, asked.deadline, asked.consent) != (None, None, None):
                 raise NotUnderstood(f"{party_id} is signed for here: name its payout account alone")
@@ -181,7 +185,7 @@ class Registering:
         else:
             if asked.signer is None or asked.deadline is None or asked.consent is None:
                 raise NotUnderstood(f"{party_id} keeps its own key: give signer, deadline and consent, too")
-            signer, deadline, consent = hex_bytes(asked.signer), asked.deadline, hex_bytes(asked.consent)
+            signer, deadline, consent = account_of(asked.signer), asked.deadline, hex_bytes(asked.consent)
             digest = _digest(deployment, party_id, signer=signer, payout=payout, deadline=deadline)
             if access.recovered_address(digest, consent) != signer:
                 raise SignatureNotOfParty(f"{asked.signer} did not consent to this")
@@ -189,7 +193,11 @@ class Registering:
         async with self._ports.units.begin() as unit:
             known = await unit.table(REGISTRATION).get_for_update(party_id)
             if known is not None and known.raw is not None:
-                raise NotToBeRegistered(f"the registration of {party_id} is on its way")
+                nonce = read_raw_transaction(known.raw).transaction.nonce
+                raise NotToBeRegistered(
+                    f"the registration of {party_id} is on its way. If it gets nowhere, its issuer vouches anew: "
+                    f"`wattroam chain vouch --party {party_id}`, with `--nonce {nonce}` where its fee is too low"
+                )
             await unit.table(REGISTRATION).put(record)
             await unit.commit()
 

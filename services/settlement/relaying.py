@@ -74,7 +74,7 @@ class Relaying:
         if (known := await self._state(book, terms)) is not None:
             return await self._note(book, opening, terms, known, final)
         async with self._ports.units.begin() as unit:
-            sent = await unit.table(TRANSACTION).get(_transaction_id(terms))
+            sent = await unit.table(TRANSACTION).get(opening_transaction_id(terms))
         if sent is not None:
             return await self._put(opening, replace(opening, waiting=sent.waiting))
         digest = agreement_digest(book, terms)
@@ -90,7 +90,7 @@ class Relaying:
                 reason = f"cover of {opening.emsp_id}: {terms.credit_limit_e4 - free_e4} e4 {opening.currency} more"
                 return await self._put(opening, replace(opening, waiting=reason))
         queued = TransactionRecord(
-            transaction_id=_transaction_id(terms),
+            transaction_id=opening_transaction_id(terms),
             kind=TransactionKind.OPEN,
             batch_id=agreement_id(terms),
             chain_id=book.chain_id,
@@ -115,10 +115,12 @@ class Relaying:
         """Note that it is open, once that is final; where the key is another agreement's, take the next number."""
         key = agreement_key(terms)
         if known.agreement_id != agreement_id(terms):
-            # The same document may stand there under a deadline that has passed since it was signed.
+            # The same document may stand there under a deadline that has passed since it was signed. What it was
+            # opened with is compared: a limit gets smaller when a guarantee is called.
             topic = int.from_bytes(key, "big").to_bytes(WORD_BYTES, "big")
             log = await self._access.newest_log(book.address, [contracts.AGREEMENT_OPENED.topic, topic])
-            if log is None or read_opening(log.topics, log.data).document != opening.document:
+            wanted = terms.document, terms.mode, terms.credit_limit_e4, terms.payment_term_s
+            if log is None or read_opening(log.topics, log.data).terms != wanted:
                 renumbered = replace(opening, number=(opening.number or 0) + 1, waiting=None)
                 return await self._put(opening, renumbered, done=terms)
         if await self._state(book, terms, final) is None:
@@ -158,7 +160,9 @@ class Relaying:
             if queued is not None:
                 await unit.table(TRANSACTION).put(queued)
             if done is not None:
-                await unit.table(TRANSACTION).delete(_transaction_id(done), where={"state": TransactionState.QUEUED})
+                await unit.table(TRANSACTION).delete(
+                    opening_transaction_id(done), where={"state": TransactionState.QUEUED}
+                )
             await unit.commit()
         return 1
 
@@ -170,5 +174,6 @@ async def free_of(access: ChainAccess, at: CurrencyContracts, party: int) -> int
     return int(free) // int(units)
 
 
-def _transaction_id(terms: AgreementTerms) -> str:
+def opening_transaction_id(terms: AgreementTerms) -> str:
+    """Name the transaction that opens an agreement."""
     return f"open/{agreement_id(terms).hex()}"

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import msgspec
 import pytest
 
+from emobility.adapters.chain_keys.keystore import new_key
 from emobility.adapters.chain_signing import LocalChainSigner, party_signer
-from emobility.adapters.memory import LoopTimer
+from emobility.adapters.memory import LoopTimer, SeededRandomness
+from emobility.adapters.memory.contracts.registry import ROTATION_DELAY_S
 from emobility.domain.agreement import SettlementMode
 from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import open_agreement_call
-from emobility.domain.batch.typed_data import Registry, agreement_digest, agreement_key, registration_digest
+from emobility.domain.batch.typed_data import (
+    Registry,
+    agreement_digest,
+    agreement_key,
+    registration_digest,
+    signer_acceptance_digest,
+    signer_rotation_digest,
+)
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import ChainUnavailable
 from emobility.ports.chain_signer import ChainSigner
+from emobility.protocols.eip1559 import read_raw_transaction
 from emobility.runtime.telemetry import Metrics
 from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
 from services.settlement.agreement_words import AgreementWords
 from services.settlement.api import NotHere, NotUnderstood
 from services.settlement.books import StoredBooks
+from services.settlement.chain_command import run_vouch
 from services.settlement.deployment import Deployer, DeploymentGone, TokensShort
 from services.settlement.given_deployment import GivenDeployment, OtherDeployment
-from services.settlement.manifest import CurrencyAt, Manifest, hex_of
+from services.settlement.manifest import CurrencyAt, Manifest, ManifestRefused, hex_of
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings, book_terms
 from services.settlement.records import CHAIN, DEPLOYMENT, OPENING, PARTY, TRANSACTION, Opening, TransactionKind
 from services.settlement.registering import (
     REGISTRATION,
+    REGISTRATION_GAS,
+    REQUESTS_MAX,
+    VOUCHED_BYTES_MAX,
     ConsentRequest,
     NotToBeRegistered,
     NotVouchedFor,
     Registering,
 )
 from services.settlement.service import Follower
-from services.settlement.vouching import ConsentForged, NothingToVouchFor, vouched
+from services.settlement.vouching import ConsentForged, NothingToVouchFor, RequestsNotTrusted, vouched
 from tests.settlement.settling import Settling, open_settling
 from tests.settlement.world import CPO, MASTER_KEY, MSP, T0, terms
 
@@ -71,13 +89,13 @@ class Relayed:
             self.here.fake.fake.mine(3)
 
     async def send(self, to: bytes, call: bytes, *, by: ChainSigner | None = None) -> None:
-        await self.here.chain.final(await self.here.chain.sent(to, call, by=by))
+        assert (await self.here.chain.final(await self.here.chain.sent(to, call, by=by))).has_succeeded
 
     async def vouched(self, *parties: PartyId, by: ChainSigner | None = None, nonce: int | None = None) -> list[bytes]:
         until = self.here.world.clock.now() + timedelta(days=365)
         requests = await self.registering.requests()
         found = await vouched(requests, by or self.issuer, parties=parties, until=until, first_nonce=nonce)
-        return list(found.values())
+        return [each.raw for each in found.values()]
 
     async def register(self) -> None:
         for party in (CPO, MSP):
@@ -181,6 +199,109 @@ async def test_a_nonce_that_the_issuer_used_for_something_else_is_told_and_vouch
     assert party.number == 1
 
 
+def twice(requests: Any) -> Any:
+    """Put another payout before the one that was consented to, as of the same party in other letters."""
+    (one,) = requests.registrations
+    first = msgspec.structs.replace(one, party_id=one.party_id.lower(), payout=f"0x{'8' * 40}")
+    return msgspec.structs.replace(requests, registrations=(first, one))
+
+
+def of_much_gas(requests: Any) -> Any:
+    return msgspec.structs.replace(requests, gas=REGISTRATION_GAS + 1)
+
+
+@pytest.mark.parametrize("forged", [twice, of_much_gas])
+async def test_a_file_that_no_settlement_writes_is_not_signed(relayed: Relayed, forged: Callable[[Any], Any]) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    requests = await relayed.registering.requests()
+
+    with pytest.raises(RequestsNotTrusted):
+        await vouched(forged(requests), relayed.issuer, parties=(), until=T0, first_nonce=None)
+
+
+async def test_the_issuer_is_told_what_it_signs_and_what_that_costs(
+    relayed: Relayed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    requests = await relayed.registering.requests()
+    file, passphrase = tmp_path / "requests.json", tmp_path / "passphrase"
+    file.write_bytes(msgspec.json.encode(replace_registration(requests, party_id="nl-tul")))
+    passphrase.write_text("canary-passphrase-91c4")
+    passphrase.chmod(0o600)
+    new_key(tmp_path / "issuer", passphrase.read_bytes(), randomness=SeededRandomness(7), scrypt_n=2**10)
+
+    capsys.readouterr()
+    options = {"keystore": tmp_path / "issuer", "passphrase_file": passphrase, "passphrase_fd": None}
+    await asyncio.to_thread(run_vouch, registrations=file, parties=(), days=1, nonce=0, **options)  # type: ignore[arg-type]
+
+    printed = capsys.readouterr()
+    above, line = printed.err.splitlines()
+    cost_wei = requests.gas * requests.max_fee_per_gas
+    assert above == f"chain {requests.chain_id}, registry {requests.registry}, at most {cost_wei} wei for each"
+    signer = hex_of(party_signer(MASTER_KEY, CPO).address)
+    assert line.endswith(f"that {signer} signs for NL-TUL, which is paid out to {PAYOUT}")
+    (raw,) = json.loads(printed.out)["transactions"]
+    assert read_raw_transaction(bytes.fromhex(raw[2:])).transaction.to == relayed.here.market.deployment.registry
+
+
+@pytest.mark.parametrize("payout", ["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD", f"0x{'0' * 40}"])
+async def test_an_account_with_a_digit_wrong_and_nobody_s_are_refused(relayed: Relayed, payout: str) -> None:
+    await relayed.here.sign(terms(), outside=MSP)
+    await relayed.follow()
+    own = {"deadline": T0 + timedelta(days=30), "consent": "00" * 64}
+
+    with pytest.raises(ManifestRefused):
+        await relayed.registering.ask(CPO, ConsentRequest(payout=payout))
+    with pytest.raises(ManifestRefused):
+        await relayed.registering.ask(MSP, ConsentRequest(payout=PAYOUT, signer=payout, **own))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_fee_too_low", [True, False])
+async def test_a_registration_that_gets_nowhere_is_vouched_for_anew(relayed: Relayed, *, is_fee_too_low: bool) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    nonce = None if is_fee_too_low else 99
+    (raw,) = await relayed.vouched(nonce=nonce)
+    if is_fee_too_low:
+        relayed.here.fake.fake.base_fee *= 100
+    await relayed.registering.take([raw])
+    await relayed.registering.advance()
+    taken = read_raw_transaction(raw).transaction.nonce
+    with pytest.raises(NotToBeRegistered, match=f"vouch --party NL-TUL`, with `--nonce {taken}`"):
+        await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    with pytest.raises(NothingToVouchFor):
+        await relayed.vouched()
+
+    await relayed.registering.take(await relayed.vouched(CPO, nonce=taken if is_fee_too_low else None))
+    await relayed.follow()
+
+    assert (await relayed.registering.requests()).registrations == ()
+
+
+async def test_as_many_transactions_as_may_be_handed_in_fit_into_a_body(relayed: Relayed) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    (raw,) = await relayed.vouched()
+    transport = httpx.ASGITransport(app=relayed.here.service().app)
+    headers = {"Authorization": f"Bearer {'i' * 40}"}
+
+    async def refused(*transactions: str) -> str:
+        body = json.dumps({"transactions": transactions}, indent=1)
+        async with httpx.AsyncClient(transport=transport, base_url="http://settlement", trust_env=False) as http:
+            answer = await http.post("/internal/registrations", content=body, headers=headers)
+        return str(answer.json()["error"])
+
+    most = f"0x{raw.hex()}0000000000", *["0x" + raw.hex() + "00" * 40] * (REQUESTS_MAX - 1)
+    assert await refused(*most) == "MalformedTransaction"
+    assert await refused("0" * VOUCHED_BYTES_MAX) == "NotUnderstood"
+
+
 async def test_an_issuer_may_send_by_itself(relayed: Relayed) -> None:
     await relayed.here.sign(terms())
     await relayed.follow()
@@ -260,6 +381,41 @@ def replace_registration(requests: Any, **changes: Any) -> Any:
     return msgspec.structs.replace(requests, registrations=(msgspec.structs.replace(one, **changes),))
 
 
+async def test_a_party_whose_key_was_rotated_signs_anew_and_its_agreement_opens(relayed: Relayed) -> None:
+    here, registry = relayed.here, relayed.here.market.deployment.registry
+    await here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    opened = await relayed.opening()
+    async with relayed.units.begin() as unit:
+        party = await unit.table(PARTY).get(MSP)
+        assert party is not None
+        await unit.table(PARTY).put(replace(party, is_hosted=False))
+        await unit.table(OPENING).put(replace(opened, number=1, book_agreement=None, document=b"\2" * 32))
+        await unit.commit()
+    (shown,) = await relayed.words.shown(MSP)
+    named = bytes.fromhex(shown["sign"]["digest"])
+    old, deadline = party_signer(MASTER_KEY, MSP), T0 + timedelta(days=9)
+    await relayed.words.take(MSP, named, await old.sign_digest(named))
+    domain = Registry(chain_id=here.market.deployment.chain_id, address=registry)
+    about: dict[str, Any] = {"number": 2, "signer": OWN_KEY.address, "deadline": deadline}
+    until = int(deadline.timestamp())
+    word = await old.sign_digest(signer_rotation_digest(domain, nonce=0, **about))
+    await relayed.send(
+        registry, contracts.ROTATE_SIGNER.call(2, OWN_KEY.address, until, contracts.signature_words(word))
+    )
+    here.chain.clock.step_by(timedelta(seconds=ROTATION_DELAY_S + 3600))
+    word = await OWN_KEY.sign_digest(signer_acceptance_digest(domain, nonce=1, **about))
+    await relayed.send(registry, contracts.COMPLETE_ROTATION.call(2, until, contracts.signature_words(word)))
+    await relayed.follow()
+    assert (await relayed.opening()).waiting == "the book refuses: SettlementBookWrongSigner"
+
+    await relayed.words.take(MSP, named, await OWN_KEY.sign_digest(named))
+    await relayed.follow()
+
+    assert (await relayed.opening()).book_agreement is not None
+
+
 async def test_two_signatures_of_one_party_under_the_same_terms_are_refused(relayed: Relayed) -> None:
     """A signer that draws its nonces gives another each time; which of them counts must not be open."""
     await relayed.here.sign(terms())
@@ -281,17 +437,17 @@ async def test_two_signatures_of_one_party_under_the_same_terms_are_refused(rela
         await relayed.words.take(CPO, named, bytes(64))
 
 
-@pytest.mark.parametrize("is_same_document", [True, False])
+@pytest.mark.parametrize("changes", [{}, {"document": b"\1" * 32}, {"credit_limit_e4": LIMIT_E4 + 1}])
 async def test_a_key_that_stands_in_the_book_already_is_taken_over_or_left(
-    relayed: Relayed, *, is_same_document: bool
+    relayed: Relayed, changes: dict[str, Any]
 ) -> None:
-    """Under another deadline the same document is the same agreement; another document takes the next number."""
-    await relayed.here.sign(terms())
+    """Under another deadline the same document is the same agreement; with other terms it takes the next number."""
+    is_same = not changes
+    await relayed.here.sign(terms(settlement_mode=SettlementMode.CREDIT_LINE, credit_limit_e4=LIMIT_E4))
     await relayed.follow()
     await relayed.register()
     opened = await relayed.opening()
-    document = opened.document if is_same_document else b"\1" * 32
-    forgotten = replace(opened, deadline=None, book_agreement=None, document=document)
+    forgotten = replace(opened, deadline=None, book_agreement=None, **changes)
     async with relayed.units.begin() as unit:
         await unit.table(OPENING).put(forgotten)
         await unit.commit()
@@ -304,9 +460,9 @@ async def test_a_key_that_stands_in_the_book_already_is_taken_over_or_left(
 
     anew = await relayed.opening()
     assert anew.waiting is None
-    assert anew.number == (0 if is_same_document else 1)
-    assert (anew.book_agreement == opened.book_agreement) is is_same_document
-    assert len(await relayed.sent()) == (1 if is_same_document else 2)
+    assert anew.number == (0 if is_same else 1)
+    assert (anew.book_agreement == opened.book_agreement) is is_same
+    assert len(await relayed.sent()) == (1 if is_same else 2)
 
 
 async def test_an_agreement_that_may_still_go_is_not_open(relayed: Relayed) -> None:

@@ -41,10 +41,18 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedAgreement:
-    """An agreement's name in its book, and the hash of the document that its parties signed."""
+    """An agreement's name in its book, the hash of the document that its parties signed, and its terms at first."""
 
     agreement: bytes
     document: bytes
+    mode: int
+    credit_limit_e4: int
+    payment_term_s: int
+
+    @property
+    def terms(self) -> tuple[bytes, int, int, int]:
+        """What one of the same agreement has in common, whatever its deadline was."""
+        return self.document, self.mode, self.credit_limit_e4, self.payment_term_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +158,14 @@ def read_proposal(calldata: bytes) -> Proposal:
 
 def read_opening(topics: Sequence[bytes], data: bytes) -> OpenedAgreement:
     """Read the event that tells of an agreement's opening. Raises `MalformedCall`."""
-    agreement, _id, document, *_ = contracts.AGREEMENT_OPENED.told(topics, data)
-    return OpenedAgreement(agreement=agreement.to_bytes(AGREEMENT_BYTES, "big"), document=document)
+    agreement, _id, document, mode, limit, term_s = contracts.AGREEMENT_OPENED.told(topics, data)
+    return OpenedAgreement(
+        agreement=agreement.to_bytes(AGREEMENT_BYTES, "big"),
+        document=document,
+        mode=mode,
+        credit_limit_e4=limit,
+        payment_term_s=term_s,
+    )
 
 
 def read_statement(words: tuple[int, bytes]) -> BookedStatement:
