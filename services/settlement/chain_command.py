@@ -22,9 +22,9 @@ from emobility.domain.errors import MalformedInput
 from emobility.domain.identifiers import PartyId
 from emobility.domain.money import decimal_from_e4, e4_from_decimal
 from emobility.ports.chain_signer import ChainSigner
-from services.settlement.deployment import Deployer, recognise
+from services.settlement.deployment import Deployer
 from services.settlement.founding import Founding
-from services.settlement.inspecting import Inspection, inspect
+from services.settlement.inspecting import DeploymentWrong, Inspection, inspect
 from services.settlement.manifest import (
     Charter,
     Manifest,
@@ -40,6 +40,8 @@ from services.settlement.vouching import vouched
 FILE_BYTES_MAX: Final = 10_000_000
 AMOUNT_E4_MAX: Final = 2**64
 REFUSED: Final = 1
+DEPOSIT_FINAL_TIMEOUT_S: Final = 1_800.0
+"""How long each of a deposit's two transactions may take until it is final: Ethereum takes a quarter of an hour."""
 
 
 class OptionRefused(MalformedInput):
@@ -182,25 +184,31 @@ def run_deposit(
     Raises:
         KeyRefused: the key can't be opened.
         ManifestRefused, OptionRefused: the file or an option is not understood.
-        DeploymentGone: the contracts are not there.
+        DeploymentWrong: a check of the contracts finds something wrong.
         TokensShort: the account has less.
         ChainUnavailable: the endpoint does not answer.
     """
-    given, party_id, amount_e4 = read_manifest(deployment).deployment, PartyId(party), _amount_e4(up_to)
+    manifest, party_id, amount_e4 = read_manifest(deployment), PartyId(party), _amount_e4(up_to)
+    given = manifest.deployment
     into = given.of(currency)
     if into is None:
         raise OptionRefused(f"{deployment} settles no {currency}")
     signer = opened_key(keystore, passphrase_file, passphrase_fd)
 
+    def progress(waits_for: str) -> None:
+        sys.stderr.write(f"{waits_for}\n")
+
     async def pay() -> int:
         async with open_ethereum(rpc_url, final_blocks=final_blocks) as chain:
-            await recognise(chain, given)
+            if wrong := (await inspect(chain, manifest)).wrong:
+                raise DeploymentWrong(f"{deployment}: {'; '.join(wrong)}")
             codes = party_id.country_code.encode(), party_id.party_id.encode()
             asked = contracts.NUMBER_OF.call(*codes)
             (number,) = contracts.NUMBER_OF.answer(await chain.call(given.registry, asked))
             if not number:
                 raise OptionRefused(f"{party_id} is not registered")
-            return await Deployer(chain, signer, SystemTimer(), mints=False).pay_in(into, number, up_to_e4=amount_e4)
+            holder = Deployer(chain, signer, SystemTimer(), mints=False, final_timeout_s=DEPOSIT_FINAL_TIMEOUT_S)
+            return await holder.pay_in(into, number, up_to_e4=amount_e4, progress=progress)
 
     paid_e4 = asyncio.run(pay())
     sys.stdout.write(f"{decimal_from_e4(paid_e4)} {currency} paid in; {party_id} has {up_to} free or more\n")

@@ -7,7 +7,7 @@ what is there already is found and left alone. Contracts whose making was cut be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -119,9 +119,26 @@ class Deployment:
 class Deployer:
     """The administering account at work: its only sender."""
 
-    def __init__(self, chain: Chain, signer: ChainSigner, timer: Timer, *, mints: bool = True) -> None:
-        """Take the account; it must be able to pay fees. `mints`: it covers parties with play money."""
+    def __init__(
+        self,
+        chain: Chain,
+        signer: ChainSigner,
+        timer: Timer,
+        *,
+        mints: bool = True,
+        final_timeout_s: float = FINAL_TIMEOUT_S,
+    ) -> None:
+        """Take the account; it must be able to pay fees.
+
+        Args:
+            chain: Where it works.
+            signer: The account.
+            timer: Waits.
+            mints: It covers parties with play money.
+            final_timeout_s: How long a transaction may take until it is final.
+        """
         self._mints = mints
+        self._final_timeout_s = final_timeout_s
         self._chain = chain
         self._signer = signer
         self._timer = timer
@@ -255,20 +272,24 @@ class Deployer:
                 *((into.vault, contracts.DEPOSIT.call(party, amount)) for party, amount in missing.items())
             )
 
-    async def pay_in(self, into: CurrencyContracts, party: int, *, up_to_e4: int) -> int:
+    async def pay_in(
+        self, into: CurrencyContracts, party: int, *, up_to_e4: int, progress: Callable[[str], None] = lambda _: None
+    ) -> int:
         """Bring what a party has free up to an amount, out of the account's own tokens; return how much that took.
 
         Args:
             into: The currency.
             party: Its number.
             up_to_e4: In ten-thousandths of the currency. So a call that was cut is made again without paying twice.
+            progress: Told what is waited for.
 
         Raises:
             TokensShort: the account has less.
+            ChainUnavailable: the endpoint does not answer, or a transaction is not final in time.
         """
-        (free,) = contracts.FREE_OF.answer(await self._chain.call(into.vault, contracts.FREE_OF.call(party)))
         (units,) = contracts.UNITS_PER_E4.answer(await self._chain.call(into.vault, contracts.UNITS_PER_E4.call()))
-        missing = max(up_to_e4 * int(units) - int(free), 0)
+        up_to = up_to_e4 * int(units)
+        missing = await self._missing(into, party, up_to)
         asked = contracts.TOKENS_OF.call(self._signer.address)
         (held,) = contracts.TOKENS_OF.answer(await self._chain.call(into.token, asked))
         if missing > held:
@@ -276,9 +297,19 @@ class Deployer:
                 f"0x{self._signer.address.hex()} holds {held} units of the token, and {missing} are needed"
             )
         if missing:
+            progress(f"allowing the vault {missing} units; waiting until that is final")
             await self._send((into.token, contracts.APPROVE.call(into.vault, missing)))
+            # The deposit of a call that was cut may have waited under an earlier nonce: it is in a block by now.
+            missing = min(missing, await self._missing(into, party, up_to))
+        if missing:
+            progress(f"depositing {missing} units; waiting until that is final")
             await self._send((into.vault, contracts.DEPOSIT.call(party, missing)))
         return missing // int(units)
+
+    async def _missing(self, into: CurrencyContracts, party: int, up_to: int) -> int:
+        """Return what a party lacks, in units of the token."""
+        (free,) = contracts.FREE_OF.answer(await self._chain.call(into.vault, contracts.FREE_OF.call(party)))
+        return max(up_to - int(free), 0)
 
     async def collateral_of(self, where: CurrencyContracts, party: int) -> int:
         """Return a party's collateral, in ten-thousandths of the currency."""
@@ -417,14 +448,14 @@ class Deployer:
 
     async def _final(self, raw: bytes) -> TransactionReceipt:
         """Wait until a transaction is final, through silence of the endpoint."""
-        give_up_s = self._timer.monotonic_s() + FINAL_TIMEOUT_S
+        give_up_s = self._timer.monotonic_s() + self._final_timeout_s
         while self._timer.monotonic_s() < give_up_s:
             with suppress(ChainUnavailable):
                 receipt = await self._final_receipt(raw)
                 if receipt is not None:
                     return receipt
             await self._timer.sleep(POLL_S)
-        raise ChainUnavailable(f"transaction 0x{keccak256(raw).hex()} is not final after {FINAL_TIMEOUT_S:.0f} s")
+        raise ChainUnavailable(f"transaction 0x{keccak256(raw).hex()} is not final after {self._final_timeout_s:.0f} s")
 
     async def _final_receipt(self, raw: bytes) -> TransactionReceipt | None:
         """Return what became of a transaction once that is final; hand it over again while it is in no block."""

@@ -6,6 +6,7 @@ again after a cut sees in the account's nonce how far it is, and goes on there. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-import settlement_contracts
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import MalformedCall
 from emobility.domain.batch.hashing import keccak256
@@ -38,6 +38,10 @@ MINED_TIMEOUT_S: Final = 600.0
 OUTBID_PERCENT: Final = 25
 """More than a node asks of bytes that replace others under their nonce (10 %)."""
 OUTBIDS_MAX: Final = 20
+_OUTBIDDEN: Final = re.compile(r"underpriced|replace")
+"""What nodes say where bytes that offer as much wait under the nonce."""
+_TAKEN: Final = re.compile(r"(?<!un)known|already|nonce")
+"""And where they have these bytes, or the nonce is used."""
 
 
 class OtherFounding(RuleBroken):
@@ -45,7 +49,7 @@ class OtherFounding(RuleBroken):
 
 
 class StepCannotBe(RuleBroken):
-    """The chain refuses a step before it is sent: the account can't pay, a token does not suit, or it is too old."""
+    """The chain refuses a step before it is in a block: the account can't pay, a token does not suit, it is too old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +150,10 @@ class Founding:
                 raise StepRefused(raw_hash)
 
     async def _sent(self, nonce: int, step: Step, gas: int) -> bytes:
-        """Hand a step over and return its hash; where another waits under its nonce, it offers more."""
+        """Hand a step over and return its hash; where another waits under its nonce, it offers more.
+
+        Raises `StepCannotBe`: the node refuses it for another reason, such as an account that can't pay.
+        """
         transaction = UnsignedTransaction(
             chain_id=await self._chain.chain_id(),
             nonce=nonce,
@@ -160,8 +167,11 @@ class Founding:
             try:
                 return await self._chain.send_raw(raw)
             except TransactionNotTaken as refusal:
-                if "underpriced" not in refusal.reason.lower():
-                    return keccak256(raw)  # known, or in a block by now
+                reason = refusal.reason.lower()
+                if not _OUTBIDDEN.search(reason):
+                    if _TAKEN.search(reason):
+                        return keccak256(raw)  # known, or in a block by now
+                    raise StepCannotBe(f"the node refuses {step.title}: {refusal.reason}") from None
                 transaction = replace(transaction, fees=_more(transaction.fees))
         raise StepCannotBe(f"the node takes no offer for {step.title}")
 
@@ -198,7 +208,7 @@ def steps_of(plan: Manifest) -> list[Step]:
             wave=each.wave,
             title=each.title,
             to=None,
-            calldata=bytes.fromhex(settlement_contracts.bytecode(each.contract)[2:]) + each.arguments,
+            calldata=each.creation,
         )
         for each in made
     ]

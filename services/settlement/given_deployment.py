@@ -16,6 +16,7 @@ from emobility.ports.stores import TableSpec
 from services.settlement.confidential_records import CONFIDENTIAL_BOOK, ConfidentialBookRecord
 from services.settlement.deployment import Deployment, DeploymentGone, recognise
 from services.settlement.dispute_records import HEARD, RESOLVER, HeardRecord, ResolverRecord
+from services.settlement.inspecting import other_code
 from services.settlement.manifest import Manifest, bytes_of
 from services.settlement.records import CHAIN, DEPLOYMENT, ChainRecord, DeploymentRecord
 
@@ -46,19 +47,25 @@ class GivenDeployment:
         """Return where the contracts are, once they were seen there.
 
         Raises:
-            DeploymentGone: it is another chain, or other code.
+            DeploymentGone: it is another chain, other code than the file says, or not our build.
             OtherDeployment: these rows have settled elsewhere.
             ChainUnavailable: nobody knows now.
         """
         if not self._is_taken:
             await self._refuse_other()
-            try:
-                await recognise(self._chain, self._deployment)
-            except DeploymentGone as gone:
-                raise DeploymentGone(f"{SETTING}: {gone}. `wattroam chain check` says what differs") from None
+            if (wrong := await self._wrong()) is not None:
+                raise DeploymentGone(f"{SETTING}: {wrong}. `wattroam chain check` says what differs")
             await self._keep()
             self._is_taken = True
         return self._deployment
+
+    async def _wrong(self) -> str | None:
+        """Return what is not as the file and our build say."""
+        try:
+            await recognise(self._chain, self._deployment)
+        except DeploymentGone as gone:
+            return str(gone)
+        return next(iter(await other_code(self._chain, self._manifest)), None)
 
     async def _refuse_other(self) -> None:
         async with self._ports.units.begin() as unit:

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+import settlement_contracts
 from emobility.domain.batch import contracts
 from emobility.domain.batch.abi import encode
 from emobility.domain.batch.hashing import keccak256
@@ -137,6 +138,11 @@ class Placed:
     def title(self) -> str:
         """Name it to people."""
         return self.contract if self.currency is None else f"{self.contract} {self.currency}"
+
+    @property
+    def creation(self) -> bytes:
+        """Return what the transaction that makes it carries: our build, and what it is given."""
+        return bytes.fromhex(settlement_contracts.bytecode(self.contract)[2:]) + self.arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

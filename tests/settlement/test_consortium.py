@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from emobility.adapters.memory import LoopTimer
 from emobility.adapters.system import SystemTimer
 from emobility.domain.batch import contracts
-from emobility.ports.chain import ChainReader
-from services.settlement.chain_command import charter_of
-from services.settlement.founding import Founding, OtherFounding, steps_of
-from services.settlement.inspecting import Inspection, built_code, immutables, inspect
+from emobility.ports.chain import ChainReader, ChainTransaction, TransactionNotTaken
+from services.settlement.chain_command import charter_of, run_deposit
+from services.settlement.deployment import WITHDRAWAL_DELAY_S, code_hash_of
+from services.settlement.founding import Founding, OtherFounding, StepCannotBe, steps_of
+from services.settlement.inspecting import (
+    DeploymentWrong,
+    Inspection,
+    built_code,
+    immutables,
+    inspect,
+)
 from services.settlement.manifest import (
     Manifest,
     ManifestRefused,
@@ -27,6 +37,8 @@ from services.settlement.manifest import (
     read_manifest,
     write_manifest,
 )
+from services.settlement.resolving import DEMAND_BOND_E4, QUARREL_BOND_E4
+from tests.chains import FakeWorld
 from tests.settlement.consortium import STRANGER, Consortium, a_consortium, command
 
 pytestmark = pytest.mark.chain
@@ -37,20 +49,14 @@ class Cut(BaseException):
 
 
 class Saying:
-    """A chain on which a contract names another registry, as one would that was made with its words in other places."""
+    """A chain that answers one question otherwise."""
 
-    def __init__(self, chain: ChainReader, contract: bytes, registry: bytes) -> None:
+    def __init__(self, chain: ChainReader, **answers: Any) -> None:
         self._chain = chain
-        self._contract = contract
-        self._registry = registry
+        self.__dict__ |= answers
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chain, name)
-
-    async def call(self, to: bytes, calldata: bytes, *, at_block: int | None = None) -> bytes:
-        if to == self._contract and calldata == contracts.REGISTRY.call():
-            return self._registry.rjust(32, b"\0")
-        return await self._chain.call(to, calldata, at_block=at_block)
 
 
 @pytest.fixture
@@ -64,7 +70,9 @@ async def check(theirs: Consortium, *, exits: int) -> dict[str, Any]:
     return dict(json.loads(await asyncio.to_thread(command, *arguments, exits=exits)))
 
 
-async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was_changed(theirs: Consortium) -> None:
+async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was_changed(
+    theirs: Consortium, tmp_path: Path
+) -> None:
     made = await asyncio.to_thread(theirs.deploy)
 
     manifest, deployer = theirs.manifest, theirs.keys["deployer"].address
@@ -88,8 +96,49 @@ async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was
         found = await inspect(theirs.world.chain, msgspec.structs.replace(manifest, **{name: value}))
         assert found.wrong, name
 
-    said = (await inspect(Saying(theirs.world.chain, bytes_of(euro.vault), bytes_of(euro.book)), manifest)).wrong
-    assert said == [f"CollateralVault EUR at {euro.vault} says of its registry: {euro.book}, not {manifest.registry}"]
+    for contract, pairs, names in (
+        (euro.vault, ((manifest.registry, euro.token), (WITHDRAWAL_DELAY_S, 1)), "delay registry token unitsPerE4"),
+        (
+            euro.disputes,
+            ((manifest.evidence, manifest.arbiter), (DEMAND_BOND_E4, QUARREL_BOND_E4)),
+            "arbiter demandBondE4 evidence quarrelBondE4",
+        ),
+        (
+            euro.confidential_disputes,
+            ((euro.confidential_book, euro.vault), (manifest.registry, manifest.arbiter)),
+            "arbiter book registry vault",
+        ),
+    ):
+        swapped = {word(one): word(other) for pair in pairs for one, other in (pair, pair[::-1])}
+        wrong = await found_of_words(theirs, contract, swapped)
+        assert sorted(re.findall(r"says of its (\w+):", " ".join(wrong))) == names.split()
+    (told,) = await found_of_words(theirs, euro.disputes, {word(manifest.arbiter): bytes(32)})
+    assert told.endswith(f"was made with 0x{'0' * 64}, which it should not be given")
+
+    async def otherwise_made(transaction_hash: bytes) -> ChainTransaction | None:
+        sent = await theirs.world.chain.transaction(transaction_hash)
+        return sent and replace(sent, calldata=b"\x60\1" + sent.calldata)
+
+    said = (await inspect(Saying(theirs.world.chain, transaction=otherwise_made), manifest)).wrong
+    assert len(said) == 7
+    assert all("was not made of our build" in each for each in said)
+
+    thief = msgspec.structs.replace(manifest, currencies=(msgspec.structs.replace(euro, vault=hex_of(theirs.token)),))
+    code_hash = hex_of(await code_hash_of(theirs.world.chain, thief.deployment))
+    write_manifest(tmp_path / "thief.json", msgspec.structs.replace(thief, code_hash=code_hash))
+    with pytest.raises(DeploymentWrong, match="where its deployer's transactions put"):
+        await asyncio.to_thread(
+            run_deposit,
+            rpc_url=theirs.rpc_url,
+            final_blocks=None,
+            keystore=theirs.folder / "holder",
+            passphrase_file=theirs.passphrase_file,
+            passphrase_fd=None,
+            deployment=tmp_path / "thief.json",
+            party="NL-ZON",
+            currency="EUR",
+            up_to="1.00",
+        )
 
     await theirs.grant(bytes_of(euro.book), contracts.PROPOSER_ROLE, stranger)
     assert (await check(theirs, exits=0))["also"] == [
@@ -99,6 +148,90 @@ async def test_one_command_makes_it_all_hands_it_over_and_another_finds_what_was
     assert (await check(theirs, exits=1))["wrong"] == [
         f"{hex_of(stranger)} holds BOOK_ROLE of CollateralVault EUR beyond the file"
     ]
+
+
+def word(value: int | str) -> bytes:
+    return value.to_bytes(32, "big") if isinstance(value, int) else bytes_of(value).rjust(32, b"\0")
+
+
+async def found_of_words(theirs: Consortium, contract: str, words: dict[bytes, bytes]) -> list[str]:
+    """Have a contract be as if it had been given other words when it was made, for one look."""
+    server, pushed = theirs.world.server, re.compile(b"|".join(re.escape(b"\x7f" + each) for each in words))
+    code = await theirs.world.chain.code(bytes_of(contract))
+    other = pushed.sub(lambda found: b"\x7f" + words[found[0][1:]], code)
+    await server._call("anvil_setCode", contract, hex_of(other))
+    found = await inspect(theirs.world.chain, theirs.manifest)
+    await server._call("anvil_setCode", contract, hex_of(code))
+    return found.wrong
+
+
+async def test_what_the_deployer_did_before_it_left_is_seen(theirs: Consortium) -> None:
+    signer, stranger, chain = theirs.keys["deployer"], theirs.world.account(STRANGER), theirs.world.chain
+    admin = hex_of(theirs.admin.address)
+    charter = charter_of(signer.address, tokens=(), currencies=("EUR",), admin=admin, proposer=None, issuers=())
+
+    def progress(_done: int, _of: int, title: str) -> None:
+        if title.startswith("leaving "):
+            raise Cut
+
+    founding = Founding(chain, signer, SystemTimer(), progress)
+    plan = await founding.planned(charter, None)
+    with pytest.raises(Cut):
+        await founding.found(plan)
+    token, vault = (bytes_of(each) for each in (plan.currencies[0].token, plan.currencies[0].vault))
+    await theirs.world.sent(token, contracts.MINT.call(stranger.address, 500), by=signer)
+    await theirs.world.sent(token, contracts.MINT.call(stranger.address, 600), by=theirs.admin)
+    await theirs.send(signer, vault, contracts.GRANT_ROLE.call(contracts.BOOK_ROLE, stranger.address))
+    await theirs.send(stranger, vault, contracts.RENOUNCE_ROLE.call(contracts.BOOK_ROLE, stranger.address))
+    for step in steps_of(plan):
+        if step.title.startswith("leaving "):
+            assert step.to is not None
+            last = await theirs.world.sent(step.to, step.calldata, by=signer)
+    await theirs.world.final(last)
+    plan = msgspec.structs.replace(plan, block=(await chain.finalized()).number, code_hash=hex_of(bytes(32)))
+    plan = msgspec.structs.replace(plan, code_hash=hex_of(await code_hash_of(chain, plan.deployment)))
+
+    assert await inspect(chain, plan) == Inspection(
+        wrong=[f"{plan.deployer} made 500 units of EmbeddedCurrency EUR for itself or others"],
+        also=[f"{hex_of(stranger.address)} held BOOK_ROLE of CollateralVault EUR for a while, beyond the file"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "ends"),
+    [
+        ("already known", Cut),
+        ("Nonce too low", Cut),
+        ("replacement transaction underpriced", StepCannotBe),
+        ("could not replace existing tx", StepCannotBe),
+        ("insufficient funds for gas * price + value", StepCannotBe),
+        ("unknown account", StepCannotBe),
+    ],
+)
+async def test_only_what_is_known_already_is_waited_for(reason: str, ends: type[BaseException]) -> None:
+    world, offers = FakeWorld(), list[bytes]()
+
+    async def send_raw(raw: bytes) -> bytes:
+        offers.append(raw)
+        raise TransactionNotTaken(reason)
+
+    async def estimate_gas(*_: object) -> int:
+        return 1
+
+    class Waiting(LoopTimer):
+        async def sleep(self, seconds: float) -> None:
+            raise Cut(seconds)
+
+    chain: Any = Saying(world.chain, send_raw=send_raw, estimate_gas=estimate_gas)
+    founding = Founding(chain, world.account(1), Waiting(), lambda *_: None)
+    charter = charter_of(world.payer.address, tokens=(), currencies=("EUR",), admin=None, proposer=None, issuers=())
+    plan = await founding.planned(charter, None)
+
+    with pytest.raises(ends) as ended:
+        await founding.found(plan)
+
+    assert (len(offers) > 10) is ("replace" in reason)
+    assert (reason in str(ended.value)) is (ends is StepCannotBe and "replace" not in reason)
 
 
 async def test_what_was_cut_goes_on_where_it_was(theirs: Consortium) -> None:
@@ -141,12 +274,12 @@ async def test_what_was_cut_goes_on_where_it_was(theirs: Consortium) -> None:
 def test_code_differs_only_where_immutables_stand() -> None:
     built = built_code("RootAnchor")
     place = built.index(b"\x7f" + bytes(32)) + 1
-    word = b"\0" * 12 + b"\xab" * 20
-    given = built[:place] + word + built[place + 32 :]
+    registry = word(f"0x{'ab' * 20}")
+    given = built[:place] + registry + built[place + 32 :]
     worse = given[: place + 40] + bytes([given[place + 40] ^ 1]) + given[place + 41 :]
 
-    assert immutables(given, built) == [word]
-    assert immutables(built, built) == []
+    assert immutables(given, built)[0] == registry  # type: ignore[index]
+    assert set(immutables(built, built) or ()) == {bytes(32)}
     assert [immutables(each, built) for each in (worse, given[1:], given[:-1], b"")] == [None] * 4
 
 

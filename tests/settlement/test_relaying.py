@@ -30,7 +30,7 @@ from emobility.domain.batch.typed_data import (
     signer_rotation_digest,
 )
 from emobility.domain.identifiers import PartyId
-from emobility.ports.chain import ChainUnavailable
+from emobility.ports.chain import Chain, ChainUnavailable
 from emobility.ports.chain_signer import ChainSigner
 from emobility.protocols.eip1559 import read_raw_transaction
 from emobility.runtime.telemetry import Metrics
@@ -38,10 +38,19 @@ from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
 from services.settlement.agreement_words import AgreementWords
 from services.settlement.api import NotHere, NotUnderstood
 from services.settlement.books import StoredBooks
-from services.settlement.chain_command import run_vouch
-from services.settlement.deployment import Deployer, DeploymentGone, TokensShort
+from services.settlement.chain_command import DEPOSIT_FINAL_TIMEOUT_S, run_vouch
+from services.settlement.deployment import FINAL_TIMEOUT_S, Deployer, DeploymentGone, TokensShort, code_hash_of
 from services.settlement.given_deployment import GivenDeployment, OtherDeployment
-from services.settlement.manifest import CurrencyAt, Manifest, ManifestRefused, hex_of
+from services.settlement.inspecting import built_code
+from services.settlement.manifest import (
+    Charter,
+    Manifest,
+    ManifestRefused,
+    bytes_of,
+    hex_of,
+    placed,
+    planned,
+)
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.opening import Openings, book_terms
 from services.settlement.records import CHAIN, DEPLOYMENT, OPENING, PARTY, TRANSACTION, Opening, TransactionKind
@@ -509,55 +518,135 @@ async def test_cover_is_paid_in_up_to_an_amount_and_no_further_than_the_account_
     assert await here.market.collateral_of(2) == 500
 
 
+async def test_a_deposit_that_waited_while_its_call_was_cut_is_not_made_twice(relayed: Relayed) -> None:
+    here = relayed.here
+    await here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    holder, into = here.chain.account(6), here.market.contracts
+    await relayed.send(into.token, contracts.MINT.call(holder.address, 600))
+    await relayed.send(into.token, contracts.APPROVE.call(into.vault, 300), by=holder)
+    here.fake.fake.is_held = True
+    await here.chain.sent(into.vault, contracts.DEPOSIT.call(2, 300), by=holder)
+    told = []
+
+    def progress(waits_for: str) -> None:
+        told.append(waits_for)
+        here.fake.fake.is_held = False
+
+    deployer = Deployer(here.chain.chain, holder, LoopTimer(), mints=False)
+    assert await deployer.pay_in(into, 2, up_to_e4=300, progress=progress) == 0
+    assert (await here.market.collateral_of(2), len(told)) == (300, 1)
+
+
+async def test_a_deposit_waits_as_long_as_a_slow_chain_takes(relayed: Relayed) -> None:
+    here = relayed.here
+    await here.sign(terms())
+    await relayed.follow()
+    await relayed.register()
+    holder, into = here.chain.account(6), here.market.contracts
+    await relayed.send(into.token, contracts.MINT.call(holder.address, 300))
+    here.fake.fake.is_held = True
+
+    class Slow:
+        """Five minutes pass while one sleeps, and bring a block; the third makes a transaction final."""
+
+        now_s = 0.0
+
+        def monotonic_s(self) -> float:
+            return self.now_s
+
+        async def sleep(self, seconds: float) -> None:
+            assert seconds > 0
+            self.now_s += 300
+            here.fake.fake.mine(1)
+
+    paying = [
+        Deployer(here.chain.chain, holder, Slow(), mints=False, final_timeout_s=each)
+        for each in (FINAL_TIMEOUT_S, DEPOSIT_FINAL_TIMEOUT_S)
+    ]
+    with pytest.raises(ChainUnavailable, match="not final after 120 s"):
+        await paying[0].pay_in(into, 2, up_to_e4=300)
+    assert await paying[1].pay_in(into, 2, up_to_e4=300) == 300
+
+
 # What was given
 
 
-def manifest_of(here: Settling) -> Manifest:
-    deployment = here.market.deployment
-    nobody = f"0x{'5' * 40}"
-    return Manifest(
+class OurBuild:
+    """A chain with a deployment's contracts on it, as far as their code goes."""
+
+    def __init__(self, chain: Chain, plan: Manifest) -> None:
+        self._chain = chain
+        self.codes = {
+            each.address: built_code(each.contract).replace(
+                b"\x7f" + bytes(32), b"\x7f" + each.address.rjust(32, b"\0") if each.arguments else b"\x7f" + bytes(32)
+            )
+            for each in placed(plan)
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chain, name)
+
+    async def code(self, address: bytes) -> bytes:
+        return self.codes.get(address) or await self._chain.code(address)
+
+
+async def given_in(here: Settling) -> tuple[Any, Manifest]:
+    """Return a chain, and what somebody made there."""
+    deployment, nobody = here.market.deployment, b"\5" * 20
+    charter = Charter(
+        admin=nobody, proposer=nobody, issuers={}, tokens={each.currency: each.token for each in deployment.currencies}
+    )
+    plan = planned(
+        charter,
         chain_id=deployment.chain_id,
-        genesis_hash=hex_of(deployment.genesis_hash),
+        genesis_hash=deployment.genesis_hash,
+        deployer=nobody,
         first_nonce=0,
         first_block=0,
-        block=1,
-        code_hash=hex_of(deployment.code_hash),
-        issuers={},
-        registry=hex_of(deployment.registry),
-        anchor=hex_of(deployment.anchor),
-        passport=hex_of(deployment.passport),
-        currencies=tuple(
-            CurrencyAt(
-                currency=each.currency,
-                is_token_made=False,
-                token=hex_of(each.token),
-                vault=hex_of(each.vault),
-                book=hex_of(each.book),
-                confidential_book=f"0x{'a' * 40}",
-                disputes=f"0x{'b' * 40}",
-                confidential_disputes=f"0x{'c' * 40}",
-            )
-            for each in deployment.currencies
-        ),
-        deployer=nobody,
-        admin=nobody,
-        proposer=nobody,
-        evidence=nobody,
-        arbiter=nobody,
     )
+    chain = OurBuild(here.chain.chain, plan)
+    return chain, await hashed(chain, msgspec.structs.replace(plan, block=1))
+
+
+async def hashed(chain: Any, manifest: Manifest) -> Manifest:
+    """Have a file say itself what the code at its addresses is."""
+    manifest = msgspec.structs.replace(manifest, code_hash=hex_of(bytes(32)))
+    return msgspec.structs.replace(manifest, code_hash=hex_of(await code_hash_of(chain, manifest.deployment)))
 
 
 async def test_a_deployment_is_taken_once_it_is_seen_and_another_never(here: Settling) -> None:
-    ports, chain, manifest = here.world.ports, here.chain.chain, manifest_of(here)
-    for change in ({"chain_id": 1}, {"genesis_hash": hex_of(bytes(32))}, {"code_hash": hex_of(bytes(32))}):
+    ports, (chain, manifest) = here.world.ports, await given_in(here)
+    euro = manifest.currencies[0]
+    vault, hidden = hex_of(here.market.contracts.vault), f"0x{'c' * 40}"
+    others = (
+        msgspec.structs.replace(manifest, chain_id=1),
+        msgspec.structs.replace(manifest, genesis_hash=hex_of(bytes(32))),
+        msgspec.structs.replace(manifest, code_hash=hex_of(bytes(32))),
+        msgspec.structs.replace(manifest, currencies=(msgspec.structs.replace(euro, vault=vault),)),
+        msgspec.structs.replace(manifest, currencies=(msgspec.structs.replace(euro, confidential_disputes=hidden),)),
+    )
+    for other in (*others, *[await hashed(chain, each) for each in others[3:]]):
         with pytest.raises(DeploymentGone, match="WATTROAM_CHAIN_DEPLOYMENT"):
-            await GivenDeployment(ports, chain, msgspec.structs.replace(manifest, **change)).taken()
+            await GivenDeployment(ports, chain, other).taken()
+    for contract in (euro.vault, euro.disputes):
+        built = chain.codes[bytes_of(contract)]
+        chain.codes[bytes_of(contract)] = built[:-1] + b"\0"
+        with pytest.raises(DeploymentGone, match="has other code than our build"):
+            await GivenDeployment(ports, chain, await hashed(chain, manifest)).taken()
+        chain.codes[bytes_of(contract)] = built
+    built = chain.codes[bytes_of(manifest.evidence)]
+    chain.codes[bytes_of(manifest.evidence)] = built.replace(b"\x7f" + bytes(32), b"\x7f" + bytes(31) + b"\1")
+    with pytest.raises(DeploymentGone, match=r"MeterEvidence .* should not be given"):  # there is no precompile
+        await GivenDeployment(ports, chain, manifest).taken()
+    chain.codes[bytes_of(manifest.evidence)] = built
     async with ports.units.begin() as unit:
         assert await unit.table(DEPLOYMENT).count() == 0
 
     for _ in range(2):
         taken = await GivenDeployment(ports, chain, manifest).taken()
-    assert taken == here.market.deployment
+    assert taken == manifest.deployment
     async with ports.units.begin() as unit:
         (seen,) = await unit.table(CHAIN).select()
     assert (seen.genesis_hash, seen.looked_to) == (taken.genesis_hash, 0)
@@ -569,7 +658,7 @@ async def test_a_deployment_is_taken_once_it_is_seen_and_another_never(here: Set
 async def test_another_chain_that_comes_up_later_leaves_no_trace(here: Settling) -> None:
     await here.sign(terms())
     ports, books = here.world.ports, StoredBooks(here.world.ports.units)
-    other = msgspec.structs.replace(manifest_of(here), chain_id=1)
+    other = msgspec.structs.replace((await given_in(here))[1], chain_id=1)
     openings = Openings(ports, here.access, books, None, GivenDeployment(ports, here.chain.chain, other))
     follower = Follower(ports, here.access, SettlementMetrics(Metrics()), lambda _: None, openings)
 
