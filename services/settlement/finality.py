@@ -256,9 +256,21 @@ class Finality:
         self._metrics.alarmed(is_alarmed=alarm is not None)
         if alarm is not None:
             raise OtherGenesis(chain_id)
-        last = await self._chain.block(known.final_number)
-        if last is None or last.hash != known.final_hash:
+        if not await self._is_there(known):
             await self._take_back(chain_id, finalized)
+
+    async def is_as_known(self, chain_id: int) -> bool:
+        """Tell whether the chain still has what was seen final last; ask before a younger final block is noted.
+
+        Noting it would hide for ever that older ones are gone: `watch` looks for the youngest alone.
+        """
+        async with self._ports.units.begin() as unit:
+            known = await unit.table(CHAIN).get(chain_id)
+        return known is None or await self._is_there(known)
+
+    async def _is_there(self, known: ChainRecord) -> bool:
+        last = await self._chain.block(known.final_number)
+        return last is not None and last.hash == known.final_hash
 
     async def _refuse_successor(self, unit: UnitOfWork, chain_id: int) -> None:
         """Raise `OtherGenesis` where settlement began on a chain with another id."""

@@ -285,6 +285,8 @@ class Sending:
         finalized = await self._chain.finalized()
         if receipt.block_number > finalized.number or not await self._is_in_chain(receipt):
             return None
+        if not await self._finality.is_as_known(row.chain_id):
+            return None
         if row.kind is TransactionKind.FILL:
             return await self._put(row, replace(row, state=TransactionState.FINAL, waiting=None))
         if not receipt.has_succeeded:

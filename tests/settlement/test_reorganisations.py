@@ -28,7 +28,7 @@ ANVIL_SEEDS: Final = 50 if IS_LONG else 5
 FINALITY: Final = 8
 """Blocks that must follow one before it is final; reorganisations go less deep."""
 MOVES: Final = 16
-ROUNDS_MAX: Final = 60
+ROUNDS_MAX: Final = MOVES * (FINALITY + 2)
 COVER_E4: Final = 10**7
 OTHERS: Final = terms(CPO, PartyId("NL-WIN"))
 
