@@ -68,7 +68,7 @@ def chain_deploy(
     json: Json = False,
 ) -> None:
     """Make all contracts of a consortium, grant the roles, hand the administrator's over, and check what came of it."""
-    from services.settlement.chain_command import run_deploy
+    from services.embedded.chain_command import run_deploy
 
     sys.exit(
         run_deploy(
@@ -97,7 +97,7 @@ def chain_check(
     json: Json = False,
 ) -> None:
     """Compare contracts with our build, and what they name and who holds which role with the file; exit 1 if not so."""
-    from services.settlement.chain_command import run_check
+    from services.embedded.chain_command import run_check
 
     sys.exit(run_check(rpc_url=rpc, final_blocks=final_blocks, deployment=deployment, json=json))
 
@@ -139,7 +139,7 @@ def chain_vouch(
     passphrase_fd: PassphraseFD = None,
 ) -> None:
     """Sign registrations as an issuer, without a chain at hand; print what `wattroam chain relay` hands in."""
-    from services.settlement.chain_command import run_vouch
+    from services.embedded.chain_command import run_vouch
 
     sys.exit(
         run_vouch(
@@ -188,7 +188,7 @@ def chain_deposit(
     final_blocks: FinalBlocks = None,
 ) -> None:
     """Pay cover in for a party out of the tokens of the key's account; said twice, it is paid once."""
-    from services.settlement.chain_command import run_deposit
+    from services.embedded.chain_command import run_deposit
 
     sys.exit(
         run_deposit(

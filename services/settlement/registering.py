@@ -47,6 +47,8 @@ REQUESTS_MAX: Final = 1_000
 VOUCHED_BYTES_MAX: Final = REQUESTS_MAX * 1_000
 """Of a body with so many transactions: each has some 800 hex digits."""
 Account = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}$")]
+Signature = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{128}$")]
+Wei = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class NotToBeRegistered(RuleBroken):
@@ -111,7 +113,7 @@ class RegistrationRequest(msgspec.Struct, frozen=True, kw_only=True):
     signer: Account
     payout: Account
     deadline: datetime
-    consent: str
+    consent: Signature
     is_vouched_for: bool
     waiting: str | None
     issuers: tuple[IssuerAt, ...]
@@ -123,8 +125,8 @@ class RegistrationRequests(msgspec.Struct, frozen=True, kw_only=True):
     chain_id: int
     registry: Account
     gas: int
-    max_fee_per_gas: int
-    max_priority_fee_per_gas: int
+    max_fee_per_gas: Wei
+    max_priority_fee_per_gas: Wei
     registrations: tuple[RegistrationRequest, ...]
 
 

@@ -7,12 +7,11 @@ party's id and its signer's account belong to the same company the issuer must h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from emobility.adapters.chain_signing import recovered_address
 from emobility.domain.batch import contracts
 from emobility.domain.batch.typed_data import Registry, registration_digest
 from emobility.domain.errors import RuleBroken
@@ -48,6 +47,7 @@ class Vouched:
 async def vouched(
     requests: RegistrationRequests,
     signer: TransactionSigner,
+    recovered_address: Callable[[bytes, bytes], bytes | None],
     *,
     parties: Sequence[PartyId],
     until: datetime,
@@ -58,6 +58,7 @@ async def vouched(
     Args:
         requests: As the settlement shows them.
         signer: The issuer's key.
+        recovered_address: Whose compact signature of a digest this is; None when nobody's.
         parties: For whom, even if they were vouched for; none: for all that wait for this account.
         until: How long the issuer vouches.
         first_nonce: Of the account's next transaction; None: as the file says.
@@ -69,6 +70,7 @@ async def vouched(
     """
     _refuse_untrusted(requests)
     account = f"0x{signer.address.hex()}"
+    registry = Registry(chain_id=requests.chain_id, address=bytes.fromhex(requests.registry[2:]))
     found: dict[PartyId, Vouched] = {}
     for each in requests.registrations:
         party_id = PartyId(each.party_id)
@@ -76,13 +78,16 @@ async def vouched(
         is_meant = party_id in parties if parties else not each.is_vouched_for or each.waiting is not None
         if nonce is None or not is_meant:
             continue
+        digest, consent = _consent(registry, each, party_id)
+        if recovered_address(digest, consent) != bytes.fromhex(each.signer[2:]):
+            raise ConsentForged(f"{each.signer} did not consent to sign for {party_id}")
         transaction = UnsignedTransaction(
             chain_id=requests.chain_id,
             nonce=nonce + len(found),
             gas_limit=requests.gas,
             fees=_fees(requests, each),
-            to=bytes.fromhex(requests.registry[2:]),
-            calldata=_call(requests, each, party_id, until),
+            to=registry.address,
+            calldata=_call(each, party_id, until, consent),
         )
         found[party_id] = Vouched(asked=each, raw=await signer.sign_transaction(transaction))
     if missing := [str(each) for each in parties if each not in found]:
@@ -109,17 +114,19 @@ def _nonce(request: RegistrationRequest, account: str) -> int | None:
     return next((each.nonce for each in request.issuers if each.account.lower() == account), None)
 
 
-def _call(requests: RegistrationRequests, request: RegistrationRequest, party_id: PartyId, until: datetime) -> bytes:
+def _consent(registry: Registry, request: RegistrationRequest, party_id: PartyId) -> tuple[bytes, bytes]:
+    """Return what the party's signer consents to, and its signature."""
     signer, payout, consent = (bytes.fromhex(each[2:]) for each in (request.signer, request.payout, request.consent))
-    registry = Registry(chain_id=requests.chain_id, address=bytes.fromhex(requests.registry[2:]))
     digest = registration_digest(registry, party_id=party_id, signer=signer, payout=payout, deadline=request.deadline)
-    if recovered_address(digest, consent) != signer:
-        raise ConsentForged(f"{request.signer} did not consent to sign for {party_id}")
+    return digest, consent
+
+
+def _call(request: RegistrationRequest, party_id: PartyId, until: datetime, consent: bytes) -> bytes:
     return contracts.REGISTER.call(
         party_id.country_code.encode(),
         party_id.party_id.encode(),
-        signer,
-        payout,
+        bytes.fromhex(request.signer[2:]),
+        bytes.fromhex(request.payout[2:]),
         int(until.timestamp()),
         int(request.deadline.timestamp()),
         contracts.signature_words(consent),

@@ -17,7 +17,7 @@ from emobility.adapters.memory import LoopTimer
 from emobility.adapters.system import SystemTimer
 from emobility.domain.batch import contracts
 from emobility.ports.chain import ChainReader, ChainTransaction, TransactionNotTaken
-from services.settlement.chain_command import charter_of, run_deposit
+from services.embedded.chain_command import charter_of, run_deposit
 from services.settlement.deployment import WITHDRAWAL_DELAY_S, code_hash_of
 from services.settlement.founding import Founding, OtherFounding, StepCannotBe, steps_of
 from services.settlement.inspecting import (

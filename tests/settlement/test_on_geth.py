@@ -10,7 +10,7 @@ import pytest
 from emobility.adapters.system import SystemTimer
 from emobility.events.settlement import StatementFinal
 from emobility.protocols.eip1559 import read_raw_transaction
-from services.settlement.chain_command import charter_of
+from services.embedded.chain_command import charter_of
 from services.settlement.founding import Founding
 from services.settlement.inspecting import Inspection, inspect
 from services.settlement.records import VARIANT, StatementState, TransactionState

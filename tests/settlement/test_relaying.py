@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from emobility.adapters.chain_keys.keystore import new_key
-from emobility.adapters.chain_signing import LocalChainSigner, party_signer
+from emobility.adapters.chain_signing import LocalChainSigner, party_signer, recovered_address
 from emobility.adapters.memory import LoopTimer, SeededRandomness
 from emobility.adapters.memory.contracts.registry import ROTATION_DELAY_S
 from emobility.domain.agreement import SettlementMode
@@ -34,11 +34,11 @@ from emobility.ports.chain import Chain, ChainUnavailable
 from emobility.ports.chain_signer import ChainSigner
 from emobility.protocols.eip1559 import read_raw_transaction
 from emobility.runtime.telemetry import Metrics
+from services.embedded.chain_command import DEPOSIT_FINAL_TIMEOUT_S, OptionRefused, run_vouch
 from services.settlement.acceptances import AlreadyAccepted, SignatureNotOfParty
 from services.settlement.agreement_words import AgreementWords
 from services.settlement.api import NotHere, NotUnderstood
 from services.settlement.books import StoredBooks
-from services.settlement.chain_command import DEPOSIT_FINAL_TIMEOUT_S, run_vouch
 from services.settlement.deployment import FINAL_TIMEOUT_S, Deployer, DeploymentGone, TokensShort, code_hash_of
 from services.settlement.given_deployment import GivenDeployment, OtherDeployment
 from services.settlement.inspecting import built_code
@@ -103,7 +103,9 @@ class Relayed:
     async def vouched(self, *parties: PartyId, by: ChainSigner | None = None, nonce: int | None = None) -> list[bytes]:
         until = self.here.world.clock.now() + timedelta(days=365)
         requests = await self.registering.requests()
-        found = await vouched(requests, by or self.issuer, parties=parties, until=until, first_nonce=nonce)
+        found = await vouched(
+            requests, by or self.issuer, recovered_address, parties=parties, until=until, first_nonce=nonce
+        )
         return [each.raw for each in found.values()]
 
     async def register(self) -> None:
@@ -227,7 +229,36 @@ async def test_a_file_that_no_settlement_writes_is_not_signed(relayed: Relayed, 
     requests = await relayed.registering.requests()
 
     with pytest.raises(RequestsNotTrusted):
-        await vouched(forged(requests), relayed.issuer, parties=(), until=T0, first_nonce=None)
+        await vouched(forged(requests), relayed.issuer, recovered_address, parties=(), until=T0, first_nonce=None)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda requests: replace_registration(requests, consent="0x" + "zz" * 64),
+        lambda requests: replace_registration(requests, consent="0x00"),
+        lambda requests: msgspec.structs.replace(requests, max_fee_per_gas=-1),
+    ],
+)
+async def test_a_file_that_is_not_of_its_form_is_refused_in_one_sentence(
+    relayed: Relayed, tmp_path: Path, forged: Callable[[Any], Any]
+) -> None:
+    await relayed.here.sign(terms())
+    await relayed.follow()
+    await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
+    file = tmp_path / "requests.json"
+    file.write_bytes(msgspec.json.encode(forged(await relayed.registering.requests())))
+
+    with pytest.raises(OptionRefused, match="holds no registrations"):
+        run_vouch(
+            registrations=file,
+            keystore=tmp_path,
+            passphrase_file=None,
+            passphrase_fd=None,
+            parties=(),
+            days=1,
+            nonce=None,
+        )
 
 
 async def test_the_issuer_is_told_what_it_signs_and_what_that_costs(
@@ -363,7 +394,7 @@ async def test_a_party_that_keeps_its_key_consents_and_signs_by_itself(relayed: 
     requests = await relayed.registering.requests()
     tampered = replace_registration(requests, payout=PAYOUT)
     with pytest.raises(ConsentForged):
-        await vouched(tampered, relayed.issuer, parties=(), until=deadline, first_nonce=None)
+        await vouched(tampered, relayed.issuer, recovered_address, parties=(), until=deadline, first_nonce=None)
     await relayed.registering.ask(CPO, ConsentRequest(payout=PAYOUT))
     await relayed.registering.take(await relayed.vouched())
     await relayed.follow()

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
-from emobility.runtime.http_server import serve_app
 from services.embedded.taken_out_shown import show_taken_out
 from tests.settlement.challenger import Challenger
+from tests.settlement.served import served
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, a_cdr
 
@@ -27,35 +26,17 @@ async def test_the_command_shows_what_waits_for_whose_word(
         await pair.follow()
         await pair.rule(await pair.challenge())
         await pair.follow()
-        outer, stop, port = FastAPI(), asyncio.Event(), asyncio.get_running_loop().create_future()
-        outer.mount("/settlement", here.service().app)
-        serving = asyncio.create_task(
-            serve_app(outer, host="127.0.0.1", port=0, stop=stop, on_listening=port.set_result)
-        )
-        installation = {
-            "event_log": "postgres",
-            "internal_token": "i" * 40,
-            "master_key": "00" * 32,
-            "business_port": 1,
-            "gateway_ocpp_port": 2,
-            "gateway_api_port": 3,
-            "settlement_port": await port,
-            "database_url": None,
-            "kafka_bootstrap": None,
-        }
-        (tmp_path / "installation.json").write_text(json.dumps(installation))
+        async with served(here, tmp_path):
 
-        async def run(party: str, *, as_json: bool) -> tuple[int, str]:
-            status = await asyncio.to_thread(show_taken_out, party=party, json=as_json, run_folder=tmp_path)
-            return status, capsys.readouterr().out
+            async def run(party: str, *, as_json: bool) -> tuple[int, str]:
+                status = await asyncio.to_thread(show_taken_out, party=party, json=as_json, run_folder=tmp_path)
+                return status, capsys.readouterr().out
 
-        table, written, nobody = (
-            await run(CPO.code, as_json=False),
-            await run(CPO.code, as_json=True),
-            await run("NL-NON", as_json=False),
-        )
-        stop.set()
-        await serving
+            table, written, nobody = (
+                await run(CPO.code, as_json=False),
+                await run(CPO.code, as_json=True),
+                await run("NL-NON", as_json=False),
+            )
 
     assert table[0] == written[0] == nobody[0] == 0
     statement, cdr = [line for line in table[1].splitlines() if "statement 1" in line or "CDR c2" in line]

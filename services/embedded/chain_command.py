@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from emobility.adapters.chain_keys.keystore import KeyRefused, key_files, open_key, read_passphrase
+from emobility.adapters.chain_signing import recovered_address
 from emobility.adapters.ethereum import open_ethereum
 from emobility.adapters.system import SystemClock, SystemTimer
 from emobility.domain.batch import contracts
@@ -152,7 +153,14 @@ def run_vouch(
     signer = opened_key(keystore, passphrase_file, passphrase_fd)
     until = SystemClock().now() + timedelta(days=days)
     signed = asyncio.run(
-        vouched(requests, signer, parties=[PartyId(each) for each in parties], until=until, first_nonce=nonce)
+        vouched(
+            requests,
+            signer,
+            recovered_address,
+            parties=[PartyId(each) for each in parties],
+            until=until,
+            first_nonce=nonce,
+        )
     )
     sys.stderr.write(
         f"chain {requests.chain_id}, registry {requests.registry}, at most "
