@@ -25,9 +25,9 @@ async def _reach(run: Run, sent: str, path: str, wanted: list[MockParty], others
     """See that all of `wanted` get it, and none of the others."""
     await run.until(lambda: all(each.heard_at(path) for each in wanted), within_s=run.target.arrival_s)
     await run.quiet()
-    missing = [f"{each.role} {each.party}" for each in wanted if len(each.heard_at(path)) != 1]
-    hold(not missing, expected=f"each of {len(wanted)} receivers gets it once", got=f"not so {', '.join(missing)}",
-         sent=sent)  # fmt: skip
+    times = {f"{each.role} {each.party}": len(each.heard_at(path)) for each in wanted}
+    amiss = ", ".join(f"{who} {count} times" for who, count in times.items() if count != 1)
+    hold(not amiss, expected=f"each of {len(wanted)} receivers gets it once", got=amiss, sent=sent)
     wrong = [f"{each.role} {each.party}" for each in others if each.heard_at(path)]
     hold(not wrong, expected="nobody else gets it", got=f"so did {', '.join(wrong)}", sent=sent)
     return [each.heard_at(path)[0] for each in wanted]

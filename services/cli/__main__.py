@@ -253,7 +253,6 @@ def audit(
     if quick and full:
         raise typer.BadParameter("--quick and --full exclude each other")
     known = None if truth is None else read_truth(truth)
-    logging.disable()  # what can't be reached is told in the end, once
     depth = Depth.QUICK if quick else Depth.FULL if full else Depth.AS_DEEP_AS_CAN_BE
     if since is None and before is None and page is None:
         sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))

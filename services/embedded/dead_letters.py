@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json as json_module
-import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -111,7 +110,6 @@ def discard_parked(*, group: str, event: str, why: str, run_folder: Path) -> int
 
 def _with_ports(run_folder: Path, act: Callable[[Ports, Settings], Awaitable[T]]) -> T:
     """Do something with the ports of an installation. Raises `NothingHere`, `DatabaseUnavailable`."""
-    logging.disable()  # what can't be reached is told in the end, once
 
     async def run() -> T:
         async with opened(run_folder) as settings, open_ports(settings) as ports:

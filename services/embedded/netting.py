@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
-import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ UNIT_E4: Final = 10_000
 
 def print_netting(*, json: bool, run_folder: Path) -> int:
     """Print one plan per currency. Raises `NothingHere`, `DatabaseUnavailable`."""
-    logging.disable()  # what can't be reached is told in the end, once
     found = asyncio.run(_plans(run_folder))
     if json:
         Console(soft_wrap=True).print_json(json_module.dumps(found))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -37,9 +38,28 @@ class NoChainHere(Unavailable):
 async def opened(run_folder: Path) -> AsyncIterator[Settings]:
     """Yield settings that reach the data: WATTROAM_* where they name a database, else the folder's installation.
 
+    Nothing is logged meanwhile: what can't be reached is told by the command in its end, once.
+
     Raises:
         NothingHere: no database is named and the folder holds no installation.
     """
+    with _silence():
+        async with _reached(run_folder) as settings:
+            yield settings
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@asynccontextmanager
+async def _reached(run_folder: Path) -> AsyncIterator[Settings]:
     if DATABASE_VARIABLE in os.environ:
         yield Settings()
         return

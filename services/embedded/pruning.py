@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,7 +20,6 @@ def prune_log(*, json: bool, yes: bool, run_folder: Path) -> int:
     Raises:
         NothingHere, DatabaseNotNamed, DatabaseUnavailable: there is no log to look at.
     """
-    logging.disable()  # what can't be reached is told in the end, once
     old, dropped = asyncio.run(_prune(run_folder, is_meant=yes))
     if json:
         Console(soft_wrap=True).print_json(json_module.dumps(_as_json(old, dropped)))

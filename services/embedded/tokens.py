@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json as json_module
-import logging
 import sys
 from collections.abc import Collection
 from dataclasses import replace
@@ -46,7 +45,7 @@ class UnknownToken(RuleBroken):
 
 def issue_token(*, party: str, purpose: str, role: TokenRole, json: bool, run_folder: Path) -> int:
     """Make a token and print it; it can't be shown again. Raises `UnknownParty`, what `prune_log` raises."""
-    token = _run(_issue(PartyId(party), purpose, role, run_folder))
+    token = asyncio.run(_issue(PartyId(party), purpose, role, run_folder))
     document = {"party_id": PartyId(party).code, "purpose": purpose, "role": role.value, "token": token}
     _tell(json_module.dumps(document) if json else token)
     return 0
@@ -54,7 +53,7 @@ def issue_token(*, party: str, purpose: str, role: TokenRole, json: bool, run_fo
 
 def list_tokens(*, party: str, json: bool, run_folder: Path) -> int:
     """Print a party's tokens by their ids. Raises what `prune_log` raises."""
-    rows = [_shown(each) for each in _run(_tokens(PartyId(party), run_folder))]
+    rows = [_shown(each) for each in asyncio.run(_tokens(PartyId(party), run_folder))]
     if json:
         _tell(json_module.dumps(rows, indent=1))
         return 0
@@ -68,18 +67,13 @@ def list_tokens(*, party: str, json: bool, run_folder: Path) -> int:
 
 def revoke_token(*, party: str, token_id: str, run_folder: Path) -> int:
     """Make a token worthless. Raises `UnknownToken`, what `prune_log` raises."""
-    _run(_revoke(PartyId(party), token_id, run_folder))
+    asyncio.run(_revoke(PartyId(party), token_id, run_folder))
     _tell(f"{token_id} opens nothing any more")
     return 0
 
 
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def _run(work: Any) -> Any:
-    logging.disable()  # what can't be reached is told in the end, once
-    return asyncio.run(work)
 
 
 async def _issue(party_id: PartyId, purpose: str, role: TokenRole, run_folder: Path) -> str:
