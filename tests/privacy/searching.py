@@ -1,7 +1,8 @@
 """Search everything an installation holds for what leads to a person, in every form in which it could stand there.
 
 `Everything` is what somebody sees who holds the database, the chain, the logs, the run folder **and** the master key:
-each table as PostgreSQL writes it out, each sealed value that still opens, every block and log of the chain, each file.
+each table as PostgreSQL writes it out, each sealed value that still opens, every block and log of the chain, each file,
+those of the chain and of Kafka's topics as well.
 """
 
 from __future__ import annotations
@@ -64,15 +65,21 @@ def forms(canary: str) -> Iterator[bytes]:
 
 
 async def everything(
-    ports: Ports, dsn: str, rpc_url: str, *, vault: Vault, folder: Path, printed: str, chain_folder: Path
+    ports: Ports, dsn: str, rpc_url: str, *, vault: Vault, folders: Iterable[Path], printed: str
 ) -> Everything:
     """Look everywhere; what is sealed is opened with `vault`, as far as that still opens it."""
     pieces = {f"table {name}": dumped for name, dumped in tables(dsn)}
     pieces |= {f"opened {name}": text.encode() async for name, text in opened(ports, vault)}
     pieces |= dict(blocks(rpc_url))
-    for root in (folder, chain_folder):
-        pieces |= {f"file {path.name}": path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for root in folders:
+        files = (path for path in root.rglob("*") if path.is_file())
+        pieces |= {f"file {root.name}/{path.relative_to(root)}": path.read_bytes() for path in files}
     return Everything(pieces={**pieces, "printed": printed.encode()})
+
+
+def partitions(server_folder: Path, topic_prefix: str) -> list[Path]:
+    """Return where a broker keeps the partitions of some topics: records stand there uncompressed."""
+    return list(server_folder.rglob(f"{topic_prefix}.*-*"))
 
 
 def tables(dsn: str) -> Iterator[tuple[str, bytes]]:

@@ -19,7 +19,7 @@ from services.embedded.receipts import issue_and_verify
 from services.embedded.retention import drop_receipts
 from services.settlement.ledger import settlement_ledger
 from services.settlement.records import LEAF
-from tests.privacy.searching import Everything, everything, opened
+from tests.privacy.searching import Everything, everything, opened, partitions
 from tests.privacy.town import (
     CANARY_CARD,
     CANARY_CONTRACT,
@@ -39,16 +39,21 @@ DEADLINE_S = 60.0
 pytestmark = [pytest.mark.chain, pytest.mark.timeout(600)]
 
 
-async def looked(town: Town, printed: str) -> Everything:
+@pytest.fixture(params=["postgres", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.long])])
+def log_in_kafka(request: pytest.FixtureRequest) -> str | None:
+    """Where Kafka answers; None: events lie in PostgreSQL."""
+    return request.getfixturevalue("kafka_bootstrap") if request.param == "kafka" else None
+
+
+async def looked(town: Town, server_folder: Path, printed: str) -> Everything:
     """What somebody sees who holds everything, the keys of evidence included."""
     return await everything(
         town.ports,
         town.dsn,
         town.rpc_url,
         vault=town.ports.vault.evidence,
-        folder=town.folder,
+        folders=[town.folder, town.chain_folder, *partitions(server_folder, town.topic_prefix)],
         printed=printed,
-        chain_folder=town.chain_folder,
     )
 
 
@@ -82,9 +87,13 @@ async def canaries_of(town: Town) -> tuple[dict[str, str], dict[str, str], dict[
 
 
 async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
-    postgres_dsn: str, server_folder: Path, capfd: pytest.CaptureFixture[str]
+    postgres_dsn: str,
+    log_in_kafka: str | None,
+    server_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    async with a_town(postgres_dsn, server_folder / "town") as town:
+    async with a_town(postgres_dsn, tmp_path, kafka_bootstrap=log_in_kafka) as town:
         await credit_what_is_final(town)
         await invoice_the_month(town)
         await issue_and_verify(town.ports, town.chain, folder=town.folder / "receipts")
@@ -94,8 +103,10 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
 
         # The search can fail: whoever holds the keys finds every canary, and nobody finds one without them.
         printed = "".join(capfd.readouterr())
-        before = await looked(town, printed)
+        before = await looked(town, server_folder, printed)
         assert set(found(before, {**driver, **buyer, **never})) == {*driver, *buyer}
+        in_kafka = [name for name in before.where("TUL-001") if town.topic_prefix in name]
+        assert bool(in_kafka) is (log_in_kafka is not None)
         in_clear = {name for name in before.pieces if not name.startswith("opened ")}
         assert [
             each for where in found(before, {**driver, **buyer}).values() for each in where if each in in_clear
@@ -115,7 +126,7 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
                 await asyncio.sleep(0.05)
         await town.rest()
         printed += "".join(capfd.readouterr())
-        after = await looked(town, printed)
+        after = await looked(town, server_folder, printed)
         assert found(after, {**driver, **buyer, **never}) == {}
 
         again, books_after = await audited(town.ports, chain=town.chain)

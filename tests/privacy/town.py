@@ -1,4 +1,4 @@
-"""A small town on real PostgreSQL and a real chain: a driver with canary values, a neighbour, one who buys ad hoc."""
+"""A small town on real servers: a driver with canary values, a neighbour, one who buys ad hoc."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 import charge_point_gateway.gateway
 from emobility.adapters.ethereum import open_ethereum
+from emobility.adapters.kafka import open_kafka
 from emobility.adapters.memory import LoopTimer, MemoryHttp, SeededRandomness, VirtualClock
 from emobility.adapters.payments.test_provider import SandboxPayments
 from emobility.adapters.postgres import open_postgres
@@ -23,6 +24,7 @@ from emobility.adapters.signing import Ed25519Signer
 from emobility.adapters.system import SystemRandomness, SystemTimer
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import Chain
+from emobility.ports.event_log import EventLog
 from emobility.ports.http import HttpClient
 from emobility.ports.ports import Ports
 from emobility.runtime.embedded_chain import EmbeddedChain
@@ -69,6 +71,7 @@ class Town:
     dsn: str
     folder: Path
     chain_folder: Path
+    topic_prefix: str
     report: SimulationReport
     sale_id: str
 
@@ -181,8 +184,8 @@ def scenario() -> Scenario:
 
 
 @asynccontextmanager
-async def a_town(dsn: str, folder: Path) -> AsyncIterator[Town]:
-    """Let everybody charge, and settle it."""
+async def a_town(dsn: str, folder: Path, *, kafka_bootstrap: str | None) -> AsyncIterator[Town]:
+    """Let everybody charge, and settle it. Without Kafka events lie in PostgreSQL."""
     plan = scenario()
     clock, randomness, http = VirtualClock(plan.begins_at), SeededRandomness(5), MemoryHttp()
     chain_folder = folder / "chain"
@@ -193,11 +196,15 @@ async def a_town(dsn: str, folder: Path) -> AsyncIterator[Town]:
         adapters = await stack.enter_async_context(
             open_postgres(dsn, master_key=MASTER_KEY, clock=clock, randomness=randomness, durable=False)
         )
+        event_log: EventLog = adapters.event_log
+        topic_prefix = f"privacy-{randomness.uuid()}"
+        if kafka_bootstrap is not None:
+            event_log = await stack.enter_async_context(open_kafka(kafka_bootstrap, adapters, prefix=topic_prefix))
         ports = Ports(
             clock=clock,
             timer=LoopTimer(),
             randomness=randomness,
-            event_log=adapters.event_log,
+            event_log=event_log,
             units=adapters.units,
             vault=adapters.vault,
             http=http,
@@ -255,6 +262,7 @@ async def a_town(dsn: str, folder: Path) -> AsyncIterator[Town]:
                 dsn=dsn,
                 folder=settings.run_folder,
                 chain_folder=chain_folder,
+                topic_prefix=topic_prefix,
                 report=report,
                 sale_id=backstage.sale_id,
             )
