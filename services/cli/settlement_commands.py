@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 settlement: Final = typer.Typer(
-    help="Run the settlement alone, or tell what is contested and what it could save.",
+    help="Run the settlement alone; or show statements, what is contested, and what netting would save.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -17,7 +17,7 @@ settlement: Final = typer.Typer(
 
 @settlement.callback()
 def run_settlement(context: typer.Context) -> None:
-    """Run the settlement alone, or tell what is contested and what it could save."""
+    """Run the settlement alone; or show statements, what is contested, and what netting would save."""
     if context.invoked_subcommand is None:
         from services.settlement.__main__ import main as run
 
@@ -36,6 +36,21 @@ def settlement_netting(
     from services.embedded.netting import print_netting
 
     sys.exit(print_netting(json=json, run_folder=run_folder))
+
+
+@settlement.command("statements")
+def settlement_statements(
+    party: Annotated[str, typer.Argument(help="Country and party id, as in NL-TUL.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print rows for machines instead of a table.")] = False,
+    run_folder: Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")] = Path(
+        "run"
+    ),
+) -> None:
+    """Show a party's statements, newest first: what each comes to, how far it is, and what it waits for."""
+    from services.embedded.statements_shown import show_statements
+
+    sys.exit(show_statements(party=party, json=json, run_folder=run_folder))
 
 
 @settlement.command("disputes")
