@@ -140,13 +140,6 @@ def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
     if len(verified) > 1:
         accepted = sum(each.is_accepted for each in verified)
         write(f"{accepted} of {len(verified)} receipts accepted\n")
-        if is_online:
-            final = sum(
-                finding.check is Check.CHAIN and finding.verdict is Verdict.HOLDS
-                for each in verified
-                for finding in each.findings
-            )
-            write(f"CHAIN holds in {final} of them\n")
         unproven = Counter(
             finding.check.value
             for each in verified
