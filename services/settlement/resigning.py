@@ -87,7 +87,7 @@ class Resigning:
             party=given.number,
             pairs=int.from_bytes(given.pairs, "big"),
         )
-        return self._access.recovered_address(digest, given.signature) == signer
+        return bool(self._access.recovered_address(digest, given.signature) == signer)
 
     async def _drop(self, row: TransactionRecord, dropped: Collection[AcceptanceRecord]) -> int:
         async with self._ports.units.begin() as unit:
