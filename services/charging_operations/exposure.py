@@ -24,7 +24,7 @@ from emobility.events.cdr import CDRS, CDRIssued
 from emobility.events.event import LoggedEvent
 from emobility.events.settlement import SETTLEMENT, StatementFinal
 from emobility.ports.stores import RecordExists, TableSpec
-from emobility.ports.unit_of_work import UnitOfWork
+from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.office import Office, agreement_at, signed_agreements, signed_with
 from services.charging_operations.records import (
     AGREEMENT,
@@ -209,6 +209,11 @@ class ExposureDesk:
         terms: dict[tuple[PartyId, PartyId], list[RoamingAgreement]] = {}
         for logged in batch:
             event = logged.envelope.event
+            if isinstance(event, PaymentBooked | GuaranteeCalled | StatementFinal) and (
+                # A settlement that was restored from a copy finds out again what the log tells since, and tells it.
+                await unit.novelty(GROUP, logged.envelope) is not Novelty.NEW
+            ):
+                continue
             if isinstance(event, CDRIssued):
                 pair = event.cpo_id, event.emsp_id
                 if pair not in terms:

@@ -36,7 +36,7 @@ class PairExposure:
     """An agreement's open amounts, in ten-thousandths of `currency`, without VAT.
 
     Attributes:
-        limit_e4: Most that may be open; None: the terms bound nothing in this currency. What was taken of a guarantee lowers it.
+        limit_e4: Most that may be open; None: the terms bound nothing in it. What was taken of a guarantee lowers it.
         unsettled_e4: Accepted and in no final statement yet; not what a verdict took out because it counts elsewhere.
         owed_e4: In final statements and not paid; `ages` splits it by how long ago it was due.
     """
