@@ -66,3 +66,32 @@ def settlement_taken_out(
     from services.embedded.taken_out_shown import show_taken_out
 
     sys.exit(show_taken_out(party=party, json=json, run_folder=run_folder))
+
+
+@settlement.command("missing-batches")
+def settlement_missing_batches(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print rows for machines instead of a table.")] = False,
+    run_folder: Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")] = Path(
+        "run"
+    ),
+) -> None:
+    """Show the confidential batches that the chain has and a restored database has not, and which pairs they hold."""
+    from services.embedded.missing_batches_shown import show_missing_batches
+
+    sys.exit(show_missing_batches(json=json, run_folder=run_folder))
+
+
+@settlement.command("not-in-batch")
+def settlement_not_in_batch(
+    batch: Annotated[str, typer.Argument(help="Its id, as `missing-batches` shows it.")],
+    *,
+    why: Annotated[str, typer.Option(help="How you know; it is kept with your name.")],
+    run_folder: Annotated[Path, typer.Option(help="Where data, secrets and logs of the embedded servers live.")] = Path(
+        "run"
+    ),
+) -> None:
+    """Say that nothing that waits here, or will come in again, is in a batch: its pairs go on."""
+    from services.embedded.missing_batches_shown import give_word
+
+    sys.exit(give_word(batch=batch, why=why, run_folder=run_folder))
