@@ -17,24 +17,30 @@ from emobility.domain.batch.typed_data import (
     signer_rotation_digest,
 )
 from emobility.ports.chain_signer import ChainSigner
+from services.audit.audit import audited
 from services.settlement.acceptances import GivenAcceptance
 from services.settlement.batching import book_of
-from services.settlement.deployment import ACCEPTANCE_WINDOW_S
+from services.settlement.confidential_records import ConfidentialBatchState
+from services.settlement.deployment import ACCEPTANCE_WINDOW_S, Deployment
 from services.settlement.discharging import Discharging
 from services.settlement.money_records import DISCHARGE
 from services.settlement.records import OPENING, PARTY, SigningPolicy, StatementState
 from tests.banking.bank_files import entry
 from tests.settlement.bank_desk import TODAY, Desk
+from tests.settlement.hidden import MSP_2, NETS, OWN_KEY, Hidden
 from tests.settlement.market import MASTER_KEY
 from tests.settlement.settling import Settling, open_settling
+from tests.settlement.test_confidential import Outsider
 from tests.settlement.world import CPO, MSP, T0, a_cdr, accepted, terms
 
 OLD, NEW = LocalChainSigner(b"\x11" * 32), LocalChainSigner(b"\x12" * 32)
 
 
-async def rotate(here: Settling, number: int, old: ChainSigner, new: ChainSigner) -> None:
+async def rotate(
+    here: Settling, number: int, old: ChainSigner, new: ChainSigner, *, deployment: Deployment | None = None
+) -> None:
     """Have a party's next key take over."""
-    registry = here.market.deployment.registry
+    registry = (deployment or here.market.deployment).registry
     domain = Registry(chain_id=here.market.deployment.chain_id, address=registry)
     deadline = T0 + timedelta(days=3650)
     until = int(deadline.timestamp())
@@ -144,3 +150,31 @@ async def test_a_discharge_whose_signer_was_replaced_is_signed_anew() -> None:
 
         assert await desk.owed_on_chain() == 0
     assert (outdated.waiting, CPO) == ("the signature of NL-ZON", opening.cpo_id)
+
+
+async def test_a_confidential_statement_is_final_only_under_the_key_by_which_it_can_be_contested() -> None:
+    """The book opens a statement in a dispute if the keys signed it that signed the nets."""
+    async with open_settling() as here:
+        hidden = Hidden(here)
+        outsider = await Outsider.of(hidden)
+        await hidden.follow()
+        await outsider.sign_statements()
+        await hidden.follow()
+        await rotate(here, await hidden.number(MSP_2), OWN_KEY, NEW, deployment=await hidden.deployment())
+        outsider.key = NEW
+        await outsider.sign_net()
+        await hidden.follow()
+        (left,), waiting = await hidden.batches(), await hidden.waiting()
+
+        here.world.clock.step_by(timedelta(minutes=1))
+        await outsider.sign_statements()
+        await hidden.follow()
+        await outsider.sign_net()
+        await hidden.follow()
+
+        assert await hidden.states() == {StatementState.FINAL}
+        assert await hidden.balances() == NETS
+        report, _ = await audited(here.world.ports, chain=here.chain.chain)
+    assert left.state is ConfidentialBatchState.ABANDONED
+    assert waiting[CPO, MSP_2] == "the signature of NL-WIN under the statement"
+    assert report.differences == ()
