@@ -173,7 +173,7 @@ class Follower:
         self._ports = ports
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
-        self.batching = Batching(ports, access, reached)
+        self.batching = Batching(ports, access, reached, held=lambda: self._closing.held)
         self.confidential = Confidential(ports, access, held=lambda: self._closing.held)
         self._finality = Finality(ports, access, metrics)
         self.lease = Lease(ports, lease_s=access.lease_s)
