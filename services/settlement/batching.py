@@ -47,6 +47,7 @@ from services.settlement.restating_records import VOIDED
 from services.settlement.windows import may_go_with_one_signature
 
 PAIRS_BYTES: Final = 32
+ENDED: Final = "its parties: the agreement has ended in its book, which takes no statement of it any more"
 HELD: Final = "CDRs that are not here: the chain has a statement of the pair which these rows lack"
 
 
@@ -326,6 +327,8 @@ async def _is_signed(unit: UnitOfWork, batch: BatchRecord, now: datetime) -> boo
 
 async def _held_up(unit: UnitOfWork, record: StatementRecord, deployed: DeployedBook | None) -> str | None:
     """Return why a statement can't be proposed yet."""
+    if record.waiting == ENDED:
+        return ENDED
     if deployed is None:
         return "no book settles this currency"
     if record.sequence == 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from emobility.adapters.chain_signing import party_signer
 from emobility.domain.batch import contracts
 from emobility.domain.batch.typed_data import Book, ending_digest
+from emobility.domain.identifiers import PartyId
+from services.settlement.batching import ENDED
 from services.settlement.records import StatementState
 from tests.settlement.settling import open_settling
 from tests.settlement.world import CPO, MASTER_KEY, MSP, a_cdr, accepted, terms
@@ -32,14 +34,15 @@ async def test_a_statement_says_why_the_book_does_not_take_it_and_no_longer_than
     assert statement.state is StatementState.FINAL
 
 
-async def test_a_statement_whose_agreement_ended_in_its_book_says_so() -> None:
-    """Closed before the end, proposed after it: no book takes it any more, and both parties can see that."""
+async def test_a_statement_whose_agreement_ended_in_its_book_says_so_and_holds_up_no_other() -> None:
+    """Closed before the end, proposed after it, together with another pair's."""
+    others = terms(CPO, PartyId("NL-WIN"))
     async with open_settling() as here:
-        await here.sign(terms())
+        await here.sign(terms(), others)
         await here.market.prepare(here.world.ports.units)
-        await here.world.take(accepted(a_cdr("s1")))
+        await here.world.take(accepted(a_cdr("s1")), accepted(a_cdr("s2"), agreement=others))
         await here.world.closing.close_now()
-        (closed,) = await here.world.statements()
+        closed = next(each for each in await here.world.statements() if each.emsp_id == MSP)
         book = Book(chain_id=here.market.deployment.chain_id, address=here.market.contracts.book)
         digest = ending_digest(book, closed.book_agreement)
         words = [
@@ -50,5 +53,8 @@ async def test_a_statement_whose_agreement_ended_in_its_book_says_so() -> None:
 
         await here.follow()
 
-        (statement,) = await here.world.statements()
-    assert (statement.state, statement.waiting) == (StatementState.PROPOSED, "the book refuses: SettlementBookEnded")
+        statements = {each.emsp_id: each for each in await here.world.statements()}
+        differences = (await here.audit()).differences
+    assert (statements[MSP].state, statements[MSP].waiting) == (StatementState.CLOSED, ENDED)
+    assert statements[others.emsp_id].state is StatementState.FINAL
+    assert differences == ()
