@@ -24,7 +24,7 @@ from emobility.events.cdr import CDRS, CDRIssued
 from emobility.events.event import LoggedEvent
 from emobility.events.settlement import SETTLEMENT, StatementFinal
 from emobility.ports.stores import RecordExists, TableSpec
-from emobility.ports.unit_of_work import UnitOfWork
+from emobility.ports.unit_of_work import Novelty, UnitOfWork
 from services.charging_operations.office import Office, agreement_at, signed_agreements, signed_with
 from services.charging_operations.records import (
     AGREEMENT,
@@ -207,7 +207,7 @@ class ExposureDesk:
         changes: dict[tuple[PartyId, PartyId, str], Exposure] = {}
         billed: dict[PartyId, list[str]] = {}
         terms: dict[tuple[PartyId, PartyId], list[RoamingAgreement]] = {}
-        for logged in batch:
+        for logged in await _not_told_before(unit, batch):
             event = logged.envelope.event
             if isinstance(event, CDRIssued):
                 pair = event.cpo_id, event.emsp_id
@@ -280,6 +280,16 @@ async def _lower_limit(unit: UnitOfWork, event: GuaranteeCalled) -> None:
             amount_e4=before_e4 + event.amount_e4,
         )
     )
+
+
+async def _not_told_before(unit: UnitOfWork, batch: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    """Leave out what settlement told already: restored from a copy, it finds out again what the log tells since."""
+    paid = PaymentBooked | GuaranteeCalled | StatementFinal
+    return [
+        each
+        for each in batch
+        if not isinstance(each.envelope.event, paid) or await unit.novelty(GROUP, each.envelope) is Novelty.NEW
+    ]
 
 
 def _is_settled_elsewhere(event: CDRIssued, terms: Sequence[RoamingAgreement]) -> bool:

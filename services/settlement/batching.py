@@ -9,7 +9,7 @@ does not sign in the time that the agreement gives has the book's window left to
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -26,6 +26,7 @@ from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.closing import StatementDiffers, leaf_in_tree, leaves_of, name_of, pair_statement
 from services.settlement.confidential_records import is_confidential
 from services.settlement.crash_points import CrashPoint, Reached
+from services.settlement.intake import PairKey
 from services.settlement.records import (
     ACCEPTANCE,
     BATCH,
@@ -46,15 +47,25 @@ from services.settlement.restating_records import VOIDED
 from services.settlement.windows import may_go_with_one_signature
 
 PAIRS_BYTES: Final = 32
+ENDED: Final = "its parties: the agreement has ended in its book, which takes no statement of it any more"
+HELD: Final = "CDRs that are not here: the chain has a statement of the pair which these rows lack"
 
 
 class Batching:
     """Moves statements from CLOSED to PROPOSED."""
 
-    def __init__(self, ports: Ports, access: ChainAccess, reached: Reached) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        access: ChainAccess,
+        reached: Reached,
+        held: Callable[[], Collection[PairKey]] = frozenset,
+    ) -> None:
+        """`held`: pairs of which the chain has statements that are not here (`adopting`)."""
         self._ports = ports
         self._access = access
         self._reached = reached
+        self._held = held
 
     async def advance(self) -> int:
         """Form batches, sign and queue them; return how many steps were made."""
@@ -71,7 +82,7 @@ class Batching:
         """Count what `advance` would move now, whatever it waited for when it was looked at last."""
         async with self._ports.units.begin() as unit:
             closed = await unit.table(STATEMENT).select({"state": StatementState.CLOSED, "batch_id": None})
-            closed = [each for each in closed if not await is_confidential(unit, each)]
+            closed = [each for each in closed if not self._is_held(each) and not await is_confidential(unit, each)]
             collecting = await unit.table(BATCH).select({"state": BatchState.COLLECTING})
             books = {each.currency: await self._access.books.book_of(each.currency) for each in closed}
             now = self._ports.clock.now()
@@ -80,6 +91,9 @@ class Batching:
                 each.waiting is None or await _held_up(unit, each, books[each.currency]) is None for each in closed
             ]
         return sum(moving)
+
+    def _is_held(self, record: StatementRecord) -> bool:
+        return (record.cpo_id, record.agreement_id) in self._held()
 
     # Forming
 
@@ -102,7 +116,7 @@ class Batching:
             for each in [await unit.table(STATEMENT).get_for_update(*key_of(each)) for each in waiting]:
                 if each is None or each.batch_id is not None:
                     continue
-                held_up = await _held_up(unit, each, deployed)
+                held_up = HELD if self._is_held(each) else await _held_up(unit, each, deployed)
                 if held_up is None:
                     ready.append(each)
                 elif held_up != each.waiting:
@@ -313,6 +327,8 @@ async def _is_signed(unit: UnitOfWork, batch: BatchRecord, now: datetime) -> boo
 
 async def _held_up(unit: UnitOfWork, record: StatementRecord, deployed: DeployedBook | None) -> str | None:
     """Return why a statement can't be proposed yet."""
+    if record.waiting == ENDED:
+        return ENDED
     if deployed is None:
         return "no book settles this currency"
     if record.sequence == 1:

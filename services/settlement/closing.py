@@ -249,9 +249,9 @@ class Closing:
             for opening in newest.values():
                 if opening.book_agreement is None:
                     continue
-                due = await self._due(unit, agreement, agreement.terms, opening.currency, at_once=at_once)
+                due = await self._due(unit, agreement, agreement.terms, opening, at_once=at_once)
                 if due is not None:
-                    await self.bind(unit, agreement, opening, *due)
+                    await self.bind(unit, opening, *due)
                     await unit.commit()
                     return True
         return False
@@ -274,9 +274,9 @@ class Closing:
         if rows is None:
             return None
         start = min(rows[0].accepted_at, end - SECOND).replace(microsecond=0)
-        if agreement.closed_until is not None:
-            start = min(max(start, agreement.closed_until), end - SECOND)
-        made = await self.bind(unit, agreement, opening, Span(start=start, end=end), rows)
+        if opening.closed_until is not None:
+            start = min(max(start, opening.closed_until), end - SECOND)
+        made = await self.bind(unit, opening, Span(start=start, end=end), rows)
         for row in set(rows) - set(waiting):
             await unit.table(HELD).remove(row.cpo_id, row.cdr_id)
         return made
@@ -286,7 +286,7 @@ class Closing:
         unit: UnitOfWork,
         agreement: PairAgreement,
         terms: RoamingAgreement,
-        currency: str,
+        opening: Opening,
         *,
         at_once: datetime | None,
     ) -> tuple[Span, Sequence[LeafRecord]] | None:
@@ -296,24 +296,22 @@ class Closing:
         """
         running, _ = period_at(terms.statement_period, terms.time_zone, self._ports.clock.now())
         until = at_once or running
-        waiting = await _closable(unit, agreement, currency, before=until)
+        waiting = await _closable(unit, agreement, opening.currency, before=until)
         if not waiting:
             return None
         # What was accepted before the last close and came late belongs to the period that runs since.
-        closed_until = agreement.closed_until or waiting[0].counts_from
+        closed_until = opening.closed_until or waiting[0].counts_from
         counts_from = max(waiting[0].counts_from, closed_until)
         if counts_from >= until and at_once is None:
             return None
         start, end = period_at(terms.statement_period, terms.time_zone, counts_from)
         end = min(end, until)
-        if agreement.closed_until is not None:
-            start = max(start, agreement.closed_until)
+        if opening.closed_until is not None:
+            start = max(start, opening.closed_until)
         rows = [each.row for each in waiting if each.counts_from < end]
         return Span(start=min(start, end - SECOND), end=end), rows
 
-    async def bind(
-        self, unit: UnitOfWork, agreement: PairAgreement, opening: Opening, span: Span, due: Sequence[LeafRecord]
-    ) -> StatementRecord:
+    async def bind(self, unit: UnitOfWork, opening: Opening, span: Span, due: Sequence[LeafRecord]) -> StatementRecord:
         """Make the statement of these CDRs, or of the first `LEAVES_MAX`, all in this unit."""
         assert opening.book_agreement is not None
         rows = due[:LEAVES_MAX]
@@ -335,10 +333,10 @@ class Closing:
         for start in range(0, len(in_it), SELECT_ROWS_MAX):
             some = in_it[start : start + SELECT_ROWS_MAX]
             await unit.table(LEAF).set_all(("version", "sequence", "place"), some)
-        await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence))
+        closed_until = opening.closed_until
         if len(rows) == len(due):  # else its span is not closed yet: the rest is no late comer
-            closed_until = span.end if agreement.closed_until is None else max(span.end, agreement.closed_until)
-            await unit.table(AGREEMENT).put(replace(agreement, closed_until=closed_until))
+            closed_until = span.end if closed_until is None else max(span.end, closed_until)
+        await unit.table(OPENING).put(replace(opening, last_sequence=record.sequence, closed_until=closed_until))
         unit.emit(self._closed(record))
         self._metrics.closed(record)
         return record

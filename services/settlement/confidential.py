@@ -32,6 +32,7 @@ from emobility.domain.batch.confidential import (
     statement_digest,
 )
 from emobility.domain.batch.hashing import HASH_BYTES
+from emobility.domain.batch.typed_data import digest_of
 from emobility.domain.identifiers import PartyId
 from emobility.ports.chain import CallReverted
 from emobility.ports.ports import Ports
@@ -434,6 +435,8 @@ class Confidential:
         self, book: ConfidentialBookRecord, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]
     ) -> int:
         """Ask the chain whether it would take the batch; queue it then, or leave it."""
+        if await self._forget_outdated(book, batch, nets):
+            return await self._abandon(batch, {}, "a statement of it was signed by a key that was replaced since")
         calldata = settle_call(batch, nets)
         try:
             await self._access.chain.estimate_gas(self._access.proposer.address, book.book, calldata)
@@ -464,6 +467,32 @@ class Confidential:
                 await unit.table(STATEMENT).put(moved)
             await unit.commit()
         return 1
+
+    async def _forget_outdated(
+        self, book: ConfidentialBookRecord, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]
+    ) -> int:
+        """Forget signatures of statements by other keys than the nets' are: whoever gave them signs again.
+
+        The book knows who signed the nets, and opens a statement in a dispute only if the same keys signed it.
+        """
+        signers, forgotten = {each.party_id: each.signer for each in nets}, 0
+        async with self._ports.units.begin() as unit:
+            hosted = await unit.table(PARTY).select({"party_id": tuple(signers), "signs": SigningPolicy.AUTOMATIC})
+            outside = set(signers) - {each.party_id for each in hosted}
+            for sealed in await sealed_in(unit, batch.batch_id):
+                kept, digest = sealed, digest_of(book_of(book), sealed.struct_hash)
+                for party, side in ((sealed.cpo_id, "by_cpo"), (sealed.emsp_id, "by_msp")):
+                    given = getattr(sealed, side)
+                    if party in outside and (
+                        given is None or self._access.recovered_address(digest, given) != signers[party]
+                    ):
+                        kept = replace(kept, by_cpo=None) if side == "by_cpo" else replace(kept, by_msp=None)
+                        _log.warning("settlement_signature_outdated", party=party.code, batch=batch.batch_id.hex())
+                        forgotten += 1
+                if kept != sealed:
+                    await unit.table(SEALED_STATEMENT).put(kept)
+            await unit.commit()
+        return forgotten
 
     # Leaving a batch
 

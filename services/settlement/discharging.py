@@ -177,6 +177,11 @@ class Discharging:
             return None
         return await self._access.signer_of(party_id).sign_digest(digest)
 
+    async def _all_sign_here(self, row: DischargeRecord) -> bool:
+        async with self._ports.units.begin() as unit:
+            parties = await unit.table(PARTY).select({"party_id": (row.cpo_id, row.emsp_id)})
+        return len(parties) == 2 and all(map(_signs_here, parties))
+
     async def _look(self, row: DischargeRecord, found: DeployedBook, agreement: bytes) -> int:
         """See what became of the transaction. One that the book refuses has lost its number: perhaps to itself."""
         async with self._ports.units.begin() as unit:
@@ -199,12 +204,16 @@ class Discharging:
         if log is not None:
             anew = replace(row, state=DischargeState.OPEN, number=None, by_cpo=None, by_msp=None, waiting=PASSED_OVER)
             return await self._put(row, anew)
-        if error_name(contracts.DISCHARGE_EXCEEDS_OWED.selector) in transaction.waiting:
+        # A key that was replaced since it signed: who keeps its own is asked once more.
+        is_outdated = error_name(contracts.BOOK_WRONG_SIGNER.selector) in transaction.waiting
+        if error_name(contracts.DISCHARGE_EXCEEDS_OWED.selector) in transaction.waiting or (
+            is_outdated and not await self._all_sign_here(row)
+        ):
             return await self._reopen(row, transaction)
         return await self._put(row, replace(row, waiting=transaction.waiting))
 
     async def _reopen(self, row: DischargeRecord, transaction: TransactionRecord) -> int:
-        """Take back a call of more than is owed by now, as when a guarantee paid meanwhile: it is split, or waits."""
+        """Take back a call that the book refuses: both sign anew, and what is more than is owed is split, or waits."""
         anew = replace(
             row, state=DischargeState.OPEN, number=None, by_cpo=None, by_msp=None, waiting=transaction.waiting
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, TypeVar
 
+from emobility.domain.agreement import SettlementMode
 from emobility.domain.banking.payout import CENT_E4
 from emobility.domain.exposure import aged, limit_e4_of
 from emobility.domain.identifiers import PartyId
@@ -35,7 +36,7 @@ class PairExposure:
     """An agreement's open amounts, in ten-thousandths of `currency`, without VAT.
 
     Attributes:
-        limit_e4: Most that may be open; None: the terms bound nothing. What was taken of a guarantee lowers it.
+        limit_e4: Most that may be open; None: the terms bound nothing in it. What was taken of a guarantee lowers it.
         unsettled_e4: Accepted and in no final statement yet; not what a verdict took out because it counts elsewhere.
         owed_e4: In final statements and not paid; `ages` splits it by how long ago it was due.
     """
@@ -75,14 +76,29 @@ async def exposures_of(ports: Ports, party_id: PartyId) -> list[PairExposure]:
     async with ports.units.begin() as unit:
         for side in SIDES:
             for pair in await rows_of(unit, AGREEMENT, {side: party_id}):
-                found += [await _exposure(unit, pair, today)] if pair.terms is not None else []
+                found += await _of_pair(unit, pair, today)
     return found
 
 
-async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairExposure:
-    assert pair.terms is not None
+async def _of_pair(unit: UnitOfWork, pair: PairAgreement, today: date) -> list[PairExposure]:
+    """Return what is open in the currency of an agreement's terms, and in those of older ones what is left."""
+    if pair.terms is None:
+        return []
     where = {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id}
-    elsewhere = {each.cdr_id for each in await rows_of(unit, HELD, where | {"kind": tuple(ELSEWHERE)})}
+    openings = await rows_of(unit, OPENING, where)
+    modes = {each.currency: each.mode for each in sorted(openings, key=lambda each: each.version)}
+    modes[pair.terms.currency] = pair.terms.settlement_mode
+    found = [await _exposure(unit, pair, today, currency, mode) for currency, mode in sorted(modes.items())]
+    return [each for each in found if each.currency == pair.terms.currency or each.unsettled_e4 or each.owed_e4]
+
+
+async def _exposure(
+    unit: UnitOfWork, pair: PairAgreement, today: date, currency: str, mode: SettlementMode
+) -> PairExposure:
+    assert pair.terms is not None
+    where = {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id, "currency": currency}
+    held = {"cpo_id": pair.cpo_id, "agreement_id": pair.agreement_id, "kind": tuple(ELSEWHERE)}
+    elsewhere = {each.cdr_id for each in await rows_of(unit, HELD, held)}
     unbatched = await rows_of(unit, LEAF, where | {"sequence": None})
     leaves = [each for each in unbatched if each.cdr_id not in elsewhere]
     waiting = tuple(each for each in StatementState if each is not StatementState.FINAL)
@@ -101,9 +117,9 @@ async def _exposure(unit: UnitOfWork, pair: PairAgreement, today: date) -> PairE
         cpo_id=pair.cpo_id,
         emsp_id=pair.emsp_id,
         agreement_id=pair.agreement_id,
-        currency=pair.terms.currency,
-        mode=pair.terms.settlement_mode.value,
-        limit_e4=await _limit_e4(unit, pair, guarantees),
+        currency=currency,
+        mode=mode.value,
+        limit_e4=await _limit_e4(unit, pair, guarantees) if currency == pair.terms.currency else None,
         unsettled_e4=sum(leaf.due_e4 - leaf.credit_e4 for leaf in leaves)
         + sum(statement.due_e4 - statement.credit_e4 for statement in statements),
         owed_e4=sum(ages.values()),

@@ -99,7 +99,6 @@ class Intake:
                 emsp_id=emsp_id,
                 pair_secret=await self._ports.vault.seal(secret, identifier=f"settlement of {cpo_id}/{agreement_id}"),
                 terms=None,
-                closed_until=None,
             )
             await unit.table(AGREEMENT).put(pair)
         return pair
@@ -213,6 +212,7 @@ async def _open_anew_if_changed(unit: UnitOfWork, name: str, terms: RoamingAgree
         book_agreement=None,
         waiting=None,
         last_sequence=0,
+        closed_until=next((each.closed_until for each in openings if each.currency == terms.currency), None),
     )
     if not openings or _book_terms(openings[0]) != _book_terms(opening):
         await unit.table(OPENING).put(opening)

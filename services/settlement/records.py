@@ -48,7 +48,6 @@ class PairAgreement:
         agreement_id: Its parties' own name of it; if another MSP's has the same, with the MSP behind it.
         pair_secret: Hides CDR ids in the trees (`domain/batch/leaf.cdr_key_of`), hex; the two parties know it.
         terms: The newest version that is signed by both; None: CDRs came first.
-        closed_until: Until when CDRs are in statements; later ones go into the next, whenever the charge was.
     """
 
     cpo_id: PartyId
@@ -56,7 +55,6 @@ class PairAgreement:
     emsp_id: PartyId
     pair_secret: Sealed
     terms: RoamingAgreement | None
-    closed_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +70,8 @@ class Opening:
         book_agreement: Its key in the book; None: not open yet.
         waiting: Why not.
         last_sequence: Of the last statement that was closed under it.
+        closed_until: Until when CDRs of its currency are in statements; later ones go into the next, whenever the
+            charge was.
     """
 
     cpo_id: PartyId
@@ -88,6 +88,7 @@ class Opening:
     book_agreement: bytes | None
     waiting: str | None
     last_sequence: int
+    closed_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -371,7 +371,7 @@ class Restating:
                 continue
             if each.is_changed:
                 span = Span(start=each.was.period_start, end=each.was.period_end)
-                made = await self._closing.bind(unit, agreement, replace(opening, last_sequence=last), span, each.rows)
+                made = await self._closing.bind(unit, replace(opening, last_sequence=last), span, each.rows)
                 restated_as = made.statement_hash if each.was is statement else restated_as
             last += 1
         await unit.table(OPENING).put(replace(opening, last_sequence=last))

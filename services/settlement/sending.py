@@ -26,7 +26,9 @@ from services.settlement.lease import Lease
 from services.settlement.metrics import SettlementMetrics
 from services.settlement.records import (
     IN_FLIGHT,
+    STATEMENT,
     TRANSACTION,
+    StatementState,
     TransactionKind,
     TransactionRecord,
     TransactionState,
@@ -134,6 +136,8 @@ class Sending:
         if isinstance(signed, Waits):
             await self._wait(row, signed.reason)
             return None
+        if (row.waiting or "").startswith(REFUSES):
+            await self._tell_parties(row, "the chain")
         return signed
 
     async def _is_filled(self, row: TransactionRecord) -> bool:
@@ -163,7 +167,18 @@ class Sending:
         if reason != row.waiting:
             _log.warning("settlement_call_refused", transaction=row.transaction_id, reason=reason)
             await self._put(row, replace(row, waiting=reason))
+            await self._tell_parties(row, reason)
         return None
+
+    async def _tell_parties(self, row: TransactionRecord, waiting: str) -> None:
+        """Say of the statements of a proposal what they wait for: their parties see these, and no transactions."""
+        if row.kind is not TransactionKind.PROPOSE:
+            return
+        proposed = {"batch_id": row.batch_id, "state": StatementState.PROPOSED}
+        async with self._ports.units.begin() as unit:
+            for each in await unit.table(STATEMENT).select(proposed):
+                await unit.table(STATEMENT).put(replace(each, waiting=waiting))
+            await unit.commit()
 
     async def _adopt(self, row: TransactionRecord) -> TransactionRecord | None:
         """Take over the transaction that did the same before, which we forgot."""

@@ -57,6 +57,7 @@ from services.settlement.records import (
 )
 from services.settlement.registering import Registering, registrations_under_way
 from services.settlement.registry_words import RegistryWords
+from services.settlement.resigning import Resigning
 from services.settlement.resolving import Resolving
 from services.settlement.restating import Restating
 from services.settlement.restating_api import RestatingAPI
@@ -172,11 +173,12 @@ class Follower:
         self._ports = ports
         self._closing = closing or Closing(ports, metrics)
         self._metrics = metrics
-        self.batching = Batching(ports, access, reached)
+        self.batching = Batching(ports, access, reached, held=lambda: self._closing.held)
         self.confidential = Confidential(ports, access, held=lambda: self._closing.held)
         self._finality = Finality(ports, access, metrics)
         self.lease = Lease(ports, lease_s=access.lease_s)
         self._sending = Sending(ports, access, self._finality, reached, lease=self.lease, metrics=metrics)
+        self._resigning = Resigning(ports, access)
         self._funding = Funding(ports, access)
         self._discharging = Discharging(ports, access)
         self._disputing = Disputing(ports, access)
@@ -250,7 +252,7 @@ class Follower:
         steps += 0 if self._resolving is None else await self._resolving.advance()
         steps += await self._listening.advance()  # who may have told what verdicts took out, before that is asked
         async with self._closing.under_way:
-            steps += await self._restating.advance()
+            steps += await self._restating.advance() + await self._resigning.advance()
             steps += await self.batching.advance() + await self.confidential.advance()
         steps += await self._discharging.advance() + await self._disputing.advance()
         steps += await self._answering.advance() + await self._guarantees.advance()

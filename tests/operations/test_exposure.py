@@ -125,6 +125,16 @@ async def test_a_charge_is_reserved_until_it_is_billed_and_billed_until_it_is_pa
         assert await here.rows(RESERVATION) == []
 
 
+async def test_a_payment_that_a_restored_database_books_once_more_counts_once() -> None:
+    """The log has what the copy forgot, and the bank's file is read again."""
+    async with open_for_business() as here:
+        await on_credit(here, 2 * ONE_CHARGE_E4)
+        await told(here, booked(40_000), "paid-1")
+        await told(here, replace(booked(40_000), seen_at=START + timedelta(days=1)), "paid-1")
+
+        assert (await shown(here))["paid_e4"] == 40_000
+
+
 @pytest.mark.parametrize("mode", [SettlementMode.PREFUNDED, SettlementMode.CONFIDENTIAL])
 async def test_what_a_vault_pays_is_paid_when_its_statement_is_final(mode: SettlementMode) -> None:
     async with open_for_business() as here:

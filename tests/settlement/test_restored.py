@@ -291,3 +291,27 @@ async def test_rows_of_the_proposal_are_kept_as_the_call_was(here: Settling) -> 
     assert (found.hash, found.calldata, found.account) == (known.hash, known.calldata, known.account)
     assert found.state is TransactionState.FINAL
     assert MSP in here.numbers
+
+
+async def test_what_the_copy_has_closed_and_the_chain_has_settled_is_not_proposed_again_and_holds_up_no_other(
+    here: Settling,
+) -> None:
+    third = terms(CPO, PartyId("NL-TRD"))
+    await here.sign(third)
+    here.numbers = await here.market.prepare(here.world.ports.units, cover_e4=COVER_E4)
+    await take(here, 0)
+    await here.world.closing.close_now()
+    restore = backed_up(here)
+    await settle(here, 1)  # in one batch with what was closed
+
+    restore()
+    follower = await restarted(here)
+    await here.world.take(accepted(a_cdr("s2", 1_002), agreement=third))
+    await here.world.closing.close_now()
+    await here.follow(follower)
+    states = {each.emsp_id: each.state for each in await here.world.statements()}
+    await take(here, 1)
+    await restarted(here)
+
+    assert states == {MSP: StatementState.CLOSED, third.emsp_id: StatementState.FINAL}
+    await assert_each_is_settled_once(here, 0, 1, 2)
