@@ -435,14 +435,16 @@ class Confidential:
         self, book: ConfidentialBookRecord, batch: ConfidentialBatchRecord, nets: Sequence[PartyNetRecord]
     ) -> int:
         """Ask the chain whether it would take the batch; queue it then, or leave it."""
-        if await self._forget_outdated(book, batch, nets):
-            return await self._abandon(batch, {}, "a statement of it was signed by a key that was replaced since")
         calldata = settle_call(batch, nets)
+        is_settled = False
         try:
             await self._access.chain.estimate_gas(self._access.proposer.address, book.book, calldata)
         except CallReverted as refusal:
-            if refusal.data[:4] != contracts.HIDDEN_BATCH_EXISTS.selector:  # else `sending` finds what settled it
+            is_settled = refusal.data[:4] == contracts.HIDDEN_BATCH_EXISTS.selector
+            if not is_settled:
                 return await self._refused(batch, nets, refusal.data)
+        if not is_settled and await self._forget_outdated(book, batch, nets):  # else `sending` finds what settled it
+            return await self._abandon(batch, {}, "a statement of it was signed by a key that was replaced since")
         async with self._ports.units.begin() as unit:
             current = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch.batch_id)
             if current is None or current.state is not ConfidentialBatchState.COLLECTING:

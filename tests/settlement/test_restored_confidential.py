@@ -11,7 +11,7 @@ import pytest
 
 from emobility.events.settlement import StatementFinal
 from services.settlement.confidential import COMPANY_FOR, HELD, REST, Confidential
-from services.settlement.confidential_records import PARTY_NET, ConfidentialBatchState
+from services.settlement.confidential_records import PARTY_NET, SEALED_STATEMENT, ConfidentialBatchState
 from services.settlement.missing_batches import MISSING_BATCH, MissingBatches, StandsInBatch, UnknownBatch
 from services.settlement.records import StatementState
 from tests.settlement.hidden import CPO_2, MSP_2, NETS, PAIRS, Hidden
@@ -199,5 +199,25 @@ async def test_a_batch_whose_last_signature_came_after_the_copy_has_it_of_the_ch
     async with hidden.here.world.ports.units.begin() as unit:
         assert await unit.table(PARTY_NET).select(order_by=("number",)) == signed
     assert (copied.state, batch.state) == (ConfidentialBatchState.COLLECTING, ConfidentialBatchState.FINAL)
+    assert await hidden.states() == {StatementState.FINAL}
+    assert await hidden.balances() == NETS
+
+
+async def test_a_batch_that_is_settled_is_never_left_for_a_signature_that_would_not_do_today(hidden: Hidden) -> None:
+    outsider = await Outsider.of(hidden)
+    await hidden.follow()
+    await outsider.sign_statements()
+    await hidden.follow()
+    restore = backed_up(hidden.here)
+    await outsider.sign_net()
+    await hidden.follow()
+
+    restore()
+    async with hidden.here.world.ports.units.begin() as unit:
+        for sealed in await unit.table(SEALED_STATEMENT).select({"emsp_id": MSP_2}):
+            await unit.table(SEALED_STATEMENT).put(replace(sealed, by_msp=sealed.by_cpo))
+        await unit.commit()
+    await start_again(hidden)
+
     assert await hidden.states() == {StatementState.FINAL}
     assert await hidden.balances() == NETS
