@@ -61,7 +61,7 @@ _RULES: Final = {
     Stage.INVOICED: "what is settled is invoiced",
     Stage.PAID: "what is invoiced is paid",
 }
-_BILLED: Final = "an accepted CDR is billed once"
+_BILLED: Final = "an accepted CDR of the period is billed once"
 _NOT_FINAL: Final = {
     StatementState.CLOSED: Cause.CLOSED,
     StatementState.PROPOSED: Cause.PROPOSED,

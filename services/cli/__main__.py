@@ -234,7 +234,8 @@ def audit(
         Path | None, typer.Option(help="What the simulator knows: acknowledged messages, true Wh.")
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option("--from", help="Only charges that ended then or later, UTC; with --to.")
+        datetime | None,
+        typer.Option("--from", help="Only charges that ended then or later, UTC, as in 2022-03-01."),
     ] = None,
     before: Annotated[datetime | None, typer.Option("--to", help="Only charges that ended before then, UTC.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write the auditor's page of the period there, as HTML.")] = None,
@@ -257,7 +258,7 @@ def audit(
     if since is None and before is None and page is None:
         sys.exit(asyncio.run(audit_installation(run_folder, depth=depth, json=json, truth=known)))
     if since is None or before is None or known is not None:
-        raise typer.BadParameter("a period has --from and --to, and a simulator knows nothing of it")
+        raise typer.BadParameter("a period needs both --from and --to; --page is of a period, --truth of none")
     period = Period(since=since.replace(tzinfo=UTC), before=before.replace(tzinfo=UTC))
     sys.exit(asyncio.run(audit_period(run_folder, period, depth=depth, json=json, page=page)))
 

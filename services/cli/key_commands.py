@@ -36,9 +36,11 @@ def key_new(keystore: Folder, *, passphrase_file: PassphraseFile = None, passphr
 @key.command("show")
 def key_show(keystore: Folder) -> None:
     """List a keystore's accounts, in the order in which they take over; no key is opened."""
-    from emobility.adapters.chain_keys.keystore import address_in, key_files
+    from emobility.adapters.chain_keys.keystore import KeyRefused, address_in, key_files
 
-    for path in key_files(keystore):
+    if not (files := key_files(keystore)):
+        raise KeyRefused(f"{keystore} holds no key; `wattroam key new` makes the first")
+    for path in files:
         print(f"0x{address_in(path).hex()}  {path.name}")  # noqa: T201 - what was asked for
 
 

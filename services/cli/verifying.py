@@ -58,6 +58,11 @@ class Verified:
             for each in self.findings
         )
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a chain or a ledger was asked and has its statement as final."""
+        return any(each.check is Check.CHAIN and each.verdict is Verdict.HOLDS for each in self.findings)
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return {
@@ -84,7 +89,7 @@ def run_verify(*, paths: Sequence[Path], rpc_url: str | None, json: bool, ledger
     if json:
         sys.stdout.write(json_module.dumps([each.as_json() for each in verified], indent=1) + "\n")
     else:
-        _tell(verified, is_online=rpc_url is not None or ledger is not None)
+        tell(verified, is_online=rpc_url is not None or ledger is not None)
     return 0 if all(each.is_accepted for each in verified) else REFUSED
 
 
@@ -128,7 +133,7 @@ async def _verified(path: Path, chain: ChainReader | None) -> Verified:
     return Verified(path=path, findings=findings)
 
 
-def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
+def tell(verified: Sequence[Verified], *, is_online: bool) -> None:
     """Tell all of one file; of several all that was refused, and one line of each other."""
     write = sys.stdout.write
     for each in verified:
@@ -140,6 +145,9 @@ def _tell(verified: Sequence[Verified], *, is_online: bool) -> None:
     if len(verified) > 1:
         accepted = sum(each.is_accepted for each in verified)
         write(f"{accepted} of {len(verified)} receipts accepted\n")
+        if is_online:
+            confirmed = sum(each.is_confirmed for each in verified)
+            write(f"CHAIN holds in {confirmed} of them\n")
         unproven = Counter(
             finding.check.value
             for each in verified

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -103,6 +104,7 @@ def _told(found: PeriodReport, *, json: bool, page: Path | None) -> int:
     code = tell_period(found, json=json)
     if page is not None:
         page.write_text(page_of(found))
+        sys.stderr.write(f"the auditor's page is in {page}\n")
     return code
 
 

@@ -69,6 +69,9 @@ def list_entries(*, party: str, everything: bool, json: bool, run_folder: Path) 
     status, rows = call(run_folder, "GET", f"{_settlement(party)}/bank/entries{'' if everything else '?open'}")
     if status != httpx.codes.OK or json:
         return print_answer(status, rows)
+    if not rows:
+        _say(f"{party} has no entries{'' if everything else ' that wait for somebody'}")
+        return 0
     columns = ("booked", "amount", "outcome", "left over", "EndToEndId", "entry")
     lines = [
         (
@@ -195,6 +198,9 @@ def list_invoices(*, party: str, drivers: bool, json: bool, run_folder: Path) ->
     status, rows = call(run_folder, "GET", f"{_books(party, drivers=drivers)}/invoices")
     if status != httpx.codes.OK or json:
         return print_answer(status, rows)
+    if not rows:
+        _say(f"{party} has no documents {'to drivers' if drivers else 'between companies'}")
+        return 0
     columns = ("number", "type", "to", "gross")
     lines = [
         (

@@ -29,7 +29,10 @@ class NothingHere(Unavailable):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"nothing runs or ran in {folder}; start with `wattroam up` or `wattroam demo --keep`")
+        super().__init__(
+            f"nothing runs or ran in {folder}; start with `wattroam up` or `wattroam demo --keep`, or name another "
+            "folder by --run-folder (`make demo` fills run/demo)"
+        )
 
 
 class InstallationExists(RuleBroken):

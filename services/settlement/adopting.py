@@ -5,7 +5,8 @@ open there is taken over under its name in the book; one opened anew would count
 settled twice. A batch that stands there and not here is rebuilt: its statements are made again of the CDRs that wait,
 and adopted when they give the very hash that was signed. While CDRs of it are missing its pairs are held, with an
 alarm, until they have come in again. What is in a confidential batch its call hides: of one that is not here, all pairs
-are held that may be in it, until an operator has looked. Registrations are looked up by `opening`, nonces by `signing`.
+are held that may be in it, until an operator has looked (`missing_batches`). Registrations are looked up by `opening`,
+nonces by `signing`.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess, DeployedBook
 from services.settlement.batching import PAIRS_BYTES, proposal_id
 from services.settlement.closing import Closing, leaves_of, name_of
-from services.settlement.confidential_batches import nets_of
+from services.settlement.confidential_batches import digest_of_net, nets_of
 from services.settlement.confidential_records import (
     CONFIDENTIAL_BATCH,
     CONFIDENTIAL_BOOK,
+    PARTY_NET,
     ConfidentialBatchState,
 )
 from services.settlement.intake import PairKey
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.missing_batches import MissingBatch, MissingBatches, Pair
 from services.settlement.opening import BOOK_MODES, DAY_S
 from services.settlement.records import (
     ACCEPTANCE,
@@ -88,10 +91,14 @@ class Adopting:
     closing: Closing
     metrics: SettlementMetrics
     restating: Restating
+    missing: MissingBatches = field(init=False)
     _looked_for: set[tuple[PartyId, str, int]] = field(default_factory=set)
     _final_openings: dict[bytes, tuple[int, tuple[OpenedAgreement, ...]]] = field(default_factory=dict)
     _has_caught_up: bool = False
     _looks_at_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.missing = MissingBatches(self.ports)
 
     async def advance(self) -> int:
         """Adopt what is there; return how much. Pairs of which something is missing are held meanwhile.
@@ -377,25 +384,52 @@ class Adopting:
         since, head = await self._unseen_blocks(chain_id)
         async with self.ports.units.begin() as unit:
             books = await unit.table(CONFIDENTIAL_BOOK).select({"chain_id": chain_id}, order_by=("currency",))
-        found: set[PairKey] = set()
+        found: dict[bytes, MissingBatch] = {}
         for book in books:
             for log in await self.access.logs(book.book, [contracts.BATCH_SETTLED.topic], first=since, last=head):
-                if await self._is_known(log.topics[1]):
+                call = _settling(await self.access.chain.transaction(log.transaction_hash))
+                if await self._is_known(log.topics[1], call):
                     continue
-                numbers = _numbers_in(await self.access.chain.transaction(log.transaction_hash))
-                found |= await self._confidential_pairs(book.currency, numbers)
-                _log.error("settlement_batch_not_adopted", batch=log.topics[1].hex(), reason="its pairs are hidden")
-        return found
+                pairs = await self._confidential_pairs(book.currency, None if call is None else set(call.nets))
+                found[log.topics[1]] = MissingBatch(
+                    chain_id=chain_id,
+                    batch_id=log.topics[1],
+                    currency=book.currency,
+                    transaction=log.transaction_hash,
+                    hashes=b"" if call is None else b"".join(call.hashes),
+                    pairs=tuple(Pair(cpo_id=cpo_id, agreement_id=agreement_id) for cpo_id, agreement_id in pairs),
+                    found_at=self.ports.clock.now(),
+                    word=None,
+                )
+        held = [each for each in await self.missing.note(chain_id, found) if each.word is None]
+        for each in held:
+            _log.error("settlement_batch_not_adopted", batch=each.batch_id.hex(), reason="its pairs are hidden")
+        return {(pair.cpo_id, pair.agreement_id) for each in held for pair in each.pairs}
 
-    async def _is_known(self, batch_id: bytes) -> bool:
-        """Tell whether a batch that stands on the chain becomes final here, too: once all signed, it is adopted."""
+    async def _is_known(self, batch_id: bytes, call: _Settling | None) -> bool:
+        """Tell whether a batch that stands on the chain becomes final here, too: once all signed, it is adopted.
+
+        Signatures that came after the copy are those of its call.
+        """
         async with self.ports.units.begin() as unit:
-            batch = await unit.table(CONFIDENTIAL_BATCH).get(batch_id)
+            batch = await unit.table(CONFIDENTIAL_BATCH).get_for_update(batch_id)
             if batch is None or batch.state is ConfidentialBatchState.ABANDONED:
                 return False
             if batch.state is not ConfidentialBatchState.COLLECTING:
                 return True
-            return all(each.signature is not None for each in await nets_of(unit, batch_id))
+            nets = await nets_of(unit, batch_id)
+            unsigned = [each for each in nets if each.signature is None]
+            if not unsigned:
+                return True
+            if call is None or {each.number: each.net_e4 for each in nets} != call.amounts_e4:
+                return False
+            for each in unsigned:
+                signature = call.nets[each.number][1]
+                signer = self.access.recovered_address(digest_of_net(batch, each), signature)
+                await unit.table(PARTY_NET).put(replace(each, signature=signature, signer=signer))
+            await unit.table(CONFIDENTIAL_BATCH).put(replace(batch, waiting=None))
+            await unit.commit()
+        return True
 
     async def _confidential_pairs(self, currency: str, numbers: Collection[int] | None) -> set[PairKey]:
         """Return the pairs both of whose parties are among these, or not known to be others; None: all pairs."""
@@ -413,12 +447,30 @@ class Adopting:
         }
 
 
-def _numbers_in(sent: ChainTransaction | None) -> set[int] | None:
-    """Return the parties of a confidential batch by the call that settled it; None: it can't be read."""
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """What a call that settles a confidential batch says.
+
+    Attributes:
+        hashes: What it posts.
+        nets: Net in ten-thousandths and signature of each party, by its number.
+    """
+
+    hashes: tuple[bytes, ...]
+    nets: dict[int, tuple[int, bytes]]
+
+    @property
+    def amounts_e4(self) -> dict[int, int]:
+        """What each party gets, by its number."""
+        return {number: net_e4 for number, (net_e4, _) in self.nets.items()}
+
+
+def _settling(sent: ChainTransaction | None) -> _Settling | None:
+    """Read a call that settles a batch; None: it can't be read."""
     if sent is None:
         return None
     try:
-        _, _, nets = contracts.SETTLE.arguments(sent.calldata)
+        _, hashes, nets = contracts.SETTLE.arguments(sent.calldata)
     except MalformedInput:
         return None  # another contract called the book
-    return {number for number, _, _ in nets}
+    return _Settling(tuple(hashes), {number: (net_e4, b"".join(halves)) for number, net_e4, halves in nets})

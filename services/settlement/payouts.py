@@ -65,7 +65,7 @@ class NoBankAccount(RuleBroken):
     def __init__(self, party_id: PartyId, currency: str) -> None:
         self.party_id = party_id
         self.currency = currency
-        super().__init__(f"{party_id} has entered no bank account in {currency}")
+        super().__init__(f"{party_id} has entered no bank account in {currency} (`wattroam bank account`)")
 
 
 class NothingToPay(RuleBroken):

@@ -46,6 +46,7 @@ from services.settlement.lease import Fenced, Lease
 from services.settlement.ledger_api import LedgerAPI
 from services.settlement.listening import Listening
 from services.settlement.metrics import SettlementMetrics
+from services.settlement.missing_batches import MissingBatches, MissingBatchesAPI
 from services.settlement.money_api import MoneyAPI
 from services.settlement.opening import Openings
 from services.settlement.payables import follow_final_statements
@@ -116,6 +117,7 @@ class Settlement:
         DisputeAPI(guard, ports, access).mount_on(self.app)
         RestatingAPI(guard, ports, Restating(ports, access, self.closing, metrics, reached)).mount_on(self.app)
         ConfidentialAPI(guard, ConfidentialSigning(ports, access)).mount_on(self.app)
+        MissingBatchesAPI(guard, MissingBatches(ports)).mount_on(self.app)
         if access is not None and access.ledger is not None:
             LedgerAPI(guard, Countersigning(ports, access, access.ledger)).mount_on(self.app)
         API(ports, guard, closing=self.closing, acceptances=acceptances, backlog=self).mount_on(self.app)

@@ -56,7 +56,7 @@ async def test_processes_find_what_one_finds_alone_and_the_command_tells_it(post
     broken = {each.rule for each in shared.report.differences}
     assert {LOG_RULE, "the bill is what was quoted", "a leaf names its CDR and commits to its evidence"} <= broken
     assert LEAVES not in broken  # each process knows of the dead letter
-    assert (told.returncode, told.stderr) == (1, "")
+    assert (told.returncode, told.stderr) == (1, f"the auditor's page is in {page}\n")
     assert "charges that ended from 2022-02-01 00:00 to before 2022-04-01 00:00 UTC" in told.stdout
     assert "neither signatures nor the chain were looked at: no chain is named" in " ".join(told.stdout.split())
     assert "what is metered is in CDRs: NL-CAC/" in " ".join(told.stdout.split())

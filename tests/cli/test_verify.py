@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from emobility.domain.receipt.checking import Check, Finding, Verdict
 from emobility.domain.receipt.document import RECEIPT_BYTES_MAX
 from emobility.ports.chain import ChainUnavailable
-from services.cli.verifying import FileTooLarge, NoReceipts, run_verify
+from services.cli.verifying import FileTooLarge, NoReceipts, Verified, run_verify, tell
 from tests.domain.receipt.world import a_file, a_quoted_file
 
 
@@ -41,6 +42,18 @@ def test_one_changed_receipt_of_a_folder_is_named_with_the_reason(
     assert "1.json: REFUSED\n" in told
     assert "SIGNATURE REFUSED" in told
     assert "2 of 3 receipts accepted" in told
+
+
+def test_of_many_receipts_it_says_in_how_many_the_chain_confirms_them(capsys: pytest.CaptureFixture[str]) -> None:
+    final = Finding(check=Check.CHAIN, verdict=Verdict.HOLDS, says="final")
+    unproven = Finding(check=Check.CHAIN, verdict=Verdict.UNPROVEN, says="not yet")
+
+    tell(
+        [Verified(path=Path(f"{place}.json"), findings=(each,)) for place, each in enumerate((final, final, unproven))],
+        is_online=True,
+    )
+
+    assert "2 of 3 receipts accepted\nCHAIN holds in 2 of them\n" in capsys.readouterr().out
 
 
 def test_machines_get_every_finding_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from emobility.events.settlement import StatementFinal
 from services.settlement.confidential import COMPANY_FOR, HELD, REST, Confidential
-from services.settlement.confidential_records import ConfidentialBatchState
-from services.settlement.records import CHAIN, StatementState
+from services.settlement.confidential_records import PARTY_NET, ConfidentialBatchState
+from services.settlement.missing_batches import MISSING_BATCH, MissingBatches, StandsInBatch, UnknownBatch
+from services.settlement.records import StatementState
 from tests.settlement.hidden import CPO_2, MSP_2, NETS, PAIRS, Hidden
 from tests.settlement.settling import open_settling
 from tests.settlement.test_confidential import Outsider
@@ -108,18 +109,56 @@ async def test_an_operator_who_has_looked_lets_the_pairs_go(hidden: Hidden) -> N
     await hidden.charge(pairs=others)
     held = await hidden.statements()
 
-    hidden.here.fake.fake.mine(1)
-    head = await hidden.here.chain.chain.head()
-    async with hidden.here.world.ports.units.begin() as unit:
-        (seen,) = await unit.table(CHAIN).select()
-        await unit.table(CHAIN).put(replace(seen, looked_to=head.number))
-        await unit.commit()
+    missing = MissingBatches(hidden.here.world.ports)
+    (batch,) = await missing.known()
+    await missing.give_word(batch.batch_id, who="Ann", why="the partners' books end before it")
     await start_again(hidden)
     await hidden.here.world.closing.close_now()
     await start_again(hidden)
 
     assert held == {}
     assert (await hidden.statements()).keys() == others.keys()
+    assert await hidden.balances() == NETS
+
+
+async def test_no_word_lets_a_statement_go_that_is_in_the_batch(hidden: Hidden) -> None:
+    await hidden.open()
+    await hidden.charge()
+    restore = backed_up(hidden.here)
+    await hidden.follow()
+    restore()
+    await start_again(hidden)
+    missing = MissingBatches(hidden.here.world.ports)
+    (batch,) = await missing.known()
+
+    with pytest.raises(StandsInBatch, match=f"{CPO}/.*/1/1.*: restore a newer copy"):
+        await missing.give_word(batch.batch_id, who="Ann", why="it looks so")
+
+    assert (len(batch.pairs), (await missing.known())[0].word) == (len(PAIRS), None)
+    with pytest.raises(UnknownBatch):
+        await missing.give_word(bytes(32), who="Ann", why="it looks so")
+
+
+async def test_what_came_in_again_is_no_longer_told_as_missing(hidden: Hidden) -> None:
+    await hidden.open()
+    await hidden.charge()
+    older = backed_up(hidden.here)
+    copying = CopyingChain(hidden)
+    await Confidential(hidden.here.world.ports, replace(hidden.here.access, chain=copying)).advance()
+    await hidden.follow()
+    older()
+    await start_again(hidden)
+    missing = MissingBatches(hidden.here.world.ports)
+    were_missing = await missing.known()
+
+    assert copying.restore is not None
+    copying.restore()
+    async with hidden.here.world.ports.units.begin() as unit:
+        await unit.table(MISSING_BATCH).put_all(were_missing)
+        await unit.commit()
+    await start_again(hidden)
+
+    assert (len(were_missing), await missing.known()) == (1, [])
     assert await hidden.balances() == NETS
 
 
@@ -141,7 +180,7 @@ async def test_a_batch_that_all_had_signed_is_adopted(hidden: Hidden) -> None:
     assert len(await hidden.here.world.told(StatementFinal)) == len(PAIRS)
 
 
-async def test_a_batch_that_lacked_a_signature_is_not_left_and_made_again(hidden: Hidden) -> None:
+async def test_a_batch_whose_last_signature_came_after_the_copy_has_it_of_the_chain(hidden: Hidden) -> None:
     outsider = await Outsider.of(hidden)
     await hidden.follow()
     await outsider.sign_statements()
@@ -149,10 +188,16 @@ async def test_a_batch_that_lacked_a_signature_is_not_left_and_made_again(hidden
     restore = backed_up(hidden.here)
     await outsider.sign_net()
     await hidden.follow()
+    async with hidden.here.world.ports.units.begin() as unit:
+        signed = await unit.table(PARTY_NET).select(order_by=("number",))
 
     restore()
+    (copied,) = await hidden.batches()
     await start_again(hidden)
 
     (batch,) = await hidden.batches()
-    assert (batch.state, batch.waiting) == (ConfidentialBatchState.COLLECTING, HELD)
+    async with hidden.here.world.ports.units.begin() as unit:
+        assert await unit.table(PARTY_NET).select(order_by=("number",)) == signed
+    assert (copied.state, batch.state) == (ConfidentialBatchState.COLLECTING, ConfidentialBatchState.FINAL)
+    assert await hidden.states() == {StatementState.FINAL}
     assert await hidden.balances() == NETS

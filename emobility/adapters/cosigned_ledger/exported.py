@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -63,7 +64,7 @@ def read_exported(lines: Iterable[str]) -> ReplicaReader:
 
 def open_exported(path: Path) -> ReplicaReader:
     """Read a ledger's file; see `read_exported`. Raises `OSError` where it can't be read."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8", errors="replace") as file, _named(path, "ledger"):
         return read_exported(_lines(file))
 
 
@@ -71,7 +72,7 @@ def read_heads(path: Path) -> list[Head]:
     """Return the heads that a file keeps; none where there is no file. Raises `MalformedLedgerFile`."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8", errors="replace") as file, _named(path, "file of heads"):
         heads = [_read(words, Head) for words in _objects(_lines(file))]
     if len(heads) > HEADS_MAX:
         raise MalformedLedgerFile(f"{path} keeps more than {HEADS_MAX} heads")
@@ -90,6 +91,15 @@ def keep_head(path: Path, head: Head) -> None:
     anew = path.with_name(f"{path.name}.new")  # so that a cut loses none of what was kept
     anew.write_text("".join(f"{_line(each)}\n" for each in (*heads[1:], head)), encoding="utf-8")
     anew.replace(path)
+
+
+@contextmanager
+def _named(path: Path, what: str) -> Iterator[None]:
+    """Say which file it is that holds none."""
+    try:
+        yield
+    except MalformedLedgerFile as error:
+        raise MalformedLedgerFile(f"{path} is no {what}: {error}") from None
 
 
 def _lines(file: Any) -> Iterator[str]:
@@ -121,11 +131,11 @@ def _read(words: dict[str, Any], kind: type[T]) -> T:
         value = words.get(name)
         if name in _NUMBERS:
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-                raise MalformedLedgerFile(f"{name} is no number")
+                raise MalformedLedgerFile(f"a line has no number as its {name}")
             values[name] = value
             continue
         try:
             values[name] = bytes.fromhex(value)  # type: ignore[arg-type]  # refused below where it is no text
         except (TypeError, ValueError):
-            raise MalformedLedgerFile(f"{name} is not hexadecimal") from None
+            raise MalformedLedgerFile(f"a line has no hexadecimal as its {name}") from None
     return kind(**values)

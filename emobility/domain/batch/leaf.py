@@ -7,7 +7,7 @@ the evidence leaf can go round with a receipt, while what was owed stands only i
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -166,10 +166,17 @@ def in_order(leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
         DuplicateLeaf: a CDR is there twice.
         EmptyStatement: there is none.
     """
-    ordered = tuple(sorted(leaves, key=attrgetter("cdr_key")))
-    if not ordered:
+    given = tuple(leaves)
+    if not given:
         raise EmptyStatement
-    keys = [leaf.cdr_key for leaf in ordered]
-    if not all(map(lt, keys, islice(keys, 1, None))):
-        raise DuplicateLeaf(cdr_key=next(key for key, following in pairwise(keys) if key == following))
+    if _ascend(given):  # as the worker's table gives them
+        return given
+    ordered = tuple(sorted(given, key=attrgetter("cdr_key")))
+    if not _ascend(ordered):
+        raise DuplicateLeaf(cdr_key=next(one.cdr_key for one, two in pairwise(ordered) if one.cdr_key == two.cdr_key))
     return ordered
+
+
+def _ascend(leaves: Sequence[Leaf]) -> bool:
+    keys = [leaf.cdr_key for leaf in leaves]
+    return all(map(lt, keys, islice(keys, 1, None)))

@@ -254,14 +254,11 @@ def _sum_levels(evidence: Sequence[bytes], leaves: Sequence[Leaf]) -> list[_SumL
     hashes = [new_keccak256(preimage).digest() for preimage in preimages]
     levels = [_SumLevel(b"".join(hashes), array("Q", due), array("Q", credit))]
     while len(hashes) > 1:
+        paired = len(hashes) & ~1
         left, right = (hashes[::2], due[::2], credit[::2]), (hashes[1::2], due[1::2], credit[1::2])
         preimages = map(_encode_sum_pair, repeat(NODE_PREFIX), *left, *right)  # ends before an odd last node
-        hashes = [new_keccak256(preimage).digest() for preimage in preimages] + hashes[len(hashes) & ~1 :]
-        due, credit = _added(due), _added(credit)
+        hashes = [new_keccak256(preimage).digest() for preimage in preimages] + hashes[paired:]
+        due = [*map(add, left[1], right[1]), *due[paired:]]
+        credit = [*map(add, left[2], right[2]), *credit[paired:]]
         levels.append(_SumLevel(b"".join(hashes), array("Q", due), array("Q", credit)))
     return levels
-
-
-def _added(sums: list[int]) -> list[int]:
-    """Add neighbours; an odd last one stays."""
-    return [*map(add, sums[::2], sums[1::2]), *sums[len(sums) & ~1 :]]
