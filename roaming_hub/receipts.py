@@ -31,7 +31,15 @@ from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.ports import Ports
 from emobility.ports.stores import SELECT_ROWS_MAX
 from emobility.ports.unit_of_work import UnitOfWork
+from emobility.protocols.ocpi.message_signatures import (
+    DIGEST,
+    RESPONSE_FIELDS_IF_THERE,
+    SIGNATURE,
+    SIGNATURE_INPUT,
+    Presented,
+)
 from emobility.protocols.ocpi.party_keys import ensure_own_key, own_key
+from emobility.protocols.ocpi.v221 import ModuleID
 from roaming_hub.messages import Message
 from roaming_hub.receipt_records import (
     RECEIPT,
@@ -57,8 +65,17 @@ KEPT_FOR: Final = timedelta(days=400)
 PURGE_BATCHES: Final = 50
 BASE_CHARACTERS_MAX: Final = 8_192
 """A receiver's signature over more than this is not kept."""
+NAMES_NOBODY: Final = frozenset({"@status", DIGEST, SIGNATURE, SIGNATURE_INPUT, *RESPONSE_FIELDS_IF_THERE})
+"""What a receiver's signature may cover and be kept in clear. A token's URL names it, and so does a request's path."""
 
 _log = structlog.get_logger(__name__)
+
+
+def may_be_kept(word: Presented, *, module: str) -> bool:
+    """Tell whether what a receiver signed can stand in a receipt: short, and without what may name a person."""
+    covered = {line.partition('"')[2].partition('"')[0] for line in word.base.decode().split("\n")[:-1]}
+    allowed = NAMES_NOBODY - {"location"} if module == ModuleID.TOKENS else NAMES_NOBODY
+    return len(word.base) <= BASE_CHARACTERS_MAX and covered <= allowed
 
 
 class Receipts(Step):
@@ -79,7 +96,7 @@ class Receipts(Step):
     async def ended(self, message: Message, outcome: Outcome) -> Sequence[Row]:
         """Return the receipt of a message that was sent to one receiver."""
         answer, signed = outcome.answer, message.incoming.signed
-        word = outcome.word if outcome.word and len(outcome.word.base) <= BASE_CHARACTERS_MAX else None
+        word = outcome.word if outcome.word and may_be_kept(outcome.word, module=message.module) else None
         row = ReceiptRow(
             receipt_id=self._ports.randomness.uuid(),
             hub=self._hub,

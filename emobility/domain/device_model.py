@@ -21,8 +21,8 @@ Of the standard: AuthorizationKey (1.6), BasicAuthPassword (2.0.1), ApnPassword,
 """
 
 
-PERSONAL_VARIABLES: Final = frozenset({"token"})
-"""Token of a TokenReader (2.0.1, appendix 3): what a driver showed it last."""
+PERSONAL_VARIABLES: Final = frozenset({"token", "vehicleid", "vehiclecertificates", "vehiclecertificate"})
+"""Token of a TokenReader (2.0.1, appendix 3): what a driver showed it last; of a ConnectedEV: whose vehicle it is."""
 
 
 class AttributeType(StrEnum):

@@ -18,7 +18,8 @@ from emobility.domain.identifiers import PartyId
 from emobility.domain.retention import RetentionTerms
 from emobility.ports.ports import Ports
 from emobility.ports.unit_of_work import UnitOfWork
-from emobility.protocols.ocpi.deliveries import Deliveries
+from emobility.protocols.ocpi.deliveries import DELIVERY, Deliveries
+from emobility.protocols.ocpi.v221 import ModuleID
 from services.driver_mobility.enrolment import require_hosted
 from services.driver_mobility.pages import every
 from services.driver_mobility.quoting import driver_for_update
@@ -50,6 +51,9 @@ SWEPT_AT_ONCE: Final = 100
 
 COUNTED_ANEW_WITHIN: Final = timedelta(days=31)
 """A sweep counts anew on a restriction's date, and destroys; a key to which none came the vault destroys by then."""
+
+TOLD_WITHIN: Final = timedelta(days=30)
+"""How long CPOs are told that a token ended: a request is answered within a month (GDPR art. 12(3), 17, 19)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -127,6 +131,24 @@ class Erasing:
                 limit=SWEPT_AT_ONCE,
             )
         await deal_with_each([*pending, *over], self._finish, name=lambda each: f"erasure of {each.driver_id}")
+        await self._stop_telling(emsp_id)
+
+    async def _stop_telling(self, emsp_id: PartyId) -> None:
+        """Drop what no CPO took in time: it names the erased driver, and the driver's keys can't reach it."""
+        of_erased = {
+            "own_party": emsp_id,
+            "module": ModuleID.TOKENS,
+            "message_subject": self._deliveries.subject_of_party(emsp_id),
+        }
+        before = ("entered_at", self._ports.clock.now() - TOLD_WITHIN)
+        async with self._ports.units.begin() as unit:
+            untold = await unit.table(DELIVERY).select(of_erased, before=before, limit=SWEPT_AT_ONCE)
+            for each in untold:
+                await unit.table(DELIVERY).delete(each.own_party, each.delivery_id)
+            if untold:
+                await unit.commit()
+        for each in untold:
+            _log.warning("cpo_not_told_of_erasure", emsp=emsp_id.code, cpo=each.to_party.code, reason=each.reason)
 
     async def _finish(self, record: ErasureRecord) -> bool:
         return await self._deal_with_keys(record) != record

@@ -15,8 +15,11 @@ from emobility.events.anchoring import ANCHORING, Anchored, AnchorRequested
 from emobility.events.event import Envelope, LoggedEvent
 from emobility.ports.http import HttpResponse
 from emobility.ports.party_keys import KeyAlgorithm
+from emobility.protocols.ocpi import message_signatures
 from emobility.protocols.ocpi.client import OCPIClient
+from emobility.protocols.ocpi.message_signatures import TARGET
 from emobility.protocols.ocpi.receipt_checking import ReceiptFalse, check_receipt
+from emobility.protocols.ocpi.structured_fields import Item
 from emobility.protocols.ocpi.v221 import InterfaceRole
 from roaming_hub.receipt_documents import RECEIPTS_MODULE
 from roaming_hub.receipt_records import RECEIPT, RECEIPT_BATCH, ReceiptRow
@@ -96,6 +99,22 @@ async def test_an_answer_that_is_not_authentic_countersigns_nothing(world: Signe
     await world.hub.receipts.bind()
 
     assert (await the_document(world))["claim"] == "THE_HUB_SAYS"
+
+
+async def test_a_receivers_word_that_repeats_where_the_message_went_is_not_kept(
+    world: SignedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_target = (*message_signatures._OF_REQUEST, Item(TARGET, {"req": True}))
+    monkeypatch.setattr(message_signatures, "_OF_REQUEST", with_target)
+    await world.send()
+    await world.hub.receipts.bind()
+
+    document = await the_document(world)
+
+    # The target of a token's message names the token; receipts stand in clear for long.
+    assert (document["claim"], "cdrs" in str(document.get("countersignature"))) == ("THE_HUB_SAYS", False)
+    async with world.hub.ports.units.begin() as unit:
+        assert [row.countersigned_base for row in await unit.table(RECEIPT).select()] == [None]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ from emobility.protocols.ocpi.mapping import (
     tariff_to_ocpi,
 )
 from emobility.protocols.ocpi.server import Interface, OCPICall, Reply
+from emobility.protocols.ocpi.status import InvalidParameters
 from emobility.protocols.ocpi.v221 import (
     CommandResponse,
     CommandResponseType,
@@ -125,6 +126,7 @@ class PlayedCPO:
     host: OCPIHost
     app: FastAPI
     tokens: dict[str, v221.Token] = field(default_factory=dict)
+    refuses_tokens: bool = False
     disputes: list[v221.Dispute] = field(default_factory=list)
     commands: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     command_answer: CommandResponseType = CommandResponseType.ACCEPTED
@@ -448,6 +450,8 @@ def played_cpo(ports: Ports, clock: VirtualClock) -> PlayedCPO:
     @tokens.route("PUT", "/{country_code}/{party_id}/{uid}")
     async def put_token(call: OCPICall) -> Reply:
         token = call.read(v221.Token)
+        if cpo.refuses_tokens:
+            raise InvalidParameters(f"no token {token.uid.lower()} of {token.contract_id} here")
         cpo.tokens[token.uid] = token
         return Reply()
 

@@ -16,9 +16,9 @@ from emobility.domain.personal import SubjectErased, SubjectRestricted
 from emobility.ports.payments import Hold, PaymentProviderUnavailable
 from emobility.protocols.ocpi import v221
 from emobility.protocols.ocpi.client import PeerFailed
-from emobility.protocols.ocpi.deliveries import DELIVERY
+from emobility.protocols.ocpi.deliveries import DELIVERY, DeliveryState
 from emobility.protocols.ocpi.mapping import cdr_to_ocpi
-from services.driver_mobility.erasing import COUNTED_ANEW_WITHIN
+from services.driver_mobility.erasing import COUNTED_ANEW_WITHIN, TOLD_WITHIN
 from services.driver_mobility.paying import PaymentWorker
 from services.driver_mobility.records import (
     BILL,
@@ -332,6 +332,32 @@ async def test_a_message_that_waits_is_erased_with_the_person_it_names(memory_wo
     await world.quiet()
     assert not world.cpo.tokens[RFID].valid
     assert await rows(world, DELIVERY) == []
+
+
+async def test_what_a_cpo_refuses_to_hear_is_kept_for_a_month_and_repeats_no_person(
+    world: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    deliveries = world.service.host.deliveries
+    driver_id = await world.enrol()
+    world.cpo.refuses_tokens = True
+    await erase(world, driver_id)
+    await world.quiet()
+
+    refused = [each for each in await rows(world, DELIVERY) if each.state is DeliveryState.FAILED]
+    assert len(refused) == 2
+    bodies = [bytes((await deliveries.open(each)).body).decode() for each in refused]
+    assert any(RFID in each for each in bodies)
+    said = "".join([*capfd.readouterr(), *(each.reason for each in refused)])
+    assert "no token [person] of [person] here" in said
+    assert not any(each.lower() in said.lower() for each in (RFID, CONTRACT))
+
+    world.clock.step_by(TOLD_WITHIN)
+    await world.service.sweep()
+    kept = await rows(world, DELIVERY)
+    world.clock.step_by(timedelta(seconds=1))
+    await world.service.sweep()
+
+    assert (kept, await rows(world, DELIVERY)) == (refused, [])
 
 
 async def test_what_is_kept_is_shown_before_and_after_with_law_and_date(memory_world: Any) -> None:

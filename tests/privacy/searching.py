@@ -1,8 +1,8 @@
 """Search everything an installation holds for what leads to a person, in every form in which it could stand there.
 
 `Everything` is what somebody sees who holds the database, the chain, the logs, the run folder **and** the master key:
-each table as PostgreSQL writes it out, each sealed value that still opens, every block and log of the chain, each file,
-those of the chain and of Kafka's topics as well.
+each table as PostgreSQL writes it out, each sealed value that still opens, every block and log of the chain, each
+record of Kafka as a consumer gets it, each file, those of the chain and of Kafka's topics as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import msgspec
 import psycopg
+from kafka import KafkaConsumer, TopicPartition
 
 from emobility.domain.personal import Sealed, SubjectErased, SubjectRestricted
 from emobility.ports.ports import Ports
@@ -65,12 +66,23 @@ def forms(canary: str) -> Iterator[bytes]:
 
 
 async def everything(
-    ports: Ports, dsn: str, rpc_url: str, *, vault: Vault, folders: Iterable[Path], printed: str
+    ports: Ports,
+    dsn: str,
+    rpc_url: str,
+    *,
+    vault: Vault,
+    folders: Iterable[Path],
+    printed: str,
+    kafka: tuple[str, str] | None = None,
 ) -> Everything:
-    """Look everywhere; what is sealed is opened with `vault`, as far as that still opens it."""
+    """Look everywhere; what is sealed is opened with `vault`, as far as that still opens it.
+
+    `kafka`: where a broker answers and what the names of our topics begin with, if there is one.
+    """
     pieces = {f"table {name}": dumped for name, dumped in tables(dsn)}
     pieces |= {f"opened {name}": text.encode() async for name, text in opened(ports, vault)}
     pieces |= dict(blocks(rpc_url))
+    pieces |= {} if kafka is None else dict(records(*kafka))
     for root in folders:
         files = (path for path in root.rglob("*") if path.is_file())
         pieces |= {f"file {root.name}/{path.relative_to(root)}": path.read_bytes() for path in files}
@@ -80,6 +92,27 @@ async def everything(
 def partitions(server_folder: Path, topic_prefix: str) -> list[Path]:
     """Return where a broker keeps the partitions of some topics: records stand there uncompressed."""
     return list(server_folder.rglob(f"{topic_prefix}.*-*"))
+
+
+def records(bootstrap: str, topic_prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Yield each partition's records from the beginning: keys, values and headers as bytes, whatever packed them."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    try:
+        ours = [topic for topic in consumer.topics() if topic.startswith(f"{topic_prefix}.")]
+        places = [TopicPartition(topic, each) for topic in ours for each in consumer.partitions_for_topic(topic)]
+        ends = consumer.end_offsets(places)
+        consumer.assign(places)
+        consumer.seek_to_beginning()
+        found: dict[TopicPartition, list[bytes]] = {place: [] for place in places}
+        while any(consumer.position(place) < ends[place] for place in places):
+            for place, batch in consumer.poll(timeout_ms=500).items():
+                for each in batch:
+                    headers = (part for name, value in each.headers for part in (name.encode(), value or b""))
+                    found[place] += [each.key or b"", each.value or b"", *headers]
+        for place, parts in found.items():
+            yield f"records of {place.topic}/{place.partition}", b"\n".join(parts)
+    finally:
+        consumer.close()
 
 
 def tables(dsn: str) -> Iterator[tuple[str, bytes]]:
@@ -92,6 +125,16 @@ def tables(dsn: str) -> Iterator[tuple[str, bytes]]:
             with connection.cursor().copy(f"COPY {name} TO STDOUT".encode()) as copy:
                 text = b"".join(bytes(part) for part in copy)
             yield name, b"\n".join([text, *(bytes(value) for row in rows for value in row if isinstance(value, bytes))])
+
+
+def in_files(root: Path, canaries: Iterable[str]) -> list[tuple[str, str]]:
+    """Return which canaries stand as they are in which files below a folder: pages, segments of the WAL, logs."""
+    wanted = list(canaries)
+    found = []
+    for path in root.rglob("*"):
+        held = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        found += [(each, str(path.relative_to(root))) for each in wanted if each.encode() in held]
+    return found
 
 
 async def opened(ports: Ports, vault: Vault) -> AsyncIterator[tuple[str, str]]:

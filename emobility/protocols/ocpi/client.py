@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -17,8 +18,9 @@ from emobility.ports.http import TIMEOUT_S, HttpClient, HttpResponse
 from emobility.protocols.ocpi import headers as names
 from emobility.protocols.ocpi.bridging import Bridged, NotBridgeable, Way, bridge, losses_header
 from emobility.protocols.ocpi.headers import Routing, authorization, next_link, routing_headers
+from emobility.protocols.ocpi.named_persons import without_persons
 from emobility.protocols.ocpi.status import StatusCode
-from emobility.protocols.ocpi.v221 import InterfaceRole, NotAnOCPIObject, NotJSON, read, write
+from emobility.protocols.ocpi.v221 import InterfaceRole, ModuleID, NotAnOCPIObject, NotJSON, read, write
 from emobility.protocols.ocpi.versions import NATIVE, native_to
 
 T = TypeVar("T")
@@ -282,7 +284,9 @@ class OCPIClient:
         response = await self.http.request(method, url, headers=sent, body=payload, timeout_s=self.timeout_s)
         if self.signing is not None:
             await self.signing.judge(method, sent, payload, response, to_party=to_party)
-        return answer_of(self._bridged_answer(response, method, at, to_party))
+        path = "" if at is None or at.module != ModuleID.TOKENS else at.path
+        without = partial(without_persons, path=path, body=payload)
+        return answer_of(self._bridged_answer(response, method, at, to_party), without=without)
 
     def _bridged(self, body: bytes, method: str, at: PeerInterface | None, to_party: PartyId | None) -> bytes:
         if at is None or self.version == native_to(at.module):
@@ -318,11 +322,16 @@ class OCPIClient:
             )
 
 
-def answer_of(response: HttpResponse) -> Answer:
-    """Read an envelope; raise what a refusal or failure means. See `OCPIClient.send`."""
+def answer_of(response: HttpResponse, *, without: Callable[[str], str]) -> Answer:
+    """Read an envelope; raise what a refusal or failure means, in the peer's words `without` the persons in them.
+
+    See `OCPIClient.send`.
+    """
     envelope = _envelope(response.body)
     code = envelope.status_code if envelope else None
-    message = (envelope.status_message if envelope else None) or "no message"
+    if envelope is not None and response.status < 400 and StatusCode.SUCCESS <= envelope.status_code < 2000:
+        return Answer(http_status=response.status, headers=response.headers, data=bytes(envelope.data))
+    message = without((envelope.status_message if envelope else None) or "no message")
     if response.status in {401, 403}:
         raise NotAuthenticatedAtPeer(http_status=response.status, status_code=code, message=message)
     if response.status == 404:
@@ -331,13 +340,11 @@ def answer_of(response: HttpResponse) -> Answer:
         raise HubCouldNotDeliver(http_status=response.status, status_code=code, message=message)
     if code == StatusCode.SIGNATURE_REFUSED:
         raise SignatureRefusedAtPeer(http_status=response.status, status_code=code, message=message)
-    if response.status in {408, 425, 429} or response.status >= 500 or envelope is None or code is None:
+    if response.status in {408, 425, 429} or response.status >= 500 or code is None:
         raise PeerFailed(http_status=response.status, status_code=code, message=message)
     if response.status >= 400 or 2000 <= code < 3000:
         raise PeerRefused(http_status=response.status, status_code=code, message=message)
-    if not StatusCode.SUCCESS <= code < 2000:
-        raise PeerFailed(http_status=response.status, status_code=code, message=message)
-    return Answer(http_status=response.status, headers=response.headers, data=bytes(envelope.data))
+    raise PeerFailed(http_status=response.status, status_code=code, message=message)
 
 
 def _page_after(url: str, link: str) -> str:

@@ -145,7 +145,7 @@ class Deliveries:
         payload = body if isinstance(body, bytes) else write(body)
         message = Message(path=path, query=query or {}, url=url, body=msgspec.Raw(payload))
         sealed = await self._ports.vault.seal_under(
-            write(message).decode(), subject=subject or self._ports.vault.subject_of(f"ocpi deliveries of {own_party}")
+            write(message).decode(), subject=subject or self.subject_of_party(own_party)
         )
         waiting = await self._waiting(unit, own_party, to_party, object_key) if is_replaceable else None
         entry = Delivery(
@@ -170,6 +170,10 @@ class Deliveries:
         await table.put(entry)
         unit.on_commit(lambda: self._wake(own_party, to_party))
         return entry.delivery_id
+
+    def subject_of_party(self, own_party: PartyId) -> str:
+        """Under whom messages of a party are sealed that name nobody, or somebody who is erased."""
+        return self._ports.vault.subject_of(f"ocpi deliveries of {own_party}")
 
     async def pending(self, unit: UnitOfWork, own_parties: Sequence[PartyId]) -> int:
         """Count messages that still have to be sent; none, without asking, if none was entered here since none was."""
