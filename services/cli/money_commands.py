@@ -91,6 +91,19 @@ def bank_import(
     sys.exit(take_statement(party=party, file=file, json=json, run_folder=run_folder))
 
 
+@bank.command("payments")
+def bank_payments(
+    party: Party,
+    *,
+    json: Json = False,
+    run_folder: RunFolder = RUN_FOLDER,
+) -> None:
+    """List payments between companies, each with the statements and invoices that it pays, and what arrived."""
+    from services.embedded.bank_desk import list_payments
+
+    sys.exit(list_payments(party=party, json=json, run_folder=run_folder))
+
+
 @bank.command("entries")
 def bank_entries(
     party: Party,

@@ -87,6 +87,35 @@ def list_entries(*, party: str, everything: bool, json: bool, run_folder: Path) 
     return _table(f"entries of {party}", columns, lines)
 
 
+def list_payments(*, party: str, json: bool, run_folder: Path) -> int:
+    """Print the payments of a party, each with the statements and invoices that it pays."""
+    status, rows = call(run_folder, "GET", f"{_settlement(party)}/payouts")
+    if status != httpx.codes.OK or json:
+        return print_answer(status, rows)
+    if not rows:
+        _say(f"{party} has no payments; `wattroam bank export` makes them of final statements")
+        return 0
+    columns = ("EndToEndId", "from", "to", "due on", "to pay", "arrived", "of it", "for")
+    lines = [
+        (
+            row["end_to_end_id"],
+            row["emsp"],
+            row["cpo"],
+            row["due_on"],
+            f"{_amount(row['cents'])} {row['currency']}",
+            _amount(row["arrived_cents"]),
+            "\n".join(_amount(each["net_cents"] + each["vat_cents"]) for each in row["statements"]),
+            "\n".join(_paid_for(row["agreement"], each) for each in row["statements"]),
+        )
+        for row in rows
+    ]
+    return _table(f"payments of {party}", columns, lines)
+
+
+def _paid_for(agreement: str, statement: dict[str, Any]) -> str:
+    return statement["invoice"] or f"statement {statement['sequence']} of {agreement} v{statement['version']}"
+
+
 def resolve(*, party: str, entry: str, why: str, run_folder: Path) -> int:
     """Take an entry off the work list."""
     path = f"{_settlement(party)}/bank/entries/{in_path(entry)}/resolve"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ from services.settlement.api import (
     read_body,
 )
 from services.settlement.discharging import Discharging
-from services.settlement.exposure import SIDES, exposures_of
+from services.settlement.exposure import SIDES, exposures_of, rows_of
 from services.settlement.money_records import (
     ACCOUNT,
     BANK_ENTRY,
@@ -139,8 +141,16 @@ class MoneyAPI:
         return answer([shown_share(each) for each in shares if each.owed])
 
     async def list_payouts(self, _: Request, party_id: PartyId) -> Response:
-        """List payments and what arrived of them."""
-        return answer([_shown_payout(row) for row in await self._rows(PAYOUT, party_id, "made_at")])
+        """List payments, what each is made of, and what arrived of them."""
+        rows: list[PayoutRecord] = await self._rows(PAYOUT, party_id, "made_at")
+        paid: dict[tuple[PartyId, str], list[PayableRecord]] = defaultdict(list)
+        for emsp_id, currency in {(row.emsp_id, row.currency) for row in rows}:
+            ids = tuple(row.end_to_end_id for row in rows if (row.emsp_id, row.currency) == (emsp_id, currency))
+            async with self._ports.units.begin() as unit:
+                where = {"emsp_id": emsp_id, "currency": currency, "paid_by": ids}
+                for each in await rows_of(unit, PAYABLE, where):
+                    paid[each.cpo_id, each.paid_by or ""].append(each)
+        return answer([_shown_payout(row, paid[row.cpo_id, row.end_to_end_id]) for row in rows])
 
     # The bank
 
@@ -271,7 +281,7 @@ def _shown_payable(row: PayableRecord) -> dict[str, Any]:
     }
 
 
-def _shown_payout(row: PayoutRecord) -> dict[str, Any]:
+def _shown_payout(row: PayoutRecord, made_of: Sequence[PayableRecord]) -> dict[str, Any]:
     return {
         "end_to_end_id": row.end_to_end_id,
         "cpo": row.cpo_id.code,
@@ -287,6 +297,17 @@ def _shown_payout(row: PayoutRecord) -> dict[str, Any]:
         "discharged_e4": row.discharged_e4,
         "taken_cents": row.taken_cents,
         "file": row.exported_in,
+        "statements": [
+            {
+                "statement": each.statement_hash.hex(),
+                "version": each.version,
+                "sequence": each.sequence,
+                "net_cents": each.payable.net_cents,
+                "vat_cents": each.vat_cents,
+                "invoice": each.invoice_number,
+            }
+            for each in sorted(made_of, key=lambda each: (each.version, each.sequence))
+        ],
     }
 
 
