@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,13 +128,18 @@ def tables(dsn: str) -> Iterator[tuple[str, bytes]]:
             yield name, b"\n".join([text, *(bytes(value) for row in rows for value in row if isinstance(value, bytes))])
 
 
-def in_files(root: Path, canaries: Iterable[str]) -> list[tuple[str, str]]:
-    """Return which canaries stand as they are in which files below a folder: pages, segments of the WAL, logs."""
+def in_files(root: Path, canaries: Iterable[str], *, since_s: float) -> list[tuple[str, str]]:
+    """Return which canaries stand as they are in which files below a folder: pages, segments of the WAL, logs.
+
+    Files that nobody wrote to since (Unix time) are left out: servers have those of other tests, too.
+    """
     wanted = list(canaries)
     found = []
     for path in root.rglob("*"):
-        held = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-        found += [(each, str(path.relative_to(root))) for each in wanted if each.encode() in held]
+        with suppress(FileNotFoundError):  # servers remove files of their own
+            is_new = path.is_file() and not path.is_symlink() and path.stat().st_mtime >= since_s
+            held = path.read_bytes() if is_new else b""
+            found += [(each, str(path.relative_to(root))) for each in wanted if each.encode() in held]
     return found
 
 

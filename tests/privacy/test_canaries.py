@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from emobility.adapters.receipt_proofs import ReceiptProofs
+from emobility.adapters.system import SystemClock
 from emobility.domain.receipt.checking import verify_receipt
 from emobility.protocols.ocmf import payload_hash
 from emobility.protocols.ocpi.deliveries import DELIVERY
@@ -98,6 +99,7 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    since_s = SystemClock().now().timestamp()
     async with a_town(postgres_dsn, tmp_path, kafka_bootstrap=log_in_kafka) as town:
         await credit_what_is_final(town)
         await invoice_the_month(town)
@@ -112,8 +114,8 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
         assert set(found(before, {**driver, **buyer, **never})) == {*driver, *buyer}
         in_kafka = [name for name in before.where("TUL-001") if town.topic_prefix in name]
         assert {name.split()[0] for name in in_kafka} == (set() if log_in_kafka is None else {"records", "file"})
-        assert in_files(server_folder / "postgres", ["TUL-001"])
-        assert in_files(server_folder, {**driver, **buyer}.values()) == []
+        assert in_files(server_folder / "postgres", ["TUL-001"], since_s=since_s)
+        assert in_files(server_folder, {**driver, **buyer}.values(), since_s=since_s) == []
         in_clear = {name for name in before.pieces if not name.startswith("opened ")}
         assert [
             each for where in found(before, {**driver, **buyer}).values() for each in where if each in in_clear
@@ -140,7 +142,7 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
         printed += "".join(capfd.readouterr())
         after = await looked(town, server_folder, log_in_kafka, printed)
         assert found(after, {**driver, **buyer, **never}) == {}
-        assert in_files(server_folder, {**driver, **buyer}.values()) == []
+        assert in_files(server_folder, {**driver, **buyer}.values(), since_s=since_s) == []
 
         again, books_after = await audited(town.ports, chain=town.chain)
         assert again.is_clean, again.differences

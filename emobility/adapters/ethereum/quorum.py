@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -90,13 +91,15 @@ class QuorumChain:
     async def transaction(self, transaction_hash: bytes) -> ChainTransaction | None:
         """Return a transaction, waiting or mined; None when the chain does not know it.
 
-        Pools differ: one that waits is known when enough endpoints know it.
+        Pools differ, and blocks come while endpoints are asked: one that enough know, and not enough have in a block,
+        waits.
         """
         found = await self._asked("transaction", lambda chain: chain.transaction(transaction_hash))
-        if any(each is not None and each.block_hash is not None for each in found.values()):
-            return self._vote("transaction", found)
         some = {name: each for name, each in found.items() if each is not None}
-        return self._vote("transaction", some) if len(some) >= self._quorum else None
+        if sum(each.block_hash is not None for each in some.values()) >= self._quorum:
+            return self._vote("transaction", found)
+        waiting = {name: replace(each, block_hash=None) for name, each in some.items()}
+        return self._vote("transaction", waiting) if len(waiting) >= self._quorum else None
 
     async def receipt(self, transaction_hash: bytes) -> TransactionReceipt | None:
         """Return what became of a transaction; None while it is in no block."""

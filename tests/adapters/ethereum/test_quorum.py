@@ -197,6 +197,18 @@ async def test_a_transaction_that_one_pool_has_lost_is_unknown_to_nobody_who_mat
     assert lost is None
 
 
+async def test_a_transaction_whose_block_comes_while_two_are_asked_still_waits() -> None:
+    endpoints = Endpoints("transaction", lambda answer: replace(answer, block_hash=None), liars=1)
+    sent = await a_transaction(endpoints.world)
+    two = QuorumChain(dict(list(endpoints.chain._endpoints.items())[:2]), quorum=2)
+
+    known, mined = await two.transaction(sent), await endpoints.world.chain.transaction(sent)
+
+    assert mined is not None
+    assert mined.block_hash is not None
+    assert known == replace(mined, block_hash=None)
+
+
 @pytest.mark.parametrize(("count", "quorum"), [(2, 1), (4, 2), (3, 4), (10, 6)])
 def test_half_of_the_endpoints_are_no_quorum(count: int, quorum: int) -> None:
     chain: Any = FakeWorld().chain
