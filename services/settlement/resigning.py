@@ -18,8 +18,9 @@ from emobility.domain.batch import contracts
 from emobility.domain.batch.calls import REGISTRY_QUERY, agreement_query, read_agreement, read_registry
 from emobility.domain.batch.typed_data import acceptance_digest
 from emobility.ports.ports import Ports
+from emobility.ports.unit_of_work import UnitOfWork
 from services.settlement.access import ChainAccess
-from services.settlement.batching import ENDED, acceptances_of, book_of, proposal_id, statements_of
+from services.settlement.batching import ENDED, acceptances_of, book_of, key_of, proposal_id, statements_of
 from services.settlement.records import (
     ACCEPTANCE,
     BATCH,
@@ -30,6 +31,7 @@ from services.settlement.records import (
     BatchRecord,
     BatchState,
     SigningPolicy,
+    StatementRecord,
     StatementState,
     TransactionKind,
     TransactionRecord,
@@ -97,7 +99,7 @@ class Resigning:
                 return 0
             for given in (await acceptances_of(unit, row.batch_id)).values():
                 await unit.table(ACCEPTANCE).remove(given.batch_id, given.party_id)
-            for each in statements:
+            for each in await _in_batch(unit, row.batch_id):
                 waiting = ENDED if states[agreement_query(each.book_agreement)].has_ended else None
                 left = replace(each, state=StatementState.CLOSED, batch_id=None, position=None, waiting=waiting)
                 await unit.table(STATEMENT).put(left)
@@ -130,10 +132,17 @@ class Resigning:
                 await unit.table(ACCEPTANCE).remove(each.batch_id, each.party_id, where={"signature": each.signature})
             if row.kind is TransactionKind.PROPOSE:
                 await unit.table(BATCH).put(replace(batch, state=BatchState.COLLECTING, waiting=None))
-                for statement in await statements_of(unit, batch):
+                for statement in await _in_batch(unit, batch.batch_id):
                     collecting = replace(statement, state=StatementState.CLOSED, waiting="signatures")
                     await unit.table(STATEMENT).put(collecting)
             await unit.commit()
         for each in dropped:
             _log.warning("settlement_signature_outdated", party=each.party_id.code, batch=each.batch_id.hex())
         return 1
+
+
+async def _in_batch(unit: UnitOfWork, batch_id: bytes) -> list[StatementRecord]:
+    """Return the living statements of a batch, locked."""
+    found = await unit.table(STATEMENT).select({"batch_id": batch_id})
+    locked = [await unit.table(STATEMENT).get_for_update(*key_of(each)) for each in found]
+    return [each for each in locked if each is not None and each.batch_id == batch_id]

@@ -177,7 +177,10 @@ class Sending:
         proposed = {"batch_id": row.batch_id, "state": StatementState.PROPOSED}
         async with self._ports.units.begin() as unit:
             for each in await unit.table(STATEMENT).select(proposed):
-                await unit.table(STATEMENT).put(replace(each, waiting=waiting))
+                key = each.cpo_id, each.agreement_id, each.version, each.sequence
+                current = await unit.table(STATEMENT).get_for_update(*key)
+                if current == each:  # else it moved on meanwhile
+                    await unit.table(STATEMENT).put(replace(each, waiting=waiting))
             await unit.commit()
 
     async def _adopt(self, row: TransactionRecord) -> TransactionRecord | None:
