@@ -7,6 +7,7 @@ record of Kafka as a consumer gets it, each file, those of the chain and of Kafk
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -26,6 +27,9 @@ from emobility.ports.ports import Ports
 from emobility.ports.vault import Vault
 from services.audit.rows import all_rows
 from tests.adapters.postgres.test_schema import registered_specs
+
+POLLS_MAX: Final = 240
+"""Of Kafka, half a second each at most, until all records were read."""
 
 
 @dataclass(kw_only=True)
@@ -83,7 +87,8 @@ async def everything(
     pieces = {f"table {name}": dumped for name, dumped in tables(dsn)}
     pieces |= {f"opened {name}": text.encode() async for name, text in opened(ports, vault)}
     pieces |= dict(blocks(rpc_url))
-    pieces |= {} if kafka is None else dict(records(*kafka))
+    # In a thread: a blocked loop would stop those who consume beside it.
+    pieces |= {} if kafka is None else await asyncio.to_thread(lambda: dict(records(*kafka)))
     for root in folders:
         files = (path for path in root.rglob("*") if path.is_file())
         pieces |= {f"file {root.name}/{path.relative_to(root)}": path.read_bytes() for path in files}
@@ -103,13 +108,18 @@ def records(bootstrap: str, topic_prefix: str) -> Iterator[tuple[str, bytes]]:
         places = [TopicPartition(topic, each) for topic in ours for each in consumer.partitions_for_topic(topic)]
         ends = consumer.end_offsets(places)
         consumer.assign(places)
-        consumer.seek_to_beginning()
+        for place, first in consumer.beginning_offsets(places).items():
+            consumer.seek(place, first)
         found: dict[TopicPartition, list[bytes]] = {place: [] for place in places}
-        while any(consumer.position(place) < ends[place] for place in places):
+        for _ in range(POLLS_MAX):
+            if all(consumer.position(place) >= ends[place] for place in places):
+                break
             for place, batch in consumer.poll(timeout_ms=500).items():
                 for each in batch:
                     headers = (part for name, value in each.headers for part in (name.encode(), value or b""))
                     found[place] += [each.key or b"", each.value or b"", *headers]
+        else:
+            raise AssertionError(f"Kafka did not hand out all of {topic_prefix} in {POLLS_MAX} polls")
         for place, parts in found.items():
             yield f"records of {place.topic}/{place.partition}", b"\n".join(parts)
     finally:
