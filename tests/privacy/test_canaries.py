@@ -16,6 +16,8 @@ from emobility.domain.receipt.checking import verify_receipt
 from emobility.protocols.ocmf import payload_hash
 from emobility.protocols.ocpi.deliveries import DELIVERY
 from services.audit.audit import audited
+from services.audit.books import Books
+from services.audit.report import AuditReport
 from services.charging_operations.ad_hoc_records import AD_HOC_SALE
 from services.driver_mobility.invoice_records import RETAIL_INVOICE
 from services.driver_mobility.records import CDRS, ERASURE, TOKEN, ErasureState
@@ -40,6 +42,8 @@ from tests.privacy.town import (
 
 END_OF_RETENTION = datetime(2030, 1, 1, tzinfo=UTC)
 DEADLINE_S = 60.0
+LOOKS_MAX = 20
+HANDLED = "every event was handled"
 
 pytestmark = [pytest.mark.chain, pytest.mark.timeout(600)]
 
@@ -105,7 +109,7 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
         await invoice_the_month(town)
         await issue_and_verify(town.ports, town.chain, folder=town.folder / "receipts")
         driver, buyer, never = await canaries_of(town)
-        report, books = await audited(town.ports, chain=town.chain)
+        report, books = await audited_at_rest(town)
         assert report.is_clean, (report.differences, outcomes(town.report))
 
         # The search can fail: whoever holds the keys finds every canary, and nobody finds one without them.
@@ -144,13 +148,23 @@ async def test_nothing_leads_to_an_erased_driver_and_everything_else_holds(
         assert found(after, {**driver, **buyer, **never}) == {}
         assert in_files(server_folder, {**driver, **buyer}.values(), since_s=since_s) == []
 
-        again, books_after = await audited(town.ports, chain=town.chain)
+        again, books_after = await audited_at_rest(town)
         assert again.is_clean, again.differences
         assert totals(books_after) == totals(books)
         assert (await issue_and_verify(town.ports, town.chain, folder=None)).issued >= 1
         for path in (town.folder / "receipts").glob("*.json"):
             assert verify_receipt(path.read_bytes(), ReceiptProofs()).is_accepted
         assert len(list((town.folder / "receipts").glob("*.json"))) >= 1
+
+
+async def audited_at_rest(town: Town) -> tuple[AuditReport, Books]:
+    """Audit. What the hub's day sets off may be on its way just then, and nothing else: then look again."""
+    for _ in range(LOOKS_MAX):
+        await town.rest()
+        report, books = await audited(town.ports, chain=town.chain)
+        if {each.rule for each in report.differences} != {HANDLED}:
+            break
+    return report, books
 
 
 async def die_in_the_middle(town: Town) -> None:
